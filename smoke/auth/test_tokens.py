@@ -12,7 +12,8 @@ import pytest
 from pytest_readiness import Environment, Evidence, SetupError
 
 from smoke.contract.model import USER, Access, accesses
-from smoke.contract.neighbours import Near, Times, own_pool_elsewhere, strings, times
+from smoke.contract.neighbours import Near, own_pool_elsewhere, strings
+from smoke.contract.verifier import Times, times
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import (
     REFUSALS,
@@ -45,8 +46,6 @@ pytestmark = [
     pytest.mark.requires("freeside", "key", "signing"),
     pytest.mark.usefixtures("alone"),
 ]
-
-
 #: How far a clock may be from this runner's that is not its own.
 CLOCKS_S = 10.0
 #: A token on the brink is sent so often until it stays on its side of the limit while it is under way.

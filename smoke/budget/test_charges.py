@@ -16,10 +16,10 @@ from pytest_readiness import Evidence, SafetyViolation
 from smoke.contract.model import MAX_BODY_BYTES, MAX_KEY_CHARS, POOLS, TIER_POOLS
 from smoke.contract.neighbours import KEY_HEADER, padded
 from smoke.contract.schemas import EVENTS
-from smoke.platform.answers import Answer, answer_of, fields_of, require_status
+from smoke.platform.answers import fields_of, require_status
 from smoke.platform.backends import ELSEWHERE
 from smoke.platform.batch import Batch, Case, answering, at_once, sampling
-from smoke.platform.freeside import Freeside, Tenants, cost_in, nonce, prompt_for
+from smoke.platform.freeside import Answer, Freeside, Tenants, answer_of, cost_in, nonce, prompt_for
 from smoke.platform.invariants import I6, I7, RELEASED_WITHIN_S, Conservation
 from smoke.platform.parameters import OF_FREESIDE, Way, all_ways, require_no_run, run_of
 
@@ -29,8 +29,6 @@ pytestmark = [
     pytest.mark.requires("freeside", "key", "signing", "budget"),
     pytest.mark.usefixtures("alone"),
 ]
-
-
 #: Letters of a prompt that costs several times what a short one does: a cap or a narrow type shows.
 LONG = 8_000
 #: There are few of them: another call of this day may have had it.

@@ -16,10 +16,10 @@ from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation,
 
 from smoke.contract.model import MAX_KEY_CHARS, POOLS, TIER_POOLS
 from smoke.contract.neighbours import KEY_HEADER, Near, strings
-from smoke.platform.answers import UUID, error_code, fields_of, is_replay, require_error, require_status
+from smoke.platform.answers import UUID, error_code, fields_of, require_error, require_status
 from smoke.platform.attacks import require_refused
 from smoke.platform.batch import Batch, Case, answering, at_once
-from smoke.platform.freeside import INVOKE_PATH, Freeside, Tenants, cost_in, nonce, prompt_for
+from smoke.platform.freeside import INVOKE_PATH, Freeside, Tenants, cost_in, is_replay, nonce, prompt_for
 from smoke.platform.invariants import I7, Conservation
 from smoke.platform.parameters import OF_FREESIDE, Way, require_no_run, run_of
 from smoke.platform.spend import Once

@@ -18,7 +18,6 @@ from smoke.contract.model import POOLS, TIER_POOLS
 from smoke.contract.rules import CALLS
 from smoke.platform.answers import (
     UnexpectedStatus,
-    answer_of,
     error_code,
     require_error,
     require_json_error,
@@ -28,19 +27,11 @@ from smoke.platform.answers import (
 from smoke.platform.attacks import require_spent
 from smoke.platform.backends import Finn
 from smoke.platform.batch import Batch, Case, at_once, sampling
-from smoke.platform.freeside import (
-    Freeside,
-    PriceOutOfReach,
-    Prices,
-    StreamEvent,
-    Tenants,
-    cost_in,
-    prompt_for,
-    stream,
-)
+from smoke.platform.freeside import Freeside, PriceOutOfReach, Prices, Tenants, answer_of, cost_in, prompt_for
 from smoke.platform.http import Connect
 from smoke.platform.invariants import Conservation
 from smoke.platform.parameters import Way, all_ways
+from smoke.platform.streams import StreamEvent, stream
 from smoke.platform.walker import Walker, learn_tariff, priced
 
 pytestmark = [
@@ -50,8 +41,6 @@ pytestmark = [
     pytest.mark.requires("freeside", "key", "signing", "budget", "invoke"),
     pytest.mark.usefixtures("alone"),
 ]
-
-
 #: How many calls are made at once beyond those that fit.
 CROWD = 5
 #: How often a caller who was refused asks again while others are served.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, Generic, TypeVar
 
-from .model import MAX_BODY_BYTES, MAX_KEY_CHARS, MAX_LIFETIME_S, POOLS, SKEW_S, TIER_POOLS, Schema
+from .model import MAX_BODY_BYTES, MAX_KEY_CHARS, POOLS, TIER_POOLS, Schema
 from .schemas import violations
 
 T = TypeVar("T")
@@ -172,63 +172,6 @@ LIMITS = {
         Limit("score", 0, 1, 1e-9),
     )
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """Times of a token, in whole seconds of the epoch, with a name for how they lie and the rule of it."""
-
-    name: str
-    rule: str
-    claims: Mapping[str, int]
-    inside: bool
-
-
-_HOUR = MAX_LIFETIME_S
-#: Times that are wrong by any clock, in seconds from now.
-FAR_TIMES: Mapping[str, Mapping[str, int]] = {
-    "expired": {"iat": -1200, "exp": -900},
-    "expired a lifetime ago": {"iat": -2 * _HOUR, "exp": -_HOUR},
-    "not valid yet": {"nbf": 900, "exp": 1200},
-    "issued in the future": {"iat": 900, "exp": 1200},
-    "lives two hours": {"exp": 2 * _HOUR},
-    "lives two hours, half of them over": {"iat": -_HOUR, "exp": _HOUR},
-    "lives for years": {"exp": 10**9},
-    "expires at the beginning of time": {"exp": -(10**10)},
-}
-
-
-def times(now: float, *, clocks_s: float = 0.0) -> Iterator[Times]:
-    """Every time limit of a token (contract 1.1) from both sides, moving one of its times at a time.
-
-    ``clocks_s`` is how far the verifier's clock may be from this one: so far off the limits are the values.
-    That clock may tell whole seconds.
-    """
-    near, far = SKEW_S - clocks_s, SKEW_S + clocks_s
-    start, hour = math.floor(now), MAX_LIFETIME_S
-    yield Times(
-        "expired-within-skew", "expiry", {"iat": start - 300, "exp": math.floor(now - near) + 1}, True
-    )
-    yield Times(
-        "expired-beyond-skew", "expiry", {"iat": start - 300, "exp": math.floor(now - far) - 1}, False
-    )
-    early, late = math.floor(now + near), math.floor(now + far) + 1
-    yield Times("issued-within-skew", "issued-at", {"iat": early, "exp": start + 300}, True)
-    # nbf stands in for no other time
-    yield Times("issued-beyond-skew", "issued-at", {"iat": late, "nbf": start, "exp": start + 300}, False)
-    yield Times("starts-within-skew", "not-before", {"iat": start, "nbf": early, "exp": start + 300}, True)
-    yield Times("starts-beyond-skew", "not-before", {"iat": start, "nbf": late, "exp": start + 300}, False)
-    yield Times(
-        "started-long-ago", "not-before", {"iat": start, "nbf": start - 10 * hour, "exp": start + 300}, True
-    )
-    yield Times("lives-for-half-a-minute", "lifetime", {"iat": start, "exp": start + 30}, True)
-    for name, begin in (("issued-now", start), ("issued-half-an-hour-ago", start - hour // 2)):
-        yield Times(f"{name}-lives-an-hour", "lifetime", {"iat": begin, "exp": begin + hour}, True)
-        yield Times(f"{name}-lives-a-second-more", "lifetime", {"iat": begin, "exp": begin + hour + 1}, False)
-    long_ago = {"iat": start - hour + 60, "nbf": start, "exp": start + 61}
-    yield Times("issued-long-ago-expires-soon", "lifetime", long_ago, False)
-
-
 KEY_HEADER = "X-Idempotency-Key"
 #: Deeper than a parser should follow, and a number longer than one should read.
 DEPTH, DIGITS = 1000, 10_000

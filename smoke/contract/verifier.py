@@ -1,6 +1,7 @@
 """The reference verifier: what the contract says of a credential. It shares no code with any service.
 
 What the contract leaves open is ``Open``: a platform may accept or refuse it.
+``times`` are on both sides of every limit of time.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -209,3 +211,58 @@ def _require(holds: bool, rule: str) -> None:
 
 def _broken(rule: str) -> NoReturn:
     raise _Broken(rule)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Times of a token, in whole seconds of the epoch, with a name for how they lie and the rule of it."""
+
+    name: str
+    rule: str
+    claims: Mapping[str, int]
+    inside: bool
+
+
+_HOUR = MAX_LIFETIME_S
+#: Times that are wrong by any clock, in seconds from now.
+FAR_TIMES: Mapping[str, Mapping[str, int]] = {
+    "expired": {"iat": -1200, "exp": -900},
+    "expired a lifetime ago": {"iat": -2 * _HOUR, "exp": -_HOUR},
+    "not valid yet": {"nbf": 900, "exp": 1200},
+    "issued in the future": {"iat": 900, "exp": 1200},
+    "lives two hours": {"exp": 2 * _HOUR},
+    "lives two hours, half of them over": {"iat": -_HOUR, "exp": _HOUR},
+    "lives for years": {"exp": 10**9},
+    "expires at the beginning of time": {"exp": -(10**10)},
+}
+
+
+def times(now: float, *, clocks_s: float = 0.0) -> Iterator[Times]:
+    """Every time limit of a token (contract 1.1) from both sides, moving one of its times at a time.
+
+    ``clocks_s`` is how far the verifier's clock may be from this one: so far off the limits are the values.
+    That clock may tell whole seconds.
+    """
+    near, far = SKEW_S - clocks_s, SKEW_S + clocks_s
+    start, hour = math.floor(now), MAX_LIFETIME_S
+    yield Times(
+        "expired-within-skew", "expiry", {"iat": start - 300, "exp": math.floor(now - near) + 1}, True
+    )
+    yield Times(
+        "expired-beyond-skew", "expiry", {"iat": start - 300, "exp": math.floor(now - far) - 1}, False
+    )
+    early, late = math.floor(now + near), math.floor(now + far) + 1
+    yield Times("issued-within-skew", "issued-at", {"iat": early, "exp": start + 300}, True)
+    # nbf stands in for no other time
+    yield Times("issued-beyond-skew", "issued-at", {"iat": late, "nbf": start, "exp": start + 300}, False)
+    yield Times("starts-within-skew", "not-before", {"iat": start, "nbf": early, "exp": start + 300}, True)
+    yield Times("starts-beyond-skew", "not-before", {"iat": start, "nbf": late, "exp": start + 300}, False)
+    yield Times(
+        "started-long-ago", "not-before", {"iat": start, "nbf": start - 10 * hour, "exp": start + 300}, True
+    )
+    yield Times("lives-for-half-a-minute", "lifetime", {"iat": start, "exp": start + 30}, True)
+    for name, begin in (("issued-now", start), ("issued-half-an-hour-ago", start - hour // 2)):
+        yield Times(f"{name}-lives-an-hour", "lifetime", {"iat": begin, "exp": begin + hour}, True)
+        yield Times(f"{name}-lives-a-second-more", "lifetime", {"iat": begin, "exp": begin + hour + 1}, False)
+    long_ago = {"iat": start - hour + 60, "nbf": start, "exp": start + 61}
+    yield Times("issued-long-ago-expires-soon", "lifetime", long_ago, False)

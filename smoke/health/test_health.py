@@ -11,7 +11,7 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
-from smoke.contract.exchange import parts_amiss
+from smoke.contract.health import parts_amiss
 from smoke.contract.model import SKEW_S
 from smoke.platform.answers import Fields, fields_of, require_error, require_status, shown
 from smoke.platform.backends import Dixie, Finn

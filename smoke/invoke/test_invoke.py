@@ -35,19 +35,19 @@ from smoke.contract.neighbours import (
     twice,
 )
 from smoke.contract.schemas import shown
-from smoke.platform.answers import (
-    UUID,
-    Answer,
-    answer_of,
-    error_code,
-    fields_of,
-    header,
-    require_json_error,
-    require_status,
-)
+from smoke.platform.answers import UUID, error_code, fields_of, header, require_json_error, require_status
 from smoke.platform.attacks import UNKNOWN_MODEL
 from smoke.platform.batch import Batch, Case, answering, at_once, mint_command
-from smoke.platform.freeside import INVOKE_PATH, Freeside, Tenants, cost_in, nonce, prompt_for
+from smoke.platform.freeside import (
+    INVOKE_PATH,
+    Answer,
+    Freeside,
+    Tenants,
+    answer_of,
+    cost_in,
+    nonce,
+    prompt_for,
+)
 from smoke.platform.http import retry_after
 from smoke.platform.invariants import Conservation
 from smoke.platform.parameters import ANSWERS, Way, all_ways, controlled

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation, SetupError
 
-from smoke.contract.exchange import parts_amiss
+from smoke.contract.health import parts_amiss
 from smoke.contract.intake import rating
 from smoke.contract.model import SERVICES
 from smoke.contract.x402 import header_of

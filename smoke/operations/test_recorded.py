@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
-from smoke.contract.exchange import PER_SECOND, uptime_amiss
+from smoke.contract.health import PER_SECOND, uptime_amiss
 from smoke.contract.schemas import REPLIES
 from smoke.platform.answers import AnswerLog, ContractViolation, Seen
 from smoke.platform.batch import at_once

@@ -14,7 +14,7 @@ import httpx
 from pytest_readiness import Environment, ProfileError, SetupError, load_environment
 
 from smoke.contract.model import Access, Service, accesses
-from smoke.contract.neighbours import times
+from smoke.contract.verifier import times
 from smoke.network.transport import http_pool
 
 from . import tokens

@@ -24,8 +24,9 @@ from typing import Any, NoReturn
 import httpx
 from pytest_readiness import ExternalOutage, SafetyViolation
 
-from smoke.contract.exchange import Exchange, SentEvent, clocks_in, judge, secret_in
-from smoke.contract.model import POOLS, Service
+from smoke.contract.exchange import Exchange, SentEvent, judge, secret_in
+from smoke.contract.health import clocks_in
+from smoke.contract.model import Service
 from smoke.contract.schemas import EVENTS, JSON, JWK_SET, LONGEST_SHOWN, PROBLEM, route_key
 from smoke.contract.schemas import UUID as UUID
 from smoke.contract.schemas import shown as shown
@@ -38,8 +39,6 @@ _DOCUMENT = "json"
 DIGITS = re.compile(r"[0-9]{1,18}")
 #: No time of a service, in epoch seconds; one in milliseconds is below it, and far from now.
 LATEST = 1e15
-
-
 #: The extension of a request that holds the name of the service that it goes to.
 SERVICE = "service"
 
@@ -201,8 +200,6 @@ def require_json_error(response: httpx.Response) -> str:
 
 
 PROVIDER_CODES = frozenset({"MODEL_PROVIDER_UNAVAILABLE", "PROVIDER_UNAVAILABLE"})
-
-
 #: How a platform answers where a route of the contract is not there, and where what is behind it fails.
 MISSING = (404, 405, 501)
 BEHIND = (502, 503)
@@ -256,56 +253,6 @@ def require_error(response: httpx.Response, status: int, code: str) -> None:
     fields = fields_of(require_status(response, status))
     fields.text("error", among=(code,))
     fields.text("message")
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What an answer consumed; ``cost_micro`` in µUSD."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    cost_micro: int
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A 200 of the invoke route. ``replayed``: the stored answer of an earlier call under the same key."""
-
-    tenant: str
-    content: str
-    model: str
-    usage: Usage
-    trace_id: str
-    idempotency_key: str
-    replayed: bool
-
-
-def usage_of(fields: Fields) -> Usage:
-    """Usage as Freeside serves it, in an answer or in a stream's usage event."""
-    return Usage(
-        fields.integer("promptTokens", minimum=1),
-        fields.integer("completionTokens", minimum=1),
-        fields.micro("costMicro", minimum=1),
-    )
-
-
-def answer_of(response: httpx.Response, tenant: str) -> Answer:
-    """The answer in a 200 of the invoke route (contract 1.2)."""
-    fields = fields_of(response)
-    return Answer(
-        tenant=tenant,
-        content=fields.text("content"),
-        model=fields.text("model", among=POOLS),
-        usage=usage_of(fields.object("usage")),
-        trace_id=fields.text("traceId", pattern=UUID),
-        idempotency_key=header(response, "x-idempotency-key"),
-        replayed=is_replay(response.headers),
-    )
-
-
-def is_replay(headers: httpx.Headers) -> bool:
-    """Whether an answer says that it is the stored one of an earlier call (contract 1.2)."""
-    return str(headers.get("x-idempotent-replay", "")).lower() == "true"
 
 
 def header(response: httpx.Response, name: str) -> str:

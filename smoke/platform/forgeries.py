@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import utils
 
 from smoke.contract.model import POOLS, SERVICES, TIER_POOLS
-from smoke.contract.neighbours import FAR_TIMES, Near, documents, strings, twice
-from smoke.contract.verifier import Accepted, Refused
+from smoke.contract.neighbours import Near, documents, strings, twice
+from smoke.contract.verifier import FAR_TIMES, Accepted, Refused
 
 from .tokens import Genuine, Sign, decoded, encoded, es256
 

@@ -1,4 +1,4 @@
-"""One service's HTTP: fresh credentials, evidence, back-off on 429, names, certificates, and its build."""
+"""One service's HTTP: fresh credentials, evidence, back-off on 429, names and certificates."""
 
 from __future__ import annotations
 
@@ -9,23 +9,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache, partial
-from threading import Condition, Event, Thread
+from functools import cache, lru_cache
+from threading import Condition, Event
 from typing import Any, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 import httpx
-from pytest_readiness import Environment, Eventually, Evidence, ExternalOutage, SetupError
+from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
-from smoke.aws.account import account_of
-from smoke.aws.ecs import image_in_use
-from smoke.aws.inventory import same_commit, tag_of
-from smoke.aws.names import Names
-from smoke.contract.exchange import PER_SECOND, SECONDS_OR_DATE, pause_in
+from smoke.contract.exchange import SECONDS_OR_DATE, pause_in
+from smoke.contract.health import PER_SECOND
 from smoke.contract.model import SERVICES, Service
 from smoke.contract.schemas import EVENTS
 from smoke.network.sockets import addresses_of, connected
-from smoke.network.transport import LOOPBACK, authorities, http_pool, within
+from smoke.network.transport import LOOPBACK, authorities, within
 
 from .answers import (
     CONTRACT_PATH,
@@ -36,7 +33,6 @@ from .answers import (
     Fields,
     fields_of,
     media_type,
-    parse_json,
     renamed,
     require_status,
     route_of,
@@ -44,16 +40,12 @@ from .answers import (
 )
 from .tokens import KeySet, key_set_of
 
-RESOLVE_WITHIN_S = 5.0
 #: Long enough to see by how much health is later than the promised 2 s; a hanging service costs no more.
 HEALTH_WITHIN_S = 5.0
 #: Two reports of an uptime so far apart tell milliseconds from seconds.
 UNIT_SHOWS_S = 0.2
 #: For a service to be back after a restart.
 RESTARTS_WITHIN_S = 60.0
-#: For the builds of all services together, and the longest that is kept of one.
-BUILDS_WITHIN_S = 3.0
-LONGEST_BUILD = 200
 JSON_HEADERS = {"Content-Type": "application/json"}
 #: What one request may wait for rate limits, a minute's window and a bit; and how often it is sent again.
 BACKOFF_BUDGET_S = 75.0
@@ -339,17 +331,6 @@ class ServiceClient:
 
 #: Makes the client of a service by its name, recording in the evidence of a check, if any.
 Connect = Callable[..., HttpClient]
-
-
-def require_resolvable(url: str, within: float = RESOLVE_WITHIN_S) -> None:
-    """SetupError naming the host when the runner's resolver does not know it or gives no answer in time."""
-    host = urlsplit(url).hostname or ""
-    try:
-        addresses_of(host, within)
-    except OSError as error:
-        raise SetupError(f"the name {host} does not resolve on this runner: {error}") from None
-
-
 CONNECT_TIMEOUT_S = 5.0
 DAY_S = 86_400
 
@@ -399,67 +380,13 @@ def _common_name(name: Iterable[Iterable[tuple[str, str]]]) -> str:
     return next((value for part in name for key, value in part if key == "commonName"), "")
 
 
-def builds(environment: Environment) -> dict[str, str]:
-    """The build of every service that can be asked, an empty string for one that does not answer in time.
-
-    The worker has no route to ask: its build is its image's tag, as ECS runs it.
-    """
-    asked: dict[str, Callable[[], str]] = {}
-    trust = trust_of(environment)  # read by one thread for all
-    for service in SERVICES:
-        url = environment.get(f"{service}.url")
-        if url and (service != "finn" or environment.finn.reachable):
-            asked[service] = partial(
-                build_of,
-                url + address_of(environment, service).path(SERVICES[service].health),
-                trust=trust,
-                proxies=environment.live,
-            )
-    if environment.aws.region and environment.aws.prefix:
-        asked["worker"] = partial(_worker_of, environment)
-    found = _in_time(asked, BUILDS_WITHIN_S)
-    return {name: found.get(name, "") for name in asked}
+RESOLVE_WITHIN_S = 5.0
 
 
-def spelled_as(before: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
-    """Builds, each as it was written before where it is the same: of two tasks, one may shorten it."""
-    known = {name: before.get(name, "") for name in found}
-    return {name: known[name] if same_commit(known[name], build) else build for name, build in found.items()}
-
-
-def _in_time(calls: Mapping[str, Callable[[], str]], seconds: float) -> dict[str, str]:
-    """The results, by name, of those calls that end within so many seconds.
-
-    The others are left behind, in threads that end with the process.
-    """
-    results: dict[str, str] = {}
-
-    def run(name: str) -> None:
-        results[name] = calls[name]()
-
-    threads = [Thread(target=run, args=(name,), daemon=True, name=name) for name in calls]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + seconds
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    return dict(results)
-
-
-def build_of(url: str, *, proxies: bool, trust: ssl.SSLContext | None = None) -> str:
-    """The build that the health route at ``url`` names; empty where it names none in time."""
+def require_resolvable(url: str, within: float = RESOLVE_WITHIN_S) -> None:
+    """SetupError naming the host when the runner's resolver does not know it or gives no answer in time."""
+    host = urlsplit(url).hostname or ""
     try:
-        with http_pool("pytest-readiness-smoke", proxies=proxies, trust=trust) as http:
-            response = http.get(url, timeout=within(BUILDS_WITHIN_S))
-        body = parse_json(response, route_of(response))
-    except (httpx.HTTPError, AssertionError, SetupError):
-        return ""
-    build = body.get("build_sha") if isinstance(body, Mapping) else None
-    return build[:LONGEST_BUILD] if isinstance(build, str) else ""
-
-
-def _worker_of(environment: Environment) -> str:
-    try:
-        return tag_of(image_in_use(account_of(environment), Names(environment.aws.prefix), "worker"))
-    except (SetupError, ExternalOutage):
-        return ""
+        addresses_of(host, within)
+    except OSError as error:
+        raise SetupError(f"the name {host} does not resolve on this runner: {error}") from None

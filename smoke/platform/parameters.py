@@ -16,10 +16,10 @@ from smoke.contract.model import CALL_BODIES, DIRECT_CALL, POOLS, SERVICE, SERVI
 from smoke.contract.schemas import EVENTS, USAGE
 from smoke.network.decoders import events_in
 
-from .answers import fields_of, is_replay, media_type, parse_json, route_of
+from .answers import fields_of, media_type, parse_json, route_of
 from .backends import Finn
 from .batch import answering
-from .freeside import Freeside
+from .freeside import Freeside, is_replay
 
 #: What a check needs that signs as Finn does.
 _OF_FINN = [pytest.mark.requires("finn", "finn_key"), pytest.mark.p1]

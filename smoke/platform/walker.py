@@ -20,8 +20,6 @@ from smoke.contract.model import MAX_KEY_CHARS, POOLS
 
 from .answers import (
     UnexpectedStatus,
-    Usage,
-    answer_of,
     error_code,
     fields_of,
     require_error,
@@ -31,8 +29,9 @@ from .answers import (
 from .attacks import UNKNOWN_MODEL
 from .backends import Finn
 from .batch import at_once, sampling
-from .freeside import MAX_PADDING, Freeside, PriceOutOfReach, StreamEvent, Tenants, nonce, prompt_for, stream
+from .freeside import MAX_PADDING, Freeside, PriceOutOfReach, Tenants, Usage, answer_of, nonce, prompt_for
 from .invariants import BudgetReading, Conservation
+from .streams import StreamEvent, stream
 
 _NONCE = re.compile(r"nonce[0-9a-f]{12}")
 _RULED = {(402, "BUDGET_EXCEEDED"): Ruling.OVER_BUDGET, (409, "IDEMPOTENCY_CONFLICT"): Ruling.CONFLICT}
@@ -43,8 +42,6 @@ _REFUSED: Mapping[str, dict[str, Any]] = {
     "long-key": {"key": "k" * (MAX_KEY_CHARS + 1)},
     "expired-token": {"iat": 1, "exp": 2},
 }
-
-
 #: The characters of one padding, by which prompts grow.
 STEP_CHARS = 4
 

@@ -23,8 +23,8 @@ from pytest_readiness import SafetyViolation, SetupError
 from smoke.contract.model import POOLS
 from smoke.contract.x402 import PATH, Terms, challenge_violations, header_of, payment, terms_of
 
-from .answers import UUID, ContractViolation, fields_of, header, require_status, route_of, usage_of
-from .freeside import prompt_for
+from .answers import UUID, ContractViolation, fields_of, header, require_status, route_of
+from .freeside import prompt_for, usage_of
 from .http import JSON_HEADERS, Credential, HttpClient, wait
 from .spend import Once
 

@@ -11,11 +11,12 @@ from pytest_readiness import Evidence, SafetyViolation
 
 from smoke.contract.exchange import increase
 from smoke.contract.schemas import EVENTS
-from smoke.platform.answers import answer_of, is_replay, require_json_error, require_status
+from smoke.platform.answers import require_json_error, require_status
 from smoke.platform.attacks import UNKNOWN_MODEL, require_spent
 from smoke.platform.batch import at_once
-from smoke.platform.freeside import Freeside, Stream, Tenants, cost_in, nonce, prompt_for, stream
+from smoke.platform.freeside import Freeside, Tenants, answer_of, cost_in, is_replay, nonce, prompt_for
 from smoke.platform.invariants import RELEASED_WITHIN_S, Conservation
+from smoke.platform.streams import Stream, stream
 
 pytestmark = [
     pytest.mark.goal("G-3"),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from smoke.contract.exchange import parts_amiss, uptime_amiss
+from smoke.contract.health import parts_amiss, uptime_amiss
 
 #: What real services answered while they were well.
 FINN = {

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smoke.contract.neighbours import LIMITS, documents, strings, times, types, values
+from smoke.contract.neighbours import LIMITS, documents, strings, types, values
+from smoke.contract.verifier import times
 
 
 @given(st.text(min_size=1, max_size=40))

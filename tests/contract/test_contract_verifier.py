@@ -8,8 +8,7 @@ import jwt
 import pytest
 
 from smoke.contract.model import CALL, SERVICE, USER, accesses
-from smoke.contract.neighbours import times
-from smoke.contract.verifier import Accepted, Keys, Open, Refused, verify
+from smoke.contract.verifier import Accepted, Keys, Open, Refused, times, verify
 from smoke.platform.tokens import SigningKey, bearer, dixie_service_claims, finn_claims, user_claims
 
 KEY = SigningKey.throwaway("known")

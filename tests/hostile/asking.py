@@ -22,9 +22,11 @@ from smoke.keys.verifiers import TokenReply, freeside_verifier
 from smoke.network.transport import http_pool
 from smoke.platform import pgbouncer
 from smoke.platform.answers import exchange_of, fields_of, require_status
-from smoke.platform.freeside import Dialects, Freeside, stream
-from smoke.platform.http import HttpClient, build_of, certificate_of
+from smoke.platform.batch import build_of
+from smoke.platform.freeside import Dialects, Freeside
+from smoke.platform.http import HttpClient, certificate_of
 from smoke.platform.spend import SpendJournal
+from smoke.platform.streams import stream
 from smoke.platform.tokens import SigningKey, bearer, key_set_of, user_claims
 from tests.hostile.case import DEADLINE_S
 
@@ -36,9 +38,9 @@ KEY = SigningKey.throwaway()
 #: The suite's own limits, made short: what ends within one of these ends within the real one.
 HURRIED = (
     "aws.account.ANSWER_WITHIN_S",
-    "platform.http.BUILDS_WITHIN_S",
+    "platform.batch.BUILDS_WITHIN_S",
     "platform.pgbouncer.ANSWER_WITHIN_S",
-    "platform.freeside.STREAM_WITHIN_S",
+    "platform.streams.STREAM_WITHIN_S",
     "platform.http.CONNECT_TIMEOUT_S",
 )
 

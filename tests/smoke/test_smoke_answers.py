@@ -11,7 +11,6 @@ from smoke.platform.answers import (
     ContractViolation,
     Fields,
     UnexpectedStatus,
-    answer_of,
     fields_of,
     mentions,
     require_error,
@@ -19,6 +18,7 @@ from smoke.platform.answers import (
     require_status,
     shown,
 )
+from smoke.platform.freeside import answer_of
 
 
 def fields(**data: Any) -> Any:

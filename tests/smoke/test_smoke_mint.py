@@ -10,8 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization as form
 
 from smoke.contract.model import SERVICES, Access, accesses
-from smoke.contract.neighbours import times
-from smoke.contract.verifier import Accepted
+from smoke.contract.verifier import Accepted, times
 from smoke.platform import __main__ as command
 from smoke.platform.batch import mint_command
 from smoke.platform.forgeries import forgeries, varieties

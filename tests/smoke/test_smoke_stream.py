@@ -8,9 +8,10 @@ import pytest
 from pytest_readiness import ExternalOutage
 
 from smoke.platform.answers import ContractViolation, UnexpectedStatus
-from smoke.platform.freeside import Dialects, Freeside, stream
+from smoke.platform.freeside import Dialects, Freeside
 from smoke.platform.http import HttpClient, ends_for_rate
 from smoke.platform.spend import SpendJournal
+from smoke.platform.streams import stream
 from smoke.platform.tokens import SigningKey
 from tests.smoke.log import Log
 
