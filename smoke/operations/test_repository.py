@@ -11,7 +11,7 @@ from smoke.aws.names import Names
 from smoke.source.checkout import Checkout
 from smoke.source.definitions import Definitions
 from smoke.source.delivery import delivered
-from smoke.source.pipeline import MigrationGate, Pipeline, examine, overrides, undeployed, unmigrated
+from smoke.source.pipeline import MigrationGate, Pipeline, examine, overrides, undeployed, unmigrated, unseen
 from smoke.source.rollback import Edit, Row, edits, launch, revert, rows, verify
 from smoke.source.rollout import misdelivered, smoke_keys, uncarried, undecided
 from smoke.source.tasks import startup_migrations
@@ -100,6 +100,7 @@ def test_pipeline_deploys_each_service_as_itself(
         repository, Pipeline.of(plan_facts["pipeline"]), images, prefix, environment.aws.region
     )
     evidence.figure("deploy jobs", count, at_least=1)
+    found.not_examined.extend(unseen(repository, Pipeline.of(plan_facts["pipeline"])))
     found.require()
 
 
@@ -115,6 +116,7 @@ def test_pipeline_carries_deployments_out(
     cluster, plan = Names(plan_facts["source"]["prefix"]).cluster, Pipeline.of(plan_facts["pipeline"])
     count, found = uncarried(repository, plan, cluster)
     found.findings.extend(delivered(repository, plan, images, definitions, cluster))
+    found.not_examined.extend(unseen(repository, plan))
     evidence.figure("deploy jobs", count, at_least=1)
     found.require()
 

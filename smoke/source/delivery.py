@@ -14,7 +14,8 @@ from . import shell
 from .checkout import Finding
 from .definitions import Definition, Definitions, containers
 from .expansion import MOST, Command, Expansion
-from .pipeline import Pipeline, deploy_jobs, names_any, runs_one
+from .mentions import names_any
+from .pipeline import Pipeline, deploy_jobs, runs_one
 from .references import items
 from .tasks import MOVING
 from .tasks import repository as repository_of

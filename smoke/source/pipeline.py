@@ -18,7 +18,9 @@ from . import shell
 from .checkout import Examined, Finding
 from .commands import migrates
 from .conditions import CANCELLED, FAILURE, OUTCOMES, SKIPPED, SUCCESS, Situation
+from .handover import handed, pipelines
 from .jobs import examine_job
+from .mentions import names_any, values_of
 from .workflows import Job, Placed, Repository, Workflow
 
 _BY_WEIGHT = (FAILURE, CANCELLED, SKIPPED)
@@ -30,6 +32,7 @@ class Pipeline:
 
     `jobs` are patterns of the names of deploy jobs in that workflow, `commands` run a deployment in any,
     `actions` are patterns of actions and workflows that do, `clusters` is one of the clusters that are meant.
+    The workflows `others` belong to other products, as long as they name none of these clusters.
     """
 
     workflow: str
@@ -38,13 +41,14 @@ class Pipeline:
     commands: Sequence[str]
     actions: Sequence[str]
     clusters: str = "*"
+    others: Sequence[str] = ()
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Pipeline":
         """Read the plan's facts."""
         return cls(
             facts["workflow"], facts["migration_job"], facts["deploy_jobs"], facts["deploy_commands"],
-            facts["deploy_actions"], facts.get("clusters", "*"),
+            facts["deploy_actions"], facts.get("clusters", "*"), facts.get("other_products", ()),
         )  # fmt: skip
 
 
@@ -66,8 +70,27 @@ def deploy_jobs(repository: Repository, plan: Pipeline) -> Iterator[tuple[Workfl
     """Yield the deploy jobs of all workflows: those that the plan names, and any other that deploys."""
     for workflow in repository.workflows.values():
         for job in workflow.jobs.values():
-            if _deploys(repository, plan, workflow, job):
+            of_another = workflow.path in plan.others and not _is_meant(repository, plan, workflow, job)
+            if not of_another and _deploys(repository, plan, workflow, job):
                 yield workflow, job
+
+
+def _is_meant(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job) -> bool:
+    """Whether a job names one of the clusters that are meant."""
+    values = {*values_of(repository, workflow, job), *workflow.env.values()}
+    return any(fnmatch.fnmatchcase(each.rpartition("/")[2], plan.clusters) for each in values if each)
+
+
+def unseen(repository: Repository, plan: Pipeline) -> list[Finding]:
+    """Why no deployment is in the workflows that are read, where none is: another system makes them."""
+    main = repository.workflows.get(plan.workflow)
+    if main is None:
+        others = "".join(f"; {path} is, which is not read" for path in pipelines(repository))
+        what = f"the workflow that the plan names is not in the checkout{others}"
+        return [Finding(plan.workflow, 0, what)] if plan.workflow not in repository.unread else []
+    if any(workflow is main for workflow, _ in deploy_jobs(repository, plan)):
+        return []
+    return list(handed(repository, main))
 
 
 def _deploys(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job) -> bool:
@@ -114,10 +137,9 @@ def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
     """Examine the gate that the migration job is to the deploy jobs of all workflows."""
     found = MigrationGate()
     main = repository.workflows.get(plan.workflow)
-    if main is None and plan.workflow not in repository.unread:
-        missing = Finding(plan.workflow, 0, "the workflow that the plan names is not in the checkout")
-        found.bypass.not_examined.append(missing)
-        found.void.not_examined.append(missing)
+    elsewhere = unseen(repository, plan)
+    found.bypass.not_examined.extend(elsewhere)
+    found.void.not_examined.extend(elsewhere)
     called = _called(repository)
     deploying = list(deploy_jobs(repository, plan))
     for workflow, job in deploying:
@@ -126,7 +148,7 @@ def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
         found.deploys.append(job.name if workflow is main else f"{job.name} ({workflow.path})")
         _examine_deploy(repository, plan, workflow, job, found)
     _note_unseen(repository, plan, deploying, found)
-    if main is not None and not deploying:
+    if main is not None and not deploying and not elsewhere:
         what = f"no job deploys: none is called {' or '.join(plan.jobs)}, and none runs a deploy command"
         found.bypass.findings.append(main.finding(0, what))
     for workflow in repository.workflows.values():
@@ -135,7 +157,7 @@ def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
             found.void.findings.extend(inside.findings)
             found.void.not_examined.extend(inside.not_examined)
             _examine_order(repository, plan, workflow, found)
-        elif workflow is main:
+        elif workflow is main and not elsewhere:
             nothing = workflow.finding(
                 0, f"there is no job {plan.migration}: nothing migrates before a deployment"
             )
@@ -158,7 +180,8 @@ def _note_unseen(
             name = f"{job.name} {posixpath.basename(job.uses)}"
             if not job.uses or (workflow.path, job.name) in seen or not _OF_DEPLOYING.search(name):
                 continue
-            if repository.called(job) is None and plan.migration not in workflow.ancestors(job.name):
+            before = {job.name, *workflow.ancestors(job.name)}
+            if repository.called(job) is None and plan.migration not in before:
                 what = f"whether {job.name} deploys: the workflow {job.uses} is not in the checkout"
                 found.bypass.not_examined.append(workflow.finding(job.line, what))
 
@@ -316,9 +339,11 @@ def undeployed(
             jobs[name].append(job.name)
         if not own:
             others.append(f"{job.name} ({workflow.path}:{job.line})")
+    elsewhere = unseen(repository, plan)
     for name in (each for each in services if not jobs[each]):
-        if plan.workflow not in repository.workflows:
-            what = f"whether a job deploys {name}: the workflow that the plan names is not in the checkout"
+        if elsewhere or plan.workflow in repository.unread:
+            why = [each.what for each in elsewhere] or ["the workflow that the plan names is not valid"]
+            what = f"whether a job deploys {name}: {why[0]}"
             found.not_examined.append(Finding(plan.workflow, 0, what))
         elif others:
             what = f"whether {', '.join(others)} deploys {name}: no service is named there"
@@ -346,6 +371,8 @@ def unmigrated(repository: Repository, plan: Pipeline, migrations: Sequence[str]
         if not named:
             what = f"which migrations {job.name} runs: none of {' and '.join(migrations)} is named there"
             found.not_examined.append(workflow.finding(job.line, what))
+    if not any(plan.migration in workflow.jobs for workflow in repository.workflows.values()):
+        found.not_examined.extend(unseen(repository, plan))
     return found
 
 
@@ -359,52 +386,6 @@ def overrides(repository: Repository, plan: Pipeline) -> bool:
         for words in repository.commands(placed.step)
         for word in words
     )
-
-
-def names_any(values: set[str], names: Sequence[str]) -> bool:
-    """Whether a value is a service's name or ends in it, such as `$PREFIX-api` and `prod/api`."""
-    pattern = re.compile(rf"(?:.*[^A-Za-z0-9])?(?:{'|'.join(map(re.escape, names))})", re.DOTALL)
-    return any(pattern.fullmatch(value) for value in values)
-
-
-def values_of(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str]:
-    """Every value that may name a service: words of the commands, the matrix, environments, inputs."""
-    texts = [*_flat(_of_matrix(job.matrix)), *job.env.values(), *job.given.values()]
-    for placed in repository.everything(workflow, job):
-        texts += [*placed.step.env.values(), *placed.step.given.values()]
-        texts += [word for words in repository.recipes(placed.step) for word in words[1:]]
-        script = shell.parse(placed.step.run)
-        for command in shell.commands(script):
-            texts += shell.words(command)[1:]
-        for kind in ("for_statement", "array"):
-            texts += [
-                shell.unquoted(word) for node in shell.below(script, kind) for word in node.named_children
-            ]
-    for text in texts:
-        yield from re.split(r"[\s,;\"'\[\]]+", text)
-
-
-def _of_matrix(matrix: Any) -> Any:
-    """A matrix without the values that it leaves out; an entry of several names leaves out a combination."""
-    if not isinstance(matrix, dict):
-        return matrix
-    alone = [each for each in matrix.get("exclude") or () if isinstance(each, dict) and len(each) == 1]
-    left_out = [item for each in alone for item in each.items()]
-    return {
-        name: [each for each in values if (name, each) not in left_out]
-        if isinstance(values, list)
-        else values
-        for name, values in matrix.items()
-        if name != "exclude"
-    }
-
-
-def _flat(data: Any) -> Iterator[str]:
-    if isinstance(data, (dict, list)):
-        for value in data.values() if isinstance(data, dict) else data:
-            yield from _flat(value)
-    elif data is not None:
-        yield str(data)
 
 
 def runs_any(repository: Repository, placed: Placed, commands: Sequence[str], clusters: str = "*") -> bool:

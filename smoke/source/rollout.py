@@ -12,7 +12,8 @@ from itertools import pairwise
 from . import shell
 from .checkout import Examined, Finding
 from .jobs import unnoticed
-from .pipeline import Pipeline, deploy_jobs, names_any, runs_any, runs_one, values_of
+from .mentions import names_any, values_of
+from .pipeline import Pipeline, deploy_jobs, runs_any, runs_one
 from .rules import ENVIRONMENTS
 from .validity import events, may_run
 from .workflows import WORKFLOWS, Job, Placed, Repository, Workflow
@@ -46,6 +47,9 @@ def uncarried(repository: Repository, plan: Pipeline, cluster: str) -> tuple[int
         if job.name == plan.migration:
             continue
         count += 1
+        if job.uses and repository.called(job) is None:
+            what = f"{job.name} calls the workflow {job.uses}, which is not in the checkout"
+            result.not_examined.append(workflow.finding(job.line, what))
         before = [workflow.jobs[name] for name in workflow.ancestors(job.name) if name != plan.migration]
         for each in (*before, job):
             lost = unnoticed(repository, workflow, each, lambda words: runs_one(words, commands))

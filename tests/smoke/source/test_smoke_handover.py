@@ -1,0 +1,95 @@
+"""Deployments that another system makes are not examined; those of another product are none of ours."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from smoke.source.pipeline import deploy_jobs, examine, undeployed, unmigrated, unseen
+from smoke.source.rollout import uncarried
+from tests.smoke.source.workflow_files import PLAN, W, repository, workflow
+
+CHECKOUT = {"uses": "actions/checkout@v4", "with": {"repository": "example/gitops"}}
+
+
+def pipeline(*steps: dict[str, Any]) -> dict[str, Any]:
+    jobs = {"build": {"steps": [{"run": "make"}]}, "release": {"needs": "build", "steps": [*steps]}}
+    return {"on": "push", "jobs": jobs}
+
+
+@pytest.mark.parametrize(
+    ("steps", "how"),
+    [
+        ([{"run": "aws codepipeline start-pipeline-execution --name p"}], "start-pipeline-execution"),
+        ([{"run": "argocd login x\nargocd app sync p --prune"}], "argocd app sync"),
+        ([{"run": "gh workflow run deploy.yml --repo example/deploy"}], "gh workflow run"),
+        ([CHECKOUT, {"run": "git commit -am x && git push"}], "git push to example/gitops"),
+        ([{"uses": "peter-evans/repository-dispatch@v3"}], "repository-dispatch"),
+        ([{"uses": "aws-actions/aws-codebuild-run-build@v1"}], "codebuild-run-build"),
+        ([{"run": "curl -fsS -X POST \\\n  https://gitlab.example/trigger/pipeline"}], "a request"),
+    ],
+)
+def test_a_deployment_that_another_system_makes_is_not_examined(
+    steps: list[dict[str, Any]], how: str
+) -> None:
+    files, services = repository(pipeline(*steps)), {"api": ["freeside"]}
+    gate = examine(files, PLAN)
+    parts = (gate.bypass, gate.void, undeployed(files, PLAN, services)[0], unmigrated(files, PLAN, ["m"]))
+    for part in parts:
+        assert not part.findings
+        assert "release leaves the deployment to another system" in part.not_examined[0].what
+        assert how in part.not_examined[0].what
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{"run": "make"}],
+        [{"uses": "actions/checkout@v4"}, {"run": "git tag x && git push --tags"}],  # of its own
+        [{"run": "argocd version"}],
+        [{"run": "echo aws codepipeline start-pipeline-execution"}],
+    ],
+)
+def test_a_pipeline_in_which_nothing_deploys_is_found(steps: list[dict[str, Any]]) -> None:
+    gate = examine(repository(pipeline(*steps)), PLAN)
+    assert "no job deploys" in gate.bypass.findings[0].what
+    assert "nothing migrates" in gate.void.findings[0].what
+
+
+def test_the_pipeline_of_another_tool_is_named() -> None:
+    files = repository(workflow(), **{".gitlab-ci.yml": "deploy: {}\n"})
+    (missing,) = unseen(files, replace(PLAN, workflow=".github/workflows/other.yml"))
+    assert missing.what.endswith("not in the checkout; .gitlab-ci.yml is, which is not read")
+    assert unseen(files, PLAN) == []
+
+
+def test_what_a_workflow_of_another_repository_deploys_is_not_examined() -> None:
+    calls = {"needs": ["build", "migrate"], "uses": "example/pipelines/.github/workflows/deploy.yml@v3"}
+    files = repository(workflow(deploy=calls))
+    count, found = uncarried(files, PLAN, "p-cluster")
+    assert (count, found.findings) == (1, [])
+    assert "example/pipelines" in found.not_examined[0].what
+    assert not examine(files, PLAN).bypass.findings  # it waits for the migrations
+
+
+OTHER = ".github/workflows/ledger.yml"
+
+
+@pytest.mark.parametrize(
+    ("run", "ours"),
+    [
+        ("terraform -chdir=products/ledger apply", False),
+        ("helm upgrade ledger charts/ledger", False),
+        ("aws ecs update-service --cluster ledger-prod --service ledger", False),
+        ("aws ecs update-service --cluster arrakis-staging-cluster --service api", True),
+        ("scripts/migrate.sh && aws ecs update-service --cluster $CLUSTER", True),
+    ],
+)
+def test_a_workflow_of_another_product_deploys_that_one_alone(run: str, ours: bool) -> None:
+    ledger = {"on": "push", "env": {"CLUSTER": "x"}, "jobs": {"deploy": {"steps": [{"run": run}]}}}
+    if "$" in run:
+        ledger["env"] = {"CLUSTER": "arrakis-staging-cluster"}
+    files = repository(workflow(), ledger=ledger)
+    plan = replace(PLAN, clusters="arrakis-*", others=[OTHER])
+    assert [of.path for of, _ in deploy_jobs(files, plan)] == [W, *([OTHER] if ours else [])]
+    assert bool(examine(files, plan).bypass.findings) == ours
