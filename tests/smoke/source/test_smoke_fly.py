@@ -298,6 +298,25 @@ def test_what_is_allowed_is_not_live_and_what_allows_nothing_is_stale(tmp_path: 
     assert found.stale == (PROSE,)
 
 
+def test_another_product_may_run_where_it_likes(tmp_path: Path) -> None:
+    files = {
+        "products/harvest/fly.toml": 'app = "harvest"\n',
+        "products/harvest-of-ours/run.sh": "flyctl deploy\n",
+        ".github/workflows/harvest.yml": "run: flyctl deploy\n",
+        ".github/workflows/harvest.yml.sh": "flyctl deploy\n",
+        "deploy.sh": "cd products/harvest && flyctl deploy\n",
+    }
+    entries = [
+        {"path": path, "product": True, "reason": "Harvest is another product"}
+        for path in ("products/harvest/", ".github/workflows/harvest.yml", "products/gone/")
+    ]
+    found = scan(repository(tmp_path, files), allow_list(entries))
+    assert {ref.path for ref in found.live} == {
+        "products/harvest-of-ours/run.sh", ".github/workflows/harvest.yml.sh", "deploy.sh",
+    }  # fmt: skip
+    assert [each.path for each in found.stale] == ["products/gone/"]
+
+
 @pytest.mark.parametrize(
     "entry",
     [
@@ -311,6 +330,10 @@ def test_what_is_allowed_is_not_live_and_what_allows_nothing_is_stale(tmp_path: 
         {"path": "docs/", "prose": True, "host": "x.fly.dev", "reason": "r"},
         {"path": "a", "host": "x.fly.dev", "reason": "r", "until": "later"},
         {"path": "a", "host": "x.fly.dev", "reason": "r", "optional": "yes"},
+        {"path": "a/", "product": True, "prose": True, "reason": "r"},
+        {"path": "/", "product": True, "reason": "r"},
+        {"path": "*", "product": True, "reason": "r"},
+        {"path": "a/", "product": True},
     ],
 )
 def test_an_allow_entry_that_is_not_exact_is_refused(entry: dict[str, Any]) -> None:
