@@ -375,7 +375,8 @@ def named(configuration: Configuration, names: Mapping[str, Collection[str]]) ->
     for type_, wanted in names.items():
         attribute = _NAMED.get(type_, "name")
         held = [(each, each.attribute(attribute)) for each in configuration.of_type(type_)]
-        known = {text(flat(value)) for _, value in held if value is not None}
+        made = [value for _, value in held] + _elsewhere_made(configuration, type_, attribute)
+        known = {text(flat(value)) for value in made if value is not None}
         for name in sorted({*wanted} - known):
             open_ = [each for each, value in held if value is not None and not is_known(value)]
             what = f"no {type_} is called {name}"
@@ -386,6 +387,29 @@ def named(configuration: Configuration, names: Mapping[str, Collection[str]]) ->
     return result
 
 
+def _elsewhere_made(configuration: Configuration, type_: str, attribute: str) -> list[Value | None]:
+    """The names of what the files look up, as data or, of a task, in a service: something else makes it."""
+    found = [
+        value for each in configuration.of_type(type_, data=True)
+        for value in (each.attribute(_LOOKED_UP.get(type_, attribute)), each.attribute(attribute))
+    ]  # fmt: skip
+    if type_ == "aws_ecs_task_definition":
+        for service in configuration.of_type("aws_ecs_service"):
+            found += [
+                value.to(text(flat(value)).partition(":")[0])
+                for value in items(service.attribute("task_definition"))
+                if referenced(value) is None
+            ]
+    return found
+
+
+#: What the data source of a type calls its name, where the resource calls it otherwise.
+_LOOKED_UP = {
+    "aws_ecs_cluster": "cluster_name",
+    "aws_ecs_service": "service_name",
+    "aws_ecs_task_definition": "task_definition",
+    "aws_db_instance": "db_instance_identifier",
+}
 #: What a module that makes such a resource speaks of, beside its name.
 _SPOKEN = {
     "aws_ecs_cluster": ("ecs",),

@@ -141,8 +141,11 @@ def definitions(configuration: Configuration, members: Collection[str]) -> list[
 
 
 def unseen(configuration: Configuration, defined: Definitions, members: Collection[str]) -> list[Finding]:
-    """Return the services and tasks that are not in the files, but may be in what of these is not read."""
-    found = Examined()
+    """Return the services and tasks that no rule has seen: those of which the files do not say enough.
+
+    One that is not in the files at all may be in what of these is not read; else its absence is a finding.
+    """
+    found = Examined([], [what for each in defined.definitions for what in each.not_examined])
     for member in sorted({*members} - {each.name for each in defined.definitions}):
         configuration.lacks(found, f"{member} is not in the files", (member, member.rpartition("-")[2]))
     return found.not_examined

@@ -20,6 +20,13 @@ from .values import Symbol, Value, flat, scalar, settle
 
 #: What a module is written in; `.tofu` is read by OpenTofu alone, before a `.tf` of the same name.
 SUFFIXES = (".tf", ".tf.json", ".tofu", ".tofu.json")
+#: Files of other tools that define infrastructure, or fill a module in.
+_TOOLS = {
+    "terragrunt.hcl": "Terragrunt, which fills in a module that the plan may name", "cdk.json": "AWS CDK",
+    "Pulumi.yaml": "Pulumi", "samconfig.toml": "AWS SAM", "copilot/*/manifest.yml": "AWS Copilot",
+    "ecspresso.yml": "ecspresso", "serverless.yml": "Serverless",
+}  # fmt: skip
+_TEMPLATES, _TEMPLATE = (".yaml", ".yml", ".json", ".template"), b"AWSTemplateFormatVersion"
 #: Types of block that have a name, and the prefix of their address.
 _ADDRESSED = {"resource": "", "data": "data.", "ephemeral": "ephemeral.", "variable": "variable.",
               "output": "output.", "module": "module."}  # fmt: skip
@@ -101,6 +108,17 @@ class Sources:
                 )
             values |= {name: environment.value(expr) for name, expr in body.attributes.items()}
         return values, unread
+
+    def foreign(self, directory: str) -> list[tuple[str, str]]:
+        """The files that say that the platform is defined with another tool; of each the first, best here."""
+        found: dict[str, str] = {}
+        for path in sorted(self.tracked, key=lambda each: not each.startswith(f"{directory}/")):
+            tool = next((tool for name, tool in _TOOLS.items() if PurePosixPath(path).match(name)), "")
+            if not tool and path.endswith(_TEMPLATES):
+                tool = "CloudFormation" if _TEMPLATE in (self._checkout.root / path).read_bytes() else ""
+            if tool:
+                found.setdefault(tool, path)
+        return [(path, tool) for tool, path in found.items()]
 
     def text_of(self, path: str, directory: str) -> str | None:
         """The text of a file that Terraform's functions name; None when there is none, or no text."""

@@ -281,12 +281,16 @@ class Configuration:
         SetupError when there is no Terraform in it, or not one of the variable files.
         """
         sources = Sources(checkout, directory)
-        given, self.unread_values = sources.given(directory, var_files)
         files = sources.files(directory)
         if not files.paths:
+            others = "".join(
+                f"\n{path} ({tool}) is not examined" for path, tool in sources.foreign(directory)
+            )
             raise SetupError(
                 f"the checkout has no Terraform in {directory}: correct [facts.source] of readiness.toml"
+                f"{others}"
             )
+        given, self.unread_values = sources.given(directory, var_files)
         self.root = Module(sources, files, given=given)
         self.directory = directory
         self.sources = sources

@@ -375,6 +375,24 @@ def test_a_directory_without_terraform_and_a_missing_variable_file_are_named(tmp
         Configuration(checkout, "tf", ["tf/b.tfvars"])
 
 
+@pytest.mark.parametrize(
+    ("path", "text", "tool"),
+    [
+        ("cdk.json", "{}", "AWS CDK"),
+        ("infra/Pulumi.yaml", "name: p", "Pulumi"),
+        ("infra/stack.yml", "AWSTemplateFormatVersion: 2010-09-09", "CloudFormation"),
+        ("copilot/api/manifest.yml", "name: api", "AWS Copilot"),
+        ("tf/terragrunt.hcl", "inputs = {}", "Terragrunt"),
+    ],
+)
+def test_a_platform_that_another_tool_defines_is_not_examined(
+    tmp_path: Path, path: str, text: str, tool: str
+) -> None:
+    checkout = repository(tmp_path, {"a/terragrunt.hcl": "", path: text})
+    with pytest.raises(SetupError, match=rf"no Terraform in tf(.|\n)*{path} \({tool}"):
+        Configuration(checkout, "tf", ["tf/staging.tfvars"])
+
+
 MIGRATIONS = "".join(
     f"""
 resource "aws_ecs_task_definition" "{name}-migration" {{

@@ -2,6 +2,7 @@
 
 import pytest
 
+from smoke.source.checkout import Examined
 from smoke.source.connections import named
 from smoke.source.definitions import read as read_definitions
 from smoke.source.definitions import unseen
@@ -61,6 +62,28 @@ def test_a_service_in_a_module_that_is_not_read_was_not_looked_at(
     members = ["finn", "dixie"]
     found = unseen(configuration, read_definitions(configuration, members), members)
     assert [each.what.partition(" ")[0] for each in found] == wanted
+
+
+@pytest.mark.parametrize(
+    ("part", "type_", "name"),
+    [
+        ('data "aws_ecs_task_definition" "t" { task_definition = "p-finn" }', "task_definition", "p-finn"),
+        ('resource "aws_ecs_service" "s" { task_definition = "p-finn:7" }', "task_definition", "p-finn"),
+        ('data "aws_ecs_cluster" "c" { cluster_name = "p-cluster" }', "cluster", "p-cluster"),
+    ],
+)
+def test_a_name_may_be_that_of_what_something_else_makes(
+    read: Read, part: str, type_: str, name: str
+) -> None:
+    assert named(read(part), {f"aws_ecs_{type_}": [name]}) == Examined()
+    (missing,) = named(read(part), {f"aws_ecs_{type_}": [f"{name}-2"]}).findings
+    assert missing.what.endswith(f"is called {name}-2")
+
+
+def test_a_service_whose_task_is_made_elsewhere_was_not_looked_at(read: Read) -> None:
+    configuration = read(service("finn").replace("aws_ecs_task_definition.finn.arn", '"arrakis-dixie"'))
+    defined = read_definitions(configuration, ["finn"])
+    assert "the task definition of aws_ecs_service.finn" in unseen(configuration, defined, ["finn"])[0].what
 
 
 @pytest.mark.parametrize(
