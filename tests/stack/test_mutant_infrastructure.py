@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from smoke.source.hcl import parse
+from stack.aws.mutants import changes
 from stack.mutants.catalogue import (
     RECORDED_OF_TREE,
     TREE,
@@ -108,6 +109,26 @@ def _read(mutant: TreeMutant) -> None:
         assert isinstance(yaml.safe_load(mutant.text), dict), mutant.id
     else:
         assert not parse(mutant.text, mutant.file).unread, mutant.id
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "made"),
+    [
+        ("desiredCount", 1, [2, 0]),
+        ("failedTasks", 0, [1]),
+        ("EvaluationPeriods", 1, [2]),
+        ("Period", 120, [180, 60]),
+        ("Status", "ISSUED", ["EXPIRED"]),
+        ("Name", "api", ["apix"]),
+        ("AlarmActions", ["a"], [[]]),
+        ("Dimensions", [{"Name": "a"}, {"Name": "b"}], [[], [{"Name": "b"}], [{"Name": "a"}]]),
+        (0, {"Name": "a"}, []),
+    ],
+)
+def test_what_aws_was_seeded_with_becomes_what_aws_could_hold(
+    key: object, value: object, made: object
+) -> None:
+    assert [new for _, new in changes((key,), value)] == made
 
 
 def test_every_family_has_a_mutant_and_a_reason() -> None:
