@@ -28,6 +28,7 @@ from smoke.platform.batch import Batch, Case
 from smoke.platform.forgeries import (
     ENCODINGS,
     Forgery,
+    Genuine,
     altered,
     forgeries,
     one_of_each,
@@ -38,7 +39,6 @@ from smoke.platform.forgeries import (
 from smoke.platform.freeside import Freeside, Tenants
 from smoke.platform.http import shares_clock
 from smoke.platform.parameters import each_access
-from smoke.platform.tokens import Genuine
 
 pytestmark = [
     pytest.mark.goal("G-2"),

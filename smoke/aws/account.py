@@ -26,7 +26,8 @@ from pytest_readiness import (
 )
 
 from smoke.network.decoders import NotStrict, strict_json
-from smoke.network.transport import ContractViolation, failed_in_handshake, http_pool, trusting
+from smoke.network.sockets import trusting
+from smoke.network.transport import ContractViolation, failed_in_handshake, http_pool
 
 POLICY = "docs/iam-policy.json"
 #: IAM's prefix of an action where it is not the client's name.

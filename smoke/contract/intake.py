@@ -167,19 +167,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members if len(members) == len(pairs) else _TwiceNamed(members)
 
 
-class Intake:
-    """What has counted so far, over all agents: an id counts once, whatever comes with it."""
-
-    def __init__(self) -> None:
-        self._counted: set[str] = set()
-
-    def offer(self, event: Event) -> bool:
-        """Whether an accepted event counts now."""
-        known = event.event_id in self._counted
-        self._counted.add(event.event_id)
-        return not known
-
-
 def may_become(before: float | None, counted: Iterable[float], after: float | None) -> bool:
     """Whether a score may be ``after``, when it was ``before`` and events of these scores counted since.
 

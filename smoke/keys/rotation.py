@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pytest_readiness import ExternalOutage, SetupError
@@ -273,17 +274,14 @@ class Issuer:
         self._read_at = time.monotonic()
         self._lock = threading.Lock()
         self.kids: list[str] = [self._key.kid]
-        self.failed_reads = 0
 
     def __call__(self) -> SigningKey:
         """The key to sign with now."""
         with self._lock:
             if time.monotonic() - self._read_at >= self._reread_s:
                 self._read_at = time.monotonic()
-                try:
+                with suppress(KeyFault, SetupError, ExternalOutage):
                     self._key = self._read()
-                except (KeyFault, SetupError, ExternalOutage):
-                    self.failed_reads += 1
                 if self._key.kid not in self.kids:
                     self.kids.append(self._key.kid)
             return self._key

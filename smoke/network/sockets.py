@@ -8,12 +8,16 @@ that reads by itself, such as libpq, and limits neither; it connects to this soc
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
+
+import httpx
 
 T = TypeVar("T")
 
@@ -134,3 +138,21 @@ def _answer(relay: Relay, server: socket.socket, client: socket.socket, end: flo
             came += len(piece)
             client.sendall(piece)
     relay.cut = f"more than {most} bytes of answers"
+
+
+@cache
+def authorities(also: str = "") -> ssl.SSLContext:
+    """The certificate authorities that HTTP clients trust, and those in a file, if any.
+
+    Read once: that takes longer than most checks. OSError for a file that cannot be read.
+    """
+    context = httpx.create_ssl_context()
+    if also:
+        context.load_verify_locations(also)
+    return context
+
+
+@cache
+def trusting(authority: str) -> ssl.SSLContext:
+    """The certificate authorities in a file, in place of the runner's own."""
+    return ssl.create_default_context(cafile=authority)

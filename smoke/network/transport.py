@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
-from functools import cache, partial
+from functools import partial
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -26,7 +26,7 @@ import httpcore
 import httpx
 from pytest_readiness import SetupError
 
-from .sockets import reach
+from .sockets import authorities, reach
 
 CONNECT_WITHIN_S = 2.0
 #: An answer may take longer than the latency limit of G-3: that check wants to see by how much.
@@ -50,24 +50,6 @@ class ContractViolation(AssertionError):
 
 class EndlessBody(ContractViolation):
     """The platform answered with more bytes than any answer of the contract has."""
-
-
-@cache
-def authorities(also: str = "") -> ssl.SSLContext:
-    """The certificate authorities that HTTP clients trust, and those in a file, if any.
-
-    Read once: that takes longer than most checks. OSError for a file that cannot be read.
-    """
-    context = httpx.create_ssl_context()
-    if also:
-        context.load_verify_locations(also)
-    return context
-
-
-@cache
-def trusting(authority: str) -> ssl.SSLContext:
-    """The certificate authorities in a file, in place of the runner's own."""
-    return ssl.create_default_context(cafile=authority)
 
 
 def http_pool(

@@ -18,9 +18,9 @@ from smoke.contract.verifier import times
 from smoke.network.transport import http_pool
 
 from . import tokens
-from .forgeries import forgeries, varieties
+from .forgeries import Genuine, forgeries, varieties
 from .http import HttpClient, ServiceClient, address_of, trust_of
-from .tokens import Claims, Genuine, SigningKey, SigningKeyLookup
+from .tokens import Claims, SigningKey, SigningKeyLookup
 
 #: The secret of the key that signs, by the service whose key set publishes it.
 SECRETS = {"freeside": "auth.signing_key", "finn": "auth.finn_signing_key"}

@@ -16,29 +16,14 @@ from pytest_readiness import SafetyViolation, SetupError
 from smoke.contract.intake import rating
 from smoke.contract.model import USER, Access, Service
 
-from .answers import (
-    MISSING,
-    UnexpectedStatus,
-    error_code,
-    require_error,
-    require_json_error,
-    route_of,
-)
+from .answers import MISSING, UnexpectedStatus, error_code, require_error, require_json_error, route_of
 from .backends import INVOKE_PATH as FINN_INVOKE
 from .backends import Dixie, Finn, quality_signal
 from .batch import mint_command
+from .forgeries import Genuine
 from .freeside import INVOKE_PATH, QUALITY_PATH, Freeside, cost_in, prompt_for
 from .http import JSON_HEADERS, LEAST_PAUSES_S, MAX_REPEATS, Credential, wait
-from .tokens import (
-    Claims,
-    Genuine,
-    SigningKey,
-    bearer,
-    dixie_service_claims,
-    finn_claims,
-    req_hash,
-    user_claims,
-)
+from .tokens import Claims, SigningKey, bearer, dixie_service_claims, finn_claims, req_hash, user_claims
 
 T = TypeVar("T")
 

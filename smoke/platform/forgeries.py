@@ -1,6 +1,6 @@
 """Credentials derived from a genuine one: each differs in one thing, and the contract says what it is worth.
 
-What is honest, even with bad claims, is made by ``tokens``.
+`Genuine` is what they derive from. What is honest, even with bad claims, is made by ``tokens``.
 """
 
 from __future__ import annotations
@@ -14,18 +14,66 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import utils
 
-from smoke.contract.model import POOLS, SERVICES, TIER_POOLS
+from smoke.contract.model import POOLS, SERVICES, TIER_POOLS, TokenKind
 from smoke.contract.neighbours import Near, documents, strings, twice
-from smoke.contract.verifier import FAR_TIMES, Accepted, Refused
+from smoke.contract.verifier import FAR_TIMES, Accepted, Keys, Refused, Verdict, verify
 
-from .tokens import Genuine, Sign, decoded, encoded, es256
+from .tokens import Claims, Sign, SigningKey, decoded, encoded, es256, verifies
+
+
+@dataclass(frozen=True, slots=True)
+class Genuine:
+    """What a credential that would be accepted is made of, where it is sent, and an attacker's key.
+
+    Each derived token has a ``jti`` of its own, unless they all keep that of the claims.
+    """
+
+    kind: TokenKind
+    audience: str
+    key: SigningKey
+    claims: Claims
+    attacker: SigningKey
+    body: bytes = b""
+    keep_jti: bool = False
+    #: Keys that the platform publishes for tokens of other issuers.
+    others: tuple[SigningKey, ...] = ()
+
+    def renewed(self) -> Genuine:
+        """The same for another token."""
+        return self if self.keep_jti else replace(self, claims=self.claims | {"jti": str(uuid.uuid4())})
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """The members of the header."""
+        return {"alg": "ES256", "typ": "JWT", "kid": self.key.kid}
+
+    def token(self, *, header: Any = None, claims: Any = None, sign: Sign | None = None) -> str:
+        """The token with other parts: members, or the JSON text itself."""
+        head, body = (
+            part if isinstance(part, str) else json.dumps(part)
+            for part in (
+                self.header if header is None else header, self.claims if claims is None else claims,
+            )
+        )  # fmt: skip
+        signed = f"{encoded(head.encode())}.{encoded(body.encode())}"
+        return f"{signed}.{encoded((sign or self.sign)(signed.encode()))}"
+
+    def sign(self, signed: bytes) -> bytes:
+        """The signature by the genuine key."""
+        return es256(self.key, signed)
+
+    def verdict(self, header: str | None) -> Verdict:
+        """What the contract says of an Authorization header that is sent in place of the genuine one."""
+        keys: Keys = {self.key.kid: lambda signed, raw: verifies(self.key, signed, raw)}
+        return verify(header, self.kind, self.audience, keys, time.time(), body=self.body)
+
 
 #: The order of P-256: with s, n - s signs as well.
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551

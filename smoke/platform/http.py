@@ -21,8 +21,8 @@ from smoke.contract.exchange import SECONDS_OR_DATE, pause_in
 from smoke.contract.health import PER_SECOND
 from smoke.contract.model import SERVICES, Service
 from smoke.contract.schemas import EVENTS
-from smoke.network.sockets import addresses_of, connected
-from smoke.network.transport import LOOPBACK, authorities, within
+from smoke.network.sockets import addresses_of, authorities, connected
+from smoke.network.transport import LOOPBACK, within
 
 from .answers import (
     CONTRACT_PATH,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smoke.contract import intake
-from smoke.contract.intake import Event, Intake, Verdict, may_become, read_event, read_rating
+from smoke.contract.intake import Event, Verdict, may_become, read_event, read_rating
 from smoke.contract.neighbours import documents
 
 EVENT = {
@@ -112,14 +112,6 @@ def test_a_member_that_is_there_twice_is_open() -> None:
 )
 def test_ratings(members: dict[str, Any], verdict: Verdict) -> None:
     assert read_rating(json.dumps(RATING | members).encode()).verdict is verdict
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("ab"), SCORES), max_size=12))
-def test_an_id_counts_once_whatever_comes_with_it(offered: list[tuple[int, str, float]]) -> None:
-    intake, seen = Intake(), set()
-    for number, agent, score in offered:
-        assert intake.offer(Event(str(number), agent, score)) == (number not in seen)
-        seen.add(number)
 
 
 @given(SCORES, st.lists(st.tuples(SCORES, st.floats(0.001, 1)), max_size=6), st.randoms())

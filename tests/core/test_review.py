@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from pytest_readiness.core.errors import PlanError
-from pytest_readiness.core.review import differences
+from pytest_readiness.core.history import differences
 
 from tests.core.build import check, entry, model, plan
 

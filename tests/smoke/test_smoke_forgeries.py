@@ -12,8 +12,8 @@ import pytest
 from smoke.contract.model import CALL, SERVICE, TOKEN_KINDS, USER
 from smoke.contract.verifier import Accepted
 from smoke.platform import tokens
-from smoke.platform.forgeries import FAMILIES, Forgery, forgeries, one_of_each, thinned, varieties
-from smoke.platform.tokens import Genuine, SigningKey
+from smoke.platform.forgeries import FAMILIES, Forgery, Genuine, forgeries, one_of_each, thinned, varieties
+from smoke.platform.tokens import SigningKey
 from stack.common import verifier as stack_claims
 from stack.common.keys import PublicKey
 from stack.common.verifier import Issuer, TokenRefused, Verifier

@@ -21,7 +21,7 @@ from pytest_readiness import SetupError
 
 from smoke.contract.exchange import judge
 from smoke.contract.model import SERVICES, Service
-from smoke.network.transport import authorities
+from smoke.network.sockets import authorities
 from smoke.platform.answers import AnswerLog, ContractViolation, Events, exchange_of
 from smoke.platform.http import (
     BACKOFF_BUDGET_S,

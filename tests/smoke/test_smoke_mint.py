@@ -13,8 +13,8 @@ from smoke.contract.model import SERVICES, Access, accesses
 from smoke.contract.verifier import Accepted, times
 from smoke.platform import __main__ as command
 from smoke.platform.batch import mint_command
-from smoke.platform.forgeries import forgeries, varieties
-from smoke.platform.tokens import Genuine, SigningKey
+from smoke.platform.forgeries import Genuine, forgeries, varieties
+from smoke.platform.tokens import SigningKey
 
 KEYS = {name: SigningKey.throwaway(f"{name}-kid") for name in ("freeside", "finn")}
 #: What a profile says of a service's address in a table.

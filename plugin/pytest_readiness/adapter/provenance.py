@@ -22,9 +22,8 @@ import pytest
 
 from ..core.errors import LedgerError
 from ..core.formats import suite_digest, text_of
-from ..core.history import is_enough
+from ..core.history import RUNS, is_enough
 from ..core.model import Scope
-from ..core.review import RUNS
 from ..ledger import Ledger, open_ledger, read_history, refuse_broken
 from ..profile import LARGEST_RECORD, known_profiles, read_file
 from .context import RunContext

@@ -14,11 +14,10 @@ from typing import Any
 
 from ..core.errors import LedgerError, ReadinessError
 from ..core.formats import canonical_json, counted, filled, matching, number, one_line
-from ..core.history import is_enough, streak
+from ..core.history import differences, is_enough, streak
 from ..core.model import Verdict
 from ..core.plan import Plan
 from ..core.redaction import Redactor
-from ..core.review import differences
 from ..ledger import Ledger, open_ledger, read_history
 from ..profile import LARGEST_RECORD, find_plan, profile_names, read_file, read_plan
 from ..report import FORMATS, JSON_NAME, NAMES, formats_in, report_of, terminal, write_all

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from . import review
+from . import history, review
 from .declaration import Declaration, Findings, LiveHistory, carried_over, declare, environment_option
 from .formats import format_moment
 from .goals import Exemption, GoalRow, Standing, apply_exemptions, goal_statuses
@@ -227,10 +227,10 @@ def _review(
 ) -> dict[str, Any]:
     """Return what a reader compares this run with."""
     drawn = review.charts(plan, results)
-    (this,) = review.runs([own], plan, counted.runs)
+    (this,) = history.runs([own], plan, counted.runs)
     return {
-        "runs": review.runs(entries, plan, counted.runs),
-        "changes": review.changes(this, drawn, results, entries, plan),
+        "runs": history.runs(entries, plan, counted.runs),
+        "changes": history.changes(this, drawn, results, entries, plan),
         "phases": review.phases(plan, results),
         "charts": drawn,
         "figures": review.kept_figures(drawn),

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time
 from functools import cache
-from typing import Any
+from typing import Any, TypeGuard
 
 ELLIPSIS = "…"
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
@@ -178,3 +178,12 @@ def filled(text: str) -> str:
     if not is_one_line(text):
         raise argparse.ArgumentTypeError("it contains a control character (next: give the value without it)")
     return text
+
+
+#: Beyond it nothing can be drawn, and NaN is beyond everything.
+LARGEST = 1e15
+
+
+def is_amount(value: object) -> TypeGuard[int | float]:
+    """Tell whether a value is a number that can be drawn and compared."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST

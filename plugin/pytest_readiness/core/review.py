@@ -1,4 +1,4 @@
-"""What a launch review is shown beside the verdict: figures, charts, past runs, changes, who acts next.
+"""What a launch review is shown beside the verdict: figures, charts, who acts next.
 
 And the report's tables that come from the plan, filled in from evidence.
 """
@@ -8,26 +8,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import timedelta
-from typing import Any, TypeGuard
+from typing import Any
 
-from .formats import counted, format_moment, matches, matching, number, parse_moment
+from .formats import counted, format_moment, is_amount, matches, matching, number
 from .goals import Exemption, out_of, provenance
-from .history import Entry, Streak, is_green
+from .history import HELD, Streak
 from .model import CheckResult, FailureClass, Outcome, RunRecord, Scope, Severity
 from .plan import Deferral, Plan, Waiver
 from .plan_tables import Chart, FigureLine, InventoryItem, OperationalItem, Rollback, fill
 from .verdict import is_settled
 
-#: How many runs a report looks back on.
-RUNS = 30
-#: A figure has moved when it differs by more than half of what it was, and by a twentieth of its limit.
-MOVED, OF_LIMIT = 0.5, 0.05
-#: A check takes longer when it takes half as long again, and so many seconds more.
-NOTICED_S = 0.5
-#: Beyond it nothing can be drawn, and NaN is beyond everything.
-LARGEST = 1e15
-_HELD = frozenset({Outcome.PASSED, Outcome.FLAKY})
 #: Who acts next where the plan names no owner, or where the platform's owner cannot.
 _WHOSE = {
     FailureClass.SETUP_ERROR: "the runner",
@@ -87,108 +77,6 @@ def phases(plan: Plan, results: Sequence[CheckResult]) -> list[dict[str, Any]]:
     ]
 
 
-def runs(entries: Sequence[Entry], plan: Plan, counted: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the newest runs of an environment, oldest first; ``counted`` are those of the streak."""
-    return [
-        {
-            "run_id": entry.get("run_id"),
-            "finished_at": entry.get("finished_at"),
-            "seconds": _seconds(entry),
-            "verdict": entry.get("verdict"),
-            "complete": entry.get("complete", True),
-            "green": is_green(entry, plan.policy),
-            "counted": entry.get("run_id") in counted,
-            "build_identity": entry.get("build_identity") or {},
-        }
-        for entry in entries[-RUNS:]
-    ]
-
-
-def changes(
-    own: Mapping[str, Any],
-    drawn: Sequence[Mapping[str, Any]],
-    results: Sequence[CheckResult],
-    entries: Sequence[Entry],
-    plan: Plan,
-) -> dict[str, Any] | None:
-    """Return what differs from the last green run before this one; None where there was none.
-
-    ``own`` is this run as :func:`runs` has it. What is fixed is so since the run before, green or not.
-    """
-    earlier = [entry for entry in entries if entry.get("run_id") != own["run_id"]]
-    green = next((entry for entry in reversed(earlier) if is_green(entry, plan.policy)), None)
-    if green is None:
-        return None
-    held, before = _held(green), _held(earlier[-1])
-    known = {check["id"] for entry in (green, earlier[-1]) for check in entry.get("checks", ())}
-    held_now = [check.id for check in results if check.outcome in _HELD]
-    return {
-        "run_id": green.get("run_id"),
-        "finished_at": green.get("finished_at"),
-        "builds": _builds(green, own),
-        "failing": [check.id for check in results if check.outcome is Outcome.FAILED and (check.id in held)],
-        "fixed": [name for name in held_now if name in known and name not in before],
-        "moved": _moved(green.get("figures") or {}, drawn),
-    }
-
-
-def differences(before: Entry, after: Entry) -> dict[str, list[dict[str, Any]]]:
-    """Return what differs between two runs, each a ledger's entry or a saved model.
-
-    ``builds``; checks that are newly ``failing`` (also where the plan defers that), ``fixed``, ``silent``
-    (passed, and gave no answer now), ``new`` and ``gone``; ``slower`` and ``faster`` ones, in seconds;
-    ``moved`` figures.
-    """
-    old, new = ({check["id"]: check for check in entry.get("checks") or ()} for entry in (before, after))
-    found: dict[str, list[dict[str, Any]]] = {"builds": _builds(before, after)}
-    found |= {kind: [] for kind in ("failing", "fixed", "silent", "new", "gone", "slower", "faster")}
-    for name in [*new, *(name for name in old if name not in new)]:
-        was, is_ = old.get(name, {}), new.get(name, {})
-        row = {"id": name, "severity": (is_ or was).get("severity"), "class": is_.get("class")}
-        row |= {"before": was.get("outcome"), "after": is_.get("outcome")}
-        if (kind := _changed(row)) is not None:
-            found[kind].append(row)
-        took = was.get("duration_s"), is_.get("duration_s")
-        if (
-            _is_amount(took[0])
-            and _is_amount(took[1])
-            and abs(took[1] - took[0]) > max(NOTICED_S, took[0] / 2)
-        ):
-            moved = {"id": name, "before": took[0], "after": took[1]}
-            found["slower" if took[1] > took[0] else "faster"].append(moved)
-    figures = (before.get("figures") or {}, after.get("figures") or {})
-    found["moved"] = [
-        {"name": name, "before": earlier, "after": value}
-        for name, value in figures[1].items()
-        if _is_amount(earlier := figures[0].get(name))
-        and _is_amount(value)
-        and abs(value - earlier) > MOVED * abs(earlier)
-    ]
-    return found
-
-
-def _changed(row: Mapping[str, Any]) -> str | None:
-    before, after = row["before"], row["after"]
-    if before is None or after is None:
-        return "new" if before is None else "gone"
-    if after == Outcome.FAILED:
-        return "failing" if before != Outcome.FAILED else None
-    if after in _HELD:
-        return "fixed" if before not in _HELD else None
-    if before not in _HELD:
-        return None
-    return "failing" if after == Outcome.DEFERRED else "silent"
-
-
-def _builds(before: Entry, after: Mapping[str, Any]) -> list[dict[str, Any]]:
-    old, new = before.get("build_identity") or {}, after.get("build_identity") or {}
-    return [
-        {"service": name, "before": old.get(name, ""), "after": new.get(name, "")}
-        for name in sorted({*old, *new})
-        if old.get(name, "") != new.get(name, "")
-    ]
-
-
 def owner(plan: Plan, blocker: Mapping[str, Any]) -> dict[str, str]:
     """Return who acts on a blocker, with contact and runbook: an owner by check, by service, by goal.
 
@@ -242,9 +130,9 @@ def _line(line: FigureLine, measured: Sequence[Measured]) -> str:
         return ""
     last, ids = measured[-1][1], {check.id: check for check, _ in measured}
     values = [_value(entry) for _, entry in measured]
-    amounts = [*filter(_is_amount, values)]
-    expected = [*filter(_is_amount, (_expected(entry) for _, entry in measured))]
-    failed = sum(check.outcome not in _HELD for check in ids.values())
+    amounts = [*filter(is_amount, values)]
+    expected = [*filter(is_amount, (_expected(entry) for _, entry in measured))]
+    failed = sum(check.outcome not in HELD for check in ids.values())
     text = fill(
         line.text,
         {
@@ -277,12 +165,8 @@ def _flat(values: Iterable[Any]) -> Iterable[Any]:
         yield from value if isinstance(value, list | tuple) else (value,)
 
 
-def _is_amount(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
-
-
 def _chart(chart: Chart, measured: Sequence[Measured]) -> dict[str, Any]:
-    found = [(check, entry) for check, entry in measured if _is_amount(_value(entry))]
+    found = [(check, entry) for check, entry in measured if is_amount(_value(entry))]
     names = Counter(_name(entry) for _, entry in found)
     labels: Counter[str] = Counter()
     points, total = [], 0.0
@@ -293,33 +177,9 @@ def _chart(chart: Chart, measured: Sequence[Measured]) -> dict[str, Any]:
         total += _value(entry)
         limit = (chart.limit or None) if chart.kind == "total" else entry.get("limit")
         value = total if chart.kind == "total" else _value(entry)
-        points.append({"label": label, "value": value, "limit": limit if _is_amount(limit) else None})
+        points.append({"label": label, "value": value, "limit": limit if is_amount(limit) else None})
     unit = next((str(entry["unit"]) for _, entry in found if entry.get("unit")), "")
     return {"title": chart.title, "kind": chart.kind, "unit": unit, "points": points}
-
-
-def _seconds(entry: Entry) -> float | None:
-    try:
-        took = parse_moment(str(entry["finished_at"])) - parse_moment(str(entry["started_at"]))
-    except (KeyError, ValueError):
-        return None
-    return round(max(took, timedelta()).total_seconds(), 1)
-
-
-def _held(entry: Entry) -> set[str]:
-    return {check["id"] for check in entry.get("checks", ()) if check.get("outcome") in _HELD}
-
-
-def _moved(before: Mapping[str, Any], drawn: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    found = []
-    for chart in drawn:
-        for point in chart["points"] if chart["kind"] == "bars" else ():
-            name = f"{chart['title']}: {point['label']}"
-            old, new = before.get(name), point["value"]
-            least = OF_LIMIT * point["limit"] if point["limit"] else 0.0
-            if _is_amount(old) and abs(new - old) > max(MOVED * abs(old), least):
-                found.append({"name": name, "before": old, "after": new, "unit": chart["unit"]})
-    return found
 
 
 #: A figure of this name holds what was observed of a declared service: ``inventory/<key>/<column>``.

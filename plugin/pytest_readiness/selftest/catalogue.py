@@ -130,7 +130,7 @@ def load(root: Path, where: str, suite: Mapping[str, SuiteCheck]) -> Catalogue:
     unfaulted: dict[str, Unfaulted] = {}
     raw: list[Mapping[str, Any]] = []
     for path in _files(root, where):
-        top = load_toml(_text(path, root), path.relative_to(root).as_posix(), CatalogueError)
+        top = load_toml(read_text(path, root), path.relative_to(root).as_posix(), CatalogueError)
         for family in top.tables("fault"):
             for table in _members(family):
                 fault = _fault(table, suite)
@@ -156,22 +156,6 @@ def load(root: Path, where: str, suite: Mapping[str, SuiteCheck]) -> Catalogue:
         raise CatalogueError("no fault in it", where=where, allowed="at least one [[fault]]")
     meaning = digest(sorted(raw, key=digest))
     return Catalogue(faults=tuple(faults.values()), unfaulted=tuple(unfaulted.values()), digest=meaning)
-
-
-def variants_of(root: Path, where: str) -> dict[str, str]:
-    """Return the clean variants in a file, group by id; what else a row says is the platform's own.
-
-    Variants of one ``group`` get along, and are tried at once; "" is a variant that is tried alone.
-    Raises CatalogueError for a file that cannot be read, and for an id that is missing or used twice.
-    """
-    groups: dict[str, str] = {}
-    rows = load_toml(_text(root / where, root), where, CatalogueError).tables("variant") if where else ()
-    for row in rows:
-        name = row.text("id")
-        if name in groups:
-            row.refuse("id", f"{name!r} is used twice", allowed="a unique id")
-        groups[name] = row.text("group", "")
-    return groups
 
 
 def _files(root: Path, where: str) -> list[Path]:
@@ -203,7 +187,8 @@ def _no_catalogue(what: str) -> CatalogueError:
     )
 
 
-def _text(path: Path, root: Path) -> str:
+def read_text(path: Path, root: Path) -> str:
+    """Return the text of a file under ``root``; CatalogueError when it cannot be read."""
     try:
         return read_file(path)
     except OSError as problem:

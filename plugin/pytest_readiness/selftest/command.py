@@ -20,10 +20,11 @@ from ..core.errors import ReadinessError
 from ..core.formats import counted, digest, filled, matching
 from ..core.model import Scope
 from ..core.plan import Plan
+from ..core.toml import load_toml
 from ..report import replace_file
 from . import CatalogueError, NothingProved, PlatformError, mutation, page
 from .campaign import Campaign, Setup
-from .catalogue import Catalogue, Fault, load, variants_of
+from .catalogue import Catalogue, Fault, load, read_text
 from .mutation import survey
 from .page import Progress, is_proved, record
 from .runner import Runner
@@ -298,3 +299,19 @@ def _at_least(minimum: int) -> Any:
         return int(text)
 
     return number
+
+
+def variants_of(root: Path, where: str) -> dict[str, str]:
+    """Return the clean variants in a file, group by id; what else a row says is the platform's own.
+
+    Variants of one ``group`` get along, and are tried at once; "" is a variant that is tried alone.
+    Raises CatalogueError for a file that cannot be read, and for an id that is missing or used twice.
+    """
+    groups: dict[str, str] = {}
+    rows = load_toml(read_text(root / where, root), where, CatalogueError).tables("variant") if where else ()
+    for row in rows:
+        name = row.text("id")
+        if name in groups:
+            row.refuse("id", f"{name!r} is used twice", allowed="a unique id")
+        groups[name] = row.text("group", "")
+    return groups
