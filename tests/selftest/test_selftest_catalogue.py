@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pytest_readiness.selftest import CatalogueError
-from pytest_readiness.selftest.catalogue import SuiteCheck, load, with_controls
+from pytest_readiness.selftest.catalogue import CatalogueError, SuiteCheck, load, with_controls
 
 Write = Callable[..., Path]
 

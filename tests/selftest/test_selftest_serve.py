@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pytest_readiness.selftest import PlatformError
-from pytest_readiness.selftest.platform import Address, Control, Platform
+from pytest_readiness.selftest.platform import Address, Control, Platform, PlatformError
 
 PLATFORM = """
 from pytest_readiness.selftest.platform import serve

@@ -21,9 +21,8 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from ..core.model import Outcome
 from ..core.plan import Plan
 from ..report import report_of
-from . import PlatformError, Refused
 from .catalogue import FalseAlarm, Fault, Finding, false_alarms, judge_fault
-from .platform import Address, Control, Platform, last_words
+from .platform import Address, Control, Platform, PlatformError, Refused, last_words
 from .runner import Runner
 
 T = TypeVar("T")

@@ -12,12 +12,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from ..core.errors import ReadinessError
 from ..core.formats import digest, matches, matching, one_line
 from ..core.model import CheckResult, FailureClass, Outcome, RunFacts, Severity, Verdict
 from ..core.toml import REQUIRED, TomlTable, load_toml
 from ..core.verdict import judge
 from ..profile import read_file
-from . import CatalogueError
 
 #: How a check may answer to a fault: any way but passing, or failing under an exemption of the plan.
 OUTCOMES = tuple(each.value for each in Outcome if each not in (Outcome.PASSED, Outcome.DEFERRED))
@@ -31,6 +31,10 @@ _PLATFORM_KEYS = (
     *("status", "headers", "drop_headers", "lower_headers", "body", "set", "null", "add", "append"),
     *("drop", "replace", "buffer", "close"),
 )
+
+
+class CatalogueError(ReadinessError):
+    """The catalogue of faults is malformed, or names what the suite does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

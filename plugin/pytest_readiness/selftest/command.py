@@ -22,11 +22,12 @@ from ..core.model import Scope
 from ..core.plan import Plan
 from ..core.toml import load_toml
 from ..report import replace_file
-from . import CatalogueError, NothingProved, PlatformError, mutation, page
+from . import mutation, page
 from .campaign import Campaign, Setup
-from .catalogue import Catalogue, Fault, load, read_text
+from .catalogue import Catalogue, CatalogueError, Fault, load, read_text
 from .mutation import survey
 from .page import Progress, is_proved, record
+from .platform import NothingProved, PlatformError
 from .runner import Runner
 
 PROVED, NOT_PROVED, NO_VERDICT = 0, 1, 6

@@ -19,9 +19,9 @@ from typing import Any
 
 from ..core.formats import matches
 from ..core.model import FailureClass, Outcome
-from . import CatalogueError, PlatformError
 from .campaign import NoReport, Setup, Worker
-from .catalogue import SuiteCheck, is_red, with_controls
+from .catalogue import CatalogueError, SuiteCheck, is_red, with_controls
+from .platform import PlatformError
 
 #: What the checks that are tried first may take together, s of their own time, and how many they may be.
 FIRST_S, FIRST_CHECKS = 3.0, 40

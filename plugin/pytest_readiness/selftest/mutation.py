@@ -20,9 +20,8 @@ from typing import Any, TextIO
 
 from ..core.formats import counted, digest, format_moment, matches, one_line
 from ..core.plan import Plan
-from . import CatalogueError, PlatformError
 from .campaign import NoReport, Setup, Worker
-from .catalogue import SuiteCheck
+from .catalogue import CatalogueError, SuiteCheck
 from .mutants import (
     DRILLS,
     KILLED,
@@ -37,7 +36,7 @@ from .mutants import (
     News,
     Trace,
 )
-from .platform import Control
+from .platform import Control, PlatformError
 from .runner import Runner
 
 #: Services that note their lines are several times slower.

@@ -45,7 +45,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
-from . import PlatformError, Refused
+from ..core.errors import ReadinessError
 
 _LINES, _WIDTH = 3, 200
 BOOT_DEADLINE_S = 120.0
@@ -53,6 +53,18 @@ STOP_DEADLINE_S = 20.0
 #: A command that begins so means the interpreter that runs the self-test, wherever that is.
 _PYTHON = frozenset({"python", "python3"})
 _PROTOCOL = 'one line {"profile": path, "control": URL, "env": {name: value}}, then run until stdin is closed'
+
+
+class NothingProved(ReadinessError):
+    """The self-test could not go on; what it found until then proves nothing about the suite."""
+
+
+class PlatformError(NothingProved):
+    """A platform could not be started, or did not answer on its control port."""
+
+
+class Refused(PlatformError):
+    """A platform says that it cannot do what it was asked for, such as a fault that it does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,12 +25,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from ..core.errors import ReadinessError
 from ..profile import load_schema
 from ..profile.schema import DIRECTORY, SCHEMA_NAME
 from ..report import markdown
-from . import RunnerGone, SuiteError
 from .catalogue import SuiteCheck
-from .platform import last_words
+from .platform import NothingProved, last_words
 
 #: A run of many drills takes minutes on a machine that others share; one that hangs never ends.
 RUN_LIMIT_S = 480.0
@@ -41,6 +41,14 @@ _VARIABLE = "READINESS_SELF_TEST"
 #: Python's own: the fork server begins as `python -c`, which looks for every module here first.
 _SAFE_PATH = "PYTHONSAFEPATH"
 _COLLECTOR = "readiness-collector"
+
+
+class SuiteError(ReadinessError):
+    """The suite cannot be collected, so there is nothing to test."""
+
+
+class RunnerGone(NothingProved):
+    """The process that runs the suite ended while something was expected of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
