@@ -18,7 +18,11 @@ def names_any(values: set[str], names: Sequence[str]) -> bool:
 
 def values_of(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str]:
     """Every value that may name a service: words of the commands, the matrix, environments, inputs."""
-    texts = [*_flat(_of_matrix(job.matrix)), *job.env.values(), *job.given.values()]
+    jobs, texts = [job], list[str]()
+    for each in jobs:
+        texts += [*_flat(_of_matrix(each.matrix)), *each.env.values(), *each.given.values()]
+        inner = repository.called(each) if len(jobs) <= _MOST else None
+        jobs += inner.jobs.values() if inner else ()
     for placed in repository.everything(workflow, job):
         texts += [*placed.step.env.values(), *placed.step.given.values()]
         texts += [word for words in repository.recipes(placed.step) for word in words[1:]]
@@ -31,6 +35,20 @@ def values_of(repository: Repository, workflow: Workflow, job: Job) -> Iterator[
             ]
     for text in texts:
         yield from re.split(r"[\s,;\"'\[\]]+", text)
+
+
+#: How many jobs, those of called workflows included, are looked through.
+_MOST = 100
+
+
+def spoken_of(repository: Repository, workflow: Workflow, job: Job, name: str) -> bool:
+    """Whether a script in another language that a job runs has a name in its text."""
+    pattern = re.compile(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![\w-])")
+    return any(
+        pattern.search(text)
+        for placed in repository.everything(workflow, job)
+        for _, text in repository.others(placed.step)
+    )
 
 
 def _of_matrix(matrix: Any) -> Any:

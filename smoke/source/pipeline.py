@@ -14,13 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import shell
+from . import applied, shell
 from .checkout import Examined, Finding
 from .commands import migrates
 from .conditions import CANCELLED, FAILURE, OUTCOMES, SKIPPED, SUCCESS, Situation
 from .handover import handed, pipelines
 from .jobs import examine_job
-from .mentions import names_any, values_of
+from .mentions import names_any, spoken_of, values_of
 from .workflows import Job, Placed, Repository, Workflow
 
 _BY_WEIGHT = (FAILURE, CANCELLED, SKIPPED)
@@ -111,7 +111,7 @@ def deploys_here(
         yield None
     for placed in repository.everything(workflow, job):
         if (
-            _is_action(plan, placed.step.uses)
+            (_is_action(plan, placed.step.uses) and not _runs_a_task(placed.step.given))
             or runs_any(repository, placed, plan.commands, plan.clusters)
             or any(_speaks(text, plan.commands) for _, text in repository.others(placed.step))
         ):
@@ -131,6 +131,11 @@ def _speaks(text: str, commands: Sequence[str]) -> bool:
 
 def _is_action(plan: Pipeline, uses: str) -> bool:
     return not uses.startswith("./") and any(fnmatch.fnmatchcase(uses, each) for each in plan.actions)
+
+
+def _runs_a_task(given: Mapping[str, str]) -> bool:
+    """Whether an action that may deploy is told to run a task to its end, and of no service."""
+    return given.get("run-task") == "true" and not given.get("service")
 
 
 def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
@@ -365,6 +370,9 @@ def unmigrated(repository: Repository, plan: Pipeline, migrations: Sequence[str]
             continue
         values = set(values_of(repository, workflow, job))
         named = [each for each in migrations if names_any(values, [each])]
+        named += [
+            each for each in migrations if each not in named and spoken_of(repository, workflow, job, each)
+        ]
         for each in (each for each in migrations if named and each not in named):
             what = f"{job.name} runs {' and '.join(named)} and leaves {each} out"
             found.findings.append(workflow.finding(job.line, what))
@@ -390,7 +398,7 @@ def overrides(repository: Repository, plan: Pipeline) -> bool:
 
 def runs_any(repository: Repository, placed: Placed, commands: Sequence[str], clusters: str = "*") -> bool:
     """Whether a step runs one of some commands, in one of the clusters."""
-    found = (each for each in repository.commands(placed.step) if runs_one(each, commands))
+    found = (each for each in applied.commands(repository, placed) if runs_one(each, commands))
     return any(not _is_foreign(shell.option(each, "--cluster"), clusters) for each in found)
 
 

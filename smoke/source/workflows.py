@@ -327,32 +327,34 @@ class Repository:
     """The workflows of a checkout by path.
 
     `unread` are files that could not be read, with the reason; of those, GitHub itself refuses `refused`.
+    `paths` are all files of the checkout.
     """
 
     workflows: Mapping[str, Workflow]
     unread: dict[str, str]
     script: Script
     refused: dict[str, str] = field(default_factory=dict)
+    paths: tuple[str, ...] = ()
     _commands: dict[str, list[list[str]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, checkout: Checkout) -> Repository:
         """Read the workflows of a checkout; other files are read when something calls them."""
-        paths = [file.path for file in checkout.tracked() if _is_workflow(file.path)]
-        return cls.read(paths, checkout.script)
+        return cls.read([file.path for file in checkout.tracked()], checkout.script)
 
     @classmethod
     def read(cls, paths: Iterable[str], script: Script) -> Repository:
         """Read the workflows among `paths`; `script` gives the text of a file."""
         workflows, unread, refused = {}, dict[str, str](), dict[str, str]()
-        for path in filter(_is_workflow, paths):
+        listed = tuple(paths)
+        for path in filter(_is_workflow, listed):
             try:
                 workflows[path] = read(script(path) or "", path)
             except Malformed as problem:
                 unread[path] = str(problem)
                 if isinstance(problem, Rejected):
                     refused[path] = str(problem)
-        return cls(workflows, unread, script, refused)
+        return cls(workflows, unread, script, refused, listed)
 
     def called(self, job: Job) -> Workflow | None:
         """The local workflow that a job calls, as it does; None for one elsewhere or not there."""

@@ -93,3 +93,75 @@ def test_a_workflow_of_another_product_deploys_that_one_alone(run: str, ours: bo
     plan = replace(PLAN, clusters="arrakis-*", others=[OTHER])
     assert [of.path for of, _ in deploy_jobs(files, plan)] == [W, *([OTHER] if ours else [])]
     assert bool(examine(files, plan).bypass.findings) == ours
+
+
+NETWORK = 'module "vpc" {\n  source = "terraform-aws-modules/vpc/aws"\n}\n'
+SERVICE = 'resource "aws_ecs_service" "api" {}\n'
+
+
+@pytest.mark.parametrize(
+    ("step", "files", "deploys"),
+    [
+        ({"run": "terraform -chdir=net apply"}, {"net/main.tf": NETWORK}, False),
+        ({"run": "cd net && tofu apply -auto-approve"}, {"net/main.tofu": NETWORK}, False),
+        ({"run": "terraform apply", "working-directory": "net"}, {"net/main.tf": NETWORK}, False),
+        ({"run": "terraform -chdir=net apply"}, {"net/main.tf": NETWORK, "net/api.tf": SERVICE}, True),
+        (
+            {"run": "terraform -chdir=live apply"},
+            {"live/main.tf": 'module "x" {\n  source = "../app"\n}\n', "app/main.tf": SERVICE},
+            True,
+        ),
+        (
+            {"run": "terraform -chdir=live apply"},
+            {"live/main.tf": 'module "x" {\n  source = "terraform-aws-modules/ecs/aws"\n}\n'},
+            True,
+        ),
+        ({"run": "terraform -chdir=$DIR apply"}, {"net/main.tf": NETWORK}, True),
+        ({"run": "terraform apply"}, {"net/main.tf": NETWORK}, True),  # of a folder that is not there
+    ],
+)
+def test_applying_what_services_stand_on_deploys_none(
+    step: dict[str, Any], files: dict[str, str], deploys: bool
+) -> None:
+    infra = {"on": "push", "jobs": {"apply": {"steps": [step]}}}
+    read = repository(workflow(), infra=infra, **files)
+    assert any(job.name == "apply" for _, job in deploy_jobs(read, PLAN)) == deploys
+
+
+@pytest.mark.parametrize(
+    ("given", "deploys"),
+    [
+        ({"run-task": True, "cluster": "c"}, False),
+        ({"run-task": True, "service": "api", "cluster": "c"}, True),
+        ({"service": "api"}, True),
+    ],
+)
+def test_an_action_that_runs_one_task_to_its_end_deploys_nothing(
+    given: dict[str, Any], deploys: bool
+) -> None:
+    action = {"uses": "aws-actions/amazon-ecs-deploy-task-definition@v2", "with": given}
+    files = repository({"on": "push", "jobs": {"one": {"steps": [action]}}})
+    assert bool(list(deploy_jobs(files, PLAN))) == deploys
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ('for each in ("api-migration", f"{prefix}-web-migration"): run(each)\n', []),
+        ('run("api-migration")\n', ["web-migration"]),
+    ],
+)
+def test_a_script_in_another_language_names_the_migrations(text: str, missing: list[str]) -> None:
+    data = workflow(migrate={"needs": "build", "steps": [{"run": "python3 scripts/run.py"}]})
+    found = unmigrated(repository(data, **{"scripts/run.py": text}), PLAN, ["api-migration", "web-migration"])
+    assert [each.what.split()[-2] for each in found.findings] == missing
+    assert not found.not_examined
+
+
+def test_the_matrix_of_a_called_workflow_names_the_migrations() -> None:
+    inner = {
+        "on": {"workflow_call": None},
+        "jobs": {"run": {"strategy": {"matrix": {"of": ["a-migration"]}}, "steps": [{"run": "x"}]}},
+    }
+    data = workflow(migrate={"needs": "build", "uses": "./.github/workflows/inner.yml"})
+    assert not unmigrated(repository(data, inner=inner), PLAN, ["a-migration"]).not_examined
