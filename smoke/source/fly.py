@@ -339,8 +339,9 @@ PER_KIND = 5
 
 
 def fields(checkout: Checkout) -> list[str]:
-    """Return some files of each kind that a reference could be in."""
+    """Return some files of each kind that a reference could be in; what stands in prose only speaks of it."""
     regular = [file.path for file in checkout.tracked() if file.mode != SYMLINK]
+    regular = [path for path in regular if not path.lower().endswith((*PROSE_SUFFIXES, *_LISTS_OF_PATHS))]
     chosen: dict[str, None] = {}
     for kind in KINDS:
         alike = [path for path in regular if fnmatch.fnmatchcase(PurePosixPath(path).name, kind)]

@@ -397,3 +397,14 @@ def test_one_long_line_does_not_slow_the_scan_down() -> None:
 )
 def test_a_command_in_a_list_of_steps_is_found(line: str, found: bool) -> None:
     assert bool(list(references(f"{line}\n".encode(), "runbook.md"))) == found
+
+
+def test_nothing_is_planted_where_it_would_only_be_spoken_of(tmp_path: Path) -> None:
+    lists = (".gitignore", ".dockerignore", ".gitattributes", ".github/.notes.md", "sub/.prettierignore")
+    checkout = repository(tmp_path, dict.fromkeys((*lists, ".env", "Dockerfile"), "x\n"))
+    planted = dict(plant(checkout))
+    assert {*planted} == {".env", "Dockerfile"}
+    found = [ref.path for ref in scan(checkout, ()).live]
+    assert {path: found.count(path) >= count for path, count in planted.items()} == dict.fromkeys(
+        planted, True
+    )
