@@ -52,6 +52,14 @@ class EndlessBody(ContractViolation):
     """The platform answered with more bytes than any answer of the contract has."""
 
 
+class ClosedWhileIdle(httpx.ReadError):
+    """A connection that waited for a request was closed as that was on its way: it was not answered at all.
+
+    Whoever serves HTTP may close an idle connection at any time (RFC 9112, 9.3.1): the request has to be sent
+    anew, over another one.
+    """
+
+
 def http_pool(
     agent: str,
     *,
@@ -174,11 +182,14 @@ class BoundedTransport(httpx.BaseTransport):
         httpcore's own pool looks at all connections before and after each request, under one lock: with
         several threads that took longer than the exchange.
         """
-        connection = _taken(idle) or self._maker(proxy).create_connection(sent.url.origin)
+        waiting = _taken(idle)
+        connection = waiting or self._maker(proxy).create_connection(sent.url.origin)
         try:
             return connection, connection.handle_request(sent)
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if waiting and _was_closed(error):
+                raise ClosedWhileIdle(str(error)) from error
             raise
 
     def _proxy_of(self, url: httpx.URL) -> str:
@@ -201,6 +212,12 @@ def _taken(idle: _Idle) -> httpcore.ConnectionInterface | None:
             connection.close()
         return connection
     return None
+
+
+def _was_closed(error: BaseException) -> bool:
+    """Whether nobody reads a connection any more, and nothing came over it."""
+    silent = isinstance(error, httpcore.RemoteProtocolError) and "without sending a response" in str(error)
+    return silent or isinstance(error, httpcore.ReadError | httpcore.WriteError)
 
 
 def _give_back(connection: httpcore.ConnectionInterface, idle: _Idle) -> None:

@@ -19,7 +19,7 @@ from smoke.network.decoders import events_in
 from smoke.network.transport import within
 
 from .answers import PROVIDER_CODES, error_code, media_type, parse_json, route_of
-from .http import RESTARTS_WITHIN_S, wait
+from .http import RESTARTS_WITHIN_S, resends, wait
 
 T = TypeVar("T")
 
@@ -79,10 +79,13 @@ class TrackedCall:
     def attempt(self) -> Attempt:
         """Send it once; an error of transport is an outcome, too."""
         attempt = Attempt(time.monotonic())
+        before = resends.set(False)
         try:
             attempt.answer = self.send()
         except httpx.HTTPError as error:
             attempt.error = type(error).__name__
+        finally:
+            resends.reset(before)
         attempt.ended = time.monotonic()
         self.attempts.append(attempt)
         return attempt

@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -22,7 +23,7 @@ from smoke.contract.health import PER_SECOND
 from smoke.contract.model import SERVICES, Service
 from smoke.contract.schemas import EVENTS
 from smoke.network.sockets import addresses_of, authorities, connected
-from smoke.network.transport import LOOPBACK, within
+from smoke.network.transport import LOOPBACK, ClosedWhileIdle, within
 
 from .answers import (
     CONTRACT_PATH,
@@ -55,6 +56,10 @@ LEAST_PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, *[1.0] * (MAX_REPEATS - 6))
 #: In an event's data, or a whole stream of them: what a model writes has its quotes escaped there.
 _RATE_EVENT = re.compile(rb'"code"\s*:\s*"RATE_LIMITED"')
 _NEVER = Event()
+#: Idle connections that one request may find closed: as many as are usually kept.
+MAX_CLOSED = 20
+#: Whether a request goes out again when its connection was closed before; a drill wants to see that.
+resends: ContextVar[bool] = ContextVar("resends", default=True)
 
 #: Makes the Authorization header anew for each send, as a verified token is spent once. None: no header.
 Credential = Callable[[], str | None]
@@ -219,7 +224,21 @@ class HttpClient:
     def once(
         self, method: str, path: str, credential: Credential | None = None, **parts: Unpack[Parts]
     ) -> httpx.Response:
-        """The answer to one request, whatever its status."""
+        """The answer to one request, whatever its status.
+
+        Where the service closed an idle connection meanwhile, it is sent anew over another one.
+        """
+        for _ in range(MAX_CLOSED if resends.get() else 0):
+            try:
+                return self._once(method, path, credential, **parts)
+            except ClosedWhileIdle:
+                if self.evidence is not None:
+                    self.evidence.note(f"{method} {path}: an idle connection was closed, sent over another")
+        return self._once(method, path, credential, **parts)
+
+    def _once(
+        self, method: str, path: str, credential: Credential | None, **parts: Unpack[Parts]
+    ) -> httpx.Response:
         headers = httpx.Headers(dict(parts.get("headers", {})))  # type: ignore[arg-type]
         if credential is not None and (authorization := credential()) is not None:
             headers["Authorization"] = authorization

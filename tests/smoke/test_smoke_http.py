@@ -22,7 +22,9 @@ from pytest_readiness import SetupError
 from smoke.contract.exchange import judge
 from smoke.contract.model import SERVICES, Service
 from smoke.network.sockets import authorities
+from smoke.network.transport import ClosedWhileIdle, http_pool
 from smoke.platform.answers import AnswerLog, ContractViolation, Events, exchange_of
+from smoke.platform.chaos import TrackedCall
 from smoke.platform.http import (
     BACKOFF_BUDGET_S,
     MAX_REPEATS,
@@ -32,6 +34,8 @@ from smoke.platform.http import (
     trust_of,
 )
 from smoke.platform.tokens import SigningKey, dixie_service_claims, user_claims
+from tests.hostile.case import BODY, head
+from tests.hostile.server import Peer, Server, always
 from tests.smoke.log import Log
 from tests.smoke.test_smoke_jwks import certificate_of
 
@@ -73,6 +77,31 @@ def test_429_that_persists_is_the_runners(after: int, waits: int) -> None:
     with pytest.raises(SetupError, match="still rate limited after"):
         sender.send()
     assert len(sender.waits) == waits
+
+
+def once_per_connection(peer: Peer) -> None:
+    """Answer one request, and close the idle connection when the next one is already on its way."""
+    peer.send(head(length=len(BODY)) + BODY)
+    peer.connection.recv(65536)
+    peer.reset()
+
+
+def test_a_request_over_a_connection_that_was_idle_and_closed_goes_out_anew() -> None:
+    made, log = iter(["Bearer 1", "Bearer 2", "Bearer 3"]), Log()
+    with Server(always(once_per_connection)) as service, http_pool("test", proxies=False) as pool:
+        http = HttpClient("freeside", service.url, pool, log)
+        assert [http.send("POST", "/x", lambda: next(made)).status_code for _ in range(2)] == [200, 200]
+        assert [b"Bearer 1" in service.heads[0], b"Bearer 3" in service.heads[1]] == [True, True]
+        assert "idle connection was closed" in log.notes[0]
+        call = TrackedCall("", partial(http.send, "POST", "/x"))
+        assert call.attempt().outcome == ClosedWhileIdle.__name__  # a drill wants to see what broke off
+
+
+def test_a_request_that_is_never_answered_is_not_sent_for_ever() -> None:
+    with Server(always(Peer.reset)) as service, http_pool("test", proxies=False) as pool:
+        with pytest.raises(httpx.TransportError):
+            HttpClient("freeside", service.url, pool).send("GET", "/x")
+        assert len(service.heads) == 1
 
 
 def test_429_that_says_at_once_is_repeated_until_a_second_is_over() -> None:
