@@ -145,7 +145,12 @@ def journal(
         freeside = Freeside(connect("freeside"), dialects, signing_key, run_journal)
         return {tenant: freeside.opening_balance(tenant) for tenant in tenants.all()}
 
-    run_journal = SpendJournal(shared, environment.budget.max_spend_cents * MICRO_PER_CENT, read_balances)
+    run_journal = SpendJournal(
+        shared,
+        environment.budget.max_spend_cents * MICRO_PER_CENT,
+        read_balances,
+        quiet_s=environment.get("limits.quiet_s"),
+    )
     return run_journal
 
 
@@ -292,6 +297,7 @@ def scores(
         cache_s=environment.dixie.cache_s,
         limit_s=environment.limits.propagation_s,
         target_s=plan_facts["loop"]["target_s"],
+        quiet_s=environment.get("limits.quiet_s"),
         held_later=any(item.name == "test_another_agent_does_not_move" for item in request.session.items),
     )
 

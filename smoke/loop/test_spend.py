@@ -1,11 +1,13 @@
 """G-4, phase loop, after the run's last charged call: the run's own spend."""
 
+from functools import partial
+
 import pytest
 from pytest_readiness import Environment, Evidence, SafetyViolation, SetupError
 
 from smoke.contract.exchange import MICRO_PER_CENT
 from smoke.platform.freeside import Freeside, Tenants, prompt_for
-from smoke.platform.invariants import MonthChanged
+from smoke.platform.invariants import MonthChanged, require_alone
 
 pytestmark = [
     pytest.mark.goal("G-4"),
@@ -43,6 +45,7 @@ def test_own_spend_stays_under_the_cap(
         evidence.figure(f"left reserved on {tenant}", reading.reserved, "µUSD")
         tolerance = reading.tolerance_per_call * max(1, spend.calls)
         if not computed - tolerance <= observed <= most + tolerance:
+            require_alone(tenant, partial(freeside.budget, tenant), freeside.journal)
             raise SafetyViolation(f"{tenant}: the answers cost {computed} µUSD, {observed} were charged")
     cap = environment.budget.max_spend_cents * MICRO_PER_CENT
     evidence.figure("spent by this run", total, "µUSD", limit=cap)

@@ -205,6 +205,11 @@ MISSING = (404, 405, 501)
 BEHIND = (502, 503)
 
 
+def is_of_a_gateway(response: httpx.Response) -> bool:
+    """Whether an answer is that of something before the service, which it did not reach: no code is there."""
+    return response.status_code in (502, 503, 504) and not error_code(response)
+
+
 class UnexpectedStatus(AssertionError):
     """The platform answered with a status that the contract does not give for this request.
 

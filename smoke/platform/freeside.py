@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -37,7 +38,15 @@ from .answers import (
     shown,
 )
 from .http import JSON_HEADERS, Credential, HttpClient, ServiceClient
-from .invariants import RELEASED_WITHIN_S, BudgetReading, Conservation, pauses, reading_of
+from .invariants import (
+    RELEASED_WITHIN_S,
+    BudgetReading,
+    Conservation,
+    OthersSpend,
+    pauses,
+    reading_of,
+    require_alone,
+)
 from .spend import OpeningBalance, SpendJournal
 from .tokens import SigningKey
 
@@ -133,7 +142,9 @@ class Freeside(ServiceClient):
             reading.reserved > opening.reserved or (one_figure and reading.committed >= most)
         ):
             if self.journal.holds or time.time() - spend.last[tenant] >= RELEASED_WITHIN_S:
-                self.journal.hold()
+                with suppress(OthersSpend):
+                    require_alone(tenant, partial(self.budget, tenant), self.journal)
+                    self.journal.hold()
                 break
             next(pause)
             reading = self.budget(tenant)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 from pytest_readiness import Eventually, Evidence, SetupError
@@ -151,6 +151,8 @@ WATCHED_S = 0.05
 #: How long a score has not moved where no event is on its way.
 SETTLED_S = 0.3
 EVERY_S = 0.025
+#: So often scores are read while others are looked for.
+_LOOKS_FOR_OTHERS = 20
 #: A cached score is read so often at most while the cache holds it.
 _READINGS_OF_A_CACHE = 20
 #: The figure of each wait for Dixie's cache.
@@ -180,7 +182,8 @@ class ScoreMove:
 class Scores:
     """The public score of agents, as the loop's last link shows it.
 
-    ``held_later``: the run has a check that asks `held` at its end.
+    ``held_later``: the run has a check that asks `held` at its end. ``quiet_s``: how long scores are watched
+    for the events of others before a move is blamed.
     """
 
     def __init__(
@@ -194,6 +197,7 @@ class Scores:
         limit_s: float,
         target_s: float,
         held_later: bool = True,
+        quiet_s: float = 0,
     ) -> None:
         self.dixie = dixie
         self.evidence = evidence
@@ -203,6 +207,7 @@ class Scores:
         self.limit_s = limit_s
         self.target_s = target_s
         self.held_later = held_later
+        self.quiet_s = quiet_s
         self.every_s = max(EVERY_S, cache_s / _READINGS_OF_A_CACHE)
 
     def of(self, agent: str) -> float:
@@ -281,9 +286,8 @@ class Scores:
             for name, about in together:
                 before, after = now[about], self.moved(about, now[about], eventually)
                 moves[name] = ScoreMove(about, before, after, toward[name])
-                assert may_become(before, [toward[name]], after), (
-                    f"{name} moved the score of {about} from {before} to {after}"
-                )
+                if not may_become(before, [toward[name]], after):
+                    self._refuse(f"{name} moved the score of {about} from {before} to {after}", about)
                 now[about] = after
         return moves
 
@@ -374,10 +378,12 @@ class Scores:
         for about in agents:
             seen = [entry for entry in self.once.remembered("score") if entry["agent"] == about]
             for earlier, later in pairwise(seen):
-                assert earlier["score"] == later["score"] or earlier["blamed"] or later["blamed"], (
-                    f"the score of {about} went from {earlier['score']} to {later['score']} between the"
-                    f" readings of {earlier['by']} and {later['by']}, and no event was to count for it"
-                )
+                if earlier["score"] != later["score"] and not (earlier["blamed"] or later["blamed"]):
+                    self._refuse(
+                        f"the score of {about} went from {earlier['score']} to {later['score']} between the"
+                        f" readings of {earlier['by']} and {later['by']}, and no event was to count for it",
+                        about,
+                    )
             self.evidence.evaluated(f"the score of {about} stays", len(seen))
 
     def stay(
@@ -405,7 +411,7 @@ class Scores:
             for agent, score in before.items():
                 if now[agent] != score:
                     self._saw(agent, now[agent], blamed=True)
-                assert now[agent] == score, f"the score of {agent} went from {score} to {now[agent]}: {why}"
+                    self._refuse(f"the score of {agent} went from {score} to {now[agent]}: {why}", agent)
             if time.monotonic() >= deadline:
                 break
             wait(self.every_s)
@@ -430,8 +436,23 @@ class Scores:
         self._wait_until(max(held[agent] for agent in before) + self.cache_s)
         self.newcomers.give_time(sent)
         now = self.shown(*before)
-        assert now == dict(before), f"the scores went from {dict(before)} to {now}: {why}"
+        if now != dict(before):
+            self._refuse(f"the scores went from {dict(before)} to {now}: {why}", *before)
         self.evidence.evaluated("a score stays", len(before))
+
+    def _refuse(self, text: str, *agents: str) -> NoReturn:
+        """Raise for scores that moved: SetupError where they move on though this run sends nothing."""
+        started, before = time.monotonic(), self.shown(*agents)
+        while (passed := time.monotonic() - started) < self.quiet_s:
+            wait(self.quiet_s / _LOOKS_FOR_OTHERS)
+            now = self.shown(*agents)
+            if now != before and passed >= self.quiet_s / 2:  # what comes soon may be late
+                raise SetupError(
+                    f"not examined: others send events about {' and '.join(agents)}: scores moved "
+                    f"{passed:.1f} s after the last event of this run. Give the run agents of its own"
+                )
+            before = now
+        raise AssertionError(text)
 
     def _wait_until(self, moment: float) -> None:
         left = moment - time.monotonic()

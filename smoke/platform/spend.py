@@ -151,6 +151,7 @@ class SpendJournal:
 
     Calls under one idempotency key of one tenant are one charge, as the contract has it. ``cap_micro`` is
     what the run may spend, in µUSD; None for no cap. ``read_balances`` reads every tenant's budget.
+    ``quiet_s`` is how long a budget is watched for the spending of others before a charge is blamed.
     """
 
     def __init__(
@@ -158,9 +159,11 @@ class SpendJournal:
         directory: Path,
         cap_micro: int | None = None,
         read_balances: Callable[[], Mapping[str, OpeningBalance]] = dict,
+        quiet_s: float = 0,
     ) -> None:
         self._cap = cap_micro
         self._read_balances = read_balances
+        self.quiet_s = quiet_s
         self._under_way: list[int] = []
         self._balances: dict[str, OpeningBalance] = {}
         self._read = _KnownSpend()

@@ -7,7 +7,7 @@ import math
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -179,10 +179,13 @@ class Walker:
     def walk(self, steps: Sequence[Step]) -> None:
         """Make the moves, step by step. A move that repeats one that was not made is left out."""
         for step in steps:
-            try:
-                self._step([move for move in step if not move.of or move.of in self._asked])
-            except LedgerError as error:
-                raise SafetyViolation(f"{described([step])}: {error}") from None
+            with ExitStack() as budgets:
+                for watch in self._watches.values():
+                    budgets.enter_context(watch.unless_others())
+                try:
+                    self._step([move for move in step if not move.of or move.of in self._asked])
+                except LedgerError as error:
+                    raise SafetyViolation(f"{described([step])}: {error}") from None
             self.steps += 1
 
     def _step(self, moves: Sequence[Move]) -> None:

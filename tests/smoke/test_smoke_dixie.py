@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_readiness import SetupError
 
 from smoke.platform.batch import at_once, sampling
 from smoke.platform.scores import Newcomers, Scores
@@ -96,6 +97,17 @@ def test_score_that_a_check_has_blamed_is_not_found_twice(scores: Any) -> None:
     with pytest.raises(AssertionError, match=r"went from 0.5 to 0.6: why"):
         scores(0.6).stay(before, "why", until_held=True)
     scores(0.6).held("a")
+
+
+def test_score_that_others_move_is_nobodys_fault(scores: Any) -> None:
+    moving = scores(*[place / 100 for place in range(90)])
+    moving.quiet_s = 0.2
+    with pytest.raises(SetupError, match="others send events about a"):
+        moving.stay({"a": 0.0}, "why")
+    still = scores(0.5, 0.6)
+    still.quiet_s = 0.2
+    with pytest.raises(AssertionError, match=r"went from 0.5 to 0.6: why"):
+        still.stay({"a": 0.5}, "why")
 
 
 def test_null_is_not_a_score(scores: Any) -> None:

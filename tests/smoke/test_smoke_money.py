@@ -1,6 +1,7 @@
 """Readings in both dialects, the invariants over them, the spend journal, prices and percentiles."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from smoke.platform.invariants import (
     BudgetReading,
     Conservation,
     MonthChanged,
+    OthersSpend,
     Sighting,
     reading_of,
     require_steady,
@@ -125,6 +127,34 @@ def test_charges_must_add_up(
     watch(first, then, log=log).charged(costs)
     assert log.rules[invariants.I5] == 1
     assert log.figures == [("charges of c", then.committed - first.committed, sum(costs))]
+
+
+@pytest.mark.parametrize(
+    ("later", "found"),
+    [
+        ([*range(60, 90)], OthersSpend),
+        ([60, 61, 62, *[63] * 30], SafetyViolation),
+        ([60] * 30, SafetyViolation),
+    ],
+    ids=["others-go-on", "late-charges-end", "nobody-else"],
+)
+def test_what_others_spend_is_nobodys_fault(tmp_path: Path, later: list[int], found: Any) -> None:
+    figures, journal = iter(later), SpendJournal(tmp_path, quiet_s=0.2)
+
+    def read() -> Any:
+        return reading(next(figures))
+
+    for _ in range(2):  # who was seen once is known
+        with pytest.raises(found):
+            Conservation(reading(0), read, Log(), journal).charged([30])
+        figures = iter(later if found is SafetyViolation else [60] * 30)
+
+
+def test_what_others_cannot_do_is_blamed_beside_them(tmp_path: Path) -> None:
+    journal = SpendJournal(tmp_path, quiet_s=9)
+    journal.once.remember("others", tenant="c", what="much")
+    with pytest.raises(SafetyViolation, match="I-3"):
+        Conservation(reading(5), lambda: reading(4), Log(), journal).charged([])
 
 
 def test_late_charge_has_a_moment_and_a_charge_too_much_none() -> None:
