@@ -442,16 +442,21 @@ class Scores:
 
     def _refuse(self, text: str, *agents: str) -> NoReturn:
         """Raise for scores that moved: SetupError where they move on though this run sends nothing."""
+        moved = {entry["agent"]: entry["passed"] for entry in self.once.remembered("rated-by-others")}
         started, before = time.monotonic(), self.shown(*agents)
-        while (passed := time.monotonic() - started) < self.quiet_s:
+        while not moved.keys() & {*agents} and (passed := time.monotonic() - started) < self.quiet_s:
             wait(self.quiet_s / _LOOKS_FOR_OTHERS)
             now = self.shown(*agents)
-            if now != before and passed >= self.quiet_s / 2:  # what comes soon may be late
-                raise SetupError(
-                    f"not examined: others send events about {' and '.join(agents)}: scores moved "
-                    f"{passed:.1f} s after the last event of this run. Give the run agents of its own"
-                )
+            for agent in agents if passed >= self.quiet_s / 2 else ():  # what comes soon may be late
+                if now[agent] != before[agent]:
+                    moved[agent] = round(passed, 1)
+                    self.once.remember("rated-by-others", agent=agent, passed=moved[agent])
             before = now
+        if others := [agent for agent in agents if agent in moved]:
+            raise SetupError(
+                f"not examined: others send events about {others[0]}: its score moved {moved[others[0]]} s "
+                "after the last event of this run. Give the run agents of its own"
+            )
         raise AssertionError(text)
 
     def _wait_until(self, moment: float) -> None:

@@ -106,8 +106,8 @@ def test_score_that_others_move_is_nobodys_fault(scores: Any) -> None:
         moving.stay({"a": 0.0}, "why")
     still = scores(0.5, 0.6)
     still.quiet_s = 0.2
-    with pytest.raises(AssertionError, match=r"went from 0.5 to 0.6: why"):
-        still.stay({"a": 0.5}, "why")
+    with pytest.raises(AssertionError, match=r"b went from 0.5 to 0.6: why"):
+        still.stay({"b": 0.5}, "why")
 
 
 def test_null_is_not_a_score(scores: Any) -> None:
