@@ -69,7 +69,7 @@ def test_terraform_alarms_watch(
     required: str,
     evidence: Evidence,
 ) -> None:
-    """Health, CPU and memory of each service that must be watched."""
+    """Alarms watch health, CPU and memory of each service that must be watched."""
     require_watched(required, terraform, definitions, within, evidence)
 
 
@@ -81,7 +81,7 @@ def test_terraform_alarms_watch_the_rest(
     further: str,
     evidence: Evidence,
 ) -> None:
-    """Health, CPU and memory of the other services of the inventory."""
+    """Alarms watch health, CPU and memory of the other services in the inventory."""
     require_watched(further, terraform, definitions, within, evidence)
 
 
@@ -92,7 +92,7 @@ def test_terraform_alarms_watch_the_application(
     plan_facts: Mapping[str, Any],
     evidence: Evidence,
 ) -> None:
-    """Latency, refused tokens and the conservation of money, as the platform measures them itself."""
+    """Alarms watch the platform's own metrics: latency, refused tokens, conservation of money."""
     evidence.evaluated("a metric of the platform's own is watched", len(APPLICATION))
     application(terraform, Names(plan_facts["source"]["prefix"]).app_metrics, within).require()
 

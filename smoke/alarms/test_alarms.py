@@ -55,7 +55,7 @@ def require_watched(name: str, aws: AwsReader, facts: Mapping[str, Any], evidenc
 @pytest.mark.p0
 @pytest.mark.parametrize("name", REQUIRED)
 def test_watched(aws: AwsReader, name: str, plan_facts: Mapping[str, Any], evidence: Evidence) -> None:
-    """Health, CPU and memory of api, finn and dixie, and the database's connections."""
+    """Alarms watch health, CPU and memory of api, finn and dixie, and database connections."""
     require_watched(name, aws, plan_facts, evidence)
 
 
@@ -64,7 +64,7 @@ def test_watched(aws: AwsReader, name: str, plan_facts: Mapping[str, Any], evide
 def test_platform_metrics_are_watched(
     aws: AwsReader, name: str, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
-    """Worker and PgBouncer, and the platform's own metrics."""
+    """Alarms watch worker and PgBouncer, and the platform's own metrics."""
     require_watched(name, aws, plan_facts, evidence)
 
 
@@ -83,7 +83,7 @@ def test_quiet(aws: AwsReader, family: str, evidence: Evidence) -> None:
 
 @pytest.mark.p1
 def test_other_alarms_are_quiet(aws: AwsReader, plan_facts: Mapping[str, Any], evidence: Evidence) -> None:
-    """No other alarm is in ALARM; those that only scale something are in it as part of their work.
+    """No other alarm is in ALARM, except those that only trigger autoscaling.
 
     So is the one that counts failed validations of tokens, after the forgeries of phase auth.
     """
@@ -165,7 +165,7 @@ def test_topic_is_subscribed(aws: AwsReader, evidence: Evidence) -> None:
 
 @pytest.mark.p1
 def test_topic_takes_alarms(aws: AwsReader, evidence: Evidence) -> None:
-    """The topic's policy and key let CloudWatch publish: what it refuses, no subscription gets."""
+    """The topic's policy and key allow CloudWatch to publish; otherwise no subscriber gets the alarm."""
     topic = read_topic(aws.account, aws.topic())
     alarms = [alarm.arn for alarm in (*aws.alarms(), *aws.composites())]
     closed = closed_to_alarms(topic, alarms)
@@ -194,7 +194,7 @@ def test_connections_alarm_fits_the_budget(
 @pytest.mark.p1
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_dashboard(aws: AwsReader, name: str, evidence: Evidence) -> None:
-    """The dashboard exists and shows something, and not another environment.
+    """The dashboard exists, has widgets, and shows this environment only.
 
     A variable of it may stand for another in what its widgets name.
     """
@@ -212,7 +212,7 @@ def test_dashboard(aws: AwsReader, name: str, evidence: Evidence) -> None:
 @pytest.mark.p1
 @pytest.mark.parametrize("service", SERVICES)
 def test_log_group(aws: AwsReader, service: str, evidence: Evidence) -> None:
-    """The service writes to the log group of its name; that exists and has a retention limit."""
+    """The service writes to the log group with its name, which exists and has a retention limit."""
     groups = tuple(aws.definition(name).main(name).log_group for name in sorted(aws.definitions()))
     main, here = aws.definition(service).main(service), aws.account.region
     group = main.log_group
@@ -232,7 +232,7 @@ def test_log_group(aws: AwsReader, service: str, evidence: Evidence) -> None:
 def test_fire_drill(
     environment: Environment, aws: AwsReader, eventually: Eventually, evidence: Evidence
 ) -> None:
-    """An alarm that is set off notifies in time; its state is restored whatever happens."""
+    """A triggered alarm notifies in time; its state is restored in any case."""
     # SQS takes a name that was just in use only after a minute: each attempt has its own
     limit, queue = environment.limits.notification_s, f"{aws.names.full(QUEUE)}-{token_hex(6)}"
     with aws.drilling(), listening(aws.account, aws.topic(), queue) as listener:

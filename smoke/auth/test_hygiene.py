@@ -84,7 +84,7 @@ def words(answer: httpx.Response) -> list[str]:
     "service", each("freeside", "dixie", marks=lambda name: way_in(first_access(name).id))
 )
 def test_refusals_reveal_no_reason(target: Target, service: str, evidence: Evidence) -> None:
-    """Whatever is wrong with a token, the answer is the same. (Finn's codes are part of its contract.)"""
+    """Every invalid token gets the same answer. (Finn's codes are part of its contract.)"""
     answers: dict[tuple[int, tuple[str, ...]], list[str]] = {}
     forged = [each for each in one_of_each(target.genuine()) if each.rule not in OF_ANY_HEADER]
     first, again = (words(target.offer(forged[0].header)) for _ in range(2))
@@ -113,7 +113,7 @@ def named(target: Target) -> Iterator[tuple[str, str, str, str]]:
 
 @pytest.mark.parametrize("service", each("finn", marks=lambda name: way_in(first_access(name).id)))
 def test_refusals_name_the_fault(target: Target, service: str, batch: Batch) -> None:
-    """A code of Finn's that names one fault is given for that fault, and for no other."""
+    """An error code of Finn that names one fault is used for that fault only."""
 
     def judge(name: str, rule: str, code: str, answer: httpx.Response) -> None:
         require_refused(answer, service, "a token with one fault", (*REFUSALS, 400), rule)
@@ -142,7 +142,7 @@ def test_refusals_name_the_fault(target: Target, service: str, batch: Batch) -> 
 def test_open_routes_take_any_credential(
     target: Target, service: str, connect: Connect, batch: Batch
 ) -> None:
-    """What needs no credential is answered as it is without one, whatever stands in the header (1 to 3)."""
+    """Open routes give the same answer with any Authorization header as without one (1 to 3)."""
     client, genuine = connect(service), target.genuine()
     headers = {near.name: near.header for near in one_of_each(genuine) if near.header is not None}
     headers |= {"a token that was spent": bearer(target.key(), target.spent()), **OTHER_SCHEMES}
@@ -170,7 +170,7 @@ def _reached(answer: httpx.Response) -> httpx.Response:
 
 @pytest.mark.requires("freeside.models", "freeside.budget")
 def test_other_methods_are_refused(freeside: Freeside, tenants: Tenants, batch: Batch) -> None:
-    """A path answers to its own methods alone, whoever asks (1.3). Those of calls are tried as bad calls."""
+    """A path accepts only its own methods, from any caller (1.3). Those of calls are tried as bad calls."""
     quiet = freeside.unrecorded()
     served = {(method, path) for service, method, path in REPLIES if service == "freeside"}
     calls = (INVOKE_PATH, freeside.dialects.stream_path)
@@ -207,7 +207,7 @@ def without_token(connect: Connect, target: Target, agent: str) -> Callable[...,
 def test_no_header_stands_for_a_token(
     target: Target, service: str, connect: Connect, tenants: Tenants, agent: str, batch: Batch
 ) -> None:
-    """What a proxy could say of a caller, or a caller of itself, is no credential (1 to 3)."""
+    """Identity headers of a proxy or a caller are no credential (1 to 3)."""
     send = without_token(connect, target, agent)
     batch.run(
         [

@@ -112,7 +112,7 @@ def test_token_is_spent_once(
     once: Once,
     evidence: Evidence,
 ) -> None:
-    """Of one token sent many times at once one is accepted; later it is refused, on other routes as well."""
+    """A token sent many times at once is accepted once, and refused later, on other routes as well."""
 
     def together() -> tuple[Claims, list[httpx.Response]]:
         claims = target.claims()
@@ -152,7 +152,7 @@ def test_token_is_spent_once(
     "access", each_access("auth/jti-is-spent-across-tenants", severity=pytest.mark.p1, of=OF_TENANTS)
 )
 def test_jti_is_spent_across_tenants(target: Target, access: Access, tenants: Tenants, batch: Batch) -> None:
-    """A jti that one tenant's token used is refused in a token of another tenant or subject."""
+    """A jti used by one tenant's token is refused in a token of another tenant or subject."""
     others: dict[str, Any] = {"tenant_id": tenants.other, "sub": "0x" + "ad" * 20}
     jti = target.spent()["jti"]
     batch.run(
@@ -167,7 +167,7 @@ def test_jti_is_spent_across_tenants(target: Target, access: Access, tenants: Te
     "access", each_access("auth/near-jti-is-another-token", severity=pytest.mark.p1, of=CHEAPEST)
 )
 def test_near_jti_is_another_token(target: Target, access: Access, batch: Batch) -> None:
-    """A token counts by the whole of its jti: one that differs in a single digit is another token."""
+    """Tokens are told apart by their full jti: one that differs in a single digit is another token."""
     jti = target.spent()["jti"]
 
     def near(others: Iterator[str]) -> httpx.Response:
@@ -193,7 +193,7 @@ def _near(jti: str, place: int) -> Iterator[str]:
 
 @pytest.mark.parametrize("access", each_access("auth/token-is-spent-once-at-its-end", of=CHEAPEST))
 def test_token_is_spent_once_at_its_end(target: Target, access: Access, batch: Batch) -> None:
-    """A token that is accepted after its exp, for the skew of clocks, is remembered as long."""
+    """A token accepted after its exp, within the clock skew, is remembered just as long."""
     claims = target.spent(exp=int(time.time()) - ENDED_S, iat=int(time.time()) - 10 * ENDED_S)
     batch.run([spent(target, f"{ENDED_S} s after its end", claims)])
 
@@ -246,7 +246,7 @@ def _with_jti(
 def test_refused_call_spends_its_token(
     route: str, ways: Callable[[str], Way], tenants: Tenants, batch: Batch
 ) -> None:
-    """A token whose call is refused for its pool, tenant or body was verified: it opens no second call."""
+    """A token whose call is refused for its pool, tenant or body is spent all the same."""
     way, service = ways(route), route.partition(".")[0]
     again = lambda jti: way.post(way.body(prompt_for()), tenants.main, jti=jti)  # noqa: E731
     batch.run(
@@ -260,7 +260,7 @@ def test_refused_call_spends_its_token(
 def test_invalid_call_spends_its_token(
     target: Target, access: Access, batch: Batch, evidence: Evidence
 ) -> None:
-    """A token that came with what is no request is spent, where it was verified before that was refused.
+    """A token sent with an invalid request is spent if it was verified before the request was refused.
 
     That shows in the same request with a forged token: who answers 401 there has looked at the token. Where
     the request is refused whatever its token, the contract does not say whether that was verified.
@@ -296,7 +296,7 @@ def test_invalid_call_spends_its_token(
 def test_conflict_spends_its_token(
     route: str, ways: Callable[[str], Way], tenants: Tenants, batch: Batch
 ) -> None:
-    """A token whose key was used for another body was verified, too, and opens no second call."""
+    """A token whose call is refused for an idempotency conflict is spent, too."""
     way, key = ways(route), str(uuid.uuid4())
     require_status(way.post(way.body(prompt_for()), tenants.main, key=key), 200)
     post = partial(way.post, tenant=tenants.main)
@@ -309,7 +309,7 @@ def test_conflict_spends_its_token(
 def test_stored_answer_needs_a_good_token(
     target: Target, access: Access, freeside: Freeside, tenants: Tenants, batch: Batch
 ) -> None:
-    """Who knows a key and its body is given the answer for a token that is good, and spent by that."""
+    """A stored answer needs a valid token, besides its key and body, and spends that token."""
     key, body = str(uuid.uuid4()), freeside.invoke_body(prompt_for())
     post = partial(
         freeside.unrecorded().post_invoke, tenant=tenants.main, streamed=access.id == "freeside.stream"
@@ -345,7 +345,7 @@ def test_stored_answer_needs_a_good_token(
 @pytest.mark.p1
 @pytest.mark.requires("freeside.budget", "freeside.models")
 def test_refused_budget_spends_its_token(freeside: Freeside, tenants: Tenants, batch: Batch) -> None:
-    """A token that asked for another tenant's budget, or one that is not there, was verified: it is spent."""
+    """A token that asked for another tenant's budget, or for an unknown one, is spent."""
     quiet = freeside.unrecorded()
 
     def ask(of: str, owner: str, jti: str) -> httpx.Response:
@@ -363,7 +363,7 @@ def test_refused_budget_spends_its_token(freeside: Freeside, tenants: Tenants, b
 def test_each_service_has_its_own_record(
     target: Target, access: Access, opened: Callable[[Access], Target], evidence: Evidence
 ) -> None:
-    """A jti that another service's token used is new to this one (contract 1.1)."""
+    """A jti used at one service is still unused at the others (contract 1.1)."""
     others = accesses(("freeside.models", "dixie.query"))
     elsewhere = opened(next(other for other in others if other.service != access.service))
     answer = with_new_tokens(lambda: target.first(target.claims() | {"jti": elsewhere.spent()["jti"]}))
@@ -374,7 +374,7 @@ def test_each_service_has_its_own_record(
 def test_refused_token_stays_unspent(
     target: Target, access: Access, batch: Batch, evidence: Evidence
 ) -> None:
-    """Who forges a token with another's jti does not spend it: the good one still passes."""
+    """A forged token does not spend the jti that it copies: the genuine token still passes."""
 
     def attempt() -> httpx.Response:
         genuine = replace(target.genuine(), keep_jti=True)

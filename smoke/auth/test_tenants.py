@@ -92,7 +92,7 @@ def admins_only(freeside: Freeside, tenants: Tenants, batch: Batch) -> None:
 @pytest.mark.p1
 @pytest.mark.requires("freeside.budget")
 def test_unknown_tenant_has_no_budget(freeside: Freeside, batch: Batch) -> None:
-    """A token for a community that there is not is shown no figures, whatever its role and its tier."""
+    """A token for an unknown community sees no figures, whatever its role and tier."""
     quiet, named = freeside.unrecorded(), ("smoke-no-such-community", f"smoke-{nonce()}")
     whose: dict[str, dict[str, Any]] = {"an admin": {"role": "admin"}}
     if freeside.dialects.budget == "community":
@@ -156,7 +156,7 @@ def test_another_tenant_is_never_charged(
 def test_near_tenant_is_another_tenant(
     freeside: Freeside, tenants: Tenants, batch: Batch, evidence: Evidence
 ) -> None:
-    """A tenant of nearly the same name neither reads a tenant's budget nor charges it."""
+    """A tenant with a similar name can neither read nor charge a tenant's budget."""
     victim, quiet = tenants.main, freeside.unrecorded()
     watch = freeside.watch(victim, evidence)
     near = [each for each in strings(victim) if each.value.isprintable()]
@@ -202,7 +202,7 @@ def test_near_tenant_is_another_tenant(
 def test_unknown_tenant_has_no_direct_call(
     ways: Callable[[str], Way], freeside: Freeside, tenants: Tenants, batch: Batch, evidence: Evidence
 ) -> None:
-    """A direct call for a tenant that is unknown, if only by a letter, is refused and costs nothing."""
+    """A direct call for an unknown tenant, be it one letter off, is refused and costs nothing."""
     way, watch = ways("finn.invoke"), freeside.watch(tenants.main, evidence)
     unknown = [*strings(tenants.main)[:CALLS], Near("unlike any", "smoke-no-such-community")]
     batch.run(

@@ -117,7 +117,7 @@ def _still(sent: Mapping[str, int], now: Mapping[str, int]) -> bool:
 def test_times_within_limits_are_accepted(
     target: Target, access: Access, environment: Environment, batch: Batch
 ) -> None:
-    """A token from a clock that is 30 s off is accepted, and one that lives for an hour."""
+    """A token from a clock 30 s off is accepted, and one with a lifetime of an hour."""
     batch.run(cases(target, environment, inside=True))
 
 
@@ -127,7 +127,7 @@ def test_times_within_limits_are_accepted(
 def test_times_beyond_limits_are_refused(
     target: Target, access: Access, environment: Environment, batch: Batch
 ) -> None:
-    """A token from a clock that is further off is refused, and one that lives for a second more."""
+    """A token from a clock further off is refused, and one with a lifetime a second longer."""
     batch.run(cases(target, environment, inside=False))
 
 
@@ -235,7 +235,7 @@ def test_forged_token_is_refused(
 def test_token_is_bound_to_all_of_its_body(
     finn: Finn, tenants: Tenants, length: int, evidence: Evidence
 ) -> None:
-    """The hash is that of the body however long that is: one more space makes another body, too (2)."""
+    """The hash covers the full body, however long: one more space makes it another body (2)."""
     body = finn.body("x" * length)
     credential = finn.credential(tenants.main, body)
     others = {
@@ -253,7 +253,7 @@ def test_token_is_bound_to_all_of_its_body(
     "access", each_access("auth/token-in-another-encoding-is-refused", severity=pytest.mark.p1)
 )
 def test_token_in_another_encoding_is_refused(target: Target, access: Access, batch: Batch) -> None:
-    """Base64 that RFC 7515 does not allow is refused, though it is signed just so."""
+    """Base64 that RFC 7515 does not allow is refused, even where the signature covers it."""
     found = forgeries(target.genuine(), ENCODINGS)
     batch.run([case_of(target, forgery) for forgery in found if forgery.rule in FORMS])
 
@@ -262,7 +262,7 @@ def test_token_in_another_encoding_is_refused(target: Target, access: Access, ba
     "access", each_access("auth/equivalent-token-is-accepted", severity=pytest.mark.p1, of=EQUIVALENT)
 )
 def test_equivalent_token_is_accepted(target: Target, access: Access, batch: Batch) -> None:
-    """A good token is accepted, once, however its issuer writes the same JSON, whoever it is for."""
+    """A valid token is accepted, once, in every legal spelling of its JSON, for every caller."""
     usual, tokens = target.accepted().status_code, _varieties(target)
 
     def attempt(name: str) -> httpx.Response:
@@ -301,7 +301,7 @@ def _varieties(target: Target) -> dict[str, str]:
 @pytest.mark.p0
 @pytest.mark.requires("dixie_key")
 def test_near_api_key_is_refused(dixie: Dixie, agent: str, environment: Environment, batch: Batch) -> None:
-    """Of the keys that Dixie could take for the one that it gave out, only that one passes.
+    """Only the exact API key that Dixie issued passes, no similar one.
 
     More than one space may stand before a credential (RFC 9110): that is the key itself.
     """
@@ -330,7 +330,7 @@ def test_near_api_key_is_refused(dixie: Dixie, agent: str, environment: Environm
     "access", each_access("auth/own-pool-is-one-of-the-tokens", severity=pytest.mark.p1, of=OF_USERS)
 )
 def test_own_pool_is_one_of_the_tokens(target: Target, access: Access, batch: Batch) -> None:
-    """A token whose pool_id is outside its effective pools is refused, asked pool or not (1.1)."""
+    """A token whose pool_id is outside its effective pools is refused, whatever pool is asked for (1.1)."""
     found = [*own_pool_elsewhere()]
     batch.run(
         [

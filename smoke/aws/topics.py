@@ -262,7 +262,7 @@ def closed_to_alarms(attributes: Mapping[str, str], alarms: Sequence[str] = ()) 
     context = _sent_by(topic, alarms)
     if any(each["Effect"] == "Deny" and met(each, context) for each in publishing):
         return "its policy denies publishing"
-    return "" if permitted(publishing, context) else "its policy lets no alarm publish"
+    return "" if permitted(publishing, context) else "its policy does not allow alarms to publish"
 
 
 def _sent_by(owner: str, sources: Sequence[str]) -> Context:

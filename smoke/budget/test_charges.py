@@ -40,7 +40,7 @@ SHORT_KEY = "a key of one character"
 def test_every_pool_is_charged(
     route: str, ways: Callable[[str], Way], tenants: Tenants, watch: Conservation
 ) -> None:
-    """A call to each pool by each tier that has it: served by it, with a cost, and their sum is charged.
+    """Each pool serves every tier that may use it, and the sum of the declared costs is charged.
 
     So is a long one, to the cheapest pool. Events do not name the pool: the stored answer of the stream does.
     """
@@ -96,7 +96,7 @@ def at_the_limits(way: Way) -> Iterable[tuple[str, bytes, Mapping[str, Any]]]:
 def test_limits_are_inclusive(
     route: str, ways: Callable[[str], Way], batch: Batch, tenants: Tenants, watch: Conservation
 ) -> None:
-    """What is just within a limit is answered, and charged like any other call."""
+    """A call just within a limit is answered, and charged like any other call."""
     way = ways(route)
     cases = [
         Case(
@@ -132,7 +132,7 @@ def costs(answers: list[Answer]) -> list[int]:
 @pytest.mark.p0
 @pytest.mark.establishes("budget")
 def test_figures_are_typed(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
-    """Every figure of every community is there, integral, not negative, and agrees with the others."""
+    """Every figure of every budget is present, integral, not negative, and consistent with the others."""
     for tenant in tenants.all():
         reading = freeside.budget(tenant)
         evidence.figure(f"room of {tenant}", reading.room, "µUSD", limit=reading.limit)
@@ -174,7 +174,7 @@ def test_concurrent_spend_is_conserved(
 def test_reservations_return(
     freeside: Freeside, tenants: Tenants, watch: Conservation, evidence: Evidence
 ) -> None:
-    """What was reserved for calls is released within 10 s of the last answer (I-6), and was in this run."""
+    """Reservations are released within 10 s of the last answer (I-6), throughout this run."""
     at_once(asks(freeside, tenants.main, 3))
     started = time.monotonic()
     watch.released()

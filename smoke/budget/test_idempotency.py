@@ -87,7 +87,7 @@ def typed_keys() -> Iterable[Near[str]]:
 def test_similar_keys_are_different_keys(
     route: str, ways: Callable[[str], Way], batch: Batch, tenants: Tenants, watch: Conservation
 ) -> None:
-    """The same call under keys that differ by as little as a letter's case: each runs, each is charged.
+    """Keys that differ only in a letter's case are different keys: each call runs and is charged.
 
     Later, too, each stands for the answer that it got itself.
     """
@@ -259,7 +259,7 @@ def test_a_key_keeps_its_body(
     tenants: Tenants,
     evidence: Evidence,
 ) -> None:
-    """A key that was answered is refused for any other body by either route, and runs no body again.
+    """An answered key is refused for any other body on either route, and never runs again.
 
     Whoever was answered first, and however much that was. Of several bodies that come with one key at once,
     one is answered.
@@ -332,7 +332,7 @@ def test_a_key_keeps_its_body(
 def test_a_refused_call_leaves_its_key(
     route: str, ways: Callable[[str], Way], tenants: Tenants, watch: Conservation
 ) -> None:
-    """A key under which a call was refused has no answer: the same call, made as it should be, runs.
+    """A refused call leaves no answer under its key: the corrected call runs.
 
     Calls that wait for one under their key, which is refused, are refused or run themselves; none fails.
     """
@@ -360,7 +360,7 @@ def test_a_refused_call_leaves_its_key(
 def test_a_retry_is_one_charge(
     freeside: Freeside, tenants: Tenants, watch: Conservation, evidence: Evidence
 ) -> None:
-    """Who gives up on a call and asks again with its key is answered, and pays once, whenever it gave up.
+    """A client that gives up and retries with the same key is answered, and pays once.
 
     Where the call had not begun, or was given up with its caller, it runs now; otherwise it is not run again.
     """
@@ -392,7 +392,7 @@ def test_a_retry_is_one_charge(
 def test_a_tenants_key_is_its_own(
     ways: Callable[[str], Way], freeside: Freeside, tenants: Tenants, evidence: Evidence
 ) -> None:
-    """A key that another tenant was answered under is a new one, for the same body and for another."""
+    """A key used by another tenant is a new key, for the same body and for another."""
     way, key, body = ways("freeside.invoke"), str(uuid.uuid4()), ways("freeside.invoke").body(prompt_for())
     require_own_run(way.post(body, tenants.main, key=key))
     first = freeside.watch(tenants.main, evidence)
@@ -414,7 +414,7 @@ def test_a_key_outlives_a_restart(
     environment: Environment,
     eventually: Eventually,
 ) -> None:
-    """A key that was answered has its answer after a restart of Freeside, and is charged once."""
+    """An answered key keeps its answer over a restart of Freeside, and is charged once."""
     way, key, body = ways("freeside.invoke"), str(uuid.uuid4()), ways("freeside.invoke").body(prompt_for())
     first = require_status(way.post(body, tenants.main, key=key), 200)
     freeside.restart(environment.get("freeside.restart_url"), eventually)

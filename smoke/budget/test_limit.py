@@ -128,7 +128,7 @@ def test_over_budget_is_refused(
     watch: Conservation,
     evidence: Evidence,
 ) -> None:
-    """Calls that cost more than is left get 402 on every route and for every pool, and change no figure.
+    """Calls that cost more than is left get 402 on every route and pool, and change no figure.
 
     Each spends its token all the same (1.1), and its key has no answer: another token gets the same refusal.
 
@@ -188,7 +188,7 @@ def test_limit_holds_for_every_caller(
     tenants: Tenants,
     watch: Conservation,
 ) -> None:
-    """The limit is the community's: no role, tier or user, and nothing a call says of itself lifts it."""
+    """The limit is the community's: no role, tier or user, and no field of a call, raises it."""
     way, room = ways(route), watch.first.room
     prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_beyond(room))
     body = way.body(prompt_for(padding=padding), prices.pool)
@@ -350,7 +350,7 @@ def test_held_room_is_taken(
     environment: Environment,
     evidence: Evidence,
 ) -> None:
-    """What an open stream will cost is no room for another call, whichever route that comes by.
+    """What an open stream has reserved is not available to another call, on any route.
 
     After its first event the budget is read, calls are refused for other reasons, and each route is asked
     for what fits beside no stream. Whether the stream ends meanwhile makes no difference: it holds or has
@@ -418,7 +418,7 @@ def walker(
 def test_random_walk_follows_the_ledger(
     walker: Callable[[], Walker], environment: Environment, evidence: Evidence
 ) -> None:
-    """Whatever callers do, each answer and each budget is as the reference ledger has it, after each step.
+    """In random walks, each answer and each budget matches the reference ledger after every step.
 
     SMOKE_WALK_SEED walks the same way again. A failed walk of the embedded platform is reported as the fewest
     of its steps that still fail.

@@ -40,7 +40,7 @@ def scanned(checkout: Checkout, plan_facts: Mapping[str, Any], evidence: Evidenc
 @pytest.mark.static
 @pytest.mark.requires("iac")
 def test_no_live_reference(scanned: Scan, evidence: Evidence) -> None:
-    """Nothing in the checkout runs on Fly.io or points there, except where the plan's allow-list says."""
+    """Nothing in the checkout runs on Fly.io or points there, except what the plan allows."""
     evidence.figure("references that nothing allows", len(scanned.live), expected=0)
     assert scanned.files, "git tracks no text file in this checkout"
     assert not scanned.live, listed([ref.finding() for ref in scanned.live], "refers to Fly.io")
@@ -50,7 +50,7 @@ def test_no_live_reference(scanned: Scan, evidence: Evidence) -> None:
 @pytest.mark.static
 @pytest.mark.requires("iac")
 def test_mentions_are_allowed(scanned: Scan, evidence: Evidence) -> None:
-    """Prose, comments and titles speak of Fly.io only where the plan's allow-list says."""
+    """Prose, comments and titles mention Fly.io only where the plan's allow-list says so."""
     evidence.figure("mentions that nothing allows", len(scanned.mentions), expected=0)
     assert scanned.files, "git tracks no text file in this checkout"
     assert not scanned.mentions, listed([ref.finding() for ref in scanned.mentions], "mentions Fly.io")
@@ -60,7 +60,7 @@ def test_mentions_are_allowed(scanned: Scan, evidence: Evidence) -> None:
 @pytest.mark.static
 @pytest.mark.requires("iac")
 def test_allow_list_is_not_stale(scanned: Scan, evidence: Evidence) -> None:
-    """Every entry of the allow-list still allows something: a forgotten one would let new references in."""
+    """Every entry of the allow-list is still in use: a stale one would let new references in."""
     evidence.figure("stale entries", [str(entry) for entry in scanned.stale], expected=[])
     assert not scanned.stale, f"allow entries without a reference: {', '.join(map(str, scanned.stale))}"
 
@@ -155,7 +155,7 @@ def test_ecs_environment_does_not_point_to_fly(aws: AwsReader, evidence: Evidenc
 def test_account_does_not_point_to_fly(
     aws: AwsReader, plan_inventory: Sequence[Mapping[str, Any]], evidence: Evidence
 ) -> None:
-    """No name of this environment leads to Fly.io, no secret of it is for that, nobody is notified there."""
+    """No DNS name, secret or subscription of this environment points to Fly.io."""
     aws.cluster()
     hosts = [str(row["url"]) for row in plan_inventory if row["url"] and ":" not in row["url"]]
     found = [(f"record {name}", value) for name, value in read_records(aws.account, aws.names, hosts)]

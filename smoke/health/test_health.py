@@ -124,7 +124,7 @@ def dixie_body(body: Fields) -> None:
 @pytest.mark.p1
 @pytest.mark.requires("dixie")
 def test_clock_is_right(dixie: Dixie, evidence: Evidence) -> None:
-    """Dixie's time is this runner's, in UTC: a clock further off refuses good tokens."""
+    """Dixie's clock agrees with this runner's, in UTC: a clock further off would refuse valid tokens."""
     sent = time.time()
     off = dixie.health().moment("timestamp") - sent
     evidence.figure("Dixie's clock is ahead of this runner's", round(off, 1), "s", limit=SKEW_S)
@@ -144,7 +144,7 @@ def test_build_is_known(answer: httpx.Response, service: str, evidence: Evidence
 def test_is_not_degraded(
     answer: httpx.Response, service: str, environment: Environment, evidence: Evidence
 ) -> None:
-    """The service reports status healthy, and so does each part of it, by the profile's rules for parts."""
+    """The service reports status healthy, and so does each of its parts, by the profile's rules."""
     body = fields_of(require_status(answer, 200))
     rules = environment.get(f"{service}.health")
     amiss, unread = parts_amiss(body.data, rules)
@@ -174,7 +174,7 @@ CIRCUIT = {"services.loa_finn.circuit_state": "closed"}
 @pytest.mark.requires("dixie")
 @pytest.mark.parametrize("name", ["postgresql", "loa_finn", "reputation"])
 def test_dixie_dependency(dixie: Dixie, environment: Environment, name: str) -> None:
-    """Dixie reports its dependencies well, in any word for it, and the circuit to Finn closed."""
+    """Dixie reports its dependencies healthy, in any wording, and the circuit to Finn closed."""
     body = dixie.health()
     if name == "reputation":
         assert body.object("reputation_service").boolean("initialized"), (
@@ -220,7 +220,7 @@ def test_pgbouncer_select(environment: Environment, user: str, evidence: Evidenc
 @POOLER
 @pytest.mark.p1
 def test_pgbouncer_has_no_queue(environment: Environment, evidence: Evidence, eventually: Eventually) -> None:
-    """No client waits for a server connection for longer than a moment."""
+    """No client waits long for a server connection."""
     console = environment.secret("pgbouncer.dsn")
     waiting: dict[str, int] = {}
     looks = 0
@@ -268,7 +268,7 @@ ROLE_LIMIT = 'SELECT current_user AS "user", rolconnlimit AS most FROM pg_roles 
 def test_pgbouncer_fits_the_connection_budget(
     environment: Environment, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
-    """What pools have and may open is within the plan's connection budget, together and for each service."""
+    """Open and permitted connections are within the plan's connection budget, in total and per service."""
     budget = plan_facts["connections"]
     limit = budget["total"] - budget["admin"] - budget["buffer"]
     dsns = {user: environment.secret(f"pgbouncer.{user}_dsn") for user in POOL_USERS}

@@ -82,7 +82,7 @@ SEPARATORS = "\u2028\u2029\u0085"
 @pytest.mark.p0
 @pytest.mark.establishes("invoke")
 def test_call_is_answered(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
-    """One call to the cheapest pool is answered as the contract says: what else calls rests on that."""
+    """One call to the cheapest pool is answered as the contract says; all other calls depend on it."""
     evidence.figure("cost of a call", freeside.invoke(tenants.main, prompt_for()).usage.cost_micro, "µUSD")
 
 
@@ -160,7 +160,7 @@ def prompts(way: Way) -> Iterator[tuple[str, str, bytes]]:
 def test_prompts_arrive_complete(
     route: str, ways: Callable[[str], Way], tenants: Tenants, batch: Batch
 ) -> None:
-    """The model is asked what the caller sent, to the last character; any normal form will do.
+    """The model receives the prompt complete, to the last character; any Unicode normal form will do.
 
     A character that not every store takes is served or refused, and breaks nothing.
     """
@@ -254,7 +254,7 @@ def judging(reach: Reach, way: Way) -> Callable[[httpx.Response], object]:
 def test_pools_out_of_reach_are_refused(
     route: str, ways: Callable[[str], Way], batch: Batch, tenants: Tenants, watch: Conservation
 ) -> None:
-    """A pool above the tier, or not in the token's list, is refused on every route, for nothing."""
+    """A pool above the tier, or not in the token's list, is refused on every route, at no cost."""
     way = ways(route)
     cases = [
         Case(
@@ -279,7 +279,7 @@ def test_pools_out_of_reach_are_refused(
 @pytest.mark.requires("budget")
 @pytest.mark.requires("freeside.models")
 def test_models_are_the_effective_pools(freeside: Freeside, tenants: Tenants, batch: Batch) -> None:
-    """The models of a token are those pools of its tier that its list has, whatever the list is (1, 1.1).
+    """A token's models are the pools of its tier that are in its list (1, 1.1).
 
     So are an admin's, of every second list.
     """
@@ -323,7 +323,7 @@ def test_models_are_the_effective_pools(freeside: Freeside, tenants: Tenants, ba
 def test_duplicate_pool_grants_nothing(
     order: str, route: str, ways: Callable[[str], Way], tenants: Tenants, watch: Conservation
 ) -> None:
-    """A body that names a pool in reach and one that is not never gets the latter, nor what a query names.
+    """A second pool named in the body or the query never grants a pool out of reach.
 
     Events do not name the pool: the stored answer of the stream does.
     """
@@ -373,7 +373,7 @@ def bad_calls(way: Way) -> Iterable[BadCall]:
 def test_bad_calls_are_refused(
     route: str, ways: Callable[[str], Way], batch: Batch, tenants: Tenants, watch: Conservation
 ) -> None:
-    """What is near to a good call is a 4xx with a JSON error that costs nothing; the good one is answered.
+    """An almost valid call gets a 4xx with a JSON error and costs nothing; the valid one is answered.
 
     That one's agent has a name as long as every service takes one.
 

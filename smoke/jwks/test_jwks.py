@@ -28,7 +28,7 @@ def key_set(request: pytest.FixtureRequest, service: str, evidence: Evidence) ->
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_keys_verify_es256(key_set: KeySet, service: str) -> None:
-    """There is a P-256 key for ES256 signatures, and each key is what it says, whatever its algorithm."""
+    """There is a P-256 key for ES256, and every key is consistent with its own description."""
     assert key_set.keys, f"{key_set.route}: no key is published"
     assert key_set.for_es256(), f"{key_set.route}: none of {len(key_set.keys)} keys is for ES256"
     assert not key_set.faults(), f"{key_set.route}: {'; '.join(key_set.faults())}"
@@ -61,7 +61,7 @@ def test_signing_key_is_published(signing_key: SigningKeyLookup, evidence: Evide
 @pytest.mark.p1
 @pytest.mark.requires("freeside")
 def test_cache_is_short(freeside: Freeside, evidence: Evidence) -> None:
-    """Any cache may keep the key set, and has lost a withdrawn key within 5 minutes."""
+    """The key set may be cached, for at most 5 minutes, so that a withdrawn key expires in time."""
     response = require_status(freeside.get_jwks(), 200)
     directives = [part.strip().lower() for part in response.headers.get("cache-control", "").split(",")]
     closed = sorted({"private", "no-cache", "no-store"} & {*directives})
@@ -76,7 +76,7 @@ def test_cache_is_short(freeside: Freeside, evidence: Evidence) -> None:
 @pytest.mark.p1
 @pytest.mark.requires("freeside")
 def test_etag_answers_304(freeside: Freeside) -> None:
-    """A verifier that has the current set gets 304, any other one the set."""
+    """A request with the current ETag gets 304, any other one the key set."""
     first = require_status(freeside.get_jwks(), 200)
     tag = first.headers.get("etag", "")
     assert tag, "the key set has no ETag"

@@ -138,7 +138,7 @@ def test_another_event_counts_too(
     finn_key: SigningKeyLookup,
     eventually: Eventually,
 ) -> None:
-    """Events that differ in their id alone count each; so do ids of refused events, and all legal forms."""
+    """Events that differ only in their id count each; so do ids refused before, and all legal forms."""
     credential = scores.dixie.service_credential(finn_key())
     event = quality_signal(agent, 0.5)
     near = event["event_id"]
@@ -245,7 +245,7 @@ def test_events_at_once_count_each(
     evidence: Evidence,
     eventually: Eventually,
 ) -> None:
-    """Different events that come at the same time move a score as far as those that come one by one.
+    """Concurrent events move a score as far as the same events one by one.
 
     Agents of this run alone are compared, whatever the rule of scores. All begin with a bad event, so that an
     average moves, too; what the last event adds tells whether one that is lost would show. Of many equal
@@ -330,7 +330,7 @@ def require_row_counts(
 def test_agent_asked_for_early_is_scored(
     scores: Scores, finn_key: SigningKeyLookup, eventually: Eventually, evidence: Evidence
 ) -> None:
-    """An agent whose score was asked for before it had one gets it with its first event, as any other does.
+    """An agent that was queried before its first event gets its score with that event, like any other.
 
     A service that gives no score for a single event gives none to either. A first event is good or bad as
     any later one is.

@@ -135,7 +135,7 @@ def near_agents(agent: str) -> list[str]:
 def test_answer_counts_for_its_agent_only(
     freeside: Freeside, tenants: Tenants, agent: str, bystander: str, scores: Scores, eventually: Eventually
 ) -> None:
-    """After an answer Finn reports on the agent that the request named, and on none of nearly its name."""
+    """After an answer Finn reports on the agent that the request named, not on one with a similar name."""
     other = scores.hold(bystander)
     ask = partial(freeside.try_invoke, tenants.main)
     for answer in at_once([partial(ask, prompt_for(), agent=near) for near in near_agents(bystander)]):
@@ -205,7 +205,7 @@ def test_over_budget_runs_nothing(
     scores: Scores,
     eventually: Eventually,
 ) -> None:
-    """A call that is refused for its price reaches no model: no report follows, as one does on an answer.
+    """A call refused for its price reaches no model: no report follows.
 
     Whatever route it comes by, and though the agent had the same prompt before.
     """
@@ -296,7 +296,7 @@ def test_only_ratings_of_the_contract_count(
     batch: Batch,
     eventually: Eventually,
 ) -> None:
-    """What is a rating is taken; what is near to one, or from others, moves neither score nor budget."""
+    """Valid ratings count; invalid or unauthorised ones move neither score nor budget."""
     shown = scores.hold(bystander)
     credential = freeside.credential(tenants.main)
     post = partial(ratings_of.post_rating, credential=credential)
@@ -369,7 +369,7 @@ def test_only_ratings_of_the_contract_count(
 def test_every_name_counts(
     freeside: Freeside, tenants: Tenants, scores: Scores, eventually: Eventually, evidence: Evidence
 ) -> None:
-    """An agent is scored by ratings and by answers whatever its name looks like, as one with a plain name is.
+    """Agents with any legal name are scored by ratings and by answers.
 
     So is each of those whose answers come at once, whoever asks, and of which pool.
     The contract sets no limit to its length; a service that refuses a long name loses no event, and one that
@@ -431,7 +431,7 @@ def test_every_name_counts(
 def test_another_agent_does_not_move(
     freeside: Freeside, tenants: Tenants, agent: str, bystander: str, scores: Scores, eventually: Eventually
 ) -> None:
-    """No event about one agent was counted for another so far, nor any that was refused.
+    """No event has counted for another agent so far, and no refused event has counted.
 
     The last check of its phase about scores: it waits once for the cache, for all of them.
     """

@@ -21,7 +21,7 @@ pytestmark = [
 def test_own_spend_stays_under_the_cap(
     freeside: Freeside, tenants: Tenants, environment: Environment, evidence: Evidence
 ) -> None:
-    """What this run spent is what its answers add up to, on every community, and less than the cap.
+    """This run's spend equals the sum of its answers in every community, and is below the cap.
 
     A call of unknown cost may have cost as much as the highest price seen for one call, and no more. The
     contract has no prices: what the run itself spent beyond its cap is for its profile to allow.

@@ -325,7 +325,7 @@ def test_survives_restart(
     eventually: Eventually,
     evidence: Evidence,
 ) -> None:
-    """A part goes down under calls: all end, all kinds are answered again in time, each took effect once."""
+    """A part is killed under load: every call ends, service returns in time, each call took effect once."""
     events, unexamined = Events(freeside, tenants.main, scores, finn_key), ""
     try:
         events.learn(eventually)

@@ -96,7 +96,7 @@ def test_secrets_differ(keys: KeyPlatform, evidence: Evidence) -> None:
 @pytest.mark.p1
 @pytest.mark.requires("freeside", "dixie")
 def test_bootstrap_changes_nothing(keys: KeyPlatform, environment: Environment, evidence: Evidence) -> None:
-    """A bootstrap writes nothing where there are keys, and treats no unreadable secret as empty."""
+    """A bootstrap overwrites no key, and treats no unreadable secret as empty."""
     before = {service: keys.store(service).labels() for service in SERVICES}
     findings = bootstrap(keys, SERVICES, evidence.note)
     after = {service: keys.store(service).labels() for service in SERVICES}
@@ -161,7 +161,7 @@ def test_key_rotation_carried_out(
     evidence: Evidence,
     request: pytest.FixtureRequest,
 ) -> None:
-    """All eight steps under a valid token every 50 ms: none refused, both kids overlap, the old one ends.
+    """A full rotation under a steady stream of valid tokens: none refused, kids overlap, the old one ends.
 
     The new key is tried before it is published: its refusal must not outlive its publication. A verifier that
     asks for a set by its ETag must learn of every change. A coordinate of the key begins with a zero byte.
@@ -216,7 +216,7 @@ def test_key_rotation_carried_out(
 @pytest.mark.drill
 @pytest.mark.parametrize("service", OPERATED)
 def test_revocation_in_time(operator: KeyPlatform, service: str, evidence: Evidence) -> None:
-    """Every service refuses the old key, accepted until then, in time and for good, and takes the new one."""
+    """Every service stops accepting the old key in time and for good, and accepts the new one."""
     context = operator.context(service)
     context.together().control(context.read().document.active)
     report = Revocation(context).run()

@@ -40,7 +40,7 @@ def spent(once: Once, kind: str, **of: str) -> list[dict[str, Any]]:
 def test_spent_token_stays_spent(
     access: Access, opened: Callable[[Access], Target], once: Once, evidence: Evidence
 ) -> None:
-    """A token that was spent in phase auth is refused at the end of the run; it has not expired yet."""
+    """A token spent in phase auth is still refused at the end of the run, before it expires."""
     target = opened(access)
     for entry in spent(once, "token", access=access.id):
         answer = target.again(entry["claims"])
@@ -56,7 +56,7 @@ def test_spent_token_stays_spent(
 def test_counted_event_stays_counted(
     dixie: Dixie, scores: Scores, finn_key: SigningKeyLookup, once: Once
 ) -> None:
-    """An event that counted in phase loop does not count again at the end of the run."""
+    """An event counted in phase loop does not count again at the end of the run."""
     events = [entry["event"] for entry in spent(once, "event")]
     before = scores.hold(*{event["agent_id"] for event in events})
 
@@ -87,7 +87,7 @@ def test_answered_key_stays_answered(
     once: Once,
     evidence: Evidence,
 ) -> None:
-    """A key that was answered in phase budget has its answer at the end of the run, and no other body's."""
+    """A key answered in phase budget still has its own answer at the end of the run."""
     way = ways(route)
     known = spent(once, "key", route=route)
     watches = {tenant: freeside.watch(tenant, evidence) for tenant in {entry["tenant"] for entry in known}}

@@ -24,7 +24,7 @@ def test_migrations_run_once(aws: AwsReader, migration: str, evidence: Evidence)
 @pytest.mark.requires("aws", covered_by="operations/pipeline-deploys-only-after-migrations")
 @pytest.mark.parametrize("migration", sorted(MIGRATIONS))
 def test_migrations_succeeded(aws: AwsReader, migration: str, evidence: Evidence) -> None:
-    """The last run has stopped, every essential container with exit code 0; one before that says nothing."""
+    """The last run has stopped, with exit code 0 for every essential container."""
     runs = aws.runs(migration)
     run = last_of(runs)
     if run is None:

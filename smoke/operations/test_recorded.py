@@ -74,7 +74,7 @@ def seen(service: str, connect: Connect, answer_log: AnswerLog, evidence: Eviden
 @pytest.mark.p1
 @pytest.mark.parametrize("service", each())
 def test_answers_keep_the_contract(seen: Seen, service: str, evidence: Evidence) -> None:
-    """Every status, header and member of every answer of the run is what the contract says."""
+    """Every status, header and field of every answer in the run is as the contract says."""
     total = sum(seen.answers.values())
     evidence.evaluated(f"answers of {service} keep the contract", total)
     if seen.findings:
@@ -89,7 +89,7 @@ def test_answers_keep_the_contract(seen: Seen, service: str, evidence: Evidence)
 def test_uptime_follows_the_clock(
     service: str, connect: Connect, answer_log: AnswerLog, evidence: Evidence
 ) -> None:
-    """The time since a service started grows as the clock does, and so does Dixie's own time.
+    """A service's uptime follows the clock, and so does Dixie's own time.
 
     What stands still comes from a cache, or is that of the start.
 
@@ -128,7 +128,7 @@ def test_answers_show_no_secret(seen: Seen, service: str, evidence: Evidence) ->
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("rule", [pytest.param(I3, id="committed"), pytest.param(I4, id="limit")])
 def test_budgets_are_steady(rule: str, freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
-    """From the first reading of the run to this one, also between checks: I-3 and I-4 for every tenant."""
+    """I-3 and I-4 hold for every tenant from the run's first reading to its last, also between checks."""
     freeside.journal.open()
     for tenant in tenants.all():
         freeside.budget(tenant)
@@ -143,7 +143,7 @@ def test_budgets_are_steady(rule: str, freeside: Freeside, tenants: Tenants, evi
 def test_latency_p95(
     freeside: Freeside, tenants: Tenants, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
-    """95 of 100 invokes of the run, whatever check sent them, are answered within the limit."""
+    """The p95 latency of all invokes of the run is within the limit."""
     missing = LATENCY_SAMPLES - len(freeside.journal.spend().latencies_ms)
     if missing > 0:
         at_once([partial(freeside.invoke, tenants.main, prompt_for()) for _ in range(missing)])

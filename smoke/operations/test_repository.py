@@ -67,7 +67,7 @@ def test_pipeline_migrations_cannot_fail_unnoticed(gate: MigrationGate, evidence
 def test_pipeline_runs_every_migration(
     repository: Repository, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
-    """The migration job leaves none of the plan's migrations out."""
+    """The migration job runs every migration of the plan."""
     migrations = plan_facts["source"]["migrations"]
     evidence.evaluated("the migration job runs the migration", len(migrations))
     unmigrated(repository, Pipeline.of(plan_facts["pipeline"]), migrations).require()
@@ -112,7 +112,7 @@ def test_pipeline_carries_deployments_out(
     plan_facts: Mapping[str, Any],
     evidence: Evidence,
 ) -> None:
-    """A deployment that fails, or is never stable, fails its job; what is built is pushed and deployed."""
+    """A failed or unstable deployment fails its job; what is built is pushed and deployed."""
     cluster, plan = Names(plan_facts["source"]["prefix"]).cluster, Pipeline.of(plan_facts["pipeline"])
     count, found = uncarried(repository, plan, cluster)
     found.findings.extend(delivered(repository, plan, images, definitions, cluster))
@@ -123,7 +123,7 @@ def test_pipeline_carries_deployments_out(
 
 @pytest.mark.p1
 def test_pipeline_workflows_are_valid(repository: Repository, evidence: Evidence) -> None:
-    """No workflow is one that GitHub refuses, needs what is not there, or has a job that never runs."""
+    """GitHub accepts every workflow, no reference is missing, and no job never runs."""
     count, examined = invalid(repository)
     evidence.figure("jobs", count, at_least=1)
     examined.require()
@@ -145,7 +145,7 @@ def test_pipeline_smoke_job_has_its_keys(
 def test_pipeline_smoke_job_decides(
     repository: Repository, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
-    """The job that runs the smoke suite fails with it, behind every deployment, wherever there is one."""
+    """The smoke job runs after every deployment, and fails when the suite fails."""
     facts = plan_facts["pipeline"]
     environment = plan_facts["source"]["prefix"].rpartition("-")[2]
     count, found = undecided(repository, Pipeline.of(facts), facts["smoke_commands"], environment)
@@ -161,7 +161,7 @@ def test_migrations_are_defined_as_one_shots(
     plan_facts: Mapping[str, Any],
     evidence: Evidence,
 ) -> None:
-    """Each migration has a task definition and a program of its own, and no service migrates itself."""
+    """Each migration has its own task definition and command, and no service migrates at start."""
     migrations = plan_facts["source"]["migrations"]
     evidence.figure("migrations", migrations)
     overridden = overrides(repository, Pipeline.of(plan_facts["pipeline"]))
@@ -172,7 +172,7 @@ def test_migrations_are_defined_as_one_shots(
 def test_rollback_full_revert_applies(
     checkout: Checkout, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
-    """Reverting the launch commit applies cleanly today, and puts back what the partial ways back would."""
+    """Reverting the launch commit applies cleanly today, and covers what the partial rollbacks restore."""
     facts = plan_facts["rollback"]
     planned = launch(checkout, facts)
     evidence.figure("how the commit was found", planned.found)
@@ -195,7 +195,7 @@ def test_rollback_full_revert_applies(
 def test_rollback_tertiary_can_be_disabled(
     checkout: Checkout, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
-    """The key that disables the third model is there, and removing it changes nothing else."""
+    """The key to remove for disabling the third model exists, and its removal changes nothing else."""
     verify_all(edits(plan_facts["rollback"]["tertiary"]), checkout, evidence)
 
 
@@ -203,7 +203,7 @@ def test_rollback_tertiary_can_be_disabled(
 def test_rollback_secondary_can_be_reverted(
     checkout: Checkout, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
-    """The files still hold what the plan would put back, and each edit changes nothing else."""
+    """The files still hold the values that the rollback edits, and each edit changes nothing else."""
     verify_all(edits(plan_facts["rollback"]["secondary"]), checkout, evidence)
 
 
@@ -231,7 +231,7 @@ def verify_all(planned: list[Edit], checkout: Checkout, evidence: Evidence) -> N
 def test_decisions_of_the_notes_are_in_the_plan(
     checkout: Checkout, plan_facts: Mapping[str, Any], pytestconfig: pytest.Config, evidence: Evidence
 ) -> None:
-    """Every decision in the notes is in the plan; rows that a tool wrote are no decisions."""
+    """Every decision in the notes is in the plan; generated rows do not count."""
     plan = tomllib.loads((pytestconfig.rootpath / "readiness.toml").read_text("utf-8"))
     planned = {Row(0, row["date"], row["decision"], "").key for row in plan.get("decision", ())}
     path, tools = plan_facts["source"]["decisions"], plan_facts["source"]["tool_sources"]

@@ -99,7 +99,7 @@ def test_every_credential_shows_the_score(
     once: Once,
     tenants: Tenants,
 ) -> None:
-    """A score that moved is shown for every kind of credential, once no cache holds the old one.
+    """Every kind of credential sees a changed score, once no cache holds the old one.
 
     Also for one that nothing of the agent's score came from: a user of another community and tier.
     """
@@ -134,7 +134,7 @@ def test_unknown_api_key_is_refused(dixie: Dixie, agent: str) -> None:
 def test_similar_routing_keys_are_other_agents(
     connect: Connect, dixie: Dixie, agent: str, credential: str, credentials: Credentials, batch: Batch
 ) -> None:
-    """A routing key that cannot name an agent is a bad request, and one that is like another's is not its."""
+    """An invalid routing key is a bad request, and a similar one names another agent."""
     reader = credentials[credential]()
     known = dixie.score(agent, reader)
     assert known is not None, f"{agent} has no score: the query answers null"
@@ -262,7 +262,7 @@ def test_only_events_of_the_contract_count(
     stay: Stay,
     before: Mapping[str, float | None],
 ) -> None:
-    """What is an event is taken; all that is near to one is refused, and no score moves by it."""
+    """Valid events are accepted; almost valid ones are refused, and move no score."""
     credential = intake.service_credential(finn_key())
     offers = events(subject, ELSEWHERE, far_from(before[subject]), now_text())
     batch.run(
@@ -346,7 +346,7 @@ def test_only_finn_writes_events(
     writers: Mapping[str, Callable[[], Credential | None]], stay: Stay,
     before: Mapping[str, float | None],
 ) -> None:  # fmt: skip
-    """An event without a valid token of Finn is refused, whatever is in it, and counts for no agent.
+    """An event without a valid token of Finn is refused, and counts for no agent.
 
     What is no event may be refused for that: the contract leaves open which of two faults is reported (1.3).
     """
@@ -390,7 +390,7 @@ def test_scores_are_as_fresh_as_declared(
     once: Once,
     evidence: Evidence,
 ) -> None:
-    """A score that was read before an event is served again for as long as `[dixie] cache_s`, no longer (3).
+    """A score is cached for no longer than `[dixie] cache_s` (3).
 
     Agents that were never read tell when events of that moment have come: how long these take is no cache.
     One that came late for another reason does not so again. What another check saw of it is not waited for.
@@ -429,7 +429,7 @@ def test_no_other_route_writes_events(
     stay: Stay,
     before: Mapping[str, float | None],
 ) -> None:
-    """An event that is sent with another method, or to the query, is refused and does not count."""
+    """An event sent with another method, or to the query route, is refused and does not count."""
     credential = intake.service_credential(finn_key())
     routes = [(method, EVENTS_PATH) for method in ("PUT", "PATCH", "DELETE", "GET")]
     routes += [(method, QUERY_PATH) for method in ("POST", "PUT", "PATCH", "DELETE")]

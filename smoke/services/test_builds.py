@@ -47,7 +47,7 @@ def test_ecs(
     eventually: Eventually,
     evidence: Evidence,
 ) -> None:
-    """Running equals desired and is at least one, in one PRIMARY deployment that is over.
+    """The running count equals the desired count, at least one, in one completed PRIMARY deployment.
 
     Where CodeDeploy or another controller deploys, that is one task set in a steady state. What runs is what
     is deployed. A deployment, or tasks that come and go, have the profile's time to end.
@@ -81,7 +81,7 @@ def test_ecs(
 
 
 def test_api_and_worker_run_the_same_image(aws: AwsReader, evidence: Evidence) -> None:
-    """Freeside is one build, whichever of its two services does the work."""
+    """Freeside's API and worker run the same build."""
     images = {name: aws.definition(name).main(name).image for name in ("api", "worker")}
     evidence.figure("image of the worker", images["worker"], expected=images["api"])
     same = same_image(images["api"], images["worker"])
@@ -108,7 +108,7 @@ def reported(connect: Connect, environment: Environment, service: str, evidence:
 def test_image_tag(
     aws: AwsReader, connect: Connect, environment: Environment, service: str, evidence: Evidence
 ) -> None:
-    """The image is one build for ever, by a git sha or a digest; never latest or an environment."""
+    """The image is pinned by a git sha or a digest, never by `latest` or an environment's name."""
     task = aws.tasks(tuple(MIGRATIONS)).get(service) if service in MIGRATIONS else aws.definition(service)
     assert task, f"there is no task definition {aws.names.full(service)}"
     image = task.main(service).image

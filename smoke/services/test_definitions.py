@@ -57,7 +57,7 @@ def unseen(
 @pytest.mark.p0
 @pytest.mark.establishes("iac")
 def test_checkout(checkout: Checkout, plan_facts: Mapping[str, Any], evidence: Evidence) -> None:
-    """The checkout is the platform's repository: something of what the plan looks for is in it."""
+    """The checkout is the platform's repository: it has at least one file that the plan names."""
     source = plan_facts["source"]
     wanted = [
         source["terraform"], *source["var_files"], source["decisions"], plan_facts["pipeline"]["workflow"],
@@ -76,7 +76,7 @@ def test_checkout(checkout: Checkout, plan_facts: Mapping[str, Any], evidence: E
 
 @pytest.mark.p1
 def test_definitions_can_be_read(terraform: Configuration, evidence: Evidence) -> None:
-    """Every file is valid, and every module is in the checkout: what is not was not examined by any check."""
+    """Every Terraform file is valid, and every module is in the checkout; others were not examined."""
     evidence.figure("Terraform files", terraform.sources.count)
     evidence.figure("modules", len(terraform.modules))
     Examined([], terraform.unread).require()
@@ -92,7 +92,7 @@ def test_definitions_refer_to_what_is_declared(terraform: Configuration, evidenc
 
 @pytest.mark.p0
 def test_definitions_are_complete(terraform: Configuration, evidence: Evidence) -> None:
-    """No resource lacks what its type must have, or says what Terraform or AWS refuses."""
+    """Every resource has its required arguments, and no value that Terraform or AWS refuses."""
     count, examined = misshapen(terraform)
     examined.findings.extend(conflicts(terraform))
     evidence.figure("resources of a known shape", count, at_least=1)
@@ -103,7 +103,7 @@ def test_definitions_are_complete(terraform: Configuration, evidence: Evidence) 
 def test_definitions_can_start(
     terraform: Configuration, found: Definitions, unseen: list[Finding], evidence: Evidence
 ) -> None:
-    """The role that starts a task can be assumed, pull its image, write its logs, and read its secrets."""
+    """The role that starts a task can be assumed, pull the image, write logs, and read the secrets."""
     evidence.evaluated("a task can start", sum(len(each.tasks) for each in found.definitions))
     examined = starts(terraform, found)
     examined.not_examined.extend(unseen)
@@ -146,7 +146,7 @@ def test_definitions_are_found_at_their_addresses(
     plan_inventory: Sequence[Mapping[str, Any]],
     evidence: Evidence,
 ) -> None:
-    """Each service is in the private zone, and behind the load balancer at its public host name."""
+    """Each service is registered in the private zone, and behind the load balancer at its public host."""
     zone = Names(plan_facts["source"]["prefix"]).namespace
     hosts = {BUILDS.get(host, host): host for host in HOSTS}
     addresses = {}
@@ -175,7 +175,7 @@ def test_definitions_lead_to_this_platform(
     environment: Environment,
     evidence: Evidence,
 ) -> None:
-    """What the files give to tasks is of this environment: hosts, ports, regions, keys and pool sizes."""
+    """Tasks are given hosts, ports, regions, keys and pool sizes of this environment."""
     names = Names(plan_facts["source"]["prefix"])
     members = {f"{host}.{names.namespace}": BUILDS.get(host, host) for host in HOSTS}
     public = [
@@ -203,7 +203,7 @@ def test_definitions_let_each_other_in(
     plan_facts: Mapping[str, Any],
     evidence: Evidence,
 ) -> None:
-    """The security groups let every service through to those that it calls by the plan."""
+    """Security groups allow every connection that the plan gives to a service."""
     count, examined = reached(terraform, found, plan_facts["reach"])
     evidence.figure("ways", count, at_least=1)
     examined.not_examined.extend(unseen)
@@ -219,7 +219,7 @@ def test_definitions_are_independent(
     plan_facts: Mapping[str, Any],
     evidence: Evidence,
 ) -> None:
-    """A definition has its own family, service, role, network, logs and secret, and none of another's."""
+    """A definition has its own family, service, role, network, logs and secret, and shares none of them."""
     examined = Examined(ownership.shared(found.uses, APART).get(definition, []), list(found.not_examined))
     members = ownership.groups[definition]
     own = [use for use in found.uses if use.owner in members]
@@ -241,7 +241,7 @@ def test_definitions_are_independent(
 def test_definitions_read_named_secrets_only(
     found: Definitions, unseen: list[Finding], ownership: Ownership, evidence: Evidence
 ) -> None:
-    """No role may read a secret that its policy does not name, be it by a pattern of its own group's."""
+    """No role may read a secret that its policy does not name, except by a pattern for its own group."""
     evidence.figure("secrets and patterns in policies", len(found.grants))
     examined = unnamed(found, ownership)
     examined.not_examined.extend(unseen)
@@ -252,7 +252,7 @@ def test_definitions_read_named_secrets_only(
 def test_definitions_share_no_roles(
     found: Definitions, unseen: list[Finding], ownership: Ownership, evidence: Evidence
 ) -> None:
-    """No role belongs to several definitions; one that reads what is another's is a P0 of the check above."""
+    """No role belongs to several definitions. (Reading another's secret is a P0 above.)"""
     evidence.figure("roles", len(found.roles))
     shared = ownership.shared(found.uses, list(ROLES))
     findings = sorted({finding for each in shared.values() for finding in each})
@@ -263,7 +263,7 @@ def test_definitions_share_no_roles(
 def test_definitions_share_no_credentials(
     found: Definitions, unseen: list[Finding], ownership: Ownership, evidence: Evidence
 ) -> None:
-    """No credential serves several definitions, including those of no single definition."""
+    """No credential serves several definitions."""
     secrets = {use.identity for use in found.uses if use.kind == SECRET}
     evidence.figure("secrets", len(secrets))
     unclear = [*ownership.unclear(found.uses, [SECRET]), *unseen]
@@ -294,7 +294,7 @@ def test_definitions_of_all_services_differ(
 def test_definitions_pin_their_images(
     terraform: Configuration, found: Definitions, unseen: list[Finding], evidence: Evidence
 ) -> None:
-    """No image has a tag that can come to mean another one, or is deleted while it is needed."""
+    """No image has a mutable tag, or expires from the registry while it is needed."""
     seen, examined = images(terraform)
     examined.findings.extend(expiring(terraform, found))
     evidence.figure("images", seen)
@@ -312,7 +312,7 @@ def test_definitions_fit_the_inventory(
     inventoried: str,
     evidence: Evidence,
 ) -> None:
-    """CPU, memory and image are those of the plan's inventory; what shares an image runs one build of it."""
+    """CPU, memory and image match the plan's inventory; services that share an image run one build."""
     row = next(row for row in plan_inventory if row["ecs"] == inventoried)
     seen, examined = inventory(terraform, found, row)
     one_shots = [{"ecs": task, "image": row["image"]} for task, of in MIGRATIONS.items() if of == row["ecs"]]

@@ -26,7 +26,7 @@ def uses(aws: AwsReader, evidence: Evidence) -> Sequence[Use]:
 def test_independent(
     aws: AwsReader, uses: Sequence[Use], ownership: Ownership, definition: str, evidence: Evidence
 ) -> None:
-    """A definition has its own family, roles, security group, log group and secret, and none of another's.
+    """A definition has its own family, roles, security group, log group and secret, and shares none.
 
     Neither another definition's nor another environment's.
     """
@@ -44,7 +44,7 @@ def test_independent(
 
 @pytest.mark.p1
 def test_independent_credentials(uses: Sequence[Use], ownership: Ownership, evidence: Evidence) -> None:
-    """No secret serves several definitions, including those of no single definition."""
+    """No secret serves several definitions."""
     evidence.figure("secrets", len({use.identity for use in uses if use.kind == SECRET}))
     communal = ownership.communal(uses)
     assert not communal, listed(communal)
@@ -61,7 +61,7 @@ def test_independent_services(uses: Sequence[Use], evidence: Evidence) -> None:
 
 @pytest.mark.p0
 def test_tasks_can_start(aws: AwsReader, evidence: Evidence) -> None:
-    """The roles of each task exist, tasks may act under them, and they read the secrets that it is given."""
+    """Each task's roles exist, can be assumed, and may read the secrets that the task is given."""
     count, examined = kept_from_starting(aws, tuple(MIGRATIONS))
     evidence.figure("roles of tasks", count, at_least=1)
     examined.require()

@@ -58,7 +58,7 @@ def test_inventory(
     service: str,
     evidence: Evidence,
 ) -> None:
-    """CPU, memory, image and address are the declared ones."""
+    """CPU, memory, image and address match the plan's inventory."""
     declared = next((row for row in plan_inventory if row["ecs"] == service), None)
     assert declared, f"the plan's inventory has no row whose ecs is {service!r}"
     found = seen_of(aws.service(service), aws.definition(service), aws.routes(), aws.registered())
@@ -100,7 +100,7 @@ def test_targets(
     eventually: Eventually,
     evidence: Evidence,
 ) -> None:
-    """The load balancer asks the service for its health where the service reports it, and has it healthy.
+    """The load balancer checks the service's health route, and its targets are healthy.
 
     It sends the service's requests to the service's tasks alone.
     """
@@ -150,7 +150,7 @@ def test_environments_lead_to_this_platform(
     environment: Environment,
     evidence: Evidence,
 ) -> None:
-    """Hosts, ports, pool sizes that tasks are given are this environment's, and secrets are the newest."""
+    """Tasks have this environment's hosts, ports and pool sizes, and the newest secrets."""
     declared = [str(row["url"]) for row in plan_inventory]
     directory = directory_of(
         aws, declared, plan_facts["connections"], key_paths(environment, aws.names.namespace)
@@ -182,7 +182,7 @@ def test_environments_lead_to_this_platform(
 
 @pytest.mark.parametrize("service", [each for each in SERVICES if each not in FOREIGN])
 def test_image_is_in_the_registry(aws: AwsReader, service: str, evidence: Evidence) -> None:
-    """ECR still has the image that runs, where it is ECR's: a task that is replaced starts from it."""
+    """ECR still has the running image, so that a replaced task can start."""
     definition = aws.definition(service)
     evidence.figure(f"images of {service}", [each.image for each in definition.containers], at_least=1)
     images_there(aws.account, definition).require()
@@ -190,7 +190,7 @@ def test_image_is_in_the_registry(aws: AwsReader, service: str, evidence: Eviden
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_cloud_map(aws: AwsReader, host: str, eventually: Eventually, evidence: Evidence) -> None:
-    """The name by which services know each other leads to its tasks, and is the one service's alone."""
+    """The service's private name resolves to its own tasks, and to no other service's."""
     aws.cluster()
     addresses, name = resolve(aws.account, aws.names, host), f"{host}.{aws.names.namespace}"
     evidence.figure(f"addresses of {name}", addresses, at_least=1)

@@ -40,7 +40,7 @@ def publishing(configuration: Configuration, topic: Resource, alarm: Resource | 
         if said == "denied":
             return f"the policy of {topic.address} denies alarms to publish", ""
         if said == "not allowed":
-            return f"the policy of {topic.address} lets no alarm publish", ""
+            return f"the policy of {topic.address} does not allow alarms to publish", ""
         if said:
             unread = unread or f"whether the policy of {topic.address} lets alarms publish: {said}"
     return "", unread
@@ -60,7 +60,7 @@ def _by_key(configuration: Configuration, topic: Resource) -> tuple[str, str]:
         if resource is not None and resource.type == "aws_kms_alias" and resource.block.type == "data":
             written = text(resource.attribute("name"))
         if written.rpartition(":")[2] == "alias/aws/sns":
-            what = "is encrypted with the key of SNS itself, which lets no alarm publish"
+            what = "is encrypted with the key of SNS itself, which does not allow alarms to publish"
             return f"{topic.address} {what}", ""
         key = key_of(configuration, each)
         if key is None:

@@ -60,7 +60,7 @@ def shape(names: list[str]) -> str:
 
 
 def test_is_declared_as_a_stream(streamed: Stream) -> None:
-    """The content type is that of an event stream, and no cache may keep it."""
+    """The content type is an event stream's, and caching is off."""
     cache = [part.strip().lower() for part in streamed.headers.get("cache-control", "").split(",")]
     assert "no-cache" in cache or "no-store" in cache, f"cache-control of a stream is {cache}"
 
@@ -156,7 +156,7 @@ def test_hang_up_leaves_no_reservation(freeside: Freeside, tenants: Tenants, evi
 def test_hang_up_at_once_leaves_no_reservation(
     freeside: Freeside, tenants: Tenants, evidence: Evidence
 ) -> None:
-    """A client that is gone before the first event gets its reservation back, and pays one call at most."""
+    """A client that hangs up before the first event gets its reservation back, and pays one call at most."""
     whole = stream(freeside, tenants.main, SHORT)
     complete, wait = whole.usage().cost_micro, whole.events[0].at * EARLIEST
     watch, keys = freeside.watch(tenants.main, evidence), []
@@ -189,7 +189,7 @@ def test_hang_up_at_once_leaves_no_reservation(
 
 @pytest.mark.requires("budget")
 def test_many_hang_ups_cost_no_service(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
-    """More clients hang up than a service holds connections to its database: the next one is answered."""
+    """More clients hang up than there are database connections: the next one is still answered."""
     watch = freeside.watch(tenants.main, evidence)
     leave = partial(
         stream, freeside, tenants.main, prompt_for(times=TIMES), hang_up=lambda event: event.name == "content"
@@ -220,7 +220,7 @@ def test_hang_up_at_the_end_is_paid_once(freeside: Freeside, tenants: Tenants, e
 
 @pytest.mark.requires("budget")
 def test_leaving_a_stored_answer_keeps_it(freeside: Freeside, tenants: Tenants, watch: Conservation) -> None:
-    """Who hangs up on a stored answer loses nothing by it: its key has that answer, for no further charge."""
+    """Hanging up on a stored answer keeps it under its key, at no further charge."""
     ask = partial(stream, freeside, tenants.main, prompt_for(times=TIMES), key=str(uuid.uuid4()))
     first = ask()
     cost = first.usage().cost_micro

@@ -79,7 +79,7 @@ def test_payment_is_required(paid: PaidRoute, evidence: Evidence) -> None:
 
 @pytest.mark.requires("x402")
 def test_unreadable_payment_is_refused(paid: PaidRoute, batch: Batch) -> None:
-    """A header that does not parse is answered with 400, and what is no payment with 400 or 402."""
+    """A header that does not parse gets 400, and one that is no payment 400 or 402."""
     rule, quiet = "a header that does not parse is a 400 (1.6)", paid.unrecorded()
     batch.run(
         [
@@ -91,7 +91,7 @@ def test_unreadable_payment_is_refused(paid: PaidRoute, batch: Batch) -> None:
 
 @pytest.mark.requires("x402", "chain")
 def test_terms_name_the_token(paid: PaidRoute, chain: Chain, evidence: Evidence) -> None:
-    """The asset of the terms is a contract on their chain, with the name and version that payers sign."""
+    """The asset in the terms is a contract on that chain, with the name and version that payers sign."""
     terms = paid.terms
     evidence.figure("chain", chain.chain_id, expected=terms.chain_id)
     if chain.chain_id != terms.chain_id:
@@ -156,7 +156,7 @@ def test_payment_is_settled(
 def test_used_payment_is_refused(
     paid: PaidRoute, wallet: FundedWallet, balances: Balances, batch: Batch
 ) -> None:
-    """An answered payment is refused with the same body and with another one, however it is written."""
+    """A used payment is refused with the same body and with another one, in any spelling."""
     payment = paid.payment(wallet)
     content = paid.content()
     require_status(paid.post(header_of(payment), content=content), 200)
@@ -177,7 +177,7 @@ def test_used_payment_outlives_a_restart(
     environment: Environment,
     eventually: Eventually,
 ) -> None:
-    """A payment that was answered is refused after a restart of Freeside, too, and moved the price once."""
+    """A used payment is refused after a restart of Freeside, too, and moved the price once."""
     header = header_of(paid.payment(wallet))
     require_status(paid.post(header), 200)
     freeside.restart(environment.get("freeside.restart_url"), eventually)
@@ -189,7 +189,7 @@ def test_used_payment_outlives_a_restart(
 def test_two_at_once_are_one_payment(
     paid: PaidRoute, wallet: FundedWallet, balances: Balances, evidence: Evidence
 ) -> None:
-    """Of calls that bring one payment at the same time, exactly one is answered."""
+    """Of concurrent calls with one payment, exactly one is answered."""
     header = header_of(paid.payment(wallet))
     answers = at_once([partial(paid.post, header) for _ in range(AT_ONCE)])
     for answer in answers:
@@ -205,7 +205,7 @@ def test_two_at_once_are_one_payment(
 def test_payments_at_once_stay_apart(
     paid: PaidRoute, wallet: FundedWallet, balances: Balances, evidence: Evidence
 ) -> None:
-    """Paid calls at once, a long one to the cheapest pool and one to the dearest: each is served as asked.
+    """Concurrent paid calls to the cheapest and the most expensive pool: each is served as asked.
 
     Each has its receipt. Their payments are valid since ever, as many payers sign them (EIP-3009), and their
     nonces nearly alike.
@@ -241,7 +241,7 @@ def test_bad_payment_is_refused(
     batch: Batch,
     refused_agent: str,
 ) -> None:
-    """What is near to a good payment is refused with a reason, and moves no money."""
+    """An almost valid payment is refused with a reason, and moves no money."""
     bad = [*bad_payments(paid.terms, wallet, penniless, time.time())]
     batch.run(_cases(paid.unrecorded(), bad, "a payment that does not verify gets 402 (1.6)", refused_agent))
     balances.require_moved(0, f"{len(bad)} payments that were refused")
@@ -251,7 +251,7 @@ def test_bad_payment_is_refused(
 def test_bad_call_costs_nothing(
     paid: PaidRoute, wallet: FundedWallet, penniless: Wallet, balances: Balances
 ) -> None:
-    """A call that is refused for its body leaves its payment where it is (1.3): good for another call.
+    """A call refused for its body does not use its payment (1.3): it is good for another call.
 
     So does one that brings the payment with the signature of somebody else.
     """
@@ -274,7 +274,7 @@ def test_bad_call_costs_nothing(
 def test_payment_charges_no_community(
     paid: PaidRoute, wallet: FundedWallet, freeside: Freeside, tenants: Tenants, evidence: Evidence
 ) -> None:
-    """What was paid for on the chain is charged to no budget (I-7), also when a user's token is with it."""
+    """A call paid on the chain is charged to no budget (I-7), even with a user's token."""
     watches = [freeside.watch(tenant, evidence) for tenant in tenants.all()]
     token = freeside.credential(tenants.main)
     require_status(paid.post(header_of(paid.payment(wallet)), credential=token), 200)
@@ -293,7 +293,7 @@ def test_refused_payment_runs_no_model(
     eventually: Eventually,
     evidence: Evidence,
 ) -> None:
-    """Finn reports on the agent of a paid call, and never on one that only refused calls name (2, 1.6)."""
+    """A refused payment runs no model: Finn reports only on agents of paid calls (2, 1.6)."""
     used = header_of(paid.payment(wallet))
     require_status(paid.post(used), 200)
     for header in (None, used):

@@ -27,7 +27,7 @@ def barring(all_but: Any) -> dict[str, Any]:
 
 
 ALARMS = "arn:aws:cloudwatch:us-east-1:1:alarm"
-NO_ALARM = "its policy lets no alarm publish"
+NO_ALARM = "its policy does not allow alarms to publish"
 
 
 @pytest.mark.parametrize(

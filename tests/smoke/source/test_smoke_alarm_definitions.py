@@ -148,7 +148,7 @@ def test_a_topic_has_a_subscriber_or_is_one_finding(read: Read, subscriber: str,
 def test_the_key_of_sns_itself_lets_no_alarm_publish(read: Read) -> None:
     topic = TOPIC.replace('"alerts" }', '"alerts"\n  kms_master_key_id = "alias/aws/sns"\n}')
     (finding,) = notified(read(topic, SUBSCRIPTION, connections())).findings
-    assert "lets no alarm publish" in finding.what
+    assert "does not allow alarms to publish" in finding.what
 
 
 @pytest.mark.parametrize(
