@@ -1,7 +1,6 @@
 """G-4, phase budget: calls at the limit of a small budget, and random walks held against the ledger."""
 
 import secrets
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +12,7 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Evidence, SafetyViolation
 
-from smoke.contract.ledger import Step, described, draw, related, shortest
+from smoke.contract.ledger import described, draw, related, shortest
 from smoke.contract.model import POOLS, TIER_POOLS
 from smoke.contract.rules import CALLS
 from smoke.platform.answers import (
@@ -32,7 +31,7 @@ from smoke.platform.http import Connect
 from smoke.platform.invariants import Conservation
 from smoke.platform.parameters import Way, all_ways
 from smoke.platform.streams import StreamEvent, stream
-from smoke.platform.walker import Walker, learn_tariff, priced
+from smoke.platform.walker import Walker, fails_again, learn_tariff, priced
 
 pytestmark = [
     pytest.mark.goal("G-4"),
@@ -388,8 +387,6 @@ def test_held_room_is_taken(
 MORE = 6
 #: A live platform is walked in the same way by every run.
 LIVE_SEED = 1
-#: What a failed walk may take to be shortened, in seconds.
-SHORTEN_WITHIN_S = 4.0
 
 
 @pytest.fixture
@@ -442,19 +439,3 @@ def test_random_walk_follows_the_ledger(
         raise reworded(error, text) from error
     evidence.figure("steps of the walk", walk.steps, expected=len(steps))
     evidence.figure("calls of the walk", walk.calls)
-
-
-def fails_again(walker: Callable[[], Walker]) -> Callable[[Sequence[Step]], bool]:
-    """Whether a walk of the steps fails, too; False when there is no time left to try."""
-    deadline = time.monotonic() + SHORTEN_WITHIN_S
-
-    def fails(steps: Sequence[Step]) -> bool:
-        if time.monotonic() > deadline:
-            return False
-        try:
-            walker().walk(steps)
-        except AssertionError:
-            return True
-        return False
-
-    return fails

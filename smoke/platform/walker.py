@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -369,3 +370,23 @@ def _refusal(response: httpx.Response) -> Outcome:
         return Outcome(_RULED[response.status_code, code])
     require_json_error(require_status(response, 400, 401, 403))
     return Outcome(None)
+
+
+#: What a failed walk may take to be shortened, in seconds.
+SHORTEN_WITHIN_S = 4.0
+
+
+def fails_again(walker: Callable[[], Walker]) -> Callable[[Sequence[Step]], bool]:
+    """Whether a walk of the steps fails, too; False when there is no time left to try."""
+    deadline = time.monotonic() + SHORTEN_WITHIN_S
+
+    def fails(steps: Sequence[Step]) -> bool:
+        if time.monotonic() > deadline:
+            return False
+        try:
+            walker().walk(steps)
+        except AssertionError:
+            return True
+        return False
+
+    return fails

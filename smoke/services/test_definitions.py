@@ -20,7 +20,7 @@ from smoke.source.rollback import expiring
 from smoke.source.rules import FAMILY, LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership, elsewhere
 from smoke.source.security_groups import reached
 from smoke.source.shapes import conflicts, misshapen
-from smoke.source.startup import starts
+from smoke.source.starting import starts
 from smoke.source.tasks import images, inventory, logged, one_build, twins
 from smoke.source.terraform import Configuration
 

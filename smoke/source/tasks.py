@@ -12,7 +12,7 @@ from .definitions import TASK, Container, Definition, Definitions, containers
 from .evaluate import Resource
 from .references import entries, items, referenced
 from .rules import LOGS
-from .startup import unreplaceable, without_task
+from .starting import unreplaceable, without_task
 from .terraform import Configuration
 from .values import Text, Value, flat, hidden, number, options, settle, size, text
 

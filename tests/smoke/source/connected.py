@@ -5,7 +5,7 @@ from smoke.source.connections import Address, connected, named
 from smoke.source.definitions import read as read_definitions
 from smoke.source.security_groups import reached
 from smoke.source.shapes import misshapen
-from smoke.source.startup import starts
+from smoke.source.starting import starts
 from tests.smoke.source.terraform_files import Read
 
 PLATFORM = """

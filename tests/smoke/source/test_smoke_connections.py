@@ -4,7 +4,7 @@ import pytest
 
 from smoke.source.connections import Address, accepted, connected
 from smoke.source.definitions import read as read_definitions
-from smoke.source.startup import starts
+from smoke.source.starting import starts
 from tests.smoke.source.connected import FINN, GIVEN, OF_HTTP, OF_TCP, PLATFORM, earlier, findings
 from tests.smoke.source.terraform_files import Read
 

@@ -7,7 +7,7 @@ from smoke.source.addresses import pinned
 from smoke.source.alarms import connection_alarms
 from smoke.source.connections import Address, connected
 from smoke.source.grants import grants
-from smoke.source.startup import stuck
+from smoke.source.starting import stuck
 from smoke.source.tasks import inventory
 from tests.smoke.source.terraform_files import Read, service
 
