@@ -143,7 +143,7 @@ def journal(
 
     def read_balances() -> dict[str, OpeningBalance]:
         freeside = Freeside(connect("freeside"), dialects, signing_key, run_journal)
-        return {tenant: freeside.opening_balance(tenant) for tenant in tenants.all()}
+        return freeside.opening_balances(tenants.all())
 
     run_journal = SpendJournal(
         shared,

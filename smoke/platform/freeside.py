@@ -150,10 +150,21 @@ class Freeside(ServiceClient):
             reading = self.budget(tenant)
         return reading
 
-    def opening_balance(self, tenant: str) -> OpeningBalance:
-        """The budget of ``tenant`` before the run's first charge; what cannot be read says why."""
+    def opening_balances(self, tenants: Sequence[str]) -> dict[str, OpeningBalance]:
+        """The budgets before the run's first charge; what cannot be read says why.
+
+        A run that was killed may have left something reserved, which has the time of I-6 to be given back or
+        charged.
+        """
+        until = time.monotonic() + RELEASED_WITHIN_S
+        return {tenant: self._opening_balance(tenant, until) for tenant in tenants}
+
+    def _opening_balance(self, tenant: str, until: float) -> OpeningBalance:
         try:
-            reading = self.budget(tenant)
+            reading, pause = self.budget(tenant), pauses(_LOOK_EVERY_S)
+            while reading.reserved > 0 and time.monotonic() < until:
+                next(pause)
+                reading = self.budget(tenant)
         except (AssertionError, RuntimeError, httpx.HTTPError) as error:
             return OpeningBalance(problem=f"{type(error).__name__}: {error}")
         return OpeningBalance(reading.committed, reading.period, reserved=reading.reserved)

@@ -185,6 +185,15 @@ def test_budget_is_at_rest_when_reservations_are_back_or_overdue(
     assert freeside.at_rest("c").reserved == seen
 
 
+def test_what_a_killed_run_left_reserved_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freeside = Freeside(None, None, None, SpendJournal(tmp_path))  # type: ignore[arg-type]
+    later = iter([reading(0, 40), reading(30)])
+    monkeypatch.setattr(freeside, "budget", lambda _: next(later))
+    assert freeside.opening_balances(["c"]) == {"c": OpeningBalance(30, "2026-11")}
+
+
 def test_one_figure_for_both_may_shrink_by_what_was_reserved() -> None:
     watch(cents(4), cents(9), cents(5)).charged([12_000])
     watch(cents(4), cents(3)).unchanged("a refusal")
