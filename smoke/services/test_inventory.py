@@ -60,7 +60,7 @@ def test_inventory(
 ) -> None:
     """CPU, memory, image and address match the plan's inventory."""
     declared = next((row for row in plan_inventory if row["ecs"] == service), None)
-    assert declared, f"the plan's inventory has no row whose ecs is {service!r}"
+    assert declared, f"the plan's inventory has no row with ecs = {service!r}"
     found = seen_of(aws.service(service), aws.definition(service), aws.routes(), aws.registered())
     compared = columns(declared, found)
     for name, (wanted, seen) in compared.items():
