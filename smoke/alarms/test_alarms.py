@@ -12,6 +12,7 @@ from smoke.aws.alarms import (
     ALARM,
     INSUFFICIENT,
     MetricAlarm,
+    hollow,
     is_conservation,
     is_health,
     is_named,
@@ -24,6 +25,7 @@ from smoke.aws.monitoring import (
     QUEUE,
     fit_for_drill,
     listening,
+    miscounted,
     read_dashboard,
     set_off,
     state_of,
@@ -32,6 +34,7 @@ from smoke.aws.monitoring import (
 from smoke.aws.names import DASHBOARDS, SERVICES
 from smoke.aws.reader import AwsReader
 from smoke.aws.topics import closed_to_alarms, key_closed_to_alarms, read_subscriptions, read_topic
+from smoke.source.checkout import Examined
 from smoke.source.rules import of_another
 
 pytestmark = [pytest.mark.goal("G-9"), pytest.mark.phase("alarms"), pytest.mark.requires("aws")]
@@ -131,7 +134,11 @@ def test_can_fire(aws: AwsReader, evidence: Evidence) -> None:
     idle = unfed(alarms, fed)
     silent = {alarm: why for alarm in alarms if (why := alarm.silent(aws.names.topic))}
     idle += [f"{alarm.name}: {'; '.join(why)}" for alarm, why in silent.items() if not alarm.unread]
-    unread = [f"{alarm.name}, which computes {alarm.expression}" for alarm in alarms if not alarm.metrics]
+    idle += hollow(aws.composites(), aws.known_alarms(), aws.names.topic)
+    examined = Examined()
+    idle += examined.attempt(lambda: miscounted(aws.account, alarms, aws.names.prefix)) or []
+    unread = [each.what for each in examined.not_examined]
+    unread += [f"{alarm.name}, which computes {alarm.expression}" for alarm in alarms if not alarm.metrics]
     unread += [f"the rule {each.rule} of {each.name}" for alarm in silent for each in alarm.unread]
     assert alarms, f"no alarm's name begins with {aws.names.prefix}-"
     assert not idle, f"cannot fire: {', '.join(idle)}"

@@ -156,7 +156,9 @@ AT_ONCE = 8
 #: The services that the checks ask.
 CLIENTS = (
     "acm",
+    "cloudfront",
     "cloudwatch",
+    "ec2",
     "ecr",
     "ecs",
     "elbv2",

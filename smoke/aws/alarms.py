@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from smoke.source.rules import (
     alarms_in,
     faults,
     goes_off_with,
+    may_go_off,
 )
 
 from .account import AwsAccount
@@ -219,8 +220,27 @@ def _linked(alarm: MetricAlarm, composites: Sequence[CompositeAlarm]) -> MetricA
     return replace(alarm, through=tuple(through), unread=tuple(unread)) if through or unread else alarm
 
 
-def read_alarms(account: AwsAccount, names: Names) -> tuple[list[MetricAlarm], list[CompositeAlarm]]:
-    """The platform's alarms: those that have its prefix, watch what has it, or are made of such alarms."""
+def hollow(composites: Iterable[CompositeAlarm], known: Collection[str], topic: str) -> list[str]:
+    """The composite alarms that would notify the topic and can never go off, as what they name is gone."""
+    found = []
+    for each in composites:
+        try:
+            dead = not each.mute(topic) and not may_go_off(each.rule, known)
+        except RuleUnread:
+            continue  # that is said elsewhere
+        gone = ", ".join(sorted(each.alarms - {*known}))
+        if dead:
+            found.append(f"{each.name}: {f'there is no alarm {gone}' if gone else 'its rule is never true'}")
+    return found
+
+
+def read_alarms(
+    account: AwsAccount, names: Names
+) -> tuple[list[MetricAlarm], list[CompositeAlarm], frozenset[str]]:
+    """The platform's alarms: those that have its prefix, watch what has it, or are made of such alarms.
+
+    And the names of all that there are.
+    """
     described = account.pages(
         "cloudwatch",
         "describe_alarms",
@@ -234,7 +254,8 @@ def read_alarms(account: AwsAccount, names: Names) -> tuple[list[MetricAlarm], l
     found = linked([each for each in metric if _is_of(each, names)], composites)
     children = {each.name for alarm in found for each in (*alarm.through, *alarm.unread)}
     prefix = f"{names.prefix}-"
-    return found, [each for each in composites if each.name in children or each.name.startswith(prefix)]
+    own = [each for each in composites if each.name in children or each.name.startswith(prefix)]
+    return found, own, frozenset(each["AlarmName"] for each in described)
 
 
 def _is_of(alarm: MetricAlarm, names: Names) -> bool:

@@ -19,6 +19,8 @@ from .names import Names
 
 #: Where the URL of a public host leads: it names no port.
 HTTPS = 443
+#: Between a host and its port, where that is another one.
+AT_PORT = " on port "
 #: A certificate that ends before is about to.
 CERTIFICATE_DAYS = 14
 _NO_GROUP = ("TargetGroupNotFound",)
@@ -33,7 +35,7 @@ class BalancerRoute:
     A host may be a pattern. `paths` are those of the rule, if it has any; of a listener's rules that fit, the
     one with the lowest `rank` decides, and one with a regular expression has none. `port` is another than
     that of https only where it serves TLS to the public, `expiring` says what is wrong with the listener's
-    certificate for some hosts.
+    certificate for some hosts; `proved` are the names on all its certificates, none where it has none.
     """
 
     target_group: str
@@ -45,6 +47,12 @@ class BalancerRoute:
     rule: str = ""
     port: int = HTTPS
     expiring: Mapping[str, str] = field(default_factory=dict)
+    proved: tuple[str, ...] = ()
+
+    def proves(self, host: str) -> bool:
+        """Whether a certificate of its listener is of a host; a star there stands for one label."""
+        host, found = host.lower(), [each.lower() for each in self.proved]
+        return bool({"*", host, f"*.{host.partition('.')[2]}"} & {*found})
 
     def serves(self, host: str) -> bool:
         """Whether one of its hosts is this one, or a pattern of it."""
@@ -58,7 +66,7 @@ class BalancerRoute:
     @property
     def addresses(self) -> list[str]:
         """What the hosts are reached by: on another port than that of https, not by their names alone."""
-        return [host if self.port == HTTPS else f"{host} on port {self.port}" for host in self.hosts]
+        return [host if self.port == HTTPS else f"{host}{AT_PORT}{self.port}" for host in self.hosts]
 
     @property
     def dimensions(self) -> dict[str, str]:
@@ -91,7 +99,12 @@ def read_routes(account: AwsAccount, names: Names, groups: Iterable[str] = ()) -
     rules = at_once(lambda each: _rules(account, each), listeners)
     certified = at_once(lambda each: _certified(account, each), listeners)
     return [
-        replace(route, port=port_of(listener, schemes[listener["LoadBalancerArn"]]), expiring=expiring)
+        replace(
+            route,
+            port=port_of(listener, schemes[listener["LoadBalancerArn"]]),
+            expiring=expiring,
+            proved=tuple(hosts),
+        )
         for listener, found, hosts in zip(listeners, rules, certified, strict=True)
         for expiring in [{name: why for name, why in hosts.items() if why}]
         for route in routes_of(found, listener["LoadBalancerArn"], hosts)
@@ -144,14 +157,14 @@ def _rules(account: AwsAccount, listener: Mapping[str, Any]) -> list[Any]:
 
 
 def _certified(account: AwsAccount, listener: Mapping[str, Any]) -> dict[str, str]:
-    """The names on a listener's certificate, each with what is wrong with that.
+    """The names on a listener's certificates, each with what is wrong with that.
 
-    One that is not ACM's may have any name, and so may one behind a listener that passes TLS on. Where one of
-    the listener's others has a name as well, nothing is wrong.
+    One that is not ACM's may have any name, and so may one behind a listener that passes TLS on. Where a good
+    one has a name as well, nothing is wrong.
     """
     passes = (listener.get("Protocol"), listener.get("Port")) == ("TCP", HTTPS)
     names = {"*": ""} if passes else _on(account, listener.get("Certificates", ()))
-    if not any(names.values()):
+    if passes or not names:
         return names
     others = account.pages(
         "elbv2",
@@ -160,10 +173,12 @@ def _certified(account: AwsAccount, listener: Mapping[str, Any]) -> dict[str, st
         absent=("InvalidAction",),  # an endpoint of one's own may not know it
         ListenerArn=listener["ListenerArn"],
     )
-    good = [name for name, why in _on(account, others).items() if not why]
+    own = {each["CertificateArn"] for each in listener.get("Certificates", ())}
+    further = _on(account, [each for each in others if each["CertificateArn"] not in own])
+    good = [name for name, why in further.items() if not why]
     return {
         name: "" if any(fnmatchcase(name, each) or fnmatchcase(each, name) for each in good) else why
-        for name, why in names.items()
+        for name, why in {**further, **names}.items()
     }
 
 

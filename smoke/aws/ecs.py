@@ -46,6 +46,7 @@ class EcsService:
     deployments: tuple[EcsDeployment, ...]
     definition: str
     security_groups: tuple[str, ...] = ()
+    subnets: tuple[str, ...] = ()
     target_groups: tuple[str, ...] = ()
     registries: tuple[str, ...] = ()
     controller: str = "ECS"
@@ -278,6 +279,7 @@ def service_of(described: Mapping[str, Any], names: Names) -> EcsService:
         ),
         definition=running("taskDefinition") or "",
         security_groups=tuple(network.get("securityGroups", ())),
+        subnets=tuple(network.get("subnets", ())),
         target_groups=tuple(filter(None, groups)),
         registries=tuple(
             each["registryArn"] for each in running("serviceRegistries") if "registryArn" in each

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pytest_readiness import ExternalOutage, SetupError
+
+from smoke.source.rules import of_another
 
 from .account import AwsAccount, at_once
 from .alarms import ALARM, Metric, MetricAlarm
@@ -51,6 +54,69 @@ def _require_complete(metric: Metric, result: Mapping[str, Any]) -> None:
         raise SetupError(f"not examined: this runner may not read {metric} of its account (Forbidden)")
 
 
+@dataclass(frozen=True, slots=True)
+class MetricFilter:
+    """What a filter of a log group makes of a line: a value, and another one while no line fits it."""
+
+    name: str
+    log_group: str
+    value: str
+    default: float | None
+
+    def useless(self, alarm: MetricAlarm, prefix: str) -> str:
+        """Why an alarm on what it makes never goes off, or always does; empty where neither is known."""
+        firing = alarm.firing
+        above = firing.comparison.startswith("GreaterThan")
+        if above and _number(self.value) == 0 and (firing.threshold or 0) >= 0:
+            return f"the filter {self.name} counts 0 for each line of {self.log_group} that fits it"
+        if another := of_another(self.log_group, prefix):
+            return f"the filter {self.name} reads {another}, which is another environment's"
+        if above and self.default and firing.threshold is not None:
+            minutes = firing.period / 60 if firing.statistic == "Sum" else 1
+            if self.default * minutes > firing.threshold:
+                return f"the filter {self.name} sets it off with its default value of {self.default:g}"
+        return ""
+
+
+def read_filters(account: AwsAccount, metric: Metric) -> list[MetricFilter]:
+    """The filters of logs that make a metric."""
+    described = account.pages(
+        "logs",
+        "describe_metric_filters",
+        "metricFilters",
+        metricName=metric.name,
+        metricNamespace=metric.namespace,
+    )
+    return [
+        MetricFilter(each["filterName"], each["logGroupName"], made["metricValue"], made.get("defaultValue"))
+        for each in described
+        for made in each["metricTransformations"]
+        if (made["metricNamespace"], made["metricName"]) == (metric.namespace, metric.name)
+    ]
+
+
+def miscounted(account: AwsAccount, alarms: Iterable[MetricAlarm], prefix: str) -> list[str]:
+    """The alarms on metrics of one's own that all filters of logs, where there are any, make wrongly."""
+    own = [
+        each for each in alarms
+        if each.metrics and not each.expression and not each.metrics[0].namespace.startswith(("AWS/", "ECS/"))
+    ]  # fmt: skip
+    found = []
+    made = at_once(lambda one: read_filters(account, one.metrics[0]), own)
+    for each, filters in zip(own, made, strict=True):
+        wrong = [one.useless(each, prefix) for one in filters]
+        if wrong and all(wrong):
+            found.append(f"{each.name}: {wrong[0]}")
+    return found
+
+
+def _number(written: str) -> float | None:
+    try:
+        return float(written)
+    except ValueError:
+        return None  # a field of the line
+
+
 def read_dashboard(account: AwsAccount, name: str) -> dict[str, Any] | None:
     """A dashboard with those of its widgets that show something; None when there is no such dashboard."""
     answer = account.find("cloudwatch", "get_dashboard", ("ResourceNotFound",), DashboardName=name)
@@ -91,16 +157,21 @@ DATABASE_IS_DOWN = (
 )
 
 
-def read_databases(account: AwsAccount, name: str) -> dict[str, str]:
-    """The state of the database instance of this name, else of each instance of the cluster of this name."""
+def describe_databases(account: AwsAccount, name: str) -> list[Mapping[str, Any]]:
+    """The database instance of this name, else each instance of the cluster of this name, as RDS tells."""
     absent = ("DBInstanceNotFound", "DBInstanceNotFoundFault")
     answer = account.find("rds", "describe_db_instances", absent, DBInstanceIdentifier=name)
     if answer is not None and answer["DBInstances"]:
-        return {name: str(answer["DBInstances"][0].get("DBInstanceStatus", ""))}
+        return [answer["DBInstances"][0]]
+    every = account.pages("rds", "describe_db_instances", "DBInstances")
+    return [each for each in every if each.get("DBClusterIdentifier") == name]
+
+
+def read_databases(account: AwsAccount, name: str) -> dict[str, str]:
+    """The state of the database instance of this name, else of each instance of the cluster of this name."""
     return {
-        each["DBInstanceIdentifier"]: str(each.get("DBInstanceStatus", ""))
-        for each in account.pages("rds", "describe_db_instances", "DBInstances")
-        if each.get("DBClusterIdentifier") == name
+        each.get("DBInstanceIdentifier", name): str(each.get("DBInstanceStatus", ""))
+        for each in describe_databases(account, name)
     }
 
 

@@ -185,6 +185,10 @@ class AwsReader:
         """Every composite alarm of the platform."""
         return self._once("alarms", self._alarms)[1]
 
+    def known_alarms(self) -> frozenset[str]:
+        """The names of all alarms of the account and region."""
+        return self._once("alarms", self._alarms)[2]
+
     def datapoints(self) -> Mapping[Metric, int]:
         """How many fresh datapoints each metric of an alarm has."""
         return self._once("datapoints", self._datapoints)
@@ -220,7 +224,7 @@ class AwsReader:
         found = ecs.read_definitions(self.account, wanted)
         return {name: found[each.definition] for name, each in services.items() if each.definition in found}
 
-    def _alarms(self) -> tuple[Sequence[MetricAlarm], Sequence[CompositeAlarm]]:
+    def _alarms(self) -> tuple[Sequence[MetricAlarm], Sequence[CompositeAlarm], frozenset[str]]:
         self.cluster()
         with self._alone(fcntl.LOCK_SH):
             return alarms.read_alarms(self.account, self.names)

@@ -1,11 +1,9 @@
 """Whether tasks start again: their roles, and the secrets with their keys that they are given."""
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
-
-from pytest_readiness import SetupError
+from typing import Any
 
 from smoke.source.checkout import Examined, Finding
 
@@ -28,8 +26,6 @@ from .policies import (
 )
 from .reader import AwsReader, secret_of
 
-Value = TypeVar("Value")
-
 _ACCOUNT, _REGION, _PARTITION = 4, 3, 1
 
 
@@ -42,14 +38,14 @@ def kept_from_starting(aws: AwsReader, one_shots: Sequence[str]) -> tuple[int, E
     owners, place, result = aws.owners(one_shots), aws.cluster().split(":"), Examined()
     wanted = {role: name for name, each in owners.items() for role in _roles(each)}
     there = _examine_roles(aws, wanted, place, result)
-    held = _tried(lambda: aws.policies(one_shots), result)
+    held = result.attempt(lambda: aws.policies(one_shots))
     context = _acting(place, place[_REGION])
     for name, definition in owners.items() if held is not None else ():
         role = definition.execution_role
         own = held.statements.get(role, ()) if held else ()
         for secret in _given(definition) if role in there else ():
             if not may_read(own, secret, context):
-                _tried(partial(_unreadable, aws, name, role, secret, result), result)
+                result.attempt(partial(_unreadable, aws, name, role, secret, result))
         if definition.fargate and role in there:
             result.findings.extend(
                 _finding(f"{name} never starts again: {role} may not {action}")
@@ -57,15 +53,6 @@ def kept_from_starting(aws: AwsReader, one_shots: Sequence[str]) -> tuple[int, E
             )
     _examine_secrets(aws, owners, held, there, result)
     return len([role for role in wanted if _is_here(role, place)]), result
-
-
-def _tried(read: Callable[[], Value], result: Examined) -> Value | None:
-    """What is read; None where this runner cannot read it, which is then not examined."""
-    try:
-        return read()
-    except SetupError as problem:
-        result.not_examined.append(_finding(" ".join(str(problem).split())))
-        return None
 
 
 def _is_here(role: str, place: Sequence[str]) -> bool:
@@ -97,7 +84,7 @@ def _examine_roles(
         if not _is_here(role, place):
             result.not_examined.append(_finding(f"{role} of {name}"))
     roles = [role for role in wanted if _is_here(role, place)]
-    documents = at_once(lambda role: _tried(lambda: (trust_of(aws.account, role),), result), roles)
+    documents = at_once(lambda role: result.attempt(lambda: (trust_of(aws.account, role),)), roles)
     for role, found in zip(roles, documents, strict=True):
         if found is None:
             continue
@@ -165,9 +152,8 @@ def _examine_secrets(
     secrets = [*dict.fromkeys(secret for *_, secret in given)]
 
     def read(secret: str) -> tuple[dict[str, Any] | None] | None:
-        return _tried(
-            lambda: (aws.account.find("secretsmanager", "describe_secret", gone, SecretId=secret),), result
-        )
+        find = partial(aws.account.find, "secretsmanager", "describe_secret", gone)
+        return result.attempt(lambda: (find(SecretId=secret),))
 
     described = dict(zip(secrets, at_once(read, secrets), strict=True))
     for name, role, secret in given:
@@ -180,7 +166,7 @@ def _examine_secrets(
             why = "is marked for deletion"
         elif key and role in there and held and not key.endswith(SECRETS_KEY):
             own = held.statements.get(role, ())
-            answer = _tried(lambda: (undecrypted(aws.account, key, role, own, place),), result)  # noqa: B023
+            answer = result.attempt(lambda: (undecrypted(aws.account, key, role, own, place),))  # noqa: B023
             if answer is None:
                 continue
             (why,) = answer

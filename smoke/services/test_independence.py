@@ -6,6 +6,7 @@ import pytest
 from pytest_readiness import Evidence
 
 from smoke.aws.names import MIGRATIONS, SERVICES
+from smoke.aws.network import roomless
 from smoke.aws.reader import AwsReader
 from smoke.aws.starting import kept_from_starting
 from smoke.source.checkout import Examined, listed
@@ -61,7 +62,12 @@ def test_independent_services(uses: Sequence[Use], evidence: Evidence) -> None:
 
 @pytest.mark.p0
 def test_tasks_can_start(aws: AwsReader, evidence: Evidence) -> None:
-    """Each task's roles exist, can be assumed, and may read the secrets that the task is given."""
+    """Each task's roles exist, can be assumed, and may read the secrets that the task is given.
+
+    And the subnets of its service have addresses left.
+    """
     count, examined = kept_from_starting(aws, tuple(MIGRATIONS))
+    room = examined.attempt(lambda: roomless(aws))
+    examined.findings.extend(room.findings if room else ())
     evidence.figure("roles of tasks", count, at_least=1)
     examined.require()

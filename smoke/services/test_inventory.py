@@ -1,14 +1,16 @@
 """G-1, phase services: what runs is what the plan's inventory declares, can start again, and is found."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
-from smoke.aws.balancer import crowded, diverted, idle, read_target_groups, routes_to
+from smoke.aws.balancer import AT_PORT, crowded, diverted, idle, read_target_groups, routes_to
 from smoke.aws.ecs import images_there, read_services
+from smoke.aws.fronts import by_cloudfront, is_fronted, leads, read_distributions, unserved
 from smoke.aws.inventory import (
     UNITS,
     columns,
@@ -28,10 +30,13 @@ from smoke.aws.names import (
     SETTINGS,
     resolve,
 )
+from smoke.aws.network import reached, unresolved
 from smoke.aws.reader import AwsReader
+from smoke.contract.model import ROUTES
 from smoke.contract.model import SERVICES as CONTRACT
 from smoke.platform.http import address_of, key_paths
 from smoke.source.addresses import is_mixed_up, pinned
+from smoke.source.checkout import Examined
 
 pytestmark = [
     pytest.mark.goal("G-1"),
@@ -43,6 +48,16 @@ pytestmark = [
 PUBLIC = ("api", "dixie")
 #: So long an address may outlive its task in Cloud Map.
 SETTLES_S = 20
+
+
+def calls_of(environment: Environment, key: str) -> list[tuple[str, str, bool]]:
+    """The method and path of each route of a service, and whether its answer is the caller's own."""
+    at = address_of(environment, key)
+    return [
+        (each.method, at.path(each.path).replace("{id}", "x"), bool(each.credentials))
+        for each in ROUTES
+        if each.service == key and not any(each.dialect)
+    ]
 
 
 def health_path(environment: Environment, key: str) -> str:
@@ -62,6 +77,11 @@ def test_inventory(
     declared = next((row for row in plan_inventory if row["ecs"] == service), None)
     assert declared, f"the plan's inventory has no row with ecs = {service!r}"
     found = seen_of(aws.service(service), aws.definition(service), aws.routes(), aws.registered())
+    url, examined = str(declared["url"]), Examined()
+    ends = examined.attempt(lambda: leads(aws.account, aws.names, url)) if service in PUBLIC else []
+    if is_fronted(ends or ()) or (not ends and any(AT_PORT in each for each in found.addresses)):
+        # who stands before the balancer asks any port of it; without a record in sight, somebody may
+        found = replace(found, addresses=tuple(each.partition(AT_PORT)[0] for each in found.addresses))
     compared = columns(declared, found)
     for name, (wanted, seen) in compared.items():
         unit = UNITS.get(name, "")
@@ -88,7 +108,16 @@ def test_inventory(
         for name, why in route.expiring.items()
         if fnmatchcase(str(declared["url"]), name)
     ]
+    mine = [route for route in routes_to(aws.routes(), own) if route.serves(url) and route.proved]
+    if mine and not is_fronted(ends or ()) and not any(route.proves(url) for route in mine):
+        names = " and ".join(dict.fromkeys(name for route in mine for name in route.proved))
+        different.append(f"url: the certificates of its listener are of {names}, not of {url}")
+    if by_cloudfront(ends or ()):
+        calls = calls_of(environment, declared["key"])
+        before = examined.attempt(lambda: read_distributions(aws.account, url)) or []
+        different += [f"url: {why}" for each in before for why in unserved(each, calls)]
     assert not different, f"{service} differs from the plan: {'; '.join(different)}"
+    examined.require()
 
 
 @pytest.mark.parametrize("service", PUBLIC)
@@ -188,6 +217,22 @@ def test_image_is_in_the_registry(aws: AwsReader, service: str, evidence: Eviden
     images_there(aws.account, definition).require()
 
 
+def test_let_each_other_in(
+    aws: AwsReader,
+    plan_facts: Mapping[str, Any],
+    plan_inventory: Sequence[Mapping[str, Any]],
+    evidence: Evidence,
+) -> None:
+    """The security groups in use let every service through to those that it calls by the plan.
+
+    And the balancer to its targets, and nobody from outside to the database and its pooler.
+    """
+    hosts = {row["ecs"]: str(row["url"]) for row in plan_inventory if row["ecs"] in PUBLIC}
+    count, examined = reached(aws, plan_facts["reach"], hosts)
+    evidence.figure("ways between services, balancers and the database", count, at_least=1)
+    examined.require()
+
+
 @pytest.mark.parametrize("host", HOSTS)
 def test_cloud_map(aws: AwsReader, host: str, eventually: Eventually, evidence: Evidence) -> None:
     """The service's private name resolves to its own tasks, and to no other service's."""
@@ -204,3 +249,5 @@ def test_cloud_map(aws: AwsReader, host: str, eventually: Eventually, evidence: 
             return not leftover(services, aws.registered(), name, found)
 
         eventually(is_gone, within=SETTLES_S, every=2, what=f"as many addresses as tasks ({left})")
+    unknown = unresolved(aws, host)
+    assert not unknown, unknown

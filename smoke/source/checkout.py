@@ -6,14 +6,17 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from pytest_readiness import SetupError
 
 SHOWN = 12
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -39,6 +42,14 @@ class Examined:
 
     findings: list[Finding] = field(default_factory=list)
     not_examined: list[Finding] = field(default_factory=list)
+
+    def attempt(self, read: Callable[[], Value]) -> Value | None:
+        """What is read; None where this runner cannot read it, which is then not examined."""
+        try:
+            return read()
+        except SetupError as problem:
+            self.not_examined.append(Finding("", 0, " ".join(str(problem).split())))
+            return None
 
     def require(self) -> None:
         """AssertionError that lists the findings, then what was not examined; without findings SetupError."""

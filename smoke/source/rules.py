@@ -350,6 +350,11 @@ def goes_off_with(rule: str, alarm: Collection[str]) -> bool:
     return _Rule(rule, alarm).holds() is True
 
 
+def may_go_off(rule: str, known: Collection[str]) -> bool:
+    """Whether a composite alarm goes off in any state of the alarms that are there. Raises RuleUnread."""
+    return _Rule(rule, (), known).holds() is not False
+
+
 def alarms_in(rule: str) -> set[str]:
     """The names and ARNs in a composite alarm's rule. Raises RuleUnread."""
     reader = _Rule(rule, ())
@@ -366,10 +371,11 @@ _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|[(),]|[^\s(),"]+')
 class _Rule:
     """Reads a rule in three values, None for what other alarms decide."""
 
-    def __init__(self, rule: str, alarm: Collection[str]) -> None:
+    def __init__(self, rule: str, alarm: Collection[str], known: Collection[str] | None = None) -> None:
         self._tokens: Iterator[str] = iter(_TOKEN.findall(rule))
         self._next = next(self._tokens, "")
         self._alarm = alarm
+        self._known = known
         self._depth = 0
         self.named: set[str] = set()
 
@@ -413,6 +419,8 @@ class _Rule:
         name = re.sub(r"\\(.)", r"\1", self._take().strip('"'))
         self._take(")")
         self.named.add(name)
+        if self._known is not None and name.rpartition(":alarm:")[2] not in self._known:
+            return False  # one that is gone is in no state
         return word == "ALARM" if name in self._alarm else None
 
     def _take(self, wanted: str = "") -> str:

@@ -11,7 +11,18 @@ from typing import Any
 
 from stack.aws import access_alterations, edge_alterations, internals, platform_alterations
 from stack.aws.emulator import Emulator
-from stack.aws.inventory import ACCOUNT, CLUSTER, DATABASE, PREFIX, REGION, TOPIC, queue_policy, role_arn
+from stack.aws.inventory import (
+    ACCOUNT,
+    APP_METRICS,
+    CLUSTER,
+    DATABASE,
+    METRIC_FILTERS,
+    PREFIX,
+    REGION,
+    TOPIC,
+    queue_policy,
+    role_arn,
+)
 
 TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:{TOPIC}"
 # What PutMetricAlarm takes of what DescribeAlarms gives.
@@ -125,6 +136,29 @@ def database_in_cluster(emulator: Emulator) -> None:
     series = {"namespace": "AWS/RDS", "name": "DatabaseConnections", "dimensions": own, "value": 21}
     emulator.metrics.publish_too(series)
     alarm_watches_another(emulator, "rds-connections-high", "DBInstanceIdentifier", instance)
+
+
+def composite_added(emulator: Emulator, name: str, rule: str, then_deleted: Sequence[str] = ()) -> None:
+    """Add a composite alarm that notifies the topic; alarms that it names may be deleted afterwards."""
+    emulator.aws("cloudwatch").put_composite_alarm(
+        AlarmName=f"{PREFIX}-{name}", AlarmRule=rule, AlarmActions=[TOPIC_ARN], ActionsEnabled=True
+    )
+    for each in then_deleted:
+        internals.forget_alarm(f"{PREFIX}-{each}")
+
+
+def metric_filter(emulator: Emulator, name: str, service: str = "api", **made: Any) -> None:
+    """Have a metric of the platform's own be counted in another way; what is not named stays."""
+    logs, before = emulator.aws("logs"), next(each for each in METRIC_FILTERS if each[0] == name)
+    group = f"/ecs/{PREFIX}/api"
+    if service != "api":
+        logs.delete_metric_filter(logGroupName=group, filterName=name)
+        group = service
+        logs.create_log_group(logGroupName=group)
+    kept = {"metricNamespace": APP_METRICS, "metricName": name, "metricValue": before[2], "defaultValue": 0}
+    logs.put_metric_filter(
+        logGroupName=group, filterName=name, filterPattern=before[1], metricTransformations=[{**kept, **made}]
+    )
 
 
 def metric(emulator: Emulator, name: str, of: str = "", value: float | None = None) -> None:
@@ -297,8 +331,8 @@ ALTERATIONS: Mapping[str, Callable[..., None]] = {
         *edge_alterations.ALTERATIONS,
         *access_alterations.ALTERATIONS,
         api_refuses, alarm_missing, alarm_added, alarm_changed, alarm_by_query, alarms_by_composite,
-        alarms_many, alarms_on_tasks, database_in_cluster, alarm_watches_another, metric,
-        topic_without_subscription,
+        alarms_many, alarms_on_tasks, composite_added, database_in_cluster, alarm_watches_another, metric,
+        metric_filter, topic_without_subscription,
         topic_unconfirmed, topic_filtered, topic_also, topic_queue_missing, topic_queue_closed,
         topic_function,
         dashboard_of_another, topic_encrypted, topic_attribute,

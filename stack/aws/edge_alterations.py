@@ -12,6 +12,7 @@ from stack.aws.inventory import (
     PREFIX,
     REGION,
     ZONE,
+    let_in,
 )
 from stack.host import LOOPBACK
 
@@ -40,6 +41,35 @@ def targets_gone(emulator: Emulator, service: str) -> None:
     arn = _target_group(elb, service)
     found = elb.describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"]
     elb.deregister_targets(TargetGroupArn=arn, Targets=[each["Target"] for each in found])
+
+
+def group_closed(_: Emulator, of: str, to: str = "", direction: str = "IpPermissions") -> None:
+    """Have the security group of a service, `alb` or `database` let nobody in, or out, or one of them."""
+    found = {each["GroupName"]: each for each in internals.records("ec2._security_groups")}
+    group, gone = found[f"{PREFIX}-{of}"], found[f"{PREFIX}-{to}"]["GroupId"] if to else ""
+    for rule in group[direction]:
+        left = [each for each in rule.get("UserIdGroupPairs", ()) if to and each["GroupId"] != gone]
+        rule |= {"IpRanges": [], "UserIdGroupPairs": left}
+
+
+def group_open(emulator: Emulator, of: str, port: int, to: str = "0.0.0.0/0") -> None:
+    """Let a range of addresses into the security group of a service, or of the `database`."""
+    ec2 = emulator.aws("ec2")
+    found = {each["GroupName"]: each["GroupId"] for each in ec2.describe_security_groups()["SecurityGroups"]}
+    let_in(ec2, found[f"{PREFIX}-{of}"], [to], port)
+
+
+def subnets_full(_: Emulator) -> None:
+    """Leave no address in any subnet."""
+    for record in internals.records("ec2._subnets"):
+        record["AvailableIpAddressCount"] = 0
+
+
+def namespace_elsewhere(_: Emulator) -> None:
+    """Have the private zone of Cloud Map be one of another network."""
+    for record in internals.records("route53._zones"):
+        for network in record.get("vpcs", ()):
+            network["VPCId"] = "vpc-0a1b2c3d"
 
 
 def registered_as(emulator: Emulator, service: str, host: str) -> None:
@@ -104,11 +134,47 @@ def certificate(
     emulator.load_balancer.certificate(service, host, days, trusted=trusted)
 
 
-def certificate_in_acm(_: Emulator, status: str = "issued", days: int = 90) -> None:
-    """Have the balancer's certificate be of another status, or end in so many days."""
+def cloudfront_in_front(emulator: Emulator, host: str, methods: Sequence[str], policy: str = "") -> None:
+    """Have the record of a host lead to CloudFront, which lets these methods through to the balancer."""
+    origin = {"Id": "alb", "DomainName": f"{PREFIX}-alb.{REGION}.elb.amazonaws.com"}
+    custom = {"HTTPPort": 80, "HTTPSPort": 443, "OriginProtocolPolicy": "https-only"}
+    behaviour = {
+        "TargetOriginId": "alb",
+        "ViewerProtocolPolicy": "https-only",
+        "CachePolicyId": policy or "4135ea2d-6df8-44a3-9df3-4b5a84be39ad",  # CachingDisabled
+        "AllowedMethods": {"Quantity": len(methods), "Items": [*methods]},
+    }
+    made = emulator.aws("cloudfront").create_distribution(
+        DistributionConfig={
+            "CallerReference": host,
+            "Comment": "",
+            "Enabled": True,
+            "Aliases": {"Quantity": 1, "Items": [host]},
+            "Origins": {"Quantity": 1, "Items": [{**origin, "CustomOriginConfig": custom}]},
+            "DefaultCacheBehavior": behaviour,
+        }
+    )["Distribution"]
+    record_leads(emulator, host, made["DomainName"])
+
+
+def record_leads(emulator: Emulator, host: str, to: str) -> None:
+    """Have the record of a host lead somewhere else."""
+    route53 = emulator.aws("route53")
+    zones = {each["Name"]: each["Id"] for each in route53.list_hosted_zones()["HostedZones"]}
+    target = {"DNSName": to, "HostedZoneId": "Z2FDTNDATAQYW2", "EvaluateTargetHealth": False}
+    changes = [{"Action": "UPSERT", "ResourceRecordSet": {"Name": host, "Type": "A", "AliasTarget": target}}]
+    route53.change_resource_record_sets(HostedZoneId=zones[f"{ZONE}."], ChangeBatch={"Changes": changes})
+
+
+def certificate_in_acm(
+    _: Emulator, status: str = "issued", days: int = 90, names: Sequence[str] = ()
+) -> None:
+    """Have the balancer's certificate be of another status, of other names, or end in so many days."""
     ends = datetime.now(UTC) + timedelta(days=days)
     for record in internals.records("acm._certificates"):
         record |= {"Status": status.upper(), "NotAfter": f"{ends:%Y-%m-%dT%H:%M:%SZ}"}
+        if names:
+            record |= {"DomainName": names[0], "SubjectAlternativeNames": [*names]}
 
 
 def balancer_rule(
@@ -195,8 +261,9 @@ def _secure_listener(elb: Any) -> str:
 
 
 ALTERATIONS = (
+    group_closed, group_open, subnets_full, namespace_elsewhere,
     public_host, targets_asked, targets_gone, targets_foreign, targets_shared, registered_as,
     host_missing, host_alias, address_left,
-    listener_moved, certificate, certificate_in_acm, balancer_rule, balancer_asks_to_log_in,
-    balancer_shared, paths_diverted, no_redirect, record_added,
+    listener_moved, certificate, certificate_in_acm, cloudfront_in_front, record_leads, balancer_rule,
+    balancer_asks_to_log_in, balancer_shared, paths_diverted, no_redirect, record_added,
 )  # fmt: skip

@@ -77,6 +77,11 @@ def alarm_record(name: str) -> dict[str, Any]:
     return record
 
 
+def forget_alarm(name: str) -> None:
+    """Remove a metric alarm, whatever is composed of it."""
+    del cloudwatch._alarms[name]
+
+
 def running_one_shots() -> Iterator[tuple[str, str]]:
     """Yield (ARN, family) of every running task that no ECS service started."""
     for arn, task in list(ecs._tasks.items()):

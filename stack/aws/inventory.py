@@ -8,7 +8,7 @@ import hashlib
 import http.client
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -40,6 +40,12 @@ ZONE = "arrakis.community"
 TOPIC = f"{PREFIX}-alerts"
 DATABASE = f"{PREFIX}-postgres"
 APP_METRICS = f"{PREFIX}/AppMetrics"
+# What counts the platform's own metrics: the pattern of a line of the API's logs, and what one counts.
+METRIC_FILTERS = (
+    ("InvokeLatencyMs", "{ $.duration_ms = * }", "$.duration_ms"),
+    ("JwtValidationFailedCount", "JWT_VALIDATION_FAILED", "1"),
+    ("ConservationViolationCount", "CONSERVATION_VIOLATION", "1"),
+)
 DASHBOARDS = (f"{PREFIX}-overview", f"{PREFIX}-service-health")
 RETENTION_DAYS = 30
 # The role that rotates the signing keys; people of the account assume it.
@@ -92,6 +98,15 @@ SERVICES = (
     EcsService("pgbouncer", 256, 512, "pgbouncer", 6432, host="pgbouncer",
             environment={"POOL_MODE": "transaction", "DEFAULT_POOL_SIZE": "15"}),
 )  # fmt: skip
+# By a service, or the database, whom its security group lets in: the plan's ways, and the balancer's.
+BALANCER = "alb"
+CALLERS = {
+    "api": ("finn", "dixie", BALANCER),
+    "finn": ("api", "worker", "dixie"),
+    "dixie": ("api", "finn", BALANCER),
+    "pgbouncer": ("api", "worker", "finn", "dixie"),
+    "database": ("pgbouncer",),
+}
 # Migrations run once per deployment, in tasks of their own; the log group is that of the service they serve.
 MIGRATIONS = {f"{PREFIX}-freeside-migration": SERVICES[0], f"{PREFIX}-dixie-migration": SERVICES[3]}
 REPOSITORIES = {"freeside": f"{PREFIX}-api", "finn": f"{PREFIX}-finn", "dixie": f"{PREFIX}-dixie",
@@ -119,6 +134,15 @@ def operator_policy(actions: Iterable[str], secret_arns: Iterable[str]) -> str:
 def image(build: str) -> str:
     """Return the image of a build, tagged with the commit that the running service reports."""
     return f"{REGISTRY}/{REPOSITORIES[build]}:{build_sha(build)}"
+
+
+def let_in(ec2: Any, group: str, callers: Sequence[str], port: int) -> None:
+    """Let callers, groups or ranges of addresses, into a security group on a port."""
+    rule: dict[str, Any] = {"IpProtocol": "tcp", "FromPort": port, "ToPort": port}
+    ranges = [{"CidrIp": each} for each in callers if "/" in each]
+    groups = [{"GroupId": each} for each in callers if "/" not in each]
+    rule |= {"IpRanges": ranges} if ranges else {"UserIdGroupPairs": groups}
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
 
 
 def role_arn(name: str) -> str:

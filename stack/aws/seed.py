@@ -13,10 +13,14 @@ from typing import Any
 
 from stack.aws.inventory import (
     ACCOUNT,
+    APP_METRICS,
+    BALANCER,
+    CALLERS,
     CLUSTER,
     DASHBOARDS,
     DATABASE,
     HEALTH,
+    METRIC_FILTERS,
     MIGRATIONS,
     NAMESPACE,
     OPERATOR,
@@ -38,6 +42,7 @@ from stack.aws.inventory import (
     build_sha,
     clients,
     execution_role,
+    let_in,
     operator_policy,
     policy,
     queue_policy,
@@ -97,6 +102,14 @@ def _monitoring(aws: Clients, alarms: list[Alarm]) -> None:
     cloudwatch = aws("cloudwatch")
     for alarm in alarms:
         cloudwatch.put_metric_alarm(**alarm.request(topic))
+    for name, pattern, value in METRIC_FILTERS:
+        made = {"metricNamespace": APP_METRICS, "metricName": name, "metricValue": value, "defaultValue": 0}
+        aws("logs").put_metric_filter(
+            logGroupName=SERVICES[0].log_group,
+            filterName=name,
+            filterPattern=pattern,
+            metricTransformations=[made],
+        )
     for name in DASHBOARDS:
         body = json.dumps({"widgets": [_widget(alarm) for alarm in alarms]})
         cloudwatch.put_dashboard(DashboardName=name, DashboardBody=body)
@@ -127,6 +140,13 @@ def _network(aws: Clients, addresses: dict[str, str]) -> Network:
             GroupName=service.family, Description=f"Tasks of {service.name}", VpcId=vpc
         )
         net.security_groups[service.name] = group["GroupId"]
+    for name in (BALANCER, "database"):
+        group = ec2.create_security_group(GroupName=f"{PREFIX}-{name}", Description=name, VpcId=vpc)
+        net.security_groups[name] = group["GroupId"]
+    for to, callers in CALLERS.items():
+        port = {service.name: service.port for service in SERVICES}.get(to, 5432)
+        let_in(ec2, net.security_groups[to], [net.security_groups[each] for each in callers], port or 0)
+    let_in(ec2, net.security_groups[BALANCER], ["0.0.0.0/0"], 443)
     _balancer(aws, net, vpc, addresses)
     _cloud_map(aws, net, vpc, addresses)
     _zone(aws("route53"))
@@ -148,7 +168,10 @@ def _zone(route53: Any) -> None:
 
 def _balancer(aws: Clients, net: Network, vpc: str, addresses: dict[str, str]) -> None:
     elb = aws("elbv2")
-    balancer = elb.create_load_balancer(Name=f"{PREFIX}-alb", Subnets=net.subnets, Type="application")
+    balancer = elb.create_load_balancer(
+        Name=f"{PREFIX}-alb", Subnets=net.subnets, SecurityGroups=[net.security_groups[BALANCER]],
+        Type="application",
+    )  # fmt: skip
     balancer_arn = balancer["LoadBalancers"][0]["LoadBalancerArn"]
     public = [service for service in SERVICES if service.public]
     for service in public:
@@ -233,6 +256,7 @@ def _compute(aws: Clients, net: Network, secret_arns: dict[str, str]) -> None:
         AllocatedStorage=20,
         MasterUsername="arrakis",
         ManageMasterUserPassword=True,
+        VpcSecurityGroupIds=[net.security_groups["database"]],
     )
 
 

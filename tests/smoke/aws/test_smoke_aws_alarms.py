@@ -13,6 +13,7 @@ from smoke.aws.alarms import (
     Watch,
     alarm_of,
     composite_of,
+    hollow,
     is_conservation,
     is_health,
     is_named,
@@ -21,6 +22,7 @@ from smoke.aws.alarms import (
     read_alarms,
     unfed,
 )
+from smoke.aws.monitoring import miscounted
 from smoke.aws.names import Names
 from smoke.source.rules import (
     ABOVE,
@@ -454,7 +456,8 @@ def test_the_platforms_alarms_are_found_by_name_by_what_they_watch_and_by_their_
     account, client = scripted(
         describe_alarms=lambda **_: {"MetricAlarms": records, "CompositeAlarms": composites}
     )
-    found, above = read_alarms(account, Names("p"))
+    found, above, known = read_alarms(account, Names("p"))
+    assert known == {*names, *rules}
     assert [each.name for each in found] == names[:3]
     assert [each.name for each in above] == ["p-none", "some"]
     assert [parameters["AlarmTypes"] for _, parameters in client.asked] == [["MetricAlarm", "CompositeAlarm"]]
@@ -475,3 +478,54 @@ def test_an_alarm_on_a_target_group_that_nothing_leads_to_is_named() -> None:
     watch = Watch((TASKS,), HEALTH, WITHIN, unreached=frozenset({"targetgroup/p-api/1"}))
     why = judged([health(name="p-api-health", metrics=(hosts,))], watch, TOPIC).why
     assert why.startswith("p-api-health watches a target group to which no load balancer forwards; no alarm")
+
+
+@pytest.mark.parametrize(
+    ("rule", "changed", "dead"),
+    [
+        ("ALARM(a)", {}, False),
+        ("ALARM(a) OR ALARM(gone)", {}, False),
+        ("NOT ALARM(gone)", {}, False),
+        ('ALARM("arn:aws:cloudwatch:us-east-1:1:alarm:a")', {}, False),
+        ("FALSE", {"actions": ()}, False),  # a switch that others ask
+        ("FALSE", {"actions": ("arn:aws:sns:us-east-1:1:other",)}, False),
+        ("FALSE", {}, True),
+        ("ALARM(gone) OR OK(gone)", {}, True),
+        ("ALARM(a) AND ALARM(gone)", {}, True),
+    ],
+)
+def test_a_composite_alarm_of_what_is_gone_goes_off_never(rule: str, changed: Any, dead: bool) -> None:
+    arn = "arn:aws:cloudwatch:us-east-1:1:alarm:p-page"
+    good = {"name": "p-page", "state": "OK", "arn": arn, "enabled": True, "actions": (TOPIC_ARN,)}
+    composite = CompositeAlarm(**{**good, **changed}, rule=rule)
+    assert bool(hollow([composite], {"a", "p-page"}, TOPIC)) is dead
+
+
+REFUSED = Metric.of("p/AppMetrics", "JwtValidationFailedCount", {})
+
+
+def made(value: str = "1", default: float | None = 0, group: str = "/ecs/p/api") -> dict[str, Any]:
+    transformation = {"metricNamespace": REFUSED.namespace, "metricName": REFUSED.name, "metricValue": value}
+    more = {} if default is None else {"defaultValue": default}
+    return {"filterName": "f", "logGroupName": group, "metricTransformations": [{**transformation, **more}]}
+
+
+@pytest.mark.parametrize(
+    ("filters", "wrong"),
+    [
+        ([], False),  # the platform puts it itself
+        ([made()], False),
+        ([made("$.count", None)], False),
+        ([made("0"), made()], False),
+        ([made(default=1)], False),  # five in five minutes are not more than five
+        ([made(group="/ecs/other/api")], False),
+        ([made("0")], True),
+        ([made("0.0", None)], True),
+        ([made(default=2)], True),
+        ([made(group="/ecs/arrakis-production/api")], True),
+    ],
+)
+def test_a_filter_of_logs_counts_what_an_alarm_waits_for(filters: list[Any], wrong: bool) -> None:
+    account, _ = scripted(describe_metric_filters=lambda **_: {"metricFilters": filters})
+    watching = alarm(metrics=(REFUSED,), statistic="Sum", threshold=5.0, period=300, periods=1)
+    assert bool(miscounted(account, [watching, alarm()], "arrakis-staging")) is wrong

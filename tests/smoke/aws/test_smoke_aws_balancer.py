@@ -18,6 +18,7 @@ from smoke.aws.balancer import (
     routes_to,
     target_group_of,
 )
+from smoke.aws.fronts import is_fronted, unserved
 from smoke.aws.inventory import columns, seen_of
 from smoke.aws.names import Names
 from tests.smoke.aws.fakes import NOON, UNDER_WAY, definition, scripted, service
@@ -217,7 +218,69 @@ def test_another_certificate_of_the_listener_may_be_good(
     others: tuple[str, ...], expiring: dict[str, str]
 ) -> None:
     found = certified("HTTPS", *others)
-    assert (found.hosts, found.expiring) == (("dixie.example",), expiring)
+    assert {name: why for name, why in found.expiring.items() if name == "dixie.example"} == expiring
+    assert found.serves("dixie.example")
+
+
+def test_a_default_route_has_the_hosts_of_all_certificates_of_its_listener() -> None:
+    found = certified("HTTPS", "new.api.example", "new.*.web.example")
+    assert {"dixie.example", "api.example", "*.web.example"} == {*found.hosts} == {*found.proved}
+
+
+@pytest.mark.parametrize(
+    ("proved", "host", "proves"),
+    [
+        (("api.example",), "api.example", True),
+        (("x", "*.EXAMPLE"), "api.example", True),
+        (("*",), "api.example", True),  # a certificate of IAM's
+        (("*.example",), "a.api.example", False),
+        (("example",), "api.example", False),
+        (("dixie.example",), "api.example", False),
+    ],
+)
+def test_a_certificate_proves_its_names(proved: tuple[str, ...], host: str, proves: bool) -> None:
+    assert BalancerRoute("t", "lb", (), proved=proved).proves(host) is proves
+
+
+POSTS = {"AllowedMethods": {"Items": ["GET", "HEAD", "OPTIONS", "PUT", "PATCH", "POST", "DELETE"]}}
+READS = {"AllowedMethods": {"Items": ["GET", "HEAD"]}}
+KEEPS = {"CachePolicyId": "658327ea-f89d-4fab-a63d-7e88639e58f6"}
+CALLS = [("GET", "/health", False), ("POST", "/api/invoke", True), ("GET", "/api/budget", True)]
+
+
+@pytest.mark.parametrize(
+    ("distribution", "wrong"),
+    [
+        ({"DefaultCacheBehavior": {**POSTS, "CachePolicyId": "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"}}, 0),
+        ({"DefaultCacheBehavior": {**POSTS, "ForwardedValues": {"Headers": {"Items": ["*"]}}}}, 0),
+        ({"DefaultCacheBehavior": {**POSTS, "CachePolicyId": "of-ones-own"}}, 0),
+        ({"DefaultCacheBehavior": {**READS, **KEEPS},
+          "CacheBehaviors": {"Items": [{"PathPattern": "api/*", **POSTS, "CachePolicyId": "x"}]}}, 0),
+        ({"DefaultCacheBehavior": READS}, 1),
+        ({"DefaultCacheBehavior": {**POSTS, **KEEPS}}, 1),
+        ({"DefaultCacheBehavior": {**POSTS, "DefaultTTL": 86400}}, 1),
+        ({"DefaultCacheBehavior": POSTS, "Enabled": False}, 1),
+        ({"DefaultCacheBehavior": POSTS, "CacheBehaviors": {"Items": [{"PathPattern": "/a*", **READS}]}}, 1),
+    ],
+)  # fmt: skip
+def test_cloudfront_lets_calls_through_and_keeps_nobodys_answers(distribution: Any, wrong: int) -> None:
+    assert len([*unserved(distribution, CALLS)]) == wrong
+
+
+@pytest.mark.parametrize(
+    ("ends", "fronted"),
+    [
+        (["d111.cloudfront.net."], True),
+        (["a1b2.awsglobalaccelerator.com"], True),
+        (["x.edgekey.net"], True),
+        (["dualstack.p-alb-1.us-east-1.elb.amazonaws.com."], False),
+        (["p-nlb-1.elb.us-east-1.amazonaws.com"], False),
+        (["192.0.2.7"], False),
+        ([], False),
+    ],
+)
+def test_what_stands_before_a_balancer(ends: list[str], fronted: bool) -> None:
+    assert is_fronted(ends) is fronted
 
 
 def test_a_listener_that_passes_tls_on_may_have_any_host() -> None:

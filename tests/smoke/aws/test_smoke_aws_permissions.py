@@ -17,7 +17,7 @@ READING = re.compile(r"(Describe|Discover|Get|List|Simulate)[A-Z]")
 SELDOM = {
     "iam:GetPolicy": "no role of the embedded platform has a managed policy attached",
     "iam:GetPolicyVersion": "no role of the embedded platform has a managed policy attached",
-    "elasticloadbalancing:DescribeListenerCertificates": "asked only where a certificate is about to end",
+    "cloudfront:ListDistributions": "no record of the embedded platform leads to CloudFront",
     "ecr:DescribePullThroughCacheRules": "asked only where an image is not in the registry",
     "lambda:GetFunctionConcurrency": "no function is subscribed to the topic of the embedded platform",
     "lambda:GetFunctionConfiguration": "no function is subscribed to the topic of the embedded platform",

@@ -1,0 +1,82 @@
+"""What stands before a load balancer: where the record of a host leads, and what CloudFront lets through."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from .account import AwsAccount
+from .names import Names, read_records
+
+#: What a name or an address may be; other records than those that lead somewhere have other values.
+_LEADS = re.compile(r"[\w.-]+\.[\w-]+\.?|[0-9a-fA-F:]*:[0-9a-fA-F:]+")
+_BALANCER = re.compile(r"(?i)\.elb\.(?:[a-z0-9-]+\.)?amazonaws\.com(?:\.cn)?\.?$")
+_ADDRESS = re.compile(r"[0-9.]+|[0-9a-fA-F:]*:[0-9a-fA-F:]+")
+_CLOUDFRONT = re.compile(r"(?i)\.cloudfront\.(?:net|cn)\.?$")
+#: CloudFront's own policies that keep answers, whoever asked for them.
+_KEEPING = ("658327ea-f89d-4fab-a63d-7e88639e58f6", "b2884449-e4de-46a7-ac36-70bc7f1ddd6d")
+
+
+def leads(account: AwsAccount, names: Names, host: str) -> list[str]:
+    """Where the account's records of a public host lead; nowhere when its zone is another's."""
+    records = read_records(account, names, [host])
+    return [value for name, value in records if name == host and _LEADS.fullmatch(value)]
+
+
+def is_fronted(ends: Iterable[str]) -> bool:
+    """Whether something stands before the balancer: it takes a host's requests to any port of that."""
+    return any(not _BALANCER.search(each) and not _ADDRESS.fullmatch(each) for each in ends)
+
+
+def by_cloudfront(ends: Iterable[str]) -> bool:
+    """Whether CloudFront is what stands there."""
+    return any(_CLOUDFRONT.search(each) for each in ends)
+
+
+def read_distributions(account: AwsAccount, host: str) -> list[Mapping[str, Any]]:
+    """The distributions of CloudFront that take a host."""
+    found: list[Mapping[str, Any]] = []
+    marker: dict[str, str] = {}
+    while True:
+        told = account.ask("cloudfront", "list_distributions", **marker)["DistributionList"]
+        found += told.get("Items", ())
+        if not told.get("IsTruncated"):
+            break
+        marker = {"Marker": told["NextMarker"]}
+    return [
+        each for each in found
+        if any(fnmatchcase(host, alias.lower()) for alias in each.get("Aliases", {}).get("Items", ()))
+    ]  # fmt: skip
+
+
+def unserved(distribution: Mapping[str, Any], calls: Sequence[tuple[str, str, bool]]) -> Iterator[str]:
+    """How a distribution hinders calls: each a method, a path, and whether the answer is the caller's own."""
+    name = distribution.get("Id", "CloudFront")
+    if distribution.get("Enabled") is False:
+        yield f"{name} of CloudFront is disabled"
+    for method, path, own in calls:
+        behaviour = _behaviour(distribution, path)
+        allowed = behaviour.get("AllowedMethods", {}).get("Items", ("GET", "HEAD"))
+        if method not in allowed:
+            yield f"{name} of CloudFront does not let {method} {path} through"
+        elif own and method == "GET" and _keeps(behaviour):
+            yield f"{name} of CloudFront keeps what {path} answers, whoever asks"
+
+
+def _behaviour(distribution: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    """What a distribution does with a path: the first of its behaviours that fits, else the default."""
+    others: Sequence[Mapping[str, Any]] = distribution.get("CacheBehaviors", {}).get("Items", ())
+    default: Mapping[str, Any] = distribution.get("DefaultCacheBehavior", {})
+    fitting = (each for each in others if fnmatchcase(path, "/" + each["PathPattern"].lstrip("/")))
+    return next(fitting, default)
+
+
+def _keeps(behaviour: Mapping[str, Any]) -> bool:
+    """Whether answers are kept although they do not say so; what a policy of one's own says is not read."""
+    if "CachePolicyId" in behaviour:
+        return behaviour["CachePolicyId"] in _KEEPING
+    headers = behaviour.get("ForwardedValues", {}).get("Headers", {}).get("Items", ())
+    by_caller = {each.lower() for each in headers} & {"authorization", "*"}
+    return not by_caller and (behaviour.get("MinTTL", 0) > 0 or behaviour.get("DefaultTTL", 0) > 0)

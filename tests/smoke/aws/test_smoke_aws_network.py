@@ -1,0 +1,195 @@
+"""Security groups that are in use, subnets, and the networks in which a private zone is known."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from pytest_readiness import SetupError
+
+from smoke.aws.balancer import BalancerRoute
+from smoke.aws.names import Names
+from smoke.aws.network import reached, roomless, unresolved
+from smoke.aws.reader import AwsReader
+from tests.smoke.aws.fakes import definition, raising, scripted, service
+
+PUBLIC = {"api": "api.example.com"}
+
+
+def rule(port: int = 3000, **other: Any) -> dict[str, Any]:
+    return {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, **other}
+
+
+def pair(*groups: str) -> dict[str, Any]:
+    return {"UserIdGroupPairs": [{"GroupId": each} for each in groups]}
+
+
+def ranges(*written: str) -> dict[str, Any]:
+    v6 = [{"CidrIpv6": each} for each in written if ":" in each]
+    return {"IpRanges": [{"CidrIp": each} for each in written if ":" not in each], "Ipv6Ranges": v6}
+
+
+ALL = {"IpProtocol": "-1", **ranges("0.0.0.0/0")}
+
+
+def account(
+    *,
+    finn: list[dict[str, Any]] | None = None,
+    out: list[dict[str, Any]] | None = None,
+    database: list[dict[str, Any]] | None = None,
+    addresses: str = "10.0.1.9",
+    api: dict[str, str] | None = None,
+    finn_service: dict[str, Any] | None = None,
+    **answers: Any,
+) -> AwsReader:
+    """An account where the api calls Finn, and PgBouncer the database; Finn is behind a balancer."""
+    held = {
+        "sg-api": ([], [ALL] if out is None else out),
+        "sg-finn": ([rule(**pair("sg-api", "sg-alb"))] if finn is None else finn, [ALL]),
+        "sg-pgbouncer": ([], [ALL]),
+        "sg-database": ([rule(5432, **pair("sg-pgbouncer"))] if database is None else database, []),
+        "sg-alb": ([], [ALL]),
+    }
+    groups = [
+        {"GroupId": each, "IpPermissions": into, "IpPermissionsEgress": from_it}
+        for each, (into, from_it) in held.items()
+    ]
+    subnet = {"SubnetId": "subnet-1", "VpcId": "vpc-1", "CidrBlock": "10.0.1.0/24"}
+    instance = {"DBInstanceIdentifier": "p", "VpcSecurityGroups": [{"VpcSecurityGroupId": "sg-database"}]}
+    balancer = {"LoadBalancerArn": "alb", "LoadBalancerName": "p-alb", "SecurityGroups": ["sg-alb"]}
+    registered = {"Attributes": {"AWS_INSTANCE_IPV4": addresses}}
+    found, _ = scripted(
+        **{
+            "describe_security_groups": lambda **_: {"SecurityGroups": groups},
+            "describe_subnets": lambda **_: {"Subnets": [subnet]},
+            "describe_db_instances": lambda **_: {"DBInstances": [instance]},
+            "describe_load_balancers": lambda **_: {"LoadBalancers": [balancer]},
+            "discover_instances": lambda **_: {"Instances": [registered]},
+            **answers,
+        }
+    )
+    services = {
+        "api": service("api", subnets=("subnet-1",)),
+        "finn": service("finn", target_groups=("tg",), subnets=("subnet-1",), **(finn_service or {})),
+        "pgbouncer": service("pgbouncer", subnets=("subnet-1",)),
+    }
+    tasks = {
+        "api": definition("api", environment=api or {}),
+        "finn": definition("finn"),
+        "pgbouncer": definition("pgbouncer", ports=(6432,)),
+    }
+    aws = SimpleNamespace(
+        account=found,
+        names=Names("p"),
+        services=lambda: services,
+        service=services.__getitem__,
+        definitions=lambda: tasks,
+        definition=tasks.__getitem__,
+        routes=lambda: [BalancerRoute("tg", "alb", ("finn.example.com",))],
+    )
+    return cast(AwsReader, aws)
+
+
+KEPT_OUT = "no security group of finn lets api in"
+REACH = {"finn": ["api"], "database": ["pgbouncer"]}
+
+
+def examined(aws: AwsReader) -> tuple[list[str], list[str]]:
+    _, result = reached(aws, REACH, {"finn": "finn.example.com"})
+    return [each.what for each in result.findings], [each.what for each in result.not_examined]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"finn": [rule(**pair("sg-other", "sg-api")), rule(**pair("sg-alb"))]},
+        {"finn": [ALL]},
+        {"finn": [{"IpProtocol": "-1", **pair("sg-api")}, {"IpProtocol": "6", "FromPort": 0, "ToPort": 65535,
+                                                          **pair("sg-alb")}]},
+        {"finn": [rule(**ranges("10.0.0.0/16")), rule(**pair("sg-alb"))]},  # the subnets of the api
+        {"out": [rule(**pair("sg-finn"))]},
+        {"out": [rule(**ranges("10.0.1.0/24"))]},
+        {"finn": [rule(**pair("sg-alb"))], "addresses": "internal-finn.elb.amazonaws.com"},
+        {"finn": [rule(**pair("sg-alb"))], "api": {"FINN_URL": "https://finn.example.com"}},
+        {"finn": [rule(**pair("sg-alb"))], "finn_service": {"aliases": (3000,)}},  # Service Connect
+        {"database": [rule(5432, **pair("sg-pgbouncer", "sg-bastion")), rule(22, **ranges("0.0.0.0/0"))]},
+    ],
+)  # fmt: skip
+def test_groups_that_let_through_who_calls(changed: dict[str, Any]) -> None:
+    assert examined(account(**changed)) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("changed", "finding"),
+    [
+        ({"finn": [rule(**pair("sg-alb"))]}, "no security group of finn lets api in on port 3000"),
+        ({"finn": [rule(3001, **pair("sg-api")), rule(**pair("sg-alb"))]}, KEPT_OUT),
+        ({"finn": [{**rule(**pair("sg-api")), "IpProtocol": "udp"}, rule(**pair("sg-alb"))]},
+         KEPT_OUT),
+        ({"finn": [rule(**ranges("10.9.0.0/16")), rule(**pair("sg-alb"))]}, KEPT_OUT),
+        ({"finn": [rule(**pair("sg-api"))]}, "no security group of finn lets p-alb in"),
+        ({"out": []}, "no security group of api lets it out to finn"),
+        ({"database": []}, "no security group of database lets pgbouncer in on port 5432"),
+        ({"database": [rule(5432, **ranges("0.0.0.0/0"))]}, "sg-database of database lets in the world on"),
+        ({"database": [rule(5432, **pair("sg-pgbouncer"), Ipv6Ranges=[{"CidrIpv6": "::/0"}])]},
+         "sg-database of database lets in the world"),
+    ],
+)  # fmt: skip
+def test_groups_that_keep_out_who_calls_or_let_in_the_world(changed: dict[str, Any], finding: str) -> None:
+    findings, _ = examined(account(**changed))
+    assert len(findings) == 1
+    assert findings[0].startswith(finding)
+
+
+@pytest.mark.parametrize(
+    "finn",
+    [
+        [rule(PrefixListIds=[{"PrefixListId": "pl-1"}]), rule(**pair("sg-alb"))],
+        [rule(**ranges("10.0.1.0/28")), rule(**pair("sg-alb"))],  # some of the subnet's addresses
+    ],
+)
+def test_ranges_that_may_hold_a_caller_are_not_examined(finn: list[dict[str, Any]]) -> None:
+    findings, unread = examined(account(finn=finn))
+    assert findings == []
+    assert unread == ["whether no security group of finn lets api in on port 3000"]
+
+
+@pytest.mark.parametrize(("left", "full"), [((0,), True), ((0, 3), False), ((), True)])
+def test_a_service_needs_one_subnet_with_an_address_left(left: tuple[int, ...], full: bool) -> None:
+    subnets = [
+        {"SubnetId": f"subnet-{number}", "CidrBlock": "10.0.1.0/24", "AvailableIpAddressCount": count}
+        for number, count in enumerate(left, start=1)
+    ]
+    aws = account(describe_subnets=lambda **_: {"Subnets": subnets})
+    for name, each in [*aws.services().items()]:
+        cast(dict[str, Any], aws.services())[name] = service(each.name, subnets=("subnet-1", "subnet-2"))
+    findings = roomless(aws).findings
+    assert bool(findings) is full
+    assert all("never starts again" in each.what for each in findings)
+
+
+def known_in(*networks: str, kind: str = "DNS_PRIVATE") -> dict[str, Any]:
+    space = {"Name": "p.local", "Type": kind, "Properties": {"DnsProperties": {"HostedZoneId": "Z1"}}}
+    return {
+        "list_namespaces": lambda **_: {"Namespaces": [{"Name": "q.local"}, space]},
+        "get_hosted_zone": lambda **_: {"VPCs": [{"VPCId": each} for each in networks]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("answers", "known"),
+    [
+        (known_in("vpc-1"), True),
+        (known_in("vpc-0", "vpc-1"), True),
+        (known_in("vpc-0", kind="HTTP"), True),  # no DNS
+        (known_in("vpc-0"), False),
+        (known_in(), False),
+    ],
+)
+def test_a_private_zone_is_known_where_tasks_run(answers: dict[str, Any], known: bool) -> None:
+    assert (unresolved(account(**answers), "finn") == "") is known
+
+
+def test_an_account_whose_groups_this_runner_may_not_read_is_not_examined() -> None:
+    with pytest.raises(SetupError, match="ec2:DescribeSecurityGroups"):
+        examined(account(describe_security_groups=raising("UnauthorizedOperation")))
