@@ -129,9 +129,13 @@ def database_in_cluster(emulator: Emulator) -> None:
     """Have the database be a cluster of its name, whose only instance the alarm on connections watches."""
     rds, instance = emulator.aws("rds"), f"{DATABASE}-1"
     engine = {"DBClusterIdentifier": DATABASE, "Engine": "aurora-postgresql"}
+    (before,) = rds.describe_db_instances(DBInstanceIdentifier=DATABASE)["DBInstances"]
+    groups = [each["VpcSecurityGroupId"] for each in before["VpcSecurityGroups"]]
     rds.delete_db_instance(DBInstanceIdentifier=DATABASE, SkipFinalSnapshot=True)
     rds.create_db_cluster(**engine, MasterUsername="arrakis", ManageMasterUserPassword=True)
-    rds.create_db_instance(**engine, DBInstanceIdentifier=instance, DBInstanceClass="db.t4g.medium")
+    rds.create_db_instance(
+        **engine, DBInstanceIdentifier=instance, DBInstanceClass="db.t4g.medium", VpcSecurityGroupIds=groups
+    )
     own = {"DBInstanceIdentifier": instance}
     series = {"namespace": "AWS/RDS", "name": "DatabaseConnections", "dimensions": own, "value": 21}
     emulator.metrics.publish_too(series)
