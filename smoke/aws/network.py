@@ -125,7 +125,7 @@ def is_open(group: Mapping[str, Any], ports: Iterable[int]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class Reachability:
     """Who must let whom in, and the security groups that say whether they do."""
 
     groups: Mapping[str, Mapping[str, Any]]
@@ -169,7 +169,7 @@ def reached(
     """
     parties, balancers = _parties(aws), _balancers(aws)
     every = [*parties.values(), *balancers.values()]
-    ways, count = Ways(read_groups(aws.account, [each for one in every for each in one.groups])), 0
+    ways, count = Reachability(read_groups(aws.account, [each for one in every for each in one.groups])), 0
     for to, callers in reach.items():
         aliased = _is_aliased(aws, to)
         for caller in callers if to in parties else ():
