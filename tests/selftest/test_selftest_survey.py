@@ -206,7 +206,9 @@ def test_a_judge_is_tried_with_every_mutant() -> None:
         for name, file in (("a/x", "a"), ("b/y", "b"), ("z/judge", "z"), ("drill", "z"))
     }
     experience = Experience(checks, Trace({}, (*checks,), {}), with_drills=False, judges=("z/*", "drill"))
-    assert experience.rest(["a/x"]) == ["a/x", "z/judge"]
+    assert experience.rest(Mutant.parse(MUTANTS[0]), ["a/x"]) == ["a/x", "z/judge"]
+    in_no_service = Mutant.parse({**MUTANTS[0], "services": []})
+    assert experience.rest(in_no_service, ["a/x"]) == ["a/x", "b/y", "z/judge"]
 
 
 def test_a_value_runs_where_it_is_read() -> None:

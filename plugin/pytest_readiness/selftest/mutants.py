@@ -2,7 +2,7 @@
 
 A mutant is killed by a check that fails as PLATFORM_BUG with it and passes without. What the platform can be
 asked for is in `platform`. Which checks run through a mutant's lines is traced once, in one run of the suite;
-those are tried first, then every check of a phase that reaches the service, drills last.
+those are tried first, then every check of their files, or of all for what is in no service; drills last.
 """
 
 from __future__ import annotations
@@ -202,13 +202,14 @@ class Experience:
             chosen.append(name)
         return chosen
 
-    def rest(self, through: Iterable[str]) -> list[str]:
+    def rest(self, mutant: Mutant, through: Iterable[str]) -> list[str]:
         """Return the judges, and the checks of every file in which one runs through a mutant, without drills.
 
         Those in between share what was read once, by whichever check came first. A judge may run through
-        nothing and yet see what these were answered.
+        nothing and yet see what these were answered. What is in no service any check may read, whatever
+        services it asks besides.
         """
-        files = {self._file(name) for name in through}
+        files = {self._file(name) for name in (through if mutant.services else self.checks)}
         return [
             name
             for name in self.trusted(self.checks)
@@ -273,7 +274,7 @@ class MutantWorker(Worker):
         odd = ""
         for names, more in (
             (experience.first(mutant, through), ()),
-            (experience.rest(through), ()),
+            (experience.rest(mutant, through), ()),
             ([*drills, *judged] if experience.with_drills else (), (DRILLS,)),
         ):
             if not names:
