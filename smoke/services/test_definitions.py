@@ -12,9 +12,10 @@ from smoke.contract.model import ROUTES, SERVICES, USER
 from smoke.platform.http import key_paths
 from smoke.source.addresses import Budget, directory_of, led, served
 from smoke.source.checkout import Checkout, Examined, Finding
-from smoke.source.connections import Address, connected, named
+from smoke.source.connections import Address, connected
 from smoke.source.definitions import ROLES, Definitions, generated, unnamed
 from smoke.source.definitions import unseen as not_seen
+from smoke.source.naming import named
 from smoke.source.references import undeclared
 from smoke.source.rollback import expiring
 from smoke.source.rules import FAMILY, LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership, elsewhere

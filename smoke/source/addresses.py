@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from .checkout import Examined, Finding
 from .definitions import Definitions, containers, plainly, ports
 from .evaluate import Body, Environment, Resource
+from .given import names_of_secrets, unfit
 from .references import entries, items, referenced, secret
 from .rules import ENVIRONMENTS
 from .terraform import Configuration
@@ -252,6 +253,7 @@ def led(
             result.findings.append(body.finding(what, value))
     known = {text(flat(value)) for _, value in regions if is_known(value)}
     here = region or (known.pop() if len(known) == 1 else "")
+    secrets = names_of_secrets(defined)
     for each in defined.definitions:
         for made in (*each.tasks, *([each.service] if each.service is not None else [])):
             if (other := configuration.foreign_region(made)) is not None:
@@ -264,6 +266,8 @@ def led(
                 alone = len(boxes) == 1 and not unread
                 wrong = _misled(each.name, container.entries, given, directory, here, alone=alone)
                 result.findings.extend(task.finding(what, at) for what, at in wrong)
+                useless = unfit(each.name, container.entries.get("environment"), given, secrets)
+                result.findings.extend(task.finding(what, at) for what, at in useless)
     return count, result
 
 

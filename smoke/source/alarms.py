@@ -290,10 +290,19 @@ def _unfiltered(configuration: Configuration, found: Watched) -> Iterator[str]:
     if frozenset(found.dimensions) not in names:
         own, others = (" and ".join(sorted(each)) or "none" for each in (found.dimensions, names[0]))
         yield f"its dimensions are {own}, those of {made[0][0].address}, which makes its metric, {others}"
+    counts = [number(flat(one)) if one is not None and is_known(one) else None
+              for one in (block.attribute("value") for _, block in made)]  # fmt: skip
+    patterns = [each.attribute("pattern") for each, _ in made]
+    sought = [text(flat(one)).strip() if one is not None and is_known(one) else None for one in patterns]
+    if all(count is not None and count <= 0 for count in counts) and all(sought):
+        yield f"{made[0][0].address} adds {counts[0]:g} where its pattern is found: its metric never rises"
     written = _written(configuration)
     groups = [each.attribute("log_group_name") for each, _ in made]
     known = [thing(one, _LOG_GROUP) for one in groups if one is not None and not hidden(flat(one))]
     of_tasks = len(known) == len(made) and all(re.fullmatch(r"/ecs/\S+", one.name) for one in known)
+    counted = any(count is not None and count > 0 for count in counts) and set(sought) == {""}
+    if counted and of_tasks and written is not None and {one.key for one in known} <= written:
+        yield f"{made[0][0].address} has no pattern: every line of {known[0].name} counts"
     if of_tasks and written is not None and written.isdisjoint(one.key for one in known):
         yield f"{made[0][0].address} makes its metric from {known[0].name}, into which no task logs"
 

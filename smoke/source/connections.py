@@ -226,6 +226,7 @@ def _registered(configuration: Configuration, result: Examined, each: Definition
             ]
             zone = next((one.attribute("name") for one in zones if one is not None), None)
             result.findings.extend(_unaddressed(registry, each) if registry is not None else ())
+            result.findings.extend(_outside(configuration, zones, each))
             if name is None or zone is None:
                 result.not_examined.append(
                     block.finding(f"the registry of {each.name}: {text(value)}", value)
@@ -240,6 +241,34 @@ def _registered(configuration: Configuration, result: Examined, each: Definition
             result.findings.append(each.service.finding(what))
         else:
             configuration.lacks(result, what, (each.name,), each.service.finding(""))
+
+
+def _outside(
+    configuration: Configuration, zones: Iterable[Resource | None], each: Definition
+) -> Iterator[Finding]:
+    """A private zone of another network than that of the service, which nothing lends to it."""
+    if each.service is None or configuration.of_type("aws_route53_zone_association"):
+        return
+    groups = [referenced(group) for block in each.service.blocks("network_configuration")
+              for group in items(block.attribute("security_groups"))]  # fmt: skip
+    own = {_network(one.attribute("vpc_id")) for one in groups if one is not None}
+    for zone in filter(None, zones):
+        vpc = zone.attribute("vpc")
+        kind, name = _network(vpc)
+        if kind and own and all(other[0] == kind and other[1] != name for other in own):
+            yield zone.finding(
+                f"{zone.address} is not in the network of {each.name}: its names are unknown there", vpc
+            )
+
+
+def _network(value: Value | None) -> tuple[str, str]:
+    """How the files say which network is meant, and which; empty where they leave it open."""
+    if value is None:
+        return "", ""
+    of = referenced(value)
+    if of is not None:
+        return ("made", of.address) if of.type == "aws_vpc" and of.block.type == "resource" else ("", "")
+    return ("named", text(flat(value))) if is_known(value) else ("", "")
 
 
 def _unaddressed(registry: Resource, each: Definition) -> Iterator[Finding]:
@@ -367,64 +396,3 @@ def _diverted(
         ):
             what = f"{first.resource.address} sends {address.public}{address.health} to {first.groups[0]}"
             result.findings.append(first.resource.finding(f"{what}, not to {each.name}"))
-
-
-def named(configuration: Configuration, names: Mapping[str, Collection[str]]) -> Examined:
-    """Return the names, by type of resource, that the contract gives and no resource has."""
-    result = Examined()
-    for type_, wanted in names.items():
-        attribute = _NAMED.get(type_, "name")
-        held = [(each, each.attribute(attribute)) for each in configuration.of_type(type_)]
-        made = [value for _, value in held] + _elsewhere_made(configuration, type_, attribute)
-        known = {text(flat(value)) for value in made if value is not None}
-        for name in sorted({*wanted} - known):
-            open_ = [each for each, value in held if value is not None and not is_known(value)]
-            what = f"no {type_} is called {name}"
-            if open_:
-                result.not_examined.append(open_[0].finding(f"{what}, unless {open_[0].address} is"))
-            else:
-                configuration.lacks(result, what, (name, *_SPOKEN.get(type_, ()), re.split("[/-]", name)[-1]))
-    return result
-
-
-def _elsewhere_made(configuration: Configuration, type_: str, attribute: str) -> list[Value | None]:
-    """The names of what the files look up, as data or, of a task, in a service: something else makes it."""
-    found = [
-        value for each in configuration.of_type(type_, data=True)
-        for value in (each.attribute(_LOOKED_UP.get(type_, attribute)), each.attribute(attribute))
-    ]  # fmt: skip
-    if type_ == "aws_ecs_task_definition":
-        for service in configuration.of_type("aws_ecs_service"):
-            found += [
-                value.to(text(flat(value)).partition(":")[0])
-                for value in items(service.attribute("task_definition"))
-                if referenced(value) is None
-            ]
-    return found
-
-
-#: What the data source of a type calls its name, where the resource calls it otherwise.
-_LOOKED_UP = {
-    "aws_ecs_cluster": "cluster_name",
-    "aws_ecs_service": "service_name",
-    "aws_ecs_task_definition": "task_definition",
-    "aws_db_instance": "db_instance_identifier",
-}
-#: What a module that makes such a resource speaks of, beside its name.
-_SPOKEN = {
-    "aws_ecs_cluster": ("ecs",),
-    "aws_ecs_service": ("ecs",),
-    "aws_ecs_task_definition": ("ecs", "task"),
-    "aws_cloudwatch_log_group": ("log", "ecs"),
-    "aws_service_discovery_private_dns_namespace": ("discovery", "namespace", "cloud-map", "cloudmap"),
-    "aws_secretsmanager_secret": ("secret",),
-    "aws_sns_topic": ("sns", "topic"),
-    "aws_cloudwatch_dashboard": ("dashboard",),
-    "aws_db_instance": ("rds", "postgres", "database"),
-}
-#: The attribute that is a resource's name in AWS, where that is not `name`.
-_NAMED = {
-    "aws_ecs_task_definition": "family",
-    "aws_cloudwatch_dashboard": "dashboard_name",
-    "aws_db_instance": "identifier",
-}

@@ -325,6 +325,7 @@ def _own(pattern: str, groups: set[str], ownership: Ownership) -> bool:
 
 
 #: Where a signing key is in a secret of JSON, and how Terraform's own generator writes it for the contract.
+_DEMANDED = ("activeKid", "privateKey")
 _KEY_MEMBERS, _PKCS8 = ("privateKey", "pendingPrivateKey"), "private_key_pem_pkcs8"
 
 
@@ -341,6 +342,8 @@ def generated(configuration: Configuration, names: Collection[str]) -> Iterator[
         replaced = replaced or version.attribute("version_stages") is not None
         if known is None or known.name not in names or version.uncertain or replaced:
             continue
+        for what, value in _unnamed_members(version.attribute("secret_string")):
+            yield version.finding(f"the key of {known.name} {what}", value)
         for value in _keys_in(version.attribute("secret_string") or version.attribute("secret_string_wo")):
             made = value.content.resource if isinstance(value.content, Symbol) else None
             if not isinstance(made, Resource) or made.type != "tls_private_key" or made.block.type == "data":
@@ -358,6 +361,15 @@ def _keys_in(value: Value | None) -> Iterator[Value]:
         members = entries(decoded(each))
         found = [members[name] for name in _KEY_MEMBERS if name in members] if members else [each]
         yield from (one for key in found for one in options(key))
+
+
+def _unnamed_members(value: Value | None) -> Iterator[tuple[str, Value]]:
+    """What the JSON of a key does not say; an empty one is filled in by a bootstrap."""
+    for each in options(value) if value is not None else ():
+        members = entries(decoded(each))
+        missing = [name for name in _DEMANDED if name not in members] if members else []
+        if missing:
+            yield f"is JSON without {' and '.join(missing)}", each
 
 
 def _unfit(made: Resource, attribute: str) -> Iterator[str]:

@@ -47,6 +47,12 @@ PATTERNS: dict[str, re.Pattern[bytes]] = {
         + _START
         + rb"_(?:api|apps|instances|peer)\.internal"
         + _END,
+        # joined by a program: "x.fly" + ".dev", join(".", ["x", "fly", "dev"]) and the like
+        "Fly.io host in parts": rb"(?<=[\"'`./}])fly"
+        rb"(?:[\"'`][ \t]*\+[ \t]*[\"'`]\.|\.[\"'`][ \t]*\+[ \t]*[\"'`])(?:dev|io)(?!\w)"
+        rb"|(?:\bjoin\([ \t]*[\"']\.[\"'][ \t]*,|[\"']\.[\"']\.join\(|\bformat\([ \t]*[\"'][^\"'\n]*%s\.%s)"
+        rb"[^\n]*[\"'.]fly[\"'],[ \t]*[\"'](?:dev|io)[\"']"
+        rb"|[\"'.]fly[\"'],[ \t]*[\"'](?:dev|io)[\"'][ \t]*\]\.join\([ \t]*[\"']\.[\"']",
         "Fly.io provider": rb"provider[ \t]+\"fly\"|(?:resource|data)[ \t]+\"fly_\w+\""
         rb"|(?<![\w-])fly-apps/[\w-]+",
         "Fly.io variable": _NO_LETTER_BEFORE

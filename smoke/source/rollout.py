@@ -31,6 +31,8 @@ _IN_A_CLUSTER = (_UPDATE, "aws ecs run-task", "aws ecs describe-services", "aws 
 _VARIABLE = re.compile(r"\$\{\{ *env\.(\w+) *\}\}|\$\{(\w+)\}|\$(\w+)")
 #: The suite's exit code 2 is DEGRADED, which a team may let pass.
 _DEGRADED = "whether exit code 2 stands for a failure"
+#: The name of a branch: no commit, version or expression.
+_BRANCH = re.compile(r"(?![0-9a-f]{7,40}\Z|v?\d|refs/)[A-Za-z][\w./-]*")
 _BUILDS, _PUSHES = ("docker build", "docker buildx build"), ("docker push", "docker image push")
 #: Commands that end when a deployment is over, in success where it succeeded.
 _WAITS = ("aws ecs wait services-stable", "aws deploy wait deployment-successful")
@@ -56,6 +58,8 @@ def uncarried(repository: Repository, plan: Pipeline, cluster: str) -> tuple[int
             result.findings.extend(lost.findings)
             result.not_examined.extend(lost.not_examined)
         result.findings.extend(_unpushed(repository, workflow, [*before, job]))
+        for each in (*before, job) if workflow.path == plan.workflow else ():
+            result.findings.extend(_of_another_branch(repository, workflow, each))
         for what in (*_wrong(repository, workflow, job), *_astray(repository, workflow, job, cluster)):
             result.findings.append(workflow.finding(job.line, f"{job.name} {what}"))
     result.findings.extend(_muted(repository, plan, f"{cluster.rpartition('-')[0]}-"))
@@ -150,6 +154,25 @@ def _unpushed(repository: Repository, workflow: Workflow, jobs: Sequence[Job]) -
             tag = shell.option(words, "--tag", "-t")
             if runs_one(words, _BUILDS) and "/" in tag:
                 yield workflow.finding(job.line, f"{job.name} builds {tag}, and nothing pushes it")
+
+
+def _of_another_branch(repository: Repository, workflow: Workflow, job: Job) -> Iterator[Finding]:
+    """A job that builds from a branch that does not start its workflow: not the commit that is deployed."""
+    out = ""
+    for placed in repository.everything(workflow, job):
+        step = placed.step
+        if step.uses.partition("@")[0] == "actions/checkout" and not {"repository", "path"} & {*step.given}:
+            out = step.given.get("ref", "").removeprefix("refs/heads/")
+        builds = step.uses.startswith("docker/build-push-action") or any(
+            runs_one(words, _BUILDS) for words in repository.commands(step)
+        )
+        named = re.fullmatch(r"[A-Za-z][\w./-]*", out) and not re.fullmatch(
+            r"[0-9a-f]{7,40}|v?\d.*|refs/.*", out
+        )
+        if builds and named and workflow.branches and out not in workflow.branches:
+            on = " and ".join(workflow.branches)
+            what = f"{job.name} builds the branch {out}, and a push to {on} deploys it"
+            yield workflow.finding(job.line, what)
 
 
 def _stops(update: Sequence[str]) -> bool:

@@ -79,6 +79,7 @@ SHAPES: Mapping[str, Shape] = {
     "aws_appautoscaling_target": Shape(
         ("max_capacity", "min_capacity", "resource_id", "scalable_dimension", "service_namespace"),
     ),
+    "aws_cloudwatch_composite_alarm": Shape(("alarm_name", "alarm_rule"), {"alarm_rule": r"\s*\S[\s\S]*"}),
     "aws_cloudwatch_dashboard": Shape(("dashboard_name", "dashboard_body"), inside={
         "dashboard_body": Shape(("widgets",), inside={
             "widgets": Shape(("type", "properties"), {"type": "metric|text|log|alarm|explorer|custom|trace"}),

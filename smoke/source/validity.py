@@ -9,10 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from .checkout import Examined, Finding
 from .conditions import OUTCOMES, Condition, Situation
 from .jobs import EXPRESSION
-from .workflows import Job, Repository, Workflow
+from .workflows import Job, Repository, Step, Workflow
 
 _NEEDS = re.compile(r"\bneeds\.([\w-]+)(?:\.outputs\.([\w-]+))?")
-_STEPS = re.compile(r"\bsteps\.([\w-]+)")
+_STEPS = re.compile(r"\bsteps\.([\w-]+)(?:\.outputs\.([\w-]+))?")
+#: A line that writes one output, of which it says the name.
+_SETS = re.compile(r"\s*(?:echo|printf)\s+(?:-\w+\s+)?[\"']?[A-Za-z_][\w-]*(?:=|<<)")
 #: Actions that put nothing into the directory in which steps run, unless their names say so.
 _OTHERS = re.compile(r"(?:actions|aws-actions|docker|hashicorp)/(?!.*(?:checkout|artifact|cache))")
 _FETCHES = re.compile(r"\bgit\s+(?:clone|init|fetch)|\bgh\s+repo\s+clone|\bcurl\b|\btar\b")
@@ -163,19 +165,29 @@ def _empty(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
                     yield f"needs.{name} is empty: it does not need that job", line
                 elif output and needed is not None and not needed.uses and output not in needed.outputs:
                     yield f"needs.{name}.outputs.{output} is empty: {name} has no such output", line
-            for name in _STEPS.findall(text):
+            for name, output in _STEPS.findall(text):
                 if name not in ids:
                     yield f"steps.{name} is empty: no step before it has that id", line
+                elif output and not _may_set(ids[name], output):
+                    yield f"steps.{name}.outputs.{output} is empty: that step sets no such output", line
 
 
-def _written(job: Job) -> Iterator[tuple[list[str], int, set[str]]]:
-    """Yield the expressions of a job, of each step and of the outputs, with the ids of the steps before."""
-    ids: set[str] = set()
+def _may_set(step: Step, output: str) -> bool:
+    """Whether a step may set an output: not if it says the name of each that it sets, and this is none."""
+    lines = [line for line in step.run.splitlines() if "GITHUB_OUTPUT" in line]
+    if step.uses or not lines or not all(map(_SETS.match, lines)):
+        return True
+    return re.search(rf"(?<![\w-]){re.escape(output)}(?![\w-])", step.run) is not None
+
+
+def _written(job: Job) -> Iterator[tuple[list[str], int, dict[str, Step]]]:
+    """Yield the expressions of a job, of each step and of the outputs, with the steps before by their ids."""
+    ids: dict[str, Step] = {}
     yield _expressions([*job.env.values(), *job.given.values()], job.condition), 0, ids
     for step in job.steps:
         texts = [step.run, *step.env.values(), *step.given.values()]
         yield _expressions(texts, step.condition), step.line, ids
-        ids = ids | {step.id}
+        ids = ids | {step.id: step}
     yield _expressions(job.outputs.values(), None), 0, ids
 
 

@@ -283,3 +283,29 @@ def test_a_task_decrypts_its_secrets(read: Read, by: str, policy: str, reads: st
     assert ["may not decrypt what aws_kms_key.own" in each.what for each in examined.findings] == [
         True
     ] * count
+
+
+GROUP_OF_FINN, ZONE_OF_FINN = 'security_group" "finn" { name = "finn" }', "  vpc  = var.vpc\n"
+
+
+@pytest.mark.parametrize(
+    ("group", "zone", "more", "found"),
+    [
+        ("var.vpc", "var.vpc", "", False),
+        ('"vpc-2"', "var.vpc", "", True),
+        ('"vpc-2"', "var.vpc", 'resource "aws_route53_zone_association" "a" {}', False),  # lent to it
+        ("aws_vpc.a.id", "aws_vpc.b.id", 'resource "aws_vpc" "a" {}\nresource "aws_vpc" "b" {}', True),
+        ("aws_vpc.a.id", "var.vpc", 'resource "aws_vpc" "a" {}', False),  # which may have that id
+        ("data.aws_vpc.a.id", "var.vpc", 'data "aws_vpc" "a" {}', False),
+        ("var.unset", "var.vpc", "", False),
+    ],
+)
+def test_a_private_zone_is_in_the_network_of_its_services(
+    read: Read, group: str, zone: str, more: str, found: bool
+) -> None:
+    text = PLATFORM.replace(GROUP_OF_FINN, f'security_group" "finn" {{\n  vpc_id = {group}\n}}')
+    text = text.replace(ZONE_OF_FINN, f"  vpc  = {zone}\n")
+    configuration = read(text, more)
+    defined = read_definitions(configuration, ["finn", "api"])
+    examined = connected(configuration, defined, {"finn": FINN})
+    assert any("is not in the network of finn" in each.what for each in examined.findings) == found

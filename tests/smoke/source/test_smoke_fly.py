@@ -408,3 +408,24 @@ def test_nothing_is_planted_where_it_would_only_be_spoken_of(tmp_path: Path) -> 
     assert {path: found.count(path) >= count for path, count in planted.items()} == dict.fromkeys(
         planted, True
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "live"),
+    [
+        ('const host = "arrakis.fly" + ".dev";', "a.ts", [True]),
+        ("host = f'{app}.fly.' + 'io'", "a.py", [True]),
+        ('u = join(".", ["arrakis", "fly", "dev"])', "a.tf", [True]),
+        ('u = format("%s.%s.%s", "arrakis", "fly", "dev")', "a.tf", [True]),
+        ('const d = ["arrakis", "fly", "dev"].join(".");', "a.js", [True]),
+        ('d = ".".join(["arrakis", "fly", "io"])', "a.py", [True]),
+        ('# host = "arrakis.fly" + ".dev"', "a.py", [False]),
+        ('const insect = "butterfly" + ".dev";', "a.ts", []),
+        ('const words = ["fly", "dev", "ops"];', "a.ts", []),
+        ('p = path.join("src", "fly", "dev")', "a.js", []),
+        ('t = " ".join(["on the", "fly", "io"])', "a.py", []),
+        ('const file = "on-the-fly" + ".ts";', "a.ts", []),
+    ],
+)
+def test_a_host_in_parts_is_found_where_a_program_joins_them(line: str, path: str, live: list[bool]) -> None:
+    assert [each.live for each in references(line.encode(), path)] == live

@@ -102,3 +102,34 @@ def test_what_makes_a_metric_from_logs_makes_it_for_its_alarm(
     text = FILTERED.replace("GROUP", group).replace("MORE", more) + others
     examined = application(read(TOPIC, SUBSCRIPTION, text, *map(own, APPLICATION)), "p/AppMetrics", WITHIN)
     assert [what in each.what for each in examined.findings] == [True] * bool(what)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "value", "others", "what"),
+    [
+        ('"JWT_FAILED"', "1", "", ""),
+        ('"JWT_FAILED"', "0", "", "its metric never rises"),
+        ('"JWT_FAILED"', "0", ('"JWT_OTHER"', "1"), ""),  # another filter makes it rise
+        ('""', "0", "", ""),  # a zero for every line, where the program publishes the rest
+        ('"{ $.e = 1 }"', "$.count", "", ""),
+        ('""', "1", "", "every line of /ecs/p/api counts"),
+        ('""', "1", ('"JWT_FAILED"', "1"), ""),
+        ("var.unset", "0", "", ""),
+    ],
+)
+def test_a_filter_of_logs_adds_what_it_finds(
+    read: Read, pattern: str, value: str, others: tuple[str, str] | str, what: str
+) -> None:
+    def filtered(name: str, pattern: str, value: str) -> str:
+        text = FILTERED[FILTERED.index('resource "aws_cloudwatch_log_metric_filter"') :]
+        text = text.replace("GROUP", GROUP).replace("MORE", "").replace('"jwt" {', f'"{name}" {{')
+        return text.replace('value     = "1"', f'value = "{value}"').replace(
+            "  metric_t", f"  pattern = {pattern}\n  metric_t"
+        )
+
+    base = FILTERED[: FILTERED.index('resource "aws_cloudwatch_log_metric_filter"')]
+    filters = [filtered("jwt", pattern, value), *([filtered("other", *others)] if others else [])]
+    alarms = [own(metric) for metric in APPLICATION]
+    topic = TOPIC.replace('variable "unset" {}\n', "")
+    examined = application(read(topic, SUBSCRIPTION, base, *filters, *alarms), "p/AppMetrics", WITHIN)
+    assert [what in each.what for each in examined.findings] == [True] * bool(what)

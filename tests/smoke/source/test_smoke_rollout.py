@@ -265,3 +265,35 @@ def test_alarms_may_be_switched_off_apart_from_a_deployment_and_on_by_another_pr
     ):
         found = uncarried(files, PLAN, "shop-staging-cluster")[1].findings
         assert not [each for each in found if "switches off" in each.what]
+
+
+BUILD = {"run": "docker build -t r/api:$GITHUB_SHA . && docker push r/api:$GITHUB_SHA"}
+
+
+@pytest.mark.parametrize(
+    ("given", "on", "found"),
+    [
+        ({"ref": "main"}, {"push": {"branches": ["staging"]}}, True),
+        ({"ref": "refs/heads/main"}, {"push": {"branches": ["staging"]}}, True),
+        ({"ref": "main"}, {"push": {"branches": ["main"]}}, False),
+        ({"ref": "main"}, {"push": {"branches": ["release/*"]}}, False),
+        ({"ref": "main"}, {"workflow_dispatch": None}, False),
+        ({"ref": "${{ github.sha }}"}, {"push": {"branches": ["staging"]}}, False),
+        ({"ref": "v1.4.2"}, {"push": {"branches": ["staging"]}}, False),
+        ({"ref": "main", "path": "tools"}, {"push": {"branches": ["staging"]}}, False),  # beside it
+        ({"ref": "main", "repository": "example/tools"}, {"push": {"branches": ["staging"]}}, False),
+        ({}, {"push": {"branches": ["staging"]}}, False),
+    ],
+)
+def test_what_is_built_is_what_was_pushed(given: dict[str, str], on: dict[str, Any], found: bool) -> None:
+    checkout = {"uses": "actions/checkout@v4", "with": given}
+    data = workflow(build={"steps": [{"uses": "actions/checkout@v4"}, checkout, BUILD]}) | {"on": on}
+    findings = uncarried(repository(data), PLAN, "p-cluster")[1].findings
+    assert any("builds the branch main" in each.what for each in findings) == found
+
+
+def test_a_job_that_only_runs_scripts_of_another_branch_builds_nothing() -> None:
+    checkout = {"uses": "actions/checkout@v4", "with": {"ref": "main"}}
+    data = workflow(build={"steps": [checkout, {"run": "scripts/notify.sh"}]})
+    data["on"] = {"push": {"branches": ["staging"]}}
+    assert not uncarried(repository(data), PLAN, "p-cluster")[1].findings

@@ -5,6 +5,7 @@ import pytest
 from smoke.source.pipeline import Pipeline, unmigrated
 from smoke.source.validity import invalid
 from smoke.source.workflows import Repository
+from tests.smoke.source.workflow_files import repository
 
 WORKFLOW = """
 name: Deploy
@@ -139,3 +140,24 @@ def test_the_rules_of_a_makefile_say_which_migrations_run(
     examined = unmigrated(Repository.read(files, files.get), plan, ["a-migration", "b-migration"])
     assert [each.what for each in examined.findings] == what
     assert not examined.not_examined
+
+
+@pytest.mark.parametrize(
+    ("run", "found"),
+    [
+        ('echo "tag=x" >> "$GITHUB_OUTPUT"', False),
+        ('echo "tga=x" >> "$GITHUB_OUTPUT"', True),
+        ('echo "sha=x" >> $GITHUB_OUTPUT\necho "date=y" >> $GITHUB_OUTPUT', True),
+        ('{ echo "sha=x"; echo "$NAME=y"; } >> "$GITHUB_OUTPUT"', False),
+        ('echo "$NAME=x" >> "$GITHUB_OUTPUT"', False),
+        ('cat outputs.env >> "$GITHUB_OUTPUT"', False),
+        ("scripts/tag.sh", False),
+        ('echo "sha=x" >> "$GITHUB_OUTPUT"\nscripts/tag.sh >> "$GITHUB_OUTPUT"', False),
+        ('echo "tag<<E" >> $GITHUB_OUTPUT\necho x >> $GITHUB_OUTPUT\necho E >> $GITHUB_OUTPUT', False),
+    ],
+)
+def test_an_output_of_a_step_is_one_that_it_sets(run: str, found: bool) -> None:
+    steps = [{"id": "t", "run": run}, {"run": "make TAG=${{ steps.t.outputs.tag }}"}]
+    files = repository({"on": "push", "jobs": {"one": {"runs-on": "x", "steps": steps}}})
+    findings = [each.what for each in invalid(files)[1].findings]
+    assert any("steps.t.outputs.tag is empty" in each for each in findings) == found, findings

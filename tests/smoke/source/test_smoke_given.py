@@ -1,0 +1,107 @@
+"""Variables of a container that are no use to it, and those that only look so."""
+
+import json
+from typing import Any
+
+import pytest
+
+from smoke.source.definitions import generated
+from smoke.source.definitions import read as read_definitions
+from smoke.source.given import names_of_secrets, unfit
+from smoke.source.references import items
+from smoke.source.values import Value, decoded
+from tests.smoke.source.terraform_files import Read, service
+
+SECRET = 'resource "aws_secretsmanager_secret" "db" { name = "p/finn/db" }\nvariable "unset" {}\n'
+
+
+def wrong(read: Read, environment: str) -> list[str]:
+    """What is wrong with an environment, in Terraform, of a container; another one has a secret KEY."""
+    task = f"""
+resource "aws_ecs_task_definition" "finn" {{
+  family                = "finn"
+  container_definitions = jsonencode([{{ name = "finn", environment = {environment} }}])
+}}
+"""
+    configuration = read(SECRET, task, service("dixie"))
+    defined = read_definitions(configuration, ["finn", "dixie"])
+    (found,) = configuration.of_type("aws_ecs_task_definition")[:1]
+    whole = decoded(found.attribute("container_definitions") or Value("[]", found.at))
+    (container,) = items(whole)
+    listed: Value = container.content["environment"]
+    given: dict[str, Any] = {
+        pair.content["name"].content: pair.content["value"]
+        for pair in items(listed)
+        if "value" in pair.content
+    }
+    return [what for what, _ in unfit("finn", listed, given, names_of_secrets(defined))]
+
+
+def env(**given: str) -> str:
+    return "[" + ", ".join(f'{{ name = "{name}", value = {value} }}' for name, value in given.items()) + "]"
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ('[{ name = "A", value = "1" }, { name = "A", value = "2" }]', "A of finn has two values"),
+        (env(DATABASE_URL='"postgres://finn:s3cret@db:5432/finn"'), "DATABASE_URL of finn has a password"),
+        (env(BROKER='"amqps://u:pw0rd@mq.example.org"'), "BROKER of finn has a password in the open"),
+        (env(DATABASE_URL="aws_secretsmanager_secret.db.arn"), "DATABASE_URL of finn is the ARN"),
+        (env(KEY='"arn:aws:secretsmanager:us-east-1:1:secret:p/k-aBcDeF"'), "KEY of finn is the ARN"),
+    ],
+)
+def test_a_variable_that_is_no_use_is_found(read: Read, environment: str, found: str) -> None:
+    (what,) = wrong(read, environment)
+    assert what.startswith(found)
+    assert "s3cret" not in what
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        '[{ name = "A", value = "1" }, { name = "A", value = "1" }]',
+        '[{ name = "A", value = "1" }, { name = "A", value = var.unset }]',
+        'var.unset == "x" ? [{ name = "A", value = "1" }] : [{ name = "A", value = "2" }]',
+        env(DATABASE_URL='"postgres://finn@db:5432/finn"'),
+        env(DATABASE_URL='"postgres://finn:$${DB_PASSWORD}@db:5432/finn"'),  # its entry point fills it in
+        env(DATABASE_URL='"postgres://finn:${var.unset}@db:5432/finn"'),
+        env(BROKER='"amqp://guest:guest@localhost:5672"'),  # a container beside it
+        env(FINN_URL='"http://finn.p.local:3000"', TIME='"12:30@noon"'),
+        env(DATABASE_SECRET="aws_secretsmanager_secret.db.arn"),  # which the program reads itself
+        env(DATABASE_URL_SECRET_ARN="aws_secretsmanager_secret.db.arn"),
+        env(QUEUE_URL="aws_sqs_queue.q.url"),
+    ],
+)
+def test_a_variable_that_only_looks_so_is_not(read: Read, environment: str) -> None:
+    assert wrong(read, environment) == []
+
+
+KEY = """
+resource "aws_secretsmanager_secret" "k" {{ name = "p/finn/es256-private-key" }}
+resource "aws_secretsmanager_secret_version" "k" {{
+  secret_id     = aws_secretsmanager_secret.k.id
+  secret_string = {string}
+{more}}}
+variable "pem" {{}}
+"""
+WHOLE = {"schemaVersion": 1, "activeKid": "k1", "privateKey": "${var.pem}"}
+
+
+@pytest.mark.parametrize(
+    ("string", "more", "missing"),
+    [
+        (f"jsonencode({json.dumps(WHOLE)})", "", ""),
+        (f"jsonencode({json.dumps(WHOLE | {'pendingKid': 'k2'})})", "", ""),
+        ("var.pem", "", ""),
+        ("jsonencode({})", "", ""),  # a bootstrap fills it in
+        ("jsonencode({ privateKey = var.pem })", "  lifecycle { ignore_changes = [secret_string] }\n", ""),
+        ("jsonencode({ schemaVersion = 1, privateKey = var.pem })", "", "activeKid"),
+        ('jsonencode({ kid = "k", key = var.pem })', "", "activeKid and privateKey"),
+    ],
+)
+def test_the_json_of_a_key_has_what_the_contract_demands(
+    read: Read, string: str, more: str, missing: str
+) -> None:
+    found = list(generated(read(KEY.format(string=string, more=more)), ["p/finn/es256-private-key"]))
+    assert [each.what.partition("JSON without ")[2] for each in found] == ([missing] if missing else [])
