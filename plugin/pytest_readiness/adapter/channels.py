@@ -28,9 +28,12 @@ from ..profile.environment import Vault
 REDACTOR: pytest.StashKey[Redactor] = pytest.StashKey()
 _CHANNELS: pytest.StashKey[Channels] = pytest.StashKey()
 _PLAIN = (bool, int, float, type(None))
-#: Fields of a report that hold a word of pytest's, or tell what it is about: the names of items are cleaned
-#: when they are collected.
-_LEFT = frozenset({"_id", "nodeid", "location", "result", "outcome", "when"})
+#: Fields of a report that hold a word of pytest's or of xdist's, or tell what it is about: the names of items
+#: are cleaned when they are collected.
+_LEFT = frozenset(
+    {"_id", "nodeid", "location", "result", "outcome", "when"}
+    | {"$report_type", "worker_id", "testrun_uid", "node"}
+)
 
 
 def guard(config: pytest.Config) -> Channels:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.formats import counted, number, one_line
 from .document import Cell, Table, moment, took
@@ -26,8 +25,7 @@ _OUTCOME_TONES = {
 _VERDICT_TONES = {"READY": "good", "DEGRADED": "careful", "NO_VERDICT": "careful", "BROKEN": "bad"}
 
 
-@dataclass(frozen=True, slots=True)
-class Rect:
+class Rect(NamedTuple):
     """A bar; ``tone`` is good, careful, bad, quiet or plain."""
 
     x: float
@@ -37,8 +35,7 @@ class Rect:
     tone: str = "plain"
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(NamedTuple):
     """A text with its anchor (start, middle, end) at a point of its baseline."""
 
     x: float
@@ -47,8 +44,7 @@ class Label:
     anchor: str = "start"
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(NamedTuple):
     """What a template draws: shapes, ``marks`` (lines of a limit: x1, y1, x2, y2), a line through points."""
 
     title: str
@@ -61,8 +57,7 @@ class Picture:
     line: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(NamedTuple):
     label: str
     value: str
     parts: tuple[tuple[float, float, str], ...]

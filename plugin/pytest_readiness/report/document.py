@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from ..core.formats import counted, one_line
 from ..core.history import progress
@@ -17,8 +16,7 @@ _CODE = re.compile(r"`([^`]+)`")
 Kind: TypeAlias = Literal["text", "code", "status"]
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """One table cell; ``note`` is a second, quieter line (what was observed beside what was declared).
 
     ``whole``: it stays on one line.
@@ -30,16 +28,14 @@ class Cell:
     whole: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """A table; every row has as many cells as there are columns."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(NamedTuple):
     """One item of a checklist, with the evidence that ticks it or leaves it open."""
 
     done: bool
@@ -47,15 +43,13 @@ class Tick:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Checklist:
+class Checklist(NamedTuple):
     """Items that are done or not, decided by the model and never by hand."""
 
     ticks: tuple[Tick, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Steps:
+class Steps(NamedTuple):
     """A titled procedure, its steps in order; ``note`` says how it was verified."""
 
     title: str
@@ -63,16 +57,14 @@ class Steps:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Paragraph:
+class Paragraph(NamedTuple):
     """A sentence or two; ``strong`` sets it apart."""
 
     text: str
     strong: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(NamedTuple):
     """A blocker as work to do: where, what was seen, by which rule it counts, what to do next.
 
     ``tags`` are words of the model: severity, goal, class. ``observed`` is what was measured, with its bound.
@@ -89,8 +81,7 @@ class Action:
     who: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Actions:
+class Actions(NamedTuple):
     """Blockers in the order in which to take them."""
 
     actions: tuple[Action, ...]
@@ -99,8 +90,7 @@ class Actions:
 Block: TypeAlias = Table | Checklist | Steps | Paragraph | Actions
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(NamedTuple):
     """A titled part of the page; a folded one is detail that a reader opens."""
 
     title: str
@@ -166,8 +156,7 @@ def summary_of(row: Mapping[str, Any], limit: int) -> str:
 UNKNOWN_VERDICT = "NO_VERDICT"
 
 
-@dataclass(frozen=True, slots=True)
-class Headline:
+class Headline(NamedTuple):
     """Verdict, declaration and circumstances as text.
 
     ``partial`` is a sentence, empty for a full run, and for one that did not come to its checks.

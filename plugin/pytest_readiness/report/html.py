@@ -10,10 +10,9 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup, escape
 
@@ -51,8 +50,7 @@ RESULTS = {
 BODY_LIMIT = 160
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One check of the page: its anchor, the words that a filter compares, evidence and command as text."""
 
     check: Mapping[str, Any]

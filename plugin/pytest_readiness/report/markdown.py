@@ -48,7 +48,7 @@ def render(model: Mapping[str, Any]) -> str:
     for section in sections(model):
         lines.extend(_section(section))
     text = "\n".join(lines)
-    for section in appendix(model, LIMIT):
+    for section in appendix(model, LIMIT - len(text)):
         detail = "\n".join(_section(section)) if section.blocks else ""
         if not detail or len((text + detail).encode("utf-8", "replace")) > LIMIT:
             detail = f"{section.title}: in readiness.html.\n"

@@ -294,11 +294,11 @@ def appendix(model: Model, room: int) -> Iterator[Section]:
 
 
 def _fitting(room: int, cells: Iterable[tuple[Cell, ...]]) -> list[tuple[Cell, ...]] | None:
-    """Return the rows of a table; None when they take more than ``room``, with three between two cells."""
+    """Return the rows of a table; None when they take more than ``room`` as lines of Markdown."""
     found = []
     for row in cells:
         found.append(row)
-        room -= sum([len(cell.text) + 3 for cell in row])
+        room -= 2 + sum([len(cell.text) + (5 if cell.kind == "code" else 3) for cell in row])
         if room < 0:
             return None
     return found
