@@ -62,8 +62,7 @@ class Limits:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         """Begin the time of an attempt."""
-        item.stash[_DEADLINE] = time.monotonic() + self._limit(item)
-        return (yield from self._guarded(item))
+        return (yield from self._guarded(item, begins=True))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -73,8 +72,7 @@ class Limits:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
         """Give the way back a time of its own, also after a check that used up all."""
-        item.stash[_DEADLINE] = time.monotonic() + self._limit(item)
-        return (yield from self._guarded(item))
+        return (yield from self._guarded(item, begins=True))
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> bool | None:
@@ -94,14 +92,13 @@ class Limits:
         """Leave the timer alone: each phase ends its own."""
         return True if CHECK in item.stash and not self._debugged else None
 
-    def _limit(self, item: pytest.Item) -> float:
+    def _guarded(self, item: pytest.Item, *, begins: bool = False) -> Generator[None, object, object]:
         check = item.stash.get(CHECK, None)
-        return item.stash.get(_LIMIT, (check.limit_s if check else None) or self._usual)
-
-    def _guarded(self, item: pytest.Item) -> Generator[None, object, object]:
-        if CHECK not in item.stash or self._debugged:
+        if check is None or self._debugged:
             return (yield)
-        limit = self._current = self._limit(item)
+        limit = self._current = item.stash.get(_LIMIT, check.limit_s or self._usual)
+        if begins:
+            item.stash[_DEADLINE] = time.monotonic() + limit
         try:
             # again after the same time, for a check that swallows even this
             if self._can_interrupt:
