@@ -430,3 +430,21 @@ resource "aws_db_instance" "main" {{
 resource "aws_db_parameter_group" "main" {{ family = "{family}" }}"""
     found = [each for each in wrong(read, database) if "parameters" in each]
     assert len(found) == count
+
+
+@pytest.mark.parametrize(
+    ("rule", "found"),
+    [
+        ('""', True),
+        ('join(" OR ", [])', True),
+        ('"FALSE"', False),  # which AWS takes, for a test
+        ("<<-E\n    ALARM(a) OR\n    ALARM(b)\n  E", False),
+        ("var.rule", False),
+    ],
+)
+def test_a_composite_alarm_has_a_rule(read: Read, rule: str, found: bool) -> None:
+    alarm = (
+        f'resource "aws_cloudwatch_composite_alarm" "c" {{\n  alarm_name = "c"\n  alarm_rule = {rule}\n}}\n'
+    )
+    findings = misshapen(read('variable "rule" {}\n', alarm))[1].findings
+    assert ["alarm_rule" in each.what for each in findings] == [True] * found
