@@ -41,7 +41,10 @@ ALTERATIONS: Mapping[str, tuple[str, ...]] = {
     "one-takes-more": ("SET default_pool_size = 60",),
     "nobody-served": ("PAUSE platform",),
     "session-database": ("RELOAD",),
+    "gone-round": (),
 }
+#: The users who have a connection past the pooler under an alteration.
+GONE_ROUND: Mapping[str, tuple[str, ...]] = {"gone-round": tuple(SHARES)}
 #: The connections that an alteration keeps busy, by user: not every version shows what a pool may open.
 TAKEN: Mapping[str, Mapping[str, int]] = {
     "oversized": {"freeside": 68},
@@ -86,6 +89,7 @@ class PgBouncer:
 
     port: int
     ini: Path
+    server_port: int = 0
     passwords: Mapping[str, str] = field(
         default_factory=lambda: {user: secrets.token_urlsafe(24) for user in (*SHARES, ADMIN)}
     )
@@ -94,6 +98,10 @@ class PgBouncer:
         """Return a connection URL: a service's to the database, the admin's to the console."""
         database = CONSOLE if user == ADMIN else DATABASE
         return f"postgresql://{user}:{self.passwords[user]}@{LOOPBACK}:{self.port}/{database}"
+
+    def dsn_past_it(self, user: str) -> str:
+        """Return the connection URL of a service that goes round the pooler."""
+        return f"postgresql://{user}:{self.passwords[user]}@{LOOPBACK}:{self.server_port}/{DATABASE}"
 
     def ready(self) -> bool:
         """Whether the admin console answers."""
@@ -112,7 +120,7 @@ def parts(
             f"fetch it (needs no root, installs nothing): {COMMAND}",
         )
     home = run.unprivileged("pgbouncer")
-    pooler = PgBouncer(port, home / "pgbouncer.ini")
+    pooler = PgBouncer(port, home / "pgbouncer.ini", server_port)
     auth_file = home / "users.txt"
     configuration = CONFIGURATION.format(
         database=DATABASE, host=LOOPBACK, server_port=server_port, port=port, auth_file=auth_file,
@@ -157,7 +165,9 @@ class AdminConsole:
         self._execute(*ALTERATIONS[name])
         for user, count in TAKEN.get(name, {}).items():
             for _number in range(count):
-                self._take(user)
+                self._take(self._pooler.dsn(user), user)
+        for user in GONE_ROUND.get(name, ()):
+            self._take(self._pooler.dsn_past_it(user), user)
 
     def restore(self) -> None:
         """Bring back what the configuration file says, and serve every client."""
@@ -168,16 +178,14 @@ class AdminConsole:
             self._execute(*UNDONE.get(name, ()))
             self._made.discard(name)
 
-    def _take(self, user: str) -> None:
-        """Hold a server connection of a user's pool: a transaction that does not end."""
+    def _take(self, dsn: str, user: str) -> None:
+        """Hold a server connection, of a user's pool or past it: a transaction that does not end."""
         try:
-            connection = psycopg.connect(
-                self._pooler.dsn(user), connect_timeout=CONSOLE_TIMEOUT_S, prepare_threshold=None
-            )
+            connection = psycopg.connect(dsn, connect_timeout=CONSOLE_TIMEOUT_S, prepare_threshold=None)
             self._taken.callback(connection.close)
             connection.execute("SELECT 1")
         except psycopg.Error as error:
-            raise StackError(f"the pooler gives {user} no further connection", str(error).strip()) from error
+            raise StackError(f"{user} is given no further connection", str(error).strip()) from error
 
     def _execute(self, *commands: str) -> None:
         try:

@@ -190,24 +190,69 @@ def test_other_methods_are_refused(freeside: Freeside, tenants: Tenants, batch: 
     )
 
 
-def without_token(connect: Connect, target: Target, agent: str) -> Callable[..., httpx.Response]:
+def without_token(
+    connect: Connect, target: Target, agent: str, spelled: Callable[[str], str] = str
+) -> Callable[..., httpx.Response]:
     """Sends a good request to a service with the headers given, and no credential."""
     client = connect(target.service)
     if target.service == "finn":
-        return lambda headers: client.send("POST", FINN_INVOKE, headers=headers, content=target.body)
+        path = spelled(FINN_INVOKE)
+        return lambda headers: client.send("POST", path, headers=headers, content=target.body)
     path, asked = {
         "freeside": ("/api/agents/models", {}),
         "dixie": (QUERY_PATH, {"routingKey": f"nft:{agent}"}),
     }[target.service]
+    path = spelled(path)
     return lambda headers: client.send("GET", path, headers=headers, params=asked)
+
+
+#: The same path in other letters: who guards a path by its text may let these through to its route.
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "its last letter encoded": lambda path: f"{path[:-1]}%{ord(path[-1]):02X}",
+    "its first letter encoded": lambda path: f"/%{ord(path[1]):02x}{path[2:]}",
+    "a slash twice": lambda path: path.replace("/api/", "/api//"),
+    "capitals": str.upper,
+    "a slash at its end": lambda path: f"{path}/",
+}
 
 
 @pytest.mark.p0
 @pytest.mark.parametrize("service", each(marks=lambda name: way_in(ASKED[name])))
+def test_no_spelling_of_a_path_opens_it(
+    target: Target, service: str, connect: Connect, agent: str, batch: Batch
+) -> None:
+    """However its path is written, a route asks for its credential, or is not found (1 to 3)."""
+    batch.run(
+        [
+            Case(
+                name,
+                "a route needs its credential, however its path is written",
+                partial(without_token(connect, target, agent, spelled), JSON_HEADERS),
+                partial(
+                    require_refused, service=service, what=f"no token, and a path with {name}",
+                    statuses=(400, 401, 403, 404),
+                ),
+            )
+            for name, spelled in SPELLINGS.items()
+        ]
+    )  # fmt: skip
+
+
+def session_of(answer: httpx.Response) -> dict[str, dict[str, str]]:
+    """The cookies that came with an answer, as a browser sends them with its next request; none if none."""
+    pairs = [cookie.partition(";")[0] for cookie in answer.headers.get_list("set-cookie")]
+    return {"the cookies of an accepted call": {"Cookie": "; ".join(pairs)}} if pairs else {}
+
+
+@pytest.mark.p0
+@pytest.mark.parametrize("service", each(marks=lambda name: [*way_in(ASKED[name]), takes_tokens(name)]))
 def test_no_header_stands_for_a_token(
     target: Target, service: str, connect: Connect, tenants: Tenants, agent: str, batch: Batch
 ) -> None:
-    """Identity headers of a proxy or a caller are no credential (1 to 3)."""
+    """Identity headers of a proxy or a caller are no credential (1 to 3).
+
+    Nor is what came with the answer to one: a token is spent with its request.
+    """
     send = without_token(connect, target, agent)
     batch.run(
         [
@@ -217,7 +262,7 @@ def test_no_header_stands_for_a_token(
                 partial(send, {**JSON_HEADERS, **headers, "X-Tenant-Id": tenants.main}),
                 partial(require_refused, service=service, what=f"headers of {name} for a token"),
             )
-            for name, headers in OF_PROXIES.items()
+            for name, headers in (OF_PROXIES | session_of(target.accepted())).items()
         ]
     )
 

@@ -31,6 +31,8 @@ pytestmark = [
 ]
 #: Letters of a prompt that costs several times what a short one does: a cap or a narrow type shows.
 LONG = 8_000
+#: Headers by which a service may know calls that it need not charge for.
+TRIALS = ("X-Dry-Run", "X-Test", "X-Test-Mode", "X-Debug", "X-Sandbox", "X-Skip-Billing")
 #: There are few of them: another call of this day may have had it.
 SHORT_KEY = "a key of one character"
 
@@ -42,12 +44,13 @@ def test_every_pool_is_charged(
 ) -> None:
     """Each pool serves every tier that may use it, and the sum of the declared costs is charged.
 
-    So is a long one, to the cheapest pool. Events do not name the pool: the stored answer of the stream does.
+    So are a long one to the cheapest pool, and an admin's. Events do not name the pool: the stored answer of
+    the stream does.
     """
     way, complete = ways(route), ways("freeside.invoke")
 
-    def ask(tier: str, pool: str, padding: int = 0) -> int:
-        claims: dict[str, Any] = {"tier": tier}
+    def ask(tier: str, pool: str, padding: int = 0, **more: Any) -> int:
+        claims: dict[str, Any] = {"tier": tier, **more}
         claims |= {} if way.direct else {"allowed_pools": [*TIER_POOLS[tier]]}
         own, agent = way.direct or tier != "enterprise", ELSEWHERE if tier == "pro" else None
         claims |= {"pool_id": pool} if own else {}
@@ -67,7 +70,11 @@ def test_every_pool_is_charged(
         return cost
 
     each = [partial(ask, tier, pool) for tier, pools in TIER_POOLS.items() for pool in pools]
-    watch.charged(at_once([partial(ask, "enterprise", POOLS[0], LONG), *each]))
+    long, admins = (
+        partial(ask, "enterprise", POOLS[0], padding, **role)
+        for padding, role in ((LONG, {}), (0, {"role": "admin"}))
+    )
+    watch.charged(at_once([long, admins, *each]))
 
 
 def at_the_limits(way: Way) -> Iterable[tuple[str, bytes, Mapping[str, Any]]]:
@@ -89,6 +96,7 @@ def at_the_limits(way: Way) -> Iterable[tuple[str, bytes, Mapping[str, Any]]]:
     yield "a key with spaces and signs", body(), {KEY_HEADER: f"{nonce()} !\"#$%&'()*+,/:;<=>?@[\\]^`{{|}}~"}
     for media in ("application/json ; charset=utf-8", "Application/JSON"):
         yield f"content type {media}", body(), {"Content-Type": media}
+    yield "what could ask for a call without a charge", body(), dict.fromkeys(TRIALS, "true")
 
 
 @pytest.mark.p1

@@ -23,7 +23,7 @@ from smoke.platform.answers import (
     require_status,
     reworded,
 )
-from smoke.platform.attacks import require_spent
+from smoke.platform.attacks import RATED, require_spent
 from smoke.platform.backends import Finn
 from smoke.platform.batch import Batch, Case, at_once, sampling
 from smoke.platform.freeside import Freeside, PriceOutOfReach, Prices, Tenants, answer_of, cost_in, prompt_for
@@ -264,6 +264,15 @@ def test_limit_is_exact(
         assert len(paid) >= least, (
             f"room for {least} calls of {price} µUSD that reserve {held}, only {len(paid)} were answered"
         )
+
+
+@pytest.mark.p1
+@pytest.mark.requires("freeside.models", "freeside.quality")
+def test_what_costs_nothing_needs_no_room(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
+    """Ratings are taken and models listed with whatever room the calls before have left (1)."""
+    evidence.figure("room", freeside.budget(tenants.small).room, "µUSD")
+    require_status(freeside.models(freeside.credential(tenants.small)), 200)
+    freeside.rate(tenants.small, RATED, "good")
 
 
 def require_nothing_fits(freeside: Freeside, tenant: str, prices: Prices, watch: Conservation) -> None:

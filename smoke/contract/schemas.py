@@ -339,7 +339,7 @@ REFUSALS: Mapping[str, frozenset[int]] = {
 @lru_cache(maxsize=4096)
 def route_key(service: str, method: str, path: str) -> RouteKey | None:
     """The route of the contract that a request goes to, a HEAD as a GET; None for any other."""
-    method = "GET" if method == "HEAD" else method
+    method, path = "GET" if method == "HEAD" else method, _normal(path)
     for route in REPLIES:
         if route[:2] == (service, method) and _path(route[2]).fullmatch(path):
             return route
@@ -348,7 +348,17 @@ def route_key(service: str, method: str, path: str) -> RouteKey | None:
 
 def is_path(service: str, path: str) -> bool:
     """Whether the contract has the path, by whatever method."""
+    path = _normal(path)
     return any(route[0] == service and _path(route[2]).fullmatch(path) for route in REPLIES)
+
+
+#: A letter, digit or mark that needs no encoding, encoded.
+_NEEDLESS = re.compile("%(2D|2E|3[0-9]|4[1-9A-F]|5[0-9AF]|6[1-9A-F]|7[0-9AE])", re.IGNORECASE)
+
+
+def _normal(path: str) -> str:
+    """The path without encodings that it does not need: it is the same path (RFC 3986, 6.2.2.2)."""
+    return _NEEDLESS.sub(lambda found: chr(int(found[1], 16)), path)
 
 
 @cache

@@ -18,7 +18,18 @@ from smoke.platform.backends import Dixie, Finn
 from smoke.platform.freeside import Freeside
 from smoke.platform.http import Connect, ServiceClient, require_resolvable
 from smoke.platform.parameters import each, requires
-from smoke.platform.pgbouncer import PoolerState, ask, can_serve, login_of, overdrawn, shares_of, waiting_in
+from smoke.platform.pgbouncer import (
+    CONNECTED,
+    PoolerState,
+    addresses_of,
+    ask,
+    can_serve,
+    login_of,
+    overdrawn,
+    past,
+    shares_of,
+    waiting_in,
+)
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("health")]
 
@@ -293,3 +304,35 @@ def test_pgbouncer_fits_the_connection_budget(
             f"not examined: {'; '.join(unknown)}, unless [users] of its file limits them, which this version "
             "does not show: upgrade PgBouncer, or give the roles a CONNECTION LIMIT"
         )
+
+
+#: How long a connection may be seen at the database and not yet, or no longer, at the pooler.
+SETTLED_WITHIN_S = 3.0
+
+
+@POOLER
+@pytest.mark.p1
+@pytest.mark.parametrize("user", POOL_USERS)
+def test_pgbouncer_is_the_only_way(
+    environment: Environment, user: str, evidence: Evidence, eventually: Eventually
+) -> None:
+    """All connections of a service's user to the database are the pooler's: its limits limit no others."""
+    dsn, console = environment.secret(f"pgbouncer.{user}_dsn"), environment.secret("pgbouncer.dsn")
+    login, poolers = login_of(dsn), addresses_of(dsn)
+    found: list[str] = []
+
+    def none_past() -> bool:
+        connected = ask(dsn, CONNECTED)
+        seen = PoolerState.of(console, [login])
+        found[:] = past(connected, seen.held().get(seen.user_of(login), 0), poolers)
+        return not found
+
+    try:
+        eventually(none_past, within=SETTLED_WITHIN_S, every=LOOK_EVERY_S, what="every connection is pooled")
+    except AssertionError as problem:
+        if found:
+            text = f"{user} is connected past PgBouncer: {'; '.join(found)}"
+            raise AssertionError(text) from problem
+        raise
+    finally:
+        evidence.figure(f"connections of {user} past the pooler", len(found), expected=0)

@@ -134,12 +134,15 @@ def prompts(way: Way) -> Iterator[tuple[str, str, bytes]]:
         "letters of other scripts": "\N{GREEK SMALL LETTER LAMDA}\N{CYRILLIC SMALL LETTER ZHE}",
         "a character of four bytes": "\N{ROCKET}",
         "marks that JSON and HTML escape": '&<b>"\\',
+        "marks that templates and formats fill in": r"{{0}}${a}{b}%s%d\n",
+        "words that end streams or tell of failures": "[DONE]error",
     }
     for name, marks in words.items():
         word = f"{nonce()}-{marks}-"
         body = way.body(prompt_for(word))
         yield name, word, way.encoded(body)
-        yield f"{name}, unescaped in UTF-8", word, json.dumps(body, ensure_ascii=False).encode()
+        if not marks.isascii():
+            yield f"{name}, unescaped in UTF-8", word, json.dumps(body, ensure_ascii=False).encode()
     word = nonce()
     # a model may leave these out of its answer, and the word that is asked for stands before them
     body = way.body(prompt_for(f"{word}{SEPARATORS}"))

@@ -253,6 +253,39 @@ def _beyond(seen: PoolerState, shares: Mapping[str, Share], limit: int, caps: Ma
     return found
 
 
+#: Who is connected to the database as the user who asks, by address; the asker's own is the pooler's.
+CONNECTED = """
+SELECT host(client_addr) AS address, client_addr IS NOT DISTINCT FROM inet_client_addr() AS own,
+    count(*)::int AS connections
+FROM pg_stat_activity WHERE usename = current_user AND backend_type = 'client backend' GROUP BY client_addr
+"""
+
+
+def past(connected: Iterable[Mapping[str, Any]], held: int, poolers: Collection[str]) -> list[str]:
+    """Connections of a user to the database that are not the pooler's; rows of `CONNECTED`.
+
+    `held` is how many this pooler has for the user, `poolers` the addresses of all its tasks. Where its own
+    is not among them, behind a tunnel, others may be those of its other tasks.
+    """
+    rows = [*connected]
+    here = sum(row["connections"] for row in rows if row["own"])
+    found = [f"{here} from the pooler's address, which has {held}"] if here > held else []
+    if any(row["own"] and row["address"] in poolers for row in rows):
+        found += [
+            f"{row['connections']} from {row['address']}"
+            for row in rows
+            if not row["own"] and row["address"] not in poolers
+        ]
+    return found
+
+
+def addresses_of(dsn: str) -> set[str]:
+    """The addresses of the tasks that answer under a DSN's host."""
+    parts = _parts(dsn)
+    found = socket.getaddrinfo(str(parts.get("host") or "localhost"), None, type=socket.SOCK_STREAM)
+    return {str(address[0]) for *_, address in found}
+
+
 def _named(user: str, share: Share) -> str:
     services = " and ".join(share.services)
     return user if user == services else f"{user} ({services})"

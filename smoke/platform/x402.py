@@ -319,10 +319,11 @@ class PaidRoute:
 
     def post(
         self, pay: str | None = None, *, word: str = "", agent: str | None = None, content: bytes = b"",
-        credential: Credential | None = None,
+        credential: Credential | None = None, key: str = "",
     ) -> httpx.Response:  # fmt: skip
         """The answer to a call with a payment, if any, whatever its status; ``content`` for another body."""
         headers = JSON_HEADERS | ({} if pay is None else {"X-PAYMENT": pay})
+        headers |= {"X-Idempotency-Key": key} if key else {}
         content = content or self.content(word, agent)
         return self._http.send("POST", PATH, credential, headers=headers, content=content)
 

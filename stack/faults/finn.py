@@ -31,6 +31,8 @@ MANY_CHARS = 1000
 CHARS_OF_A_NAME = 64
 #: The name of the algorithm and a quarter of the digest.
 HASH_CHARS = len("sha256:") + 16
+#: What a template has for what is filled in.
+_TEMPLATE = re.compile(r"\$?\{.*?\}+|%[sd]")
 _streaming: ContextVar[bool] = ContextVar("streaming", default=False)
 # Whether its prompt is a long one.
 _long: ContextVar[bool] = ContextVar("long", default=False)
@@ -125,6 +127,8 @@ class FaultyBilling(Faulty, Billing):
         """Reserve the price, or let the call run without."""
         if self._faults.on("finn-bills-nobody"):
             return None
+        if self._faults.on("finn-folds-tenants"):
+            document = document | {"tenant_id": document["tenant_id"].lower()}
         try:
             return await super().reserve(document)
         except ApiError as refusal:
@@ -151,6 +155,10 @@ class FaultyProviderClient(Faulty, ProviderClient):
             prompt = self._prompt
         if self._faults.on("finn-cuts-long-prompts"):
             prompt = prompt[:CUT_CHARS]
+        if self._faults.on("finn-fills-in-templates"):
+            prompt = _TEMPLATE.sub("", prompt)
+        if "error" in prompt and self._faults.on("finn-takes-words-for-failures"):
+            raise ApiError(502, "UPSTREAM_ERROR", "The model failed")
         return await super().complete(model, prompt)
 
 

@@ -22,6 +22,7 @@ from stack.faults.budget import (
     FaultyCalls,
     FaultyFinnClient,
     FaultyIdempotency,
+    free,
     free_all,
     stray_charge,
     streaming,
@@ -81,6 +82,8 @@ class FaultyAuth(FaultyTokenAuth, FreesideAuth):
         try:
             return await super().verified(request, verifier)
         except ApiError:
+            if "session" in request.cookies and self._faults.on("freeside-opens-sessions"):
+                return believed(None)
             claims = believed(request.headers.get("authorization"))
             shown = self._faults.on("freeside-shows-stored-answers-to-anyone")
             if shown and await self._is_answered(claims, request):
@@ -125,6 +128,8 @@ class FaultyAgents(Faulty, Agents):
         try:
             answer = await super()._serve(request, stream=stream)
             left = not stream and self._faults.on("freeside-forgets-answers-to-those-who-left")
+            if isinstance(answer, Response) and self._faults.on("freeside-opens-sessions"):
+                answer.set_cookie("session", str(uuid.uuid4()))
             if left and isinstance(answer, Response) and await request.is_disconnected():
                 key = answer.headers["x-idempotency-key"]
                 await self._auth.context.db.execute("DELETE FROM freeside.idempotency WHERE key = %s", key)
@@ -159,6 +164,10 @@ class FaultyAgents(Faulty, Agents):
             (claims.is_admin and self._faults.on("freeside-has-no-limit-for-admins"))
             or ("x-role" in request.headers and self._faults.on("freeside-has-no-limit-for-headers"))
             or (claims.tier == "free" and self._faults.on("freeside-has-no-limit-for-a-tier"))
+        )
+        free.set(
+            (claims.is_admin and self._faults.on("freeside-charges-no-admins"))
+            or ("x-dry-run" in request.headers and self._faults.on("freeside-charges-no-trials"))
         )
         if len(raw) == MAX_BODY_BYTES and self._faults.on("freeside-refuses-the-largest"):
             require_size(raw, MAX_BODY_BYTES - 1)

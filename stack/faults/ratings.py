@@ -16,6 +16,7 @@ from stack.common.outbox import Outbox, Send
 from stack.faults.budget import stray_charge
 from stack.faults.proxy import Faulty
 from stack.faults.tokens import believed
+from stack.freeside.budget_ledger import BudgetLedger, OverBudget
 from stack.freeside.routes import QUALITIES, Quality
 
 #: The community of most calls.
@@ -51,6 +52,10 @@ class FaultyQuality(Faulty, Quality):
             request = Request(request.scope, request.receive)
         if await self._unheard(request):
             return uuid.uuid4()
+        if self._faults.on("freeside-refuses-ratings-near-the-limit"):
+            found = await BudgetLedger(self._auth.context.db).figures(tenant)
+            if found and 2 * (found.committed_micro + found.reserved_micro) > found.limit_micro:
+                raise OverBudget
         if self._faults.on("freeside-charges-ratings"):
             await stray_charge(self._auth.context.db, tenant)
         if self._faults.on("freeside-takes-one-rating-at-a-time"):

@@ -377,6 +377,9 @@ class FaultyTokenAuth(Faulty, TokenAuth):
             near = request.headers.get("x-forwarded-for", "").startswith(("127.", "10."))
             if near and self._faults.on(f"{service}-trusts-near-callers"):
                 return believed(None)
+            encoded = b"%" in request.scope["raw_path"]
+            if encoded and self._faults.on(f"{service}-guards-paths-by-their-letters"):
+                return believed(None)
             claims = believed(request.headers.get("authorization"))
             if self._faults.on(f"{service}-spends-refused-tokens"):
                 await self._spent.spend(claims, path)

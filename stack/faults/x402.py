@@ -5,12 +5,14 @@ import secrets
 import uuid
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from stack.common.http import ApiError, drained_body
+from stack.common.verifier import POOLS
 from stack.faults.budget import BOOT, MANY_CHARS, stray_charge
 from stack.faults.proxy import Faulty
 from stack.faults.tokens import believed
@@ -127,11 +129,19 @@ class FaultyPayments(Faulty, Payments):
     async def invoke(self, request: Request) -> Response:
         """An answer, paid or not."""
         if "x-payment" not in request.headers and self._faults.on("freeside-x402-gives-answers-away"):
-            return JSONResponse(await self.answered(read_ask(request, await drained_body(request), GUEST)))
+            return await self._unpaid(request)
+        if "x-payment" not in request.headers and self._needs_none(request):
+            return await self._unpaid(request)
+        request.state.dear = (
+            self._faults.on("freeside-x402-takes-the-lowest-price")
+            and POOLS[-1].encode() in await request.body()
+        )
         if self._faults.on("freeside-x402-takes-bodies-of-any-size"):
             request = _with_body(request, (await drained_body(request, _ANY_SIZE)).strip())
         try:
             answer = await super().invoke(request)
+            if answer.status_code == 200:
+                self._paid_keys.add(request.headers.get("x-idempotency-key"))
             if "x-payment" in request.headers and self._faults.on("freeside-x402-refuses-without-the-header"):
                 del answer.headers["x-payment-required"]
             if answer.status_code == 200 and self._faults.on("freeside-x402-charges-communities"):
@@ -146,6 +156,33 @@ class FaultyPayments(Faulty, Payments):
                     payment = self.read(request.headers.getlist("x-payment"))
                     await self._facilitator.settle(payment, self.required(request))
             raise
+
+    @cached_property
+    def _paid_keys(self) -> set[str | None]:
+        """The keys of calls that were paid for."""
+        return set()
+
+    def _needs_none(self, request: Request) -> bool:
+        """Whether a call is let in without a payment for who makes it, or for its key."""
+        user = "authorization" in request.headers and self._faults.on("freeside-x402-answers-users")
+        known = request.headers.get("x-idempotency-key", "") in self._paid_keys
+        return user or (known and self._faults.on("freeside-x402-answers-known-keys"))
+
+    async def _unpaid(self, request: Request) -> Response:
+        return JSONResponse(await self.answered(read_ask(request, await drained_body(request), GUEST)))
+
+    def required(self, request: Request) -> Object:
+        """The terms of a call; to the dearest pool they may ask for more than is taken."""
+        terms, offered = super().required(request), request.headers.getlist("x-payment")
+        if request.state.dear and (not offered or _value(self.read(offered)) > PRICE):
+            return terms | {"maxAmountRequired": str(2 * PRICE)}
+        return terms
+
+    async def answered(self, ask: Ask) -> Object:
+        """The model's answer, which may be asked for in nobody's name."""
+        if self._faults.on("freeside-x402-names-no-agent"):
+            ask = replace(ask, agent=None)
+        return await super().answered(ask)
 
     def read(self, offered: list[str]) -> Payment:
         """The payment, or what a lenient reader makes of the header."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from smoke.platform.pgbouncer import PoolerState, can_serve, login_of, overdrawn, shares_of, waiting_in
+from smoke.platform.pgbouncer import PoolerState, can_serve, login_of, overdrawn, past, shares_of, waiting_in
 
 BUDGET = {"freeside": 30, "dixie": 20, "finn": 15}
 LOGINS = {service: ("platform", service) for service in BUDGET}
@@ -102,3 +102,18 @@ def test_an_empty_queue_proves_nothing_where_no_pool_can_serve() -> None:
     assert not can_serve([idle | {"sv_idle": 0}, console])
     assert not can_serve([console]), "clients that gave up come back"
     assert waiting_in([idle | {"cl_waiting": 3}]) == {"platform/dixie": 3}
+
+
+def test_connections_past_the_pooler_are_those_it_has_not() -> None:
+    own = {"address": "10.0.0.5", "own": True, "connections": 4}
+    other = {"address": "10.0.0.9", "own": False, "connections": 2}
+    assert not past([own], 4, {"10.0.0.5"})
+    assert past([own], 3, {"10.0.0.5"}) == ["4 from the pooler's address, which has 3"]
+    assert past([own, other], 4, {"10.0.0.5"}) == ["2 from 10.0.0.9"]
+
+
+def test_another_task_of_the_pooler_is_no_way_past_it() -> None:
+    own = {"address": "10.0.0.5", "own": True, "connections": 4}
+    other = {"address": "10.0.0.9", "own": False, "connections": 2}
+    assert not past([own, other], 4, {"10.0.0.5", "10.0.0.9"})
+    assert not past([own, other], 4, {"127.0.0.1"}), "through a tunnel its tasks are not known"
