@@ -24,6 +24,8 @@ def call_of(headers: dict[str, str], body: bytes, path: str) -> str:
     last = path.partition("?")[0].rpartition("/")[2]
     if last in ZONES:
         return ZONES[last]
+    if "/hostedzone/" in path:
+        return "GetHostedZone"
     return parse_qs(body.decode())["Action"][0]
 
 
