@@ -261,15 +261,22 @@ FROM pg_stat_activity WHERE usename = current_user AND backend_type = 'client ba
 """
 
 
-def past(connected: Iterable[Mapping[str, Any]], held: int, poolers: Collection[str]) -> list[str]:
+def shares_its_address(console: str) -> bool:
+    """Whether other processes may be at the pooler's address, each with connections that it alone shows."""
+    return any(row["key"] == "so_reuseport" and row["value"] != "0" for row in ask(console, "SHOW CONFIG"))
+
+
+def past(connected: Iterable[Mapping[str, Any]], held: int | None, poolers: Collection[str]) -> list[str]:
     """Connections of a user to the database that are not the pooler's; rows of `CONNECTED`.
 
-    `held` is how many this pooler has for the user, `poolers` the addresses of all its tasks. Where its own
-    is not among them, behind a tunnel, others may be those of its other tasks.
+    `held` is how many this pooler has for the user, None where only a part of them shows; `poolers` the
+    addresses of all its tasks. Where its own is not among them, behind a tunnel, others may be those of its
+    other tasks.
     """
     rows = [*connected]
-    here = sum(row["connections"] for row in rows if row["own"])
-    found = [f"{here} from the pooler's address, which has {held}"] if here > held else []
+    here, found = sum(row["connections"] for row in rows if row["own"]), list[str]()
+    if held is not None and here > held:
+        found.append(f"{here} from the pooler's address, which has {held}")
     if any(row["own"] and row["address"] in poolers for row in rows):
         found += [
             f"{row['connections']} from {row['address']}"

@@ -108,6 +108,7 @@ def test_connections_past_the_pooler_are_those_it_has_not() -> None:
     own = {"address": "10.0.0.5", "own": True, "connections": 4}
     other = {"address": "10.0.0.9", "own": False, "connections": 2}
     assert not past([own], 4, {"10.0.0.5"})
+    assert not past([own], None, {"10.0.0.5"}), "processes beside it hold some"
     assert past([own], 3, {"10.0.0.5"}) == ["4 from the pooler's address, which has 3"]
     assert past([own, other], 4, {"10.0.0.5"}) == ["2 from 10.0.0.9"]
 
