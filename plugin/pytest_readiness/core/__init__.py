@@ -1,0 +1,1 @@
+"""The rules of readiness: pure functions over plain values, standard library only, no pytest."""

@@ -1,0 +1,1 @@
+"""Proves that the suite detects faults: a platform gets every fault of a catalogue, one at a time."""
