@@ -22,7 +22,7 @@ from smoke.keys.verifiers import TokenReply, freeside_verifier
 from smoke.network.transport import http_pool
 from smoke.platform import pgbouncer
 from smoke.platform.answers import exchange_of, fields_of, require_status
-from smoke.platform.batch import build_of
+from smoke.platform.builds import build_of
 from smoke.platform.freeside import Dialects, Freeside
 from smoke.platform.http import HttpClient, certificate_of
 from smoke.platform.spend import SpendJournal
@@ -38,7 +38,7 @@ KEY = SigningKey.throwaway()
 #: The suite's own limits, made short: what ends within one of these ends within the real one.
 HURRIED = (
     "aws.account.ANSWER_WITHIN_S",
-    "platform.batch.BUILDS_WITHIN_S",
+    "platform.builds.BUILDS_WITHIN_S",
     "platform.pgbouncer.ANSWER_WITHIN_S",
     "platform.streams.STREAM_WITHIN_S",
     "platform.http.CONNECT_TIMEOUT_S",
