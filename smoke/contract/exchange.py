@@ -125,9 +125,11 @@ def judge(exchange: Exchange) -> Iterator[BrokenRule]:
     """Every rule of the contract that an answer breaks on its own.
 
     Not judged are what a gateway answers in place of a service, the refusal of a firewall on a path that the
-    contract has not, and OPTIONS, of which it is silent.
+    contract has not, where a proxy leads from an encoded path to the plain one, and OPTIONS, of which it is
+    silent.
     """
     before = exchange.status in GATEWAY or (exchange.status == 403 and _is_nowhere(exchange))
+    before = before or (300 <= exchange.status < 400 and "%" in exchange.path)
     if exchange.method == "OPTIONS" or (before and not exchange.is_json):
         return
     route = route_key(exchange.service, exchange.method, exchange.path)
@@ -147,7 +149,12 @@ def _is_nowhere(exchange: Exchange) -> bool:
 
 
 def _status(exchange: Exchange, route: RouteKey | None, reply: Reply | None) -> Found:
-    """One that the contract knows for this route; of unknown paths it speaks at Freeside alone: 404."""
+    """One that the contract knows for this route; of unknown paths it speaks at Freeside alone: 404.
+
+    A path with two slashes is the one with one to a proxy that merges them.
+    """
+    if "//" in exchange.path:
+        return
     if _is_nowhere(exchange) and exchange.status not in (404, 429) and exchange.status < 500:
         yield Violation("status", "404", str(exchange.status))
         return

@@ -246,7 +246,7 @@ OTHER_TYPES = (
 OTHER_ROUTES = (
     *(("PUT", QUALITY_PATH), ("PATCH", QUALITY_PATH), ("DELETE", QUALITY_PATH), ("GET", QUALITY_PATH)),
     *(("POST", path) for path in ("/api/agents/quality/", "/api/agents/Quality", "/api/agents/qualit")),
-    *(("POST", path) for path in ("/api/agents/qualityx", "/api//agents/quality", "/api/agents/quality/x")),
+    *(("POST", path) for path in ("/api/agents/qualityx", "/api/agents/qualit", "/api/agents/quality/x")),
 )
 
 

@@ -281,6 +281,13 @@ def test_a_firewall_may_refuse_paths_that_the_contract_has_not() -> None:
     assert rules(answer(("freeside", "GET", "/health"), 403, None, "text/html"))
 
 
+@pytest.mark.parametrize(("path", "status"), [("/api/agents/model%73", 308), ("/api//agents/models", 401)])
+def test_a_proxy_may_know_a_path_by_another_spelling(path: str, status: int) -> None:
+    assert "status" not in rules(answer(("freeside", "GET", path), status, None, "text/html"))
+    assert "status" in rules(answer(("freeside", "GET", "/api/agents/models"), 308, None, "text/html"))
+    assert "status" in rules(answer(("freeside", "GET", "/api/agents/other"), 401, None, "text/html"))
+
+
 HEALTHY: Mapping[str, Any] = {
     "status": "healthy", "build_sha": "0" * 40, "version": "1", "protocol_version": "1", "uptime": 1,
     "grace_period": False,
