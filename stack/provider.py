@@ -17,11 +17,11 @@ from stack.common.http import MAX_BODY_BYTES, application, json_object, raw_body
 from stack.common.pricing import answer_to, usage_of
 from stack.common.settings import Settings
 
-# A streamed answer comes in at least so many pieces.
+# A streamed answer comes in at least so many pieces, so far apart that a client can tell.
 MIN_CHUNKS, MAX_CHUNKS, CHUNK_CHARS = 6, 160, 24
-# The first of a long answer are so far apart that a client can tell, and leave amid it. Others come faster:
-# they are there to be read, not to be waited for.
-CHUNK_EVERY_S, PACED_CHUNKS, REST_EVERY_S = 0.01, 6, 0.001
+CHUNK_EVERY_S = 0.01
+# The rest of a long answer comes faster: it is there to be read to its end, not to be waited for.
+PACED_CHUNKS, REST_EVERY_S = 8, 0.001
 # Finn's request says more around the prompt than its caller's: the largest that the platform takes fits here.
 _BODY_LIMIT = MAX_BODY_BYTES + 4096
 
@@ -66,10 +66,9 @@ class Provider:
 async def _stream(content: str, usage: dict[str, Any]) -> AsyncIterator[str]:
     count = max(1, min(MAX_CHUNKS, max(MIN_CHUNKS, len(content) // CHUNK_CHARS), len(content)))
     cuts = [round(n * len(content) / count) for n in range(count + 1)]
-    paced = PACED_CHUNKS if count > MIN_CHUNKS else 0
     for n, (start, end) in enumerate(pairwise(cuts)):
         if n:
-            await asyncio.sleep(CHUNK_EVERY_S if n < paced else REST_EVERY_S)
+            await asyncio.sleep(CHUNK_EVERY_S if n < PACED_CHUNKS else REST_EVERY_S)
         yield json.dumps({"type": "content", "text": content[start:end]}) + "\n"
     yield json.dumps({"type": "usage", "usage": usage}) + "\n"
     yield json.dumps({"type": "done"}) + "\n"

@@ -35,8 +35,8 @@ def stream(
 
 @pytest.mark.parametrize("path", ["stream", "invoke"])
 def test_content_usage_done_in_both_dialects(platform: Platform, path: str) -> None:
-    word, before = nonce(), platform.budget()
-    with stream(platform, f"Say, 40 times, if you can: {word}", path, accept="text/event-stream") as response:
+    prompt, before = nonce(), platform.budget()
+    with stream(platform, prompt, path, accept="text/event-stream") as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         assert response.headers["cache-control"] == "no-cache"
         got = list(events(response.iter_lines()))
@@ -45,7 +45,7 @@ def test_content_usage_done_in_both_dialects(platform: Platform, path: str) -> N
     assert len(names) >= 4
     assert set(names[:-2]) == {"content"}
     assert [number for _, number, _, _ in got] == sorted({number for _, number, _, _ in got})
-    assert word in "".join(data["text"] for _, _, name, data in got if name == "content")
+    assert prompt in "".join(data["text"] for _, _, name, data in got if name == "content")
     assert got[len(names) - 3][0] - got[0][0] > 0.02, "the first content came with the last"
     charged = platform.settled()["committed"] - before["committed"]
     assert charged == int(got[-2][3]["costMicro"])
