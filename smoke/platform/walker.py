@@ -45,6 +45,8 @@ _REFUSED: Mapping[str, dict[str, Any]] = {
 }
 #: The characters of one padding, by which prompts grow.
 STEP_CHARS = 4
+#: So many calls are looked at before no more than their price is reserved for them.
+LOOKS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,12 +337,18 @@ class Walker:
             raise SafetyViolation(f"{sent.move}: the answer carries another call's nonce {min(foreign)}")
 
     def _reserves_more(self) -> bool:
-        """Whether more is reserved for a call than it costs in the end, which leaves room to fewer."""
+        """Whether more is reserved for a call than it costs in the end, which leaves room to fewer.
+
+        On a busy machine a reading may come when the call has ended: the next one tells.
+        """
         tenant = self._tenants.main
-        price, held = priced(self._freeside, tenant, 0, POOLS[0], held_open=True)
-        self.ledger.accounts[tenant].committed += price
-        self._paid[tenant].append(price)
-        return held > price
+        for _ in range(LOOKS):
+            price, held = priced(self._freeside, tenant, 0, POOLS[0], held_open=True)
+            self.ledger.accounts[tenant].committed += price
+            self._paid[tenant].append(price)
+            if held > price:
+                return True
+        return False
 
     def _abandon(self, sent: Sent) -> None:
         """Enter what a hung-up stream was charged: at most its price, which the ledger holds."""
