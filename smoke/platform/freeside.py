@@ -135,8 +135,9 @@ class Freeside(ServiceClient):
         """
         reading, spend = self.budget(tenant), self.journal.spend()
         opening = self.journal.open().get(tenant, OpeningBalance(problem="unread"))
-        # where both are one figure, what is beyond the charges is reserved
-        most = opening.committed + spend.charges.get(tenant, 0) + MICRO_PER_CENT
+        # where both are one figure, what is beyond the charges is reserved, or paid for calls of unknown cost
+        unknown = spend.unknown.get(tenant, 0) * spend.highest_price
+        most = opening.committed + spend.charges.get(tenant, 0) + unknown + MICRO_PER_CENT
         one_figure, pause = not (reading.exact or opening.problem), pauses(_LOOK_EVERY_S)
         while tenant in spend.last and (
             reading.reserved > opening.reserved or (one_figure and reading.committed >= most)

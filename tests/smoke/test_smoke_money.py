@@ -194,6 +194,22 @@ def test_what_a_killed_run_left_reserved_is_waited_for(
     assert freeside.opening_balances(["c"]) == {"c": OpeningBalance(30, "2026-11")}
 
 
+@pytest.mark.parametrize(("whole_cents", "held"), [(3, False), (9, True)])
+def test_where_one_figure_is_both_a_call_of_unknown_cost_may_be_charged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_cents: int, held: bool
+) -> None:
+    journal = SpendJournal(tmp_path, read_balances=lambda: {"c": OpeningBalance(0, "2026-11")})
+    with journal.charging("c", "1") as charge:
+        charge.settle(12_000)
+    with journal.charging("c", "2") as charge:
+        charge.unknown = True
+    freeside = Freeside(None, None, None, journal)  # type: ignore[arg-type]
+    monkeypatch.setattr(freeside, "budget", lambda _: cents(whole_cents))
+    monkeypatch.setattr("smoke.platform.freeside.time.time", lambda: journal.spend().last["c"] + 60)
+    freeside.at_rest("c")
+    assert journal.holds is held
+
+
 def test_one_figure_for_both_may_shrink_by_what_was_reserved() -> None:
     watch(cents(4), cents(9), cents(5)).charged([12_000])
     watch(cents(4), cents(3)).unchanged("a refusal")
