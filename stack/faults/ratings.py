@@ -52,9 +52,9 @@ class FaultyQuality(Faulty, Quality):
             request = Request(request.scope, request.receive)
         if await self._unheard(request):
             return uuid.uuid4()
-        if self._faults.on("freeside-refuses-ratings-near-the-limit"):
+        if self._faults.on("freeside-refuses-ratings-at-the-limit"):
             found = await BudgetLedger(self._auth.context.db).figures(tenant)
-            if found and 2 * (found.committed_micro + found.reserved_micro) > found.limit_micro:
+            if found and found.committed_micro + found.reserved_micro >= found.limit_micro:
                 raise OverBudget
         if self._faults.on("freeside-charges-ratings"):
             await stray_charge(self._auth.context.db, tenant)
