@@ -35,8 +35,8 @@ from smoke.platform.spend import Once, OpeningBalance, SpendJournal
 from smoke.platform.tokens import SigningKey, SigningKeyLookup
 from smoke.platform.x402 import Balances, Chain, FundedWallet, PaidRoute
 from smoke.source.checkout import Checkout
-from smoke.source.definitions import Definitions, read
-from smoke.source.terraform import Configuration
+from smoke.source.infrastructure.definitions import Definitions, read
+from smoke.source.terraform.configuration import Configuration
 
 #: How often a run looks whether somebody else rotated the keys that it signs with, at the least.
 REREAD_S = 10.0

@@ -16,8 +16,9 @@ SOURCES = {"pytest_readiness": PLUGIN, "smoke": ROOT / "smoke", "stack": ROOT / 
 
 #: The phases of the suite: the folders that hold checks.
 PHASES = {path.parent.name for path in (ROOT / "smoke").glob("*/test_*.py")}
-#: Part -> room -> the other rooms of the same part that it may import. A room is a package or a module at
-#: the top of its part. A room without a row may import all others: it puts them together.
+#: Part, or a room with rooms of its own -> room -> the other rooms beside it that it may import. A room is a
+#: package or a module at the top of its part. A room without a row may import all others: it puts them
+#: together.
 ARROWS = {
     "pytest_readiness": {
         "core": set(),
@@ -38,6 +39,15 @@ ARROWS = {
         "platform": {"aws", "contract", "network"},
         "keys": {"aws", "contract", "network", "platform"},
         **{phase: {"aws", "contract", "keys", "platform", "source"} for phase in PHASES},
+    },
+    "smoke.source": {
+        "terraform": {"checkout"},
+        "scripts": set(),
+        "infrastructure": {"checkout", "rules", "scripts", "terraform"},
+        "pipeline": {"checkout", "infrastructure", "rules", "scripts", "terraform"},
+        "fly": {"checkout", "comments"},
+        "rules": {"checkout"},
+        **{room: set() for room in ("checkout", "comments")},
     },
     "stack": {
         "common": set(),
@@ -90,13 +100,15 @@ def _tops(path: Path) -> set[str]:
 
 def _rooms(part: str) -> Iterator[tuple[str, str, Path]]:
     """Yield (room that imports, room that is imported, file) for all imports between rooms of a part."""
-    rooms = {path.stem for path in SOURCES[part].iterdir() if path.is_dir() or path.suffix == ".py"}
-    for path in _files(SOURCES[part]):
-        room = (*_module(path).split("."), "")[1]
+    top, *inner = part.split(".")
+    folder = SOURCES[top].joinpath(*inner)
+    rooms = {path.stem for path in folder.iterdir() if path.is_dir() or path.suffix == ".py"}
+    for path in _files(folder):
+        room = _module(path).removeprefix(part).lstrip(".").split(".")[0]
         for name in _imports(path):
-            parts = name.split(".")
-            if parts[0] == part and len(parts) > 1 and parts[1] in rooms - {room}:
-                yield room, parts[1], path
+            other = name.removeprefix(f"{part}.").split(".")[0]
+            if name.startswith(f"{part}.") and other in rooms - {room}:
+                yield room, other, path
 
 
 @pytest.mark.parametrize("part", sorted(ARROWS))

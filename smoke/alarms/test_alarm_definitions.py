@@ -8,12 +8,12 @@ import pytest
 from pytest_readiness import Evidence
 
 from smoke.aws.names import Names
-from smoke.source.alarms import application, connection_alarms, coverage
 from smoke.source.checkout import Examined
-from smoke.source.definitions import Definitions
-from smoke.source.notifications import ALARM, notified
+from smoke.source.infrastructure.alarms import application, connection_alarms, coverage
+from smoke.source.infrastructure.definitions import Definitions
+from smoke.source.infrastructure.notifications import ALARM, notified
 from smoke.source.rules import APPLICATION
-from smoke.source.terraform import Configuration
+from smoke.source.terraform.configuration import Configuration
 
 pytestmark = [
     pytest.mark.goal("G-9"),

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
-from smoke.source.connections import OK, accepted
+from smoke.source.infrastructure.connections import OK, accepted
 
 from .account import AwsAccount, at_once
 from .ecs import EcsService

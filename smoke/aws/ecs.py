@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from smoke.source.checkout import Examined, Finding
-from smoke.source.definitions import plain_ports
+from smoke.source.infrastructure.definitions import plain_ports
 
 from .account import AwsAccount, at_once
 from .names import Names

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from smoke.source import rules
-from smoke.source.addresses import Budget, Directory
+from smoke.source.infrastructure.addresses import Budget, Directory
 
 from .alarms import Metric, Watch
 from .balancer import BalancerRoute, routes_to

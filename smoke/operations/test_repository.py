@@ -9,15 +9,23 @@ from pytest_readiness import Environment, Evidence, SetupError
 
 from smoke.aws.names import Names
 from smoke.source.checkout import Checkout
-from smoke.source.definitions import Definitions
-from smoke.source.delivery import delivered
-from smoke.source.pipeline import MigrationGate, Pipeline, examine, overrides, undeployed, unmigrated, unseen
-from smoke.source.rollback import Edit, Row, edits, launch, revert, rows, verify
-from smoke.source.rollout import misdelivered, smoke_keys, uncarried, undecided
-from smoke.source.tasks import startup_migrations
-from smoke.source.terraform import Configuration
-from smoke.source.validity import invalid
-from smoke.source.workflows import Repository
+from smoke.source.infrastructure.definitions import Definitions
+from smoke.source.infrastructure.tasks import startup_migrations
+from smoke.source.pipeline.delivery import delivered
+from smoke.source.pipeline.gate import (
+    MigrationGate,
+    Pipeline,
+    examine,
+    overrides,
+    undeployed,
+    unmigrated,
+    unseen,
+)
+from smoke.source.pipeline.rollback import Edit, Row, edits, launch, revert, rows, verify
+from smoke.source.pipeline.rollout import misdelivered, smoke_keys, uncarried, undecided
+from smoke.source.pipeline.validity import invalid
+from smoke.source.pipeline.workflows import Repository
+from smoke.source.terraform.configuration import Configuration
 
 pytestmark = [pytest.mark.phase("operations"), pytest.mark.requires("iac"), pytest.mark.static]
 

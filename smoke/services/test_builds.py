@@ -16,7 +16,7 @@ from smoke.aws.names import BUILDS, FOREIGN, MIGRATIONS, SERVICES
 from smoke.aws.reader import AwsReader
 from smoke.platform.http import Connect, ServiceClient
 from smoke.platform.parameters import each
-from smoke.source.starting import stuck
+from smoke.source.infrastructure.starting import stuck
 
 pytestmark = [
     pytest.mark.goal("G-1"),

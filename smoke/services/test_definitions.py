@@ -10,20 +10,20 @@ from smoke.aws.inventory import known_port
 from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, IF_SET, MIGRATIONS, Names
 from smoke.contract.model import ROUTES, SERVICES, USER
 from smoke.platform.http import key_paths
-from smoke.source.addresses import Budget, directory_of, led, served
 from smoke.source.checkout import Checkout, Examined, Finding
-from smoke.source.connections import Address, connected
-from smoke.source.definitions import ROLES, Definitions, generated, unnamed
-from smoke.source.definitions import unseen as not_seen
-from smoke.source.naming import named
-from smoke.source.references import undeclared
-from smoke.source.rollback import expiring
+from smoke.source.infrastructure.addresses import Budget, directory_of, led, served
+from smoke.source.infrastructure.connections import Address, connected
+from smoke.source.infrastructure.definitions import ROLES, Definitions, generated, unnamed
+from smoke.source.infrastructure.definitions import unseen as not_seen
+from smoke.source.infrastructure.naming import named
+from smoke.source.infrastructure.security_groups import reached
+from smoke.source.infrastructure.shapes import conflicts, misshapen
+from smoke.source.infrastructure.starting import starts
+from smoke.source.infrastructure.tasks import images, inventory, logged, one_build, twins
+from smoke.source.pipeline.rollback import expiring
 from smoke.source.rules import FAMILY, LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership, elsewhere
-from smoke.source.security_groups import reached
-from smoke.source.shapes import conflicts, misshapen
-from smoke.source.starting import starts
-from smoke.source.tasks import images, inventory, logged, one_build, twins
-from smoke.source.terraform import Configuration
+from smoke.source.terraform.configuration import Configuration
+from smoke.source.terraform.references import undeclared
 
 pytestmark = [
     pytest.mark.goal("G-1"),

@@ -35,8 +35,8 @@ from smoke.aws.reader import AwsReader
 from smoke.contract.model import ROUTES
 from smoke.contract.model import SERVICES as CONTRACT
 from smoke.platform.http import address_of, key_paths
-from smoke.source.addresses import is_mixed_up, pinned
 from smoke.source.checkout import Examined
+from smoke.source.infrastructure.addresses import is_mixed_up, pinned
 
 pytestmark = [
     pytest.mark.goal("G-1"),

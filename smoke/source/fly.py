@@ -10,8 +10,8 @@ from typing import Any
 
 from pytest_readiness import SetupError
 
-from .checkout import SYMLINK, Checkout, Finding
-from .comments import Comments
+from smoke.source.checkout import SYMLINK, Checkout, Finding
+from smoke.source.comments import Comments
 
 #: A word begins here: after no word character, or after the last one of an escape (%2f, or \n in JSON).
 _START = rb"(?:(?<![\w%\\-])|(?<=%2f)|(?<=\\[nrt])|(?<=\\)(?![nrt]))"

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from .checkout import Finding
+from smoke.source.checkout import Finding
 
 FAMILY, EXECUTION_ROLE, TASK_ROLE = "task family", "execution role", "task role"
 NETWORK, LOGS, SECRET = "security group", "log group", "secret"

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 import yaml
 
-from smoke.source.hcl import parse
+from smoke.source.terraform.hcl import parse
 from stack.aws.mutants import changes
 from stack.mutants.catalogue import (
     RECORDED_OF_TREE,

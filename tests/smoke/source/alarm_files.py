@@ -1,8 +1,8 @@
 """Alarms in Terraform, and what they watch, for tests of the rules about them."""
 
-from smoke.source.alarms import coverage
 from smoke.source.checkout import Examined
-from smoke.source.definitions import read as read_definitions
+from smoke.source.infrastructure.alarms import coverage
+from smoke.source.infrastructure.definitions import read as read_definitions
 from tests.smoke.source.terraform_files import Read, service
 
 WITHIN = {"health_s": 600, "others_s": 900}

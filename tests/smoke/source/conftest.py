@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from smoke.source.terraform import Configuration
+from smoke.source.terraform.configuration import Configuration
 from tests.smoke.source.repository import repository
 from tests.smoke.source.terraform_files import BASE, Read
 

@@ -1,12 +1,12 @@
 """A small platform whose services reach each other, and what the rules say of it after an edit."""
 
 from smoke.source.checkout import Examined
-from smoke.source.connections import Address, connected
-from smoke.source.definitions import read as read_definitions
-from smoke.source.naming import named
-from smoke.source.security_groups import reached
-from smoke.source.shapes import misshapen
-from smoke.source.starting import starts
+from smoke.source.infrastructure.connections import Address, connected
+from smoke.source.infrastructure.definitions import read as read_definitions
+from smoke.source.infrastructure.naming import named
+from smoke.source.infrastructure.security_groups import reached
+from smoke.source.infrastructure.shapes import misshapen
+from smoke.source.infrastructure.starting import starts
 from tests.smoke.source.terraform_files import Read
 
 PLATFORM = """

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from smoke.source.terraform import Configuration
+from smoke.source.terraform.configuration import Configuration
 
 #: Reads parts of text as one configuration; `files` are further ones, beside or below it.
 Read = Callable[..., Configuration]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from smoke.source.addresses import Budget, Directory, is_mixed_up, led, served
-from smoke.source.definitions import generated
-from smoke.source.definitions import read as read_definitions
+from smoke.source.infrastructure.addresses import Budget, Directory, is_mixed_up, led, served
+from smoke.source.infrastructure.definitions import generated
+from smoke.source.infrastructure.definitions import read as read_definitions
 from tests.smoke.source.terraform_files import Read, service
 
 ZONE = "arrakis-staging.local"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from smoke.source.alarms import connection_alarms
 from smoke.source.checkout import Examined
-from smoke.source.notifications import notified
+from smoke.source.infrastructure.alarms import connection_alarms
+from smoke.source.infrastructure.notifications import notified
 from tests.smoke.source.alarm_files import (
     BALANCED,
     CLUSTER,

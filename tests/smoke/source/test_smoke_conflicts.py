@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from smoke.source.shapes import conflicts
+from smoke.source.infrastructure.shapes import conflicts
 from tests.smoke.source.terraform_files import Read
 
 ROLE = 'resource "aws_iam_role" "{}" {{\n  name = "{}"\n{}}}'

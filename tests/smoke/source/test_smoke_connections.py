@@ -2,9 +2,9 @@
 
 import pytest
 
-from smoke.source.connections import Address, accepted, connected
-from smoke.source.definitions import read as read_definitions
-from smoke.source.starting import starts
+from smoke.source.infrastructure.connections import Address, accepted, connected
+from smoke.source.infrastructure.definitions import read as read_definitions
+from smoke.source.infrastructure.starting import starts
 from tests.smoke.source.connected import FINN, GIVEN, OF_HTTP, OF_TCP, PLATFORM, earlier, findings
 from tests.smoke.source.terraform_files import Read
 

@@ -6,11 +6,11 @@ import pytest
 from pytest_readiness import SetupError
 
 from smoke.source.checkout import Examined
-from smoke.source.definitions import definitions, unnamed
-from smoke.source.definitions import read as read_definitions
+from smoke.source.infrastructure.definitions import definitions, unnamed
+from smoke.source.infrastructure.definitions import read as read_definitions
 from smoke.source.rules import OWN, SECRET, Ownership
-from smoke.source.terraform import Configuration
-from smoke.source.values import text
+from smoke.source.terraform.configuration import Configuration
+from smoke.source.terraform.values import text
 from tests.smoke.source.repository import repository
 from tests.smoke.source.terraform_files import Read, service
 

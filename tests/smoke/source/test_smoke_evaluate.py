@@ -2,8 +2,8 @@
 
 import pytest
 
-from smoke.source.terraform import Configuration
-from smoke.source.values import Value, boolean, decoded, hidden, number, options, plain, text
+from smoke.source.terraform.configuration import Configuration
+from smoke.source.terraform.values import Value, boolean, decoded, hidden, number, options, plain, text
 from tests.smoke.source.terraform_files import Read
 
 SETTING = """

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from smoke.source.definitions import generated
-from smoke.source.definitions import read as read_definitions
-from smoke.source.given import names_of_secrets, unfit
-from smoke.source.references import items
-from smoke.source.values import Value, decoded
+from smoke.source.infrastructure.definitions import generated
+from smoke.source.infrastructure.definitions import read as read_definitions
+from smoke.source.infrastructure.given import names_of_secrets, unfit
+from smoke.source.terraform.references import items
+from smoke.source.terraform.values import Value, decoded
 from tests.smoke.source.terraform_files import Read, service
 
 SECRET = 'resource "aws_secretsmanager_secret" "db" { name = "p/finn/db" }\nvariable "unset" {}\n'

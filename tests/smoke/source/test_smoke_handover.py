@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from smoke.source.pipeline import deploy_jobs, examine, undeployed, unmigrated, unseen
-from smoke.source.rollout import uncarried
+from smoke.source.pipeline.gate import deploy_jobs, examine, undeployed, unmigrated, unseen
+from smoke.source.pipeline.rollout import uncarried
 from tests.smoke.source.workflow_files import PLAN, W, repository, workflow
 
 CHECKOUT = {"uses": "actions/checkout@v4", "with": {"repository": "example/gitops"}}

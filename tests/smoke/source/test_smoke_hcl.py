@@ -2,8 +2,8 @@
 
 import pytest
 
-from smoke.source.files import parsed
-from smoke.source.hcl import Block, Expr, Place, parse, template
+from smoke.source.terraform.files import parsed
+from smoke.source.terraform.hcl import Block, Expr, Place, parse, template
 
 TEXT = """\
 # a comment with = and { in it

@@ -2,8 +2,8 @@
 
 import pytest
 
-from smoke.source.definitions import read as read_definitions
-from smoke.source.definitions import unnamed
+from smoke.source.infrastructure.definitions import read as read_definitions
+from smoke.source.infrastructure.definitions import unnamed
 from smoke.source.rules import OWN, SECRET, Ownership
 from tests.smoke.source.terraform_files import Read, service
 

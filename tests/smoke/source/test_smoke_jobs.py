@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from smoke.source.checkout import Examined
-from smoke.source.pipeline import examine
-from smoke.source.workflows import Repository
+from smoke.source.pipeline.gate import examine
+from smoke.source.pipeline.workflows import Repository
 from tests.smoke.source.workflow_files import MIGRATE, PLAN, SCRIPT, W, gate, migrate, workflow
 
 

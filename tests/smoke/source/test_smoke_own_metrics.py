@@ -2,7 +2,7 @@
 
 import pytest
 
-from smoke.source.alarms import application
+from smoke.source.infrastructure.alarms import application
 from smoke.source.rules import ABOVE, APPLICATION
 from tests.smoke.source.alarm_files import SUBSCRIPTION, TOPIC, WITHIN, block
 from tests.smoke.source.terraform_files import Read

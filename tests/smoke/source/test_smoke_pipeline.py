@@ -8,8 +8,8 @@ import pytest
 from pytest_readiness import SetupError
 
 from smoke.source.checkout import Examined, Finding
-from smoke.source.pipeline import examine, undeployed
-from smoke.source.workflows import Repository
+from smoke.source.pipeline.gate import examine, undeployed
+from smoke.source.pipeline.workflows import Repository
 from tests.smoke.source.workflow_files import (
     PLAN,
     W,

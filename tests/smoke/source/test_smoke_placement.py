@@ -2,13 +2,13 @@
 
 import pytest
 
-from smoke.source import definitions
-from smoke.source.addresses import pinned
-from smoke.source.alarms import connection_alarms
-from smoke.source.connections import Address, connected
-from smoke.source.grants import grants
-from smoke.source.starting import stuck
-from smoke.source.tasks import inventory
+from smoke.source.infrastructure import definitions
+from smoke.source.infrastructure.addresses import pinned
+from smoke.source.infrastructure.alarms import connection_alarms
+from smoke.source.infrastructure.connections import Address, connected
+from smoke.source.infrastructure.grants import grants
+from smoke.source.infrastructure.starting import stuck
+from smoke.source.infrastructure.tasks import inventory
 from tests.smoke.source.terraform_files import Read, service
 
 ROW = {"ecs": "finn", "cpu": 512, "memory": 1024, "image": ""}

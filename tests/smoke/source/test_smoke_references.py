@@ -3,7 +3,7 @@
 import pytest
 
 from smoke.source.checkout import Examined
-from smoke.source.references import undeclared
+from smoke.source.terraform.references import undeclared
 from tests.smoke.source.terraform_files import Read
 
 DECLARED = """

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pytest_readiness import SetupError
 
 from smoke.source.checkout import Checkout
-from smoke.source.rollback import Edit, edits, launch, revert, rows, verify
+from smoke.source.pipeline.rollback import Edit, edits, launch, revert, rows, verify
 from tests.smoke.source.repository import commit, git, repository
 
 CONFIG = """\

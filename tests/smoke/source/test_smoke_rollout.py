@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from smoke.source.pipeline import overrides
-from smoke.source.rollout import uncarried, undecided
-from smoke.source.validity import invalid
+from smoke.source.pipeline.gate import overrides
+from smoke.source.pipeline.rollout import uncarried, undecided
+from smoke.source.pipeline.validity import invalid
 from tests.smoke.source.workflow_files import PLAN, repository, workflow
 
 SMOKE = ["make smoke", "pytest smoke"]

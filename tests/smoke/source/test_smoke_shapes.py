@@ -2,7 +2,7 @@
 
 import pytest
 
-from smoke.source.shapes import misshapen
+from smoke.source.infrastructure.shapes import misshapen
 from tests.smoke.source.terraform_files import Read
 
 TASK = """

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from smoke.source.alarms import connection_alarms, coverage
 from smoke.source.checkout import Examined
-from smoke.source.definitions import ROLES, read, unnamed
-from smoke.source.notifications import notified
-from smoke.source.references import undeclared
+from smoke.source.infrastructure.alarms import connection_alarms, coverage
+from smoke.source.infrastructure.definitions import ROLES, read, unnamed
+from smoke.source.infrastructure.notifications import notified
+from smoke.source.infrastructure.tasks import images, inventory, startup_migrations
 from smoke.source.rules import FAMILY, LOGS, NETWORK, OWN, SECRET, Ownership
-from smoke.source.tasks import images, inventory, startup_migrations
-from smoke.source.terraform import Configuration
+from smoke.source.terraform.configuration import Configuration
+from smoke.source.terraform.references import undeclared
 from tests.smoke.source.repository import repository
 
 STYLES = Path(__file__).with_name("styles")

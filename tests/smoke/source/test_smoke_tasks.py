@@ -2,10 +2,10 @@
 
 import pytest
 
-from smoke.source.definitions import read as read_definitions
-from smoke.source.rollback import expiring
-from smoke.source.tasks import images, inventory, one_build, startup_migrations
-from smoke.source.terraform import Configuration
+from smoke.source.infrastructure.definitions import read as read_definitions
+from smoke.source.infrastructure.tasks import images, inventory, one_build, startup_migrations
+from smoke.source.pipeline.rollback import expiring
+from smoke.source.terraform.configuration import Configuration
 from tests.smoke.source.terraform_files import Read, service
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from smoke.source.notifications import notified
+from smoke.source.infrastructure.notifications import notified
 from tests.smoke.source.terraform_files import Read
 
 ALARM = """

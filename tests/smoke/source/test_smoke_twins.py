@@ -2,9 +2,9 @@
 
 import pytest
 
-from smoke.source.connections import Address, connected
-from smoke.source.definitions import read as read_definitions
-from smoke.source.tasks import logged, twins
+from smoke.source.infrastructure.connections import Address, connected
+from smoke.source.infrastructure.definitions import read as read_definitions
+from smoke.source.infrastructure.tasks import logged, twins
 from tests.smoke.source.terraform_files import Read
 
 ROWS = [{"ecs": "api", "image": "p-api"}, {"ecs": "worker", "image": "p-api"}, {"ecs": "other", "image": ""}]

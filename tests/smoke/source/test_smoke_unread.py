@@ -3,9 +3,9 @@
 import pytest
 
 from smoke.source.checkout import Examined
-from smoke.source.definitions import read as read_definitions
-from smoke.source.definitions import unseen
-from smoke.source.naming import named
+from smoke.source.infrastructure.definitions import read as read_definitions
+from smoke.source.infrastructure.definitions import unseen
+from smoke.source.infrastructure.naming import named
 from tests.smoke.source.terraform_files import Read, service
 
 TOPICS = """

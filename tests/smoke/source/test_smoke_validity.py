@@ -2,9 +2,9 @@
 
 import pytest
 
-from smoke.source.pipeline import Pipeline, unmigrated
-from smoke.source.validity import invalid
-from smoke.source.workflows import Repository
+from smoke.source.pipeline.gate import Pipeline, unmigrated
+from smoke.source.pipeline.validity import invalid
+from smoke.source.pipeline.workflows import Repository
 from tests.smoke.source.workflow_files import repository
 
 WORKFLOW = """

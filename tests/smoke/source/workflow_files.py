@@ -4,10 +4,10 @@ from typing import Any
 
 import yaml
 
-from smoke.source.pipeline import MigrationGate, Pipeline, examine
-from smoke.source.scripts import Ways
-from smoke.source.state import State
-from smoke.source.workflows import Repository
+from smoke.source.pipeline.gate import MigrationGate, Pipeline, examine
+from smoke.source.pipeline.workflows import Repository
+from smoke.source.scripts.state import State
+from smoke.source.scripts.ways import Ways
 
 W = ".github/workflows/w.yml"
 PLAN = Pipeline(

@@ -1,0 +1,452 @@
+"""Where the environment of a task leads: hosts and ports in its variables, against those of the services.
+
+And how many connections the pooler's variables let it open, against the plan's budget. `led` asks this of the
+task definitions in Terraform.
+
+What is understood and wrong is a finding: another environment's host, a port on which the service does not
+listen, a name that nothing has, a private key. Any other value says nothing here.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from smoke.source.checkout import Examined, Finding
+from smoke.source.rules import ENVIRONMENTS
+from smoke.source.terraform.configuration import Configuration
+from smoke.source.terraform.evaluate import Body, Environment, Resource
+from smoke.source.terraform.references import entries, items, referenced, secret
+from smoke.source.terraform.values import Value, flat, is_known, number, options, symbols, text
+
+from .definitions import Definitions, containers, plainly, ports
+from .given import names_of_secrets, unfit
+
+_PLACE = re.compile(
+    r"(?<![\w.$}-])(?:(?P<scheme>https?)://)?(?P<host>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::(?P<port>\d{1,5})(?!\d))?(?![\w.-])(?P<path>/[^\s?#,;]*)?"
+)
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+_ITSELF = re.compile(r"(?:https?://)?(?:localhost|127\.0\.0\.1)(?![\w.-])")
+_HOST, _PORT = re.compile(r"(.*_)?HOST(NAME)?"), re.compile(r"\d{1,5}")
+#: Words of a variable that holds the address of the service it names, and nothing else.
+_ADDRESS_WORDS = frozenset(
+    {"url", "uri", "host", "hostname", "addr", "address", "endpoint", "origin", "base", "api", "service"}
+    | {"internal", "private", "jwks", "loa"}
+)
+#: A private key as PEM, as PEM in base64 ("-----BEGIN PRIVATE", "… EC PRIVATE", "… RSA PRIVATE"), or as JWK.
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN ([A-Z]+ )?PRIVATE KEY-----|LS0tLS1CRUdJTi(?:BQUklWQVRF|BFQyBQUklWQVRF|BSU0EgUFJJVkFUR)"
+    r"|\{(?=[^{}]*\"kty\")[^{}]*\"d\"\s*:\s*\"[\w-]{16}"
+)
+#: Variables by which a pooler finds its database.
+_OF_SERVER = re.compile(r"(?:DB|DATABASE|POSTGRES(?:QL)?|PG)_?(?:HOST|HOSTNAME|URL)")
+#: Variables by which a container itself is given its port.
+_OWN_PORT = ("PORT", "LISTEN_PORT")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The connections that the plan gives to its services together, and how many services there are."""
+
+    connections: int
+    services: int
+
+    @classmethod
+    def of(cls, connections: Mapping[str, int]) -> "Budget":
+        """From the plan's table: all but `total`, `admin` and `buffer` are shares of services."""
+        shares = {name: of for name, of in connections.items() if name not in ("total", "admin", "buffer")}
+        return cls(sum(shares.values()), len(shares))
+
+    def overdrawn(self, owner: str, given: Mapping[str, str]) -> Iterator[str]:
+        """What a pooler's variables allow beyond it; nothing where one of them is not understood.
+
+        The services have a pool each, at least, and may have them in one database.
+        """
+        names = {name: next((each for each in (name, f"PGBOUNCER_{name}") if each in given), "")
+                 for name in _SIZES}  # fmt: skip
+        said = {name: given[found] for name, found in names.items() if found}
+        if "DEFAULT_POOL_SIZE" not in said or not all(value.isdecimal() for value in said.values()):
+            return
+        size, reserve, user, database = (int(said.get(name, 0)) for name in _SIZES)
+        most = self.services * min(size + reserve, user or size + reserve)
+        most = min(most, database or most)
+        if most > self.connections:
+            yield (
+                f"{names['DEFAULT_POOL_SIZE']} of {owner} is {size}: {self.services} services may open "
+                f"{most} connections, the plan gives them {self.connections}"
+            )
+
+
+#: The sizes of a pooler's pools, 0 for no limit.
+_SIZES = ("DEFAULT_POOL_SIZE", "RESERVE_POOL_SIZE", "MAX_USER_CONNECTIONS", "MAX_DB_CONNECTIONS")
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """The addresses of one environment.
+
+    `listening` are the ports of a service by its host name, none where they are not known; `public` the host
+    names behind the load balancer; `there` says whether a name of the private zone resolves. `settings` are
+    the values that variables of a service have, where it has them, `budgets` what a pooler may open, `keys`
+    the path of a service's key set by its host name, `plain` the ports on which it speaks HTTP without TLS.
+    """
+
+    prefix: str
+    listening: Mapping[str, Collection[int]]
+    public: Collection[str]
+    there: Callable[[str], bool]
+    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    budgets: Mapping[str, Budget] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
+    plain: Mapping[str, Collection[int]] = field(default_factory=dict)
+
+    def wrong(
+        self, owner: str, given: Mapping[str, str], ports: Collection[int] = (), *, alone: bool = False
+    ) -> Iterator[str]:
+        """What the variables of a container of `owner` that listens on `ports` say, and is wrong.
+
+        One that is `alone` in its task finds nobody but itself on the task's own address.
+        """
+        for name, value in given.items():
+            for scheme, host, port, path in _places(name, value, given):
+                wrong = [*self._misleads(name, scheme, host.lower(), port, path)]
+                for why in wrong:
+                    yield f"{name} of {owner} leads to {host}{f':{port}' if port else ''}: {why}"
+                # a container beside the pooler may ask it; /pgbouncer is the pooler's own console
+                own = host.lower().partition(".")[0] == owner and path != "/pgbouncer"
+                maps = not {*ports}.isdisjoint(self.listening.get(host.lower(), ()))
+                if own and maps and not wrong and owner in self.budgets and _OF_SERVER.fullmatch(name):
+                    yield f"{name} of {owner} leads to {host}: the pooler itself, not the database"
+            if alone and _ITSELF.match(value) and (meant := self._meant(name)):
+                yield f"{name} of {owner} leads to its own task, in which there is no {meant}"
+            if _PRIVATE_KEY.search(value):
+                yield f"{name} of {owner} is a private key in plain text: give it by secrets, from its store"
+            if name in _OWN_PORT and ports and _PORT.fullmatch(value) and int(value) not in ports:
+                yield f"{name} of {owner} is {value}, its container listens on {_listed(ports)}"
+            wanted = self.settings.get(owner, {}).get(name)
+            if wanted is not None and value != wanted:
+                yield f"{name} of {owner} is {value}, not {wanted}"
+        if owner in self.budgets:
+            yield from self.budgets[owner].overdrawn(owner, given)
+
+    def _misleads(self, name: str, scheme: str, host: str, port: int | None, path: str) -> Iterator[str]:
+        meant = self._meant(name)
+        if host in self._siblings(unnamed=bool(meant)) or self._other.fullmatch(host):
+            yield "another environment's"
+        elif host in self.listening:
+            listening = self.listening[host]
+            if port is not None and listening and port not in listening:
+                yield f"it listens on {_listed(listening)}"
+            elif scheme == "https" and port in self.plain.get(host, ()):
+                yield "it speaks plain HTTP there, as its own health check does"
+            if meant and host.partition(".")[0] != meant:
+                yield f"that is not {meant}"
+            elif path and "JWKS" in name.upper() and path != self.keys.get(host, path):
+                yield f"its keys are at {self.keys[host]}, not at {path}"
+        elif host.endswith(f".{self.prefix}.local") and not self.there(host):
+            yield "nothing has this name"
+
+    def _meant(self, name: str) -> str:
+        """The service whose address a variable holds, by its name; FINN_CALLBACK_URL says not whose."""
+        words = {*name.lower().split("_")}
+        named = words & {known.partition(".")[0] for known in self.listening}
+        return named.pop() if len(named) == 1 and words - named <= _ADDRESS_WORDS else ""
+
+    @property
+    def _other(self) -> re.Pattern[str]:
+        """Hosts in the private zone of another environment, and its databases as RDS names them."""
+        stem, _, own = self.prefix.rpartition("-")
+        other = rf"{re.escape(stem)}-(?!{re.escape(own)}\b)({ENVIRONMENTS})"
+        return re.compile(rf"(?:.+\.)?{other}\.local|{other}(-[\w-]+)?\..+\.rds\.amazonaws\.com")
+
+    def _siblings(self, *, unnamed: bool) -> set[str]:
+        """The public hosts that other environments have for those of this one.
+
+        `unnamed`: production's without its name, too. That may be the company's own page.
+        """
+        own = self.prefix.rpartition("-")[2]
+        words: list[list[str]] = [[word] for word in ENVIRONMENTS.split("|") if word != own]
+        return {
+            ".".join([*parts[: parts.index(own)], *other, *parts[parts.index(own) + 1 :]])
+            for parts in (host.split(".") for host in self.public)
+            if own in parts
+            for other in words + [[]] * unnamed
+        }
+
+
+def _places(name: str, value: str, given: Mapping[str, str]) -> Iterator[tuple[str, str, int | None, str]]:
+    """The hosts in a value, with scheme, port and path; the port of X_HOST may stand in X_PORT."""
+    for found in _PLACE.finditer(value):
+        port = found["port"] or _DEFAULT_PORTS.get(found["scheme"])
+        if port is None and _HOST.fullmatch(name):
+            beside = given.get(re.sub(r"HOST(NAME)?$", "PORT", name), "")
+            port = beside if _PORT.fullmatch(beside) else None
+        yield found["scheme"] or "", found["host"], int(port) if port else None, found["path"] or ""
+
+
+def _listed(ports: Collection[int]) -> str:
+    return " and ".join(f"port {port}" for port in sorted(ports))
+
+
+_NAMES = "aws_service_discovery_service"
+
+
+def directory_of(
+    configuration: Configuration,
+    defined: Definitions,
+    prefix: str,
+    members: Mapping[str, str],
+    public: Collection[str],
+    settings: Mapping[str, Mapping[str, str]],
+    budgets: Mapping[str, Budget],
+    keys: Mapping[str, str],
+) -> Directory:
+    """Where the services of the files are found; `members` has the plan's name of each by its host name."""
+    listening = {each.name: {int(n) for box in ports(each).values() for n in box} | _aliases(each.service)
+                 for each in defined.definitions if each.service is not None}  # fmt: skip
+    plain = {each.name: plainly(each) for each in defined.definitions if each.service is not None}
+    held = [each.attribute("name") for each in configuration.of_type(_NAMES)]
+    known = {text(flat(name)) for name in held if name is not None and is_known(name)}
+    # with a name that the files leave open, or a file that could not be read, any may be there
+    open_ = len(known) < len(held) or not held or bool(configuration.unread)
+    return Directory(
+        prefix,
+        {host: listening.get(member, set()) for host, member in members.items()},
+        [host for host in public if host],
+        lambda host: open_ or host.partition(".")[0] in known,
+        settings,
+        budgets,
+        keys,
+        {host: plain.get(member, set()) for host, member in members.items()},
+    )
+
+
+def _aliases(service: Resource) -> set[int]:
+    """The ports by which Service Connect lets others call a service."""
+    return {
+        int(port)
+        for connect in service.blocks("service_connect_configuration")
+        for offered in connect.blocks("service")
+        for alias in offered.blocks("client_alias")
+        for value in items(alias.attribute("port"))
+        if (port := number(flat(value))) is not None
+    }
+
+
+def led(
+    configuration: Configuration, defined: Definitions, directory: Directory, region: str
+) -> tuple[int, Examined]:
+    """Return how many variables were read, and those that lead away from this environment.
+
+    `region` is the profile's, empty where it names none; logs go to the region of the tasks.
+    """
+    result, count = Examined(), 0
+    regions = [
+        (body, value)
+        for module in configuration.modules
+        for block in module.files.others
+        if block.type == "provider" and block.labels == ("aws",) and "alias" not in block.attributes
+        for body in (Body(block, Environment(module)),)
+        if (value := body.attribute("region")) is not None
+    ]
+    for body, value in regions:
+        if region and is_known(value) and text(flat(value)) != region:
+            what = f"the provider works in {text(flat(value))}, the profile in {region}"
+            result.findings.append(body.finding(what, value))
+    known = {text(flat(value)) for _, value in regions if is_known(value)}
+    here = region or (known.pop() if len(known) == 1 else "")
+    secrets = names_of_secrets(defined)
+    for each in defined.definitions:
+        for made in (*each.tasks, *([each.service] if each.service is not None else [])):
+            if (other := configuration.foreign_region(made)) is not None:
+                result.findings.append(made.finding(f"{made.address} is made in {other}"))
+        for task in each.tasks:
+            boxes, unread = containers(task)
+            for container in boxes:
+                given = dict(_variables(container.entries.get("environment")))
+                count += len(given)
+                alone = len(boxes) == 1 and not unread
+                wrong = _misled(each.name, container.entries, given, directory, here, alone=alone)
+                result.findings.extend(task.finding(what, at) for what, at in wrong)
+                useless = unfit(each.name, container.entries.get("environment"), given, secrets)
+                result.findings.extend(task.finding(what, at) for what, at in useless)
+    return count, result
+
+
+def _misled(
+    owner: str, container: Mapping[str, Value], given: Mapping[str, Value], directory: Directory, region: str,
+    *, alone: bool,
+) -> Iterator[tuple[str, Value]]:  # fmt: skip
+    """What of a container of `owner` leads away: its variables, its secrets, where its logs go."""
+    for name, value in _secrets(container.get("secrets")):
+        written = text(flat(value))
+        if pinned(written):
+            yield f"{name} of {owner} is pinned to one version: a later one never reaches it", value
+        known = secret(value)
+        abroad = _OF_SECRET.match(written)
+        if abroad and region and abroad[1] != region and abroad[2].startswith(f"{directory.prefix}/"):
+            yield f"{name} of {owner} is read in {abroad[1]}, its task runs in {region}", value
+        held = referenced(value)
+        if held is not None and held.type == "aws_secretsmanager_secret" and _CUT_OFF.fullmatch(written):
+            yield (
+                f"{name} of {owner} is cut off: behind its ARN a secret has a key, a stage and a version",
+                value,
+            )
+        if _OF_PRIVATE.fullmatch(name) and known is not None and _BESIDE.fullmatch(written):
+            yield f"{name} of {owner} is given a part of its secret that is no key", value
+        if is_mixed_up(name, known.name if known is not None else written):
+            yield f"{name} of {owner} is given a signing key", value
+    texts = {name: text(flat(value)) for name, value in given.items()}
+    listening = {int(n) for one in items(container.get("portMappings"))
+                 for port in items(entries(one).get("containerPort"))
+                 if (n := number(port)) is not None}  # fmt: skip
+    for what in directory.wrong(owner, texts, listening, alone=alone):
+        yield what, given[what.partition(" ")[0]]
+    logs = entries(entries(container.get("logConfiguration")).get("options")).get("awslogs-region")
+    if region and logs is not None and is_known(logs) and text(flat(logs)) != region:
+        yield f"the logs of {owner} go to {text(flat(logs))}, its tasks run in {region}", logs
+
+
+#: A secret as a container is given it, with the JSON key, the stage and the id of a version behind its ARN.
+_GIVEN = re.compile(r"(?:\$\{[^}]*\}|.*:secret:[^:]+):[^:]*:(?P<stage>[^:]*):(?P<version>[^:]*)")
+#: A variable that holds a private key, and the members of a signing key's JSON that do not.
+_OF_PRIVATE = re.compile(r"(?:.*_)?(?:PRIVATE|SIGNING)_KEY")
+_BESIDE = re.compile(
+    r"(?:\$\{[^}]*\}|.*:secret:[^:]+):(?:schemaVersion|activeKid|pendingKid|revocation):[^:]*:[^:]*"
+)
+#: What ECS does not take: one or two of the three.
+_CUT_OFF = re.compile(r"\$\{[^}]*\.arn\}(?::[^:]*){1,2}")
+
+
+def pinned(reference: str) -> bool:
+    """Whether what a container is given as a secret is one version of it, whatever comes later."""
+    found = _GIVEN.fullmatch(reference)
+    known = {name: "" if "${" in part else part for name, part in found.groupdict().items()} if found else {}
+    return bool(known.get("version")) or known.get("stage", "") not in ("", "AWSCURRENT")
+
+
+#: A variable with the address of a database, and the secret of a signing key, as its ARN or name ends.
+_OF_DATABASE = re.compile(r"(?:.*_)?(?:DATABASE|DB|POSTGRES|PG|REDIS)_UR[LI]")
+_OF_KEY = re.compile(r".*/es256-private-key(?:-\w{6})?(?::.*)?")
+
+
+def is_mixed_up(name: str, reference: str) -> bool:
+    """Whether the address of a database is looked for in the secret of a signing key."""
+    return _OF_DATABASE.fullmatch(name) is not None and _OF_KEY.fullmatch(reference) is not None
+
+
+def _secrets(whole: Value | None) -> Iterator[tuple[str, Value]]:
+    """The secrets of a container, by the variables that hold them."""
+    for each in items(whole):
+        pair = entries(each)
+        name, value = pair.get("name"), pair.get("valueFrom")
+        if name is not None and value is not None:
+            yield text(flat(name)), value
+
+
+def _variables(whole: Value | None) -> Iterator[tuple[str, Value]]:
+    for each in items(whole):
+        pair = entries(each)
+        name, value = pair.get("name"), pair.get("value")
+        if name is not None and value is not None and is_known(name):
+            yield text(flat(name)), value
+
+
+#: What a variable's name ends with that gives a host; the port is in its neighbour.
+_NEIGHBOUR = re.compile(r"(?:HOST|HOSTNAME|URL)\Z")
+#: Variables by which a connection is without TLS, which newer versions demand; libpq has its own.
+_DATABASE_TLS, _LIBPQ = ("SERVER_TLS_SSLMODE", "PGBOUNCER_SERVER_TLS_SSLMODE"), ("PGHOST", "PGSSLMODE")
+_POSTGRES_PORT, _TLS_SINCE = 5432, 15
+#: Arguments by which a database has what another one has.
+_COPIES = ("replicate_source_db", "snapshot_identifier", "restore_to_point_in_time")
+
+
+def served(
+    configuration: Configuration, defined: Definitions, database: str, connections: int
+) -> Iterator[Finding]:
+    """Return where tasks do not fit the database that the files give them: by its port, TLS and connections.
+
+    `database` is the name of the one that must take so many `connections`.
+    """
+    for each in defined.definitions:
+        for task in each.tasks:
+            for container in containers(task)[0]:
+                given = dict(_variables(container.entries.get("environment")))
+                yield from (task.finding(what, at) for what, at in _unserved(each.name, given))
+    for one in configuration.of_type("aws_db_instance"):
+        most, name = (_parameters(one) or {}).get("max_connections"), one.attribute("identifier")
+        limit = number(flat(most)) if most is not None else None
+        if most is not None and limit is not None and limit < connections and text(name) == database:
+            what = f"{database} takes {limit:g} connections, the plan has a budget of {connections}"
+            yield one.finding(what, most)
+
+
+def _database(value: Value) -> Resource | None:
+    """The database of the files whose host a value is; none where it is one of several."""
+    for each in symbols(value) if len(options(value)) == 1 else ():
+        one, of_host = each.resource, each.path in (("address",), ("endpoint",))
+        if (
+            of_host
+            and isinstance(one, Resource)
+            and one.type == "aws_db_instance"
+            and one.block.type != "data"
+        ):
+            return one
+    return None
+
+
+def _unserved(owner: str, given: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
+    servers = {name: _database(value) for name, value in given.items() if _OF_SERVER.fullmatch(name)}
+    for name, database in servers.items():
+        neighbour = _NEIGHBOUR.sub("PORT", name)
+        asked = number(flat(given[neighbour])) if neighbour in given else None
+        port = _listening(database) if database is not None else None
+        if database is not None and asked is not None and port is not None and asked != port:
+            what = f"{neighbour} of {owner} is {asked:g}, {database.address} listens on port {port:g}"
+            yield what, given[neighbour]
+    host, mode = _LIBPQ
+    plain = [name for name in (*_DATABASE_TLS, *([mode] if host in servers else [])) if name in given]
+    for name in plain if None not in servers.values() else ():
+        for database in servers.values():
+            if database is not None and text(flat(given[name])) == "disable" and _demands_tls(database):
+                what = f"{name} of {owner} is disable, {database.address} takes connections by TLS only"
+                yield what, given[name]
+                break
+
+
+def _listening(database: Resource) -> float | None:
+    """The port of a database; None where the files do not say."""
+    own = database.attribute("port")
+    if own is not None:
+        return number(flat(own))
+    copied = any(database.attribute(name) is not None or database.blocks(name) for name in _COPIES)
+    return None if copied else _POSTGRES_PORT
+
+
+def _demands_tls(database: Resource) -> bool:
+    """Whether a database is known to take no plain connection: by its parameter, or by its version."""
+    parameters, engine = _parameters(database), database.attribute("engine")
+    version = database.attribute("engine_version")
+    if parameters is None or "rds.force_ssl" in parameters or text(engine) != "postgres":
+        return text(flat((parameters or {}).get("rds.force_ssl", Value("", database.at)))) == "1"
+    if version is None or not is_known(version) or database.ignores("engine_version"):
+        return False
+    major = re.match(r"\d+", text(flat(version)))
+    return major is not None and int(major[0]) >= _TLS_SINCE
+
+
+def _parameters(database: Resource) -> Mapping[str, Value] | None:
+    """The parameters of a database's group by their names; None where the files do not say all."""
+    of = database.attribute("parameter_group_name")
+    group = referenced(of) if of is not None else None
+    if of is None:
+        return {}
+    if group is None or group.block.type == "data" or database.ignores("parameter_group_name"):
+        return None
+    blocks = group.blocks("parameter")
+    named = {text(name): value for each in blocks if not each.uncertain and not each.drifts
+             if (name := each.attribute("name")) is not None and is_known(name)
+             if (value := each.attribute("value")) is not None}  # fmt: skip
+    return named if len(named) == len(blocks) else None
+
+
+_OF_SECRET = re.compile(r"arn:[^:]*:secretsmanager:([a-z0-9-]+):[^:]*:secret:([^:]+)")

@@ -1,0 +1,430 @@
+"""Alarms in Terraform: what each watches, whether it can fire, and what no alarm watches."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from smoke.source import rules
+from smoke.source.checkout import Examined, Finding
+from smoke.source.terraform.configuration import Configuration
+from smoke.source.terraform.evaluate import Body, Resource
+from smoke.source.terraform.references import entries, items, referenced, thing
+from smoke.source.terraform.values import Symbol, Value, flat, hidden, is_known, number, options, settle, text
+
+from .definitions import Definition, containers
+from .listeners import balancers
+from .notifications import ALARM, Judged, Recipients
+from .resource_policies import TOPIC
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The one metric that an alarm looks at, set in `where`; `why` says why it is not understood.
+
+    `computed` holds the names of the metrics that metric math, which is not understood, makes something of,
+    if it names any.
+    """
+
+    namespace: str = ""
+    metric: str = ""
+    dimensions: Mapping[str, Value] = field(default_factory=dict)
+    where: Body | None = None
+    why: str = ""
+    computed: str | None = None
+
+    def may_be(self, *metrics: str) -> bool:
+        """Whether something is not understood of which one of these metrics may be part."""
+        if self.computed is None:
+            return bool(self.why)
+        names = {*metrics, *(part for each in metrics for part in rules.PARTS.get(each, ()))}
+        return "$" in self.computed or any(re.search(rf"\b{each}\b", self.computed) for each in names)
+
+
+#: Metric math that finds its metrics by their names.
+_QUERY = re.compile("SELECT|SEARCH")
+
+
+def watched(alarm: Resource) -> Watched:
+    """Return what an alarm watches: the flat form, or one metric query without metric math."""
+    queries = alarm.blocks("metric_query")
+    if not queries:
+        return _watched(alarm)
+    metrics = [metric for query in queries for metric in query.blocks("metric")]
+    expressions = [each for query in queries if (each := query.attribute("expression")) is not None]
+    if expressions or len(metrics) != 1:
+        names = [text(each.attribute("metric_name")) for each in metrics]
+        written = [text(each) for each in expressions]
+        named = " ".join(names + written) if metrics or _QUERY.search(" ".join(written)) else None
+        return Watched(why=f"metric math {' and '.join(written)}".rstrip(), computed=named)
+    return _watched(metrics[0])
+
+
+def _watched(body: Body) -> Watched:
+    namespace, metric = body.attribute("namespace"), body.attribute("metric_name")
+    dimensions = body.attribute("dimensions")
+    why = hidden(namespace) or hidden(metric)
+    if dimensions is not None and not isinstance(settle(dimensions).content, dict):
+        why = why or hidden(dimensions) or "its dimensions"
+    return Watched(text(namespace), text(metric), entries(dimensions), body, why)
+
+
+def connection_alarms(
+    configuration: Configuration, limit: float, within: Mapping[str, int]
+) -> tuple[dict[str, str], Examined]:
+    """Judge the alarms on the number of database connections, which must not exceed `limit`.
+
+    Returns their thresholds by label. One that fires below its threshold is a lower limit and does not count.
+    `within` is the plan's time for alarms.
+    """
+    result, seen = Examined(), dict[str, str]()
+    unread: list[Finding] = []
+    elsewhere: list[Finding] = []
+    upper = 0
+    for alarm in configuration.of_type(ALARM):
+        found = watched(alarm)
+        if found.may_be("DatabaseConnections"):
+            unread.append(alarm.finding(f"the alarm {alarm.title}: {found.why}"))
+        if (found.namespace, found.metric) != ("AWS/RDS", "DatabaseConnections"):
+            continue
+        comparison, threshold = text(alarm.attribute("comparison_operator")), alarm.attribute("threshold")
+        if comparison not in (rules.ABOVE, rules.ABOVE_OR_AT) or threshold is None:
+            continue
+        if other := _of_no_database(configuration, found):
+            what = f"no alarm watches the connections of a database of the files: {alarm.title} is of {other}"
+            elsewhere.append(alarm.finding(what, found.dimensions["DBInstanceIdentifier"]))
+            continue
+        upper += 1
+        seen[alarm.title] = text(flat(threshold))
+        judged = fires(alarm, found, rules.connections(limit), within)
+        if not {"DBInstanceIdentifier", "DBClusterIdentifier"} & {*found.dimensions}:
+            judged.wrong.append("it is of no database")
+        judged.wrong.extend(_by_resource_id(configuration, found))
+        result.findings.extend(
+            alarm.finding(f"the alarm {alarm.title}: {why}", threshold) for why in judged.wrong
+        )
+        result.not_examined.extend(alarm.finding(f"the alarm {alarm.title}: {why}") for why in judged.unclear)
+    if not upper:
+        if unread:
+            result.not_examined.extend(unread)
+        elif elsewhere:
+            result.findings.extend(elsewhere)
+        else:
+            configuration.lacks(
+                result, "no alarm goes off above a number of database connections", _MONITORING
+            )
+    return seen, result
+
+
+def _of_no_database(configuration: Configuration, found: Watched) -> str:
+    """The name of a database that an alarm looks at and the files do not have, where they have any."""
+    value = found.dimensions.get("DBInstanceIdentifier")
+    named = [each.attribute("identifier") for each in configuration.of_type("aws_db_instance")]
+    if value is None or not named or referenced(value) is not None or not is_known(value):
+        return ""
+    known = {text(flat(each)) for each in named if each is not None and is_known(each)}
+    return "" if len(known) < len(named) or text(flat(value)) in known else text(flat(value))
+
+
+def _by_resource_id(configuration: Configuration, found: Watched) -> Iterator[str]:
+    """A database's `id` is its identifier up to version 4 of the provider only."""
+    value = found.dimensions.get("DBInstanceIdentifier")
+    symbol = value.content if value is not None else None
+    if not isinstance(symbol, Symbol) or symbol.resource is None or symbol.path != ("id",):
+        return
+    oldest = [int(each) for each in re.findall(r"\d+", configuration.provider_version.partition(".")[0])]
+    if symbol.resource.type == "aws_db_instance" and not (oldest and oldest[0] < 5):
+        yield f"its DBInstanceIdentifier is the id of {symbol.resource.address}, not its identifier"
+
+
+def coverage(configuration: Configuration, definition: Definition, within: Mapping[str, int]) -> Examined:
+    """Return which of health, CPU and memory of a service has no alarm that fires in time and notifies."""
+    service = definition.service
+    assert service is not None, f"{definition.name} is not a service"
+    result = Examined()
+    for kind in rules.KINDS:
+        _cover(
+            configuration, result, f"the {kind} of {definition.name}", definition,
+            lambda found: _watches(found, kind, service),  # noqa: B023 - called at once
+            lambda found: _may_watch(found, kind),  # noqa: B023
+            lambda found: _metric(found, kind),  # noqa: B023
+            rules.HEALTH if kind == "health" else rules.UTILIZATION, within,
+        )  # fmt: skip
+    return result
+
+
+#: The namespace to which a cluster publishes only where it is set to.
+INSIGHTS = "ECS/ContainerInsights"
+#: Words of modules that may bring alarms.
+_MONITORING = ("alarm", "cloudwatch", "monitor", "observab")
+
+
+def application(configuration: Configuration, namespace: str, within: Mapping[str, int]) -> Examined:
+    """Return which metrics of the platform's own have no alarm that fires in time and notifies."""
+    result = Examined()
+    for metric, need in rules.APPLICATION.items():
+        _cover(
+            configuration, result, metric, None,
+            lambda found: (found.namespace, found.metric) == (namespace, metric),  # noqa: B023
+            lambda found: found.may_be(metric),  # noqa: B023
+            lambda _: False,
+            need, within,
+        )  # fmt: skip
+    return result
+
+
+def _cover(
+    configuration: Configuration, result: Examined, what: str, of: Definition | None,
+    watches: Callable[[Watched], bool], may_watch: Callable[[Watched], bool],
+    resembles: Callable[[Watched], bool], need: rules.Need, within: Mapping[str, int],
+) -> None:  # fmt: skip
+    """Record that nothing watches something, unless an alarm that does can fire and notifies."""
+    recipients = Recipients(configuration)
+    alarms = [(alarm, watched(alarm)) for alarm in configuration.of_type(ALARM)]
+    judged = []
+    for alarm, found in alarms:
+        if watches(found):
+            silent, wrong = recipients.of(alarm), fires(alarm, found, need, within)
+            amiss = [*silent.wrong, *wrong.wrong, *_unpublished(configuration, found)]
+            if (region := configuration.foreign_region(alarm)) is not None:
+                amiss.append(f"its provider works in {region}, where there is no such metric")
+            if (name := _name(alarm)) and [_name(each) for each, _ in alarms].count(name) > 1:
+                amiss.append(f"another alarm has the name {name}, too: AWS keeps one of them")
+            judged.append((alarm, Judged(amiss, silent.unclear + wrong.unclear)))
+    if any(not each.wrong and not each.unclear for _, each in judged):
+        return
+    unclear = [
+        alarm.finding(f"the alarm {alarm.title}: {why}") for alarm, each in judged for why in each.unclear
+    ]
+    unclear += [
+        alarm.finding(f"the alarm {alarm.title}: {found.why or 'its dimensions'}")
+        for alarm, found in alarms
+        if may_watch(found)
+    ]
+    if unclear:
+        result.not_examined.extend(unclear)
+    elif judged:
+        alarm, each = judged[0]
+        result.findings.append(alarm.finding(f"the alarm {alarm.title} on {what}: {'; '.join(each.wrong)}"))
+    elif near := [each for each in alarms if resembles(each[1]) and of is not None and _called(each[0], of)]:
+        alarm, found = near[0]
+        at = found.dimensions.get("TargetGroup") or found.dimensions.get("ServiceName")
+        of_what = f" of {text(flat(at)).strip('${}')}" if at is not None else ""
+        what_else = f"no alarm watches {what}: {alarm.title} watches {found.metric}{of_what}"
+        result.findings.append(alarm.finding(what_else, at))
+    else:
+        about = (of.name,) if of is not None else _MONITORING
+        place = of.service.finding("") if of is not None and of.service is not None else None
+        configuration.lacks(result, f"no alarm watches {what}", about, place)
+
+
+def _called(alarm: Resource, of: Definition) -> bool:
+    """Whether an alarm's label or name has the name of a service as a word."""
+    return any(of.name in re.split("[-_]", each) for each in (alarm.label, _name(alarm)))
+
+
+def _name(alarm: Resource) -> str:
+    """An alarm's name; empty where the files do not say it."""
+    name = alarm.attribute("alarm_name")
+    return "" if name is None or hidden(name) else text(flat(name))
+
+
+#: By dimension: the attributes of a resource with which AWS names it there. An ARN is no such name.
+_NAMING = {
+    "ClusterName": ("name",), "ServiceName": ("name",), "TargetGroup": ("arn_suffix",),
+    "LoadBalancer": ("arn_suffix",), "DBInstanceIdentifier": ("identifier", "id"),
+}  # fmt: skip
+_NAMED_SO = re.compile("aws_(ecs_cluster|ecs_service|a?lb|a?lb_target_group|db_instance)")
+
+
+def _misnamed(found: Watched) -> Iterator[str]:
+    """Which dimensions have another attribute of the right resource: there is no metric of these."""
+    for dimension, attributes in _NAMING.items():
+        value = found.dimensions.get(dimension)
+        symbol = value.content if value is not None else None
+        if isinstance(symbol, Symbol) and symbol.resource is not None and symbol.path:
+            resource, attribute = symbol.resource, symbol.path[0]
+            if _NAMED_SO.fullmatch(resource.type) and attribute not in attributes:
+                yield f"its {dimension} is the {attribute} of {resource.address}, not its {attributes[0]}"
+
+
+def _unpublished(configuration: Configuration, found: Watched) -> Iterator[str]:
+    """Why nothing ever comes for what an alarm watches: no balancer leads to its group, no cluster counts."""
+    at, of = (found.dimensions.get(name) for name in ("LoadBalancer", "TargetGroup"))
+    balancer, group = (referenced(each) if each is not None else None for each in (at, of))
+    if balancer is not None and group is not None and balancer.block.type != "data":
+        leading = [each.address for each in balancers(configuration, group) or ()]
+        if leading and balancer.address not in leading:
+            yield f"{balancer.address} does not lead to {group.address}: there is no such metric"
+    yield from _unfiltered(configuration, found)
+    name = found.dimensions.get("ClusterName")
+    if found.namespace != INSIGHTS or name is None:
+        return
+    for cluster in configuration.of_type("aws_ecs_cluster"):
+        for setting in cluster.blocks("setting") if _same(name, cluster.reference, cluster.type) else ():
+            if [text(setting.attribute(one)) for one in ("name", "value")] == [
+                "containerInsights",
+                "disabled",
+            ]:
+                yield f"{cluster.address} has its Container Insights disabled: there is no such metric"
+
+
+_LOG_GROUP = "aws_cloudwatch_log_group"
+
+
+def _unfiltered(configuration: Configuration, found: Watched) -> Iterator[str]:
+    """Why the filters that make an alarm's metric from logs make nothing for it, as far as the files say."""
+    made: list[tuple[Resource, Body]] = []
+    for each in configuration.of_type("aws_cloudwatch_log_metric_filter"):
+        for block in each.blocks("metric_transformation"):
+            named = (block.attribute(name) for name in ("namespace", "name"))
+            said = [text(flat(one)) if one is not None else "" for one in named]
+            made += [(each, block)] if said == [found.namespace, found.metric] else []
+    dimensions = [block.attribute("dimensions") for _, block in made]
+    if not made or any(one is not None and hidden(one) for one in dimensions):
+        return
+    names = [frozenset(entries(one)) for one in dimensions]
+    if frozenset(found.dimensions) not in names:
+        own, others = (" and ".join(sorted(each)) or "none" for each in (found.dimensions, names[0]))
+        yield f"its dimensions are {own}, those of {made[0][0].address}, which makes its metric, {others}"
+    counts = [number(flat(one)) if one is not None and is_known(one) else None
+              for one in (block.attribute("value") for _, block in made)]  # fmt: skip
+    patterns = [each.attribute("pattern") for each, _ in made]
+    sought = [text(flat(one)).strip() if one is not None and is_known(one) else None for one in patterns]
+    if all(count is not None and count <= 0 for count in counts) and all(sought):
+        yield f"{made[0][0].address} adds {counts[0]:g} where its pattern is found: its metric never rises"
+    written = _written(configuration)
+    groups = [each.attribute("log_group_name") for each, _ in made]
+    known = [thing(one, _LOG_GROUP) for one in groups if one is not None and not hidden(flat(one))]
+    of_tasks = len(known) == len(made) and all(re.fullmatch(r"/ecs/\S+", one.name) for one in known)
+    counted = any(count is not None and count > 0 for count in counts) and set(sought) == {""}
+    if counted and of_tasks and written is not None and {one.key for one in known} <= written:
+        yield f"{made[0][0].address} has no pattern: every line of {known[0].name} counts"
+    if of_tasks and written is not None and written.isdisjoint(one.key for one in known):
+        yield f"{made[0][0].address} makes its metric from {known[0].name}, into which no task logs"
+
+
+def _written(configuration: Configuration) -> set[str] | None:
+    """The log groups that tasks write into; None where the files do not say all."""
+    found: set[str] = set()
+    if any(module.unread_calls for module in configuration.modules) or configuration.unread:
+        return None
+    for task in configuration.of_type("aws_ecs_task_definition"):
+        boxes, unread = containers(task)
+        if unread:
+            return None
+        for box in boxes:
+            configured = box.entries.get("logConfiguration")
+            group = entries(entries(configured).get("options")).get("awslogs-group")
+            other = text(entries(configured).get("logDriver")) not in ("", "awslogs")  # it may log into any
+            if hidden(configured) or other or (group is not None and hidden(flat(group))):
+                return None
+            found |= {thing(one, _LOG_GROUP).key for one in items(group)}
+    return None if any(" or " in each for each in found) else found
+
+
+def _metric(found: Watched, kind: str) -> bool:
+    if kind == "health":
+        return (found.namespace, found.metric) in rules.HEALTH_METRICS
+    return (found.namespace, found.metric) == ("AWS/ECS", rules.UTILIZATION_METRICS[kind])
+
+
+def _watches(found: Watched, kind: str, service: Resource) -> bool:
+    """Whether an alarm looks at this kind of figure of this service."""
+    if found.why or not _metric(found, kind):
+        return False
+    if found.metric == "HealthyHostCount":
+        groups = [
+            each
+            for block in service.blocks("load_balancer")
+            for each in items(block.attribute("target_group_arn"))
+        ]
+        group = found.dimensions.get("TargetGroup")
+        return "LoadBalancer" in found.dimensions and group is not None and any(
+            _same(group, each, "aws_lb_target_group") for each in groups
+        )  # fmt: skip
+    name, cluster = found.dimensions.get("ServiceName"), found.dimensions.get("ClusterName")
+    own = service.attribute("cluster")
+    return (
+        name is not None and cluster is not None
+        and _same(name, service.reference, service.type)
+        and (own is None or _same(cluster, own, "aws_ecs_cluster"))
+    )  # fmt: skip
+
+
+def _same(first: Value, second: Value, type_: str) -> bool:
+    one, other = referenced(first), referenced(second)
+    if one is not None and one is other:
+        return True
+    return thing(first, type_).key == thing(second, type_).key
+
+
+def _may_watch(found: Watched, kind: str) -> bool:
+    """Whether the files leave open that an alarm looks at this kind of figure of any service."""
+    if found.why:
+        health = [metric for _, metric in rules.HEALTH_METRICS]
+        return found.may_be(*(health if kind == "health" else [rules.UTILIZATION_METRICS[kind]]))
+    return _metric(found, kind) and any(hidden(each) for each in found.dimensions.values())
+
+
+def fires(alarm: Resource, found: Watched, need: rules.Need, within: Mapping[str, int]) -> Judged:
+    """What keeps an alarm from firing when and where it should; all that it may be set to must hold."""
+    judged = Judged(wrong=[*_misnamed(found)])
+    read: list[list[tuple[str, Any]]] = []
+    unread: list[str] = []
+    for name, (kind, values) in _settings(alarm, found.where or alarm).items():
+        value = next((each for each in values if each is not None), None)
+        known = [_plain(kind, option) for option in options(value)] if value is not None else []
+        if None in known:
+            unread.append(name)
+            judged.unclear.append(f"its {_CALLED.get(name, name)}: {hidden(value) or text(value)}")
+        elif known:
+            read.append([(name, each) for each in known])
+    for chosen in itertools.product(*read):
+        firing = rules.Firing(**dict(chosen), reports_absence=_reports_absence(alarm))
+        judged.wrong += [why for why in rules.faults(firing, need, within, unread) if why not in judged.wrong]
+    return judged
+
+
+_CALLED = {
+    "periods": "evaluation_periods",
+    "datapoints": "datapoints_to_alarm",
+    "missing": "treat_missing_data",
+}
+
+
+def _settings(alarm: Resource, where: Body) -> dict[str, tuple[type, Iterable[Value | None]]]:
+    """The kind of each field of a `Firing`, and the attributes of which one sets it."""
+
+    def of(body: Body, kind: type, *names: str) -> tuple[type, Iterable[Value | None]]:
+        return kind, [body.attribute(name) for name in names]
+
+    return {
+        "statistic": of(where, str, "statistic", "extended_statistic", "stat"),
+        "unit": of(where, str, "unit"),
+        "period": of(where, int, "period"),
+        "comparison": of(alarm, str, "comparison_operator"),
+        "threshold": of(alarm, float, "threshold"),
+        "periods": of(alarm, int, "evaluation_periods"),
+        "datapoints": of(alarm, int, "datapoints_to_alarm"),
+        "missing": of(alarm, str, "treat_missing_data"),
+    }
+
+
+def _plain(kind: type, option: Value) -> Any:
+    """A setting as a plain value of its kind; None for what the files do not say."""
+    if kind is str:
+        return text(flat(option)) if not hidden(option) else None
+    value = number(flat(option))
+    return kind(value) if value is not None and math.isfinite(value) else None
+
+
+def _reports_absence(alarm: Resource) -> bool:
+    """Whether a topic is notified when there is no data."""
+    actions = list(items(alarm.attribute("insufficient_data_actions")))
+    topics = [each for each in map(referenced, actions) if each is not None and each.type == TOPIC]
+    return bool(topics) or any(":sns:" in text(each) for each in actions)

@@ -1,0 +1,406 @@
+"""What services and tasks use by their Terraform, what secrets roles may read, what keys Terraform makes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from smoke.source.checkout import Examined, Finding
+from smoke.source.rules import (
+    EXECUTION_ROLE,
+    FAMILY,
+    LOGS,
+    NETWORK,
+    REQUIRED,
+    SECRET,
+    TASK_ROLE,
+    Ownership,
+    Use,
+)
+from smoke.source.terraform.configuration import Configuration
+from smoke.source.terraform.evaluate import Resource
+from smoke.source.terraform.hcl import Place
+from smoke.source.terraform.references import Identity, entries, items, referenced, secret, thing
+from smoke.source.terraform.values import (
+    Symbol,
+    Value,
+    decoded,
+    flat,
+    hidden,
+    is_known,
+    number,
+    options,
+    settle,
+    text,
+)
+
+from .grants import Grant, grants
+from .iam import ROLE
+
+SERVICE = "aws_ecs_service"
+TASK = "aws_ecs_task_definition"
+ROLES = {EXECUTION_ROLE: "execution_role_arn", TASK_ROLE: "task_role_arn"}
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container of a task definition, or one that there may be: its entries by name."""
+
+    entries: Mapping[str, Value]
+    at: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A service with the tasks that it may run, or a one-shot task; `name` is the plan's, else the label."""
+
+    name: str
+    service: Resource | None
+    tasks: tuple[Resource, ...]
+    not_examined: tuple[Finding, ...] = ()
+
+
+@dataclass(slots=True)
+class Definitions:
+    """Everything that services and tasks use, and what of that could not be read."""
+
+    uses: list[Use] = field(default_factory=list)
+    not_examined: list[Finding] = field(default_factory=list)
+    definitions: list[Definition] = field(default_factory=list)
+    grants: list[Grant] = field(default_factory=list)
+    #: What of their roles' policies is not understood, by the keys of the roles.
+    held: list[tuple[tuple[str, ...], Finding]] = field(default_factory=list)
+    #: The services and tasks that start under a role or act under it, by the role's key.
+    roles: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def services(self) -> set[str]:
+        """The names of the services."""
+        return {each.name for each in self.definitions if each.service is not None}
+
+    def required(self, members: Iterable[str]) -> dict[str, list[str]]:
+        """Return what each of these services and tasks must have: a task without a service has no network."""
+        return {
+            member: [kind for kind in REQUIRED if kind != NETWORK or member in self.services]
+            for member in members
+        }
+
+
+def containers(task: Resource) -> tuple[list[Container], list[Finding]]:
+    """Return the containers of a task, and what of them could not be read."""
+    found: list[Container] = []
+    unread: list[Finding] = []
+    whole = task.attribute("container_definitions")
+    for option in options(whole) if whole is not None else ():
+        read = decoded(option)
+        listed = settle(read).content if read is not None else None
+        if not isinstance(listed, tuple):
+            why = (
+                hidden(option) or (hidden(read) if read is not None else "") or "not a JSON list in the files"
+            )
+            unread.append(task.finding(f"the containers of {task.address}: {why}", option))
+            continue
+        for item in listed:
+            for each in options(item):
+                if isinstance(each.content, dict):
+                    given = {key: value for key, value in each.content.items() if value.content is not None}
+                    found.append(Container(given, each.at))
+                else:
+                    unread.append(
+                        task.finding(f"a container of {task.address}: {hidden(each) or text(each)}", each)
+                    )
+    if whole is None:
+        unread.append(task.finding(f"{task.address} sets no container_definitions"))
+    return found, unread
+
+
+def ports(definition: Definition) -> dict[str, set[float]]:
+    """The ports of each container by its name."""
+    found: dict[str, set[float]] = {}
+    for task in definition.tasks:
+        for each in containers(task)[0]:
+            numbers = (number(port) for one in items(each.entries.get("portMappings"))
+                       for port in items(entries(one).get("containerPort")))  # fmt: skip
+            found.setdefault(text(each.entries.get("name")), set()).update(
+                n for n in numbers if n is not None
+            )
+    return found
+
+
+#: A URL by which a container asks itself by HTTP without TLS, and its port.
+_PLAIN = re.compile(r"\bhttp://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1?\])(?::(\d{1,5}))?(?![\w.])")
+
+
+def plain_ports(command: Iterable[str]) -> set[int]:
+    """The ports on which a container's health check asks the container itself by HTTP without TLS."""
+    return {int(port or 80) for word in command for port in _PLAIN.findall(word)}
+
+
+def plainly(definition: Definition) -> set[int]:
+    """The ports on which a service speaks HTTP without TLS, by the health checks of its containers."""
+    checks = (
+        entries(each.entries.get("healthCheck")).get("command")
+        for task in definition.tasks
+        for each in containers(task)[0]
+    )
+    return plain_ports(text(flat(word)) for command in checks for word in items(command))
+
+
+def definitions(configuration: Configuration, members: Collection[str]) -> list[Definition]:
+    """Return every service, and every task of no service, under the names that the plan has for them."""
+    services, tasks = configuration.of_type(SERVICE), configuration.of_type(TASK)
+    named = names(services, members)
+    found: list[Definition] = []
+    served: set[str] = set()
+    for service in services:
+        run, unread = _tasks(service, tasks)
+        served |= {task.address for task in run}
+        found.append(Definition(named[service.address], service, tuple(run), tuple(unread)))
+    alone = [task for task in tasks if task.address not in served]
+    labels = names(alone, members)
+    return [*found, *(Definition(labels[task.address], None, (task,)) for task in alone)]
+
+
+def unseen(configuration: Configuration, defined: Definitions, members: Collection[str]) -> list[Finding]:
+    """Return the services and tasks that no rule has seen: those of which the files do not say enough.
+
+    One that is not in the files at all may be in what of these is not read; else its absence is a finding.
+    """
+    found = Examined([], [what for each in defined.definitions for what in each.not_examined])
+    for member in sorted({*members} - {each.name for each in defined.definitions}):
+        configuration.lacks(found, f"{member} is not in the files", (member, member.rpartition("-")[2]))
+    return found.not_examined
+
+
+def names(resources: Sequence[Resource], members: Collection[str]) -> dict[str, str]:
+    """Return by address what the plan calls each resource, else its label.
+
+    A label, key or name in AWS that is the member decides before a name that ends like it, and that before
+    the name of a module.
+    """
+    found: dict[str, str] = {}
+    by_length = sorted(members, key=len, reverse=True)
+    for rule in (_is_called, _ends_like, _is_inside):
+        for each in resources:
+            for member in by_length:
+                if each.address not in found and member not in found.values() and rule(each, member):
+                    found[each.address] = member
+    for each in resources:
+        label = each.label if each.label not in found.values() else each.address
+        found.setdefault(each.address, label)
+    return found
+
+
+def _name(resource: Resource) -> str:
+    return text(resource.attribute("family" if resource.type == TASK else "name"))
+
+
+def _is_called(resource: Resource, member: str) -> bool:
+    return member in (resource.label, resource.key.strip('"'), _name(resource))
+
+
+def _ends_like(resource: Resource, member: str) -> bool:
+    return _name(resource).endswith(f"-{member}")
+
+
+def _is_inside(resource: Resource, member: str) -> bool:
+    words = re.split(r'[.\[\]"]+', resource.address)
+    return member in {word.replace("_", "-") for word in words}
+
+
+def _tasks(service: Resource, tasks: Sequence[Resource]) -> tuple[list[Resource], list[Finding]]:
+    """Return the task definitions that a service may run, and what names one that is not in the files."""
+    found, unread = [], []
+    for each in items(service.attribute("task_definition")):
+        task = referenced(each)
+        if task is None or task.block.type == "data":
+            family = task.attribute("task_definition") if task is not None else each
+            name = text(flat(family)).rpartition("/")[2].partition(":")[0] if family is not None else ""
+            task = next((other for other in tasks if text(other.attribute("family")) == name), None)
+        if task is not None and task.type == TASK:
+            found.append(task)
+        else:
+            why = hidden(each) or text(each)
+            unread.append(service.finding(f"the task definition of {service.address}: {why}", each))
+    return found, unread
+
+
+def read(configuration: Configuration, members: Collection[str]) -> Definitions:
+    """Return everything that services, and tasks without a service, use."""
+    result = Definitions(definitions=definitions(configuration, members))
+    for each in result.definitions:
+        result.not_examined += each.not_examined
+        if each.service is not None:
+            if each.service.uncertain:
+                what = f"whether there is {each.service.address}: {each.service.uncertain}"
+                result.not_examined.append(each.service.finding(what))
+            for network in each.service.blocks("network_configuration"):
+                for group in items(network.attribute("security_groups")):
+                    identity = thing(group, "aws_security_group")
+                    result.uses.append(_use(NETWORK, identity, each.name, group.at))
+        for task in each.tasks:
+            _task(result, task, each.name)
+    _readable(result, configuration)
+    return result
+
+
+def _task(result: Definitions, task: Resource, owner: str) -> None:
+    family = task.attribute("family")
+    if family is not None:
+        result.uses.append(_use(FAMILY, thing(family, "family"), owner, task.at))
+    for kind, attribute in ROLES.items():
+        for role in items(task.attribute(attribute)):
+            identity = thing(role, ROLE)
+            result.uses.append(_use(kind, identity, owner, role.at))
+            result.roles.setdefault(identity.key, []).append(owner)
+    found, unread = containers(task)
+    result.not_examined += unread
+    for container in found:
+        options = entries(entries(container.entries.get("logConfiguration")).get("options"))
+        logs = options.get("awslogs-group") or options.get("log_group_name")  # the latter of FireLens
+        result.uses += [
+            _use(LOGS, thing(group, "aws_cloudwatch_log_group"), owner, group.at) for group in items(logs)
+        ]
+        for given in items(container.entries.get("secrets")):
+            for source in items(entries(given).get("valueFrom")):
+                identity_ = secret(source) or Identity(
+                    text(source), text(source), "neither a secret nor a parameter"
+                )
+                result.uses.append(_use(SECRET, identity_, owner, source.at))
+            if "valueFrom" not in entries(given):
+                what = f"a secret of {owner}: {hidden(given) or text(given)}"
+                result.not_examined.append(task.finding(what, given))
+        credentials = entries(container.entries.get("repositoryCredentials")).get("credentialsParameter")
+        for source in items(credentials):
+            identity_ = secret(source) or Identity(text(source), text(source))
+            result.uses.append(_use(SECRET, identity_, owner, source.at))
+
+
+def _use(kind: str, identity: Identity, owner: str, at: Place, how: str = "uses") -> Use:
+    return Use(kind, identity.key, owner, identity.name, how, at.path, at.line, identity.why)
+
+
+def _readable(result: Definitions, configuration: Configuration) -> None:
+    """Add a use for every secret that a policy lets a role's owners read, by name or by pattern."""
+    granted = grants(configuration)
+    result.grants, result.held = granted.found, granted.not_examined
+    known = {use.identity: use.name for use in result.uses if use.kind == SECRET and not use.why}
+    known |= _declared(configuration)
+    for grant in granted.found:
+        for owner in _owners(result, grant.roles):
+            if grant.target is not None:
+                result.uses.append(_use(SECRET, grant.target, owner, grant.at, "may read"))
+                continue
+            for key, name in known.items():
+                if grant.pattern != "*" and key.startswith(f"{grant.service} ") and grant.covers(name):
+                    result.uses.append(_use(SECRET, Identity(key, name), owner, grant.at, "may read"))
+    for roles, finding in granted.not_examined:
+        if _owners(result, roles) or not roles:
+            result.not_examined.append(finding)
+
+
+def _declared(configuration: Configuration) -> dict[str, str]:
+    """The names of the secrets and parameters that are declared, by key."""
+    types = ("aws_secretsmanager_secret", "aws_ssm_parameter")
+    found = [secret(each.reference) for type_ in types for each in configuration.of_type(type_)]
+    return {each.key: each.name for each in found if each is not None}
+
+
+def _owners(result: Definitions, roles: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(owner for role in roles for owner in result.roles.get(role, ())))
+
+
+def unnamed(result: Definitions, ownership: Ownership) -> Examined:
+    """Return the policies that let a role read secrets which they do not name.
+
+    A pattern under a path of the role's own group names them well enough, and so does a declared name
+    before the characters that Secrets Manager adds.
+    """
+    found: dict[tuple[str, str], Finding] = {}
+    names_used = {use.name for use in result.uses if use.kind == SECRET}
+    for grant in result.grants:
+        if grant.target is not None:
+            continue
+        pattern = grant.pattern
+        named = any(pattern in {f"{name}-*", f"{name}-??????", f"{name}*"} for name in names_used)
+        groups = {ownership.of(owner) for owner in _owners(result, grant.roles)}
+        if not named and not _own(pattern, groups, ownership):
+            kinds = "parameter" if grant.service == "ssm" else "secret"
+            shown = f"any {kinds}" if pattern == "*" else f"any {kinds} {pattern}"
+            found.setdefault(
+                (grant.holder, pattern), grant.finding(f"{grant.holder} lets its role read {shown}")
+            )
+    return Examined(sorted(found.values()), [])
+
+
+def _own(pattern: str, groups: set[str], ownership: Ownership) -> bool:
+    """Whether the pattern's path belongs to one group alone, and that has the role.
+
+    Its parts name a group, before the first wildcard also by one of their words.
+    """
+    before = pattern.replace("?", "*").partition("*")[0].rpartition("/")[0]
+    words = {word for part in before.split("/") for word in (part, *part.split("-"))}
+    words |= {*pattern.split("/")[:-1]}
+    owners = words & ({*ownership.groups} | groups)
+    return len(owners) == 1 and (owners == groups or not groups)
+
+
+#: Where a signing key is in a secret of JSON, and how Terraform's own generator writes it for the contract.
+_DEMANDED = ("activeKid", "privateKey")
+_KEY_MEMBERS, _PKCS8 = ("privateKey", "pendingPrivateKey"), "private_key_pem_pkcs8"
+
+
+def generated(configuration: Configuration, names: Collection[str]) -> Iterator[Finding]:
+    """Return where Terraform makes a signing key that is no P-256 key in PKCS#8, or one key for two secrets.
+
+    `names` are those of the secrets. A key from anywhere else, or one that is replaced later, says nothing.
+    """
+    held: dict[str, str] = {}
+    for version in configuration.of_type("aws_secretsmanager_secret_version"):
+        of = version.attribute("secret_id")
+        known = secret(of) if of is not None else None
+        replaced = any("ignore_changes" in each.attributes for each in version.block.nested("lifecycle"))
+        replaced = replaced or version.attribute("version_stages") is not None
+        if known is None or known.name not in names or version.uncertain or replaced:
+            continue
+        for what, value in _unnamed_members(version.attribute("secret_string")):
+            yield version.finding(f"the key of {known.name} {what}", value)
+        for value in _keys_in(version.attribute("secret_string") or version.attribute("secret_string_wo")):
+            made = value.content.resource if isinstance(value.content, Symbol) else None
+            if not isinstance(made, Resource) or made.type != "tls_private_key" or made.block.type == "data":
+                continue
+            for what in _unfit(made, value.content.path[0] if value.content.path else _PKCS8):
+                yield version.finding(f"the key of {known.name} {what}", value)
+            first = held.setdefault(made.address, known.name)
+            if first != known.name:
+                yield version.finding(f"{known.name} and {first} have one key, {made.address}", value)
+
+
+def _keys_in(value: Value | None) -> Iterator[Value]:
+    """The private keys in a secret: the secret itself, or members of its JSON."""
+    for each in options(value) if value is not None else ():
+        members = entries(decoded(each))
+        found = [members[name] for name in _KEY_MEMBERS if name in members] if members else [each]
+        yield from (one for key in found for one in options(key))
+
+
+def _unnamed_members(value: Value | None) -> Iterator[tuple[str, Value]]:
+    """What the JSON of a key does not say; an empty one is filled in by a bootstrap."""
+    for each in options(value) if value is not None else ():
+        members = entries(decoded(each))
+        missing = [name for name in _DEMANDED if name not in members] if members else []
+        if missing:
+            yield f"is JSON without {' and '.join(missing)}", each
+
+
+def _unfit(made: Resource, attribute: str) -> Iterator[str]:
+    """What of a key that Terraform makes is not as the contract has it; a P-224 key is the default."""
+    algorithm, curve = made.attribute("algorithm"), made.attribute("ecdsa_curve")
+    said = text(flat(algorithm)) if algorithm is not None and is_known(algorithm) else ""
+    if said and said != "ECDSA":
+        yield f"is one of {said}, not of P-256"
+    elif said and (curve is None or (is_known(curve) and text(flat(curve)) != "P256")):
+        yield f"is one of {text(flat(curve)) if curve is not None else 'P224'}, not of P-256"
+    if attribute != _PKCS8:
+        yield f"is given as {attribute}, not as PKCS#8"

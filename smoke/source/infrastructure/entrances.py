@@ -1,0 +1,306 @@
+"""What a public host must have: TLS, a certificate of its name, groups of its kind, a way in from outside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+
+from smoke.source.checkout import Finding
+from smoke.source.terraform.configuration import Configuration
+from smoke.source.terraform.evaluate import Body, Resource
+from smoke.source.terraform.references import items, referenced
+from smoke.source.terraform.values import Value, boolean, flat, is_known, number, text
+
+from .iam import fits
+from .listeners import actions, balancers, forwards, unclear
+
+HTTPS = 443
+_TLS, _PLAIN = ("HTTPS", "TLS"), ("HTTP", "HTTPS")
+_CERTIFICATE, _VALIDATED = "aws_acm_certificate", "aws_acm_certificate_validation"
+_CLOUDFRONT, _RECORDS = "aws_cloudfront_distribution", ("cloudflare_record", "cloudflare_dns_record")
+_OF_REGION = re.compile(r"arn:aws[\w-]*:acm:([a-z]{2}(?:-[a-z]+)+-\d):")
+#: What may stand before a load balancer, and take a host's requests to any port of it.
+FRONTS = (
+    _CLOUDFRONT, *_RECORDS, "aws_globalaccelerator_listener", "aws_apigatewayv2_integration",
+    "aws_api_gateway_integration", "aws_api_gateway_vpc_link", "fastly_service_vcl",
+)  # fmt: skip
+
+
+def fronted(configuration: Configuration, host: str) -> bool:
+    """Whether something may stand before the load balancer of a host."""
+    return any(_takes(each, host) for type_ in FRONTS for each in configuration.of_type(type_))
+
+
+def _takes(front: Resource, host: str) -> bool:
+    """Whether a front may be one of a host: by its aliases, or as a record that is not for DNS alone."""
+    if front.type == _CLOUDFRONT:
+        names = [*items(front.attribute("aliases"))]
+    elif front.type in _RECORDS:
+        proxied = front.attribute("proxied")
+        if proxied is not None and boolean(proxied) is False:
+            return False
+        names = [*items(front.attribute("name"))]
+    else:
+        return True
+    written = [text(flat(name)).lower() if is_known(name) else "*" for name in names] or ["*"]
+    short = front.type in _RECORDS  # one may leave out the name of its zone, or be @ for it
+    return any(fits(host, name) or (short and (name == "@" or fits(host, f"{name}.*"))) for name in written)
+
+
+def entered(
+    configuration: Configuration, host: str, ways: Sequence[tuple[Value, Resource | None]]
+) -> Iterator[Finding]:
+    """What keeps a client of https from a host: `ways` are its target groups, each with its listener."""
+    listeners = [at for _, at in ways if at is not None]
+    yield from _unfit(ways)
+    for each in dict.fromkeys(listeners):
+        yield from _abroad(configuration, each)
+    if len(listeners) < len(ways):
+        return
+    secured = [each for each in listeners if _speaks(each) not in ("HTTP", "TCP")]
+    for each in listeners if not secured else ():
+        port = each.attribute("port")
+        if _speaks(each) == "HTTP" and port is not None and number(flat(port)) == HTTPS and _public(each):
+            what = f"{each.address} speaks plain HTTP on port {HTTPS}, where {host} is asked by https"
+            yield each.finding(what, each.attribute("protocol"))
+    beside = _beside(configuration, listeners) if not secured else None
+    if beside is not None:
+        at = listeners[0]
+        yield at.finding(f"only {at.address} leads to {host}, by plain HTTP, not {beside.address}, by https")
+    proved = [_names(configuration, each) for each in secured]
+    if proved and all(names is not None and not _covers(names, host) for names in proved):
+        held = " and ".join(sorted({name for names in proved for name in names or ()}))
+        at = secured[0]
+        what = f"the certificate of {at.address} is of {held}, not of {host}"
+        yield at.finding(what, at.attribute("certificate_arn"))
+
+
+def _unfit(ways: Sequence[tuple[Value, Resource | None]]) -> Iterator[Finding]:
+    """A balancer of HTTP takes no target group of TCP."""
+    for value, listener in ways:
+        group = referenced(value)
+        protocol = group.attribute("protocol") if group is not None else None
+        if group is None or listener is None or protocol is None or not is_known(protocol):
+            continue
+        said = text(flat(protocol))
+        if _speaks(listener) in _PLAIN and said not in _PLAIN:
+            what = f"{listener.address} speaks {_speaks(listener)}: it takes no target group of {said}"
+            yield group.finding(f"{group.address}: {what}", protocol)
+
+
+def _beside(configuration: Configuration, listeners: Sequence[Resource]) -> Resource | None:
+    """The listener of https of the same public balancer, where all of `listeners` speak plain HTTP.
+
+    None where the files do not say of each action for which hosts and groups it is.
+    """
+    balancers = {_balancer(each) for each in listeners}
+    if not listeners or any(_speaks(each) != "HTTP" or not _public(each) for each in listeners):
+        return None
+    to = [referenced(value) for action, _ in actions(configuration) for value in forwards(action)]
+    if next(unclear(configuration), None) or any(each is None or each.block.type == "data" for each in to):
+        return None
+    ends = [each for each in configuration.of_type("aws_lb_listener") if _speaks(each) == "HTTPS"]
+    found = (each for each in ends if _balancer(each) in balancers and not each.uncertain)
+    return next((each for each in found if number(flat(_port(each))) == HTTPS), None)
+
+
+def _port(listener: Resource) -> Value:
+    return listener.attribute("port") or Value(None, listener.at)
+
+
+def recorded(
+    configuration: Configuration, name: str, host: str, groups: Sequence[Resource]
+) -> Iterator[Finding]:
+    """Return the records of a public host that lead to another balancer, or to an address inside.
+
+    `groups` are its service's. One record that leads right is enough; those of private zones, of zones that
+    the files do not have, and those that share a name with others, say nothing. What asks a balancer inside
+    may be behind any other.
+    """
+    leading = [balancers(configuration, group) for group in groups]
+    found = [each for one in leading for each in one or ()]
+    inside = all(_is(each, "internal") for each in found)
+    own = {each.address for each in found} if None not in leading and not inside else set()
+    wrong: list[Finding] = []
+    for record in configuration.of_type("aws_route53_record"):
+        if _called(record) != host or record.uncertain or not _is_public(record):
+            continue
+        if text(record.attribute("type")) not in _LEADING or record.attribute("set_identifier") is not None:
+            continue
+        to = [*items(record.attribute("records"))]
+        to += [each for alias in record.blocks("alias") for each in items(alias.attribute("name"))]
+        at = [each for value in to if (each := referenced(value)) is not None]
+        if to and all(_PRIVATE.match(text(flat(value))) for value in to if is_known(value)) and not at:
+            what = f"{record.address} leads {host} to {text(flat(to[0]))}, which the public does not reach"
+            wrong += [record.finding(what, to[0])] if is_known(to[0]) else []
+        elif own and at and all(_leads_astray(each, own) for each in at):
+            what = f"{record.address} leads {host} to {at[0].address}, which does not lead to {name}"
+            wrong.append(record.finding(what, to[0]))
+        else:
+            return
+    yield from wrong
+
+
+_LEADING = ("A", "AAAA", "CNAME")
+_PRIVATE = re.compile(r"(?:10|127|192\.168|172\.(?:1[6-9]|2\d|3[01]))\.[\d.]+\Z")
+
+
+def _called(record: Resource) -> str:
+    """The whole name of a record: Terraform puts that of its zone behind one that does not end with it."""
+    name, of = record.attribute("name"), record.attribute("zone_id")
+    zone = referenced(of) if of is not None else None
+    said = text(flat(name)).lower().rstrip(".") if name is not None and is_known(name) else ""
+    end = text(zone.attribute("name")).lower().rstrip(".") if zone is not None else ""
+    return said if said.endswith(end) or "${" in end else f"{said}.{end}"
+
+
+def _leads_astray(to: Resource, own: Collection[str]) -> bool:
+    """Whether a record's target is a balancer of applications that does not lead to the own groups."""
+    kind = text(to.attribute("load_balancer_type"))
+    known = to.type == "aws_lb" and to.block.type != "data" and kind in ("", "application")
+    return known and to.address not in own
+
+
+def _is_public(record: Resource) -> bool:
+    """Whether a record is of a zone of the files that the public sees."""
+    of = record.attribute("zone_id")
+    zone = referenced(of) if of is not None else None
+    if zone is None or zone.type != "aws_route53_zone" or zone.blocks("vpc"):
+        return False
+    if zone.block.type == "data" and (zone.attribute("name") is None or zone.attribute("vpc_id") is not None):
+        return False
+    private = zone.attribute("private_zone")
+    return private is None or boolean(private) is False
+
+
+def _balancer(listener: Resource) -> str:
+    arn = listener.attribute("load_balancer_arn")
+    of = referenced(arn) if arn is not None else None
+    return of.address if of is not None else ""
+
+
+def _abroad(configuration: Configuration, listener: Resource) -> Iterator[Finding]:
+    """A certificate of another region than the listener's, which it cannot have."""
+    arn, region = listener.attribute("certificate_arn"), configuration.region(listener)
+    found = [_OF_REGION.match(text(flat(each))) for each in items(arn)]
+    others = [each[1] for each in found if each is not None and each[1] != region]
+    if region and others and len(others) == len(found):
+        yield listener.finding(f"{listener.address} is in {region}, its certificate in {others[0]}", arn)
+
+
+def _speaks(listener: Resource) -> str:
+    protocol = listener.attribute("protocol")
+    return text(flat(protocol)) if protocol is not None else ""
+
+
+def _public(listener: Resource) -> bool:
+    """Whether the files say that a listener's balancer is one that the public reaches."""
+    arn = listener.attribute("load_balancer_arn")
+    balancer = referenced(arn) if arn is not None else None
+    if balancer is None or balancer.block.type == "data":
+        return False
+    internal = balancer.attribute("internal")
+    return internal is None or boolean(internal) is False
+
+
+def _names(configuration: Configuration, listener: Resource) -> set[str] | None:
+    """The names that a listener can prove; None where the files do not say, or give it no certificate."""
+    arns = [listener.attribute("certificate_arn")]
+    for each in configuration.of_type("aws_lb_listener_certificate"):
+        at = each.attribute("listener_arn")
+        of = referenced(at) if at is not None else None
+        if of is not None and of.block.type == "data":
+            of = None  # which may be any listener
+        if of is None or of.address == listener.address:
+            arns.append(each.attribute("certificate_arn") if of is not None and not each.uncertain else None)
+    found: set[str] = set()
+    for arn in arns:
+        names = _of_certificate(arn)
+        if names is None:
+            return None
+        found |= names
+    return found
+
+
+def _of_certificate(arn: Value | None) -> set[str] | None:
+    certificate = referenced(arn) if arn is not None else None
+    if certificate is not None and certificate.type == _VALIDATED:
+        inner = certificate.attribute("certificate_arn")
+        certificate = referenced(inner) if inner is not None else None
+    if certificate is None or certificate.type != _CERTIFICATE or certificate.block.type == "data":
+        return None
+    domain, further = (certificate.attribute(name) for name in ("domain_name", "subject_alternative_names"))
+    values = [*items(domain), *items(further)]
+    if domain is None or certificate.uncertain or not all(is_known(each) for each in values):
+        return None
+    # the name of a zone may be written with a dot at its end
+    return {text(flat(each)).lower().rstrip(".") for each in values}
+
+
+def _covers(names: set[str], host: str) -> bool:
+    """Whether one of the names is a host's; a star stands for one label."""
+    return host in names or f"*.{host.partition('.')[2]}" in names
+
+
+#: A stream may be silent for so many seconds between two keepalives.
+SILENCE_S = 15
+#: What else takes a host's requests from the public to a load balancer inside.
+_INWARD = (*FRONTS, "aws_apigatewayv2_vpc_link", "aws_vpclattice_target_group")
+
+
+def open_to_the_public(
+    configuration: Configuration, name: str, host: str, listeners: Sequence[Resource | None]
+) -> Iterator[Finding]:
+    """The balancer of a public host can be reached from outside, and leaves a silent stream alone."""
+    balancers = {}
+    for listener in listeners:
+        arn = listener.attribute("load_balancer_arn") if listener is not None else None
+        balancer = referenced(arn) if arn is not None else None
+        if balancer is not None and balancer.block.type != "data":
+            balancers[balancer.address] = balancer
+    inside = [one for one in balancers.values() if _is(one, "internal")]
+    fronts = any(configuration.of_type(type_) for type_ in _INWARD)
+    fronts = fronts or len(configuration.of_type("aws_lb")) > len(inside)
+    for balancer in inside if len(inside) == len(balancers) and not fronts else ():
+        what = f"{balancer.address} is internal: {name} is not public at {host}"
+        yield balancer.finding(what, balancer.attribute("internal"))
+    for balancer in balancers.values():
+        idle = balancer.attribute("idle_timeout")
+        seconds = number(flat(idle)) if idle is not None else None
+        if seconds is not None and seconds <= SILENCE_S:
+            what = f"{balancer.address} ends a stream of {name} that is silent for {seconds:g} s"
+            yield balancer.finding(f"{what}, as one may be for {SILENCE_S} s", idle)
+        for acl in _firewalls(configuration, balancer):
+            what = f"{acl.address} blocks every request to {balancer.address}, where {name} is public"
+            yield acl.finding(what)
+
+
+def _firewalls(configuration: Configuration, balancer: Resource) -> Iterator[Resource]:
+    """The web ACLs of a balancer that block by default and have no rule that may allow anything."""
+    for one in configuration.of_type("aws_wafv2_web_acl_association"):
+        at, by = one.attribute("resource_arn"), one.attribute("web_acl_arn")
+        acl = referenced(by) if by is not None else None
+        of = referenced(at) if at is not None else None
+        if acl is None or of is None or of.address != balancer.address or acl.block.type == "data":
+            continue
+        rules = acl.blocks("rule")
+        allows = any(action.blocks("allow") for rule in rules for action in rule.blocks("action"))
+        others = any(each.type.startswith("aws_wafv2_web_acl_rule") for each in configuration.resources)
+        elsewhere = (
+            others
+            or acl.ignores("rule")
+            or acl.attribute("rule_json") is not None
+            or any(
+                rule.uncertain or statement.blocks("rule_group_reference_statement")
+                for rule in rules
+                for statement in rule.blocks("statement")
+            )
+        )
+        blocks = any(default.blocks("block") for default in acl.blocks("default_action"))
+        if blocks and not allows and not elsewhere and not acl.uncertain and not one.uncertain:
+            yield acl
+
+
+def _is(block: Body, name: str) -> bool:
+    value = block.attribute(name)
+    return value is not None and boolean(value) is True

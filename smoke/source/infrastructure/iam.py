@@ -1,0 +1,192 @@
+"""The policies that roles have, and the statements of their documents, compared as IAM compares."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from smoke.source.terraform.configuration import Configuration
+from smoke.source.terraform.evaluate import Body, Resource
+from smoke.source.terraform.hcl import Place
+from smoke.source.terraform.references import entries, items, referenced, thing
+from smoke.source.terraform.values import Value, decoded, flat, hidden, is_known, options, plain, text
+
+ROLE = "aws_iam_role"
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A policy that `roles` have by the resource `holder`: its `document`, or the `arn` of one attached."""
+
+    roles: tuple[str, ...]
+    holder: Resource
+    document: Value | None = None
+    arn: Value | None = None
+
+
+def attached(configuration: Configuration) -> Iterator[Attached]:
+    """Yield every policy that a role has."""
+    for policy in configuration.of_type("aws_iam_role_policy"):
+        yield Attached(roles_of(policy.attribute("role")), policy, policy.attribute("policy"))
+    for role in configuration.of_type(ROLE):
+        own = roles_of(role.reference)
+        for block in role.blocks("inline_policy"):
+            yield Attached(own, role, block.attribute("policy"))
+        for arn in items(role.attribute("managed_policy_arns")):
+            yield from behind(configuration, Attached(own, role, arn=arn))
+    for type_, attributes in _ATTACHMENTS.items():
+        for attachment in configuration.of_type(type_):
+            held = roles_of(*(attachment.attribute(name) for name in attributes[:-1]))
+            for arn in items(attachment.attribute(attributes[-1])):
+                yield from behind(configuration, Attached(held, attachment, arn=arn))
+
+
+#: Resources that attach policies: the attributes that name roles, then the one that names policies.
+_ATTACHMENTS = {
+    "aws_iam_role_policy_attachment": ("role", "policy_arn"),
+    "aws_iam_policy_attachment": ("roles", "policy_arn"),
+    "aws_iam_role_policy_attachments_exclusive": ("role_name", "policy_arns"),
+}
+
+
+def roles_of(*values: Value | None) -> tuple[str, ...]:
+    """The keys of the roles that values name: a role is one, whatever its name may be."""
+    return tuple(
+        thing(item, ROLE).key
+        for value in values
+        if value is not None
+        for item in ((value,) if _is_role(referenced(value)) else items(value))
+    )
+
+
+def _is_role(resource: Resource | None) -> bool:
+    return resource is not None and resource.type == ROLE
+
+
+def behind(configuration: Configuration, found: Attached) -> Iterator[Attached]:
+    """Yield the policy that an ARN names: its document where that is in the files, else the ARN."""
+    assert found.arn is not None
+    policy, name = referenced(found.arn), policy_name(found.arn)
+    if policy is None or policy.block.type == "data":
+        own = [
+            each for each in configuration.of_type("aws_iam_policy") if text(each.attribute("name")) == name
+        ]
+        policy = own[0] if own and ":aws:policy/" not in text(found.arn) else None
+    if policy is not None and policy.type == "aws_iam_policy":
+        yield Attached(found.roles, policy, policy.attribute("policy"))
+    else:
+        yield found
+
+
+def policy_name(arn: Value) -> str:
+    """The name of the policy that an ARN stands for."""
+    policy = referenced(arn)
+    if policy is not None and policy.block.type == "data":
+        return text(policy.attribute("name") or policy.attribute("arn")).rpartition("/")[2]
+    return text(flat(arn)).rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement of a policy: its parts by IAM's names."""
+
+    parts: dict[str, Value]
+    at: Place
+
+
+def statements(document: Value | None, why: list[str], around: tuple[Body, ...] = ()) -> Iterator[Statement]:
+    """Yield the statements of a policy document; what cannot be read is added to `why`.
+
+    `around` are the documents that this one is a part of.
+    """
+    for each in options(document) if document is not None else ():
+        resource = referenced(each)
+        if resource is not None and resource.type == "aws_iam_policy_document":
+            if resource in around:
+                why.append(f"{resource.address} contains itself")
+            else:
+                yield from _of_data(resource, why, (*around, resource))
+            continue
+        read = decoded(each)
+        if read is None or "Statement" not in entries(read):
+            why.append(hidden(each) or "a policy that is not JSON in the files")
+            continue
+        for statement in items(entries(read)["Statement"]):
+            if entries(statement):
+                yield Statement(entries(statement), statement.at)
+            else:
+                why.append(hidden(statement) or f"a statement that is {text(statement)}")
+
+
+_DATA = {"sid": "Sid", "actions": "Action", "not_actions": "NotAction", "resources": "Resource",
+         "not_resources": "NotResource", "effect": "Effect"}  # fmt: skip
+#: Documents below and above a document's own statements: of those with one Sid the uppermost counts.
+_LOWER, _UPPER = ("source_policy_documents", "source_json"), ("override_policy_documents", "override_json")
+
+
+def _of_data(document: Body, why: list[str], around: tuple[Body, ...]) -> list[Statement]:
+    found: list[Statement] = []
+    lower, upper = (_others(document, names, why, around) for names in (_LOWER, _UPPER))
+    for layer in (lower, _stated(document, why), upper):
+        stated = list(layer)
+        replaced = {text(each.parts.get("Sid")) for each in stated} - {""}
+        found = [each for each in found if text(each.parts.get("Sid")) not in replaced] + stated
+    if document.block.unread:
+        why.append(f"not valid HCL at {document.block.unread[0]}")
+    return found
+
+
+def _others(
+    document: Body, names: tuple[str, ...], why: list[str], around: tuple[Body, ...]
+) -> Iterator[Statement]:
+    for name in names:
+        for other in items(document.attribute(name)):
+            yield from statements(other, why, around)
+
+
+def _stated(document: Body, why: list[str]) -> Iterator[Statement]:
+    for block in document.blocks("statement"):
+        if block.uncertain:
+            why.append(block.uncertain)
+        found = {name: block.attribute(written) for written, name in _DATA.items()}
+        parts = {name: value for name, value in found.items() if value is not None}
+        conditions = block.blocks("condition")
+        if conditions:
+            parts["Condition"] = _tested(conditions)
+        for written, name in (("principals", "Principal"), ("not_principals", "NotPrincipal")):
+            if inner := block.blocks(written):
+                named = (one for each in inner for one in items(each.attribute("identifiers")))
+                parts[name] = Value(tuple(named), block.at)
+        yield Statement(parts, block.at)
+
+
+def _tested(conditions: Sequence[Body]) -> Value:
+    """The conditions of a statement as IAM's JSON has them: values by key by test."""
+    tests: dict[str, dict[str, Value]] = {}
+    for each in conditions:
+        keys = tests.setdefault(text(each.attribute("test")), {})
+        keys[text(each.attribute("variable"))] = each.attribute("values") or Value((), each.at)
+    at = conditions[0].at
+    return Value({test: Value(keys, at) for test, keys in tests.items()}, at)
+
+
+def fits(value: str, pattern: str) -> bool:
+    """Whether a value fits a pattern of IAM, in which `*` and `?` are the only signs."""
+    return re.fullmatch(_regular(pattern), value) is not None
+
+
+def _regular(pattern: str) -> str:
+    return "".join(".*" if sign == "*" else "." if sign == "?" else re.escape(sign) for sign in pattern)
+
+
+def allows(parts: Mapping[str, Value], action: str) -> bool:
+    """Whether a statement allows an action, given in lower case, on whatever and under any condition."""
+    return (text(parts.get("Effect")) or "Allow") == "Allow" and names_action(parts, action)
+
+
+def names_action(parts: Mapping[str, Value], action: str) -> bool:
+    """Whether a statement is about an action, given in lower case, whatever it says of it."""
+    name = "NotAction" if "NotAction" in parts else "Action"
+    named = any(fits(action, str(plain(each)).lower()) for each in items(parts.get(name)) if is_known(each))
+    return named != (name == "NotAction")

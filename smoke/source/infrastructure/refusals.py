@@ -1,0 +1,379 @@
+"""What AWS refuses, or cannot run, of one thing whose values do not fit together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+
+from smoke.source.terraform.evaluate import Body, Resource
+from smoke.source.terraform.references import choices, entries, items, referenced
+from smoke.source.terraform.values import Symbol, Value, flat, hidden, is_known, number, settle, size, text
+
+Wrong = tuple[str, Value | None]
+REGION = r"[a-z]{2}(-[a-z]+)+-\d"
+
+
+def of_containers(task: Resource, listed: Value, *, fargate: bool) -> Iterator[Wrong]:
+    """What ECS refuses of a list of containers, one by one, and together whichever alternatives it has."""
+    volumes = _volumes(task)
+    every = [
+        dict(
+            [
+                *_together(chosen),
+                *(_beside(chosen) if text(task.attribute("network_mode")) == "awsvpc" else ()),
+            ]
+        )
+        for chosen in ([*map(entries, each)] for each in choices(listed))
+    ]
+    for what, at in every[0].items() if every else ():
+        if all(what in each for each in every):
+            yield what, at
+    memory, mode = task.attribute("memory"), text(task.attribute("network_mode"))
+    for container in map(entries, items(listed)):
+        yield from _of_logs(container, fargate)
+        yield from _of_container(container, size(memory) if memory is not None else None)
+        yield from _of_host(container, mode, fargate)
+        yield from _of_words(container)
+        yield from _of_mounts(container, volumes)
+
+
+#: What an endpoint begins with, or has in it, by the protocol of its subscription.
+_ENDPOINTS = {
+    "email": "[^@:]+@[^@:]+", "email-json": "[^@:]+@[^@:]+", "http": "http://.+", "https": "https://.+",
+    "lambda": r"arn:aws[\w-]*:lambda:.+", "sqs": r"arn:aws[\w-]*:sqs:.+",
+    "firehose": r"arn:aws[\w-]*:firehose:.+", "sms": r"\+?[\d -]+",
+}  # fmt: skip
+#: What of a queue or a function is no ARN of it.
+_NO_ARNS = {
+    "aws_sqs_queue": ("id", "url", "name"),
+    "aws_lambda_function": ("id", "function_name", "invoke_arn"),
+}
+_KINDS = {"aws_sqs_queue": "sqs", "aws_lambda_function": "lambda", "aws_lambda_alias": "lambda"}
+
+
+def _of_endpoint(subscription: Resource) -> Iterator[Wrong]:
+    """An endpoint that is none of its protocol."""
+    protocol, endpoint = (subscription.attribute(name) for name in ("protocol", "endpoint"))
+    if protocol is None or endpoint is None or not is_known(protocol) or not text(flat(endpoint)):
+        return
+    said, resource = text(flat(protocol)), referenced(endpoint)
+    kind = _KINDS.get(resource.type) if resource is not None else None
+    if kind is not None and kind != said:
+        yield f"{said} does not deliver to {resource.address if resource is not None else ''}", endpoint
+    elif isinstance(to := settle(endpoint).content, Symbol) and resource is not None and to.path:
+        if to.path[0] in _NO_ARNS.get(resource.type, ()):
+            yield f"{said} needs the ARN of {resource.address}, not its {to.path[0]}", endpoint
+    elif (
+        kind is None
+        and is_known(endpoint)
+        and not re.fullmatch(_ENDPOINTS.get(said, ".*"), text(flat(endpoint)))
+    ):
+        yield f"{said} does not deliver to {text(flat(endpoint))}", endpoint
+
+
+def _of_container(container: Mapping[str, Value], room: float | None) -> Iterator[Wrong]:
+    """A name that is a variable and a secret, and more memory than the task has."""
+    for name in sorted(_names(container.get("environment")) & _names(container.get("secrets"))):
+        yield f"{name} is a variable and a secret of one container", container.get("secrets")
+    for name in ("memory", "memoryReservation"):
+        wanted = number(flat(container[name])) if name in container else None
+        if wanted is not None and room is not None and wanted > room:
+            yield f"a container has a {name} of {wanted:g} MiB in a task of {room:g}", container[name]
+
+
+def _names(listed: Value | None) -> set[str]:
+    """The names that a list has, whichever alternatives it has."""
+    every = [
+        {text(flat(name)) for each in chosen if (name := entries(each).get("name"))}
+        for chosen in choices(listed)
+    ]
+    return set.intersection(*every) if every else set()
+
+
+def _together(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
+    """Containers of which none is essential, two of one name, and one that waits for what never comes."""
+    marks = [each.get("essential") for each in containers]
+    if marks and all(mark is not None and flat(mark).content is False for mark in marks):
+        yield "no container is essential", None
+    named: dict[str, Mapping[str, Value]] = {}
+    for container in containers:
+        name = container.get("name")
+        if (
+            name is not None
+            and is_known(name)
+            and named.setdefault(text(flat(name)), container) is not container
+        ):
+            yield f"two containers are called {text(flat(name))}", name
+    if any("name" not in each or not is_known(each["name"]) for each in containers):
+        return
+    for container in containers:
+        for one in map(entries, items(container.get("dependsOn"))):
+            on, condition = one.get("containerName"), text(one.get("condition"))
+            if on is None or not is_known(on):
+                continue
+            what = f"{text(flat(container['name']))} waits for {text(flat(on))}"
+            other = named.get(text(flat(on)))
+            if other is None:
+                yield f"{what}, which is no container of the task", on
+            elif condition == "HEALTHY" and "healthCheck" not in other:
+                yield f"{what} to be healthy, which has no health check", on
+
+
+def _beside(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
+    """Containers that share a network, and listen on one port while both run."""
+    held: dict[tuple[float, str], str] = {}
+    apart = {
+        text(name)
+        for container in containers
+        for one in map(entries, items(container.get("dependsOn")))
+        if text(one.get("condition")) in ("COMPLETE", "SUCCESS")
+        for name in (container.get("name"), one.get("containerName"))
+    }
+    for container in containers:
+        name = text(container.get("name"))
+        for one in map(entries, items(container.get("portMappings"))) if name not in apart else ():
+            port = number(flat(one["containerPort"])) if "containerPort" in one else None
+            first = held.setdefault((port, text(one.get("protocol")) or "tcp"), name) if port else name
+            if first != name and "${" not in first + name:
+                yield f"{first} and {name} listen on port {port:g} of one task", one["containerPort"]
+
+
+def _of_host(container: Mapping[str, Value], mode: str, fargate: bool) -> Iterator[Wrong]:
+    """What the host of a container refuses: a port of its own in a task's network, a long end on Fargate."""
+    for one in map(entries, items(container.get("portMappings"))):
+        inner, outer = (number(flat(one[name])) if name in one else None for name in _PORTS)
+        if mode == "awsvpc" and inner and outer and inner != outer:
+            yield f"hostPort is {outer:g}, in awsvpc it is the containerPort, {inner:g}", one["hostPort"]
+    stop = number(flat(container["stopTimeout"])) if "stopTimeout" in container else None
+    if fargate and stop is not None and stop > _STOP_S:
+        yield f"stopTimeout is {stop:g}, Fargate waits for {_STOP_S} s at most", container["stopTimeout"]
+
+
+#: What does nothing of a service without an argument.
+_RUNTIMES = re.compile(r"(\S*/)?(node|nodejs|deno|bun|python3?|ruby|java|npm|npx|pnpm|yarn|wget|curl|nc)")
+_SHELL = re.compile(r"(\S*/)?(ba|da|a|z)?sh")
+_WITH_ARGUMENTS = re.compile(r"\S+\s(.*\s)?(-{1,2}[A-Za-z]|https?://).*", re.DOTALL)
+
+
+def _of_words(container: Mapping[str, Value]) -> Iterator[Wrong]:
+    """Commands whose words are not divided as who runs them expects: a shell takes one text."""
+    check = entries(container.get("healthCheck")).get("command")
+    for words in choices(check):
+        said = [text(flat(word)) if is_known(word) else "$" for word in words]
+        if said[:1] == ["CMD-SHELL"] and _lost(said[1:]):
+            yield f"a health check of CMD-SHELL is one text: of this one only {said[1]} runs", words[1]
+        elif said[:1] == ["CMD"] and len(said) == 2 and _WITH_ARGUMENTS.fullmatch(said[1]):
+            yield f"a health check of CMD has a word each: there is no program {said[1]}", words[1]
+    for name in ("command", "entryPoint"):
+        for words in choices(container.get(name)):
+            said = [text(flat(word)) if is_known(word) else "$" for word in words]
+            shell = len(said) > 1 and _SHELL.fullmatch(said[0]) and re.fullmatch(r"-[a-z]*c", said[1])
+            if shell and _lost(said[2:]):
+                yield f"{name}: a shell takes one text behind {said[1]}: only {said[2]} runs", words[2]
+
+
+def _lost(said: Sequence[str]) -> bool:
+    """Whether a shell that is given these words runs a program without its arguments."""
+    return len(said) > 1 and _RUNTIMES.fullmatch(said[0]) is not None
+
+
+def _volumes(task: Resource) -> set[str] | None:
+    """The names of a task's volumes; None where the files do not say all of them."""
+    blocks = task.blocks("volume")
+    names = [name for each in blocks if (name := each.attribute("name")) is not None]
+    hidden_ones = any(not is_known(name) for name in names) or len(names) < len(blocks)
+    unread = any(
+        not is_known(task.environment.value(each.attributes["for_each"]))
+        for each in task.block.nested("dynamic")
+        if each.labels == ("volume",) and "for_each" in each.attributes
+    )
+    return None if hidden_ones or unread or task.block.unread else {text(flat(name)) for name in names}
+
+
+def _of_mounts(container: Mapping[str, Value], volumes: set[str] | None) -> Iterator[Wrong]:
+    """A volume that the task does not have, and a limit that is over its own end."""
+    for one in map(entries, items(container.get("mountPoints"))):
+        source = one.get("sourceVolume")
+        named = text(flat(source)) if source is not None and is_known(source) else ""
+        if volumes is not None and named and named not in volumes:
+            yield f"there is no volume {named} to mount", source
+    for one in map(entries, items(container.get("ulimits"))):
+        soft, hard = (number(flat(one[name])) if name in one else None for name in ("softLimit", "hardLimit"))
+        if soft is not None and hard is not None and soft > hard != _UNLIMITED:
+            yield f"a ulimit has a softLimit of {soft:g} and a hardLimit of {hard:g}", one["softLimit"]
+
+
+_PORTS = ("containerPort", "hostPort")
+#: What a limit is that is none.
+_UNLIMITED = -1
+#: So long Fargate lets a container end by itself.
+_STOP_S = 120
+
+
+def _of_scaling(target: Resource) -> Iterator[Wrong]:
+    """A range that ends below its beginning."""
+    low, high = (target.attribute(name) for name in ("min_capacity", "max_capacity"))
+    least, most = (number(flat(each)) if each is not None else None for each in (low, high))
+    if least is not None and most is not None and least > most:
+        yield f"min_capacity is {least:g}, max_capacity {most:g}", low
+
+
+def _of_service(service: Resource) -> Iterator[Wrong]:
+    """Fargate for a task that is not made for it; what is made for it runs on EC2, too."""
+    launch, of = service.attribute("launch_type"), service.attribute("task_definition")
+    task = referenced(of) if of is not None else None
+    made = task.attribute("requires_compatibilities") if task is not None else None
+    if launch is None or made is None or task is None or not (is_known(launch) and is_known(made)):
+        return
+    kinds = {text(flat(each)) for each in items(made)}
+    if kinds and text(flat(launch)) == "FARGATE" and "FARGATE" not in kinds:
+        yield f"launch_type is FARGATE, {task.address} is for {' and '.join(sorted(kinds))}", launch
+
+
+def _of_registration(service: Resource) -> Iterator[Wrong]:
+    """A health check of Route 53 in a private zone, which it cannot look into."""
+    for block in service.blocks("dns_config"):
+        of = block.attribute("namespace_id")
+        zone = referenced(of) if of is not None else None
+        if zone is not None and zone.type == "aws_service_discovery_private_dns_namespace":
+            for check in service.blocks("health_check_config"):
+                if check.uncertain:
+                    continue
+                yield "a private namespace takes no health_check_config", Value(None, check.at)
+
+
+#: So many characters the name of a target group has at most.
+_NAME = 32
+
+
+def _of_targets(group: Resource) -> Iterator[Wrong]:
+    """A long name, and a check over HTTP that may last longer than the time between two."""
+    name = group.attribute("name")
+    if name is not None and is_known(name) and len(text(flat(name))) > _NAME:
+        yield f"the name {text(flat(name))} has more than {_NAME} characters", name
+    http = text(group.attribute("protocol")) in ("HTTP", "HTTPS")
+    for check in group.blocks("health_check") if http else ():
+        named = {name: check.attribute(name) for name in ("interval", "timeout")}
+        every, longest = (number(flat(each)) if each is not None else None for each in named.values())
+        if every is not None and longest is not None and longest >= every:
+            yield f"health_check: timeout is {longest:g}, its interval {every:g}", named["timeout"]
+
+
+def _of_listener(listener: Resource) -> Iterator[Wrong]:
+    """TLS without a certificate; one that is null here may be given where Terraform runs."""
+    said = text(listener.attribute("protocol"))
+    block = listener.block
+    kept = any("ignore_changes" in each.attributes for each in block.nested("lifecycle"))
+    given = "certificate_arn" in block.attributes or listener.attribute("certificate_arn") is not None
+    if said in ("HTTPS", "TLS") and not given and not kept:
+        yield f"{said} needs a certificate_arn", listener.attribute("protocol")
+    port = listener.attribute("port")
+    for action in listener.blocks("default_action"):
+        for to in action.blocks("redirect"):
+            here = {"protocol": said, "port": text(flat(port)) if port is not None else "",
+                    "host": "", "path": "", "query": ""}  # fmt: skip
+            if text(action.attribute("type")) == "redirect" and all(map(partial(_stays, to), here.items())):
+                yield f"it redirects {said} on port {here['port']} to itself", to.attribute("port")
+
+
+#: What a redirect keeps where it does not say; `path` is written with its first slash.
+_KEPT = {"host": "#{host}", "path": "/#{path}", "query": "#{query}"}
+
+
+def _stays(redirect: Body, part: tuple[str, str]) -> bool:
+    """Whether a redirect leaves a part of a URL, given by its name and what it is here, as it is."""
+    name, here = part
+    to = redirect.attribute(name)
+    said = text(flat(to)) if to is not None else ""
+    return said in ("", f"#{{{name}}}", _KEPT.get(name, here))
+
+
+def _of_balancer(balancer: Resource) -> Iterator[Wrong]:
+    """A balancer of applications in one zone; one on an Outpost has one."""
+    kind, subnets = text(balancer.attribute("load_balancer_type")), balancer.attribute("subnets")
+    outpost = balancer.attribute("customer_owned_ipv4_pool") is not None
+    if subnets is None or outpost or kind not in ("", "application") or not is_known(subnets):
+        return
+    if len({text(flat(each)) for each in items(subnets)} - {""}) == 1:
+        yield "a balancer of applications needs two subnets, in two zones", subnets
+
+
+def _of_filter(filter_: Resource) -> Iterator[Wrong]:
+    """A pattern of JSON without its end, and a default value beside dimensions."""
+    pattern = filter_.attribute("pattern")
+    written = text(flat(pattern)).strip() if pattern is not None else ""
+    if pattern is not None and is_known(pattern) and written.startswith("{") and not written.endswith("}"):
+        yield f"pattern is {written}, which has no end", pattern
+    for made in filter_.blocks("metric_transformation"):
+        default, by = made.attribute("default_value"), made.attribute("dimensions")
+        given = default is not None and is_known(default) and flat(default).content not in (None, "")
+        if given and entries(by):
+            yield "metric_transformation: default_value and dimensions exclude each other", default
+
+
+def _of_logs(container: Mapping[str, Value], fargate: bool) -> Iterator[Wrong]:
+    """The options that awslogs must have, and a health check that is a command."""
+    logs = entries(container.get("logConfiguration"))
+    if text(logs.get("logDriver")) == "awslogs":
+        configured = entries(logs.get("options"))
+        wanted = ["awslogs-group", "awslogs-region", *(["awslogs-stream-prefix"] if fargate else [])]
+        for name in wanted:
+            if name not in configured and not hidden(logs.get("options")):
+                yield f"awslogs needs its option {name}", container.get("logConfiguration")
+        region = configured.get("awslogs-region")
+        if region is not None and is_known(region) and not re.fullmatch(REGION, text(flat(region))):
+            yield f"awslogs-region is {text(flat(region))}, which is not a region", region
+    command = entries(container.get("healthCheck")).get("command")
+    first = next(items(command), None)
+    if first is not None and is_known(first) and text(flat(first)) not in ("CMD", "CMD-SHELL", "NONE"):
+        yield f"a health check begins with CMD or CMD-SHELL, not {text(flat(first))}", first
+
+
+#: For so many days a deleted secret can be restored at least, unless it is deleted at once.
+_WINDOW = 7
+
+
+def _of_secret(secret: Resource) -> Iterator[Wrong]:
+    """A window that is neither none nor long enough."""
+    window = secret.attribute("recovery_window_in_days")
+    days = number(flat(window)) if window is not None else None
+    if days is not None and 0 < days < _WINDOW:
+        yield f"recovery_window_in_days is {days:g}, expected 0 or {_WINDOW} to 30", window
+
+
+def _of_database(database: Resource) -> Iterator[Wrong]:
+    """A group of parameters for another version of PostgreSQL."""
+    of, version = database.attribute("parameter_group_name"), database.attribute("engine_version")
+    group = referenced(of) if of is not None else None
+    family = text(group.attribute("family")) if group is not None else ""
+    named, engine = re.fullmatch(r"postgres(\d+)", family), text(database.attribute("engine"))
+    kept = database.ignores("engine_version") or database.ignores("parameter_group_name")
+    if named and version is not None and is_known(version) and engine == "postgres" and not kept:
+        major = text(flat(version)).partition(".")[0]
+        if major != named[1]:
+            yield f"its parameters are of {family}, its engine is PostgreSQL {major}", of
+
+
+def _of_firewall(association: Resource) -> Iterator[Wrong]:
+    """A web ACL of CloudFront before what is in a region."""
+    by = association.attribute("web_acl_arn")
+    acl = referenced(by) if by is not None else None
+    scope = acl.attribute("scope") if acl is not None else None
+    if acl is not None and scope is not None and text(flat(scope)) == "CLOUDFRONT":
+        yield f"{acl.address} is of CloudFront: it goes before nothing in a region", by
+
+
+OF_TYPE: Mapping[str, Callable[[Resource], Iterator[Wrong]]] = {
+    "aws_appautoscaling_target": _of_scaling,
+    "aws_cloudwatch_log_metric_filter": _of_filter,
+    "aws_db_instance": _of_database,
+    "aws_ecs_service": _of_service,
+    "aws_lb": _of_balancer,
+    "aws_lb_listener": _of_listener,
+    "aws_lb_target_group": _of_targets,
+    "aws_secretsmanager_secret": _of_secret,
+    "aws_service_discovery_service": _of_registration,
+    "aws_wafv2_web_acl_association": _of_firewall,
+    "aws_sns_topic_subscription": _of_endpoint,
+}

@@ -1,0 +1,238 @@
+"""Whether the policies of topics, queues and keys let AWS send: an alarm to a topic, a topic to a queue.
+
+A topic takes alarms where its policy and its key let CloudWatch in, which publishes as the service
+cloudwatch.amazonaws.com, for an alarm of the topic's own account, and has SNS encrypt the message with the
+topic's key in that name. What cannot be read is neither allowed nor denied.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from smoke.source.terraform.configuration import Configuration
+from smoke.source.terraform.evaluate import Resource
+from smoke.source.terraform.references import entries, items, referenced
+from smoke.source.terraform.values import Value, flat, hidden, options, symbols, text
+
+from .iam import Statement, fits, names_action, statements
+
+CLOUDWATCH, SNS = "cloudwatch.amazonaws.com", "sns.amazonaws.com"
+#: What SNS asks of the key in the name of whoever publishes.
+_KEY_ACTIONS = ("kms:decrypt", "kms:generatedatakey")
+_ACCOUNT = re.compile(r"\d{12}|arn:[^:]*:iam::(?:\d{12}|\$\{.*\}):root|\$\{.*\.account_id\}")
+_OWN_ACCOUNT = re.compile(r"\$\{(?:.*\.)?data\.aws_caller_identity\.[^}]*\.(?:account_id|id)\}")
+
+
+def publishing(configuration: Configuration, topic: Resource, alarm: Resource | None) -> tuple[str, str]:
+    """What keeps an alarm (None: any) from publishing to a topic, and what of that cannot be read."""
+    wrong, unread = _by_key(configuration, topic)
+    if wrong:
+        return wrong, ""
+    documents = [
+        each.attribute("policy")
+        for each in configuration.of_type("aws_sns_topic_policy")
+        if any(any(symbol.resource is topic for symbol in symbols(arn)) or _names(topic, arn)
+               for arn in items(each.attribute("arn")))
+    ]  # fmt: skip
+    own = topic.attribute("policy")
+    for document in documents or ([own] if own is not None else []):
+        said = allows_sender(document, ("sns:publish",), alarm, accounts=True)
+        if said == "denied":
+            return f"the policy of {topic.address} denies alarms to publish", ""
+        if said == "not allowed":
+            return f"the policy of {topic.address} does not allow alarms to publish", ""
+        if said:
+            unread = unread or f"whether the policy of {topic.address} lets alarms publish: {said}"
+    return "", unread
+
+
+def _names(topic: Resource, arn: Value) -> bool:
+    written, name = text(flat(arn)), text(topic.attribute("name"))
+    return bool(name) and written.startswith("arn:") and written.endswith(f":{name}")
+
+
+def _by_key(configuration: Configuration, topic: Resource) -> tuple[str, str]:
+    """What keeps CloudWatch from the key of a topic, and what of that cannot be read."""
+    for each in options(topic.attribute("kms_master_key_id") or Value(None, topic.at)):
+        written, resource = text(flat(each)), referenced(each)
+        if each.content is None or written == "":
+            continue
+        if resource is not None and resource.type == "aws_kms_alias" and resource.block.type == "data":
+            written = text(resource.attribute("name"))
+        if written.rpartition(":")[2] == "alias/aws/sns":
+            what = "is encrypted with the key of SNS itself, which does not allow alarms to publish"
+            return f"{topic.address} {what}", ""
+        key = key_of(configuration, each)
+        if key is None:
+            what = hidden(each) or f"{written} is not in the files"
+            return "", f"whether the key of {topic.address} lets alarms publish: {what}"
+        documents = [key.attribute("policy"), *(
+            other.attribute("policy") for other in configuration.of_type("aws_kms_key_policy")
+            if referenced(other.attribute("key_id")) is key
+        )]  # fmt: skip
+        document = next((one for one in documents[::-1] if one is not None), None)
+        said = (
+            "not allowed" if document is None else allows_sender(document, _KEY_ACTIONS, None, accounts=False)
+        )
+        if said in ("denied", "not allowed"):
+            return f"{topic.address} is encrypted with {key.address}, which CloudWatch may not use", ""
+        if said:
+            return "", f"whether the policy of {key.address} lets alarms publish: {said}"
+    return "", ""
+
+
+def key_of(configuration: Configuration, value: Value) -> Resource | None:
+    """The key that a value names, by a reference or an alias; None for one that is not in the files."""
+    resource = referenced(value)
+    if resource is None and text(flat(value)).rpartition(":")[2].startswith("alias/"):
+        alias = text(flat(value)).rpartition(":")[2]
+        resource = next(
+            (
+                each
+                for each in configuration.of_type("aws_kms_alias")
+                if text(each.attribute("name")) == alias
+            ),
+            None,
+        )
+    if resource is not None and resource.type == "aws_kms_alias":
+        resource = referenced(resource.attribute("target_key_id"))
+    if resource is None or resource.type != "aws_kms_key" or resource.block.type == "data":
+        return None
+    return resource
+
+
+def allows_sender(
+    document: Value | None, actions: Iterable[str], source: Resource | None, *, accounts: bool,
+    sender: str = CLOUDWATCH,
+) -> str:  # fmt: skip
+    """Whether a policy lets a `sender` do all of `actions`: "", "denied", "not allowed", or what is unread.
+
+    `source` is the alarm, or the topic, that it acts for. `accounts`: an account's own alarms publish in its
+    name, too.
+    """
+    why: list[str] = []
+    found = list(statements(document, why))
+    for action in actions:
+        allowed: list[str | bool] = []
+        for each in found:
+            if not names_action(each.parts, action):
+                continue
+            effect = each.parts.get("Effect")
+            if hidden(effect):
+                why.append(f"Effect {text(effect)}")
+                continue
+            denies = text(effect).lower() == "deny"
+            applies = _applies(each, source, accounts=accounts and not denies, sender=sender)
+            if denies and applies is True:
+                return "denied"
+            if denies and applies:
+                why.append(str(applies))
+            elif not denies:
+                allowed.append(applies)
+        unread = [str(each) for each in allowed if each not in (True, False)]
+        if True not in allowed:
+            why += unread
+            if not why:
+                return "not allowed"
+    return why[0] if why else ""
+
+
+def _applies(statement: Statement, source: Resource | None, *, accounts: bool, sender: str) -> bool | str:
+    """Whether a statement is about a sender that acts for a source; a text for what is unread."""
+    key = "Principal" if "Principal" in statement.parts else "NotPrincipal"
+    principal: bool | str = False
+    for name in _principals(statement.parts.get(key)):
+        written = text(flat(name))
+        if written in ("*", sender) or (accounts and _ACCOUNT.fullmatch(written)):
+            principal = True
+            break
+        if hidden(name) and not _ACCOUNT.fullmatch(written):
+            principal = hidden(name)
+    if key == "NotPrincipal":
+        principal = not principal if isinstance(principal, bool) else principal
+    if principal is False:
+        return False
+    held = [_holds(*each, source) for each in _conditions(statement.parts.get("Condition"))]
+    if False in held:
+        return False
+    return next((each for each in [principal, *held] if each is not True), True)
+
+
+def _principals(principal: Value | None) -> Iterator[Value]:
+    """The names in a principal: of services and accounts, "*" for all."""
+    named = entries(principal)
+    for each in named.values() if named else [principal]:
+        yield from items(each)
+
+
+def _conditions(condition: Value | None) -> Iterator[tuple[str, str, list[Value]]]:
+    """The test, the key, in lower case, and the values of each condition."""
+    if condition is not None and not entries(condition):
+        yield hidden(condition) or f"Condition {text(condition)}", "", []
+    for test, keys in entries(condition).items():
+        if not entries(keys):
+            yield test, "", []
+        for key, values in entries(keys).items():
+            yield test, key.lower(), list(items(values))
+
+
+def _holds(test: str, key: str, values: list[Value], source: Resource | None) -> bool | str:
+    """Whether a condition holds where something is sent for a source; a text for what is unread."""
+    name = re.sub(r"^ForA(?:ny|ll)Values:|IfExists$", "", test)
+    negated = "Not" in name
+    if name == "Null" and key in _ALWAYS_THERE and values:
+        return all(text(flat(each)).lower() == "false" for each in values)
+    said: list[bool | str] = []
+    for each in values:
+        written = text(flat(each))
+        if key in ("aws:securetransport", "aws:principalisawsservice"):
+            said.append(written.lower() == "true")
+        elif key in ("aws:sourceaccount", "aws:sourceowner", "kms:calleraccount"):
+            said.append(True if _OWN_ACCOUNT.search(written) else f"{key} {written}")
+        elif key in ("aws:sourcearn", "aws:principalarn"):
+            said.append(_is_of(each, written, source) if key == "aws:sourcearn" else f"{key} {written}")
+        else:
+            said.append(f"{test} {key}".strip())
+    if not values:
+        return f"{test} {key}".strip()
+    if True in said:
+        return not negated
+    unread = [each for each in said if isinstance(each, str)]
+    return unread[0] if unread else negated
+
+
+#: Keys that are there whenever an alarm publishes.
+_ALWAYS_THERE = ("aws:sourcearn", "aws:sourceaccount")
+_ALARM_ARN = re.compile(
+    r"arn:[^:]*:(?P<service>[^:]*):(?:\$\{[^}]*\}|[^:])*:(?:\$\{[^}]*\}|[^:])*:(?P<what>.*)"
+)
+
+
+def _is_of(value: Value, written: str, source: Resource | None) -> bool | str:
+    """Whether aws:SourceArn, which is an alarm's ARN or a topic's, fits a value."""
+    resource = referenced(value)
+    if resource is not None:
+        if source is not None and resource.type == source.type:
+            return resource is source
+        return False if resource.type.startswith("aws_") and "alarm" not in resource.type else written
+    if written == "*":
+        return True
+    found = _ALARM_ARN.fullmatch(written)
+    if found is None:
+        return f"aws:SourceArn {written}"
+    service, kind, called = "cloudwatch", "alarm:", "alarm_name"
+    if source is not None and source.type == TOPIC:
+        service, kind, called = "sns", "", "name"
+    if "$" not in found["service"] and not fits(service, found["service"]):
+        return False
+    name = (text(source.attribute(called)) if source is not None else "") or "$"
+    what = found["what"]
+    if what in ("*", f"{kind}*"):
+        return True
+    if "$" in what + name:
+        return f"aws:SourceArn {written}"
+    return fits(f"{kind}{name}", what)
+
+
+TOPIC = "aws_sns_topic"

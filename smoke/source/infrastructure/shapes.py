@@ -1,0 +1,431 @@
+"""What Terraform's provider and AWS demand of the things that a platform is made of.
+
+Of each one, and of the files together: names taken twice, cycles, false conditions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from smoke.source.checkout import Examined, Finding
+from smoke.source.terraform.configuration import Configuration, Module
+from smoke.source.terraform.evaluate import Body, Environment, Resource
+from smoke.source.terraform.references import entries, items, named_by, thing
+from smoke.source.terraform.values import (
+    Value,
+    decoded,
+    either,
+    flat,
+    hidden,
+    is_known,
+    number,
+    options,
+    size,
+    text,
+)
+
+from .refusals import OF_TYPE, REGION, Wrong, of_containers
+
+_ARN = rf"arn:aws[\w-]*:[\w-]+:({REGION})?:(\d{{12}}|aws)?:.+"
+#: An empty default stands for what is given when Terraform runs.
+_SUBNET, _VPC = "(subnet-.+)?", "(vpc-.+)?"
+_BALANCED = "HTTPS?|TCP|TLS|UDP|TCP_UDP|GENEVE|QUIC|TCP_QUIC"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a block, or an object in JSON, must be like.
+
+    `needs` are names of attributes or blocks, `a|b` meaning one of them; `values` are patterns that a known
+    value, or each item of a list, must fit; `within` are the lowest and the highest number. `inside` are the
+    shapes of blocks, and of objects in an attribute that is a list, an object or JSON.
+    """
+
+    needs: tuple[str, ...] = ()
+    values: Mapping[str, str] = field(default_factory=dict)
+    within: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    inside: Mapping[str, Shape] = field(default_factory=dict)
+
+
+_LOGS = Shape(
+    ("logDriver",),
+    {"logDriver": "awslogs|splunk|awsfirelens|fluentd|gelf|journald|json-file|logentries|syslog|none"},
+)
+_CONTAINER = Shape(
+    ("name", "image"),
+    inside={
+        "environment": Shape(("name",)),
+        "secrets": Shape(("name", "valueFrom")),
+        "portMappings": Shape(("containerPort|containerPortRange",), {"protocol": "tcp|udp"},
+                              {"containerPort": (1, 65535)}),
+        "healthCheck": Shape(("command",), within={
+            "interval": (5, 300), "timeout": (2, 60), "retries": (1, 10), "startPeriod": (0, 300),
+        }),
+        "logConfiguration": _LOGS,
+    },
+)  # fmt: skip
+_STATEMENT = Shape(
+    ("Effect", "Action|NotAction"),
+    {"Effect": "Allow|Deny", "Action": r"\*|[\w*-]+:[\w*?]+", "NotAction": r"\*|[\w*-]+:[\w*?]+"},
+)
+_TRUST = Shape(
+    ("Statement",),
+    {"Version": "2012-10-17|2008-10-17"},
+    inside={"Statement": Shape((*_STATEMENT.needs, "Principal|NotPrincipal"), _STATEMENT.values)},
+)
+_POLICY = Shape(
+    ("Statement",), _TRUST.values,
+    inside={"Statement": Shape((*_STATEMENT.needs, "Resource|NotResource"), _STATEMENT.values)},
+)  # fmt: skip
+_ACTION = Shape(("type",), {
+    "type": "forward|redirect|fixed-response|authenticate-cognito|authenticate-oidc|jwt-validation",
+})  # fmt: skip
+#: What makes a database from another one: its engine, size and user come from there.
+_COPY = "|snapshot_identifier|replicate_source_db|restore_to_point_in_time|s3_import"
+
+SHAPES: Mapping[str, Shape] = {
+    "aws_appautoscaling_target": Shape(
+        ("max_capacity", "min_capacity", "resource_id", "scalable_dimension", "service_namespace"),
+    ),
+    "aws_cloudwatch_composite_alarm": Shape(("alarm_name", "alarm_rule"), {"alarm_rule": r"\s*\S[\s\S]*"}),
+    "aws_cloudwatch_dashboard": Shape(("dashboard_name", "dashboard_body"), inside={
+        "dashboard_body": Shape(("widgets",), inside={
+            "widgets": Shape(("type", "properties"), {"type": "metric|text|log|alarm|explorer|custom|trace"}),
+        }),
+    }),
+    "aws_cloudwatch_log_metric_filter": Shape(
+        ("name", "pattern", "log_group_name", "metric_transformation"),
+        inside={"metric_transformation": Shape(("name", "namespace", "value"))},
+    ),
+    "aws_cloudwatch_metric_alarm": Shape(
+        ("alarm_name", "comparison_operator", "evaluation_periods", "threshold|threshold_metric_id",
+         "metric_query|metric_name", "metric_query|namespace", "metric_query|period",
+         "metric_query|statistic|extended_statistic"),
+        {
+            "comparison_operator": "(Greater|Less)Than(OrEqualTo)?Threshold|GreaterThanUpperThreshold"
+            "|LessThanLowerThreshold|LessThanLowerOrGreaterThanUpperThreshold",
+            "treat_missing_data": "missing|ignore|breaching|notBreaching",
+            "statistic": "SampleCount|Average|Sum|Minimum|Maximum",
+        },
+        {"evaluation_periods": (1, 86400)},
+    ),
+    "aws_cloudwatch_log_group": Shape(values={"retention_in_days": (
+        "0|1|3|5|7|14|30|60|90|120|150|180|365|400|545|731|1096|1827|2192|2557|2922|3288|3653"
+    )}),
+    "aws_db_instance": Shape(
+        ("instance_class", f"engine{_COPY}", f"allocated_storage{_COPY}", f"username{_COPY}",
+         f"password|password_wo|manage_master_user_password{_COPY}"),
+        {"instance_class": r"db\.[a-z0-9-]+(\.[a-z0-9-]+)*\.(micro|small|medium|\d*x?large|metal)",
+         "engine": r"postgres|mysql|mariadb|(oracle|sqlserver|custom|db2|aurora)[\w-]*"},
+        {"allocated_storage": (5, 65536)},
+    ),
+    "aws_ecr_repository": Shape(
+        ("name",), {"image_tag_mutability": "(IM)?MUTABLE(_WITH_EXCLUSION)?"}
+    ),
+    "aws_ecs_cluster": Shape(("name",), inside={
+        "setting": Shape(
+            ("name", "value"), {"name": "containerInsights", "value": "enabled|disabled|enhanced"}
+        ),
+    }),
+    "aws_ecs_service": Shape(
+        ("name",),
+        {"launch_type": "EC2|FARGATE|EXTERNAL", "scheduling_strategy": "REPLICA|DAEMON"},
+        inside={
+            "network_configuration": Shape(("subnets",), {"subnets": _SUBNET}),
+            "load_balancer": Shape(("container_name", "container_port", "target_group_arn|elb_name")),
+            "service_registries": Shape(("registry_arn",)),
+            "deployment_circuit_breaker": Shape(("enable", "rollback")),
+        },
+    ),
+    "aws_ecs_task_definition": Shape(
+        ("family", "container_definitions"),
+        {"network_mode": "bridge|host|awsvpc|none",
+         "requires_compatibilities": "EC2|FARGATE|EXTERNAL|MANAGED_INSTANCES"},
+        inside={"container_definitions": _CONTAINER},
+    ),
+    "aws_iam_policy_document": Shape(inside={
+        "statement": Shape(
+            values={"effect": "Allow|Deny", "actions": _STATEMENT.values["Action"]},
+            inside={
+                "principals": Shape(
+                    ("type", "identifiers"), {"type": r"AWS|Service|Federated|CanonicalUser|\*"}
+                ),
+                "condition": Shape(("test", "variable", "values")),
+            },
+        ),
+    }),
+    "aws_iam_role": Shape(("assume_role_policy",), inside={"assume_role_policy": _TRUST}),
+    "aws_iam_role_policy": Shape(("role", "policy"), inside={"policy": _POLICY}),
+    "aws_iam_role_policy_attachment": Shape(("role", "policy_arn"), {"policy_arn": _ARN}),
+    "aws_lb": Shape(("subnets|subnet_mapping",),
+        {"load_balancer_type": "application|network|gateway", "subnets": _SUBNET},
+    ),
+    "aws_lb_listener": Shape(
+        ("load_balancer_arn", "default_action"), {"protocol": _BALANCED, "certificate_arn": f"({_ARN})?"},
+        {"port": (1, 65535)}, {"default_action": _ACTION},
+    ),
+    "aws_lb_listener_rule": Shape(
+        ("listener_arn", "action", "condition"), within={"priority": (1, 50000)},
+        inside={
+            "action": _ACTION,
+            "condition": Shape(
+                ("host_header|http_header|http_request_method|path_pattern|query_string|source_ip",),
+                inside={
+                    each: Shape(("values|regex_values",)) for each in ("host_header", "path_pattern")
+                },
+            ),
+        },
+    ),
+    "aws_lb_target_group": Shape(
+        values={"protocol": _BALANCED, "target_type": "instance|ip|lambda|alb", "vpc_id": _VPC},
+        within={"port": (1, 65535)},
+        inside={"health_check": Shape(within={
+            "interval": (5, 300), "timeout": (2, 120), "healthy_threshold": (2, 10),
+            "unhealthy_threshold": (2, 10),
+        })},
+    ),
+    "aws_secretsmanager_secret": Shape(within={"recovery_window_in_days": (0, 30)}),
+    "aws_security_group": Shape(values={"vpc_id": _VPC}),
+    "aws_security_group_rule": Shape(
+        ("type", "from_port", "to_port", "protocol", "security_group_id",
+         "cidr_blocks|ipv6_cidr_blocks|prefix_list_ids|self|source_security_group_id"),
+        {"type": "ingress|egress", "cidr_blocks": r"[\d.]+/\d+"},
+        {"from_port": (-1, 65535), "to_port": (-1, 65535)},
+    ),
+    "aws_service_discovery_private_dns_namespace": Shape(("name", "vpc"), {"vpc": _VPC}),
+    "aws_service_discovery_service": Shape(("name",), inside={
+        "dns_config": Shape(
+            ("namespace_id", "dns_records"), {"routing_policy": "MULTIVALUE|WEIGHTED"},
+            inside={"dns_records": Shape(("ttl", "type"), {"type": "A|AAAA|SRV|CNAME"})},
+        ),
+    }),
+    "aws_wafv2_web_acl": Shape(("scope", "default_action"), {"scope": "CLOUDFRONT|REGIONAL"}),
+    "aws_wafv2_web_acl_association": Shape(("resource_arn", "web_acl_arn")),
+    "aws_sns_topic_subscription": Shape(
+        ("topic_arn", "protocol", "endpoint"),
+        {"protocol": "application|email|email-json|firehose|https?|lambda|sms|sqs"},
+    ),
+}  # fmt: skip
+
+#: The memory that Fargate has for each CPU, in MiB: lowest, highest, step.
+FARGATE = {
+    256: (512, 2048, 512), 512: (1024, 4096, 1024), 1024: (2048, 8192, 1024), 2048: (4096, 16384, 1024),
+    4096: (8192, 30720, 1024), 8192: (16384, 61440, 4096), 16384: (32768, 122880, 8192),
+}  # fmt: skip
+
+
+def misshapen(configuration: Configuration) -> tuple[int, Examined]:
+    """Return how many resources have a known shape, and where one has another than it must have."""
+    count, result = 0, Examined()
+    for resource in configuration.resources:
+        shape = SHAPES.get(resource.type)
+        if shape is None or (resource.block.type == "data") != (resource.type == "aws_iam_policy_document"):
+            continue
+        count += 1
+        wrong = list(_of_body(resource, shape))
+        if resource.type == "aws_ecs_task_definition":
+            wrong += _of_fargate(resource)
+        if resource.type in OF_TYPE:
+            wrong += OF_TYPE[resource.type](resource)
+        launch = resource.attribute("launch_type")
+        if launch is not None and launch.content and resource.blocks("capacity_provider_strategy"):
+            wrong.append(("launch_type and capacity_provider_strategy exclude each other", launch))
+        if resource.type == "aws_lb_target_group" and text(resource.attribute("target_type")) in ("", "ip"):
+            wrong += _of_body(resource, Shape(("port", "protocol", "vpc_id")))
+        found = [resource.finding(f"{resource.address}: {what}", at) for what, at in wrong]
+        result.findings.extend(dict.fromkeys(found))
+    return count, result
+
+
+def _of_body(body: Body, shape: Shape) -> Iterator[Wrong]:
+    blocks = {block.type for block in body.block.blocks}
+    blocks |= {block.labels[0] for block in body.block.nested("dynamic") if block.labels}
+    names = {name for each in shape.needs for name in each.split("|")}
+    there = {name for name in names if name in blocks or body.attribute(name) is not None}
+    yield from _lacking(shape, there)
+    for name in {*shape.values, *shape.within, *shape.inside}:
+        value = body.attribute(name)
+        if value is not None:
+            yield from _of_value(name, value, shape)
+        elif name in shape.inside:
+            for inner in body.blocks(name):
+                for what, at in _of_body(inner, shape.inside[name]):
+                    yield f"{name}: {what}", at or Value(None, inner.at)
+
+
+def _lacking(shape: Shape, there: set[str]) -> Iterator[Wrong]:
+    for each in shape.needs:
+        if not there & set(each.split("|")):
+            yield f"it has no {each.replace('|', ' or ')}", None
+
+
+def _of_value(name: str, value: Value, shape: Shape) -> Iterator[Wrong]:
+    pattern, bounds, inner = shape.values.get(name), shape.within.get(name), shape.inside.get(name)
+    read = [decoded(each) or each for each in options(value)] if inner else [value]
+    for each in itertools.chain.from_iterable(map(items, read)):
+        if inner is not None:
+            yield from ((f"{name}: {what}", at or each) for what, at in _of_object(each, inner))
+        elif pattern is not None and is_known(each) and not re.fullmatch(pattern, text(flat(each))):
+            yield f"{name} is {text(flat(each))}, which does not exist", each
+        elif bounds is not None and is_known(each):
+            found = number(flat(each))
+            if found is None or not bounds[0] <= found <= bounds[1]:
+                yield f"{name} is {text(flat(each))}, expected {bounds[0]:g} to {bounds[1]:g}", each
+
+
+def _of_object(value: Value, shape: Shape) -> Iterator[Wrong]:
+    found = {name: each for name, each in entries(value).items() if each.content is not None}
+    if not found:
+        if not hidden(value) and is_known(value):
+            yield from _lacking(shape, set())
+        return
+    yield from _lacking(shape, {*found})
+    for name in {*shape.values, *shape.within, *shape.inside} & found.keys():
+        yield from _of_value(name, found[name], shape)
+
+
+def _of_fargate(task: Resource) -> Iterator[Wrong]:
+    """What Fargate, and any ECS, refuses of a task definition as a unit."""
+    compatible = [text(flat(each)) for each in items(task.attribute("requires_compatibilities"))]
+    if "FARGATE" in compatible:
+        mode, cpu, memory = (task.attribute(name) for name in ("network_mode", "cpu", "memory"))
+        if mode is None or (is_known(mode) and text(flat(mode)) != "awsvpc"):
+            yield "Fargate needs network_mode awsvpc", mode
+        yield from _sizes(cpu, memory)
+        if task.attribute("execution_role_arn") is None:
+            yield (
+                "it has no execution_role_arn, without which Fargate starts no task with logs or secrets",
+                None,
+            )
+    written = options(task.attribute("container_definitions") or Value(None, task.at))
+    listed = [read or each for each, read in zip(written, map(decoded, written), strict=True)]
+    yield from of_containers(task, either(listed), fargate="FARGATE" in compatible)
+
+
+def _sizes(cpu: Value | None, memory: Value | None) -> Iterator[Wrong]:
+    for one in options(cpu) if cpu is not None else ():
+        for other in options(memory) if memory is not None else ():
+            units, room = size(one), size(other)
+            if units is None or room is None:
+                continue
+            low, high, step = FARGATE.get(int(units), (0, 0, 1))
+            if units not in FARGATE or not low <= room <= high or room % step:
+                yield f"Fargate has no task of {units:g} CPU units with {room:g} MiB", one
+    for name, value in (("cpu", cpu), ("memory", memory)):
+        if value is None:
+            yield f"Fargate needs its {name}", None
+        for each in options(value) if value is not None else ():
+            if is_known(each) and size(each) is None:
+                yield f"{name} is {text(flat(each))}, expected a number, or one of vCPU or GB", each
+
+
+#: What AWS has once, by the attributes that say which: the second is refused, or overwrites the first.
+_ONCE: Mapping[str, tuple[str, ...]] = {
+    "aws_cloudwatch_dashboard": ("dashboard_name",),
+    "aws_cloudwatch_log_group": ("name",),
+    "aws_db_instance": ("identifier",),
+    "aws_ecr_repository": ("name",),
+    "aws_ecs_service": ("cluster", "name"),
+    "aws_iam_policy": ("name",),
+    "aws_iam_role": ("name",),
+    "aws_iam_role_policy": ("role", "name"),
+    "aws_lb": ("name",),
+    "aws_lb_listener": ("load_balancer_arn", "port"),
+    "aws_lb_listener_rule": ("listener_arn", "priority"),
+    "aws_lb_target_group": ("name",),
+    "aws_secretsmanager_secret": ("name",),
+    "aws_security_group": ("vpc_id", "name"),
+    "aws_service_discovery_private_dns_namespace": ("vpc", "name"),
+    "aws_sqs_queue": ("name",),
+}
+
+
+def conflicts(configuration: Configuration) -> list[Finding]:
+    """Return what keeps `terraform apply` from making what the files say."""
+    found = [*_taken(configuration)]
+    for module in {each.files.directory: each for each in configuration.modules}.values():
+        found += _cycles(module)
+    for module in configuration.modules:
+        found += _unmet(module)
+    return list(dict.fromkeys(found))
+
+
+def _taken(configuration: Configuration) -> Iterator[Finding]:
+    """Names that two resources have; those of another provider are in another region or account."""
+    for type_, attributes in _ONCE.items():
+        held: dict[tuple[str, ...], Resource] = {}
+        for each in configuration.of_type(type_):
+            values = [each.attribute(attribute) for attribute in attributes]
+            own = values[-1]
+            if each.uncertain or own is None or "${" in text(flat(own)):
+                continue
+            around = [thing(value, type_).key if value is not None else "" for value in values[:-1]]
+            provider = each.block.attributes.get("provider")
+            key = (*around, text(flat(own)), provider.text if provider is not None else "")
+            first = held.setdefault(key, each)
+            if first is not each and first.address != each.address:
+                what = f"{each.address} and {first.address} have one {attributes[-1]}, {text(flat(own))}"
+                yield each.finding(what, own)
+
+
+def _cycles(module: Module) -> Iterator[Finding]:
+    """Resources and local values that need each other, each circle once."""
+    files = module.files
+    needs: dict[str, set[str]] = defaultdict(set)
+    for name, expr in files.locals.items():
+        needs[f"local.{name}"] = {each for each, _ in named_by(expr)}
+    for address in module.addresses:
+        needs[address] = {each for each, _ in named_by(files.blocks[address])}
+    done: set[str] = set()
+    for start in needs:
+        path: list[str] = []
+        circle = _circle(start, needs, path, done)
+        if circle:
+            block = files.blocks.get(circle[0])
+            place = block.at if block is not None else files.locals[circle[0].partition(".")[2]].at
+            yield Finding(place.path, place.line, f"{' needs '.join([*circle, circle[0]])}: a cycle")
+
+
+def _circle(name: str, needs: Mapping[str, set[str]], path: list[str], done: set[str]) -> list[str]:
+    """The circle that a walk from a name meets first; what was walked before is left out."""
+    if name in path:
+        return path[path.index(name) :]
+    if name in done:
+        return []
+    done.add(name)
+    for each in sorted(needs[name] & needs.keys()):
+        if found := _circle(each, needs, [*path, name], done):
+            return found
+    return []
+
+
+def _unmet(module: Module) -> Iterator[Finding]:
+    """Conditions of variables and resources that are false whatever the files leave open.
+
+    A default that its validation refuses has a value given when Terraform runs.
+    """
+    if module.uncertain:
+        return
+    for address, block in module.files.blocks.items():
+        if address.startswith("variable.") and block.labels[0] in module.given:
+            for condition in block.nested("validation"):
+                said = f"var.{block.labels[0]} is {text(flat(module.variable(block.labels[0])))}"
+                yield from _false(
+                    Body(condition, Environment(module)), f"{said}, which its validation refuses"
+                )
+    for resource in module.resources:
+        for lifecycle in resource.block.nested("lifecycle") if not resource.uncertain else ():
+            for condition in lifecycle.nested("precondition"):
+                yield from _false(
+                    Body(condition, resource.environment), f"{resource.address}: a precondition is false"
+                )
+
+
+def _false(condition: Body, what: str) -> Iterator[Finding]:
+    value = condition.attribute("condition")
+    if value is not None and all(each.content is False for each in options(value)):
+        yield condition.finding(what, value)

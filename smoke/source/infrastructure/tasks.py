@@ -1,0 +1,310 @@
+"""Rules on task definitions: they pin images, run migrations once, and fit the inventory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from smoke.source.checkout import Examined, Finding
+from smoke.source.rules import LOGS
+from smoke.source.scripts.commands import MIGRATION
+from smoke.source.terraform.configuration import Configuration
+from smoke.source.terraform.evaluate import Resource
+from smoke.source.terraform.references import entries, items, referenced
+from smoke.source.terraform.values import Text, Value, flat, hidden, number, options, settle, size, text
+
+from .definitions import TASK, Container, Definition, Definitions, containers
+from .starting import unreplaceable, without_task
+
+#: Tags that say where an image goes, or that it is the newest; never what is in it.
+MOVING = frozenset({
+    "latest", "main", "master", "stable", "edge", "nightly", "dev", "develop", "prod", "production",
+    "staging", "current", "head", "release", "test", "trunk",
+})  # fmt: skip
+_TAG = re.compile(r":([^:/@]*|[^:/@]*\$\{.*\}[^:/@]*)$")
+_MIGRATES = re.compile(rf"{MIGRATION.pattern}|drizzle|db:push|db push|prisma", re.IGNORECASE)
+
+
+def images(configuration: Configuration) -> tuple[list[str], Examined]:
+    """Return every container image, with those that have no tag, or one that can come to mean another image.
+
+    A tag that is a variable without a value in the files is whatever the pipeline has built: pinned.
+    """
+    seen: list[str] = []
+    result = Examined()
+    for task in configuration.of_type(TASK):
+        found, unread = containers(task)
+        result.not_examined.extend(unread)
+        for container in found:
+            for image in options(container.entries["image"]) if "image" in container.entries else ():
+                written = text(flat(image))
+                seen.append(written)
+                wrong = _moving(written)
+                if wrong and written.startswith("${") and written.endswith("}") and hidden(image):
+                    result.not_examined.append(
+                        task.finding(f"the image of {task.title}: {hidden(image)}", image)
+                    )
+                elif wrong:
+                    result.findings.append(
+                        task.finding(f"an image of {task.title} has {wrong}: {written}", image)
+                    )
+    return seen, result
+
+
+def _moving(image: str) -> str:
+    """What is wrong with an image's tag."""
+    if "@sha256:" in image or re.search(r"@\$\{[^}]*digest[^}]*\}$", image):
+        return ""
+    tag = _TAG.search(re.sub(r"\$\{[^}]*\}", lambda found: found[0].replace(":", "").replace("/", ""), image))
+    if tag is None or not tag[1]:
+        return "no tag"
+    words = tag[1].lower().split("-")
+    return f"the moving tag {tag[1]!r}" if tag[1].lower() in MOVING or "latest" in words else ""
+
+
+def startup_migrations(
+    configuration: Configuration, defined: Definitions, migrations: Sequence[str], *, overridden: bool = False
+) -> Examined:
+    """Return what keeps migrations from being one-shot tasks.
+
+    `migrations` are the names of their task definitions. Each must exist, belong to no service and run a
+    program of its own, which whoever runs it may name (`overridden`). No service may migrate by its command.
+    """
+    result = Examined([], [finding for each in defined.definitions for finding in each.not_examined])
+    tasks = {_called(task, defined) for each in defined.definitions for task in each.tasks}
+    for label in migrations:
+        if label not in tasks:
+            configuration.lacks(result, f"there is no task definition {label}", (label, "migrat"))
+    for each in defined.definitions:
+        if each.service is None:
+            continue
+        for task in each.tasks:
+            if _called(task, defined) in migrations:
+                what = f"the service {each.name} keeps the migration {_called(task, defined)} running"
+                result.findings.append(each.service.finding(what, each.service.attribute("task_definition")))
+            else:
+                _starts(result, each, task)
+    if not overridden:
+        result.findings.extend(_serving(defined, migrations))
+    return result
+
+
+def _serving(defined: Definitions, migrations: Sequence[str]) -> Iterator[Finding]:
+    """Migrations that start a service: their containers are some of its own, and none has a command."""
+    tasks = [(_called(task, defined), task, containers(task)[0])
+             for each in defined.definitions for task in each.tasks]  # fmt: skip
+    for name, task, own in tasks:
+        if name not in migrations or not own:
+            continue
+        for other, _, theirs in tasks:
+            if other not in migrations and all(any(_runs_as(one, each) for each in theirs) for one in own):
+                what = f"{name} runs what {other} runs: the same image, and no command of its own"
+                yield task.finding(what)
+                break
+
+
+def _runs_as(container: Container, other: Container) -> bool:
+    """Whether one runs what the other does: its image and command, and no variable with a word of its own."""
+    both = (container.entries, other.entries)
+    if any("image" not in each or "environmentFiles" in each for each in both):
+        return False
+    programs = [
+        [text(flat(word)) for key in ("image", "entryPoint", "command") for word in items(each.get(key))]
+        for each in both
+    ]
+    return programs[0] == programs[1] and _modes(container.entries) <= _modes(other.entries)
+
+
+#: Names of variables that say how a program runs, never which one.
+_HOW = re.compile(r"(?:.*_)?(?:ENV|REGION|TZ|LEVEL|LOG|LOGGING|FORMAT|TIMEOUT|TIMEOUT_MS|PORT|HOST|URL|URI)")
+_ADDRESS_OR_SIZE, _REFERENCE = re.compile(r"[:/.]|\A\d{2,}\Z"), re.compile(r"\$\{[^}]*\}")
+
+
+def _modes(given: Mapping[str, Value]) -> set[str]:
+    """The variables of a container that may tell its image what to run: no addresses, sizes and levels."""
+    found = {}
+    for one in map(entries, items(given.get("environment"))):
+        found[text(one.get("name"))] = text(flat(one["value"])) if "value" in one else ""
+    return {
+        f"{name}={value}"
+        for name, value in found.items()
+        if not _HOW.fullmatch(name) and not _ADDRESS_OR_SIZE.search(_REFERENCE.sub("", value))
+    }
+
+
+def _called(task: Resource, defined: Definitions) -> str:
+    owners = [each.name for each in defined.definitions if task in each.tasks and each.service is None]
+    return owners[0] if owners else task.label
+
+
+def _starts(result: Examined, definition: Definition, task: Resource) -> None:
+    """Record the containers of a service that migrate, by what they run."""
+    found, unread = containers(task)
+    result.not_examined.extend(unread)
+    for container in found:
+        for name in ("name", "command", "entryPoint"):
+            value = container.entries.get(name)
+            for option in options(value) if value is not None else ():
+                words = " ".join(text(flat(item)) for item in items(option))
+                if _MIGRATES.search(re.sub(r"\$\{[^}]*\}", "", words)):
+                    what = f"{definition.name} migrates when it starts: {words}"
+                    result.findings.append(task.finding(what, option))
+                elif hidden(option):
+                    what = f"the {name} of {definition.name}: {hidden(option)}"
+                    result.not_examined.append(task.finding(what, option))
+
+
+def inventory(
+    configuration: Configuration, defined: Definitions, row: Mapping[str, Any]
+) -> tuple[dict[str, str], Examined]:
+    """Compare a service's task definition with its row of the plan: CPU, memory and the image's repository.
+
+    Returns what was seen by column, and what differs. An image that the plan leaves empty is not compared.
+    """
+    result, seen = Examined(), dict[str, str]()
+    definition = next(
+        (each for each in defined.definitions if each.service and each.name == row["ecs"]), None
+    )
+    service = definition.service if definition is not None else None
+    if definition is None or service is None or not definition.tasks:
+        result.not_examined.extend(definition.not_examined if definition else ())
+        if not result.not_examined:
+            configuration.lacks(
+                result, f"there is no service {row['ecs']} with a task definition", (row["ecs"],)
+            )
+        return seen, result
+    result.findings.extend(without_task(configuration, service, definition.name))
+    result.findings.extend(unreplaceable(service, definition.name))
+    for task in definition.tasks:
+        for column in ("cpu", "memory"):
+            _compare(result, seen, task, column, row[column])
+        if row["image"]:
+            _repository(result, seen, task, row["image"])
+    return seen, result
+
+
+def one_build(
+    defined: Definitions, rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]
+) -> list[Finding]:
+    """Return where a service runs another build than those that have its image by the plan.
+
+    Tags that the files leave open are the pipeline's: one is wrong only where another image has it, too.
+    """
+
+    def tags(of: Sequence[Mapping[str, Any]]) -> set[str]:
+        return {tag for each in of for _, _, tag in _tagged(defined, each)}
+
+    same = [each for each in rows if row["image"] and each["image"] == row["image"]]
+    beside = tags([each for each in same if each is not row])
+    foreign = tags([each for each in rows if each not in same])
+    return [
+        task.finding(
+            f"{row['ecs']} runs its image as {tag}, its twin as {' or '.join(sorted(beside))}", image
+        )
+        for task, image, tag in _tagged(defined, row)
+        if beside and tag not in beside
+        if tag in foreign or (same[0] is not row and "${" not in " ".join([tag, *beside]))
+    ]
+
+
+def twins(defined: Definitions, rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> list[Finding]:
+    """Return where a service runs what another one runs that has its image by the plan: one program twice."""
+    boxes = {each.name: [(task, box) for task in each.tasks for box in containers(task)[0]]
+             for each in defined.definitions if each.service is not None}  # fmt: skip
+    before = [each["ecs"] for each in rows[: rows.index(row)] if each["image"] == row["image"] != ""]
+    return [
+        task.finding(f"{row['ecs']} runs what {other} runs: the same image, and no other command")
+        for other in before
+        for task, box in boxes.get(row["ecs"], ())
+        if any(repository(image) == row["image"] for image in items(box.entries.get("image")))
+        if any(_runs_as(box, each) and _runs_as(each, box) for _, each in boxes.get(other, ()))
+    ]
+
+
+def logged(defined: Definitions, directory: str, services: Collection[str]) -> list[Finding]:
+    """Return which of these services log into other groups than the one of their name in a directory."""
+    result = []
+    for service in sorted({*services} & defined.services):
+        uses = [use for use in defined.uses if (use.owner, use.kind) == (service, LOGS)]
+        wanted = f"{directory}{service}"
+        if uses and not any(use.why or "${" in use.name or use.name == wanted for use in uses):
+            result.append(uses[0].finding(f"{service} logs into {uses[0].name}, not into {wanted}"))
+    return result
+
+
+def _tagged(defined: Definitions, row: Mapping[str, Any]) -> Iterator[tuple[Resource, Value, str]]:
+    """The images of a row's service, or task, from the row's repository: the task, the image, its tag."""
+    for each in defined.definitions:
+        for task in each.tasks if each.name == row["ecs"] else ():
+            for container in containers(task)[0]:
+                for image in items(container.entries.get("image")):
+                    if row["image"] and repository(image) == row["image"]:
+                        yield task, image, re.split(r":(?![^{]*\})", text(flat(image)))[-1]
+
+
+def _compare(result: Examined, seen: dict[str, str], task: Resource, column: str, wanted: float) -> None:
+    value = task.attribute(column)
+    if value is None:
+        value = _of_containers(task, column)
+    if value is None:
+        result.findings.append(task.finding(f"{task.title} sets no {column}, the plan says {wanted}"))
+        return
+    for option in options(value):
+        found = size(option)
+        seen[column] = text(flat(option))
+        if found is None:
+            result.not_examined.append(
+                task.finding(f"the {column} of {task.title}: {hidden(option)}", option)
+            )
+        elif found != wanted:
+            what = f"the {column} of {task.title} is {seen[column]}, the plan says {wanted}"
+            result.findings.append(task.finding(what, option))
+
+
+def _of_containers(task: Resource, column: str) -> Value | None:
+    """The size of a task that sets none of its own: its containers' together."""
+    sizes = [each.entries[column] for each in containers(task)[0] if column in each.entries]
+    known = [number(each) for each in sizes]
+    if not sizes or None in known:
+        return sizes[0] if sizes else None
+    return Value(int(sum(filter(None, known))), sizes[0].at)
+
+
+def _repository(result: Examined, seen: dict[str, str], task: Resource, wanted: str) -> None:
+    """The first container is the service's own, unless another one has the plan's image."""
+    found, unread = containers(task)
+    result.not_examined.extend(unread)
+    listed = [image for each in found for image in items(each.entries.get("image"))]
+    names = [repository(image) for image in listed]
+    if not listed:
+        if not unread:
+            result.findings.append(task.finding(f"no container of {task.title} has an image"))
+        return
+    own = [index for index, name in enumerate(names) if name == wanted]
+    first = items(found[0].entries.get("image")) if found else iter(())
+    for image in first if not own else (listed[own[0]],):
+        name = repository(image)
+        seen["image"] = name
+        if "${" in name:
+            why = hidden(image) or f"the repository is {name}"
+            result.not_examined.append(task.finding(f"the image of {task.title}: {why}", image))
+        elif name != wanted:
+            what = f"the image of {task.title} comes from the repository {name}, the plan says {wanted}"
+            result.findings.append(task.finding(what, image))
+
+
+def repository(image: Value) -> str:
+    """The name of an image's repository, without registry, tag and digest."""
+    value = settle(image)
+    first = value.content.parts[0] if isinstance(value.content, Text) else value
+    resource = referenced(first) if isinstance(first, Value) else None
+    if (
+        resource is not None
+        and resource.type == "aws_ecr_repository"
+        and resource.attribute("name") is not None
+    ):
+        return text(resource.attribute("name"))
+    written = text(flat(image)).partition("@")[0]
+    last = re.split(r"/(?![^{]*\})", written)[-1]
+    return re.split(r":(?![^{]*\})", last)[0]

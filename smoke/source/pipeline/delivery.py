@@ -1,0 +1,307 @@
+"""Which image a deploy job delivers, and what it makes of the task definition that it registers.
+
+The image has the tag under which the workflow pushes it, a git sha; the next revision of a task definition
+differs from the last in the image of the service's own container.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from smoke.source.checkout import Finding
+from smoke.source.infrastructure.definitions import Definition, Definitions, containers
+from smoke.source.infrastructure.tasks import MOVING
+from smoke.source.infrastructure.tasks import repository as repository_of
+from smoke.source.scripts import shell
+from smoke.source.terraform.references import items
+from smoke.source.terraform.values import text
+
+from .expansion import MOST, Command, Expansion
+from .gate import Pipeline, deploy_jobs, runs_one
+from .mentions import names_any
+from .workflows import Job, Repository, Workflow
+
+_REGISTERS, _UPDATES = ("aws ecs register-task-definition",), ("aws ecs update-service",)
+_PUSHES = ("docker push", "docker image push")
+_BUILDS = ("docker build", "docker buildx build", "docker image build")
+#: Programs and actions that push an image, or give it a tag, in ways that are not read here.
+_OTHERWISE = re.compile(
+    r"imagetools|\bcrane\b|skopeo|put-image|kaniko|buildah|podman|regctl|\boras\b|\bbake\b|compose|\bjib|\bpack\b"
+    r"|\bko\b|\bnix\b"
+)
+_PUSHING = re.compile("push|bake|publish|kaniko")
+_BUILD_ACTION, _RENDER_ACTION = "docker/build-push-action", "amazon-ecs-render-task-definition"
+#: A tag of which each part is known, or is one of those that GitHub numbers and names its runs by.
+_KNOWN = re.compile(r"(?:[\w.-]|«github\.(?:sha|run_number|run_id|ref_name)»(?:\[:\d+\])?)+")
+
+
+def delivered(
+    repository: Repository, plan: Pipeline, groups: Mapping[str, Sequence[str]], defined: Definitions,
+    cluster: str,
+) -> list[Finding]:  # fmt: skip
+    """Return what deploy jobs deliver that is not what was built, or not as the files define it.
+
+    `groups` are the names of services by the image that they share, `cluster` is this environment's. A tag
+    that only a run knows, and a filter that is not understood, say nothing here.
+    """
+    images = _Images(repository)
+    services = [each for each in defined.definitions if each.service is not None]
+    found: dict[Finding, list[str]] = {}
+    for workflow, job in deploy_jobs(repository, plan):
+        if job.name == plan.migration:
+            continue
+        commands = images.of(workflow).commands(job)
+        words = {word for each in commands for word in each.words} | {*job.env.values(), *job.given.values()}
+        own = [image for image, names in groups.items() if names_any(words, names)]
+        named = [each for each in services if names_any(words, [each.name])]
+        known = {f"{cluster.rpartition('-')[0]}-{each.name}" for each in services}
+        wrong = [*_pinned(commands), *_astray(commands, cluster), *_exchanged(commands, known)]
+        if len(own) == 1:
+            tags = list(images.deployed(workflow, job, own[0]))
+            wrong += _mistagged(tags, own[0], images.pushed(workflow, own[0]))
+        for definition in named:
+            image = next((image for image, names in groups.items() if definition.name in names), "")
+            wrong += _altered(commands, definition, image)
+        for each in wrong:
+            found.setdefault(each, []).append(" and ".join(each.name for each in named) or job.name)
+    return [
+        replace(each, what=f"{each.what} ({', '.join(dict.fromkeys(names))})")
+        for each, names in found.items()
+    ]
+
+
+def _pinned(commands: Sequence[Command]) -> Iterator[Finding]:
+    """A service that is given one revision of its task definition, whichever comes to be the newest."""
+    updates = [each for each in commands if runs_one(each.words, _UPDATES)]
+    given = [shell.option(each.words, "--task-definition") for each in updates]
+    if given and all(re.search(r"[\w-]:\d+$", each) for each in given):
+        yield updates[0].finding("one revision of a task definition is deployed, whatever is built")
+
+
+def _astray(commands: Sequence[Command], cluster: str) -> Iterator[Finding]:
+    """A service of this environment that is looked for in a cluster of another name."""
+    prefix = cluster.rpartition("-")[0]
+    for each in commands:
+        named = shell.option(each.words, "--cluster").rpartition("/")[2]
+        service = shell.option(each.words, "--service", "--services")
+        if (
+            runs_one(each.words, ("aws ecs",))
+            and service.startswith(f"{prefix}-")
+            and re.fullmatch(r"[\w-]+", named)
+            and not named.startswith(f"{prefix}-")  # which is a finding of each job already
+        ):
+            yield each.finding(f"a service of {cluster} is looked for in the cluster {named}")
+
+
+def _exchanged(commands: Sequence[Command], known: Collection[str]) -> Iterator[Finding]:
+    """A service that is given the next revision of another one's task definition, by a job of one service."""
+    read = {shell.option(each.words, "--task-definition")
+            for each in commands if runs_one(each.words, ("aws ecs describe-task-definition",))}  # fmt: skip
+    updates = [each for each in commands if runs_one(each.words, _UPDATES)]
+    given = {shell.option(each.words, "--service") for each in updates}
+    if len(read) == len(given) == 1 and read | given <= {*known} and read != given:
+        yield updates[0].finding(f"{given.pop()} is given the task definition of {read.pop()}")
+
+
+def _mistagged(tags: Sequence[Finding], image: str, pushed: Collection[str]) -> Iterator[Finding]:
+    """A tag that no commit has, or under which the workflow pushes nothing."""
+    for each in tags:
+        tag = each.what
+        if tag.lower() in MOVING or ("«" in tag and "github.sha" not in tag):
+            yield replace(each, what=f"{image}:{tag} is deployed, a tag that is no commit's")
+        elif pushed and tag not in pushed:
+            what = f"{image}:{tag} is deployed, the workflow pushes {' and '.join(sorted(pushed))}"
+            yield replace(each, what=what)
+
+
+class _Images:
+    """What the jobs of a repository push and deploy; each workflow is expanded once."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._expansions: dict[str, Expansion] = {}
+        self._pushed: dict[str, list[tuple[str, str]]] = {}
+
+    def of(self, workflow: Workflow) -> Expansion:
+        """The commands of a workflow's jobs."""
+        if workflow.path not in self._expansions:
+            self._expansions[workflow.path] = Expansion(self._repository, workflow)
+        return self._expansions[workflow.path]
+
+    def deployed(self, workflow: Workflow, job: Job, image: str) -> Iterator[Finding]:
+        """The known tags of an image that a job writes into a task definition, each at its place."""
+        for each in self.of(workflow).commands(job):
+            for written in _written(each):
+                name, tag = _parts(written) if "/" in written else (image, written)
+                if name == image and _KNOWN.fullmatch(tag):
+                    yield each.finding(tag)
+        for placed in self._repository.everything(workflow, job):
+            if _RENDER_ACTION in placed.step.uses:
+                given = self.of(workflow).text(job, placed, placed.step.given.get("image", ""))
+                name, tag = _parts(given)
+                if name == image and _KNOWN.fullmatch(tag):
+                    yield Finding(placed.path, placed.step.line, tag)
+
+    def pushed(self, workflow: Workflow, image: str) -> set[str]:
+        """The tags under which a workflow alone pushes an image; none where one of them is not known."""
+        others = [each for each in self._repository.workflows.values() if each.path != workflow.path]
+        own = self._of_workflow(workflow)
+        if any("$" in name or not _KNOWN.fullmatch(tag) for name, tag in own) or any(
+            name == image for other in others for name, _ in self._of_workflow(other)
+        ):
+            return set()
+        return {tag for name, tag in own if name == image}
+
+    def _of_workflow(self, workflow: Workflow) -> list[tuple[str, str]]:
+        """The images that a workflow pushes, as repository and tag, both empty where they are not known."""
+        if workflow.path not in self._pushed:
+            self._pushed[workflow.path] = [
+                each
+                for job in workflow.jobs.values()
+                for each in (*self._by_commands(workflow, job), *self._by_actions(workflow, job))
+            ]
+        return self._pushed[workflow.path]
+
+    def _by_commands(self, workflow: Workflow, job: Job) -> Iterator[tuple[str, str]]:
+        commands = self.of(workflow).commands(job)
+        if len(commands) >= MOST:
+            yield "", ""
+        for each in commands:
+            words = each.words
+            if _OTHERWISE.search(" ".join(words)):
+                yield "", ""
+            elif runs_one(words, _PUSHES):
+                yield _parts(words[-1])
+            elif runs_one(words, _BUILDS) and ("--push" in words or "type=registry" in " ".join(words)):
+                yield from map(_parts, shell.option_values(words, "--tag", "-t"))
+
+    def _by_actions(self, workflow: Workflow, job: Job) -> Iterator[tuple[str, str]]:
+        if job.uses and self._repository.called(job) is None:
+            yield "", ""
+        for placed in self._repository.everything(workflow, job):
+            if placed.step.uses.startswith(_BUILD_ACTION):
+                tags = self.of(workflow).text(job, placed, placed.step.given.get("tags", ""))
+                yield from map(_parts, re.split(r"[\s,]+", tags.strip()))
+            elif _PUSHING.search(placed.step.uses):
+                yield "", ""
+
+
+def _parts(image: str) -> tuple[str, str]:
+    """An image's repository, without the registry, and its tag."""
+    name, _, tag = image.rpartition("/")[2].partition(":")
+    return name, tag
+
+
+#: How jq writes an image: a text for its last part.
+_LITERAL = re.compile(r"\.image\s*=\s*sub\(\s*\"[^\"]*\"\s*;\s*\":([\w.-]+)\"\s*\)")
+
+
+def _written(command: Command) -> Iterator[str]:
+    """What jq puts into an image: the values of its arguments, and texts that take the place of the tag."""
+    filter_ = _filter(command.words).replace("|=", "=")
+    for at, word in enumerate(command.words[:-2]):
+        name, value = command.words[at + 1 : at + 3]
+        if word == "--arg" and re.search(rf"\.image\b[^|]*\${re.escape(name)}\b", filter_):
+            yield value
+    yield from _LITERAL.findall(filter_)
+
+
+#: How many words of its own an option of jq has.
+_OF_JQ = {"--arg": 2, "--argjson": 2, "--slurpfile": 2, "--rawfile": 2, "--indent": 1, "-L": 1}
+
+
+def _filter(words: Sequence[str]) -> str:
+    """The filter that a command hands to jq; empty for any other command."""
+    if words[0] != "jq" or {"-f", "--from-file", "--args", "--jsonargs"} & {*words}:
+        return ""
+    at = 1
+    while at < len(words) and words[at].startswith("-"):
+        at += 1 + _OF_JQ.get(words[at], 0)
+    return words[at] if at < len(words) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What the files say of a task: its entries, those of its first container, the images of all."""
+
+    entries: frozenset[str]
+    first: frozenset[str]
+    images: tuple[str, ...]
+
+
+#: What a task definition has in Terraform, by what ECS calls it.
+_ENTRIES = {
+    "executionRoleArn": "execution_role_arn",
+    "taskRoleArn": "task_role_arn",
+    "cpu": "cpu",
+    "memory": "memory",
+    "networkMode": "network_mode",
+}
+
+
+def _shape(definition: Definition) -> _Shape | None:
+    """What the files say of a service's task; None where they leave its containers open."""
+    found, unread = containers(definition.tasks[0]) if len(definition.tasks) == 1 else ([], [])
+    if unread or not found:
+        return None
+    (task,) = definition.tasks
+    held = {name for name, attribute in _ENTRIES.items() if task.attribute(attribute) is not None}
+    held |= {"volumes"} if task.blocks("volume") else set()
+    architectures = [block.attribute("cpu_architecture") for block in task.blocks("runtime_platform")]
+    held |= {"runtimePlatform"} if any(text(each) == "ARM64" for each in architectures) else set()
+    images = [next(map(repository_of, items(each.entries.get("image"))), "") for each in found]
+    return _Shape(frozenset(held), frozenset(found[0].entries), tuple(images))
+
+
+#: Entries of a container without which it does not work as the files define it.
+_KEPT = frozenset({"secrets", "environment", "logConfiguration", "portMappings", "command", "entryPoint"})
+_NOTHING = r"(?:\[\]|null|\{\})"
+_KEEPS_ONLY = re.compile(r"\{\s*((?:\w+\s*,\s*)*\w+)\s*,?\s*\}\s*\Z")
+_IMAGE_OF = re.compile(r"\.containerDefinitions\[(-?\d*)\]\.image\s*\|?=")
+
+
+def _altered(commands: Sequence[Command], definition: Definition, own: str) -> Iterator[Finding]:
+    """What a filter loses of a service's task definition, or gives to another container than its own."""
+    registers = [each.words for each in commands if runs_one(each.words, _REGISTERS)]
+    shape = _shape(definition) if registers else None
+    if shape is None:
+        return
+    every = " | ".join(_filter(each.words) for each in commands)
+    for command in commands:
+        filter_ = _filter(command.words)
+        kept = _KEEPS_ONLY.search(filter_)
+        names = set(re.split(r"[\s,]+", kept[1])) if kept else set()
+        left = shape.entries - names if "containerDefinitions" in names else ()
+        lost = {name for name in left if not any(shell.option(each, _option(name)) for each in registers)}
+        lost |= {name for name in shape.first & _KEPT if _removes(filter_, every, name)}
+        if lost:
+            yield command.finding(f"the next task definition has no {' and no '.join(sorted(lost))}")
+        if own in shape.images and "select(" not in filter_:
+            yield from map(command.finding, _misplaced(filter_, shape.images, own))
+
+
+def _option(name: str) -> str:
+    """The option of the AWS CLI for an entry of a task definition."""
+    return "--" + re.sub("([A-Z])", lambda found: f"-{found[1].lower()}", name)
+
+
+def _removes(filter_: str, every: str, name: str) -> bool:
+    """Whether a filter takes an entry from the first container, or from all, and no filter gives it one."""
+    entry = rf"\.containerDefinitions\[0?\]\.{name}\b"
+    removes = rf"\bdel\([^()]*{entry}\s*[,)]|{entry}\s*=\s*{_NOTHING}"
+    gives = rf"\.{name}\s*(?:\|=|\+=|=(?!=|\s*{_NOTHING}))|\b{name}:"
+    return re.search(removes, filter_) is not None and re.search(gives, every) is None
+
+
+def _misplaced(filter_: str, images: Sequence[str], own: str) -> Iterator[str]:
+    """The containers to which a filter gives an image, and which are not the service's own."""
+    for found in _IMAGE_OF.finditer(filter_):
+        numbers = range(len(images))
+        which = numbers[int(found[1]) :][:1] if found[1] else numbers
+        others = [at for at in which if images[at] != own]
+        if not which:
+            yield f"the image is given to container {found[1]}, which is not there"
+        elif others:
+            yield f"the image is given to container {others[0]}, which is another's"

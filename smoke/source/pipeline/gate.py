@@ -1,0 +1,415 @@
+"""The pipeline, by the jobs of all workflows: can a deployment happen on a database that was not migrated?
+
+A deploy job must need the migration job and must not be able to run unless that one succeeded, on a push and
+on a manual run that leaves its inputs alone. And the migration job must not end in success when a migration
+failed. What is not understood, where it decides, is "not examined": neither good nor bad.
+
+Also what the pipeline delivers: each service of the plan has a deploy job.
+"""
+
+import fnmatch
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from smoke.source.checkout import Examined, Finding
+from smoke.source.scripts import shell
+from smoke.source.scripts.commands import migrates
+
+from . import applied
+from .conditions import CANCELLED, FAILURE, OUTCOMES, SKIPPED, SUCCESS, Situation
+from .handover import handed, pipelines
+from .jobs import examine_job
+from .mentions import names_any, spoken_of, values_of
+from .workflows import Job, Placed, Repository, Workflow
+
+_BY_WEIGHT = (FAILURE, CANCELLED, SKIPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """What the plan says: the workflow and its migration job, and how a deployment is recognised.
+
+    `jobs` are patterns of the names of deploy jobs in that workflow, `commands` run a deployment in any,
+    `actions` are patterns of actions and workflows that do, `clusters` is one of the clusters that are meant.
+    The workflows `others` belong to other products, as long as they name none of these clusters.
+    """
+
+    workflow: str
+    migration: str
+    jobs: Sequence[str]
+    commands: Sequence[str]
+    actions: Sequence[str]
+    clusters: str = "*"
+    others: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Pipeline":
+        """Read the plan's facts."""
+        return cls(
+            facts["workflow"], facts["migration_job"], facts["deploy_jobs"], facts["deploy_commands"],
+            facts["deploy_actions"], facts.get("clusters", "*"), facts.get("other_products", ()),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationGate:
+    """What was found.
+
+    `bypass`: how a deployment gets past the gate. `void`: how the migration job succeeds without a migration.
+    `notes`: what an operator may choose.
+    """
+
+    bypass: Examined = field(default_factory=Examined)
+    void: Examined = field(default_factory=Examined)
+    deploys: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def deploy_jobs(repository: Repository, plan: Pipeline) -> Iterator[tuple[Workflow, Job]]:
+    """Yield the deploy jobs of all workflows: those that the plan names, and any other that deploys."""
+    for workflow in repository.workflows.values():
+        for job in workflow.jobs.values():
+            of_another = workflow.path in plan.others and not _is_meant(repository, plan, workflow, job)
+            if not of_another and _deploys(repository, plan, workflow, job):
+                yield workflow, job
+
+
+def _is_meant(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job) -> bool:
+    """Whether a job names one of the clusters that are meant."""
+    values = {*values_of(repository, workflow, job), *workflow.env.values()}
+    return any(fnmatch.fnmatchcase(each.rpartition("/")[2], plan.clusters) for each in values if each)
+
+
+def unseen(repository: Repository, plan: Pipeline) -> list[Finding]:
+    """Why no deployment is in the workflows that are read, where none is: another system makes them."""
+    main = repository.workflows.get(plan.workflow)
+    if main is None:
+        others = "".join(f"; {path} is, which is not read" for path in pipelines(repository))
+        what = f"the workflow that the plan names is not in the checkout{others}"
+        return [Finding(plan.workflow, 0, what)] if plan.workflow not in repository.unread else []
+    if any(workflow is main for workflow, _ in deploy_jobs(repository, plan)):
+        return []
+    return list(handed(repository, main))
+
+
+def _deploys(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job) -> bool:
+    """Whether a job deploys: by its name, by what it runs, or by a job of the workflow that it calls."""
+    if workflow.path == plan.workflow and any(fnmatch.fnmatchcase(job.name, each) for each in plan.jobs):
+        return True
+    inner = repository.called(job)
+    if inner is not None and inner.path == plan.workflow != workflow.path:
+        return any(_deploys(repository, plan, inner, each) for each in inner.jobs.values())
+    return any(deploys_here(repository, plan, workflow, job))
+
+
+def deploys_here(
+    repository: Repository, plan: Pipeline, workflow: Workflow, job: Job
+) -> Iterator[Placed | None]:
+    """Yield what deploys in a job: the steps; None for a workflow elsewhere that the job calls."""
+    if _is_action(plan, job.uses):
+        yield None
+    for placed in repository.everything(workflow, job):
+        if (
+            (_is_action(plan, placed.step.uses) and not _runs_a_task(placed.step.given))
+            or runs_any(repository, placed, plan.commands, plan.clusters)
+            or any(_speaks(text, plan.commands) for _, text in repository.others(placed.step))
+        ):
+            yield placed
+
+
+def _speaks(text: str, commands: Sequence[str]) -> bool:
+    """Whether a script in another language runs one of the commands: as words, or by boto3's method."""
+    for command in commands:
+        *_, last = command.split()
+        method = rf"|\.{last.replace('-', '_')}\(" if command.startswith("aws ") and "-" in last else ""
+        words = r"\W+".join(map(re.escape, command.split()))
+        if re.search(rf"\b{words}\b{method}", text):
+            return True
+    return False
+
+
+def _is_action(plan: Pipeline, uses: str) -> bool:
+    return not uses.startswith("./") and any(fnmatch.fnmatchcase(uses, each) for each in plan.actions)
+
+
+def _runs_a_task(given: Mapping[str, str]) -> bool:
+    """Whether an action that may deploy is told to run a task to its end, and of no service."""
+    return given.get("run-task") == "true" and not given.get("service")
+
+
+def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
+    """Examine the gate that the migration job is to the deploy jobs of all workflows."""
+    found = MigrationGate()
+    main = repository.workflows.get(plan.workflow)
+    elsewhere = unseen(repository, plan)
+    found.bypass.not_examined.extend(elsewhere)
+    found.void.not_examined.extend(elsewhere)
+    called = _called(repository)
+    deploying = list(deploy_jobs(repository, plan))
+    for workflow, job in deploying:
+        if set(workflow.triggers) == {"workflow_call"} and workflow.path in called:
+            continue  # the jobs that call it are the ones that deploy
+        found.deploys.append(job.name if workflow is main else f"{job.name} ({workflow.path})")
+        _examine_deploy(repository, plan, workflow, job, found)
+    _note_unseen(repository, plan, deploying, found)
+    if main is not None and not deploying and not elsewhere:
+        what = f"no job deploys: none is called {' or '.join(plan.jobs)}, and none runs a deploy command"
+        found.bypass.findings.append(main.finding(0, what))
+    for workflow in repository.workflows.values():
+        if plan.migration in workflow.jobs:
+            inside = examine_job(repository, workflow, workflow.jobs[plan.migration])
+            found.void.findings.extend(inside.findings)
+            found.void.not_examined.extend(inside.not_examined)
+            _examine_order(repository, plan, workflow, found)
+        elif workflow is main and not elsewhere:
+            nothing = workflow.finding(
+                0, f"there is no job {plan.migration}: nothing migrates before a deployment"
+            )
+            found.void.findings.append(nothing)
+    found.bypass.not_examined.extend(Finding("", 0, problem) for problem in repository.unread.values())
+    return found
+
+
+#: What the name of a job that deploys, or of the workflow that it calls, speaks of.
+_OF_DEPLOYING = re.compile(r"deploy|roll-?out|promot|\bship|\becs\b", re.IGNORECASE)
+
+
+def _note_unseen(
+    repository: Repository, plan: Pipeline, deploying: list[tuple[Workflow, Job]], found: MigrationGate
+) -> None:
+    """Name the jobs without the gate that call a workflow of another repository, which may deploy."""
+    seen = {(workflow.path, job.name) for workflow, job in deploying}
+    for workflow in repository.workflows.values():
+        for job in workflow.jobs.values():
+            name = f"{job.name} {posixpath.basename(job.uses)}"
+            if not job.uses or (workflow.path, job.name) in seen or not _OF_DEPLOYING.search(name):
+                continue
+            before = {job.name, *workflow.ancestors(job.name)}
+            if repository.called(job) is None and plan.migration not in before:
+                what = f"whether {job.name} deploys: the workflow {job.uses} is not in the checkout"
+                found.bypass.not_examined.append(workflow.finding(job.line, what))
+
+
+def _called(repository: Repository) -> set[str]:
+    jobs = [job for workflow in repository.workflows.values() for job in workflow.jobs.values()]
+    return {inner.path for job in jobs if (inner := repository.called(job)) is not None}
+
+
+def _examine_deploy(
+    repository: Repository, plan: Pipeline, workflow: Workflow, job: Job, found: MigrationGate
+) -> None:
+    bypass, name, migration = found.bypass, job.name, plan.migration
+    if name == migration:
+        return
+    if migration not in workflow.ancestors(name):
+        _examine_elsewhere(repository, plan, workflow, job, found)
+        return
+    for inputs in (*workflow.runs, *([None] if workflow.asked is None else [])):
+        sure = Gate(workflow, migration, inputs, frozenset()).past(name)
+        past = sure or Gate(workflow, migration, inputs, OUTCOMES).past(name)
+        if not past:
+            continue
+        what = f"{name} can run although {migration} ended in {' or '.join(past)}"
+        if inputs is None:
+            found.notes.append(f"{what}, when an input of a manual run asks for it")
+        elif sure:
+            bypass.findings.append(workflow.finding(job.line, what))
+        else:
+            names = [name, *workflow.ancestors(name)]
+            unread = (workflow.jobs[each].condition.not_understood() for each in names)
+            bypass.not_examined.append(
+                workflow.finding(job.line, f"{name}: if: {next(filter(None, unread), '')}")
+            )
+        return
+
+
+def _examine_elsewhere(
+    repository: Repository, plan: Pipeline, workflow: Workflow, job: Job, found: MigrationGate
+) -> None:
+    """A deploy job that no migration job of its own workflow comes before: the gate may be in another one."""
+    bypass, name, migration = found.bypass, job.name, plan.migration
+    inner = repository.called(job)
+    if inner is not None and migration in inner.jobs:
+        for each in inner.jobs.values():  # the called workflow has the gate inside
+            if each.name != migration and _deploys(repository, plan, inner, each):
+                _examine_deploy(repository, plan, inner, each, found)
+        return
+    if job.uses and inner is None:
+        what = f"{name} calls the workflow {job.uses}, which is not in the checkout"
+        bypass.not_examined.append(workflow.finding(job.line, what))
+        return
+    main = repository.workflows.get(plan.workflow)
+    if main is not None and main.name in workflow.follows and migration in main.jobs:
+        if not _demands_success(workflow, name):
+            what = f"{name} deploys after {main.path}, whether that succeeded or not"
+            bypass.findings.append(workflow.finding(job.line, what))
+        return
+    gate = (
+        ", directly or through another job"
+        if migration in workflow.jobs
+        else f": {workflow.path} has no such job"
+    )
+    bypass.findings.append(workflow.finding(job.line, f"{name} deploys and does not need {migration}{gate}"))
+
+
+def _demands_success(workflow: Workflow, name: str) -> bool:
+    """Whether a job, or one that it needs, runs only when the workflow that starts this one succeeded."""
+    ended = [{"github.event.workflow_run.conclusion": each} for each in (FAILURE, CANCELLED, SKIPPED)]
+    for each in (name, *workflow.ancestors(name)):
+        condition = workflow.jobs[each].condition
+        if any(condition.ways(Situation(known=known))[0] for known in ended):
+            continue
+        return each == name or not Gate(workflow, each, {}, OUTCOMES).past(name)
+    return False
+
+
+@dataclass(slots=True)
+class Gate:
+    """The way from one job to those behind it, for the inputs of one run (None: any)."""
+
+    workflow: Workflow
+    target: str
+    inputs: Mapping[str, Any] | None
+    unread: frozenset[str]
+    _known: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def past(self, name: str) -> list[str]:
+        """The outcomes other than success of the target with which a job behind it can run."""
+        past = self.may_run(name) - {SUCCESS}
+        if SKIPPED in past and self._never_skipped_before(name):
+            past -= {SKIPPED}
+        return [outcome for outcome in _BY_WEIGHT if outcome in past]
+
+    def may_run(self, name: str) -> frozenset[str]:
+        """The outcomes of the target with which a job may run; each job is read once."""
+        if name not in self._known:
+            job, before = self.workflow.jobs[name], self.workflow.ancestors(name)
+            self._known[name] = OUTCOMES  # for a job that does not wait for the target
+            if self.target in before:
+                behind = {each: self.may_run(each) for each in job.needs}
+                situation = Situation(self.target, behind, before, self.inputs, self.unread)
+                self._known[name] = job.condition.ways(situation)[0]
+        return self._known[name]
+
+    def _never_skipped_before(self, name: str) -> bool:
+        """Whether the target was not skipped where `name` runs: all before it succeeded, its `if` holds."""
+        before = self.workflow.ancestors(self.target)
+        condition = self.workflow.jobs[self.target].condition
+        if condition.ways(Situation(inputs=self.inputs, unread=OUTCOMES))[1]:
+            return False
+        return all(
+            Gate(self.workflow, each, self.inputs, OUTCOMES).may_run(name) <= {SUCCESS} for each in before
+        )
+
+
+def _examine_order(repository: Repository, plan: Pipeline, workflow: Workflow, found: MigrationGate) -> None:
+    """A job that migrates and deploys does so in this order, in steps of their own."""
+    job = workflow.jobs[plan.migration]
+    deploying = [placed for placed in deploys_here(repository, plan, workflow, job) if placed is not None]
+    for at, placed in enumerate(repository.steps(workflow.path, job.steps)):
+        if placed not in deploying:
+            continue
+        if _migrates(repository, placed):
+            what = f"the step {placed.step.label!r} migrates and deploys: in which order"
+            found.bypass.not_examined.append(Finding(placed.path, placed.step.line, what))
+            continue
+        later = list(repository.steps(workflow.path, job.steps))[at + 1 :]
+        situation = Situation("step", {}, ("step",), {}, OUTCOMES)
+        if any(_migrates(repository, each) for each in later):
+            what = f"the step {placed.step.label!r} deploys before {plan.migration} has migrated"
+            found.bypass.findings.append(Finding(placed.path, placed.step.line, what))
+        elif not placed.step.condition.ways(situation)[0] <= {SUCCESS}:
+            what = f"the step {placed.step.label!r} deploys although a step before it failed"
+            found.bypass.findings.append(Finding(placed.path, placed.step.line, what))
+
+
+def _migrates(repository: Repository, placed: Placed) -> bool:
+    return any(migrates(words) for words in repository.commands(placed.step) if words)
+
+
+def undeployed(
+    repository: Repository, plan: Pipeline, services: Mapping[str, Sequence[str]]
+) -> tuple[Examined, dict[str, list[str]]]:
+    """Examine that a job deploys each service (name -> other names of it); return the jobs by service, too.
+
+    A job deploys the services that its commands, its matrix, its environment or its inputs name. A deploy job
+    that names none of them may deploy any: then a service without a job of its own is not examined.
+    """
+    found, jobs, others = Examined(), dict[str, list[str]]((name, []) for name in services), list[str]()
+    for workflow, job in deploy_jobs(repository, plan):
+        named = set(values_of(repository, workflow, job))
+        own = [name for name, aliases in services.items() if names_any(named, [name, *aliases])]
+        for name in own:
+            jobs[name].append(job.name)
+        if not own:
+            others.append(f"{job.name} ({workflow.path}:{job.line})")
+    elsewhere = unseen(repository, plan)
+    for name in (each for each in services if not jobs[each]):
+        if elsewhere or plan.workflow in repository.unread:
+            why = [each.what for each in elsewhere] or ["the workflow that the plan names is not valid"]
+            what = f"whether a job deploys {name}: {why[0]}"
+            found.not_examined.append(Finding(plan.workflow, 0, what))
+        elif others:
+            what = f"whether {', '.join(others)} deploys {name}: no service is named there"
+            found.not_examined.append(Finding(plan.workflow, 0, what))
+        else:
+            found.findings.append(Finding(plan.workflow, 0, f"no job deploys {name}"))
+    return found, jobs
+
+
+def unmigrated(repository: Repository, plan: Pipeline, migrations: Sequence[str]) -> Examined:
+    """Examine that the migration job runs each of these migrations.
+
+    A job that names none of them may run any; one that names another leaves this one out.
+    """
+    found = Examined()
+    for workflow in repository.workflows.values():
+        job = workflow.jobs.get(plan.migration)
+        if job is None:
+            continue
+        values = set(values_of(repository, workflow, job))
+        named = [each for each in migrations if names_any(values, [each])]
+        named += [
+            each for each in migrations if each not in named and spoken_of(repository, workflow, job, each)
+        ]
+        for each in (each for each in migrations if named and each not in named):
+            what = f"{job.name} runs {' and '.join(named)} and leaves {each} out"
+            found.findings.append(workflow.finding(job.line, what))
+        if not named:
+            what = f"which migrations {job.name} runs: none of {' and '.join(migrations)} is named there"
+            found.not_examined.append(workflow.finding(job.line, what))
+    if not any(plan.migration in workflow.jobs for workflow in repository.workflows.values()):
+        found.not_examined.extend(unseen(repository, plan))
+    return found
+
+
+def overrides(repository: Repository, plan: Pipeline) -> bool:
+    """Whether the migration job tells its tasks what to run when it runs them."""
+    return any(
+        word.partition("=")[0] == "--overrides"
+        for workflow in repository.workflows.values()
+        if (job := workflow.jobs.get(plan.migration)) is not None
+        for placed in repository.everything(workflow, job)
+        for words in repository.commands(placed.step)
+        for word in words
+    )
+
+
+def runs_any(repository: Repository, placed: Placed, commands: Sequence[str], clusters: str = "*") -> bool:
+    """Whether a step runs one of some commands, in one of the clusters."""
+    found = (each for each in applied.commands(repository, placed) if runs_one(each, commands))
+    return any(not _is_foreign(shell.option(each, "--cluster"), clusters) for each in found)
+
+
+def _is_foreign(cluster: str, clusters: str) -> bool:
+    """Whether a cluster that a command names, as a name or an ARN, is none of those meant."""
+    name = cluster.rpartition("/")[2]
+    return bool(name) and re.search(r"[$`{]", name) is None and not fnmatch.fnmatchcase(name, clusters)
+
+
+def runs_one(words: Sequence[str], commands: Sequence[str]) -> bool:
+    """Whether a command, given as its words, is one of some."""
+    return any(shell.runs(words, command) for command in commands)

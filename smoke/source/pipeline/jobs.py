@@ -1,0 +1,284 @@
+"""Jobs of a workflow: can one end in success although a migration, or another command, failed?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from smoke.source.checkout import Examined, Finding
+from smoke.source.scripts.commands import MIGRATION, asks_for_one, migrates
+from smoke.source.scripts.state import SYMBOL, UNSURE, Failure, State, TooMany
+from smoke.source.scripts.ways import Ways
+
+from .conditions import OUTCOMES, Condition, Situation
+from .workflows import Job, Placed, Repository, Step, Workflow
+
+EXPRESSION = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
+#: GitHub's shell where a step names none, and what `bash` stands for when it does.
+_DEFAULT_SHELL = "bash -e {0}"
+_RUN_TASK = re.compile(r"\becs\s+run-task\b|\brun_task\b|\bNew-ECSTask\b", re.IGNORECASE)
+_NAMED_SHELLS = {"": _DEFAULT_SHELL, "bash": "bash -eo pipefail {0}", "sh": "sh -e {0}"}
+
+
+def examine_job(repository: Repository, workflow: Workflow, job: Job) -> Examined:
+    """What lets the job end in success without successful migrations, and what cannot be examined."""
+    found = Examined()
+    _read_continue(job.continue_on_error, workflow, workflow.finding(job.line, job.name), found)
+    if not job.uses:
+        migrates, inner = _steps(repository, workflow, job)
+        if not migrates and not inner.not_examined:
+            inner.findings.append(workflow.finding(job.line, f"no step of {job.name} migrates anything"))
+        return _merged([found, inner])
+    called = repository.called(job)
+    if called is None:
+        what = f"{job.name} calls the workflow {job.uses}, which is not in the checkout"
+        found.not_examined.append(workflow.finding(job.line, what))
+        return found
+    inside = [(each, _steps(repository, called, each)) for each in called.jobs.values()]
+    migrating = [(each, inner) for each, (migrates, inner) in inside if migrates or inner.not_examined]
+    if not migrating:
+        found.findings.append(workflow.finding(job.line, f"no job of {job.uses} migrates anything"))
+    for each, _ in migrating:
+        _read_continue(each.continue_on_error, called, called.finding(each.line, each.name), found)
+        _read_skipped(called, each.condition, called.finding(each.line, each.name), found)
+    return _merged([found, *(inner for _, inner in migrating)])
+
+
+def unnoticed(
+    repository: Repository, workflow: Workflow, job: Job, counts: Callable[[Sequence[str]], bool]
+) -> Examined:
+    """What lets the job end in success although a command that `counts` tells of has failed."""
+    found, inner = Examined(), repository.called(job)
+    for each in inner.jobs.values() if inner is not None else ():
+        found = _merged([found, unnoticed(repository, inner, each, counts)])  # type: ignore[arg-type]
+    number, lost = _steps(repository, workflow, job, counts)
+    if number:
+        _read_continue(job.continue_on_error, workflow, workflow.finding(job.line, job.name), found)
+        found = _merged([found, lost])
+    return found
+
+
+def _continues(value: object, workflow: Workflow) -> bool | None:
+    """Whether `continue-on-error` holds, whatever is asked for by hand; None where that is not known."""
+    if value is None or isinstance(value, bool):
+        return value is True
+    condition = Condition.of(str(value))
+    if not _may_be(condition, workflow, index=0, unread=OUTCOMES):
+        return False
+    return None if _may_be(condition, workflow, index=1, unread=OUTCOMES) else True
+
+
+def _read_continue(value: object, workflow: Workflow, place: Finding, found: Examined) -> None:
+    """Judge `continue-on-error` of a job."""
+    continues = _continues(value, workflow)
+    if continues is False:
+        return
+    if continues:
+        found.findings.append(
+            replace(place, what=f"{place.what} counts as a success when it fails: continue-on-error")
+        )
+    else:
+        found.not_examined.append(replace(place, what=f"continue-on-error: {value}"))
+
+
+def _read_skipped(workflow: Workflow, condition: Condition, place: Finding, found: Examined) -> None:
+    """Judge whether what migrates may be skipped although everything before it succeeded."""
+    if _may_be(condition, workflow, index=1, unread=frozenset()):
+        found.findings.append(replace(place, what=f"{place.what} can be skipped by its condition"))
+    elif _may_be(condition, workflow, index=1, unread=OUTCOMES):
+        found.not_examined.append(replace(place, what=condition.not_understood()))
+
+
+def _may_be(
+    condition: Condition,
+    workflow: Workflow,
+    *,
+    index: int,
+    unread: frozenset[str],
+    known: Mapping[str, str | None] | None = None,
+) -> bool:
+    """Whether a condition may be true (`index` 0) or false (1) when all before succeeded."""
+    situations = [Situation(inputs=inputs, unread=unread, known=known or {}) for inputs in workflow.runs]
+    return any(condition.ways(each)[index] for each in situations)
+
+
+def _steps(
+    repository: Repository,
+    workflow: Workflow,
+    job: Job,
+    counts: Callable[[Sequence[str]], bool] = migrates,
+) -> tuple[int, Examined]:
+    """How often the job's steps migrate, or do what `counts` tells of, and what is found in them."""
+    found = Examined()
+    ways = Ways(repository.script, workflow.path, counts=counts)
+    states = {State()}
+    for placed in repository.steps(workflow.path, job.steps):
+        step, before = placed.step, ways.migrations
+        sides = [_sides(step, workflow, each) for each in states]
+        running = {each for side, _ in sides for each in side}
+        if not running:
+            continue
+        try:
+            after = _behind(ways, placed, workflow, job, running, found)
+        except TooMany:
+            what = f"the step {step.label!r} has more ways through it than are followed"
+            found.not_examined.append(Finding(placed.path, step.line, what))
+            continue
+        if ways.migrations > before and counts is migrates:
+            _read_skipped(
+                workflow, step.condition, Finding(placed.path, step.line, f"the step {step.label!r}"), found
+            )
+            states = after
+        else:
+            states = after | {each for _, side in sides for each in side}
+    if not ways.migrations and counts is migrates:  # what cannot be followed may be what migrates
+        local = [
+            each for each in repository.steps(workflow.path, job.steps) if each.step.uses.startswith("./")
+        ]
+        for each in local:
+            found.not_examined.append(Finding(each.path, each.step.line, f"uses: {each.step.uses}"))
+        for each in repository.steps(workflow.path, job.steps):
+            asking = [words for words in repository.commands(each.step) if asks_for_one(words)]
+            found.not_examined.extend(
+                Finding(each.path, each.step.line, f"what follows from {' '.join(words)[:60]}")
+                for words in asking
+            )
+    found.not_examined.extend(
+        Finding(each.path, each.line, each.command)
+        for each in dict.fromkeys(ways.unread if ways.migrations else ways.unfollowed)
+    )
+    _read_lost(states, found)
+    return ways.migrations, found
+
+
+def _sides(step: Step, workflow: Workflow, state: State) -> tuple[set[State], set[State]]:
+    """The state with which a step runs, and that with which it is skipped, if it may be."""
+    known = _known(state)
+    may = [_may_be(step.condition, workflow, index=at, unread=OUTCOMES, known=known) for at in (0, 1)]
+    if all(may):  # what is not understood decides
+        state = state.guessed(step.condition.not_understood(known))
+    skipped = _keeping(state, step, "skipped", "skipped")
+    return ({state} if may[0] else set()), ({skipped} if may[1] else set())
+
+
+def _known(state: State) -> dict[str, str | None]:
+    """The values that conditions and scripts may name, `steps.build.outputs.tag` and `env.TAG`, by name."""
+    return {name: None if value.startswith((SYMBOL, UNSURE)) else value for name, value in state.github()}
+
+
+def _keeping(state: State, step: Step, outcome: str, conclusion: str) -> State:
+    """The state behind a step: what GitHub keeps of it, by its id."""
+    for name, value in state.github():
+        kind, _, output = name.partition(".")
+        if kind == "outputs":
+            state = state.having(name, None).having(f"steps.{step.id}.outputs.{output}", value)
+    if step.id:
+        state = state.having(f"steps.{step.id}.outcome", outcome)
+        state = state.having(f"steps.{step.id}.conclusion", conclusion)
+    return State(failed=state.failed, how=state.how, guess=state.guess, values=state.github())
+
+
+def _behind(
+    ways: Ways, placed: Placed, workflow: Workflow, job: Job, states: set[State], found: Examined
+) -> set[State]:
+    """The states in which the job goes on behind a step."""
+    step = placed.step
+    if step.uses:
+        runs_a_task = step.given.get("run-task", "").lower() == "true" or "run-task" in step.uses
+        if ways.counts is not migrates:
+            return states
+        if runs_a_task or MIGRATION.search(f"{step.uses}\n{step.label}\n{' '.join(step.given.values())}"):
+            found.not_examined.append(Finding(placed.path, step.line, f"uses: {step.uses}"))
+        return states
+    options = _options(step, job)
+    if options is None:
+        if ways.counts is not migrates:
+            return states
+        if MIGRATION.search(f"{step.run}\n{step.label}") or _RUN_TASK.search(step.run):
+            what = f"shell: {step.shell or job.shell or job.runs_on}"
+            found.not_examined.append(Finding(placed.path, step.line, what))
+        return states
+    ways.path, ways.line, ways.functions, ways.directories = placed.path, step.run_line, {}, [step.directory]
+    errexit, pipefail = options
+    after: set[State] = set()
+    for state in states:
+        known = _known(state)
+        variables = {
+            name.removeprefix("env."): text for name, text in known.items() if name.startswith("env.")
+        }
+        variables |= {
+            name: filled for name, text in step.env.items() if (filled := _filled(text, known)) != text
+        }
+        start = State(
+            failed=state.failed, how=state.how, guess=state.guess, errexit=errexit, pipefail=pipefail,
+            values=state.github() | {(name, text) for name, text in variables.items() if text is not None},
+        )  # fmt: skip
+        for each in ways.through(_filled(step.run, known), {start}):
+            after.update(_ended(step, workflow, each))
+    return after
+
+
+def _filled(text: str, known: Mapping[str, str | None]) -> str:
+    """The text with the values that are known in place of expressions."""
+    return EXPRESSION.sub(lambda found: known.get(found[1].strip()) or found[0], text)
+
+
+def _ended(step: Step, workflow: Workflow, state: State) -> Iterable[State]:
+    """The state with which the job goes on: none where the step fails, unless that may be ignored."""
+    if state.ok:
+        return [_keeping(state, step, "success", "success")]
+    continues = _continues(step.continue_on_error, workflow)
+    if continues is False:
+        return []
+    done = _keeping(state, step, "failure", "success")
+    if continues:
+        return [replace(done, how=f"the step {step.label!r} may fail: continue-on-error")]
+    return [done.guessed(f"continue-on-error: {step.continue_on_error}")]
+
+
+def _options(step: Step, job: Job) -> tuple[bool, bool] | None:
+    """Whether errexit and pipefail hold in the shell of a step; None for a shell that is not read."""
+    named = step.shell or job.shell
+    machines = f"{job.runs_on} {job.matrix if 'matrix' in job.runs_on else ''}"
+    if not named and "windows" in machines.lower():
+        return None
+    words = _NAMED_SHELLS.get(named, named).split()
+    if not words or words[0].rpartition("/")[2] not in ("bash", "sh", "dash"):
+        return None
+    if len(words) > 1 and "{0}" not in words:
+        return None
+    short = "".join(word for word in words[1:] if re.fullmatch(r"-[a-zA-Z]+", word))
+    return "e" in short or "errexit" in words, "pipefail" in words
+
+
+def _read_lost(states: set[State], found: Examined) -> None:
+    """Name each failure with which the job can end in success, once: by the plainest of its ways."""
+    lost: dict[Failure, list[State]] = {}
+    for state in states:
+        for failure in state.failed[:1]:
+            lost.setdefault(failure, []).append(state)
+    for failure, ways in lost.items():
+        plainest = min(ways, key=lambda each: (bool(each.guess), "(null)" in each.how, each.how))
+        if plainest.guess:
+            found.not_examined.append(Finding(failure.path, failure.line, plainest.guess))
+            continue
+        what = f"`{_shown(failure.command)}` can fail unnoticed"
+        if failure.task:
+            what = f"the task of {what}"
+        how = plainest.how or (
+            "none of its exit codes ends the job" if failure.task else "nothing ends the script"
+        )
+        found.findings.append(Finding(failure.path, failure.line, f"{what}: {how}"))
+
+
+def _shown(command: str) -> str:
+    return command if len(command) <= 60 else f"{command[:57]}…"
+
+
+def _merged(parts: Iterable[Examined]) -> Examined:
+    parts = list(parts)
+    return Examined(
+        [each for part in parts for each in part.findings],
+        [each for part in parts for each in part.not_examined],
+    )

@@ -1,0 +1,370 @@
+"""What the pipeline does behind the gate: does it carry deployments out, and does the smoke suite decide?
+
+None of another service's image or environment is delivered, and the smoke job has its keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+from smoke.source.checkout import Examined, Finding
+from smoke.source.rules import ENVIRONMENTS
+from smoke.source.scripts import shell
+
+from .gate import Pipeline, deploy_jobs, runs_any, runs_one
+from .jobs import unnoticed
+from .mentions import names_any, values_of
+from .validity import events, may_run
+from .workflows import WORKFLOWS, Job, Placed, Repository, Workflow
+
+_UPDATE, _REGISTER = "aws ecs update-service", "aws ecs register-task-definition"
+_MUTE = "aws cloudwatch disable-alarm-actions"
+#: What may switch actions on again: a command, a call of a library, an action or a workflow of another place.
+_UNMUTES = re.compile(
+    r"enable[-_]?alarm[-_]?actions|put[-_]?metric[-_]?alarm|^uses .*(?:mute|alarm)", re.IGNORECASE
+)
+_APPLIES = re.compile(r"\b(?:terraform|tofu|terragrunt)\s(?:.*\s)?apply\b")
+#: Commands that work in the cluster `default` where they name none.
+_IN_A_CLUSTER = (_UPDATE, "aws ecs run-task", "aws ecs describe-services", "aws ecs wait services-stable",
+                 "aws ecs describe-tasks", "aws ecs wait tasks-stopped")  # fmt: skip
+_VARIABLE = re.compile(r"\$\{\{ *env\.(\w+) *\}\}|\$\{(\w+)\}|\$(\w+)")
+#: The suite's exit code 2 is DEGRADED, which a team may let pass.
+_DEGRADED = "whether exit code 2 stands for a failure"
+#: The name of a branch: no commit, version or expression.
+_BRANCH = re.compile(r"(?![0-9a-f]{7,40}\Z|v?\d|refs/)[A-Za-z][\w./-]*")
+_BUILDS, _PUSHES = ("docker build", "docker buildx build"), ("docker push", "docker image push")
+#: Commands that end when a deployment is over, in success where it succeeded.
+_WAITS = ("aws ecs wait services-stable", "aws deploy wait deployment-successful")
+
+
+def uncarried(repository: Repository, plan: Pipeline, cluster: str) -> tuple[int, Examined]:
+    """Return how many deploy jobs there are, and how they end in success without a deployment.
+
+    `cluster` is the name of this environment's.
+    """
+    count, result = 0, Examined()
+    commands = [*plan.commands, *_WAITS, *_PUSHES]
+    for workflow, job in deploy_jobs(repository, plan):
+        if job.name == plan.migration:
+            continue
+        count += 1
+        if job.uses and repository.called(job) is None:
+            what = f"{job.name} calls the workflow {job.uses}, which is not in the checkout"
+            result.not_examined.append(workflow.finding(job.line, what))
+        before = [workflow.jobs[name] for name in workflow.ancestors(job.name) if name != plan.migration]
+        for each in (*before, job):
+            lost = unnoticed(repository, workflow, each, lambda words: runs_one(words, commands))
+            result.findings.extend(lost.findings)
+            result.not_examined.extend(lost.not_examined)
+        result.findings.extend(_unpushed(repository, workflow, [*before, job]))
+        for each in (*before, job) if workflow.path == plan.workflow else ():
+            result.findings.extend(_of_another_branch(repository, workflow, each))
+        for what in (*_wrong(repository, workflow, job), *_astray(repository, workflow, job, cluster)):
+            result.findings.append(workflow.finding(job.line, f"{job.name} {what}"))
+    result.findings.extend(_muted(repository, plan, f"{cluster.rpartition('-')[0]}-"))
+    return count, Examined(*(list(dict.fromkeys(each)) for each in (result.findings, result.not_examined)))
+
+
+def _muted(repository: Repository, plan: Pipeline, environment: str) -> Iterator[Finding]:
+    """Alarms of an environment that a workflow with its deployments switches off, and nothing on again.
+
+    Terraform writes an alarm as it should be, if the same workflow applies it.
+    """
+    said = {path: [*_said(repository, of)] for path, of in repository.workflows.items()}
+    deploying = {of.path: of for of, _ in deploy_jobs(repository, plan)}
+    if any(_UNMUTES.search(each) for texts in said.values() for each in texts):
+        return
+    for of in deploying.values():
+        for job in of.jobs.values() if not any(map(_APPLIES.search, said[of.path])) else ():
+            for words in _words(repository, of, job):
+                name = shell.option(words, "--alarm-names")
+                if shell.runs(words, _MUTE) and ("$" in name or name.startswith(environment)):
+                    what = f"{job.name} switches off the actions of {name}, and nothing on again"
+                    yield of.finding(job.line, what)
+
+
+def _said(repository: Repository, workflow: Workflow) -> Iterator[str]:
+    """What a workflow runs: steps, commands, scripts in other languages, names of actions and workflows."""
+    for job in workflow.jobs.values():
+        yield f"uses {job.uses}"
+        for placed in repository.everything(workflow, job):
+            yield from (f"uses {placed.step.uses}", placed.step.run)
+            yield from (" ".join(words) for words in repository.commands(placed.step))
+            yield from (text for _, text in repository.others(placed.step))
+
+
+def _wrong(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str]:
+    """What the commands of a deploy job leave undone."""
+    words = list(_words(repository, workflow, job))
+    updates = [each for each in words if shell.runs(each, _UPDATE)]
+    later = [other for other in workflow.jobs.values() if job.name in workflow.ancestors(other.name)]
+    behind = [each for other in later for each in _words(repository, workflow, other)]
+    if (
+        updates
+        and all(map(_stops, updates))
+        and all(_stops(each) for each in behind if shell.runs(each, _UPDATE))
+    ):
+        yield "stops its service: it sets the desired count to 0, and no later step raises it"
+    registers = any(shell.runs(each, _REGISTER) for each in words)
+    others = [shell.option(each, "--task-definition", "--cli-input-json") for each in updates]
+    if registers and updates and not any(others):
+        yield "registers a task definition but does not deploy it: the service keeps its current one"
+
+
+def _astray(repository: Repository, workflow: Workflow, job: Job, cluster: str) -> Iterator[str]:
+    """Commands of a deploy job that work in another cluster than others on the same service.
+
+    Names that a run alone knows are compared where they rest on the same variables. A name that has this
+    environment's prefix is its cluster's.
+    """
+    known, stem = workflow.env | job.env, cluster.rpartition("-")[0]
+    first: dict[str, str] = {}
+    found: dict[tuple[str, str], str] = {}
+    for words in _words(repository, workflow, job):
+        if runs_one(words, _IN_A_CLUSTER):
+            text = shell.option(words, "--cluster")
+            name = _VARIABLE.sub(lambda one: known.get(next(filter(None, one.groups())), one[0]), text)
+            # a variable that is no option's value may hold options
+            more = any(b.startswith("$") and not a.startswith("--") for a, b in pairwise(words))
+            service = shell.option(words, "--service", "--services")
+            if name or not more:
+                found.setdefault((service, name), " ".join(words[:3]))
+            if name:
+                first.setdefault(service, name)
+    for (service, name), command in found.items():
+        other = first.get(service, "") if service else ""
+        if not name and other:
+            yield f"runs `{command}` in the cluster `default`: it names none, where others name {other}"
+        elif name and name != other and other and _VARIABLE.findall(name) == _VARIABLE.findall(other):
+            yield f"runs `{command}` in the cluster {name}, where others name {other}"
+        elif stem and name.startswith(f"{stem}-") and name != cluster:
+            yield f"runs `{command}` in the cluster {name}, where this environment has {cluster}"
+
+
+def _unpushed(repository: Repository, workflow: Workflow, jobs: Sequence[Job]) -> Iterator[Finding]:
+    """An image for a registry that is built before a deployment, and that nothing pushes."""
+    steps = [placed for job in jobs for placed in repository.everything(workflow, job)]
+    said = [word for placed in steps for each in repository.commands(placed.step) for word in each]
+    said += [text for placed in steps for text in (placed.step.uses, *placed.step.given.values())]
+    if any(re.search("push|registry,|type=registry|save", text) for text in said):
+        return
+    for job in jobs:
+        for words in _words(repository, workflow, job):
+            tag = shell.option(words, "--tag", "-t")
+            if runs_one(words, _BUILDS) and "/" in tag:
+                yield workflow.finding(job.line, f"{job.name} builds {tag}, and nothing pushes it")
+
+
+def _of_another_branch(repository: Repository, workflow: Workflow, job: Job) -> Iterator[Finding]:
+    """A job that builds from a branch that does not start its workflow: not the commit that is deployed."""
+    out = ""
+    for placed in repository.everything(workflow, job):
+        step = placed.step
+        if step.uses.partition("@")[0] == "actions/checkout" and not {"repository", "path"} & {*step.given}:
+            out = step.given.get("ref", "").removeprefix("refs/heads/")
+        builds = step.uses.startswith("docker/build-push-action") or any(
+            runs_one(words, _BUILDS) for words in repository.commands(step)
+        )
+        named = re.fullmatch(r"[A-Za-z][\w./-]*", out) and not re.fullmatch(
+            r"[0-9a-f]{7,40}|v?\d.*|refs/.*", out
+        )
+        if builds and named and workflow.branches and out not in workflow.branches:
+            on = " and ".join(workflow.branches)
+            what = f"{job.name} builds the branch {out}, and a push to {on} deploys it"
+            yield workflow.finding(job.line, what)
+
+
+def _stops(update: Sequence[str]) -> bool:
+    return shell.option(update, "--desired-count") == "0"
+
+
+def _words(repository: Repository, workflow: Workflow, job: Job) -> Iterator[list[str]]:
+    for placed in repository.everything(workflow, job):
+        yield from repository.commands(placed.step)
+
+
+def undecided(
+    repository: Repository, plan: Pipeline, commands: Sequence[str], environment: str
+) -> tuple[int, Examined]:
+    """Return how many jobs run the smoke suite, and why one of them decides nothing.
+
+    `environment` is this one's name. A job of another environment, or one that an operator asks for, need
+    not come before a smoke job.
+    """
+    count, result = 0, Examined()
+    deploying = list(deploy_jobs(repository, plan))
+    for workflow in repository.workflows.values():
+        for job in workflow.jobs.values():
+            placed = [
+                each for each in repository.everything(workflow, job) if _smokes(repository, each, commands)
+            ]
+            if not placed:
+                continue
+            count += 1
+            lost = unnoticed(repository, workflow, job, lambda words: runs_one(words, commands))
+            result.findings.extend(lost.findings)
+            result.not_examined.extend(each for each in lost.not_examined if each.what != _DEGRADED)
+            own = [
+                each for of, each in deploying if of.path == workflow.path and _is_own(of, each, environment)
+            ]
+            result.findings.extend(_order(workflow, job, own))
+            result.findings.extend(_embedded(repository, placed))
+    return count, result
+
+
+def _smokes(repository: Repository, placed: Placed, commands: Sequence[str]) -> bool:
+    return any(runs_one(words, commands) for words in repository.commands(placed.step))
+
+
+def _is_own(workflow: Workflow, job: Job, environment: str) -> bool:
+    """Whether a job deploys to this environment by itself, on some event that starts the workflow."""
+    named = {
+        each.lower() for each in re.findall(rf"(?:\b|_)({ENVIRONMENTS})(?:\b|_)", job.name, re.IGNORECASE)
+    }
+    return named <= {environment} and any(
+        may_run(workflow, job, event, asked=False) for event in events(workflow)
+    )
+
+
+def _order(workflow: Workflow, job: Job, deploying: Sequence[Job]) -> Iterator[Finding]:
+    """A smoke job runs behind every deployment, and wherever one happens."""
+    before = workflow.ancestors(job.name)
+    first = [each for each in deploying if job.name not in workflow.ancestors(each.name) and each is not job]
+    missing = [each.name for each in first if each.name not in before]
+    if missing:
+        what = f"{job.name} does not wait for {' and '.join(missing)}: it tests the previous deployment"
+        yield workflow.finding(job.line, what)
+    for event in events(workflow):
+        deploys = any(may_run(workflow, each, event, asked=False) for each in first)
+        if deploys and not may_run(workflow, job, event):
+            said = event.get("github.ref") or event.get("github.event_name") or "any event"
+            yield workflow.finding(
+                job.line, f"{job.name} does not run on {said}, on which {first[0].name} does"
+            )
+            return
+
+
+def _embedded(repository: Repository, placed: Sequence[Placed]) -> Iterator[Finding]:
+    """A run with `--env local` tests what it boots itself, not what was deployed."""
+    for each in placed:
+        if any(shell.option(words, "--env") == "local" for words in repository.commands(each.step)):
+            what = f"{each.step.label} runs with --env local: on an embedded platform, not what was deployed"
+            yield Finding(each.path, each.step.line, what)
+
+
+def smoke_keys(
+    repository: Repository, commands: Sequence[str], keys: Sequence[str]
+) -> tuple[Examined, list[str]]:
+    """Examine that each job that runs one of `commands` has the variables `keys`; return those jobs, too."""
+    found, jobs = Examined(), list[str]()
+    for workflow in repository.workflows.values():
+        for job in workflow.jobs.values():
+            steps = list(repository.everything(workflow, job))
+            for at, placed in enumerate(steps):
+                if not runs_any(repository, placed, commands):
+                    continue
+                jobs.append(f"{job.name} ({workflow.path})")
+                for key in keys:
+                    _examine_key(key, workflow, job, steps[: at + 1], found)
+    if not jobs:
+        what = f"no job of any workflow runs {' or '.join(commands)}"
+        found.not_examined.append(Finding(WORKFLOWS, 0, what))
+    return found, jobs
+
+
+def _examine_key(key: str, workflow: Workflow, job: Job, steps: Sequence[Placed], found: Examined) -> None:
+    last = steps[-1]
+    line = last.step.line if last.path == workflow.path else job.line
+    value = {**last.env, **last.step.env}.get(key)
+    if value is None:
+        given = re.search(rf"\b{re.escape(key)}=(?![\"']{{2}}|\s|$)", last.step.run)
+        earlier = any(key in each.step.run and "GITHUB_ENV" in each.step.run for each in steps[:-1])
+        if not given and not earlier:
+            what = f"{job.name} runs the smoke suite without {key}: the checks that need it do not run"
+            found.findings.append(workflow.finding(line, what))
+    elif not value.strip():
+        found.findings.append(workflow.finding(line, f"{job.name} gives the smoke suite an empty {key}"))
+
+
+#: A name that GitHub or a step keeps for the image of one service, such as `vars.FINN_TAG`.
+_KEPT = re.compile(
+    r"(?:vars|inputs|env|secrets)\.(?P<name>\w+?)_(?:IMAGE_)?(?:TAG|SHA|IMAGE|VERSION)", re.IGNORECASE
+)
+_WORDS = re.compile(rf"\b({ENVIRONMENTS})\b", re.IGNORECASE)
+PRODUCTION = ("prod", "production", "live")
+
+
+def misdelivered(
+    repository: Repository, plan: Pipeline, groups: Mapping[str, Sequence[str]], prefix: str, region: str = ""
+) -> tuple[int, Examined]:
+    """Return how many deploy jobs were read, and what they carry that is not of what they deploy.
+
+    `groups` are the names of services by what they share an image of. A job that names the services of
+    several groups, or none, may carry anything of theirs; a value that says nothing of these says nothing.
+    """
+    result, count = Examined(), 0
+    for workflow, job in deploy_jobs(repository, plan):
+        values = set(values_of(repository, workflow, job))
+        own = [group for group, names in groups.items() if names_any(values, names)]
+        count += 1
+        around = values | set(workflow.env.values())
+        carried = [*_elsewhere(values, prefix)] or [*_elsewhere(around, prefix)]
+        wrong = carried if workflow.path == plan.workflow else []
+        wrong += _abroad(repository, workflow, job, region)
+        if _is_production(job.environment, prefix) and any(each.startswith(prefix) for each in around):
+            wrong.append(f"the secrets and variables of GitHub's environment {job.environment}")
+        wrong = [] if _WORDS.search(job.name) else wrong  # one that says for which environment it is
+        if len(own) == 1:
+            wrong += list(_foreign(_texts(repository, workflow, job), own[0], groups))
+        for what in wrong:
+            result.findings.append(workflow.finding(job.line, f"{job.name} carries {what}"))
+    return count, result
+
+
+def _is_production(environment: str, prefix: str) -> bool:
+    """Whether GitHub's environment is called as production is, and this one is not production."""
+    return environment.lower() in PRODUCTION and prefix.rpartition("-")[2] not in PRODUCTION
+
+
+def _abroad(repository: Repository, workflow: Workflow, job: Job, region: str) -> list[str]:
+    """The regions of AWS in which a job works, where none of them is the profile's."""
+    held: list[Mapping[str, str]] = [workflow.env, job.env]
+    for placed in repository.everything(workflow, job):
+        held += [placed.env, placed.step.env, placed.step.given]
+    found = {value for each in held for name in _REGIONS if (value := each.get(name)) is not None}
+    if not region or any("$" in each for each in found - _FILLED) or region in found:
+        return []
+    return [f"the region {each}, the profile has {region}" for each in sorted(found - _FILLED)]
+
+
+#: What names the region to AWS's own tools and action, and what stands for one of these.
+_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION", "aws-region")
+_FILLED = {f"${{{{ env.{name} }}}}" for name in _REGIONS}
+
+
+def _texts(repository: Repository, workflow: Workflow, job: Job) -> set[str]:
+    """What the job says as it is written: the words of its commands no longer show GitHub's expressions."""
+    texts = [*job.env.values(), *job.given.values()]
+    for placed in repository.everything(workflow, job):
+        texts += [placed.step.run, *placed.step.env.values(), *placed.step.given.values()]
+    return {*texts}
+
+
+def _foreign(values: set[str], own: str, groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for value in sorted(values):
+        for kept in _KEPT.finditer(value):
+            words = {*kept["name"].lower().split("_")}
+            named = {group for group, names in groups.items() if words & {*names}}
+            if named and own not in named:
+                yield f"{kept[0]}, the image of another service than it deploys"
+
+
+def _elsewhere(values: set[str], prefix: str) -> Iterator[str]:
+    """The values that begin with another environment's prefix, where none has this one's."""
+    stem, _, own = prefix.rpartition("-")
+    if not stem or not re.fullmatch(ENVIRONMENTS, own) or any(each.startswith(prefix) for each in values):
+        return
+    other = re.compile(rf"(?:.*[/:])?{re.escape(stem)}-(?!{re.escape(own)}\b)({ENVIRONMENTS})\b.*")
+    yield from (f"{each}, which is another environment's" for each in sorted(values) if other.fullmatch(each))

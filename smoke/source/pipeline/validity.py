@@ -1,0 +1,215 @@
+"""What GitHub refuses of a workflow or takes for empty, and jobs that never run."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from smoke.source.checkout import Examined, Finding
+
+from .conditions import OUTCOMES, Condition, Situation
+from .jobs import EXPRESSION
+from .workflows import Job, Repository, Step, Workflow
+
+_NEEDS = re.compile(r"\bneeds\.([\w-]+)(?:\.outputs\.([\w-]+))?")
+_STEPS = re.compile(r"\bsteps\.([\w-]+)(?:\.outputs\.([\w-]+))?")
+#: A line that writes one output, of which it says the name.
+_SETS = re.compile(r"\s*(?:echo|printf)\s+(?:-\w+\s+)?[\"']?[A-Za-z_][\w-]*(?:=|<<)")
+#: Actions that put nothing into the directory in which steps run, unless their names say so.
+_OTHERS = re.compile(r"(?:actions|aws-actions|docker|hashicorp)/(?!.*(?:checkout|artifact|cache))")
+_FETCHES = re.compile(r"\bgit\s+(?:clone|init|fetch)|\bgh\s+repo\s+clone|\bcurl\b|\btar\b")
+
+
+def invalid(repository: Repository) -> tuple[int, Examined]:
+    """Return how many jobs there are, and what of them GitHub refuses or takes for empty."""
+    count, result = 0, Examined([Finding("", 0, problem) for problem in repository.refused.values()])
+    result.not_examined.extend(
+        Finding("", 0, problem)
+        for path, problem in repository.unread.items()
+        if path not in repository.refused
+    )
+    for workflow in repository.workflows.values():
+        if workflow.triggers in ((), ("None",)):
+            result.findings.append(workflow.finding(0, "nothing starts this workflow: it has no `on`"))
+        for job in workflow.jobs.values():
+            count += 1
+            wrong = [*_refused(job), *_empty(workflow, job), *_without_checkout(repository, workflow, job)]
+            wrong += [*_not_there(repository, job), *_without_token(workflow, job)]
+            wrong += _misplaced(workflow, job)
+            result.findings.extend(
+                workflow.finding(line or job.line, f"{job.name}: {what}") for what, line in wrong
+            )
+            if never_runs(workflow, job):
+                result.findings.append(
+                    workflow.finding(job.line, f"{job.name} never runs: its `if` is false")
+                )
+    return count, result
+
+
+def never_runs(workflow: Workflow, job: Job) -> bool:
+    """Whether a job does not run although all before it succeeded, whatever starts the workflow."""
+    return not any(may_run(workflow, job, event) for event in events(workflow))
+
+
+def events(workflow: Workflow) -> list[dict[str, str | None]]:
+    """What GitHub says of each event that starts a workflow, such as a push to each branch that it names."""
+    if {"workflow_call", "None"} & {*workflow.triggers} or not workflow.triggers:
+        return [{}]  # the caller's event, or any
+    pushed: list[dict[str, str | None]] = [
+        {"github.event_name": "push", "github.ref": f"refs/heads/{each}", "github.ref_name": each}
+        for each in workflow.branches
+    ]
+    others = [each for each in workflow.triggers if each != "push" or not pushed]
+    return pushed + [{"github.event_name": each} for each in others]
+
+
+def may_run(workflow: Workflow, job: Job, event: Mapping[str, str | None], *, asked: bool = True) -> bool:
+    """Whether a job may run on an event when all before it succeeded.
+
+    `asked`: whatever a manual run asks for; else only where its inputs are left alone.
+    """
+    inputs = [{}, workflow.inputs, *([None] if asked else [])]
+    situations = [Situation(inputs=each, unread=OUTCOMES, known=event) for each in inputs]
+    return any(job.condition.ways(each)[0] for each in situations)
+
+
+def _not_there(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
+    """A local action that the checkout has not; one that a step before may have fetched is left alone."""
+    for step in job.steps:
+        if (step.uses and not step.uses.startswith("./") and not _OTHERS.match(step.uses)) and not (
+            _CHECKOUT.match(step.uses) and not {"repository", "ref", "path"} & {*step.given}
+        ):
+            return
+        names = (f"{step.uses}/{name}" for name in ("action.yml", "action.yaml", "Dockerfile"))
+        if step.uses.startswith("./") and not any(
+            repository.script(posixpath.normpath(name)) is not None for name in names
+        ):
+            yield f"{step.uses} is no action of the checkout", step.line
+
+
+_CHECKOUT = re.compile(r"actions/checkout@")
+_CREDENTIALS = re.compile(r"aws-actions/configure-aws-credentials@")
+_GITHUBS_MACHINES = re.compile(r"(?:ubuntu|windows|macos)-[\w.-]+")
+#: What gives the action credentials of another kind.
+_OTHER_CREDENTIALS = {"aws-access-key-id", "web-identity-token-file", "role-chaining"}
+
+
+def _without_token(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
+    """A step that takes an AWS role by GitHub's token in a job that may not ask for one."""
+    if "workflow_call" in workflow.triggers or not _GITHUBS_MACHINES.fullmatch(job.runs_on):
+        return
+    granted = workflow.permissions if job.permissions is None else job.permissions
+    if granted is not None and (granted.get("*") == "write-all" or granted.get("id-token") == "write"):
+        return
+    for at, step in enumerate(job.steps):
+        if (
+            _CREDENTIALS.match(step.uses)
+            and step.given.get("role-to-assume")
+            and not _OTHER_CREDENTIALS & {*step.given}
+            and not any(_CREDENTIALS.match(each.uses) or "AWS_ACCESS" in each.run for each in job.steps[:at])
+            and not any("AWS_ACCESS_KEY_ID" in env for env in (workflow.env, job.env, step.env))
+        ):
+            yield "it takes an AWS role without the permission `id-token: write`", step.line
+            return
+
+
+#: What an expression may not name by its place: GitHub refuses a workflow that does, and runs none of it.
+_NOT_IN_IF = ("env", "job", "matrix", "runner", "secrets", "steps", "strategy")
+_NOT_IN_STEPS_IF = ("secrets",)
+_NOT_IN_WITH = ("env", "job", "runner", "secrets", "steps")
+_NOT_IN_ENV = ("env", "job", "runner", "steps")
+_NOT_AROUND_JOBS = (*_NOT_IN_ENV, "matrix", "needs", "strategy")
+_QUOTED = re.compile(r"'(?:[^']|'')*'")
+
+
+def _unnamed(texts: Iterable[str], contexts: Sequence[str], where: str) -> Iterator[str]:
+    """The contexts of expressions that are not there at their place."""
+    named = re.compile(rf"(?<![\w.*-])({'|'.join(contexts)})\s*[.\[]", re.IGNORECASE)
+    for each in texts:
+        if found := named.search(_QUOTED.sub("''", each)):
+            yield f"GitHub refuses {where} that names {found[1]}: {each.strip()}"
+
+
+def _misplaced(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
+    """Contexts that GitHub does not know where they are named."""
+    yield from ((what, 0) for what in _unnamed(_expressions([], job.condition), _NOT_IN_IF, "a job's `if`"))
+    yield from (
+        (what, 0) for what in _unnamed(_expressions(job.env.values(), None), _NOT_IN_ENV, "a job's `env`")
+    )
+    given = _expressions(job.given.values() if job.uses else (), None)
+    yield from ((what, 0) for what in _unnamed(given, _NOT_IN_WITH, "a job's `with`"))
+    around = _expressions(workflow.env.values(), None)
+    yield from ((what, 0) for what in _unnamed(around, _NOT_AROUND_JOBS, "an `env` around jobs"))
+    for step in job.steps:
+        conditions = _expressions([], step.condition)
+        yield from ((what, step.line) for what in _unnamed(conditions, _NOT_IN_STEPS_IF, "a step's `if`"))
+
+
+def _refused(job: Job) -> Iterator[tuple[str, int]]:
+    if not job.uses and not job.runs_on:
+        yield "it has no runs-on", 0
+    if not job.uses and not job.steps:
+        yield "it has no steps", 0
+    for step in job.steps:
+        if not step.run and not step.uses:
+            yield "a step has neither run nor uses", step.line
+
+
+def _empty(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
+    """What is empty since nothing sets it: the result of a job that is not needed, the output of no step."""
+    for texts, line, ids in _written(job):
+        for text in texts:
+            for name, output in _NEEDS.findall(text):
+                needed = workflow.jobs.get(name)
+                if name not in job.needs:
+                    yield f"needs.{name} is empty: it does not need that job", line
+                elif output and needed is not None and not needed.uses and output not in needed.outputs:
+                    yield f"needs.{name}.outputs.{output} is empty: {name} has no such output", line
+            for name, output in _STEPS.findall(text):
+                if name not in ids:
+                    yield f"steps.{name} is empty: no step before it has that id", line
+                elif output and not _may_set(ids[name], output):
+                    yield f"steps.{name}.outputs.{output} is empty: that step sets no such output", line
+
+
+def _may_set(step: Step, output: str) -> bool:
+    """Whether a step may set an output: not if it says the name of each that it sets, and this is none."""
+    lines = [line for line in step.run.splitlines() if "GITHUB_OUTPUT" in line]
+    if step.uses or not lines or not all(map(_SETS.match, lines)):
+        return True
+    return re.search(rf"(?<![\w-]){re.escape(output)}(?![\w-])", step.run) is not None
+
+
+def _written(job: Job) -> Iterator[tuple[list[str], int, dict[str, Step]]]:
+    """Yield the expressions of a job, of each step and of the outputs, with the steps before by their ids."""
+    ids: dict[str, Step] = {}
+    yield _expressions([*job.env.values(), *job.given.values()], job.condition), 0, ids
+    for step in job.steps:
+        texts = [step.run, *step.env.values(), *step.given.values()]
+        yield _expressions(texts, step.condition), step.line, ids
+        ids = ids | {step.id: step}
+    yield _expressions(job.outputs.values(), None), 0, ids
+
+
+def _expressions(texts: Iterable[str], condition: Condition | None) -> list[str]:
+    found = [expression for text in texts for expression in EXPRESSION.findall(text)]
+    left = [condition] if condition is not None else []
+    while left:
+        each = left.pop()
+        left += each.parts
+        found.append(each.text)
+    return found
+
+
+def _without_checkout(repository: Repository, workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
+    """A step that runs a script of the checkout before anything can have put it there."""
+    if "self-hosted" in job.runs_on:
+        return
+    for step in job.steps:
+        local = step.uses if step.uses.startswith("./") else repository.first_script(step.run)
+        if local:
+            yield f"{local} is not there: no step before has checked the repository out", step.line
+            return
+        if (step.uses and not _OTHERS.match(step.uses)) or _FETCHES.search(step.run):
+            return

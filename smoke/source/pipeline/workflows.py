@@ -1,0 +1,451 @@
+"""GitHub workflows: their jobs and steps with their lines, and what these run, wherever that is written."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import yaml
+
+from smoke.source.checkout import Checkout, Finding, Malformed
+from smoke.source.scripts import recipes, shell
+from smoke.source.scripts.commands import OTHER_LANGUAGES, Script, found_in
+from smoke.source.scripts.recipes import NONE, Entries, entries_of, plain
+
+from .conditions import Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of a job. `run_line` is the line before the first one of its script; `env` and `given` are text.
+
+    `given` is what the step says under `with`, `directory` where its script runs, "." for the checkout's top.
+    """
+
+    line: int
+    run_line: int
+    id: str
+    label: str
+    condition: Condition
+    run: str
+    uses: str
+    shell: str
+    directory: str
+    continue_on_error: Any
+    env: dict[str, str]
+    given: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job. `needs` are the jobs that it waits for, `matrix` its values, `shell` the default of its steps.
+
+    `secrets` are those that it hands to the workflow that it calls, `{"*": "inherit"}` for all; `environment`
+    is GitHub's, whose secrets and variables it has.
+    """
+
+    name: str
+    line: int
+    needs: tuple[str, ...]
+    condition: Condition
+    continue_on_error: Any
+    uses: str
+    steps: tuple[Step, ...]
+    matrix: Any
+    env: dict[str, str]
+    given: dict[str, str]
+    secrets: dict[str, str]
+    shell: str
+    runs_on: str
+    outputs: dict[str, str]
+    permissions: dict[str, str] | None = None
+    environment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """`inputs` maps each input of a manual run to its default, `triggers` are the events that start it.
+
+    `follows` are the names of the workflows that it waits for (`workflow_run`). `defaults` are those of the
+    inputs of a call, `asked` the inputs with which a job calls it, None where none does. An input that only
+    a run knows is `...`. `branches` are those that a push starts it on, none where a pattern names any;
+    `permissions` those of its token, None for GitHub's own.
+    """
+
+    path: str
+    name: str
+    jobs: dict[str, Job]
+    inputs: dict[str, Any]
+    triggers: tuple[str, ...]
+    follows: tuple[str, ...]
+    env: dict[str, str]
+    defaults: dict[str, Any] = field(default_factory=dict)
+    asked: dict[str, Any] | None = None
+    branches: tuple[str, ...] = ()
+    permissions: dict[str, str] | None = None
+
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        """The inputs of the runs that are judged: of a push and of a manual run, or those of the call."""
+        return [{}, self.inputs] if self.asked is None else [self.asked]
+
+    def called_by(self, job: Job) -> Workflow:
+        """The workflow as a job calls it: what the job gives stands in place of inputs."""
+        asked = self.defaults | {name: _typed(text) for name, text in job.given.items()}
+        texts = {name: _text(value) for name, value in asked.items() if value is not ...}
+        jobs = {
+            name: replace(each, steps=tuple(_given(step, texts) for step in each.steps))
+            for name, each in self.jobs.items()
+        }
+        return replace(self, jobs=jobs, asked=asked)
+
+    def finding(self, line: int, what: str) -> Finding:
+        """Return a finding in this file."""
+        return Finding(self.path, line, what)
+
+    def ancestors(self, name: str) -> list[str]:
+        """Return the jobs that a job needs, directly or through others, each after what it needs itself."""
+        order: list[str] = []
+
+        def visit(job: str) -> None:
+            for needed in self.jobs[job].needs:
+                if needed in self.jobs and needed not in order:
+                    visit(needed)
+                    order.append(needed)
+
+        visit(name)
+        return order
+
+
+class Rejected(Malformed):
+    """A workflow that GitHub does not take, whoever reads it."""
+
+
+def read(text: str, path: str) -> Workflow:
+    """Read a workflow. Malformed names `path` and the line."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise Malformed(f"{path}:{line}: not valid YAML: {error.problem}") from error
+    except yaml.YAMLError as error:  # a character that YAML has not
+        raise Malformed(f"{path}: not valid YAML: {error}") from error
+    top = entries_of(root)
+    jobs = {
+        name: _job(path, name, line, node, _defaults(top))
+        for name, (line, node) in entries_of(top.get("jobs", NONE)[1]).items()
+    }
+    if not jobs:
+        raise Rejected(f"{path}: there are no jobs")
+    for job in jobs.values():
+        for needed in job.needs:
+            if needed not in jobs:
+                raise Rejected(f"{path}:{job.line}: {job.name} needs {needed}, which is not a job")
+    if any(job.name in _needed(jobs, job.name) for job in jobs.values()):
+        raise Rejected(f"{path}: the jobs need each other in a circle")
+    triggers = plain(top.get("on", NONE)[1])
+    names = triggers if isinstance(triggers, (list, dict)) else [triggers]
+    name = str(plain(top.get("name", NONE)[1]) or path)
+    awaited = plain(
+        entries_of(entries_of(top.get("on", NONE)[1]).get("workflow_run", NONE)[1]).get("workflows", NONE)[1]
+    )
+    follows = tuple(awaited) if isinstance(awaited, list) else (awaited,) if awaited else ()
+    inputs, defaults = _inputs(top, "workflow_dispatch"), _inputs(top, "workflow_call")
+    return Workflow(
+        path,
+        name,
+        jobs,
+        inputs,
+        tuple(map(str, names)),
+        tuple(map(str, follows)),
+        _texts(top, "env"),
+        defaults,
+        branches=_branches(top),
+        permissions=_permissions(top),
+    )
+
+
+def action_steps(text: str, path: str) -> tuple[Step, ...] | None:
+    """Read the steps of a composite action; None for another kind of action. Malformed names `path`."""
+    try:
+        top = entries_of(yaml.compose(text, Loader=yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise Malformed(f"{path}: not valid YAML: {error}") from error
+    runs = entries_of(top.get("runs", NONE)[1])
+    composite = plain(runs.get("using", NONE)[1]) == "composite"
+    return tuple(_steps(runs.get("steps", NONE)[1])) if composite else None
+
+
+def _job(path: str, name: str, line: int, node: yaml.Node | None, defaults: dict[str, str]) -> Job:
+    entries = entries_of(node)
+    defaults = defaults | _defaults(entries)
+    needs = plain(entries.get("needs", NONE)[1])
+    needed = needs if isinstance(needs, list) else [needs] if needs else []
+    if not all(isinstance(each, str) for each in needed):
+        raise Rejected(f"{path}:{line}: what {name} needs is neither a job's name nor a list of names")
+    return Job(
+        name=name,
+        line=line,
+        needs=tuple(needed),
+        condition=_condition(entries),
+        continue_on_error=plain(entries.get("continue-on-error", NONE)[1]),
+        uses=str(plain(entries.get("uses", NONE)[1]) or ""),
+        steps=tuple(_steps(entries.get("steps", NONE)[1], defaults.get("working-directory", ""))),
+        matrix=plain(entries_of(entries.get("strategy", NONE)[1]).get("matrix", NONE)[1]),
+        env=_texts(entries, "env"),
+        given=_texts(entries, "with"),
+        secrets=_texts(entries, "secrets"),
+        shell=defaults.get("shell", ""),
+        runs_on=str(plain(entries.get("runs-on", NONE)[1]) or ""),
+        outputs=_texts(entries, "outputs"),
+        permissions=_permissions(entries),
+        environment=_environment(entries),
+    )
+
+
+def _environment(entries: Entries) -> str:
+    """The name of GitHub's environment, whose secrets and variables a job has."""
+    named = plain(entries.get("environment", NONE)[1])
+    return str((named.get("name") if isinstance(named, dict) else named) or "")
+
+
+def _steps(node: yaml.Node | None, directory: str = "") -> Iterator[Step]:
+    for item in node.value if isinstance(node, yaml.SequenceNode) else ():
+        entries = entries_of(item)
+        found = {key: str(plain(value) or "") for key, (_, value) in entries.items()}
+        script = entries.get("run", NONE)[1]
+        block = isinstance(script, yaml.ScalarNode) and script.style in ("|", ">")
+        yield Step(
+            line=item.start_mark.line + 1,
+            run_line=script.start_mark.line + block if script else 0,
+            id=found.get("id", ""),
+            label=found.get("name")
+            or found.get("id")
+            or found.get("uses")
+            or found.get("run", "").split("\n")[0],
+            condition=_condition(entries),
+            run=found.get("run", ""),
+            uses=found.get("uses", ""),
+            shell=found.get("shell", ""),
+            directory=posixpath.normpath(found.get("working-directory") or directory or "."),
+            continue_on_error=plain(entries.get("continue-on-error", NONE)[1]),
+            env=_texts(entries, "env"),
+            given=_texts(entries, "with"),
+        )
+
+
+def _texts(entries: Entries, key: str) -> dict[str, str]:
+    """A mapping of texts; {"*": text} for one text in its place, such as `secrets: inherit`."""
+    found = plain(entries.get(key, NONE)[1])
+    if isinstance(found, dict):
+        return {name: _text(value) for name, value in found.items()}
+    return {"*": str(found)} if found else {}
+
+
+def _permissions(entries: Entries) -> dict[str, str] | None:
+    """What a token may do; None where nothing is said of it."""
+    return _texts(entries, "permissions") if "permissions" in entries else None
+
+
+def _branches(top: Entries) -> tuple[str, ...]:
+    """The branches that a push starts the workflow on; none where a pattern or a tag may name others."""
+    push = entries_of(entries_of(top.get("on", NONE)[1]).get("push", NONE)[1])
+    named = plain(push.get("branches", NONE)[1])
+    names = tuple(map(str, named)) if isinstance(named, list) else (str(named),) if named else ()
+    return () if "tags" in push or any(set(each) & set("*?[!+") for each in names) else names
+
+
+def _defaults(entries: Entries) -> dict[str, str]:
+    """What `defaults.run` says: the shell, the directory."""
+    return _texts(entries_of(entries.get("defaults", NONE)[1]), "run")
+
+
+def _condition(entries: Entries) -> Condition:
+    value = plain(entries.get("if", NONE)[1])
+    written = "" if value is None else str(value)
+    return Condition.of(written.lower() if isinstance(value, bool) else written)
+
+
+def _text(value: Any) -> str:
+    """A value as GitHub puts it into a text."""
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _typed(text: str) -> Any:
+    """What a job gives to a workflow that it calls; `...` for what an expression computes."""
+    return ... if "${{" in text else text == "true" if text in ("true", "false") else text
+
+
+def _inputs(top: Entries, event: str) -> dict[str, Any]:
+    """Read `on.EVENT.inputs`. (`on` is a key like any other here: values are not yet typed.)"""
+    dispatch = entries_of(entries_of(top.get("on", NONE)[1]).get(event, NONE)[1])
+    inputs = entries_of(dispatch.get("inputs", NONE)[1])
+    return {name: plain(entries_of(node).get("default", NONE)[1]) for name, (_, node) in inputs.items()}
+
+
+def _needed(jobs: dict[str, Job], name: str) -> set[str]:
+    found: set[str] = set()
+    waiting = [*jobs[name].needs]
+    while waiting:
+        needed = waiting.pop()
+        if needed not in found:
+            found.add(needed)
+            waiting += jobs[needed].needs
+    return found
+
+
+def _given(inner: Step, given: Mapping[str, str]) -> Step:
+    """A step of what is called, with what is given to that in place of its inputs."""
+
+    def value(found: re.Match[str]) -> str:
+        return given.get(found[1], found[0])
+
+    def filled(texts: dict[str, str]) -> dict[str, str]:
+        return {name: _INPUT.sub(value, text) for name, text in texts.items()}
+
+    return replace(inner, run=_INPUT.sub(value, inner.run), env=filled(inner.env), given=filled(inner.given))
+
+
+_INPUT = re.compile(r"\$\{\{\s*inputs\.([\w-]+)\s*\}\}")
+WORKFLOWS = ".github/workflows/"
+_DEEPEST = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A step, the file in which it stands, and the environment of its job there."""
+
+    path: str
+    step: Step
+    env: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """The workflows of a checkout by path.
+
+    `unread` are files that could not be read, with the reason; of those, GitHub itself refuses `refused`.
+    `paths` are all files of the checkout.
+    """
+
+    workflows: Mapping[str, Workflow]
+    unread: dict[str, str]
+    script: Script
+    refused: dict[str, str] = field(default_factory=dict)
+    paths: tuple[str, ...] = ()
+    _commands: dict[str, list[list[str]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, checkout: Checkout) -> Repository:
+        """Read the workflows of a checkout; other files are read when something calls them."""
+        return cls.read([file.path for file in checkout.tracked()], checkout.script)
+
+    @classmethod
+    def read(cls, paths: Iterable[str], script: Script) -> Repository:
+        """Read the workflows among `paths`; `script` gives the text of a file."""
+        workflows, unread, refused = {}, dict[str, str](), dict[str, str]()
+        listed = tuple(paths)
+        for path in filter(_is_workflow, listed):
+            try:
+                workflows[path] = read(script(path) or "", path)
+            except Malformed as problem:
+                unread[path] = str(problem)
+                if isinstance(problem, Rejected):
+                    refused[path] = str(problem)
+        return cls(workflows, unread, script, refused, listed)
+
+    def called(self, job: Job) -> Workflow | None:
+        """The local workflow that a job calls, as it does; None for one elsewhere or not there."""
+        path = job.uses.removeprefix("./") if job.uses.startswith("./") else ""
+        return self.workflows[path].called_by(job) if path in self.workflows else None
+
+    def steps(self, path: str, steps: tuple[Step, ...], depth: int = 0) -> Iterator[Placed]:
+        """Yield steps with those of local composite actions in place of what calls them."""
+        for step in steps:
+            inner = self.action(step.uses) if step.uses.startswith("./") and depth < _DEEPEST else None
+            if inner is None:
+                yield Placed(path, step)
+            else:
+                yield from self.steps(
+                    inner[0], tuple(_given(each, step.given) for each in inner[1]), depth + 1
+                )
+
+    def action(self, uses: str) -> tuple[str, tuple[Step, ...]] | None:
+        """Where a local composite action stands, and its steps; None when there is none at that path."""
+        for name in ("action.yml", "action.yaml"):
+            path = posixpath.normpath(f"{uses}/{name}")
+            text = self.script(path)
+            if text is not None:
+                try:
+                    steps = action_steps(text, path)
+                except Malformed as problem:
+                    self.unread[path] = str(problem)
+                    return None
+                return None if steps is None else (path, steps)
+        return None
+
+    def everything(self, workflow: Workflow, job: Job, depth: int = 0) -> Iterator[Placed]:
+        """Yield the steps of a job, and of the jobs of the local workflow that it calls."""
+        for placed in self.steps(workflow.path, job.steps):
+            yield replace(placed, env=workflow.env | job.env)
+        inner = self.called(job) if depth < _DEEPEST else None
+        for each in inner.jobs.values() if inner else ():
+            yield from self.everything(inner, each, depth + 1)  # type: ignore[arg-type]
+
+    def commands(self, step: Step) -> list[list[str]]:
+        """The commands of a step and of what it calls in the checkout, each as its words."""
+        return self._commands_of(step.run, step.directory, frozenset())
+
+    def _commands_of(self, text: str, directory: str, seen: frozenset[str]) -> list[list[str]]:
+        key = f"{directory}\n{text}"
+        if key not in self._commands:
+            found, visited = list[list[str]](), [directory]
+            for words in shell.run_by(text):
+                found.append(words)
+                if words[:1] == ["cd"] and len(words) == 2:
+                    visited.append(posixpath.join(visited[-1], words[1]))
+                for called, place in self._called_by(words, visited):
+                    if called not in seen:
+                        found += self._commands_of(called, place or directory, seen | {called})
+            self._commands[key] = found
+        return self._commands[key]
+
+    def _called_by(self, words: list[str], directories: list[str]) -> Iterator[tuple[str, str]]:
+        """The scripts in shell, and the lines of recipes, that a command runs, with the directory of each."""
+
+        def find(path: str) -> tuple[str, str] | None:
+            return found_in(directories, path, self.script)
+
+        for path, _ in shell.scripts_called(words):
+            if not path.endswith(OTHER_LANGUAGES) and (file := find(path)) is not None:
+                yield file[1], ""
+        for line in recipes.lines(words, find):
+            yield line.text, line.directory
+
+    def recipes(self, step: Step) -> Iterator[list[str]]:
+        """The commands of the rules and tasks that a step runs by `make` and its like, each as its words."""
+        for words in shell.run_by(step.run):
+            for line in recipes.lines(words, lambda path: found_in([step.directory], path, self.script)):
+                yield from shell.run_by(line.text)
+
+    def others(self, step: Step) -> Iterator[tuple[str, str]]:
+        """The scripts of the checkout in another language that a step runs: path and text."""
+        for words in self.commands(step):
+            for path, _ in shell.scripts_called(words):
+                if path.endswith(OTHER_LANGUAGES) and (file := found_in([step.directory], path, self.script)):
+                    yield file
+
+    def first_script(self, text: str) -> str:
+        """The first script of the checkout that a script calls; empty when it calls none."""
+        for command in shell.commands(shell.parse(text)):
+            for path, _ in shell.scripts_called(shell.words(command)):
+                if self.script(path) is not None:
+                    return path
+        return ""
+
+
+def _is_workflow(path: str) -> bool:
+    return posixpath.dirname(path) + "/" == WORKFLOWS and path.endswith((".yml", ".yaml"))
