@@ -114,7 +114,7 @@ def parts(
         if name in HEALTH:
             environ["STACK_PORT"] = str(urlsplit(addresses.urls[name]).port)
             ready = partial(answers_ok, addresses.urls[name] + HEALTH[name])
-        command = Command(python("stack.service", name), {**environ, **settings}, run.path)
+        command = Command(python("stack.serve", name), {**environ, **settings}, run.path)
         found.append(Part(name, command, needs if owner in dsns else frozenset(), ready))
     return found
 

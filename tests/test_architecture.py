@@ -54,7 +54,7 @@ ARROWS = {
         "provider": {"common"},
         **{service: {"common"} for service in ("freeside", "finn", "dixie")},
         "faults": {"common", "freeside", "finn", "dixie"},
-        "service": {"common", "faults", "freeside", "finn", "dixie", "provider"},
+        "serve": {"common", "faults", "freeside", "finn", "dixie", "provider"},
         "control": {"aws", "host", "mutants", "postgres", "services", "supervisor"},
         "mutants": {"aws", "services", "source_tree", "supervisor"},
         "services": {"aws", "host", "supervisor"},

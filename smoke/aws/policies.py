@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from .account import AwsAccount, at_once
-from .conditions import VARIABLE, Context, met, permitted
+from .policy_conditions import VARIABLE, Context, met, permitted
 
 READ = "secretsmanager:GetSecretValue"
 _PUT = "secretsmanager:PutSecretValue"

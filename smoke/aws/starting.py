@@ -9,7 +9,6 @@ from smoke.source.checkout import Examined, Finding
 
 from . import ecs
 from .account import at_once
-from .conditions import Context
 from .ecs import TaskDefinition
 from .policies import (
     LOGGING,
@@ -24,6 +23,7 @@ from .policies import (
     trust_of,
     undecrypted,
 )
+from .policy_conditions import Context
 from .reader import AwsReader, secret_of
 
 _ACCOUNT, _REGION, _PARTITION = 4, 3, 1

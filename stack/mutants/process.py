@@ -184,7 +184,7 @@ class MutantBoard:
 
 
 def main(argv: list[str]) -> int:
-    """Serve as `stack.service` does; 2 for an unknown mutant."""
+    """Serve as `stack.serve` does; 2 for an unknown mutant."""
     environ = os.environ
     if MUTANT in environ:
         mutant = find(environ[MUTANT])
@@ -196,7 +196,7 @@ def main(argv: list[str]) -> int:
         # uvicorn ends by sending itself the signal once more: without a handler nothing would be written.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         Tracer(Path(environ[TRACE]), argv[0]).start()
-    return int(importlib.import_module("stack.service").main(argv))
+    return int(importlib.import_module("stack.serve").main(argv))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pytest_readiness.selftest.catalogue import SuiteCheck
 from pytest_readiness.selftest.mutants import SURVIVED, Experience, Fate, Mutant, MutantCampaign, Trace
-from pytest_readiness.selftest.mutation import STATE, placed, sample, scope_of
+from pytest_readiness.selftest.mutation_score import STATE, placed, sample, scope_of
 
 from tests.selftest.double import MUTANTS
 from tests.selftest.scene import Scene

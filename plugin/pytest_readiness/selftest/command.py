@@ -22,10 +22,10 @@ from ..core.model import Scope
 from ..core.plan import Plan
 from ..core.toml import load_toml
 from ..report import replace_file
-from . import mutation, page
+from . import mutation_score, page
 from .campaign import Campaign, Setup
 from .catalogue import Catalogue, CatalogueError, Fault, load, read_text
-from .mutation import survey
+from .mutation_score import survey
 from .page import Progress, is_proved, record
 from .platform import NothingProved, PlatformError
 from .runner import Runner
@@ -210,7 +210,14 @@ def _try(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO, work:
 def _try_mutants(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO, work: Path) -> int:
     suite = digest({str(path): content.hex() for path, content in _state_of(root / plan.suite).items()})
     model = survey(options, plan, root, out, work, suite)
-    _write(model, root / options.report, "mutants", mutation.render(model), mutation.lines(model), out)
+    _write(
+        model,
+        root / options.report,
+        "mutants",
+        mutation_score.render(model),
+        mutation_score.lines(model),
+        out,
+    )
     return PROVED if not model["alarms"] and (model["score"] or 0) >= options.floor else NOT_PROVED
 
 

@@ -1,4 +1,4 @@
-"""Run one service of the embedded platform: `python -m stack.service freeside|worker|finn|dixie|provider`."""
+"""Run one service of the embedded platform: `python -m stack.serve freeside|worker|finn|dixie|provider`."""
 
 import asyncio
 import gc
@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
     try:
         settings = Settings.from_environ(argv[0] if len(argv) == 1 else "")
     except SettingsError as error:
-        print(f"usage: python -m stack.service {'|'.join(SERVICES)}\n{error}", file=sys.stderr)  # noqa: T201
+        print(f"usage: python -m stack.serve {'|'.join(SERVICES)}\n{error}", file=sys.stderr)  # noqa: T201
         return 2
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
