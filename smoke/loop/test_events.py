@@ -39,6 +39,8 @@ AT_ONCE = 8
 TOGETHER = 2
 #: So many equal events in a row, and one more: the last one counts, too.
 IN_A_ROW = 5
+#: By how much a sender's clock may be ahead, s.
+AHEAD_S = 15
 #: A score so near to 1 may stay (3).
 EDGE = 0.999
 #: How far beyond one pull an event may move a score that counts once: a weight may grow with the events.
@@ -170,18 +172,23 @@ def test_another_event_counts_too(
         wholes.append(1 - wholes[-1] if wholes else int(far_from(before)))
         return post(about, score=wholes[-1], **members)
 
+    def ahead(about: str, before: float | None) -> float:
+        """As from a sender whose clock is ahead. That may be refused; what is accepted counts."""
+        members = {"collection_id": "smoke-2", "event_id": new_id()}
+        late = event | members | {"agent_id": about, "score": 1 - wholes[-1]}
+        late["timestamp"] = now_text(AHEAD_S).replace("Z", ".25+00:00")
+        if dixie.post_event(late, credential).status_code in (400, 422):
+            members["timestamp"] = now_text().replace("Z", ".25+00:00")
+            return whole(about, before, **members)
+        return float(late["score"])
+
     now = int(time.time())
     sends = {name: sending({"event_id": event_id}) for name, event_id in ids.items()}
     sends |= {
         "a whole score at epoch seconds, with an id of version 7": partial(
             whole, timestamp=now, event_id=_by_time()
         ),
-        "the other whole score within a second at UTC's offset, of another collection": partial(
-            whole,
-            timestamp=now_text().replace("Z", ".25+00:00"),
-            collection_id="smoke-2",
-            event_id=new_id(),
-        ),
+        "the other whole score, of a moment to come at UTC's offset, of another collection": ahead,
         "an event of an hour ago, after later ones, with an id of version 1": sending(
             {"timestamp": now - 3600, "event_id": str(uuid.uuid1(node=NODE))}
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -121,9 +121,10 @@ def score_in(answer: httpx.Response) -> float | None:
     return fields.number("score", minimum=0, maximum=1)
 
 
-def now_text() -> str:
-    """The time as an event's timestamp."""
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+def now_text(ahead_s: float = 0) -> str:
+    """The time as an event's timestamp, or so many seconds later."""
+    moment = datetime.now(UTC) + timedelta(seconds=ahead_s)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def quality_signal(agent: str, score: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from functools import cached_property, partial
 from typing import Any
 from urllib.parse import unquote
@@ -217,6 +218,12 @@ _PARTS = {
 }
 
 
+def _moment(timestamp: Any) -> float:
+    """An event's time in seconds of the epoch."""
+    is_text = isinstance(timestamp, str)
+    return datetime.fromisoformat(timestamp).timestamp() if is_text else float(timestamp)
+
+
 def _number(value: Any) -> float:
     return value if isinstance(value, int | float) else 0.5
 
@@ -285,6 +292,8 @@ class FaultyReputation(Faulty, Reputation):
         on = self._faults.on
         late = isinstance(event["timestamp"], int) and event["timestamp"] < time.time() - 60
         if late and on("dixie-drops-late-events"):
+            signal = replace(signal, agent_id="nobody")
+        if on("dixie-drops-early-events") and _moment(event["timestamp"]) > time.time() + 5:
             signal = replace(signal, agent_id="nobody")
         if on("dixie-takes-whole-scores-as-percent") and isinstance(event["score"], int):
             signal = replace(signal, score=signal.score / 100)
