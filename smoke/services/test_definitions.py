@@ -13,11 +13,12 @@ from smoke.platform.http import key_paths
 from smoke.source.checkout import Checkout, Examined, Finding
 from smoke.source.infrastructure.addresses import Budget, directory_of, led, served
 from smoke.source.infrastructure.connections import Address, connected
-from smoke.source.infrastructure.definitions import ROLES, Definitions, generated, unnamed
+from smoke.source.infrastructure.definitions import ROLES, Definitions, unnamed
 from smoke.source.infrastructure.definitions import unseen as not_seen
 from smoke.source.infrastructure.naming import named
 from smoke.source.infrastructure.security_groups import reached
 from smoke.source.infrastructure.shapes import conflicts, misshapen
+from smoke.source.infrastructure.signing import generated, partless
 from smoke.source.infrastructure.starting import starts
 from smoke.source.infrastructure.tasks import images, inventory, logged, one_build, twins
 from smoke.source.pipeline.rollback import expiring
@@ -188,7 +189,7 @@ def test_definitions_lead_to_this_platform(
     region = environment.aws.region
     count, examined = led(terraform, found, directory, region)
     secrets = [f"{names.prefix}/{each}/es256-private-key" for each in SERVICES]
-    examined.findings.extend(generated(terraform, secrets))
+    examined.findings.extend([*generated(terraform, secrets), *partless(terraform, found)])
     connections = plan_facts["connections"]["total"]
     examined.findings.extend(served(terraform, found, names.database, connections))
     evidence.figure("variables", count, at_least=1)

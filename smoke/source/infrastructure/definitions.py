@@ -1,9 +1,9 @@
-"""What services and tasks use by their Terraform, what secrets roles may read, what keys Terraform makes."""
+"""What services and tasks use by their Terraform, and what secrets roles may read."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from smoke.source.checkout import Examined, Finding
@@ -23,12 +23,10 @@ from smoke.source.terraform.evaluate import Resource
 from smoke.source.terraform.hcl import Place
 from smoke.source.terraform.references import Identity, entries, items, referenced, secret, thing
 from smoke.source.terraform.values import (
-    Symbol,
     Value,
     decoded,
     flat,
     hidden,
-    is_known,
     number,
     options,
     settle,
@@ -344,63 +342,3 @@ def _own(pattern: str, groups: set[str], ownership: Ownership) -> bool:
     words |= {*pattern.split("/")[:-1]}
     owners = words & ({*ownership.groups} | groups)
     return len(owners) == 1 and (owners == groups or not groups)
-
-
-#: Where a signing key is in a secret of JSON, and how Terraform's own generator writes it for the contract.
-_DEMANDED = ("activeKid", "privateKey")
-_KEY_MEMBERS, _PKCS8 = ("privateKey", "pendingPrivateKey"), "private_key_pem_pkcs8"
-
-
-def generated(configuration: Configuration, names: Collection[str]) -> Iterator[Finding]:
-    """Return where Terraform makes a signing key that is no P-256 key in PKCS#8, or one key for two secrets.
-
-    `names` are those of the secrets. A key from anywhere else, or one that is replaced later, says nothing.
-    """
-    held: dict[str, str] = {}
-    for version in configuration.of_type("aws_secretsmanager_secret_version"):
-        of = version.attribute("secret_id")
-        known = secret(of) if of is not None else None
-        replaced = any("ignore_changes" in each.attributes for each in version.block.nested("lifecycle"))
-        replaced = replaced or version.attribute("version_stages") is not None
-        if known is None or known.name not in names or version.uncertain or replaced:
-            continue
-        for what, value in _unnamed_members(version.attribute("secret_string")):
-            yield version.finding(f"the key of {known.name} {what}", value)
-        for value in _keys_in(version.attribute("secret_string") or version.attribute("secret_string_wo")):
-            made = value.content.resource if isinstance(value.content, Symbol) else None
-            if not isinstance(made, Resource) or made.type != "tls_private_key" or made.block.type == "data":
-                continue
-            for what in _unfit(made, value.content.path[0] if value.content.path else _PKCS8):
-                yield version.finding(f"the key of {known.name} {what}", value)
-            first = held.setdefault(made.address, known.name)
-            if first != known.name:
-                yield version.finding(f"{known.name} and {first} have one key, {made.address}", value)
-
-
-def _keys_in(value: Value | None) -> Iterator[Value]:
-    """The private keys in a secret: the secret itself, or members of its JSON."""
-    for each in options(value) if value is not None else ():
-        members = entries(decoded(each))
-        found = [members[name] for name in _KEY_MEMBERS if name in members] if members else [each]
-        yield from (one for key in found for one in options(key))
-
-
-def _unnamed_members(value: Value | None) -> Iterator[tuple[str, Value]]:
-    """What the JSON of a key does not say; an empty one is filled in by a bootstrap."""
-    for each in options(value) if value is not None else ():
-        members = entries(decoded(each))
-        missing = [name for name in _DEMANDED if name not in members] if members else []
-        if missing:
-            yield f"is JSON without {' and '.join(missing)}", each
-
-
-def _unfit(made: Resource, attribute: str) -> Iterator[str]:
-    """What of a key that Terraform makes is not as the contract has it; a P-224 key is the default."""
-    algorithm, curve = made.attribute("algorithm"), made.attribute("ecdsa_curve")
-    said = text(flat(algorithm)) if algorithm is not None and is_known(algorithm) else ""
-    if said and said != "ECDSA":
-        yield f"is one of {said}, not of P-256"
-    elif said and (curve is None or (is_known(curve) and text(flat(curve)) != "P256")):
-        yield f"is one of {text(flat(curve)) if curve is not None else 'P224'}, not of P-256"
-    if attribute != _PKCS8:
-        yield f"is given as {attribute}, not as PKCS#8"

@@ -172,9 +172,11 @@ class Recipients:
             return self._uninvited(subscription), []
         own = queue.attribute("policy")
         documents = [own] if own is not None else []
+        others = any(each.type in _ELSEWHERE for each in self._configuration.resources)
         for each in self._configuration.of_type("aws_sqs_queue_policy"):
             of, policy = each.attribute("queue_url"), each.attribute("policy")
             if of is None or policy is None or referenced(of) is not queue:
+                others = others or of is None or bool(hidden(of) and referenced(of) is None)
                 continue
             if each.uncertain:
                 return "", [f"whether there is {each.address}: {each.uncertain}"]
@@ -184,7 +186,9 @@ class Recipients:
             if said in ("denied", "not allowed"):
                 return f"the policy of {queue.address} lets {topic.address} send nothing", []
             return "", [f"whether {topic.address} may send to {queue.address}: {said}"] if said else []
-        return "", []
+        if documents or others or queue.ignores("policy") or self._configuration.receivers(queue):
+            return "", []
+        return f"{queue.address} has no policy: SNS may not send to it", []
 
     def _uninvited(self, subscription: Resource) -> str:
         """What keeps SNS from calling the function of a subscription: no permission of the files."""
@@ -265,8 +269,9 @@ def _switched(alarm: Resource) -> Judged:
 
 #: What makes subscribers by a template of its own, and what these are in it.
 STACK = "aws_cloudformation_stack"
-#: What may let SNS call a function, in another language.
-_ELSEWHERE = {"aws_cloudformation_stack", "awscc_lambda_permission", "null_resource", "terraform_data"}
+#: What may let SNS call a function, or send to a queue, in another language.
+_ELSEWHERE = {"aws_cloudformation_stack", "awscc_lambda_permission", "awscc_sqs_queue_policy",
+              "awscc_sqs_queue_inline_policy", "null_resource", "terraform_data"}  # fmt: skip
 _SUBSCRIBES = re.compile(r"AWS::(?:SNS::Subscription|Chatbot::)")
 #: What passes notifications of a topic on, and the attributes that name the topic.
 _SUBSCRIBERS = {

@@ -34,6 +34,7 @@ def of_containers(task: Resource, listed: Value, *, fargate: bool) -> Iterator[W
         yield from _of_logs(container, fargate)
         yield from _of_container(container, size(memory) if memory is not None else None)
         yield from _of_host(container, mode, fargate)
+        yield from _unsupported(container) if fargate else ()
         yield from _of_words(container)
         yield from _of_mounts(container, volumes)
 
@@ -73,7 +74,11 @@ def _of_endpoint(subscription: Resource) -> Iterator[Wrong]:
 
 
 def _of_container(container: Mapping[str, Value], room: float | None) -> Iterator[Wrong]:
-    """A name that is a variable and a secret, and more memory than the task has."""
+    """A name that is a variable and a secret, a variable that is no text, more memory than the task has."""
+    for one in map(entries, items(container.get("environment"))):
+        value = one.get("value")
+        if value is not None and isinstance(value.content, (bool, int, float)):
+            yield f"{text(one.get('name'))} is {text(value)} without quotes: a variable is a string", value
     for name in sorted(_names(container.get("environment")) & _names(container.get("secrets"))):
         yield f"{name} is a variable and a secret of one container", container.get("secrets")
     for name in ("memory", "memoryReservation"):
@@ -148,6 +153,24 @@ def _of_host(container: Mapping[str, Value], mode: str, fargate: bool) -> Iterat
     stop = number(flat(container["stopTimeout"])) if "stopTimeout" in container else None
     if fargate and stop is not None and stop > _STOP_S:
         yield f"stopTimeout is {stop:g}, Fargate waits for {_STOP_S} s at most", container["stopTimeout"]
+
+
+#: What Fargate has not for a container, and for its Linux.
+_NOT_OF_FARGATE = (
+    "privileged", "links", "extraHosts", "dnsServers", "dnsSearchDomains", "dockerSecurityOptions",
+    "disableNetworking",
+)  # fmt: skip
+_NOT_OF_LINUX = ("maxSwap", "swappiness", "devices", "sharedMemorySize")
+
+
+def _unsupported(container: Mapping[str, Value]) -> Iterator[Wrong]:
+    """What Fargate refuses of a container: entries that are neither empty nor off."""
+    linux = entries(container.get("linuxParameters"))
+    asked = [(name, each[name]) for each, names in ((container, _NOT_OF_FARGATE), (linux, _NOT_OF_LINUX))
+             for name in names if name in each]  # fmt: skip
+    for name, value in asked:
+        if is_known(value) and flat(value).content not in (None, False, "", ()):
+            yield f"Fargate has no {name}", value
 
 
 #: What does nothing of a service without an argument.
@@ -364,9 +387,18 @@ def _of_firewall(association: Resource) -> Iterator[Wrong]:
         yield f"{acl.address} is of CloudFront: it goes before nothing in a region", by
 
 
+def _of_alarm(alarm: Resource) -> Iterator[Wrong]:
+    """Two ways to say which figure of a metric counts."""
+    given = {name: value for name in _FIGURES if (value := alarm.attribute(name)) is not None}
+    if len(given) > 1 and all(is_known(each) and flat(each).content for each in given.values()):
+        yield f"{' and '.join(given)} exclude each other", given[_FIGURES[0]]
+
+
+_FIGURES = ("statistic", "extended_statistic")
 OF_TYPE: Mapping[str, Callable[[Resource], Iterator[Wrong]]] = {
     "aws_appautoscaling_target": _of_scaling,
     "aws_cloudwatch_log_metric_filter": _of_filter,
+    "aws_cloudwatch_metric_alarm": _of_alarm,
     "aws_db_instance": _of_database,
     "aws_ecs_service": _of_service,
     "aws_lb": _of_balancer,

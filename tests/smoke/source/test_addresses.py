@@ -3,8 +3,8 @@
 import pytest
 
 from smoke.source.infrastructure.addresses import Budget, Directory, is_mixed_up, led, served
-from smoke.source.infrastructure.definitions import generated
 from smoke.source.infrastructure.definitions import read as read_definitions
+from smoke.source.infrastructure.signing import generated
 from tests.smoke.source.terraform_files import Read, service
 
 ZONE = "arrakis-staging.local"

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from smoke.source.infrastructure.definitions import generated
 from smoke.source.infrastructure.definitions import read as read_definitions
 from smoke.source.infrastructure.given import names_of_secrets, unfit
+from smoke.source.infrastructure.signing import generated, partless
 from smoke.source.terraform.references import items
 from smoke.source.terraform.values import Value, decoded
 from tests.smoke.source.terraform_files import Read, service
@@ -84,24 +84,67 @@ resource "aws_secretsmanager_secret_version" "k" {{
   secret_string = {string}
 {more}}}
 variable "pem" {{}}
+resource "random_password" "k" {{ length = 20 }}
+resource "random_id" "k" {{ byte_length = 20 }}
 """
 WHOLE = {"schemaVersion": 1, "activeKid": "k1", "privateKey": "${var.pem}"}
 
 
 @pytest.mark.parametrize(
-    ("string", "more", "missing"),
+    ("string", "more", "wrong"),
     [
         (f"jsonencode({json.dumps(WHOLE)})", "", ""),
         (f"jsonencode({json.dumps(WHOLE | {'pendingKid': 'k2'})})", "", ""),
         ("var.pem", "", ""),
         ("jsonencode({})", "", ""),  # a bootstrap fills it in
         ("jsonencode({ privateKey = var.pem })", "  lifecycle { ignore_changes = [secret_string] }\n", ""),
-        ("jsonencode({ schemaVersion = 1, privateKey = var.pem })", "", "activeKid"),
-        ('jsonencode({ kid = "k", key = var.pem })', "", "activeKid and privateKey"),
+        ("jsonencode({ schemaVersion = 1, privateKey = var.pem })", "", "JSON without activeKid"),
+        ('jsonencode({ kid = "k", key = var.pem })', "", "JSON without activeKid and privateKey"),
+        (f"jsonencode({json.dumps(WHOLE | {'schemaVersion': '1'})})", "", 'the schemaVersion "1", not 1'),
+        (f"jsonencode({json.dumps(WHOLE | {'schemaVersion': 2})})", "", "the schemaVersion 2, not 1"),
+        (f"jsonencode({json.dumps(WHOLE | {'schemaVersion': '${var.pem}'})})", "", ""),
+        ("random_password.k.result", "", "is random_password.k, which is no key"),
+        (f"jsonencode({json.dumps(WHOLE | {'privateKey': '${random_id.k.hex}'})})", "", "is random_id.k"),
+        ("random_password.k.result", "  lifecycle { ignore_changes = [secret_string] }\n", ""),
     ],
 )
-def test_the_json_of_a_key_has_what_the_contract_demands(
-    read: Read, string: str, more: str, missing: str
-) -> None:
+def test_a_key_is_what_the_contract_demands(read: Read, string: str, more: str, wrong: str) -> None:
     found = list(generated(read(KEY.format(string=string, more=more)), ["p/finn/es256-private-key"]))
-    assert [each.what.partition("JSON without ")[2] for each in found] == ([missing] if missing else [])
+    assert [wrong in each.what for each in found] == [True] * bool(wrong), found
+
+
+@pytest.mark.parametrize(
+    ("member", "string", "more", "wrong"),
+    [
+        ("url", 'jsonencode({ url = "x" })', "", ""),
+        ("url", "var.pem", "", ""),
+        ("url", 'jsonencode({ uri = "x" })', "  lifecycle { ignore_changes = [secret_string] }\n", ""),
+        ("url", 'jsonencode(merge({ uri = "x" }, var.pem))', "", ""),
+        ("", '"postgres://finn@db/finn"', "", ""),
+        ("url", 'jsonencode({ uri = "x" })', "", "for url, its JSON has uri"),
+        ("url", "random_password.k.result", "", "for url, it is no JSON"),
+        ("url", '"postgres://finn:${random_password.k.result}@db/finn"', "", "for url, it is no JSON"),
+        ("url", '"{ \\"url\\": ${var.pem} }"', "", ""),
+    ],
+)
+def test_a_task_asks_for_what_a_secret_has(
+    read: Read, member: str, string: str, more: str, wrong: str
+) -> None:
+    secret = KEY.format(string=string, more=more).replace("es256-private-key", "db-url")
+    task = f"""
+resource "aws_ecs_task_definition" "finn" {{
+  container_definitions = jsonencode([{{ name = "finn", secrets = [
+    {{ name = "URL", valueFrom = "${{aws_secretsmanager_secret.k.arn}}:{member}::" }}
+  ] }}])
+}}
+"""
+    configuration = read(secret, task)
+    found = list(partless(configuration, read_definitions(configuration, ["finn"])))
+    assert [wrong in each.what for each in found] == [True] * bool(wrong), found
+
+
+@pytest.mark.parametrize(("member", "count"), [("privateKey", 0), ("pendingKid", 0), ("private_key", 1)])
+def test_a_signing_key_has_the_members_of_the_contract(read: Read, member: str, count: int) -> None:
+    configuration = read(service("finn").replace(":key::", f":{member}::"))
+    found = list(partless(configuration, read_definitions(configuration, ["finn"])))
+    assert len(found) == count

@@ -218,6 +218,15 @@ def test_containers_go_together(read: Read, own: str, beside: str, what: str) ->
         ('ulimits = [{ name = "nofile", softLimit = 1024, hardLimit = 1024 }]', ""),
         ('ulimits = [{ name = "memlock", softLimit = 65536, hardLimit = -1 }]', ""),
         ('ulimits = [{ name = "nofile", softLimit = 65536, hardLimit = 1024 }]', "a softLimit of 65536"),
+        ('environment = [{ name = "PORT", value = "3000" }]', ""),
+        ('environment = [{ name = "PORT", value = var.unset }]', ""),
+        ('environment = [{ name = "PORT", value = tostring(3000) }]', ""),
+        ('environment = [{ name = "PORT", value = 3000 }]', "PORT is 3000 without quotes"),
+        ('environment = [{ name = "DEBUG", value = true }]', "DEBUG is true without quotes"),
+        ("privileged = false, dnsServers = [], extraHosts = null", ""),
+        ("privileged = true", "Fargate has no privileged"),
+        ("linuxParameters = { initProcessEnabled = true }", ""),
+        ("linuxParameters = { swappiness = 60 }", "Fargate has no swappiness"),
     ],
 )
 def test_a_container_can_run_what_it_is_told(read: Read, container: str, what: str) -> None:
@@ -448,3 +457,23 @@ def test_a_composite_alarm_has_a_rule(read: Read, rule: str, found: bool) -> Non
     )
     findings = misshapen(read('variable "rule" {}\n', alarm))[1].findings
     assert ["alarm_rule" in each.what for each in findings] == [True] * found
+
+
+def test_one_figure_of_a_metric_counts(read: Read) -> None:
+    alarm = """
+resource "aws_cloudwatch_metric_alarm" "a" {
+  alarm_name          = "a"
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 1
+  evaluation_periods  = 1
+  namespace           = "n"
+  metric_name         = "m"
+  period              = 60
+  statistic           = "Average"
+  extended_statistic  = OTHER
+}
+"""
+    assert wrong(read, alarm.replace("OTHER", "null")) == []
+    assert wrong(read, alarm.replace("OTHER", '"p99"')) == [
+        "aws_cloudwatch_metric_alarm.a: statistic and extended_statistic exclude each other"
+    ]

@@ -298,9 +298,19 @@ def test_a_queue_takes_what_its_topic_sends(read: Read, policy: str, what: str) 
     assert [what in each for each in lines] == [True] * bool(what), lines
 
 
-def test_a_queue_without_a_policy_in_the_files_may_have_one(read: Read) -> None:
+@pytest.mark.parametrize(
+    ("beside", "what"),
+    [
+        ("", "aws_sqs_queue.pager has no policy: SNS may not send to it"),
+        ('resource "terraform_data" "by_hand" {}', ""),
+        ('resource "aws_sqs_queue_policy" "p" {\n  queue_url = var.unset\n  policy = "{}"\n}', ""),
+        ('module "queues" {\n  source = "git::https://example.org/m"\n  q = aws_sqs_queue.pager.url\n}', ""),
+    ],
+)
+def test_a_queue_without_a_policy_takes_nothing(read: Read, beside: str, what: str) -> None:
     alarm = ALARM.replace('"email"', '"sqs"').replace('"a@example.org"', "aws_sqs_queue.pager.arn")
-    assert not notified(read(alarm, topic(), 'resource "aws_sqs_queue" "pager" { name = "pager" }')).findings
+    found = notified(read(alarm, topic(), 'resource "aws_sqs_queue" "pager" { name = "pager" }', beside))
+    assert [what in each.what for each in found.findings] == [True] * bool(what), found
 
 
 def test_a_policy_that_may_not_be_there_is_not_judged(read: Read) -> None:

@@ -14,6 +14,23 @@ resource "aws_sqs_queue" "on_call" {
   name = "${local.name_prefix}-on-call"
 }
 
+resource "aws_sqs_queue_policy" "from_alerts" {
+  queue_url = aws_sqs_queue.on_call.id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Effect    = "Allow"
+        Principal = { Service = "sns.amazonaws.com" }
+        Action    = "sqs:SendMessage"
+        Resource  = aws_sqs_queue.on_call.arn
+        Condition = { ArnEquals = { "aws:SourceArn" = aws_sns_topic.alerts.arn } }
+      },
+    ]
+  })
+}
+
 resource "aws_cloudwatch_metric_alarm" "api_health" {
   alarm_name          = "${local.name_prefix}-api-health-check-failure"
   namespace           = "AWS/ApplicationELB"
