@@ -149,7 +149,8 @@ def prompts(way: Way) -> Iterator[tuple[str, str, bytes]]:
     yield "separators of lines", word, way.encoded(body)
     yield "separators of lines, unescaped in UTF-8", word, json.dumps(body, ensure_ascii=False).encode()
     word = nonce()
-    yield f"{LONG} characters before it", word, way.encoded(way.body(prompt_for(word, padding=LONG)))
+    body = way.body(prompt_for(word, padding=LONG).replace("pad", "p\N{EURO SIGN}d"))
+    yield f"{LONG} characters before it", word, json.dumps(body, ensure_ascii=False).encode()
     if way.prompt == "messages":
         for name, talk in TALKS.items():
             word = nonce()
@@ -171,9 +172,10 @@ def test_prompts_arrive_complete(
 
     def judging(word: str) -> Callable[[httpx.Response], None]:
         def judge(answer: httpx.Response) -> None:
-            content = way.content(require_status(answer, 200))
-            found = unicodedata.normalize("NFKC", word) in unicodedata.normalize("NFKC", content)
+            content = unicodedata.normalize("NFKC", way.content(require_status(answer, 200)))
+            found = unicodedata.normalize("NFKC", word) in content
             assert found, f"{route}: the answer has no {word!r}, which its prompt asks for"
+            assert "\N{REPLACEMENT CHARACTER}" not in content, f"{route}: a character was not decoded"
 
         return judge
 

@@ -18,7 +18,7 @@ from stack.common.http import ApiError
 from stack.common.outbox import Outbox
 from stack.common.pricing import Usage, usage_of
 from stack.common.verifier import POOLS
-from stack.faults.proxy import Faulty
+from stack.faults.proxy import Faulty, in_pieces
 from stack.freeside.asks import Ask, FinnAnswer, FinnClient
 from stack.freeside.budget_ledger import (
     LEASE_S,
@@ -371,6 +371,8 @@ class FaultyFinnClient(Faulty, FinnClient):
     def _asked(self, ask: Ask) -> Ask:
         if self._faults.on("freeside-drops-letters-outside-ascii"):
             return replace(ask, prompt=ask.prompt.encode("ascii", "ignore").decode())
+        if self._faults.on("freeside-decodes-prompts-in-pieces"):
+            return replace(ask, prompt=in_pieces(ask.prompt, 4096))
         return ask
 
 

@@ -127,6 +127,12 @@ class Faulty:
         super().__init__(*arguments, **options)
 
 
+def in_pieces(text: str, size: int) -> str:
+    """A text of which so many bytes at a time were decoded by themselves."""
+    raw = text.encode()
+    return "".join(raw[start : start + size].decode(errors="replace") for start in range(0, len(raw), size))
+
+
 def _stamp(path: Path) -> tuple[int, int, int] | None:
     try:
         status = path.stat()

@@ -10,7 +10,7 @@ from stack.common.database import surely
 from stack.common.http import ApiError, unavailable
 from stack.common.pricing import usage_of
 from stack.faults.budget import stray_charge
-from stack.faults.proxy import Faulty
+from stack.faults.proxy import Faulty, in_pieces
 from stack.freeside.asks import Ask
 from stack.freeside.budget_ledger import Claim
 from stack.freeside.calls import Answer, Execution
@@ -76,7 +76,10 @@ class FaultyStreams(Faulty, Streams):
             await asyncio.sleep(0.3)  # time to hang up before the end
         if line.get("type") == "usage" and self._faults.on("freeside-releases-what-is-read"):
             await asyncio.sleep(0.5)  # time to read the budget before the charge
-        return await super()._translate(line, progress)
+        event = await super()._translate(line, progress)
+        if event.name == "content" and self._faults.on("freeside-decodes-streams-in-pieces"):
+            return StreamEvent("content", {"text": in_pieces(event.data["text"], 5)})
+        return event
 
     async def hung_up(self, progress: Progress) -> None:
         """Charge a caller who hung up, for all of the answer, leave it reserved, or keep what there is."""
