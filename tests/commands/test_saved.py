@@ -238,6 +238,17 @@ def test_waivers_have_the_state_of_now(project: Suite, capsys: pytest.CaptureFix
     assert output(capsys, "waivers", "--state", "upcoming") == "none is upcoming\n"
 
 
+def test_a_deferral_is_as_needed_as_the_report_says(
+    project: Suite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drill = "\n@pytest.mark.p1\n@pytest.mark.drill\ndef test_restart(evidence):\n    passing(evidence)\n"
+    project.checks(CHECKS + drill)
+    project.plan('[[deferral]]\nitem = "up"\nseverity = "Low"\nrationale = "later"\ngoal = "G-1"\n')
+    (told,) = project.run().model["deferred"]
+    (listed,) = data(capsys, "waivers")
+    assert listed["state"] == told["state"] == "unneeded"
+
+
 @pytest.mark.parametrize("check", ['{"id": "a"}', '{"id": "a", "severity": "P0", "outcome": "fine"}'])
 def test_waivers_of_a_malformed_report_are_refused(
     project: Suite, capsys: pytest.CaptureFixture[str], check: str

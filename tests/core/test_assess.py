@@ -85,6 +85,12 @@ def test_ready_for_first_deploy_names_what_is_next() -> None:
     assert following["reproduce"] == "readiness gate --env staging"
 
 
+def test_a_first_deploy_beside_a_live_run_that_was_broken_does_not_deny_it() -> None:
+    made = model(history={"staging": [entry("BROKEN", live=True)]})
+    why = "every goal but G-7 holds, and no live environment was green yet"
+    assert (made["declaration"], made["declaration_why"]) == ("READY FOR FIRST DEPLOY", why)
+
+
 def test_a_green_partial_run_names_what_is_next() -> None:
     (following,) = model(scope=PARTIAL)["blockers"]
     assert following["next_action"] == "run the whole suite"
@@ -150,8 +156,12 @@ def test_an_open_operational_item_holds_a_launch() -> None:
 )
 def test_a_deferral_beyond_the_allowed_severity_holds_a_launch(severity: Any, word: Any) -> None:
     deferred = plan(DEFERRAL.replace("Low", severity) + 'goal = "G-2"')
-    made = model(env="staging", live=True, history=live(2, plan_digest=deferred.digest), plan_=deferred)
+    history = live(2, plan_digest=deferred.digest)
+    results = (check(), check("payments/pay", "failed", cls="PLATFORM_BUG", goal="G-2"))
+    made = model(*results, env="staging", live=True, history=history, plan_=deferred)
     assert made["declaration"] == word
+    made = model(env="staging", live=True, history=history, plan_=deferred)
+    assert made["declaration"] == "READY FOR LAUNCH", "what passed is deferred no more"
 
 
 def test_a_deferral_of_high_severity_does_not_hold_a_first_deploy() -> None:

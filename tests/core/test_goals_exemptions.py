@@ -77,6 +77,8 @@ def test_an_item_that_no_check_covers_is_only_listed() -> None:
     outcomes, (exemption,) = covered([check("a/a", "failed")], DEFERRAL)
     assert outcomes == ["failed"]
     assert (exemption.state, exemption.live) == (ExemptionState.ACTIVE, True)
+    _, (exemption,) = covered([check("a/a")], DEFERRAL + 'environments = ["production"]')
+    assert (exemption.state, exemption.live) == (ExemptionState.ELSEWHERE, False)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,9 @@ def test_a_green_run_that_did_not_know_the_build_is_not_taken_for_the_same_build
 
 def test_a_run_too_close_to_the_next_one_does_not_count_and_does_not_break() -> None:
     spaced = replace(POLICY, streak_min_spacing_s=5400)
-    assert length("READY", "READY", "READY", "READY", "READY", policy=spaced) == 3
+    found = streak(runs("READY", "READY", "READY", "READY", "READY"), spaced, NOW)
+    assert found.length == 3
+    assert found.why == "counted from the ledger's first run, without 2 runs within 5400 s of a later one"
 
 
 def test_a_run_that_is_too_old_ends_the_streak() -> None:
@@ -134,6 +136,10 @@ def test_a_run_dated_in_the_future_is_reported(hours: float) -> None:
         (({"live": True}, {"live": True, "addresses": AT}), "counted from the ledger's first run"),
         (({"addresses": AT}, {"addresses": {}}), "counted from the ledger's first run"),
         ((OUTAGE, OUTAGE, OUTAGE, OUTAGE), "more than 3 runs in a row did not count"),
+        (
+            ("READY", OUTAGE, "READY"),
+            "counted from the ledger's first run, without 1 run that proved nothing",
+        ),
     ],
 )
 def test_why_it_is_not_longer(facts: Any, why: Any) -> None:

@@ -217,7 +217,7 @@ def test_a_waiver_of_no_check_is_unknown() -> None:
 
 def test_no_one_approves_their_own_waiver() -> None:
     with pytest.raises(PlanError, match="'Ada' is the owner, too"):
-        plan(f'{WAIVER}owner = "ada"\nexpires = 2026-09-01T00:00:00Z')
+        plan(f'{WAIVER}owner = "ada "\nexpires = 2026-09-01T00:00:00Z')
 
 
 def test_what_only_the_report_shows_is_not_in_the_digest() -> None:

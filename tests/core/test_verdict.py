@@ -81,7 +81,10 @@ def test_what_stopped_the_collection_is_the_only_reason() -> None:
 
 def test_a_run_in_which_nothing_applies_is_no_verdict() -> None:
     away = check(outcome="skipped", severity="P1", applicable=False)
-    assert judge((away,), RunFacts()).reasons == ("no check could run in this environment",)
+    unseen = check("a/b", "deferred")
+    for results in ((away,), (unseen,), (away, unseen)):
+        assert judge(results, RunFacts()).reasons == ("no check could run in this environment",)
+    assert verdict(away, check("a/b", "deferred", cls="PLATFORM_BUG")) is Verdict.READY
 
 
 @pytest.mark.parametrize("outcome", ["skipped", "not-run"])
@@ -134,6 +137,16 @@ def test_a_changed_build_is_reported_with_both_builds() -> None:
         ((check(outcome="failed", cls="EXTERNAL_OUTAGE"), check("a/b", "skipped")), {}, None),
         (
             (check(outcome="failed", cls="EXTERNAL_OUTAGE"), check("a/b", "failed", cls="SETUP_ERROR")),
+            {},
+            None,
+        ),
+        (
+            (check("a/up", "failed", cls="EXTERNAL_OUTAGE"), check("a/b", "not-run", cause="check:a/up")),
+            {},
+            "EXTERNAL_OUTAGE",
+        ),
+        (
+            (check("a/up", "failed", cls="SETUP_ERROR"), check("a/b", "not-run", cause="check:a/up")),
             {},
             None,
         ),
@@ -243,7 +256,8 @@ def test_one_more_failure_never_improves_a_verdict(results: Any, index: Any, fai
     worse[index] = replace(results[index], outcome=Outcome.FAILED, failure_class=failure_class)
     before, after = (SEVERITY_OF[judge(which, RunFacts()).verdict] for which in (results, worse))
     # A check that could not run and now fails answers more than before, and may end a NO_VERDICT.
-    assert after >= before or results[index].outcome in (Outcome.SKIPPED, Outcome.NOT_RUN)
+    silent = (Outcome.SKIPPED, Outcome.NOT_RUN, Outcome.DEFERRED)
+    assert after >= before or results[index].outcome in silent
 
 
 REASONS = st.sampled_from(["", "freeside is down", "no credentials"])

@@ -197,6 +197,8 @@ def _result(row: Mapping[str, Any]) -> CheckResult:
         phase=row.get("phase", ""),
         severity=Severity(row["severity"]),
         outcome=outcome,
+        applicable=row.get("applicable", True),
+        drill=row.get("drill", False),
     )
 
 

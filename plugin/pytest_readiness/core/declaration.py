@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .formats import counted, figure_bounds
-from .goals import Exemption, GoalRow
+from .goals import Exemption, ExemptionState, GoalRow
 from .history import Streak
 from .model import CheckResult, FailureClass, GoalStatus, Outcome, RunRecord, Verdict
 from .plan import SEVERITIES, Deferral, Plan
@@ -94,9 +94,10 @@ def declare(found: Findings) -> Declaration:
     if not found.run.live and not found.live.deployed:
         waiting = " and ".join(row.id for row in found.goals if row.status not in _HOLDS)
         held = f"every goal but {waiting} holds" if waiting else "every goal holds"
+        seen = "has been run" if found.live.streak is None else "was green"
         return Declaration(
             text=FIRST_DEPLOY,
-            why=f"{held}, and no live environment has been run yet",
+            why=f"{held}, and no live environment {seen} yet",
             blockers=tuple(_streak_next(found)),
         )
     return _validated(found)
@@ -214,6 +215,7 @@ def _deferral_blockers(exemptions: Sequence[Exemption], plan: Plan) -> list[dict
         exemption.origin
         for exemption in exemptions
         if exemption.live
+        and exemption.state is not ExemptionState.UNNEEDED
         and isinstance(exemption.origin, Deferral)
         and SEVERITIES.index(exemption.origin.severity) > allowed
     ]

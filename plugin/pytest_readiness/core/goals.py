@@ -88,7 +88,8 @@ def _exemption(
     held = tuple(check for check in failing if check not in fixed)
     refused = tuple(check for check in failing if check in fixed)
     named = origin.environments if isinstance(origin, Deferral) else ()
-    if failing and named and environment not in named:
+    # without a run, no environment is known
+    if environment and named and environment not in named and (failing or not matched):
         text = f"covers nothing on {environment}: it is for {', '.join(named)}"
         return Exemption(origin=origin, state=ExemptionState.ELSEWHERE, text=text)
     if refused:

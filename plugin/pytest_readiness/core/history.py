@@ -47,7 +47,7 @@ def is_enough(entries: Sequence[Entry], policy: Policy, now: datetime) -> bool:
     The streak has its length or ends within them, they tell whether a green live run was ever there, and one
     says which checks the suite had: what vanished is found by that.
     """
-    runs, ended = _counted(entries, policy, now)
+    runs, ended, _ = _counted(entries, policy, now)
     settled = bool(ended) or len(runs) >= policy.streak_length
     if not settled or _green_live_run(entries, policy) is None or not any(map(_is_whole, entries)):
         return False
@@ -64,38 +64,56 @@ def streak(entries: Sequence[Entry], policy: Policy, now: datetime) -> Streak:
     ``streak_min_spacing_s`` to the next one does not count; one older than ``streak_max_age_days`` ends the
     streak. LedgerError for an entry without its facts.
     """
-    runs, ended = _counted(entries, policy, now)
-    why = ended or _beginning(entries)
+    runs, ended, passed_over = _counted(entries, policy, now)
+    why = (ended or _beginning(entries)) + passed_over
     ahead = next((entry for entry in reversed(entries) if _finished(entry) > now), None)
     if ahead is not None:
         why += f"; {_name(ahead)} is dated in the future: compare the runners' clocks"
     return Streak(length=len(runs), required=policy.streak_length, why=why, runs=tuple(runs))
 
 
-def _counted(entries: Sequence[Entry], policy: Policy, now: datetime) -> tuple[dict[str, None], str]:
-    """Return the ids of the runs that count, newest first, and what ended the streak; "" for nothing."""
+def _counted(entries: Sequence[Entry], policy: Policy, now: datetime) -> tuple[dict[str, None], str, str]:
+    """Return the ids of the runs that count, newest first, and what ended the streak; "" for nothing.
+
+    And which runs between them do not count, to end a sentence.
+    """
     runs: dict[str, None] = {}
+    ended, close, silent = "", 0, 0
     uncounted, newer = 0, None
     subject: Entry | None = None
     for entry in reversed(entries):
-        change = "" if subject is None else _change(entry, subject, policy)
-        if change:
-            return runs, change
+        ended = "" if subject is None else _change(entry, subject, policy)
+        if ended:
+            break
         if is_green(entry, policy):
             if now - _finished(entry) > timedelta(days=policy.streak_max_age_days):
-                return runs, f"{_name(entry)} is older than {policy.streak_max_age_days} days"
+                ended = f"{_name(entry)} is older than {policy.streak_max_age_days} days"
+                break
             subject, uncounted = entry, 0
             if newer is None or _is_spaced(entry, newer, policy):
                 runs[str(_fact(entry, "run_id"))] = None
                 newer = entry
+            elif _fact(entry, "run_id") not in runs:
+                close += 1
         elif entry.get("uncounted"):
-            subject, uncounted = subject or entry, uncounted + 1
+            subject, uncounted, silent = subject or entry, uncounted + 1, silent + 1
             if uncounted > policy.max_uncounted_runs:
-                return runs, f"more than {policy.max_uncounted_runs} runs in a row did not count"
+                silent -= uncounted
+                ended = f"more than {policy.max_uncounted_runs} runs in a row did not count"
+                break
         else:
-            ended = f"{_name(entry)}, which was {_described(entry)}"
-            return runs, f"counted after {ended}" if runs else f"none after {ended}"
-    return runs, ""
+            last = f"{_name(entry)}, which was {_described(entry)}"
+            ended = f"counted after {last}" if runs else f"none after {last}"
+            break
+    return runs, ended, _without(close, silent, policy)
+
+
+def _without(close: int, silent: int, policy: Policy) -> str:
+    """Return how many green runs came too soon, and how many runs proved nothing; "" for none."""
+    soon = f"{counted(close, 'run')} within {policy.streak_min_spacing_s} s of a later one" if close else ""
+    void = f"{counted(silent, 'run')} that proved nothing" if silent else ""
+    kinds = " and ".join(filter(None, (soon, void)))
+    return f", without {kinds}" if kinds else ""
 
 
 def _beginning(entries: Sequence[Entry]) -> str:

@@ -379,7 +379,7 @@ def _waiver(table: TomlTable) -> Waiver:
     )
     if waiver.expires <= waiver.issued:
         table.refuse("expires", "not after issued", allowed="a time after issued")
-    if waiver.owner and waiver.owner.casefold() == waiver.approver.casefold():
+    if waiver.owner and waiver.owner.strip().casefold() == waiver.approver.strip().casefold():
         table.refuse(
             "approver", f"{waiver.approver!r} is the owner, too", allowed="someone other than the owner"
         )

@@ -302,9 +302,15 @@ def _unfinished(results: Sequence[CheckResult], facts: RunFacts) -> list[str]:
     reasons += _vanished(facts)
     if not results and not reasons and not _gate_refusal(facts):  # what stopped the collection has been named
         reasons.append("no check was collected")
-    elif results and all(is_not_applicable(check) for check in results):
+    elif results and all(_is_silent(check) for check in results):
         reasons.append("no check could run in this environment")
     return reasons
+
+
+def _is_silent(check: CheckResult) -> bool:
+    """Tell whether a check has seen nothing, and nobody misses that: not applicable, or deferred unseen."""
+    unseen = check.outcome is Outcome.DEFERRED and check.failure_class in (None, *NOT_OURS)
+    return unseen or is_not_applicable(check)
 
 
 def _collection_errors(facts: RunFacts) -> list[str]:
@@ -317,8 +323,9 @@ def _vanished(facts: RunFacts) -> list[str]:
 
 def _uncounted(verdict: Verdict, results: Sequence[CheckResult], facts: RunFacts) -> FailureClass | None:
     if verdict is Verdict.NO_VERDICT:
-        unanswered = [check for check in results if is_open(check, results)]
-        outage = all(check.failure_class is FailureClass.EXTERNAL_OUTAGE for check in unanswered)
+        known = {check.id: check for check in results}
+        roots = [_root(check, known) for check in results if is_open(check, results)]
+        outage = all(root.failure_class is FailureClass.EXTERNAL_OUTAGE for root in roots)
         return FailureClass.EXTERNAL_OUTAGE if outage and not _unfinished(results, facts) else None
     flaky = any(check.severity is Severity.P0 and check.outcome is Outcome.FLAKY for check in results)
     return FailureClass.FLAKE if verdict is Verdict.DEGRADED and flaky else None
