@@ -42,6 +42,10 @@ from .schemas import (
 #: What a load balancer answers for a service that it cannot reach, parse or wait for. Not JSON, it is no
 #: answer of the service.
 GATEWAY = frozenset({400, 408, 414, 431, 502, 503, 504})
+#: What a firewall or a proxy answers to a method that no API has, and to a target that looks like an attack.
+FIREWALL = frozenset({400, 403, 405, 406, 501})
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_PLAIN = re.compile(r"(?!.*\.\.)(?:/?[\w:?=&.@~-])*/?", re.ASCII)
 MICRO_PER_CENT = 10_000
 #: The content events that a complete stream has at least, however short its answer is (contract 1.4).
 LEAST_CONTENTS = 2
@@ -101,6 +105,8 @@ class Exchange:
     document: Any = None
     problem: str = ""
     events: tuple[SentEvent, ...] = ()
+    #: whether a firewall may refuse the request
+    odd: bool = False
 
     @property
     def media(self) -> str:
@@ -125,10 +131,11 @@ def judge(exchange: Exchange) -> Iterator[BrokenRule]:
     """Every rule of the contract that an answer breaks on its own.
 
     Not judged are what a gateway answers in place of a service, the refusal of a firewall on a path that the
-    contract has not, where a proxy leads from an encoded path to the plain one, and OPTIONS, of which it is
+    contract has not or of an odd request, where a proxy leads from an encoded path to the plain one, and OPTIONS, of which it is
     silent.
     """
     before = exchange.status in GATEWAY or (exchange.status == 403 and _is_nowhere(exchange))
+    before = before or (exchange.odd and exchange.status in FIREWALL)
     before = before or (300 <= exchange.status < 400 and "%" in exchange.path)
     if exchange.method == "OPTIONS" or (before and not exchange.is_json):
         return
@@ -139,6 +146,11 @@ def judge(exchange: Exchange) -> Iterator[BrokenRule]:
     for rule, check in RULES.items():
         for violation in check(exchange, route, reply):
             yield BrokenRule(rule, violation)
+
+
+def is_odd(method: str, target: str) -> bool:
+    """Whether no client of the contract sends a request of this method, with this path and query."""
+    return method not in _METHODS or "%2f" in target.lower() or not _PLAIN.fullmatch(unquote(target))
 
 
 Found = Iterator[Violation]

@@ -50,10 +50,9 @@ class Violation:
 
 
 def violations(value: Any, schema: Schema, where: str = "") -> Iterator[Violation]:
-    """What is wrong with a JSON value, as Python's json reads it; nothing where it fits the schema.
+    """What is wrong with a JSON value, in which an integer is no float; nothing where it fits the schema.
 
-    Read are type, const, enum, pattern, minimum, maximum, properties, required, items and minItems. A
-    property A fraction is no integer, however round.
+    Read are type, const, enum, pattern, minimum, maximum, properties, required, items and minItems.
     """
     if not _fits(value, schema):
         yield Violation(where or "body", expectation(schema), shown(value))

@@ -156,7 +156,7 @@ class Rotation:
         context.key_set()
         reading = context.read()
         if reading.document.pending is not None:
-            raise KeyFault(
+            raise CommandRefused(  # it may be in good hands
                 f"the pending key {reading.document.pending.kid} was not left by a run of this tool",
                 where=self._store.secret_id,
                 action="find out which process rotates it; revoke replaces both keys",

@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 MAX_DEPTH = 64
 _LONGEST_INTEGER = 20
+#: Up to here a double is one integer alone.
+_EXACT = 2**53
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -23,7 +25,7 @@ def strict_json(body: bytes | str) -> Any:
     """The value of a body in UTF-8. Raises NotStrict.
 
     Refused are a name that comes twice, NaN, an integer beyond 64 bits, a number beyond a double, half of a
-    surrogate pair, and a depth that would exhaust the reader's stack.
+    surrogate pair, and a depth that would exhaust the reader's stack. 1.0 and 1e0 are the integer 1.
     """
     try:
         text = body if isinstance(body, str) else body.decode()
@@ -55,7 +57,7 @@ def _number(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):
         raise NotStrict(f"a number beyond a double: {digits[:40]}")
-    return value
+    return int(value) if value.is_integer() and abs(value) <= _EXACT else value
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def test_budgets_are_steady(rule: str, freeside: Freeside, tenants: Tenants, evi
     for tenant in tenants.all():
         freeside.budget(tenant)
     sightings = [Sighting.of(each) for each in freeside.journal.once.remembered("reading")]
-    require_steady(sightings, rule, evidence)
+    require_steady(sightings, rule, evidence, freeside.journal)
 
 
 @pytest.mark.goal("G-3")

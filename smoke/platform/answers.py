@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import httpx
 from pytest_readiness import ExternalOutage, SafetyViolation
 
-from smoke.contract.exchange import Exchange, SentEvent, judge, secret_in
+from smoke.contract.exchange import FIREWALL, Exchange, SentEvent, is_odd, judge, secret_in
 from smoke.contract.health import clocks_in
 from smoke.contract.model import Service
 from smoke.contract.schemas import EVENTS, JSON, JWK_SET, LONGEST_SHOWN, PROBLEM, route_key
@@ -208,6 +208,13 @@ BEHIND = (502, 503)
 def is_of_a_gateway(response: httpx.Response) -> bool:
     """Whether an answer is that of something before the service, which it did not reach: no code is there."""
     return response.status_code in (502, 503, 504) and not error_code(response)
+
+
+def is_of_a_firewall(response: httpx.Response) -> bool:
+    """Whether an odd request was refused before the service: no JSON is there."""
+    request = response.request
+    odd = is_odd(request.method, request.url.raw_path.decode("ascii"))
+    return odd and response.status_code in FIREWALL and media_type(response) not in (JSON, PROBLEM)
 
 
 class UnexpectedStatus(AssertionError):
@@ -402,7 +409,7 @@ def exchange_of(
     sent = tuple(SentEvent(name, id_, _json(partial(strict_json, data))[0]) for name, id_, data in events)
     return Exchange(
         address.name, request.method, path, dict(asked.items()), response.status_code, dict(came.items()),
-        body, document, problem, sent,
+        body, document, problem, sent, is_odd(request.method, request.url.raw_path.decode("ascii")),
     )  # fmt: skip
 
 

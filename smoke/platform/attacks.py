@@ -20,6 +20,7 @@ from .answers import (
     MISSING,
     UnexpectedStatus,
     error_code,
+    is_of_a_firewall,
     is_of_a_gateway,
     require_error,
     require_json_error,
@@ -274,6 +275,8 @@ def require_refused(
         raise SafetyViolation(
             f"{service} accepted {what}: {route_of(response)} answered {got}", breaks=breaks
         )
+    if is_of_a_firewall(response):
+        return
     if response.status_code not in statuses:
         expected = " or ".join(map(str, statuses))
         text = f"{route_of(response)}: {what}: expected {expected}, got {got}"

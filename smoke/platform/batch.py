@@ -19,7 +19,7 @@ from pytest_readiness import Evidence, SafetyViolation
 from smoke.contract.model import ROUTES
 from smoke.contract.rules import CALLS
 
-from .answers import require_json_error, require_status, reworded
+from .answers import is_of_a_firewall, require_json_error, require_status, reworded
 
 T = TypeVar("T")
 
@@ -159,9 +159,11 @@ class Batch:
 
 
 def answering(*statuses: int) -> Callable[[httpx.Response], object]:
-    """Judges an answer by its status; an error needs its JSON form, too, except a 405."""
+    """Judges an answer by its status; an error needs its JSON form, too, except a 405 or a firewall's."""
 
     def judge(answer: httpx.Response) -> None:
+        if is_of_a_firewall(answer):
+            return
         require_status(answer, *statuses)
         if answer.is_error and answer.status_code != 405:
             require_json_error(answer)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from functools import cache, lru_cache
 from threading import Condition, Event
 from typing import Any, Self, TypedDict, Unpack
@@ -63,6 +64,9 @@ resends: ContextVar[bool] = ContextVar("resends", default=True)
 
 #: Makes the Authorization header anew for each send, as a verified token is spent once. None: no header.
 Credential = Callable[[], str | None]
+
+#: A Date tells whole seconds, and a server may make one of them a second.
+DATE_S = 2.0
 
 
 def wait(seconds: float) -> bool:
@@ -143,6 +147,18 @@ def shares_clock(environment: Environment, service: str) -> bool:
     """Whether a service runs on this machine: a live one may be behind a tunnel that ends here."""
     host = urlsplit(environment.get(f"{service}.url")).hostname or ""
     return not environment.live and LOOPBACK.fullmatch(host) is not None
+
+
+def same_clock(answer: httpx.Response, since: float) -> bool:
+    """Whether the Date of an answer to what was sent at ``since`` can be of this runner's clock.
+
+    Who says no Date is taken to have that clock.
+    """
+    try:
+        said = parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
+    except ValueError:
+        return True
+    return since - DATE_S <= said <= time.time()
 
 
 def key_paths(environment: Environment, zone: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -123,11 +123,28 @@ class Sighting:
         return cls(**{**remembered, "reading": BudgetReading(**remembered["reading"])})
 
 
-def require_steady(sightings: Sequence[Sighting], rule: str, evidence: Evidence) -> None:
+class LimitChanged(SetupError):
+    """A limit is another one, and an operator may have set it."""
+
+
+def _require_limit(limits: Collection[int], journal: SpendJournal | None, broken: str) -> None:
+    """Raise for a tenant that had ``limits`` in this run; one change of them may be an operator's.
+
+    Where the run is alone on the platform it is not, and traffic that moves a limit does so again.
+    """
+    if journal is None or not journal.quiet_s or len(limits) > 2:
+        raise SafetyViolation(broken)
+    raise LimitChanged(f"not examined: {broken}. If nobody changed it, traffic did: run again")
+
+
+def require_steady(
+    sightings: Sequence[Sighting], rule: str, evidence: Evidence, journal: SpendJournal | None = None
+) -> None:
     """Compare I-3 or I-4 between all readings of a run, for every tenant; SafetyViolation names two of them.
 
-    Of two readings one is the later if it was asked for when the other had been answered. Where committed
-    and reserved are one figure, it may fall.
+    LimitChanged where I-4 is broken once, and by the ``journal`` the run may not be alone. Of two readings
+    one is the later if it was asked for when the other had been answered. Where committed and reserved are
+    one figure, it may fall.
     """
     compared, begun = 0, min(each.sent for each in sightings)
     ended = sorted(sightings, key=lambda each: each.ended)
@@ -144,11 +161,15 @@ def require_steady(sightings: Sequence[Sighting], rule: str, evidence: Evidence)
         compared += 1
         name = "committed" if rule == I3 else "limit"
         before, now = (getattr(each.reading, name) for each in (found, later))
-        _hold(
-            now >= before if rule == I3 else now == before,
+        broken = (
             f"{rule}: {later.reading.tenant}: {before} µUSD {found.sent - begun:.1f} s into the run (read by "
-            f"{found.by}), {now} µUSD at {later.sent - begun:.1f} s (read by {later.by})",
+            f"{found.by}), {now} µUSD at {later.sent - begun:.1f} s (read by {later.by})"
         )
+        if rule == I4 and now != before:
+            of = later.reading.tenant, later.reading.period
+            readings = [each.reading for each in sightings]
+            _require_limit({one.limit for one in readings if (one.tenant, one.period) == of}, journal, broken)
+        _hold(rule == I4 or now >= before, broken)
     evidence.evaluated(rule, compared)
 
 
@@ -222,10 +243,9 @@ class Conservation:
             reading.committed >= earlier or not (reading.exact or quiet),
             f"{I3}: {who}: {earlier} µUSD, then {reading.committed}",
         )
-        _hold(
-            reading.limit == self.first.limit,
-            f"{I4}: {who}: {self.first.limit} µUSD, then {reading.limit}",
-        )
+        if reading.limit != self.first.limit:
+            broken = f"{I4}: {who}: {self.first.limit} µUSD, then {reading.limit}"
+            _require_limit(self._limits(reading), self._journal, broken)
         for rule in (I1, I2, I3, I4):
             self.evidence.evaluated(rule)
         return reading
@@ -307,6 +327,16 @@ class Conservation:
             if self._journal is not None:
                 require_alone(self.first.tenant, self.read, self._journal)
             raise
+
+    def _limits(self, reading: BudgetReading) -> set[int]:
+        """The limits that this tenant had in this period, as far as checks of the run saw one move."""
+        found = {self.first.limit, reading.limit}
+        if self._journal is not None:
+            of = {"tenant": reading.tenant, "period": reading.period}
+            self._journal.once.remember("limits", **of, limits=sorted(found))
+            for entry in self._journal.once.remembered("limits"):
+                found |= {*entry["limits"]} if of.items() <= entry.items() else set()
+        return found
 
     @property
     def _release_s(self) -> float:

@@ -23,7 +23,7 @@ from smoke.contract.x402 import (
     terms_of,
     unreadable,
 )
-from smoke.platform.answers import ContractViolation, fields_of, require_json_error, require_status
+from smoke.platform.answers import ContractViolation, fields_of, json_of, require_json_error, require_status
 from smoke.platform.backends import Dixie
 from smoke.platform.batch import Batch, Case, answering, at_once
 from smoke.platform.freeside import Freeside, Tenants, nonce
@@ -114,7 +114,7 @@ def test_official_client_is_answered(paid: PaidRoute, wallet: FundedWallet) -> N
         from x402.mechanisms.evm.exact.v1.client import ExactEvmSchemeV1
 
     challenge, word = paid.challenge(), nonce()
-    terms = terms_of(challenge.json())  # what it pays is counted, not what another challenge asks for
+    terms = terms_of(json_of(challenge))  # what it pays is counted, not what another challenge asks for
     client = x402ClientSync().register_v1(terms.network, ExactEvmSchemeV1(wallet.account))
     client.set_spend_controls(False)  # it knows a few tokens only; the wallet's own cap holds
     wallet.admit(terms.price)

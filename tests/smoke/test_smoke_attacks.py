@@ -6,9 +6,10 @@ import httpx
 import pytest
 from pytest_readiness import SafetyViolation, SetupError
 
+from smoke.contract.exchange import judge
 from smoke.contract.model import SERVICES
 from smoke.keys.verifiers import TokenReply, finn_verifier
-from smoke.platform.answers import ContractViolation, UnexpectedStatus
+from smoke.platform.answers import ContractViolation, UnexpectedStatus, exchange_of, is_of_a_firewall
 from smoke.platform.attacks import (
     for_one_send,
     is_let_in,
@@ -16,6 +17,7 @@ from smoke.platform.attacks import (
     require_spent,
     with_new_tokens,
 )
+from smoke.platform.batch import answering
 from smoke.platform.http import LEAST_PAUSES_S, MAX_REPEATS, HttpClient
 from smoke.platform.tokens import SigningKey
 
@@ -35,6 +37,31 @@ def test_refusal_needs_the_status_and_a_json_error(status: int, body: Any, raise
     require_refused(answered(401, {"error": "UNAUTHORIZED"}), "freeside", "expired")
     with pytest.raises(raised, match="POST /x"):
         require_refused(answered(status, body), "freeside", "expired")
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status", "kind", "refused"),
+    [
+        ("GET", "/q?key=a%00", 403, "text/html", True),
+        ("GET", "/a//budget", 403, "text/html", True),
+        ("GET", "/a%2F%2E%2E/budget", 403, "text/html", True),
+        ("TRACE", "/a/budget", 501, "text/html", True),
+        ("GET", "/a/budget?key=nft%3Asmoke-1", 403, "text/html", False),
+        ("GET", "/q?key=a%00", 403, "application/json", False),
+        ("GET", "/q?key=a%00", 500, "text/html", False),
+    ],
+)
+def test_a_firewall_refuses_what_no_client_sends(
+    method: str, target: str, status: int, kind: str, refused: bool
+) -> None:
+    answer = httpx.Response(
+        status, headers={"content-type": kind}, request=httpx.Request(method, f"http://h{target}")
+    )
+    assert is_of_a_firewall(answer) is refused
+    if refused:
+        require_refused(answer, "freeside", "a guess", (404,))
+        answering(404)(answer)
+        assert not list(judge(exchange_of(SERVICES["freeside"], answer)))
 
 
 def test_spent_token_has_its_code() -> None:

@@ -31,6 +31,7 @@ from smoke.platform.http import (
     HttpClient,
     ServiceClient,
     require_resolvable,
+    same_clock,
     trust_of,
 )
 from smoke.platform.tokens import SigningKey, dixie_service_claims, user_claims
@@ -38,6 +39,13 @@ from tests.hostile.case import BODY, head
 from tests.hostile.server import Peer, Server, always
 from tests.smoke.log import Log
 from tests.smoke.test_smoke_jwks import certificate_of
+
+
+@pytest.mark.parametrize(("off_s", "same"), [(0, True), (-1.5, True), (3, False), (-5, False), (None, True)])
+def test_a_date_shows_another_clock(off_s: float | None, same: bool) -> None:
+    sent = time.time()
+    date = None if off_s is None else format_datetime(datetime.fromtimestamp(sent + off_s, UTC), usegmt=True)
+    assert same_clock(httpx.Response(200, headers={"date": date} if date else {}), sent) is same
 
 
 class Sender:

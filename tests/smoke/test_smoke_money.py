@@ -1,6 +1,8 @@
 """Readings in both dialects, the invariants over them, the spend journal, prices and percentiles."""
 
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from smoke.platform.invariants import (
     I4,
     BudgetReading,
     Conservation,
+    LimitChanged,
     MonthChanged,
     OthersSpend,
     Sighting,
@@ -148,6 +151,25 @@ def test_what_others_spend_is_nobodys_fault(tmp_path: Path, later: list[int], fo
         with pytest.raises(found):
             Conservation(reading(0), read, Log(), journal).charged([30])
         figures = iter(later if found is SafetyViolation else [60] * 30)
+
+
+@pytest.mark.parametrize(
+    ("quiet_s", "limits", "found"),
+    [(9, [10, 20], LimitChanged), (9, [10, 20, 30], SafetyViolation), (0, [10, 20], SafetyViolation)],
+    ids=["an-operator", "traffic", "the-run-is-alone"],
+)
+def test_a_limit_that_moved_once_may_be_an_operators(
+    tmp_path: Path, quiet_s: float, limits: list[int], found: Any
+) -> None:
+    journal = SpendJournal(tmp_path, quiet_s=quiet_s)
+    readings = [replace(reading(5), limit=limit) for limit in limits]
+    for before, now in pairwise(readings):
+        with pytest.raises((LimitChanged, SafetyViolation), match="I-4") as caught:
+            Conservation(before, partial(next, iter(())), Log(), journal).observe(now)
+    assert caught.type is found
+    sightings = [seen("a", at, at + 1, one) for at, one in enumerate(readings)]
+    with pytest.raises(found, match="I-4"):
+        require_steady(sightings, I4, Log(), journal)
 
 
 def test_what_others_cannot_do_is_blamed_beside_them(tmp_path: Path) -> None:

@@ -36,6 +36,15 @@ def test_what_is_strict_is_read_as_json_reads_it(value: object, ascii_only: bool
     assert strict_json(json.dumps(value, ensure_ascii=ascii_only).encode()) == value
 
 
+@pytest.mark.parametrize(
+    ("text", "kind"), [("1.0", int), ("1e0", int), ("-0.0", int), ("1.5", float), ("1e300", float)]
+)
+def test_an_integer_may_be_written_as_a_fraction(text: str, kind: type) -> None:
+    value = strict_json(text)
+    assert type(value) is kind
+    assert value == float(text)
+
+
 @given(st.binary(max_size=60))
 def test_whatever_comes_is_a_value_or_not_strict(content: bytes) -> None:
     try:
