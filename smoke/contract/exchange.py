@@ -131,8 +131,8 @@ def judge(exchange: Exchange) -> Iterator[BrokenRule]:
     """Every rule of the contract that an answer breaks on its own.
 
     Not judged are what a gateway answers in place of a service, the refusal of a firewall on a path that the
-    contract has not or of an odd request, where a proxy leads from an encoded path to the plain one, and OPTIONS, of which it is
-    silent.
+    contract has not or of an odd request, where a proxy leads from an encoded path to the plain one, and
+    OPTIONS, of which it is silent.
     """
     before = exchange.status in GATEWAY or (exchange.status == 403 and _is_nowhere(exchange))
     before = before or (exchange.odd and exchange.status in FIREWALL)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,15 @@ def test_events_are_about_new_agents_where_these_are_scored(
     assert all(move.pull == pytest.approx(0.1) for move in moves.values())
     scores.arrives("a", lambda about, _: dixie.send(about, 1.0), poll)
     assert (dixie.scores["a"] == 0.5) is scoring
+
+
+@pytest.mark.parametrize("scoring", [True, False])
+def test_an_event_that_pulls_a_score_to_where_it_is_has_come(tmp_path: Path, scoring: bool) -> None:
+    dixie, once = Cached(0, scoring=scoring), Once(tmp_path)
+    newcomers = Newcomers(dixie, once, lambda *_: None, cache_s=0)  # type: ignore[arg-type]
+    scores = Scores(dixie, Log(), once, newcomers, cache_s=0, limit_s=0.1, target_s=5)  # type: ignore[arg-type]
+    with nullcontext() if scoring else pytest.raises(AssertionError, match="score of a moves"):
+        scores.arrives("a", lambda about, _: dixie.send(about, 0.5), poll)
 
 
 def test_a_move_the_other_way_is_found(scores: Any) -> None:
