@@ -21,6 +21,7 @@ from smoke.source.pipeline.gate import (
     unmigrated,
     unseen,
 )
+from smoke.source.pipeline.programs import started_migrations, unfit_images
 from smoke.source.pipeline.rollback import Edit, Row, edits, launch, revert, rows, verify
 from smoke.source.pipeline.rollout import misdelivered, smoke_keys, uncarried, undecided
 from smoke.source.pipeline.validity import invalid
@@ -124,6 +125,9 @@ def test_pipeline_carries_deployments_out(
     cluster, plan = Names(plan_facts["source"]["prefix"]).cluster, Pipeline.of(plan_facts["pipeline"])
     count, found = uncarried(repository, plan, cluster)
     found.findings.extend(delivered(repository, plan, images, definitions, cluster))
+    built = unfit_images(repository, images, definitions)
+    found.findings.extend(built.findings)
+    found.not_examined.extend(built.not_examined)
     found.not_examined.extend(unseen(repository, plan))
     evidence.figure("deploy jobs", count, at_least=1)
     found.require()
@@ -166,6 +170,7 @@ def test_migrations_are_defined_as_one_shots(
     terraform: Configuration,
     definitions: Definitions,
     repository: Repository,
+    images: Mapping[str, Sequence[str]],
     plan_facts: Mapping[str, Any],
     evidence: Evidence,
 ) -> None:
@@ -173,7 +178,11 @@ def test_migrations_are_defined_as_one_shots(
     migrations = plan_facts["source"]["migrations"]
     evidence.figure("migrations", migrations)
     overridden = overrides(repository, Pipeline.of(plan_facts["pipeline"]))
-    startup_migrations(terraform, definitions, migrations, overridden=overridden).require()
+    examined = startup_migrations(terraform, definitions, migrations, overridden=overridden)
+    started = started_migrations(repository, images, definitions, [] if overridden else migrations)
+    examined.findings.extend(started.findings)
+    examined.not_examined.extend(started.not_examined)
+    examined.require()
 
 
 @pytest.mark.p1

@@ -9,7 +9,7 @@ from smoke.source.terraform.values import Symbol, Value, flat, is_known, settle,
 from .definitions import Definitions, containers
 
 #: An address with a password in it, which nothing fills in, of a host that is not the task itself.
-_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s:/@]*:[^\s/@${}<>%]+@(?!localhost\b|127\.)")
+PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s:/@]*:[^\s/@${}<>%]+@(?!localhost\b|127\.)")
 #: A variable that holds an address, and one that by its name may hold where a secret is.
 _OF_ADDRESS, _OF_NAME = re.compile(r"(?:.*_)?(?:URL|URI|DSN)"), re.compile(r".*_(?:ARN|ID|NAME|SECRET|PATH)")
 _HOLDERS = ("aws_secretsmanager_secret", "aws_ssm_parameter")
@@ -36,7 +36,7 @@ def unfit(
         if all(name in each for each in every):
             yield f"{name} of {owner} has two values", value
     for name, value in given.items():
-        if is_known(value) and _PASSWORD.match(text(flat(value))):
+        if is_known(value) and PASSWORD.match(text(flat(value))):
             yield f"{name} of {owner} has a password in the open", value
         read_as_value = _OF_ADDRESS.fullmatch(name) or (name in secrets and not _OF_NAME.fullmatch(name))
         if read_as_value and _is_where(value):

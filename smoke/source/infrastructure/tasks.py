@@ -23,7 +23,7 @@ MOVING = frozenset({
     "staging", "current", "head", "release", "test", "trunk",
 })  # fmt: skip
 _TAG = re.compile(r":([^:/@]*|[^:/@]*\$\{.*\}[^:/@]*)$")
-_MIGRATES = re.compile(rf"{MIGRATION.pattern}|drizzle|db:push|db push|prisma", re.IGNORECASE)
+MIGRATES = re.compile(rf"{MIGRATION.pattern}|drizzle|db:push|db push|prisma", re.IGNORECASE)
 
 
 def images(configuration: Configuration) -> tuple[list[str], Examined]:
@@ -113,7 +113,7 @@ def _runs_as(container: Container, other: Container) -> bool:
         [text(flat(word)) for key in ("image", "entryPoint", "command") for word in items(each.get(key))]
         for each in both
     ]
-    return programs[0] == programs[1] and _modes(container.entries) <= _modes(other.entries)
+    return programs[0] == programs[1] and modes(container.entries) <= modes(other.entries)
 
 
 #: Names of variables that say how a program runs, never which one.
@@ -121,7 +121,7 @@ _HOW = re.compile(r"(?:.*_)?(?:ENV|REGION|TZ|LEVEL|LOG|LOGGING|FORMAT|TIMEOUT|TI
 _ADDRESS_OR_SIZE, _REFERENCE = re.compile(r"[:/.]|\A\d{2,}\Z"), re.compile(r"\$\{[^}]*\}")
 
 
-def _modes(given: Mapping[str, Value]) -> set[str]:
+def modes(given: Mapping[str, Value]) -> set[str]:
     """The variables of a container that may tell its image what to run: no addresses, sizes and levels."""
     found = {}
     for one in map(entries, items(given.get("environment"))):
@@ -147,7 +147,7 @@ def _starts(result: Examined, definition: Definition, task: Resource) -> None:
             value = container.entries.get(name)
             for option in options(value) if value is not None else ():
                 words = " ".join(text(flat(item)) for item in items(option))
-                if _MIGRATES.search(re.sub(r"\$\{[^}]*\}", "", words)):
+                if MIGRATES.search(re.sub(r"\$\{[^}]*\}", "", words)):
                     what = f"{definition.name} migrates when it starts: {words}"
                     result.findings.append(task.finding(what, option))
                 elif hidden(option):

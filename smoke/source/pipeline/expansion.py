@@ -6,6 +6,7 @@ is written, `$name`. A variable that is set in a branch or a loop is not known.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,11 +34,12 @@ MOST = 3000
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command: its words, and where it stands."""
+    """A command: its words, where it stands, where it runs (empty if that is not known)."""
 
     words: tuple[str, ...]
     path: str
     line: int
+    directory: str = ""
 
     def finding(self, what: str) -> Finding:
         """Return a finding on the command."""
@@ -61,6 +63,12 @@ class _Shell:
     given: dict[str, str] = field(default_factory=dict)
     functions: dict[str, Node] = field(default_factory=dict)
     depth: int = 0
+    entered: str | None = None
+
+    @property
+    def where(self) -> str:
+        """The directory in which the next command runs; empty where it is not known."""
+        return self.directory if self.entered is None else self.entered
 
 
 class Expansion:
@@ -127,11 +135,14 @@ class Expansion:
         if node.type == "variable_assignment":
             self._assign(run, node, sure=sure)
             return
+        before = run.entered
         variable = node.child_by_field_name("variable") if node.type == "for_statement" else None
         if variable is not None:
             _forget(run, shell.text_of(variable))
         for child in node.named_children:
             self._walk(run, child, sure=sure and node.type not in _BRANCHES)
+        if node.type == "subshell":
+            run.entered = before
         if node.type == "command":
             self._command(run, node, sure=sure)
 
@@ -152,7 +163,10 @@ class Expansion:
         words = tuple(_word(run, each) for each in shell.arguments(node))
         if not words:
             return
-        run.found.append(Command(words, run.path, run.before + shell.line_of(node)))
+        run.found.append(Command(words, run.path, run.before + shell.line_of(node), run.where))
+        if words[0] in ("cd", "pushd", "popd"):
+            known = words[0] == "cd" and len(words) == 2 and "$" not in words[1] and sure and run.where
+            run.entered = posixpath.normpath(posixpath.join(run.where, words[1])) if known else ""
         if words[0] == "echo" and len(words) > 1 and (into := _file(node)):
             name, equals, text = words[1].partition("=")
             if equals:
@@ -160,8 +174,8 @@ class Expansion:
         if words[0] in ("read", "mapfile", "readarray", "getopts"):
             _forget(run, *(each for each in words[1:] if not each.startswith("-")))
         if words[0] == "shift" or words[:2] == ("set", "--"):
-            known = run.positions if sure and words == ("shift",) else None
-            run.positions = known[1:] if known is not None else None
+            kept = run.positions if sure and words == ("shift",) else None
+            run.positions = kept[1:] if kept is not None else None
         if run.depth >= _DEEPEST or len(run.found) >= MOST:
             return
         if words[0] in run.functions:

@@ -1,0 +1,289 @@
+"""The images that the pipeline builds: by which Dockerfile, from which files, what Docker refuses of that."""
+
+from __future__ import annotations
+
+import fnmatch
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from smoke.source.checkout import Examined, Finding
+from smoke.source.scripts import shell
+from smoke.source.scripts.dockerfiles import Dockerfile, Instruction, Stage, read
+
+from .expansion import Command, Expansion
+from .gate import runs_one
+from .workflows import Job, Placed, Repository, Workflow
+
+_BUILDS = ("docker build", "docker buildx build", "docker image build")
+_BUILD_ACTION = "docker/build-push-action"
+#: Options of `docker build` that have no value of their own.
+_SWITCHES = frozenset(
+    {
+        "--push",
+        "--load",
+        "--pull",
+        "--no-cache",
+        "--quiet",
+        "-q",
+        "--rm",
+        "--force-rm",
+        "--squash",
+        "--compress",
+    }
+    | {"--debug", "-D", "--check"}
+)
+#: Directories with what is not deployed.
+_OF_OTHERS = re.compile(r"(?:\A|/)(?:\..*|tests?|dev|local|tools?|examples?|docs?|e2e|node_modules)(?:/|\Z)")
+#: Programs that put no file into the checkout, and actions that do not.
+_IDLE = frozenset(
+    {"echo", "printf", "set", "export", "docker", "aws", "test", "[", "[[", "exit", "true", ":", "cd", "jq"}
+)
+_IDLE_ACTIONS = re.compile(r"(?:actions/(?:checkout|setup-)|aws-actions/|docker/)")
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """One build of an image, or a Dockerfile that is there for it (then `command` is None).
+
+    `image` is the repository that it is for, `context` the directory from which it copies, empty where that
+    is not known; `options` are those of the command by name. `alone`: nothing before it makes files.
+    """
+
+    image: str
+    path: str
+    file: Dockerfile
+    stage: Stage
+    context: str = ""
+    options: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    command: Finding | None = None
+    runs_on: str = ""
+    alone: bool = False
+
+    def finding(self, what: str, line: int) -> Finding:
+        """Return a finding in the Dockerfile."""
+        return Finding(self.path, line, what)
+
+
+def builds(repository: Repository, groups: Mapping[str, Sequence[str]], result: Examined) -> list[Build]:
+    """Return the builds of images, `groups` being the names of services by their image.
+
+    What keeps one of them from being done at all becomes a finding of the `result`.
+    """
+    found = [
+        each
+        for workflow in repository.workflows.values()
+        for job in workflow.jobs.values()
+        for each in _of_job(repository, workflow, job, groups, result)
+    ]
+    built = {each.image for each in found}
+    for image, names in groups.items():
+        held = [path for path in repository.paths if _is_of(path, names)] if image not in built else []
+        read_ = _read(repository, held[0]) if len(held) == 1 else None
+        if read_ is None:
+            continue
+        if (stage := read_.target()) is not None:
+            found.append(Build(image, held[0], read_, stage))
+        else:
+            result.findings.extend(Finding(held[0], line, f"{what} ({image})") for what, line in read_.wrong)
+    return found
+
+
+def _is_of(path: str, names: Sequence[str]) -> bool:
+    """Whether a path is that of a Dockerfile of one of these services."""
+    directory, name = posixpath.split(path.lower())
+    if _OF_OTHERS.search(directory):
+        return False
+    by_name = {f"dockerfile.{each}" for each in names} | {f"{each}.dockerfile" for each in names}
+    return name in by_name or (name == "dockerfile" and posixpath.basename(directory) in names)
+
+
+def _read(repository: Repository, path: str) -> Dockerfile | None:
+    text = repository.script(path)
+    return read(text) if text is not None else None
+
+
+def _of_job(
+    repository: Repository,
+    workflow: Workflow,
+    job: Job,
+    groups: Mapping[str, Sequence[str]],
+    result: Examined,
+) -> Iterator[Build]:
+    expansion = Expansion(repository, workflow)
+    commands = expansion.commands(job)
+    idle = all(_IDLE_ACTIONS.match(each.uses) for each in job.steps if each.uses)
+    for at, command in enumerate(commands):
+        if not runs_one(command.words, _BUILDS):
+            continue
+        options, places = _options(command.words)
+        before = commands[:at]
+        alone = idle and all(_makes_nothing(repository, each) for each in before)
+        yield from _build(
+            repository, job, groups, result, options, command, places[0] if len(places) == 1 else "", alone
+        )
+    for placed in repository.everything(workflow, job):
+        if placed.step.uses.startswith(_BUILD_ACTION):
+            options, context = _given(expansion, job, placed)
+            at_step = Command(("docker", "build"), placed.path, placed.step.line, ".")
+            alone = idle and not commands
+            yield from _build(repository, job, groups, result, options, at_step, context, alone)
+
+
+def _makes_nothing(repository: Repository, command: Command) -> bool:
+    """Whether a command makes no file: by its name, or as a script, whose own commands are seen as well."""
+    paths = [posixpath.normpath(path) for path, _ in shell.scripts_called(list(command.words))]
+    return command.words[0].rpartition("/")[2] in _IDLE or (
+        bool(paths) and all(repository.script(path) is not None for path in paths)
+    )
+
+
+def _options(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """The options of `docker build` by their long names, and its other arguments."""
+    rest, options, places = [*words[words.index("build") + 1 :]], dict[str, list[str]](), list[str]()
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.partition("=")
+        if not word.startswith("-") or word == "-":
+            places.append(word)
+        elif name not in _SWITCHES:
+            value = value if equals else rest.pop(0) if rest else ""
+            name = {"-t": "--tag", "-f": "--file", "-o": "--output"}.get(name, name)
+            options.setdefault(name, []).append(value)
+    return options, places
+
+
+def _given(expansion: Expansion, job: Job, placed: Placed) -> tuple[dict[str, list[str]], str]:
+    """What an action is given, as options of `docker build`, and its context."""
+    given = {name: expansion.text(job, placed, text) for name, text in placed.step.given.items()}
+    names = {"tags": "--tag", "file": "--file", "target": "--target", "platforms": "--platform",
+             "build-args": "--build-arg", "build-contexts": "--build-context"}  # fmt: skip
+    options = {
+        option: re.split(r"\s*[\n,]\s*" if name in ("tags",) else r"\s*\n\s*", given[name].strip())
+        for name, option in names.items()
+        if given.get(name, "").strip()
+    }
+    return options, given.get("context", ".") or "."
+
+
+def _build(
+    repository: Repository, job: Job, groups: Mapping[str, Sequence[str]], result: Examined,
+    options: Mapping[str, Sequence[str]], command: Command, place: str, alone: bool,
+) -> Iterator[Build]:  # fmt: skip
+    """The build of a command, where the files say of which image and by which Dockerfile."""
+    names = {tag.rpartition("/")[2].partition(":")[0] for tag in options.get("--tag", ())}
+    image = next((each for each in groups if each in names), "")
+    known = command.directory and place and not re.search(r"[$«]|://|\A-\Z|\Agit@", place)
+    if not image or not known:
+        return
+    context = posixpath.normpath(posixpath.join(command.directory, place))
+    file = (options.get("--file") or [""])[-1]
+    path = posixpath.join(command.directory, file) if file else posixpath.join(context, "Dockerfile")
+    path = posixpath.normpath(path)
+    if re.search(r"[$«]|\A-\Z|\.\.", path):
+        return
+    found = _read(repository, path)
+    if found is None:
+        if repository.script(path) is None and alone:
+            result.findings.append(command.finding(f"{image} is built by {path}, which is not there"))
+        return
+    target = (options.get("--target") or [""])[-1]
+    stage = found.target("" if "$" in target else target)
+    if stage is None:
+        result.findings.append(command.finding(f"{image} is built to {target}, no stage of {path}"))
+        return
+    yield Build(image, path, found, stage, context, options, command.finding(""), job.runs_on, alone)
+
+
+def refused(repository: Repository, build: Build) -> Iterator[Finding]:
+    """What Docker refuses of a build, or leaves out of it."""
+    contexts = {each.partition("=")[0] for each in build.options.get("--build-context", ())}
+    for what, line in build.file.wrong:
+        if not any(what.startswith(f"it copies from {name},") for name in contexts):
+            yield build.finding(f"{what} ({build.image})", line)
+    given = {each.partition("=")[0] for each in build.options.get("--build-arg", ())}
+    if build.command is not None and not any("$" in each for each in given):
+        for name, line in build.file.needed:
+            if name not in given:
+                yield build.finding(f"nothing gives {name} a value ({build.image})", line)
+    if build.context:
+        ignored = _ignored(repository, build)
+        for stage in _reached(build):
+            for each in stage.instructions:
+                yield from _missing(repository, build, each, ignored)
+
+
+def _reached(build: Build) -> list[Stage]:
+    """The stages that a build makes: its own, those below it, and those from which they copy."""
+    found: list[Stage] = []
+    waiting = [build.stage]
+    while waiting:
+        stage = waiting.pop()
+        if stage in found:
+            continue
+        found.append(stage)
+        sources = [each.flags["from"].lower() for each in stage.instructions if "from" in each.flags]
+        for name in (*sources, stage.base):
+            before = build.file.stages[: build.file.stages.index(stage)]
+            waiting += [each for at, each in enumerate(before) if name and name in (each.name, str(at))]
+    return found
+
+
+def _missing(
+    repository: Repository, build: Build, each: Instruction, ignored: Sequence[str]
+) -> Iterator[Finding]:
+    """What a COPY or an ADD does not find in the context: patterns may find nothing."""
+    if each.name not in ("COPY", "ADD") or "from" in each.flags:
+        return
+    for source in each.words()[:-1]:
+        if re.search(r"[$*?\[\\]|://|\A<<|\Agit@", source):
+            continue
+        inner = posixpath.normpath("/" + source).strip("/")  # what leads out of it is stripped
+        if not inner:
+            continue
+        whole = posixpath.normpath(posixpath.join(build.context, inner))
+        held = [path for path in repository.paths if path == whole or path.startswith(f"{whole}/")]
+        below = [path if build.context == "." else path[len(build.context) + 1 :] for path in held]
+        left_out = all(_is_ignored(path, ignored) for path in below) if held else _is_ignored(inner, ignored)
+        if left_out:
+            what = f"it copies {source}, which .dockerignore leaves out ({build.image})"
+            yield build.finding(what, each.line)
+        elif not held and build.alone and not _is_of_module(repository, whole):
+            yield build.finding(f"it copies {source}, which is not there ({build.image})", each.line)
+
+
+def _is_of_module(repository: Repository, path: str) -> bool:
+    """Whether a path may be in another repository, which this one has as a part."""
+    modules = repository.script(".gitmodules") or ""
+    return any(
+        path.startswith(each) or each.startswith(path) for each in re.findall(r"path\s*=\s*(\S+)", modules)
+    )
+
+
+def _ignored(repository: Repository, build: Build) -> list[str]:
+    """The lines of the file that says what a context leaves out: the Dockerfile's own, else the context's."""
+    own = repository.script(f"{build.path}.dockerignore")
+    text = own if own is not None else repository.script(posixpath.normpath(f"{build.context}/.dockerignore"))
+    return [line.strip() for line in (text or "").splitlines() if line.strip() and not line.startswith("#")]
+
+
+def _is_ignored(path: str, patterns: Sequence[str]) -> bool:
+    """Whether the last pattern that fits a path, or a directory above it, leaves it out."""
+    parts, left_out = path.split("/"), False
+    above = ["/".join(parts[: at + 1]) for at in range(len(parts))]
+    for each in patterns:
+        keeps, pattern = each.startswith("!"), posixpath.normpath(each.lstrip("!")).strip("/")
+        if any(_fits(one, pattern) for one in above):
+            left_out = not keeps
+    return left_out
+
+
+def _fits(path: str, pattern: str) -> bool:
+    """Whether a pattern fits a path as Go's matcher and `**` have it: a star stops at a slash."""
+    regular = ""
+    for part in re.split(r"(\*\*/?|\*|\?)", pattern):
+        regular += {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(part) or (
+            fnmatch.translate(part)[4:-3] if "[" in part else re.escape(part)
+        )
+    return re.fullmatch(regular, path) is not None

@@ -1,0 +1,286 @@
+"""What images run, and for which machine they are built, against what the task definitions make of them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from smoke.source.checkout import Examined, Finding
+from smoke.source.infrastructure.definitions import (
+    Container,
+    Definition,
+    Definitions,
+    containers,
+    plain_ports,
+)
+from smoke.source.infrastructure.given import PASSWORD
+from smoke.source.infrastructure.tasks import MIGRATES, modes
+from smoke.source.infrastructure.tasks import repository as repository_of
+from smoke.source.scripts import shell
+from smoke.source.scripts.dockerfiles import Instruction
+from smoke.source.terraform.evaluate import Resource
+from smoke.source.terraform.references import entries, items
+from smoke.source.terraform.values import flat, hidden, is_known, number, text
+
+from .builds import Build, builds, refused
+from .workflows import Repository
+
+#: What a machine is called by Docker, by ECS's name for it; the last is what ECS takes without one.
+_MACHINES = {"ARM64": "arm64", "X86_64": "amd64"}
+_RUNNERS = re.compile(r"ubuntu-(?:latest|[\d.]+)(-arm)?")
+#: The users that there are in every image of these, beside numbers.
+_OF_NODE = re.compile(r"(?:docker\.io/)?(?:library/)?node:.*")
+_USERS = frozenset({"root", "node", "daemon", "bin", "sys", "nobody", "www-data", "mail", "games"})
+_MAKES_USERS = re.compile(r"user|passwd|\s/(?:etc/?)?\Z|\.sh\b")
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A container of a definition that runs an image that is built here."""
+
+    definition: Definition
+    task: Resource
+    container: Container
+    build: Build
+
+    def words(self) -> tuple[str, ...] | None:
+        """What it runs; None where the files leave that open."""
+        own = {name: self.container.entries.get(name) for name in ("entryPoint", "command")}
+        if any(value is not None and (not is_known(value) or hidden(value)) for value in own.values()):
+            return None
+        first, then = ([text(flat(word)) for word in items(own[name])] for name in ("entryPoint", "command"))
+        file, stage = self.build.file, self.build.stage
+        entry, command = (file.effective(stage, name) for name in ("ENTRYPOINT", "CMD"))
+        if not first and not then and entry is None and command is None:
+            return None  # the base image's own
+        begins = first or _words(entry)
+        return (*begins, *(then or ([] if first else _words(command))))
+
+
+def _words(each: Instruction | None) -> list[str]:
+    return [] if each is None else each.listed() or [each.text]
+
+
+def _runs(defined: Definitions, made: Sequence[Build]) -> Iterator[_Run]:
+    by_image: dict[str, list[Build]] = {}
+    for build in made:
+        by_image.setdefault(build.image, []).append(build)
+    for definition in defined.definitions:
+        for task in definition.tasks:
+            for container in containers(task)[0]:
+                names = {repository_of(image) for image in items(container.entries.get("image"))}
+                own = by_image.get(names.pop(), []) if len(names) == 1 else []
+                if len(own) == 1:
+                    yield _Run(definition, task, container, own[0])
+
+
+def unfit_images(
+    repository: Repository, groups: Mapping[str, Sequence[str]], defined: Definitions
+) -> Examined:
+    """Return which images cannot be built, or are not for the tasks that run them.
+
+    `groups` are the names of services by their image. That an image exposes a port is only said: one that
+    its task does not have is not examined.
+    """
+    result = Examined()
+    made = builds(repository, groups, result)
+    for build in made:
+        result.findings.extend(refused(repository, build))
+        result.findings.extend(_inside(build))
+    runs = list(_runs(defined, made))
+    result.findings.extend(_alike([each for each in runs if each.definition.service is not None]))
+    for run in runs:
+        result.findings.extend(_of_machine(run))
+        _of_ports(run, result)
+        result.findings.extend(_unscripted(repository, run))
+    return Examined([*dict.fromkeys(result.findings)], [*dict.fromkeys(result.not_examined)])
+
+
+def _alike(runs: Sequence[_Run]) -> Iterator[Finding]:
+    """A service with a command that is what its image runs anyway, for another service."""
+    for run, other in itertools.permutations(runs, 2):
+        told, words = run.container.entries.get("command"), run.words()
+        if told is None or "command" in other.container.entries or words != other.words() or not words:
+            continue
+        if run.build is other.build and modes(run.container.entries) == modes(other.container.entries):
+            what = f"{run.definition.name} runs what {other.definition.name} runs: {' '.join(words)}"
+            yield run.task.finding(what, told)
+
+
+def _inside(build: Build) -> Iterator[Finding]:
+    """A password in the open, and a user that the image does not have."""
+    stages = build.file.below(build.stage)
+    for stage in stages:
+        for each in stage.instructions:
+            if each.name == "ENV" and (found := PASSWORD.search(each.text)) is not None:
+                name = each.text[: found.start()].split("=")[0].split()[-1:]
+                yield build.finding(f"{''.join(name)} of {build.image} has a password in the open", each.line)
+    user = build.file.effective(build.stage, "USER")
+    called = user.text.partition(":")[0] if user is not None else ""
+    if (
+        user is not None
+        and re.fullmatch(r"[a-z_][\w-]*", called)
+        and called not in _USERS
+        and _OF_NODE.fullmatch(stages[-1].base)
+        and not any(_MAKES_USERS.search(each.text) for stage in stages for each in stage.instructions)
+    ):
+        yield build.finding(f"{build.image} runs as {called}, a user that its base does not have", user.line)
+
+
+def _of_machine(run: _Run) -> Iterator[Finding]:
+    """An image that is built for one machine, and runs on another."""
+    wanted = [block.attribute("cpu_architecture") for block in run.task.blocks("runtime_platform")]
+    if any(each is not None and not is_known(each) for each in wanted):
+        return
+    named = next((text(flat(each)) for each in wanted if each is not None), "X86_64")
+    machine = _MACHINES.get(named, "")
+    stages = run.build.file.below(run.build.stage)
+    fixed = next((each.platform for each in reversed(stages) if each.platform), "")
+    asked = ",".join(run.build.options.get("--platform", ()))
+    runner = _RUNNERS.fullmatch(run.build.runs_on)
+    said = fixed or asked or (("linux/arm64" if runner[1] else "linux/amd64") if runner else "")
+    known = {each.split("/")[1] for each in re.findall(r"linux/\w+", said)}
+    if machine and known and "$" not in said and "«" not in said and machine not in known:
+        built = f"{run.build.image} is built for {' and '.join(sorted(known))}"
+        what = f"{built}, {run.definition.name} runs on {named}"
+        if fixed or run.build.command is None:
+            yield run.build.finding(what, stages[-1].line)
+        else:
+            yield Finding(run.build.command.path, run.build.command.line, what)
+
+
+def _of_ports(run: _Run, result: Examined) -> None:
+    """A port that the image is told to listen on, or says that it does, and its container does not have."""
+    ports = [entries(one).get("containerPort") for one in items(run.container.entries.get("portMappings"))]
+    known = [number(flat(port)) if port is not None else None for port in ports]
+    listening = {int(port) for port in known if port is not None}
+    if not listening:
+        return
+    file, stage, name = run.build.file, run.build.stage, run.definition.name
+    named = {text(entries(one).get("name")) for one in items(run.container.entries.get("environment"))}
+    given = [
+        each for below in file.below(stage) for each in reversed(below.instructions) if each.name == "ENV"
+    ]
+    told = [(found[1], each.line) for each in given
+            if (found := re.search(r"(?:\A|\s)PORT[= ][\"']?(\d+)", each.text)) is not None]  # fmt: skip
+    whole = ", ".join(map(str, sorted(listening)))
+    if told and "PORT" not in named and int(told[0][0]) not in listening:
+        what = f"{run.build.image} has PORT={told[0][0]}, {name} listens on {whole}"
+        result.findings.append(run.build.finding(what, told[0][1]))
+        return
+    exposed = [each for below in file.below(stage) for each in below.instructions if each.name == "EXPOSE"]
+    said = {int(port) for each in exposed for port in re.findall(r"(?<![\w-])(\d+)(?![\w-])", each.text)}
+    hidden_ones = any("$" in each.text or "-" in each.text for each in exposed)
+    check = file.effective(stage, "HEALTHCHECK")
+    asked = plain_ports([check.text]) if check is not None else set()
+    if said and not hidden_ones and not said & listening:
+        what = (
+            f"{run.build.image} exposes {', '.join(map(str, sorted(said)))}, {name} listens on {whole}: which"
+        )
+        result.not_examined.append(run.build.finding(what, exposed[0].line))
+    elif check is not None and (others := asked - listening - said):
+        what = f"{run.build.image} checks itself on {min(others)}, {name} listens on {whole}: which"
+        result.not_examined.append(run.build.finding(what, check.line))
+
+
+_OF_NPM = re.compile(r"(?:npm|pnpm|yarn)\s+(?:run\s+|run-script\s+)([\w:.-]+)|(?:npm|pnpm|yarn)\s+(start)\b")
+
+
+def _scripts(repository: Repository, build: Build) -> Mapping[str, str] | None:
+    """The scripts of the package that an image is made of; None where the files do not say."""
+    written = (
+        repository.script(posixpath.normpath(f"{build.context}/package.json")) if build.context else None
+    )
+    try:
+        data = json.loads(written or "")
+    except ValueError:
+        return None
+    found = data.get("scripts", {}) if isinstance(data, dict) else None
+    return {name: str(each) for name, each in found.items()} if isinstance(found, dict) else None
+
+
+def _unscripted(repository: Repository, run: _Run) -> Iterator[Finding]:
+    """A script of the package by which a container starts, and which is not there."""
+    asked, scripts = _OF_NPM.match(" ".join(run.words() or ())), _scripts(repository, run.build)
+    moved = any(each.name == "WORKDIR" and each.text not in ("/app", "/usr/src/app", "/")
+                for each in run.build.stage.instructions)  # fmt: skip
+    if asked and asked[1] and scripts is not None and asked[1] not in scripts and not moved:
+        what = f"{run.definition.name} starts by {asked[0]}, and package.json has no such script"
+        yield run.task.finding(what)
+
+
+def started_migrations(
+    repository: Repository,
+    groups: Mapping[str, Sequence[str]],
+    defined: Definitions,
+    migrations: Sequence[str],
+) -> Examined:
+    """Return which services migrate by their images, and which migrations run a service's program."""
+    result = Examined()
+    runs = list(_runs(defined, builds(repository, groups, Examined())))
+    served = [run for run in runs if run.definition.service is not None]
+    for run in served:
+        _migrating(repository, run, result)
+    for run in runs:
+        words = run.words()
+        if run.definition.name not in migrations or not words:
+            continue
+        for other in served:
+            own = "command" in run.container.entries and "command" in other.container.entries
+            same = run.build is other.build and words == other.words()
+            if same and not own and modes(run.container.entries) <= modes(other.container.entries):
+                what = f"{run.definition.name} runs what {other.definition.name} runs: {' '.join(words)}"
+                result.findings.append(run.task.finding(what, run.container.entries.get("command")))
+                break
+    return result
+
+
+def _migrating(repository: Repository, run: _Run, result: Examined) -> None:
+    """A service that migrates by its image's own words, by a script of its package, or by its entry point."""
+    words = " ".join(run.words() or ())
+    entries_ = run.container.entries
+    line = next((each.line for name in ("ENTRYPOINT", "CMD")
+                 if (each := run.build.file.effective(run.build.stage, name)) is not None), 1)  # fmt: skip
+    what = f"{run.definition.name} migrates when it starts"
+    written = {"command", "entryPoint"} & entries_.keys()
+    if not written and MIGRATES.search(words):
+        result.findings.append(run.build.finding(f"{what}: {words}", line))
+        return
+    asked, scripts = _OF_NPM.match(words), _scripts(repository, run.build) or {}
+    for name in (asked[1] or asked[2], f"pre{asked[1] or asked[2]}") if asked else ():
+        if MIGRATES.search(scripts.get(name, "")):
+            result.findings.append(run.build.finding(f"{what}: {name} is {scripts[name]}", line))
+    for word in run.words() or ():
+        base = posixpath.basename(word)
+        paths = [path for path in repository.paths if posixpath.basename(path) == base]
+        if not word.endswith(".sh") or len(paths) != 1:
+            continue
+        sure, maybe = _migrates_in(repository.script(paths[0]) or "")
+        if sure:
+            result.findings.append(Finding(paths[0], sure, f"{what}: {base} does"))
+        elif maybe:
+            result.not_examined.append(Finding(paths[0], maybe, f"whether {what}: {base} may"))
+
+
+_BRANCHES = {"if_statement", "case_statement", "while_statement", "list", "function_definition"}
+
+
+def _migrates_in(script: str) -> tuple[int, int]:
+    """The lines at which a script migrates in any case, and in some: 0 for none."""
+    sure = maybe = 0
+    for command in shell.commands(shell.parse(script)):
+        if not MIGRATES.search(" ".join(shell.words(command))) or shell.words(command)[:1] == ["echo"]:
+            continue
+        above, branched = command.parent, False
+        while above is not None:
+            branched = branched or above.type in _BRANCHES
+            above = above.parent
+        if branched:
+            maybe = maybe or shell.line_of(command)
+        else:
+            sure = sure or shell.line_of(command)
+    return sure, maybe
