@@ -223,7 +223,13 @@ def require_closed(answer: httpx.Response, service: str, what: str) -> None:
 
 
 @pytest.mark.p0
-@pytest.mark.parametrize("service", each(marks=lambda name: way_in(ASKED[name])))
+@pytest.mark.parametrize(
+    "service",
+    each(
+        finn_covered_by="auth/no-spelling-of-a-path-opens-it[freeside]",
+        marks=lambda name: way_in(ASKED[name]),
+    ),
+)
 def test_no_spelling_of_a_path_opens_it(
     target: Target, service: str, connect: Connect, agent: str, batch: Batch
 ) -> None:
@@ -248,7 +254,13 @@ def session_of(answer: httpx.Response) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.p0
-@pytest.mark.parametrize("service", each(marks=lambda name: [*way_in(ASKED[name]), takes_tokens(name)]))
+@pytest.mark.parametrize(
+    "service",
+    each(
+        finn_covered_by="auth/no-header-stands-for-a-token[freeside]",
+        marks=lambda name: [*way_in(ASKED[name]), takes_tokens(name)],
+    ),
+)
 def test_no_header_stands_for_a_token(
     target: Target, service: str, connect: Connect, tenants: Tenants, agent: str, batch: Batch
 ) -> None:

@@ -197,7 +197,7 @@ def test_near_tenant_is_another_tenant(
 
 
 @pytest.mark.p0
-@pytest.mark.requires("finn", "finn.invoke")
+@pytest.mark.requires("finn", "finn.invoke", covered_by="auth/another-tenant-is-never-charged[body]")
 @pytest.mark.control("auth/valid-token-is-accepted[finn.invoke]")
 def test_unknown_tenant_has_no_direct_call(
     ways: Callable[[str], Way], freeside: Freeside, tenants: Tenants, batch: Batch, evidence: Evidence
