@@ -12,15 +12,8 @@ from smoke.source.checkout import Checkout
 from smoke.source.infrastructure.definitions import Definitions
 from smoke.source.infrastructure.tasks import startup_migrations
 from smoke.source.pipeline.delivery import delivered
-from smoke.source.pipeline.gate import (
-    MigrationGate,
-    Pipeline,
-    examine,
-    overrides,
-    undeployed,
-    unmigrated,
-    unseen,
-)
+from smoke.source.pipeline.deploys import Pipeline, unseen
+from smoke.source.pipeline.gate import MigrationGate, examine, overrides, undeployed, unmigrated
 from smoke.source.pipeline.programs import started_migrations, unfit_images
 from smoke.source.pipeline.rollback import Edit, Row, edits, launch, revert, rows, verify
 from smoke.source.pipeline.rollout import misdelivered, smoke_keys, uncarried, undecided
@@ -47,10 +40,15 @@ def images(plan_inventory: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     return found
 
 
+def services_of(plan_facts: Mapping[str, Any]) -> list[str]:
+    """The names of the definitions, of their services and of their tasks."""
+    return [name for group, members in plan_facts["definitions"].items() for name in (group, *members)]
+
+
 @pytest.fixture
 def gate(repository: Repository, plan_facts: Mapping[str, Any], evidence: Evidence) -> MigrationGate:
     """What the workflows say of the migration job."""
-    found = examine(repository, Pipeline.of(plan_facts["pipeline"]))
+    found = examine(repository, Pipeline.of(plan_facts["pipeline"], services_of(plan_facts)))
     evidence.figure("deploy jobs", list(found.deploys))
     evidence.evaluated("no deployment without a successful migration", len(found.deploys))
     for note in found.notes:
@@ -160,7 +158,8 @@ def test_pipeline_smoke_job_decides(
     """The smoke job runs after every deployment, and fails when the suite fails."""
     facts = plan_facts["pipeline"]
     environment = plan_facts["source"]["prefix"].rpartition("-")[2]
-    count, found = undecided(repository, Pipeline.of(facts), facts["smoke_commands"], environment)
+    plan = Pipeline.of(facts, services_of(plan_facts))
+    count, found = undecided(repository, plan, facts["smoke_commands"], environment)
     evidence.figure("smoke jobs", count)
     found.require()
 

@@ -278,13 +278,15 @@ def test_definitions_of_all_services_differ(
     found: Definitions,
     unseen: list[Finding],
     ownership: Ownership,
+    plan_inventory: Sequence[Mapping[str, Any]],
     evidence: Evidence,
 ) -> None:
     """Each service has its own family, roles, network and logs; a one-shot task may share its service's."""
     evidence.figure("services and tasks", len({use.owner for use in found.uses}))
     examined = Examined(ownership.crowded(found.uses, found.services, OWN))
     examined.not_examined.extend([*found.not_examined, *ownership.unclear(found.uses, OWN), *unseen])
-    for service in sorted(found.services):
+    members = {member for group in ownership.groups.values() for member in group}
+    for service in sorted(found.services & (members | {row["ecs"] for row in plan_inventory})):
         kinds = {use.kind for use in found.uses if use.owner == service}
         for kind in REQUIRED:
             if kind not in kinds and not found.not_examined:

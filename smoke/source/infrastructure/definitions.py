@@ -27,6 +27,7 @@ from smoke.source.terraform.values import (
     decoded,
     flat,
     hidden,
+    is_known,
     number,
     options,
     settle,
@@ -153,6 +154,9 @@ def definitions(configuration: Configuration, members: Collection[str]) -> list[
     served: set[str] = set()
     for service in services:
         run, unread = _tasks(service, tasks)
+        called = service.attribute("name")
+        if named[service.address] not in members and called is not None and is_known(called):
+            unread = []  # what another product's service runs is its own
         served |= {task.address for task in run}
         found.append(Definition(named[service.address], service, tuple(run), tuple(unread)))
     alone = [task for task in tasks if task.address not in served]

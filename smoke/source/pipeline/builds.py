@@ -12,8 +12,8 @@ from smoke.source.checkout import Examined, Finding
 from smoke.source.scripts import shell
 from smoke.source.scripts.dockerfiles import Dockerfile, Instruction, Stage, read
 
+from .deploys import runs_one
 from .expansion import Command, Expansion
-from .gate import runs_one
 from .workflows import Job, Placed, Repository, Workflow
 
 _BUILDS = ("docker build", "docker buildx build", "docker image build")

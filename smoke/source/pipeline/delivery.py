@@ -18,8 +18,8 @@ from smoke.source.scripts import shell
 from smoke.source.terraform.references import items
 from smoke.source.terraform.values import text
 
+from .deploys import Pipeline, deploy_jobs, runs_one
 from .expansion import MOST, Command, Expansion
-from .gate import Pipeline, deploy_jobs, runs_one
 from .mentions import names_any
 from .workflows import Job, Repository, Workflow
 

@@ -7,51 +7,22 @@ failed. What is not understood, where it decides, is "not examined": neither goo
 Also what the pipeline delivers: each service of the plan has a deploy job.
 """
 
-import fnmatch
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from smoke.source.checkout import Examined, Finding
-from smoke.source.scripts import shell
 from smoke.source.scripts.commands import migrates
 
-from . import applied
 from .conditions import CANCELLED, FAILURE, OUTCOMES, SKIPPED, SUCCESS, Situation
-from .handover import handed, pipelines
+from .deploys import Pipeline, deploy_jobs, deploys, deploys_here, goes_back, of_whom, unseen
 from .jobs import examine_job
 from .mentions import names_any, spoken_of, values_of
 from .workflows import Job, Placed, Repository, Workflow
 
 _BY_WEIGHT = (FAILURE, CANCELLED, SKIPPED)
-
-
-@dataclass(frozen=True, slots=True)
-class Pipeline:
-    """What the plan says: the workflow and its migration job, and how a deployment is recognised.
-
-    `jobs` are patterns of the names of deploy jobs in that workflow, `commands` run a deployment in any,
-    `actions` are patterns of actions and workflows that do, `clusters` is one of the clusters that are meant.
-    The workflows `others` belong to other products, as long as they name none of these clusters.
-    """
-
-    workflow: str
-    migration: str
-    jobs: Sequence[str]
-    commands: Sequence[str]
-    actions: Sequence[str]
-    clusters: str = "*"
-    others: Sequence[str] = ()
-
-    @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> "Pipeline":
-        """Read the plan's facts."""
-        return cls(
-            facts["workflow"], facts["migration_job"], facts["deploy_jobs"], facts["deploy_commands"],
-            facts["deploy_actions"], facts.get("clusters", "*"), facts.get("other_products", ()),
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,78 +37,6 @@ class MigrationGate:
     void: Examined = field(default_factory=Examined)
     deploys: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-
-def deploy_jobs(repository: Repository, plan: Pipeline) -> Iterator[tuple[Workflow, Job]]:
-    """Yield the deploy jobs of all workflows: those that the plan names, and any other that deploys."""
-    for workflow in repository.workflows.values():
-        for job in workflow.jobs.values():
-            of_another = workflow.path in plan.others and not _is_meant(repository, plan, workflow, job)
-            if not of_another and _deploys(repository, plan, workflow, job):
-                yield workflow, job
-
-
-def _is_meant(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job) -> bool:
-    """Whether a job names one of the clusters that are meant."""
-    values = {*values_of(repository, workflow, job), *workflow.env.values()}
-    return any(fnmatch.fnmatchcase(each.rpartition("/")[2], plan.clusters) for each in values if each)
-
-
-def unseen(repository: Repository, plan: Pipeline) -> list[Finding]:
-    """Why no deployment is in the workflows that are read, where none is: another system makes them."""
-    main = repository.workflows.get(plan.workflow)
-    if main is None:
-        others = "".join(f"; {path} is, which is not read" for path in pipelines(repository))
-        what = f"the workflow that the plan names is not in the checkout{others}"
-        return [Finding(plan.workflow, 0, what)] if plan.workflow not in repository.unread else []
-    if any(workflow is main for workflow, _ in deploy_jobs(repository, plan)):
-        return []
-    return list(handed(repository, main))
-
-
-def _deploys(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job) -> bool:
-    """Whether a job deploys: by its name, by what it runs, or by a job of the workflow that it calls."""
-    if workflow.path == plan.workflow and any(fnmatch.fnmatchcase(job.name, each) for each in plan.jobs):
-        return True
-    inner = repository.called(job)
-    if inner is not None and inner.path == plan.workflow != workflow.path:
-        return any(_deploys(repository, plan, inner, each) for each in inner.jobs.values())
-    return any(deploys_here(repository, plan, workflow, job))
-
-
-def deploys_here(
-    repository: Repository, plan: Pipeline, workflow: Workflow, job: Job
-) -> Iterator[Placed | None]:
-    """Yield what deploys in a job: the steps; None for a workflow elsewhere that the job calls."""
-    if _is_action(plan, job.uses):
-        yield None
-    for placed in repository.everything(workflow, job):
-        if (
-            (_is_action(plan, placed.step.uses) and not _runs_a_task(placed.step.given))
-            or runs_any(repository, placed, plan.commands, plan.clusters)
-            or any(_speaks(text, plan.commands) for _, text in repository.others(placed.step))
-        ):
-            yield placed
-
-
-def _speaks(text: str, commands: Sequence[str]) -> bool:
-    """Whether a script in another language runs one of the commands: as words, or by boto3's method."""
-    for command in commands:
-        *_, last = command.split()
-        method = rf"|\.{last.replace('-', '_')}\(" if command.startswith("aws ") and "-" in last else ""
-        words = r"\W+".join(map(re.escape, command.split()))
-        if re.search(rf"\b{words}\b{method}", text):
-            return True
-    return False
-
-
-def _is_action(plan: Pipeline, uses: str) -> bool:
-    return not uses.startswith("./") and any(fnmatch.fnmatchcase(uses, each) for each in plan.actions)
-
-
-def _runs_a_task(given: Mapping[str, str]) -> bool:
-    """Whether an action that may deploy is told to run a task to its end, and of no service."""
-    return given.get("run-task") == "true" and not given.get("service")
 
 
 def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
@@ -205,6 +104,15 @@ def _examine_deploy(
     if name == migration:
         return
     if migration not in workflow.ancestors(name):
+        if open_ := of_whom(repository, plan, workflow, job):
+            bypass.not_examined.append(workflow.finding(job.line, open_))
+            return
+        if goes_back(repository, workflow, job):
+            found.notes.append(
+                f"{name} ({workflow.path}) goes back to an earlier revision, without migrating"
+            )
+            return
+    if migration not in workflow.ancestors(name):
         _examine_elsewhere(repository, plan, workflow, job, found)
         return
     for inputs in (*workflow.runs, *([None] if workflow.asked is None else [])):
@@ -234,7 +142,7 @@ def _examine_elsewhere(
     inner = repository.called(job)
     if inner is not None and migration in inner.jobs:
         for each in inner.jobs.values():  # the called workflow has the gate inside
-            if each.name != migration and _deploys(repository, plan, inner, each):
+            if each.name != migration and deploys(repository, plan, inner, each):
                 _examine_deploy(repository, plan, inner, each, found)
         return
     if job.uses and inner is None:
@@ -396,20 +304,3 @@ def overrides(repository: Repository, plan: Pipeline) -> bool:
         for words in repository.commands(placed.step)
         for word in words
     )
-
-
-def runs_any(repository: Repository, placed: Placed, commands: Sequence[str], clusters: str = "*") -> bool:
-    """Whether a step runs one of some commands, in one of the clusters."""
-    found = (each for each in applied.commands(repository, placed) if runs_one(each, commands))
-    return any(not _is_foreign(shell.option(each, "--cluster"), clusters) for each in found)
-
-
-def _is_foreign(cluster: str, clusters: str) -> bool:
-    """Whether a cluster that a command names, as a name or an ARN, is none of those meant."""
-    name = cluster.rpartition("/")[2]
-    return bool(name) and re.search(r"[$`{]", name) is None and not fnmatch.fnmatchcase(name, clusters)
-
-
-def runs_one(words: Sequence[str], commands: Sequence[str]) -> bool:
-    """Whether a command, given as its words, is one of some."""
-    return any(shell.runs(words, command) for command in commands)

@@ -13,7 +13,7 @@ from smoke.source.checkout import Examined, Finding
 from smoke.source.rules import ENVIRONMENTS
 from smoke.source.scripts import shell
 
-from .gate import Pipeline, deploy_jobs, runs_any, runs_one
+from .deploys import Pipeline, deploy_jobs, of_whom, runs_any, runs_one
 from .jobs import unnoticed
 from .mentions import names_any, values_of
 from .validity import events, may_run
@@ -207,7 +207,10 @@ def undecided(
             result.findings.extend(lost.findings)
             result.not_examined.extend(each for each in lost.not_examined if each.what != _DEGRADED)
             own = [
-                each for of, each in deploying if of.path == workflow.path and _is_own(of, each, environment)
+                each
+                for of, each in deploying
+                if of.path == workflow.path and _is_own(of, each, environment)
+                if not of_whom(repository, plan, of, each)
             ]
             result.findings.extend(_order(workflow, job, own))
             result.findings.extend(_embedded(repository, placed))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from smoke.source.checkout import Examined
-from smoke.source.pipeline.gate import deploy_jobs
+from smoke.source.pipeline.deploys import deploy_jobs
 from tests.smoke.source.workflow_files import (
     PLAN,
     gate,

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from smoke.source.pipeline.gate import deploy_jobs, examine, undeployed, unmigrated, unseen
+from smoke.source.pipeline.deploys import deploy_jobs, unseen
+from smoke.source.pipeline.gate import examine, undeployed, unmigrated
 from smoke.source.pipeline.rollout import uncarried
 from tests.smoke.source.workflow_files import PLAN, W, repository, workflow
 

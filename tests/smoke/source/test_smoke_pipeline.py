@@ -340,3 +340,48 @@ def test_a_workflow_that_follows_one_by_its_name_alone() -> None:
     }
     (leak,) = gate({"name": "Migrate", **workflow()}, after=after).bypass.findings
     assert "whether that succeeded or not" in leak.what
+
+
+OURS = replace(PLAN, clusters="shop-*", services=("api", "worker"))
+
+
+@pytest.mark.parametrize(
+    ("run", "more", "said"),
+    [
+        ("helm upgrade --install blog ./chart", {}, "open"),
+        ("make -C blog release && helm upgrade blog ./chart", {}, "open"),
+        ("helm upgrade --install api ./chart", {}, "found"),
+        ("helm upgrade blog ./chart --namespace shop-staging", {}, "found"),
+        ("helm upgrade x ./chart --namespace $PREFIX", {"env": {"PREFIX": "shop-staging"}}, "found"),
+        ("helm upgrade --install blog ./chart", {"env": {"PREFIX": "shop-staging"}}, "open"),
+        ("helm upgrade --install blog ./chart", {"name": "Deploy the api"}, "found"),
+        ("aws ecs update-service --service x", {}, "found"),
+        ("terraform apply", {}, "found"),
+    ],
+)
+def test_another_products_deployment_is_not_blamed(run: str, more: dict[str, Any], said: str) -> None:
+    other = {"on": "push", "jobs": {"go": {"steps": [{"run": run}]}}} | more
+    bypass = examine(repository(workflow(), other=other), OURS).bypass
+    assert ("found" if bypass.findings else "open" if bypass.not_examined else "") == said
+
+
+@pytest.mark.parametrize(
+    ("run", "more", "blamed"),
+    [
+        ('aws ecs update-service --service "$S" --task-definition "$S:${{ inputs.revision }}"', {}, False),
+        ("aws ecs update-service --service api --task-definition api:$1", {}, False),
+        ("aws ecs update-service --service api --task-definition api", {}, True),
+        ("aws ecs update-service --service api --task-definition api:$1", {"on": "push"}, True),
+        ("aws ecs update-service --service api --task-definition api:$1", {"name": "Hotfix"}, True),
+        (
+            "aws ecs register-task-definition\naws ecs update-service --service api --task-definition api:$1",
+            {},
+            True,
+        ),
+    ],
+)
+def test_an_operator_may_go_back_without_migrating(run: str, more: dict[str, Any], blamed: bool) -> None:
+    back = {"name": "Roll back", "on": "workflow_dispatch", "jobs": {"go": {"steps": [{"run": run}]}}} | more
+    found = examine(repository(workflow(), back=back), OURS)
+    assert bool(found.bypass.findings) == blamed
+    assert any("goes back" in each for each in found.notes) != blamed

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from smoke.source.checkout import Examined
-from smoke.source.pipeline.gate import Pipeline, examine, undeployed
+from smoke.source.pipeline.deploys import Pipeline
+from smoke.source.pipeline.gate import examine, undeployed
 from smoke.source.pipeline.rollout import smoke_keys
 from smoke.source.pipeline.workflows import Repository
 
