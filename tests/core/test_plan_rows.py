@@ -66,6 +66,18 @@ def test_operational_items_are_ticked_from_checks(checks: Any, done: bool, evide
     }
 
 
+def test_an_item_of_what_applies_does_not_miss_the_rest() -> None:
+    away = check("alarms/drill", "skipped", "P1", applicable=False)
+    made = model(*ALL_PASSED, check("alarms/a"), check("metrics/cpu"), away, plan_=plan(OPERATIONAL))
+    assert not made["operational"][0]["done"]
+    asked = plan(OPERATIONAL + "applicable = true\n")
+    (row,) = model(*ALL_PASSED, check("alarms/a"), check("metrics/cpu"), away, plan_=asked)["operational"]
+    evidence = "2 checks passed, 1 not applicable here, not on a live environment"
+    assert (row["done"], row["evidence"]) == (True, evidence)
+    (row,) = model(*ALL_PASSED, away, check("metrics/cpu", "skipped"), plan_=asked)["operational"]
+    assert (row["done"], row["evidence"]) == (False, "metrics/cpu skipped")
+
+
 def test_a_deferred_check_ticks_nothing() -> None:
     deferred = plan(OPERATIONAL + DEFERRAL + 'check = "alarms/a"')
     (row,) = model(*ALL_PASSED, check("alarms/a", "failed"), plan_=deferred)["operational"]

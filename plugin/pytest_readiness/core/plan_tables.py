@@ -139,6 +139,8 @@ class OperationalItem:
     rule: str = ""
     #: True: only a live environment's checks can tick it.
     live: bool = False
+    #: True: checks that do not apply in this run, such as drills that it did not ask for, are not missed.
+    applicable: bool = False
     figures: tuple[FigureLine, ...] = ()
 
 
@@ -183,6 +185,7 @@ def operational_item(table: TomlTable) -> OperationalItem:
         checks=table.texts("checks", ()),
         rule=table.choice("rule", OPERATIONAL_RULES, ""),
         live=table.boolean("live", False),
+        applicable=table.boolean("applicable", False),
         figures=figure_lines(table),
     )
     if bool(item.checks) == bool(item.rule) and not table.is_wrong("checks", "rule"):

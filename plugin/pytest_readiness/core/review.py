@@ -16,7 +16,7 @@ from .history import HELD, Streak
 from .model import CheckResult, FailureClass, Outcome, RunRecord, Scope, Severity
 from .plan import Deferral, Plan, Waiver
 from .plan_tables import Chart, FigureLine, InventoryItem, OperationalItem, Rollback, fill
-from .verdict import is_settled
+from .verdict import is_not_applicable, is_settled
 
 #: Who acts next where the plan names no owner, or where the platform's owner cannot.
 _WHOSE = {
@@ -297,7 +297,7 @@ def _ticked(item: OperationalItem, run: RunRecord, results: Sequence[CheckResult
         return False, "a partial run ticks nothing"
     if not run.is_complete:
         return False, "an unfinished run ticks nothing"
-    return _all_passed(item.checks, run, results)
+    return _all_passed(item.checks, run, results, applicable=item.applicable)
 
 
 def _way_back(way: Rollback, run: RunRecord, results: Sequence[CheckResult]) -> dict[str, Any]:
@@ -314,15 +314,20 @@ def _way_back(way: Rollback, run: RunRecord, results: Sequence[CheckResult]) -> 
     }
 
 
-def _all_passed(patterns: Sequence[str], run: RunRecord, results: Sequence[CheckResult]) -> tuple[bool, str]:
+def _all_passed(
+    patterns: Sequence[str], run: RunRecord, results: Sequence[CheckResult], *, applicable: bool = False
+) -> tuple[bool, str]:
     """Tell whether each pattern has a check and all ran and passed (a P1 also on a rerun), and where.
 
-    Only what another check covers, which passed itself, need not run.
+    What another check covers, which passed itself, need not run; nor what does not apply, where only
+    ``applicable`` ones are asked for.
     """
     ids = [check.id for check in results]
     unmatched = [pattern for pattern in patterns if not matching([pattern], ids)]
     wanted = set(matching(patterns, ids))
     named = [check for check in results if check.id in wanted]
+    away = [check for check in named if applicable and is_not_applicable(check)]
+    named = [check for check in named if check not in away] or named
     short = [check for check in named if not _holds(check) and not is_settled(check, results)]
     if short:
         others = f", and {len(short) - 1} more" if len(short) > 1 else ""
@@ -335,8 +340,9 @@ def _all_passed(patterns: Sequence[str], run: RunRecord, results: Sequence[Check
         return False, f"no check of this run matches {', '.join(unmatched)}"
     passed = [check for check in named if _holds(check)]
     covered = f", {len(named) - len(passed)} covered by another check" if len(passed) < len(named) else ""
+    beside = f", {len(away)} not applicable here" if away else ""
     where = provenance(passed, live=run.live, checkout=run.checkout)
-    return True, f"{counted(len(passed), 'check')} passed{covered}{where}"
+    return True, f"{counted(len(passed), 'check')} passed{covered}{beside}{where}"
 
 
 def _holds(check: CheckResult) -> bool:
