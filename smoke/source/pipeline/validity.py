@@ -10,15 +10,13 @@ from smoke.source.checkout import Examined, Finding
 
 from .conditions import OUTCOMES, Condition, Situation
 from .jobs import EXPRESSION
+from .runners import FETCHES, OTHERS, foreign_words, may_be_fetched, missing_scripts
 from .workflows import Job, Repository, Step, Workflow
 
 _NEEDS = re.compile(r"\bneeds\.([\w-]+)(?:\.outputs\.([\w-]+))?")
 _STEPS = re.compile(r"\bsteps\.([\w-]+)(?:\.outputs\.([\w-]+))?")
 #: A line that writes one output, of which it says the name.
 _SETS = re.compile(r"\s*(?:echo|printf)\s+(?:-\w+\s+)?[\"']?[A-Za-z_][\w-]*(?:=|<<)")
-#: Actions that put nothing into the directory in which steps run, unless their names say so.
-_OTHERS = re.compile(r"(?:actions|aws-actions|docker|hashicorp)/(?!.*(?:checkout|artifact|cache))")
-_FETCHES = re.compile(r"\bgit\s+(?:clone|init|fetch)|\bgh\s+repo\s+clone|\bcurl\b|\btar\b")
 
 
 def invalid(repository: Repository) -> tuple[int, Examined]:
@@ -36,7 +34,8 @@ def invalid(repository: Repository) -> tuple[int, Examined]:
             count += 1
             wrong = [*_refused(job), *_empty(workflow, job), *_without_checkout(repository, workflow, job)]
             wrong += [*_not_there(repository, job), *_without_token(workflow, job)]
-            wrong += _misplaced(workflow, job)
+            wrong += [*_misplaced(workflow, job), *missing_scripts(repository, job)]
+            wrong += foreign_words(repository, job)
             result.findings.extend(
                 workflow.finding(line or job.line, f"{job.name}: {what}") for what, line in wrong
             )
@@ -77,9 +76,7 @@ def may_run(workflow: Workflow, job: Job, event: Mapping[str, str | None], *, as
 def _not_there(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
     """A local action that the checkout has not; one that a step before may have fetched is left alone."""
     for step in job.steps:
-        if (step.uses and not step.uses.startswith("./") and not _OTHERS.match(step.uses)) and not (
-            _CHECKOUT.match(step.uses) and not {"repository", "ref", "path"} & {*step.given}
-        ):
+        if may_be_fetched(step):
             return
         names = (f"{step.uses}/{name}" for name in ("action.yml", "action.yaml", "Dockerfile"))
         if step.uses.startswith("./") and not any(
@@ -88,7 +85,6 @@ def _not_there(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
             yield f"{step.uses} is no action of the checkout", step.line
 
 
-_CHECKOUT = re.compile(r"actions/checkout@")
 _CREDENTIALS = re.compile(r"aws-actions/configure-aws-credentials@")
 _GITHUBS_MACHINES = re.compile(r"(?:ubuntu|windows|macos)-[\w.-]+")
 #: What gives the action credentials of another kind.
@@ -211,5 +207,5 @@ def _without_checkout(repository: Repository, workflow: Workflow, job: Job) -> I
         if local:
             yield f"{local} is not there: no step before has checked the repository out", step.line
             return
-        if (step.uses and not _OTHERS.match(step.uses)) or _FETCHES.search(step.run):
+        if (step.uses and not OTHERS.match(step.uses)) or FETCHES.search(step.run):
             return

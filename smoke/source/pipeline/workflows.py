@@ -44,7 +44,7 @@ class Job:
     """A job. `needs` are the jobs that it waits for, `matrix` its values, `shell` the default of its steps.
 
     `secrets` are those that it hands to the workflow that it calls, `{"*": "inherit"}` for all; `environment`
-    is GitHub's, whose secrets and variables it has.
+    is GitHub's, whose secrets and variables it has. One that is `contained` runs its steps in a container.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Job:
     outputs: dict[str, str]
     permissions: dict[str, str] | None = None
     environment: str = ""
+    contained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,7 @@ def _job(path: str, name: str, line: int, node: yaml.Node | None, defaults: dict
         outputs=_texts(entries, "outputs"),
         permissions=_permissions(entries),
         environment=_environment(entries),
+        contained="container" in entries,
     )
 
 

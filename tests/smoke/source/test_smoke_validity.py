@@ -162,3 +162,43 @@ def test_an_output_of_a_step_is_one_that_it_sets(run: str, found: bool) -> None:
     files = repository({"on": "push", "jobs": {"one": {"runs-on": "x", "steps": steps}}})
     findings = [each.what for each in invalid(files)[1].findings]
     assert any("steps.t.outputs.tag is empty" in each for each in findings) == found, findings
+
+
+SH = "#!/bin/sh\nset -eu\n"
+
+
+@pytest.mark.parametrize(
+    ("run", "script", "wrong"),
+    [
+        ("scripts/a.sh", "#!/usr/bin/env bash\nset -o pipefail\ncat <<<x", ""),
+        ("scripts/a.sh", f'{SH}if [ -n "$1" ]; then echo ${{1:-x}}; fi', ""),
+        ("bash scripts/a.sh", f"{SH}cat <<<x", ""),
+        ("scripts/a.sh", f"{SH}cat <<<x", "scripts/a.sh is run by sh, which has no <<<"),
+        ("sh scripts/a.sh", "#!/usr/bin/env bash\n[[ -n $1 ]]", "run by sh, which has no [["),
+        ("scripts/a.sh", f"{SH}set -euo pipefail", "which has no pipefail"),
+        ("scripts/a.sh", f"{SH}a=(b c)", "which has no arrays"),
+        ("scripts/a.sh", f"{SH}echo ${{1:0:7}}", "which has no such expansions"),
+        ("scripts/a.sh", "#!/bin/bash\r\ntrue\r\n", "ends with a carriage return"),
+        ("scripts/b.sh", SH, "scripts/b.sh is not in the checkout"),
+        ("cd x\nscripts/b.sh", SH, ""),
+        ("if [ -f scripts/b.sh ]; then scripts/b.sh; fi", SH, ""),
+        ("curl -o scripts/b.sh https://example.org/b.sh\nbash scripts/b.sh", SH, ""),
+        ("dist/b.sh", SH, ""),
+        ("/opt/tools/b.sh", SH, ""),
+    ],
+)
+def test_a_job_can_run_its_scripts(run: str, script: str, wrong: str) -> None:
+    steps = [{"uses": "actions/checkout@v4"}, {"run": run}]
+    job = {"runs-on": "ubuntu-24.04", "steps": steps}
+    contained = wrong if "not in the checkout" in wrong else ""
+    for more, said in (({}, wrong), ({"container": "alpine:3"}, contained)):
+        data = {"on": "push", "jobs": {"a": {**job, **more}}}
+        found = invalid(repository(data, **{"scripts/a.sh": script}))[1].findings
+        found = [each for each in found if "/a.sh" in each.what or "/b.sh" in each.what]
+        assert [said in each.what for each in found] == [True] * bool(said), found
+
+
+def test_a_file_that_another_repository_may_bring_is_not_missed() -> None:
+    steps = [{"uses": "actions/checkout@v4", "with": {"repository": "a/b"}}, {"run": "scripts/b.sh"}]
+    data = {"on": "push", "jobs": {"a": {"runs-on": "ubuntu-24.04", "steps": steps}}}
+    assert not [each for each in invalid(repository(data))[1].findings if "b.sh" in each.what]
