@@ -7,6 +7,7 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -201,6 +202,8 @@ class Stack:
             restart = f"{self.control_url}/services/{name}/crash"
             elsewhere = services.COMPANIONS.get(name, name) in addresses.replaced
             values[f"{name}_restart"] = "" if elsewhere else restart
+        for name, verb in product(("provider", "facilitator"), ("stop", "start")):
+            values[f"{name}_{verb}"] = f"{self.control_url}/services/{name}/{verb}"
         for name in PUBLIC:
             values[f"{name}_public_url"] = f"https://{LOOPBACK}:{ports[f'{name}-secure']}"
             values[f"{name}_plain_url"] = f"http://{LOOPBACK}:{ports[f'{name}-plain']}"

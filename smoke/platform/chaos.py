@@ -229,13 +229,13 @@ class Traffic:
             self._errors.append(error)
 
 
-def take_down(pool: httpx.Client, part: str, url: str) -> str:
-    """Have a part killed and started again by a POST to its URL in the profile; why not, if it was not."""
+def take_down(pool: httpx.Client, part: str, url: str, name: str = "restart_url") -> str:
+    """Have a part killed and started again by a POST to a URL of its section; why not, if it was not."""
     try:
         answer = pool.post(url, timeout=within(RESTARTS_WITHIN_S))
     except httpx.HTTPError as error:
-        return f"[{part}] restart_url: {type(error).__name__}"
-    return "" if answer.is_success else f"[{part}] restart_url answered {answer.status_code}"
+        return f"[{part}] {name}: {type(error).__name__}"
+    return "" if answer.is_success else f"[{part}] {name} answered {answer.status_code}"
 
 
 @contextmanager
@@ -260,6 +260,18 @@ def together(calls: Sequence[T], work: Callable[[T], object], at_once: int = REP
         one.result()
 
 
+def blames_the_provider(attempt: Attempt, code: str) -> bool:
+    """Whether a call ended in an error with this code of the model provider's outage."""
+    return attempt.answer is not None and f'"{code}"'.encode() in attempt.answer.content and refused(attempt)
+
+
+def require_provider_outage(route: str, attempt: Attempt) -> None:
+    """AssertionError for an end of a call that does not tell that the model provider is away (1.3)."""
+    told = any(blames_the_provider(attempt, code) for code in PROVIDER_CODES)
+    told = told and attempt.outcome.startswith(("200", "503"))
+    assert told, f"{route}: expected the error of the provider's outage (1.3), got {attempt.outcome}"
+
+
 def require_own_outage(calls: Iterable[TrackedCall]) -> None:
     """AssertionError for an error that blames the model provider: the platform itself was down (1.3)."""
     for code in PROVIDER_CODES:
@@ -267,8 +279,7 @@ def require_own_outage(calls: Iterable[TrackedCall]) -> None:
             attempt.outcome
             for call in calls
             for attempt in call.attempts
-            if attempt.answer is not None and f'"{code}"'.encode() in attempt.answer.content
-            if refused(attempt)
+            if blames_the_provider(attempt, code)
         ]
         assert not blaming, f"{len(blaming)} calls blame the model provider, first {blaming[0]} ({code})"
 

@@ -159,7 +159,15 @@ class FaultyProviderClient(Faulty, ProviderClient):
             prompt = _TEMPLATE.sub("", prompt)
         if "error" in prompt and self._faults.on("finn-takes-words-for-failures"):
             raise ApiError(502, "UPSTREAM_ERROR", "The model failed")
-        return await super().complete(model, prompt)
+        try:
+            return await super().complete(model, prompt)
+        except ApiError:
+            if not self._faults.on("finn-answers-for-the-provider"):
+                raise
+            return {
+                "content": "No answer can be given now",
+                "usage": {"prompt_tokens": 7, "completion_tokens": 7},
+            }
 
 
 class FaultyReports(Faulty, Reports):

@@ -66,14 +66,24 @@ class FaultyFacilitator(Faulty, FacilitatorClient):
         since = payment.document["payload"]["authorization"]["validAfter"]
         if since == "0" and self._faults.on("freeside-x402-refuses-payments-without-a-beginning"):
             return f"{_OF}authorization_valid_after"
-        reason = await super().verify(payment, required)
+        try:
+            reason = await super().verify(payment, required)
+        except ApiError:
+            if not self._faults.on("freeside-x402-answers-without-the-facilitator"):
+                raise
+            return ""
         return "" if reason and self._overlooks(reason, payment, required) else reason
 
     async def settle(self, payment: Payment, required: Object) -> Object:
         """The receipt, of a settlement or of none."""
         if self._faults.on("freeside-x402-never-settles"):
             return _made_up(payment)
-        receipt = self._last = await super().settle(payment, required)
+        try:
+            receipt = self._last = await super().settle(payment, required)
+        except ApiError:
+            if not self._faults.on("freeside-x402-answers-without-the-facilitator"):
+                raise
+            return _made_up(payment)
         if self._faults.on("freeside-x402-mixes-receipts-up"):
             await asyncio.sleep(0.5)
             receipt = self._last
@@ -121,6 +131,11 @@ class FaultyNonces(Faulty, UsedNonces):
             await asyncio.sleep(1.0)  # on a busy machine, too, the others look meanwhile
             return row is None and (await super().claim(payment, trace_id) or True)
         return await super().claim(payment, trace_id) or self._faults.on("freeside-x402-forgets-nonces")
+
+    async def release(self, payment: Payment) -> None:
+        """The call had no answer: its payment is good for another, or for none."""
+        if not self._faults.on("freeside-x402-uses-up-payments-without-answers"):
+            await super().release(payment)
 
 
 class FaultyPayments(Faulty, Payments):
