@@ -49,7 +49,7 @@ pytestmark = [
     pytest.mark.requires("freeside", "dixie", "key", "signing", "budget", "invoke", "loop"),
     pytest.mark.requires("freeside.invoke", "freeside.stream", "freeside.quality", "dixie.query-user"),
     pytest.mark.usefixtures("alone"),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(600),
     # a part that went down once more would hide what was left behind the first time
     pytest.mark.flaky(reruns=0),
 ]

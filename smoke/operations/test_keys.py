@@ -152,6 +152,7 @@ def _point(key: SigningKey) -> tuple[int, int]:
 
 # a second attempt would meet the lock of the first, which records where that stopped
 @pytest.mark.flaky(reruns=0)
+@pytest.mark.timeout(7200)  # the old key stays published for as long as tokens live, an hour at most
 @pytest.mark.p1
 @pytest.mark.drill
 @pytest.mark.parametrize("service", OPERATED)
@@ -212,6 +213,7 @@ def test_key_rotation_carried_out(
 
 
 @pytest.mark.flaky(reruns=0)
+@pytest.mark.timeout(900)
 @pytest.mark.p1
 @pytest.mark.drill
 @pytest.mark.parametrize("service", OPERATED)

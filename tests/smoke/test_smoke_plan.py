@@ -97,15 +97,35 @@ pathlib.Path(sys.argv[1]).write_text(json.dumps(teller.found))
 """
 
 
-def test_staging_can_be_ready_from_anywhere_and_for_launch_from_inside_of_its_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(scope="module")
+def checks(tmp_path_factory: pytest.TempPathFactory) -> list[Check]:
+    """The checks of the suite."""
+    found = tmp_path_factory.mktemp("suite") / "checks.json"
     done = subprocess.run(
-        [sys.executable, "-c", _CHECKS, str(tmp_path / "checks.json")],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", _CHECKS, str(found)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
-    checks = [Check.from_data(each) for each in json.loads((tmp_path / "checks.json").read_text())]
+    return [Check.from_data(each) for each in json.loads(found.read_text())]
+
+
+def test_drills_have_the_time_that_staging_gives_them(checks: list[Check]) -> None:
+    profile = load_profile(ROOT, ROOT, "staging", load_schema(ROOT))
+    keys, recovery_s = profile.keys, profile.limits.recovery_s
+    # until a change is in force and has held, twice; until a revoked key is refused for good; three kills
+    least = {
+        "operations/key-rotation-carried-out": 2 * (keys.propagation_s + keys.steady_s) + keys.watch_s,
+        "operations/revocation-in-time": keys.revocation_limit_s + keys.steady_s,
+        "operations/survives-restart": 3 * recovery_s,
+    }
+    for name, seconds in least.items():
+        (limit,) = {check.limit_s for check in checks if check.id.startswith(f"{name}[")}
+        assert limit is not None, f"{name} has the plan's usual limit"
+        assert limit > 1.5 * seconds, name
+
+
+def test_staging_can_be_ready_from_anywhere_and_for_launch_from_inside_of_its_network(
+    checks: list[Check], monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan, schema = read_plan(ROOT / "readiness.toml"), load_schema(ROOT)
     history = [entry(hours_ago=hours, live=True, plan_digest=plan.digest) for hours in (9, 5)]
     monkeypatch.setenv("READINESS_IAC_DIR", str(ROOT))
