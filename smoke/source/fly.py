@@ -1,5 +1,6 @@
 """Traces of Fly.io in text: hosts, tools, commands, credentials, actions. And the control of the scanner."""
 
+import base64
 import codecs
 import fnmatch
 import re
@@ -221,6 +222,12 @@ def allow_list(entries: Iterable[Mapping[str, Any]]) -> tuple[Allowed, ...]:
 def references(text: bytes, path: str) -> Iterator[Reference]:
     """Yield the traces in a text, in no particular order."""
     lowered = text.lower()
+    for encoded in _ENCODED.finditer(text) if any(each in text for each in _ENCODINGS) else ():
+        for token in re.finditer(rb"[\w+/-]{12,}={0,2}", _line_of(text, encoded.start())):
+            if encoded.group() in token.group() and (host := _decoded(token.group())):
+                line = text.count(b"\n", 0, encoded.start()) + 1
+                live = not _is_mention(Comments(path, lowered), encoded.start())
+                yield Reference(path, line, "base64 of a Fly.io host", host, "", live)
     if not any(hint in lowered for hint in _ANY):
         return
     comments = Comments(path, lowered)
@@ -239,6 +246,33 @@ def references(text: bytes, path: str) -> Iterator[Reference]:
                 live = _points(kind, host, lowered, match.end()) or not _is_mention(comments, start)
                 # a token's value is a secret: no report shows it
                 yield Reference(path, line, kind, f"{found[:4]}…" if kind == TOKEN else found, host, live)
+
+
+def _encodings(name: bytes) -> Iterator[bytes]:
+    """What base64 makes of a name, wherever it begins: the letters that what is around it does not touch."""
+    for before in range(3):
+        whole = base64.b64encode(bytes(before) + name + bytes(3))
+        yield whole[-(-before * 8 // 6) : (before + len(name)) * 8 // 6]
+
+
+_ENCODINGS = tuple(each for name in (b"fly.dev", b".fly.io") for each in _encodings(name))
+_ENCODED = re.compile(b"|".join(map(re.escape, _ENCODINGS)))
+
+
+def _line_of(text: bytes, at: int) -> bytes:
+    """The line around a place."""
+    return _before(text, at) + text[at : at + _LONGEST_LINE].partition(b"\n")[0]
+
+
+def _decoded(token: bytes) -> str:
+    """The host of Fly.io that a text in base64 has in it."""
+    plain = token.translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
+    try:
+        text = base64.b64decode(plain + b"=" * (-len(plain) % 4))
+    except ValueError:
+        return ""
+    found = next((each for each in references(text, "") if each.host), None)
+    return found.host if found is not None else ""
 
 
 def _points(kind: str, host: str, text: bytes, end: int) -> bool:

@@ -11,12 +11,12 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from smoke.source.checkout import Examined, Finding
+from smoke.source.checkout import Examined
 from smoke.source.rules import ENVIRONMENTS
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Body, Environment, Resource
 from smoke.source.terraform.references import entries, items, referenced, secret
-from smoke.source.terraform.values import Value, flat, is_known, number, options, symbols, text
+from smoke.source.terraform.values import Value, flat, is_known, number, text
 
 from .definitions import Definitions, containers, plainly, ports
 from .given import names_of_secrets, unfit
@@ -38,7 +38,7 @@ _PRIVATE_KEY = re.compile(
     r"|\{(?=[^{}]*\"kty\")[^{}]*\"d\"\s*:\s*\"[\w-]{16}"
 )
 #: Variables by which a pooler finds its database.
-_OF_SERVER = re.compile(r"(?:DB|DATABASE|POSTGRES(?:QL)?|PG)_?(?:HOST|HOSTNAME|URL)")
+OF_SERVER = re.compile(r"(?:DB|DATABASE|POSTGRES(?:QL)?|PG)_?(?:HOST|HOSTNAME|URL)")
 #: Variables by which a container itself is given its port.
 _OWN_PORT = ("PORT", "LISTEN_PORT")
 
@@ -87,7 +87,8 @@ class Directory:
     `listening` are the ports of a service by its host name, none where they are not known; `public` the host
     names behind the load balancer; `there` says whether a name of the private zone resolves. `settings` are
     the values that variables of a service have, where it has them, `budgets` what a pooler may open, `keys`
-    the path of a service's key set by its host name, `plain` the ports on which it speaks HTTP without TLS.
+    the path of a service's key set by its host name, `plain` the ports on which it speaks HTTP without TLS,
+    `zones` the names of the zones that there are.
     """
 
     prefix: str
@@ -98,6 +99,7 @@ class Directory:
     budgets: Mapping[str, Budget] = field(default_factory=dict)
     keys: Mapping[str, str] = field(default_factory=dict)
     plain: Mapping[str, Collection[int]] = field(default_factory=dict)
+    zones: Collection[str] = ()
 
     def wrong(
         self, owner: str, given: Mapping[str, str], ports: Collection[int] = (), *, alone: bool = False
@@ -114,7 +116,7 @@ class Directory:
                 # a container beside the pooler may ask it; /pgbouncer is the pooler's own console
                 own = host.lower().partition(".")[0] == owner and path != "/pgbouncer"
                 maps = not {*ports}.isdisjoint(self.listening.get(host.lower(), ()))
-                if own and maps and not wrong and owner in self.budgets and _OF_SERVER.fullmatch(name):
+                if own and maps and not wrong and owner in self.budgets and OF_SERVER.fullmatch(name):
                     yield f"{name} of {owner} leads to {host}: the pooler itself, not the database"
             if alone and _ITSELF.match(value) and (meant := self._meant(name)):
                 yield f"{name} of {owner} leads to its own task, in which there is no {meant}"
@@ -127,6 +129,15 @@ class Directory:
                 yield f"{name} of {owner} is {value}, not {wanted}"
         if owner in self.budgets:
             yield from self.budgets[owner].overdrawn(owner, given)
+
+    def unresolved(self, owner: str, given: Mapping[str, str]) -> Iterator[str]:
+        """The variables of services' addresses, by name, with a host of a private zone that is not here."""
+        for name, value in given.items():
+            for _, host, _, _ in _places(name, value, given) if self._meant(name) else ():
+                known = {*self.listening, *self.public, *self.zones}
+                inside = any(host.lower() == each or host.lower().endswith(f".{each}") for each in known)
+                if _PRIVATE_ZONE.search(host.lower()) and not inside:
+                    yield f"whether {name} of {owner} leads anywhere: no zone in the files has {host}"
 
     def _misleads(self, name: str, scheme: str, host: str, port: int | None, path: str) -> Iterator[str]:
         meant = self._meant(name)
@@ -217,7 +228,26 @@ def directory_of(
         budgets,
         keys,
         {host: plain.get(member, set()) for host, member in members.items()},
+        _zones(configuration),
     )
+
+
+#: A host of no public zone, beside those that clouds and Docker have of their own.
+_PRIVATE_ZONE = re.compile(
+    r"(?<!\.ec2)(?<!\.compute)(?<!\.docker)(?<!\.google)\.internal\Z|\.(?:local|lan|corp|intranet|private)\Z"
+)
+_ZONES = ("aws_route53_zone", "aws_service_discovery_private_dns_namespace",
+          "aws_service_discovery_http_namespace")  # fmt: skip
+
+
+def _zones(configuration: Configuration) -> set[str]:
+    """The names of the zones in the files, and those by which Service Connect lets others call a service."""
+    held = [each.attribute("name") for type_ in _ZONES for each in configuration.of_type(type_)]
+    for service in configuration.of_type("aws_ecs_service"):
+        for connect in service.blocks("service_connect_configuration"):
+            for offered in connect.blocks("service"):
+                held += [alias.attribute("dns_name") for alias in offered.blocks("client_alias")]
+    return {text(flat(name)).rstrip(".").lower() for name in held if name is not None}
 
 
 def _aliases(service: Resource) -> set[int]:
@@ -262,11 +292,14 @@ def led(
         for task in each.tasks:
             boxes, unread = containers(task)
             for container in boxes:
-                given = dict(_variables(container.entries.get("environment")))
+                given = dict(variables_of(container.entries.get("environment")))
                 count += len(given)
                 alone = len(boxes) == 1 and not unread
                 wrong = _misled(each.name, container.entries, given, directory, here, alone=alone)
                 result.findings.extend(task.finding(what, at) for what, at in wrong)
+                texts = {name: text(flat(value)) for name, value in given.items()}
+                for what in directory.unresolved(each.name, texts):
+                    result.not_examined.append(task.finding(what, given[what.split()[1]]))
                 useless = unfit(each.name, container.entries.get("environment"), given, secrets)
                 result.findings.extend(task.finding(what, at) for what, at in useless)
     return count, result
@@ -343,110 +376,13 @@ def _secrets(whole: Value | None) -> Iterator[tuple[str, Value]]:
             yield text(flat(name)), value
 
 
-def _variables(whole: Value | None) -> Iterator[tuple[str, Value]]:
+def variables_of(whole: Value | None) -> Iterator[tuple[str, Value]]:
+    """Yield the variables of a container by their names, those that are known."""
     for each in items(whole):
         pair = entries(each)
         name, value = pair.get("name"), pair.get("value")
         if name is not None and value is not None and is_known(name):
             yield text(flat(name)), value
-
-
-#: What a variable's name ends with that gives a host; the port is in its neighbour.
-_NEIGHBOUR = re.compile(r"(?:HOST|HOSTNAME|URL)\Z")
-#: Variables by which a connection is without TLS, which newer versions demand; libpq has its own.
-_DATABASE_TLS, _LIBPQ = ("SERVER_TLS_SSLMODE", "PGBOUNCER_SERVER_TLS_SSLMODE"), ("PGHOST", "PGSSLMODE")
-_POSTGRES_PORT, _TLS_SINCE = 5432, 15
-#: Arguments by which a database has what another one has.
-_COPIES = ("replicate_source_db", "snapshot_identifier", "restore_to_point_in_time")
-
-
-def served(
-    configuration: Configuration, defined: Definitions, database: str, connections: int
-) -> Iterator[Finding]:
-    """Return where tasks do not fit the database that the files give them: by its port, TLS and connections.
-
-    `database` is the name of the one that must take so many `connections`.
-    """
-    for each in defined.definitions:
-        for task in each.tasks:
-            for container in containers(task)[0]:
-                given = dict(_variables(container.entries.get("environment")))
-                yield from (task.finding(what, at) for what, at in _unserved(each.name, given))
-    for one in configuration.of_type("aws_db_instance"):
-        most, name = (_parameters(one) or {}).get("max_connections"), one.attribute("identifier")
-        limit = number(flat(most)) if most is not None else None
-        if most is not None and limit is not None and limit < connections and text(name) == database:
-            what = f"{database} takes {limit:g} connections, the plan has a budget of {connections}"
-            yield one.finding(what, most)
-
-
-def _database(value: Value) -> Resource | None:
-    """The database of the files whose host a value is; none where it is one of several."""
-    for each in symbols(value) if len(options(value)) == 1 else ():
-        one, of_host = each.resource, each.path in (("address",), ("endpoint",))
-        if (
-            of_host
-            and isinstance(one, Resource)
-            and one.type == "aws_db_instance"
-            and one.block.type != "data"
-        ):
-            return one
-    return None
-
-
-def _unserved(owner: str, given: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
-    servers = {name: _database(value) for name, value in given.items() if _OF_SERVER.fullmatch(name)}
-    for name, database in servers.items():
-        neighbour = _NEIGHBOUR.sub("PORT", name)
-        asked = number(flat(given[neighbour])) if neighbour in given else None
-        port = _listening(database) if database is not None else None
-        if database is not None and asked is not None and port is not None and asked != port:
-            what = f"{neighbour} of {owner} is {asked:g}, {database.address} listens on port {port:g}"
-            yield what, given[neighbour]
-    host, mode = _LIBPQ
-    plain = [name for name in (*_DATABASE_TLS, *([mode] if host in servers else [])) if name in given]
-    for name in plain if None not in servers.values() else ():
-        for database in servers.values():
-            if database is not None and text(flat(given[name])) == "disable" and _demands_tls(database):
-                what = f"{name} of {owner} is disable, {database.address} takes connections by TLS only"
-                yield what, given[name]
-                break
-
-
-def _listening(database: Resource) -> float | None:
-    """The port of a database; None where the files do not say."""
-    own = database.attribute("port")
-    if own is not None:
-        return number(flat(own))
-    copied = any(database.attribute(name) is not None or database.blocks(name) for name in _COPIES)
-    return None if copied else _POSTGRES_PORT
-
-
-def _demands_tls(database: Resource) -> bool:
-    """Whether a database is known to take no plain connection: by its parameter, or by its version."""
-    parameters, engine = _parameters(database), database.attribute("engine")
-    version = database.attribute("engine_version")
-    if parameters is None or "rds.force_ssl" in parameters or text(engine) != "postgres":
-        return text(flat((parameters or {}).get("rds.force_ssl", Value("", database.at)))) == "1"
-    if version is None or not is_known(version) or database.ignores("engine_version"):
-        return False
-    major = re.match(r"\d+", text(flat(version)))
-    return major is not None and int(major[0]) >= _TLS_SINCE
-
-
-def _parameters(database: Resource) -> Mapping[str, Value] | None:
-    """The parameters of a database's group by their names; None where the files do not say all."""
-    of = database.attribute("parameter_group_name")
-    group = referenced(of) if of is not None else None
-    if of is None:
-        return {}
-    if group is None or group.block.type == "data" or database.ignores("parameter_group_name"):
-        return None
-    blocks = group.blocks("parameter")
-    named = {text(name): value for each in blocks if not each.uncertain and not each.drifts
-             if (name := each.attribute("name")) is not None and is_known(name)
-             if (value := each.attribute("value")) is not None}  # fmt: skip
-    return named if len(named) == len(blocks) else None
 
 
 _OF_SECRET = re.compile(r"arn:[^:]*:secretsmanager:([a-z0-9-]+):[^:]*:secret:([^:]+)")

@@ -1,8 +1,11 @@
 """Where the variables of a task lead: a wrong address is a finding; a value that is not understood is not."""
 
+from dataclasses import replace
+
 import pytest
 
-from smoke.source.infrastructure.addresses import Budget, Directory, is_mixed_up, led, served
+from smoke.source.infrastructure.addresses import Budget, Directory, is_mixed_up, led
+from smoke.source.infrastructure.databases import served
 from smoke.source.infrastructure.definitions import read as read_definitions
 from smoke.source.infrastructure.signing import generated
 from tests.smoke.source.terraform_files import Read, service
@@ -323,3 +326,21 @@ def test_a_task_fits_its_database(
     defined = read_definitions(configuration, ["pgbouncer"])
     found = [each.what for each in served(configuration, defined, "p-postgres", 85)]
     assert [what in each for each in found] == [True] * bool(what), found
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "open_"),
+    [
+        ("FINN_BASE_URL", "http://finn.app.internal:3000", True),
+        ("FINN_HOST", "finn.corp", True),
+        ("FINN_BASE_URL", "http://finn.zone.internal:3000", False),
+        ("FINN_BASE_URL", f"http://finn.{ZONE}:3000", False),
+        ("FINN_BASE_URL", "https://internal-finn.us-east-1.elb.amazonaws.com", False),
+        ("FINN_HOST", "ip-10-0-0-1.ec2.internal", False),
+        ("FINN_HOST", "host.docker.internal", False),
+        ("CACHE_URL", "redis://cache.app.internal:6379", False),
+    ],
+)
+def test_a_service_in_a_zone_that_nothing_has_is_not_examined(name: str, value: str, open_: bool) -> None:
+    here = replace(HERE, zones={"zone.internal"})
+    assert bool([*here.unresolved("api", {name: value})]) == open_

@@ -1,5 +1,6 @@
 """The Fly.io scanner: a planted reference is found in any text, allow entries are exact, it is fast."""
 
+import base64
 import time
 from pathlib import Path
 from typing import Any
@@ -429,3 +430,14 @@ def test_nothing_is_planted_where_it_would_only_be_spoken_of(tmp_path: Path) -> 
 )
 def test_a_host_in_parts_is_found_where_a_program_joins_them(line: str, path: str, live: list[bool]) -> None:
     assert [each.live for each in references(line.encode(), path)] == live
+
+
+@pytest.mark.parametrize("before", ["https://", "x=https://", "a https://"])
+@pytest.mark.parametrize("host", ["finn.fly.dev", "api.fly.io"])
+def test_base64_of_a_host_is_found_wherever_the_host_begins(before: str, host: str) -> None:
+    encoded = base64.b64encode(f"{before}{host}/path".encode())
+    (found,) = references(b"a: 1\nB: " + encoded + b"\n", "a.yml")
+    assert (found.line, found.kind, found.live) == (2, "base64 of a Fly.io host", True)
+    (found,) = references(b"see " + encoded, "a.md")
+    assert not found.live
+    assert not [*references(base64.b64encode(b"https://example.org/butterfly.device"), "a.yml")]

@@ -1,0 +1,116 @@
+"""Whether tasks fit the database that the files give them: by its port, TLS and connections."""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from smoke.source.checkout import Finding
+from smoke.source.terraform.configuration import Configuration
+from smoke.source.terraform.evaluate import Resource
+from smoke.source.terraform.references import referenced
+from smoke.source.terraform.values import Value, flat, is_known, number, options, symbols, text
+
+from .addresses import OF_SERVER, variables_of
+from .definitions import Definitions, containers
+
+#: What a variable's name ends with that gives a host; the port is in its neighbour.
+_NEIGHBOUR = re.compile(r"(?:HOST|HOSTNAME|URL)\Z")
+
+
+#: Variables by which a connection is without TLS, which newer versions demand; libpq has its own.
+_DATABASE_TLS, _LIBPQ = ("SERVER_TLS_SSLMODE", "PGBOUNCER_SERVER_TLS_SSLMODE"), ("PGHOST", "PGSSLMODE")
+
+
+_POSTGRES_PORT, _TLS_SINCE = 5432, 15
+
+
+#: Arguments by which a database has what another one has.
+_COPIES = ("replicate_source_db", "snapshot_identifier", "restore_to_point_in_time")
+
+
+def served(
+    configuration: Configuration, defined: Definitions, database: str, connections: int
+) -> Iterator[Finding]:
+    """Return where tasks do not fit the database that the files give them: by its port, TLS and connections.
+
+    `database` is the name of the one that must take so many `connections`.
+    """
+    for each in defined.definitions:
+        for task in each.tasks:
+            for container in containers(task)[0]:
+                given = dict(variables_of(container.entries.get("environment")))
+                yield from (task.finding(what, at) for what, at in _unserved(each.name, given))
+    for one in configuration.of_type("aws_db_instance"):
+        most, name = (_parameters(one) or {}).get("max_connections"), one.attribute("identifier")
+        limit = number(flat(most)) if most is not None else None
+        if most is not None and limit is not None and limit < connections and text(name) == database:
+            what = f"{database} takes {limit:g} connections, the plan has a budget of {connections}"
+            yield one.finding(what, most)
+
+
+def _database(value: Value) -> Resource | None:
+    """The database of the files whose host a value is; none where it is one of several."""
+    for each in symbols(value) if len(options(value)) == 1 else ():
+        one, of_host = each.resource, each.path in (("address",), ("endpoint",))
+        if (
+            of_host
+            and isinstance(one, Resource)
+            and one.type == "aws_db_instance"
+            and one.block.type != "data"
+        ):
+            return one
+    return None
+
+
+def _unserved(owner: str, given: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
+    servers = {name: _database(value) for name, value in given.items() if OF_SERVER.fullmatch(name)}
+    for name, database in servers.items():
+        neighbour = _NEIGHBOUR.sub("PORT", name)
+        asked = number(flat(given[neighbour])) if neighbour in given else None
+        port = _listening(database) if database is not None else None
+        if database is not None and asked is not None and port is not None and asked != port:
+            what = f"{neighbour} of {owner} is {asked:g}, {database.address} listens on port {port:g}"
+            yield what, given[neighbour]
+    host, mode = _LIBPQ
+    plain = [name for name in (*_DATABASE_TLS, *([mode] if host in servers else [])) if name in given]
+    for name in plain if None not in servers.values() else ():
+        for database in servers.values():
+            if database is not None and text(flat(given[name])) == "disable" and _demands_tls(database):
+                what = f"{name} of {owner} is disable, {database.address} takes connections by TLS only"
+                yield what, given[name]
+                break
+
+
+def _listening(database: Resource) -> float | None:
+    """The port of a database; None where the files do not say."""
+    own = database.attribute("port")
+    if own is not None:
+        return number(flat(own))
+    copied = any(database.attribute(name) is not None or database.blocks(name) for name in _COPIES)
+    return None if copied else _POSTGRES_PORT
+
+
+def _demands_tls(database: Resource) -> bool:
+    """Whether a database is known to take no plain connection: by its parameter, or by its version."""
+    parameters, engine = _parameters(database), database.attribute("engine")
+    version = database.attribute("engine_version")
+    if parameters is None or "rds.force_ssl" in parameters or text(engine) != "postgres":
+        return text(flat((parameters or {}).get("rds.force_ssl", Value("", database.at)))) == "1"
+    if version is None or not is_known(version) or database.ignores("engine_version"):
+        return False
+    major = re.match(r"\d+", text(flat(version)))
+    return major is not None and int(major[0]) >= _TLS_SINCE
+
+
+def _parameters(database: Resource) -> Mapping[str, Value] | None:
+    """The parameters of a database's group by their names; None where the files do not say all."""
+    of = database.attribute("parameter_group_name")
+    group = referenced(of) if of is not None else None
+    if of is None:
+        return {}
+    if group is None or group.block.type == "data" or database.ignores("parameter_group_name"):
+        return None
+    blocks = group.blocks("parameter")
+    named = {text(name): value for each in blocks if not each.uncertain and not each.drifts
+             if (name := each.attribute("name")) is not None and is_known(name)
+             if (value := each.attribute("value")) is not None}  # fmt: skip
+    return named if len(named) == len(blocks) else None
