@@ -168,11 +168,13 @@ CLIENTS = (
     "logs",
     "rds",
     "route53",
+    "route53profiles",
     "secretsmanager",
     "servicediscovery",
     "sns",
     "sqs",
     "sts",
+    "wafv2",
 )
 #: A call that met an outage is not sent again before this: every check would wait for the same retries.
 OUTAGE_HOLDS_S = 5.0
@@ -335,7 +337,7 @@ def at_once(read: Callable[[Item], Value], items: Iterable[Item]) -> list[Value]
 
 def _operation(method: str) -> str:
     """The API's name of a method: `describe_db_instances` is DescribeDBInstances."""
-    return "".join({"db": "DB"}.get(word, word.capitalize()) for word in method.split("_"))
+    return "".join({"db": "DB", "acl": "ACL"}.get(word, word.capitalize()) for word in method.split("_"))
 
 
 class BoundedSender:

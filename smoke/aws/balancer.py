@@ -35,7 +35,8 @@ class BalancerRoute:
     A host may be a pattern. `paths` are those of the rule, if it has any; of a listener's rules that fit, the
     one with the lowest `rank` decides, and one with a regular expression has none. `port` is another than
     that of https only where it serves TLS to the public, `expiring` says what is wrong with the listener's
-    certificate for some hosts; `proved` are the names on all its certificates, none where it has none.
+    certificate for some hosts; `proved` are the names on all its certificates, none where it has none. One
+    that `verifies` refuses callers without a certificate of their own; `listens` is its listener's port.
     """
 
     target_group: str
@@ -48,6 +49,8 @@ class BalancerRoute:
     port: int = HTTPS
     expiring: Mapping[str, str] = field(default_factory=dict)
     proved: tuple[str, ...] = ()
+    verifies: bool = False
+    listens: int = HTTPS
 
     def proves(self, host: str) -> bool:
         """Whether a certificate of its listener is of a host; a star there stands for one label."""
@@ -82,6 +85,12 @@ class BalancerRoute:
         return "AWS/NetworkELB" if ":loadbalancer/net/" in self.balancer else "AWS/ApplicationELB"
 
 
+def describe_balancers(account: AwsAccount) -> dict[str, Mapping[str, Any]]:
+    """Every load balancer of the account and region as it is described, by its ARN."""
+    found = account.pages("elbv2", "describe_load_balancers", "LoadBalancers")
+    return {each["LoadBalancerArn"]: each for each in found}
+
+
 def read_routes(account: AwsAccount, names: Names, groups: Iterable[str] = ()) -> list[BalancerRoute]:
     """The routes of the platform's balancers: those of its name, and of others before the target groups.
 
@@ -89,9 +98,9 @@ def read_routes(account: AwsAccount, names: Names, groups: Iterable[str] = ()) -
     """
     shared = {arn for found in at_once(lambda group: _before(account, group), groups) for arn in found}
     schemes = {
-        each["LoadBalancerArn"]: each.get("Scheme")
-        for each in account.pages("elbv2", "describe_load_balancers", "LoadBalancers")
-        if each["LoadBalancerName"].startswith(f"{names.prefix}-") or each["LoadBalancerArn"] in shared
+        arn: each.get("Scheme")
+        for arn, each in describe_balancers(account).items()
+        if each["LoadBalancerName"].startswith(f"{names.prefix}-") or arn in shared
     }
     listeners = [
         listener for found in at_once(lambda arn: _listeners(account, arn), schemes) for listener in found
@@ -104,6 +113,8 @@ def read_routes(account: AwsAccount, names: Names, groups: Iterable[str] = ()) -
             port=port_of(listener, schemes[listener["LoadBalancerArn"]]),
             expiring=expiring,
             proved=tuple(hosts),
+            listens=int(listener.get("Port", HTTPS)),
+            verifies=listener.get("MutualAuthentication", {}).get("Mode") == "verify",
         )
         for listener, found, hosts in zip(listeners, rules, certified, strict=True)
         for expiring in [{name: why for name, why in hosts.items() if why}]

@@ -37,7 +37,8 @@ class EcsService:
 
     `controller` deploys it: ECS itself, CODE_DEPLOY or EXTERNAL. The others keep what runs in task sets.
     `healthy` are the least and the most percent of its tasks while ECS replaces them, None where it does not
-    do so one by one. `aliases` are the ports by which Service Connect lets others call it.
+    do so one by one. `aliases` are the ports by which Service Connect lets others call it. The tasks of a
+    `public` one have an address of their own in the internet.
     """
 
     name: str
@@ -53,6 +54,7 @@ class EcsService:
     healthy: tuple[float, float] | None = None
     aliases: tuple[int, ...] = ()
     pending: int = 0
+    public: bool = False
 
     @property
     def is_moving(self) -> bool:
@@ -293,6 +295,7 @@ def service_of(described: Mapping[str, Any], names: Names) -> EcsService:
             for alias in offered.get("clientAliases", ())
         ),
         pending=int(described.get("pendingCount", 0)),
+        public=network.get("assignPublicIp") == "ENABLED",
     )
 
 

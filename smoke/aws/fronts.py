@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from .account import AwsAccount
-from .names import Names, read_records
+from .names import Names, read_record_sets, values_of
 
 #: What a name or an address may be; other records than those that lead somewhere have other values.
 _LEADS = re.compile(r"[\w.-]+\.[\w-]+\.?|[0-9a-fA-F:]*:[0-9a-fA-F:]+")
@@ -20,14 +20,28 @@ _KEEPING = ("658327ea-f89d-4fab-a63d-7e88639e58f6", "b2884449-e4de-46a7-ac36-70b
 
 
 def leads(account: AwsAccount, names: Names, host: str) -> list[str]:
-    """Where the account's records of a public host lead; nowhere when its zone is another's."""
-    records = read_records(account, names, [host])
-    return [value for name, value in records if name == host and _LEADS.fullmatch(value)]
+    """Where the account's records of a public host lead for the public; nowhere when its zone is another's.
+
+    Nobody is sent where a record of weight 0 leads, unless all weights are 0.
+    """
+    found = [
+        each
+        for each in read_record_sets(account, names, [host], public=True)
+        if each["Name"].rstrip(".") == host
+    ]
+    weights = {each["Weight"] for each in found if "Weight" in each}
+    used = [each for each in found if each.get("Weight", 1) or not any(weights)]
+    return [value for each in used for value in values_of(each) if _LEADS.fullmatch(value)]
+
+
+def is_balancer(end: str) -> bool:
+    """Whether a record leads to a balancer."""
+    return _BALANCER.search(end) is not None
 
 
 def is_fronted(ends: Iterable[str]) -> bool:
     """Whether something stands before the balancer: it takes a host's requests to any port of that."""
-    return any(not _BALANCER.search(each) and not _ADDRESS.fullmatch(each) for each in ends)
+    return any(not is_balancer(each) and not _ADDRESS.fullmatch(each) for each in ends)
 
 
 def by_cloudfront(ends: Iterable[str]) -> bool:

@@ -1,7 +1,8 @@
 """What things are called: names of contract section 4, in Cloud Map, in Route 53, and of secrets."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .account import AwsAccount, at_once
 
@@ -95,7 +96,21 @@ def resolve(account: AwsAccount, names: Names, host: str) -> list[str]:
 
 
 def read_records(account: AwsAccount, names: Names, hosts: Collection[str]) -> list[tuple[str, str]]:
-    """The records of this environment in the account's zones: each one's name, and what it leads to.
+    """The records of this environment in the account's zones: each one's name, and what it leads to."""
+    found = read_record_sets(account, names, hosts)
+    return [(each["Name"].rstrip("."), value) for each in found for value in values_of(each)]
+
+
+def values_of(record: Mapping[str, Any]) -> list[str]:
+    """What a record of Route 53 leads to."""
+    listed = [each["Value"] for each in record.get("ResourceRecords", ())]
+    return [*listed, *filter(None, [record.get("AliasTarget", {}).get("DNSName")])]
+
+
+def read_record_sets(
+    account: AwsAccount, names: Names, hosts: Collection[str], *, public: bool = False
+) -> list[Mapping[str, Any]]:
+    """The records of this environment in the account's zones, or in its public ones, as Route 53 has them.
 
     They are those of its hosts, below these, in its namespace, and those with a service's name and its own as
     labels.
@@ -106,6 +121,7 @@ def read_records(account: AwsAccount, names: Names, hosts: Collection[str]) -> l
         for each in zones
         for zone in [each["Name"].rstrip(".")]
         if any(_is_below(name, zone) for name in (*hosts, names.namespace))
+        if not (public and each.get("Config", {}).get("PrivateZone"))
     ]
     listed = at_once(
         lambda zone: account.pages(
@@ -115,17 +131,13 @@ def read_records(account: AwsAccount, names: Names, hosts: Collection[str]) -> l
     )
     label = names.prefix.rpartition("-")[2]
     return [
-        (name, value)
+        record
         for records in listed
         for record in records
         for name in [record["Name"].rstrip(".")]
         for labels in [{*name.split(".")}]
         if (label in labels and labels & {*SERVICES, *HOSTS})
         or any(_is_below(name, host) for host in (*hosts, names.namespace))
-        for value in (
-            *(each["Value"] for each in record.get("ResourceRecords", ())),
-            *filter(None, [record.get("AliasTarget", {}).get("DNSName")]),
-        )
     ]
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
 from typing import Any
+
+from pytest_readiness import SetupError
 
 from smoke.source.checkout import Examined, Finding
 
@@ -14,65 +16,29 @@ from .account import AwsAccount, at_once
 from .monitoring import describe_databases
 from .names import BUILDS, HOSTS, resolve
 from .reader import AwsReader
+from .subnets import AccessLists, Network, filtered, own_subnets
 
 DATABASE = "database"
 #: Who is nobody's but the platform's own: no one else may connect.
 PRIVATE = (DATABASE, "pgbouncer")
 _ANYWHERE = ("0.0.0.0/0", "::/0")
-_FILTERED_AT_ONCE = 200
-
-Network = IPv4Network | IPv6Network
-
-
-@dataclass(frozen=True, slots=True)
-class Subnet:
-    """A subnet: its network's id, how many addresses are left in it, and its ranges."""
-
-    vpc: str
-    left: int
-    ranges: tuple[Network, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """Who calls or is called: its security groups, the ranges of its addresses, and where it listens."""
+    """Who calls or is called: its security groups, the ranges of its addresses, where it listens, and is."""
 
     name: str
     groups: tuple[str, ...]
     ranges: tuple[Network, ...] = ()
     ports: frozenset[int] = frozenset()
-
-
-def read_subnets(account: AwsAccount, ids: Iterable[str]) -> dict[str, Subnet]:
-    """Subnets by their ids; one that does not exist is left out."""
-    return {
-        each["SubnetId"]: Subnet(
-            each.get("VpcId", ""), int(each.get("AvailableIpAddressCount", 1)), tuple(_ranges(each))
-        )
-        for each in _filtered(account, "describe_subnets", "Subnets", "subnet-id", ids)
-    }
+    subnets: tuple[str, ...] = ()
 
 
 def read_groups(account: AwsAccount, ids: Iterable[str]) -> dict[str, Mapping[str, Any]]:
     """Security groups as EC2 describes them, by their ids; one that does not exist is left out."""
-    found = _filtered(account, "describe_security_groups", "SecurityGroups", "group-id", ids)
+    found = filtered(account, "describe_security_groups", "SecurityGroups", "group-id", ids)
     return {each["GroupId"]: each for each in found}
-
-
-def _filtered(
-    account: AwsAccount, method: str, result: str, name: str, ids: Iterable[str]
-) -> Iterator[Mapping[str, Any]]:
-    wanted = sorted({*ids})
-    for at in range(0, len(wanted), _FILTERED_AT_ONCE):
-        batch = wanted[at : at + _FILTERED_AT_ONCE]
-        found = account.pages("ec2", method, result, Filters=[{"Name": name, "Values": batch}])
-        yield from (each for each in found if each[f"{result[:-1].removeprefix('Security')}Id"] in batch)
-
-
-def _ranges(subnet: Mapping[str, Any]) -> Iterator[Network]:
-    written = [subnet.get("CidrBlock", "")]
-    written += [each.get("Ipv6CidrBlock", "") for each in subnet.get("Ipv6CidrBlockAssociationSet", ())]
-    yield from (ip_network(each, strict=False) for each in written if each)
 
 
 def lets(rules: Iterable[Mapping[str, Any]], other: Party, port: int) -> bool | None:
@@ -113,6 +79,11 @@ def _written(rule: Mapping[str, Any]) -> list[str]:
     return ranges + [each["CidrIpv6"] for each in rule.get("Ipv6Ranges", ())]
 
 
+def _names(rule: Mapping[str, Any]) -> bool:
+    """Whether a rule is for anybody."""
+    return bool(_written(rule) or rule.get("UserIdGroupPairs") or rule.get("PrefixListIds"))
+
+
 def is_open(group: Mapping[str, Any], ports: Iterable[int]) -> bool:
     """Whether a group lets in whoever there is on one of some ports."""
     return any(
@@ -126,14 +97,17 @@ def is_open(group: Mapping[str, Any], ports: Iterable[int]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Reachability:
-    """Who must let whom in, and the security groups that say whether they do."""
+    """Who must let whom in, and the security groups and network ACLs that say whether they do."""
 
     groups: Mapping[str, Mapping[str, Any]]
+    lists: AccessLists = field(default_factory=AccessLists)
     examined: Examined = field(default_factory=Examined)
 
     def examine(self, caller: Party, to: Party) -> None:
         """Record that a caller reaches no port of another party: out of its own groups, and into those."""
         ports = sorted(to.ports)
+        if why := self.lists.closed(caller.subnets, to.subnets, ports):
+            self.examined.findings.append(Finding("", 0, f"{caller.name} does not reach {to.name}: {why}"))
         for direction, own, other in (("IpPermissions", to, caller), ("IpPermissionsEgress", caller, to)):
             held = [self.groups[each] for each in own.groups if each in self.groups]
             found = [lets(each.get(direction, ()), other, port) for each in held for port in ports]
@@ -148,6 +122,21 @@ class Reachability:
                 self.examined.not_examined.append(Finding("", 0, f"whether {what}"))
             else:
                 self.examined.findings.append(Finding("", 0, f"{what} ({', '.join(own.groups)})"))
+
+    def include(self, other: Examined) -> None:
+        """Record what was examined elsewhere."""
+        self.examined.findings.extend(other.findings)
+        self.examined.not_examined.extend(other.not_examined)
+
+    def admit(self, public: Party, ports: Collection[int]) -> None:
+        """Record that a balancer for the public lets nobody in on any of its ports."""
+        held = [self.groups[each] for each in public.groups if each in self.groups]
+        rules = [rule for each in held for rule in each.get("IpPermissions", ()) if _names(rule)]
+        why = self.lists.closed_to_world(public.subnets)
+        if held and not any(_covers(rule, port) for rule in rules for port in ports):
+            why = why or f"no security group lets anybody in on port {' or '.join(map(str, sorted(ports)))}"
+        if why:
+            self.examined.findings.append(Finding("", 0, f"the public does not reach {public.name}: {why}"))
 
     def guard(self, party: Party) -> None:
         """Record that a party lets in the world."""
@@ -170,35 +159,74 @@ def reached(
     parties, balancers = _parties(aws), _balancers(aws)
     every = [*parties.values(), *balancers.values()]
     ways, count = Reachability(read_groups(aws.account, [each for one in every for each in one.groups])), 0
+    within = [each for one in every for each in one.subnets]
+    if (lists := ways.examined.attempt(lambda: AccessLists.read(aws.account, within))) is not None:
+        ways = replace(ways, lists=lists)
     for to, callers in reach.items():
         aliased = _is_aliased(aws, to)
         for caller in callers if to in parties else ():
             public = hosts.get(to, "")
             if caller in parties and not _goes_round(aws, caller, to, public, aliased=aliased):
                 count += 1
-                ways.examine(parties[caller], parties[to])
+                if to == DATABASE:
+                    ways.include(_to_database(aws, parties[caller], parties[to], ways))
+                else:
+                    ways.examine(parties[caller], parties[to])
     for arn, balancer in balancers.items():
-        for name in parties if balancer.groups else ():
-            own = aws.services()[name].target_groups if name in aws.services() else ()
-            if any(route.balancer == arn and route.target_group in own for route in aws.routes()):
-                count += 1
-                ways.examine(balancer, parties[name])
+        count += _through(aws, arn, balancer, parties, ways)
     for name in PRIVATE:
         if name in parties:
             ways.guard(parties[name])
     return count, ways.examined
 
 
+def _through(
+    aws: AwsReader, arn: str, balancer: Party, parties: Mapping[str, Party], ways: Reachability
+) -> int:
+    """Examine the ways from the public to a balancer and on to its targets; return how many these are."""
+    routes, count = [route for route in aws.routes() if route.balancer == arn], 0
+    for name in parties if balancer.groups else ():
+        own = aws.services()[name].target_groups if name in aws.services() else ()
+        if any(route.target_group in own for route in routes):
+            count += 1
+            ways.examine(balancer, parties[name])
+    if aws.balancers()[arn].get("Scheme") == "internet-facing":
+        ways.admit(balancer, {route.listens for route in routes})
+    return count
+
+
+def _to_database(aws: AwsReader, caller: Party, database: Party, ways: Reachability) -> Examined:
+    """Examine the way to the database, and where it is closed, those through RDS's proxies.
+
+    Whether a service uses one may be said in a secret only.
+    """
+    straight = Reachability(ways.groups, ways.lists)
+    straight.examine(caller, database)
+    if not straight.examined.findings:
+        return straight.examined
+    told = straight.examined.attempt(lambda: aws.account.pages("rds", "describe_db_proxies", "DBProxies"))
+    for each in told or ():
+        groups = tuple(each.get("VpcSecurityGroupIds", ()))
+        proxy = Party(each["DBProxyName"], groups, (), database.ports, tuple(each.get("VpcSubnetIds", ())))
+        way = Reachability({**straight.groups, **read_groups(aws.account, groups)}, straight.lists)
+        way.examine(caller, proxy)
+        way.examine(proxy, database)
+        if not way.examined.findings:
+            return way.examined
+    return straight.examined
+
+
 def _parties(aws: AwsReader) -> dict[str, Party]:
     """The services that tell where they listen, and the database, by name."""
     tasks, services = aws.definitions(), aws.services()
-    subnets = read_subnets(aws.account, [each for one in services.values() for each in one.subnets])
+    subnets = own_subnets(aws)
     found = {
         name: Party(
             name,
             services[name].security_groups,
             tuple(one for each in services[name].subnets if each in subnets for one in subnets[each].ranges),
             frozenset(port for box in task.containers for port in box.ports),
+            services[name].subnets,
         )
         for name, task in tasks.items()
     }
@@ -207,18 +235,25 @@ def _parties(aws: AwsReader) -> dict[str, Party]:
         held = [each for one in instances for each in one.get("VpcSecurityGroups", ())]
         groups = [each["VpcSecurityGroupId"] for each in held]
         ports = {int(one.get("Endpoint", {}).get("Port", _POSTGRES)) for one in instances}
-        found[DATABASE] = Party(DATABASE, tuple(dict.fromkeys(groups)), ports=frozenset(ports))
+        held = [each for one in instances for each in one.get("DBSubnetGroup", {}).get("Subnets", ())]
+        places = tuple(dict.fromkeys(each["SubnetIdentifier"] for each in held))
+        found[DATABASE] = Party(
+            DATABASE, tuple(dict.fromkeys(groups)), ports=frozenset(ports), subnets=places
+        )
     return found
 
 
 def _balancers(aws: AwsReader) -> dict[str, Party]:
     """The balancers that forward to the services, by their ARNs; one of TCP may have no security group."""
     wanted = {route.balancer for route in aws.routes()}
-    described = aws.account.pages("elbv2", "describe_load_balancers", "LoadBalancers")
     return {
-        each["LoadBalancerArn"]: Party(each["LoadBalancerName"], tuple(each.get("SecurityGroups", ())))
-        for each in described
-        if each["LoadBalancerArn"] in wanted
+        arn: Party(
+            each["LoadBalancerName"],
+            tuple(each.get("SecurityGroups", ())),
+            subnets=tuple(one["SubnetId"] for one in each.get("AvailabilityZones", ()) if "SubnetId" in one),
+        )
+        for arn, each in aws.balancers().items()
+        if arn in wanted
     }
 
 
@@ -247,7 +282,7 @@ _POSTGRES = 5432
 def roomless(aws: AwsReader) -> Examined:
     """Return the services whose next task has no subnet, or no address in any of them."""
     services = {name: each for name, each in aws.services().items() if each.subnets}
-    found = read_subnets(aws.account, [each for one in services.values() for each in one.subnets])
+    found = own_subnets(aws)
     result = Examined()
     for name, each in services.items():
         left = [found[one].left for one in each.subnets if one in found]
@@ -259,19 +294,44 @@ def roomless(aws: AwsReader) -> Examined:
 
 
 def unresolved(aws: AwsReader, host: str) -> str:
-    """Why tasks do not find a host of the private zone, which is of other networks; empty if they do."""
+    """Why tasks do not find a host of the private zone; empty if they do.
+
+    SetupError where only a profile of Route 53 may show them the zone.
+    """
+    why = aws.once("unresolved", lambda: _unresolved(aws))
+    return f"{host}.{aws.names.namespace} {why}" if why else ""
+
+
+def _unresolved(aws: AwsReader) -> str:
     spaces = [
         each["Properties"]["DnsProperties"]["HostedZoneId"]
         for each in aws.account.pages("servicediscovery", "list_namespaces", "Namespaces")
         if each["Name"] == aws.names.namespace and each.get("Type") == "DNS_PRIVATE"
     ]
-    subnets = {one for each in aws.services().values() for one in each.subnets}
-    inside = {each.vpc for each in read_subnets(aws.account, subnets).values()}
+    inside = {each.vpc for each in own_subnets(aws).values()}
+    if not spaces or not inside:
+        return ""
     zones = at_once(lambda zone: aws.account.ask("route53", "get_hosted_zone", Id=zone), spaces)
     reached = {each["VPCId"] for zone in zones for each in zone.get("VPCs", ())}
-    if not spaces or not inside or inside & reached:
-        return ""
+    if inside & reached:
+        return next(filter(None, (_unanswered(aws.account, each) for each in sorted(inside & reached))), "")
+    for each in sorted(inside):
+        if found := aws.account.pages(*_PROFILES, ResourceId=each):
+            profile = found[0].get("ProfileId")
+            raise SetupError(f"not examined: whether {profile} of Route 53 makes the zone known in {each}")
     return (
-        f"{host}.{aws.names.namespace} is known in {' and '.join(sorted(reached)) or 'no network'}, "
+        f"is known in {' and '.join(sorted(reached)) or 'no network'}, "
         f"the tasks run in {' and '.join(sorted(inside))}"
     )
+
+
+_PROFILES = ("route53profiles", "list_profile_associations", "ProfileAssociations")
+
+
+def _unanswered(account: AwsAccount, network: str) -> str:
+    """Why no name of a private zone is answered in a network."""
+    for name in ("DnsSupport", "DnsHostnames"):
+        told = account.ask("ec2", "describe_vpc_attribute", VpcId=network, Attribute=f"enable{name}")
+        if not told.get(f"Enable{name}", {}).get("Value", True):
+            return f"is not answered in {network}: its attribute enable{name} is off"
+    return ""

@@ -17,7 +17,7 @@ from smoke.source.rules import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, SECRET, TA
 from . import alarms, ecs, monitoring, topics
 from .account import AwsAccount, account_of, at_once
 from .alarms import CompositeAlarm, Metric, MetricAlarm
-from .balancer import BalancerRoute, TargetGroup, read_routes, read_target_groups
+from .balancer import BalancerRoute, TargetGroup, describe_balancers, read_routes, read_target_groups
 from .ecs import EcsService, TaskDefinition
 from .names import Names, read_registered
 from .policies import (
@@ -106,11 +106,11 @@ class AwsReader:
 
     def cluster(self) -> str:
         """The ARN of the cluster; SetupError when this region or account has none of the name."""
-        return self._once("cluster", lambda: self.account.require_cluster(self.names.cluster))
+        return self.once("cluster", lambda: self.account.require_cluster(self.names.cluster))
 
     def services(self) -> Mapping[str, EcsService]:
         """Every active service of the cluster by its short name."""
-        return self._once("services", self._services)
+        return self.once("services", self._services)
 
     def service(self, name: str) -> EcsService:
         """One service; AssertionError when the cluster has none that is active."""
@@ -120,7 +120,7 @@ class AwsReader:
 
     def definitions(self) -> Mapping[str, TaskDefinition]:
         """The task definition in use of every service, by the service's short name."""
-        return self._once("definitions", self._definitions)
+        return self.once("definitions", self._definitions)
 
     def definition(self, name: str) -> TaskDefinition:
         """The task definition in use of one service."""
@@ -133,7 +133,7 @@ class AwsReader:
     def tasks(self, families: Sequence[str]) -> Mapping[str, TaskDefinition]:
         """The newest active task definition of each of these families, by its short name."""
         wanted = [self.names.full(name) for name in families]
-        return self._once(
+        return self.once(
             f"tasks {wanted}",
             lambda: {
                 self.names.short(family): found
@@ -144,70 +144,75 @@ class AwsReader:
 
     def runs(self, family: str) -> Sequence[ecs.TaskRun]:
         """The runs of a one-shot task, oldest first."""
-        return self._once(
+        return self.once(
             f"runs {family}", lambda: ecs.read_runs(self.account, self.names, self.names.full(family))
         )
 
     def owners(self, one_shots: Sequence[str]) -> Mapping[str, TaskDefinition]:
         """The task definition of each service and of each one-shot task that has one."""
-        return self._once(f"owners {one_shots}", lambda: self._owners(one_shots))
+        return self.once(f"owners {one_shots}", lambda: self._owners(one_shots))
 
     def policies(self, one_shots: Sequence[str]) -> RolePolicies:
         """What their roles may do, and the secrets that they are given."""
-        return self._once(f"policies {one_shots}", lambda: self._policies(one_shots))
+        return self.once(f"policies {one_shots}", lambda: self._policies(one_shots))
 
     def uses(self, one_shots: Sequence[str]) -> Sequence[Use]:
         """What each service and each one-shot task uses, and which secrets its roles may read or put."""
-        return self._once(f"uses {one_shots}", lambda: self._uses(one_shots))
+        return self.once(f"uses {one_shots}", lambda: self._uses(one_shots))
 
     def routes(self) -> Sequence[BalancerRoute]:
         """The routes of the load balancers."""
-        return self._once("routes", self._routes)
+        return self.once("routes", self._routes)
+
+    def balancers(self) -> Mapping[str, Mapping[str, Any]]:
+        """Every load balancer of the account and region as it is described, by its ARN."""
+        return self.once("balancers", lambda: describe_balancers(self.account))
 
     def target_groups(self, service: str) -> Sequence[TargetGroup]:
         """The target groups of a service."""
         arns = self.service(service).target_groups
-        return self._once(f"targets {service}", lambda: read_target_groups(self.account, arns))
+        return self.once(f"targets {service}", lambda: read_target_groups(self.account, arns))
 
     def has_insights(self) -> bool:
         """Whether the cluster counts its tasks for CloudWatch."""
-        return self._once("insights", lambda: ecs.has_insights(self.account, self.names))
+        return self.once("insights", lambda: ecs.has_insights(self.account, self.names))
 
     def registered(self) -> Mapping[str, str]:
         """The host name of each registry that a service is in."""
-        return self._once("registered", self._registered)
+        return self.once("registered", self._registered)
 
     def alarms(self) -> Sequence[MetricAlarm]:
         """Every metric alarm of the platform."""
-        return self._once("alarms", self._alarms)[0]
+        return self.once("alarms", self._alarms)[0]
 
     def composites(self) -> Sequence[CompositeAlarm]:
         """Every composite alarm of the platform."""
-        return self._once("alarms", self._alarms)[1]
+        return self.once("alarms", self._alarms)[1]
 
     def known_alarms(self) -> frozenset[str]:
         """The names of all alarms of the account and region."""
-        return self._once("alarms", self._alarms)[2]
+        return self.once("alarms", self._alarms)[2]
 
     def datapoints(self) -> Mapping[Metric, int]:
         """How many fresh datapoints each metric of an alarm has."""
-        return self._once("datapoints", self._datapoints)
+        return self.once("datapoints", self._datapoints)
 
     def databases(self) -> Mapping[str, str]:
         """The state of the database instance, or of each one of the cluster of its name."""
-        return self._once("databases", lambda: monitoring.read_databases(self.account, self.names.database))
+        return self.once("databases", lambda: monitoring.read_databases(self.account, self.names.database))
 
     def topic(self) -> str:
         """The ARN of the topic that the alarms notify."""
-        return self._once("topic", lambda: topics.topic_arn(self.account, self.names))
+        return self.once("topic", lambda: topics.topic_arn(self.account, self.names))
 
     def retention(self, groups: Sequence[str]) -> Mapping[str, int]:
         """The retention of each log group in days."""
-        return self._once(
+        return self.once(
             f"retention {groups}", lambda: monitoring.read_retention(self.account, self.names, groups)
         )
 
-    def _once(self, key: str, read: Callable[[], Value]) -> Value:
+    def once(self, key: str, read: Callable[[], Value]) -> Value:
+        """What is read, the same for whoever asks by this key."""
         with self._lock:
             if key not in self._known:
                 self._known[key] = read()

@@ -1,6 +1,7 @@
 """G-1, phase services: three independent definitions, as they run, and tasks that start under their roles."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 from pytest_readiness import Evidence
@@ -9,6 +10,7 @@ from smoke.aws.names import MIGRATIONS, SERVICES
 from smoke.aws.network import roomless
 from smoke.aws.reader import AwsReader
 from smoke.aws.starting import kept_from_starting
+from smoke.aws.subnets import kept_in
 from smoke.source.checkout import Examined, listed
 from smoke.source.rules import OWN, REQUIRED, SECRET, Ownership, Use, elsewhere
 
@@ -64,10 +66,12 @@ def test_independent_services(uses: Sequence[Use], evidence: Evidence) -> None:
 def test_tasks_can_start(aws: AwsReader, evidence: Evidence) -> None:
     """Each task's roles exist, can be assumed, and may read the secrets that the task is given.
 
-    And the subnets of its service have addresses left.
+    And the subnets of its service have addresses left, and ways to what a task asks when it starts.
     """
     count, examined = kept_from_starting(aws, tuple(MIGRATIONS))
-    room = examined.attempt(lambda: roomless(aws))
-    examined.findings.extend(room.findings if room else ())
+    for look in (roomless, kept_in):
+        if found := examined.attempt(partial(look, aws)):
+            examined.findings.extend(found.findings)
+            examined.not_examined.extend(found.not_examined)
     evidence.figure("roles of tasks", count, at_least=1)
     examined.require()

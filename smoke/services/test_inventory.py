@@ -10,6 +10,7 @@ from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
 from smoke.aws.balancer import AT_PORT, crowded, diverted, idle, read_target_groups, routes_to
 from smoke.aws.ecs import images_there, read_services
+from smoke.aws.edge import hindered
 from smoke.aws.fronts import by_cloudfront, is_fronted, leads, read_distributions, unserved
 from smoke.aws.inventory import (
     UNITS,
@@ -108,10 +109,15 @@ def test_inventory(
         for name, why in route.expiring.items()
         if fnmatchcase(str(declared["url"]), name)
     ]
-    mine = [route for route in routes_to(aws.routes(), own) if route.serves(url) and route.proved]
-    if mine and not is_fronted(ends or ()) and not any(route.proves(url) for route in mine):
-        names = " and ".join(dict.fromkeys(name for route in mine for name in route.proved))
+    mine = [route for route in routes_to(aws.routes(), own) if route.serves(url)]
+    proving = [route for route in mine if route.proved]
+    if proving and not is_fronted(ends or ()) and not any(route.proves(url) for route in proving):
+        names = " and ".join(dict.fromkeys(name for route in proving for name in route.proved))
         different.append(f"url: the certificates of its listener are of {names}, not of {url}")
+    if mine:
+        through = hindered(aws, url, mine, ends or (), calls_of(environment, declared["key"]))
+        different += [f"url: {each.what}" for each in through.findings]
+        examined.not_examined.extend(through.not_examined)
     if by_cloudfront(ends or ()):
         calls = calls_of(environment, declared["key"])
         before = examined.attempt(lambda: read_distributions(aws.account, url)) or []

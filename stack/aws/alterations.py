@@ -9,7 +9,13 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from stack.aws import access_alterations, edge_alterations, internals, platform_alterations
+from stack.aws import (
+    access_alterations,
+    edge_alterations,
+    internals,
+    network_alterations,
+    platform_alterations,
+)
 from stack.aws.emulator import Emulator
 from stack.aws.inventory import (
     ACCOUNT,
@@ -334,6 +340,7 @@ ALTERATIONS: Mapping[str, Callable[..., None]] = {
         *platform_alterations.ALTERATIONS,
         *edge_alterations.ALTERATIONS,
         *access_alterations.ALTERATIONS,
+        *network_alterations.ALTERATIONS,
         api_refuses, alarm_missing, alarm_added, alarm_changed, alarm_by_query, alarms_by_composite,
         alarms_many, alarms_on_tasks, composite_added, database_in_cluster, alarm_watches_another, metric,
         metric_filter, topic_without_subscription,

@@ -8,6 +8,7 @@ from stack.aws import internals
 from stack.aws.emulator import Emulator
 from stack.aws.inventory import (
     ACCOUNT,
+    BALANCER,
     CLUSTER,
     PREFIX,
     REGION,
@@ -122,9 +123,10 @@ def targets_shared(emulator: Emulator, service: str, of: str) -> None:
 
 
 def listener_moved(emulator: Emulator, port: int) -> None:
-    """Have the load balancer serve https on another port."""
+    """Have the load balancer serve https on another port, on which it lets in the world."""
     elb = emulator.aws("elbv2")
     elb.modify_listener(ListenerArn=_secure_listener(elb), Port=port)
+    group_open(emulator, BALANCER, port)
 
 
 def certificate(

@@ -65,6 +65,7 @@ class Network:
     """
 
     subnets: list[str] = field(default_factory=list)
+    public: list[str] = field(default_factory=list)
     security_groups: dict[str, str] = field(default_factory=dict)
     target_groups: dict[str, str] = field(default_factory=dict)
     registries: dict[str, str] = field(default_factory=dict)
@@ -132,9 +133,12 @@ def _network(aws: Clients, addresses: dict[str, str]) -> Network:
     net = Network()
     ec2 = aws("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    ec2.modify_vpc_attribute(VpcId=vpc, EnableDnsHostnames={"Value": True})
     for zone, block in (("a", "10.0.1.0/24"), ("b", "10.0.2.0/24")):
-        subnet = ec2.create_subnet(VpcId=vpc, CidrBlock=block, AvailabilityZone=f"us-east-1{zone}")
-        net.subnets.append(subnet["Subnet"]["SubnetId"])
+        net.subnets.append(_subnet(ec2, vpc, zone, block))
+    for zone, block in (("a", "10.0.3.0/24"), ("b", "10.0.4.0/24")):
+        net.public.append(_subnet(ec2, vpc, zone, block))
+    _ways_out(ec2, net, vpc)
     for service in SERVICES:
         group = ec2.create_security_group(
             GroupName=service.family, Description=f"Tasks of {service.name}", VpcId=vpc
@@ -147,16 +151,34 @@ def _network(aws: Clients, addresses: dict[str, str]) -> Network:
         port = {service.name: service.port for service in SERVICES}.get(to, 5432)
         let_in(ec2, net.security_groups[to], [net.security_groups[each] for each in callers], port or 0)
     let_in(ec2, net.security_groups[BALANCER], ["0.0.0.0/0"], 443)
-    _balancer(aws, net, vpc, addresses)
+    balancer = _balancer(aws, net, vpc, addresses)
     _cloud_map(aws, net, vpc, addresses)
-    _zone(aws("route53"))
+    _zone(aws("route53"), balancer)
     return net
 
 
-def _zone(route53: Any) -> None:
+def _subnet(ec2: Any, vpc: str, zone: str, block: str) -> str:
+    made = ec2.create_subnet(VpcId=vpc, CidrBlock=block, AvailabilityZone=f"{REGION}{zone}")
+    return str(made["Subnet"]["SubnetId"])
+
+
+def _ways_out(ec2: Any, net: Network, vpc: str) -> None:
+    """Give the public subnets a route to the internet, and those of the tasks one through a NAT gateway."""
+    internet = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(InternetGatewayId=internet, VpcId=vpc)
+    address = ec2.allocate_address(Domain="vpc")["AllocationId"]
+    nat = ec2.create_nat_gateway(SubnetId=net.public[0], AllocationId=address)["NatGateway"]["NatGatewayId"]
+    for subnets, way in ((net.public, {"GatewayId": internet}), (net.subnets, {"NatGatewayId": nat})):
+        table = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
+        ec2.create_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", **way)
+        for subnet in subnets:
+            ec2.associate_route_table(RouteTableId=table, SubnetId=subnet)
+
+
+def _zone(route53: Any, leads_to: str) -> None:
     """Create the public zone, in which each host leads to the balancer."""
     zone = route53.create_hosted_zone(Name=ZONE, CallerReference=ZONE)["HostedZone"]["Id"]
-    balancer = {"DNSName": f"{PREFIX}-alb.{REGION}.elb.amazonaws.com", "HostedZoneId": "Z35SXDOTRQ7X7K"}
+    balancer = {"DNSName": leads_to, "HostedZoneId": "Z35SXDOTRQ7X7K"}
     alias = {"Type": "A", "AliasTarget": {**balancer, "EvaluateTargetHealth": False}}
     changes = [
         {"Action": "CREATE", "ResourceRecordSet": {**alias, "Name": service.public}}
@@ -166,10 +188,11 @@ def _zone(route53: Any) -> None:
     route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
 
 
-def _balancer(aws: Clients, net: Network, vpc: str, addresses: dict[str, str]) -> None:
+def _balancer(aws: Clients, net: Network, vpc: str, addresses: dict[str, str]) -> str:
+    """Create the balancer with what is behind it; return its name in DNS."""
     elb = aws("elbv2")
     balancer = elb.create_load_balancer(
-        Name=f"{PREFIX}-alb", Subnets=net.subnets, SecurityGroups=[net.security_groups[BALANCER]],
+        Name=f"{PREFIX}-alb", Subnets=net.public, SecurityGroups=[net.security_groups[BALANCER]],
         Type="application",
     )  # fmt: skip
     balancer_arn = balancer["LoadBalancers"][0]["LoadBalancerArn"]
@@ -207,6 +230,7 @@ def _balancer(aws: Clients, net: Network, vpc: str, addresses: dict[str, str]) -
         Port=80,
         DefaultActions=[{"Type": "redirect", "RedirectConfig": redirect}],
     )
+    return str(balancer["LoadBalancers"][0]["DNSName"])
 
 
 def _forward(net: Network, service: EcsService) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 from pytest_readiness import SetupError
 
-from smoke.aws.balancer import BalancerRoute
+from smoke.aws.balancer import BalancerRoute, describe_balancers
 from smoke.aws.names import Names
 from smoke.aws.network import reached, roomless, unresolved
 from smoke.aws.reader import AwsReader
@@ -29,6 +29,15 @@ def ranges(*written: str) -> dict[str, Any]:
 
 
 ALL = {"IpProtocol": "-1", **ranges("0.0.0.0/0")}
+OPEN = {
+    "NetworkAclId": "acl-1",
+    "VpcId": "vpc-1",
+    "IsDefault": True,
+    "Entries": [
+        {"RuleNumber": 100, "Protocol": "-1", "RuleAction": "allow", "Egress": out, "CidrBlock": "0.0.0.0/0"}
+        for out in (True, False)
+    ],
+}
 
 
 def account(
@@ -55,10 +64,15 @@ def account(
     ]
     subnet = {"SubnetId": "subnet-1", "VpcId": "vpc-1", "CidrBlock": "10.0.1.0/24"}
     instance = {"DBInstanceIdentifier": "p", "VpcSecurityGroups": [{"VpcSecurityGroupId": "sg-database"}]}
-    balancer = {"LoadBalancerArn": "alb", "LoadBalancerName": "p-alb", "SecurityGroups": ["sg-alb"]}
+    balancer: dict[str, Any] = {"LoadBalancerArn": "alb", "LoadBalancerName": "p-alb"}
+    balancer |= {"SecurityGroups": ["sg-alb"], "AvailabilityZones": [{"SubnetId": "subnet-1"}]}
     registered = {"Attributes": {"AWS_INSTANCE_IPV4": addresses}}
     found, _ = scripted(
         **{
+            "describe_network_acls": lambda **_: {"NetworkAcls": [OPEN]},
+            "describe_vpc_attribute": lambda Attribute, **_: {f"E{Attribute[1:]}": {"Value": True}},
+            "describe_db_proxies": lambda **_: {"DBProxies": []},
+            "list_profile_associations": lambda **_: {"ProfileAssociations": []},
             "describe_security_groups": lambda **_: {"SecurityGroups": groups},
             "describe_subnets": lambda **_: {"Subnets": [subnet]},
             "describe_db_instances": lambda **_: {"DBInstances": [instance]},
@@ -85,6 +99,8 @@ def account(
         definitions=lambda: tasks,
         definition=tasks.__getitem__,
         routes=lambda: [BalancerRoute("tg", "alb", ("finn.example.com",))],
+        balancers=lambda: describe_balancers(found),
+        once=lambda _, read: read(),
     )
     return cast(AwsReader, aws)
 
@@ -193,3 +209,38 @@ def test_a_private_zone_is_known_where_tasks_run(answers: dict[str, Any], known:
 def test_an_account_whose_groups_this_runner_may_not_read_is_not_examined() -> None:
     with pytest.raises(SetupError, match="ec2:DescribeSecurityGroups"):
         examined(account(describe_security_groups=raising("UnauthorizedOperation")))
+
+
+def test_a_proxy_may_stand_before_the_database() -> None:
+    groups = [rule(5432, **pair("sg-finn"))]
+    proxy = {"DBProxyName": "p-proxy", "VpcSecurityGroupIds": ["sg-api"]}
+
+    def proxied(**_: Any) -> dict[str, Any]:
+        return {"DBProxies": [proxy]}
+
+    findings, _ = examined(account(database=groups, describe_db_proxies=proxied))
+    assert findings == ["no security group of database lets pgbouncer in on port 5432 (sg-database)"]
+    proxy["VpcSecurityGroupIds"] = ["sg-finn"]
+    let_in = [rule(**pair("sg-api", "sg-alb")), rule(5432, **pair("sg-pgbouncer"))]
+    assert examined(account(database=groups, finn=let_in, describe_db_proxies=proxied)) == ([], [])
+
+
+@pytest.mark.parametrize("off", ["EnableDnsSupport", "EnableDnsHostnames"])
+def test_a_network_without_dns_answers_no_private_name(off: str) -> None:
+    def told(Attribute: str, **_: Any) -> dict[str, Any]:  # as botocore names it
+        return {off: {"Value": False}} if Attribute == f"e{off[1:]}" else {}
+
+    assert off[1:] in unresolved(account(**known_in("vpc-1"), describe_vpc_attribute=told), "finn")
+
+
+def test_a_profile_may_make_a_zone_known() -> None:
+    found = {"ProfileAssociations": [{"ProfileId": "rp-1"}]}
+    with pytest.raises(SetupError, match="rp-1 of Route 53"):
+        unresolved(account(**known_in(), list_profile_associations=lambda **_: found), "finn")
+
+
+def test_a_public_balancer_lets_somebody_in() -> None:
+    balancer = {"LoadBalancerArn": "alb", "LoadBalancerName": "p-alb", "SecurityGroups": ["sg-alb"]}
+    told = {"LoadBalancers": [{**balancer, "Scheme": "internet-facing"}]}
+    findings, _ = examined(account(describe_load_balancers=lambda **_: told))
+    assert findings == ["the public does not reach p-alb: no security group lets anybody in on port 443"]

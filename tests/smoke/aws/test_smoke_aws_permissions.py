@@ -24,6 +24,8 @@ SELDOM = {
     "lambda:GetPolicy": "no function is subscribed to the topic of the embedded platform",
     "sts:GetCallerIdentity": "the embedded profile names the operator of the keys",
     "secretsmanager:GetResourcePolicy": "asked only where a role's own policies let it read nothing",
+    "rds:DescribeDBProxies": "asked only where the database lets its callers in no more",
+    "route53profiles:ListProfileAssociations": "asked only where the private zone is another network's",
     "kms:DescribeKey": "the topic of the embedded platform has no key",
     "kms:GetKeyPolicy": "the topic of the embedded platform has no key",
     "kms:ListGrants": "asked only where neither a role's policies nor the key's let it decrypt",

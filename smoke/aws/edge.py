@@ -1,0 +1,76 @@
+"""Whether a public host's requests come through: where its record leads, and what its balancer does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from smoke.source.checkout import Examined, Finding
+
+from .account import AwsAccount
+from .balancer import BalancerRoute
+from .firewall import PublicCall, read_web_acl, refused
+from .fronts import is_balancer, is_fronted
+from .reader import AwsReader
+
+#: A stream may be silent for so long between two of its comments (contract 1.4).
+SILENT_S = 15
+_PUBLIC = "internet-facing"
+
+
+def hindered(
+    aws: AwsReader,
+    host: str,
+    routes: Iterable[BalancerRoute],
+    ends: Sequence[str],
+    calls: Iterable[tuple[str, str, bool]],
+) -> Examined:
+    """What keeps a host's requests from its balancers, or its answers from those who asked.
+
+    `routes` are those of the host, `ends` where its record leads, `calls` each a method and a path.
+    """
+    found, result = [*routes], Examined()
+    used = {arn: each for arn, each in aws.balancers().items() if arn in {one.balancer for one in found}}
+    asked = [PublicCall(method, path, host) for method, path, _ in calls]
+    why: list[str] = []
+    for arn, described in used.items():
+        name, state = described["LoadBalancerName"], described.get("State", {}).get("Code", "active")
+        why += [] if state == "active" else [f"{name} is {state}"]
+        if described.get("Type") == "application":
+            why += result.attempt(lambda: idle_for(aws.account, arn, name)) or []  # noqa: B023
+            acl = result.attempt(lambda: read_web_acl(aws.account, arn))  # noqa: B023
+            why += refused(acl, asked) if acl else []
+    if not is_fronted(ends):
+        asking = [each.listener.rpartition("/")[2] for each in found if each.verifies]
+        why += [f"its listener {each} asks callers for certificates" for each in dict.fromkeys(asking)]
+        why += astray([*used.values()], [*aws.balancers().values()], ends, aws.account.region)
+    result.findings.extend(Finding("", 0, each) for each in dict.fromkeys(why))
+    return result
+
+
+def idle_for(account: AwsAccount, arn: str, name: str) -> list[str]:
+    """Whether a balancer ends what is silent before a stream has to say anything."""
+    told = account.ask("elbv2", "describe_load_balancer_attributes", LoadBalancerArn=arn)["Attributes"]
+    seconds = {each["Key"]: each.get("Value", "") for each in told}.get("idle_timeout.timeout_seconds", "")
+    if not seconds.isdecimal() or int(seconds) >= SILENT_S:
+        return []
+    return [f"{name} ends what is silent for {seconds} s, a stream may be for {SILENT_S} s"]
+
+
+def astray(
+    used: Sequence[Mapping[str, Any]], every: Sequence[Mapping[str, Any]], ends: Sequence[str], region: str
+) -> Iterator[str]:
+    """How a record that leads straight to a balancer misses the public.
+
+    One of another account may lead to an internal balancer here, not to a public one.
+    """
+    known = {_name(each["DNSName"]): each for each in every}
+    for end in {_name(each): None for each in ends if is_balancer(each) and f".{region}." in f".{each}"}:
+        if end in known and known[end].get("Scheme") == "internal":
+            yield f"its record leads to {known[end]['LoadBalancerName']}, which is internal"
+        elif end not in known and any(each.get("Scheme") == _PUBLIC for each in used):
+            yield f"its record leads to {end}, which is no balancer of this account"
+
+
+def _name(written: str) -> str:
+    return written.lower().rstrip(".").removeprefix("dualstack.")

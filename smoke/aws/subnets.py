@@ -1,0 +1,281 @@
+"""How subnets are connected: the ways out of those of tasks, and the network ACLs between any two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
+
+from smoke.source.checkout import Examined, Finding
+
+from .account import AwsAccount
+from .ecs import IN_ECR, TaskDefinition
+from .reader import AwsReader
+
+Network = IPv4Network | IPv6Network
+Described = Mapping[str, Any]
+_FILTERED_AT_ONCE = 200
+#: Of the ports from which a caller may call, those that every system has among its own.
+_CALLERS = (32768, 45000, 60999)
+_TCP = ("-1", "6")
+_PUBLIC_TLS = 443
+_WORLD = (ip_network("0.0.0.0/0"),)
+_WORKING = ("available", "pending")
+#: Endpoints that an image of ECR is pulled through.
+_PULLING = ("ecr.api", "ecr.dkr", "s3")
+
+
+@dataclass(frozen=True, slots=True)
+class Subnet:
+    """A subnet: its network's id, how many addresses are left in it, and its ranges."""
+
+    vpc: str
+    left: int
+    ranges: tuple[Network, ...]
+
+
+def read_subnets(account: AwsAccount, ids: Iterable[str]) -> dict[str, Subnet]:
+    """Subnets by their ids; one that does not exist is left out."""
+    return {
+        each["SubnetId"]: Subnet(
+            each.get("VpcId", ""), int(each.get("AvailableIpAddressCount", 1)), tuple(_ranges(each))
+        )
+        for each in filtered(account, "describe_subnets", "Subnets", "subnet-id", ids)
+    }
+
+
+def own_subnets(aws: AwsReader) -> Mapping[str, Subnet]:
+    """Those of all services, by their ids."""
+    wanted = {one for each in aws.services().values() for one in each.subnets}
+    return aws.once("subnets", lambda: read_subnets(aws.account, wanted))
+
+
+def filtered(
+    account: AwsAccount, method: str, result: str, name: str, ids: Iterable[str]
+) -> Iterator[Described]:
+    """What EC2 describes of these ids."""
+    wanted = sorted({*ids})
+    for at in range(0, len(wanted), _FILTERED_AT_ONCE):
+        batch = wanted[at : at + _FILTERED_AT_ONCE]
+        found = account.pages("ec2", method, result, Filters=[{"Name": name, "Values": batch}])
+        yield from (each for each in found if each[f"{result[:-1].removeprefix('Security')}Id"] in batch)
+
+
+def _ranges(subnet: Described) -> Iterator[Network]:
+    written = [subnet.get("CidrBlock", "")]
+    written += [each.get("Ipv6CidrBlock", "") for each in subnet.get("Ipv6CidrBlockAssociationSet", ())]
+    yield from (ip_network(each, strict=False) for each in written if each)
+
+
+def _of_networks(account: AwsAccount, method: str, result: str, networks: Iterable[str]) -> list[Described]:
+    """What EC2 describes of these networks."""
+    wanted = sorted({*networks})
+    by = "Filter" if result == "NatGateways" else "Filters"
+    of: dict[str, Any] = {by: [{"Name": "vpc-id", "Values": wanted}]}
+    found = account.pages("ec2", method, result, **of) if wanted else ()
+    return [each for each in found if each.get("VpcId") in wanted]
+
+
+def _of_subnet(described: Iterable[Described], subnet: str, network: str, main: str) -> Described | None:
+    """The one of route tables, or of ACLs, that a subnet has: its own, else the network's."""
+    own, common = None, None
+    for each in described:
+        for associated in each.get("Associations", ()):
+            own = each if associated.get("SubnetId") == subnet else own
+            common = each if each["VpcId"] == network and associated.get(main) else common
+        common = each if each["VpcId"] == network and each.get(main) else common
+    return own or common
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLists:
+    """The network ACLs of subnets, and the ranges of these."""
+
+    lists: Sequence[Described] = ()
+    subnets: Mapping[str, Subnet] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, account: AwsAccount, ids: Iterable[str]) -> AccessLists:
+        """Those of these subnets."""
+        subnets = read_subnets(account, ids)
+        networks = {each.vpc for each in subnets.values() if each.vpc}
+        return cls(_of_networks(account, "describe_network_acls", "NetworkAcls", networks), subnets)
+
+    def closed(self, callers: Collection[str], to: Collection[str], ports: Collection[int]) -> str:
+        """What keeps all calls of one subnet from another on these ports; empty where none is known to.
+
+        Within one subnet no list is asked.
+        """
+        pairs = [(one, other) for one in sorted({*callers}) for other in sorted({*to}) if one != other]
+        for one, other in pairs:
+            there, back = self._ranges(other), self._ranges(one)
+            found = [
+                (one, True, there, ports),
+                (other, False, back, ports),
+                (other, True, back, _CALLERS),
+                (one, False, there, _CALLERS),
+            ]
+            for subnet, out, ranges, used in found:
+                if used and ranges and self._denies(subnet, ranges, used, out=out):
+                    return f"{self._named(subnet)} lets nothing {'out to' if out else 'in from'} {ranges[0]}"
+        return ""
+
+    def closed_to_world(self, subnets: Iterable[str]) -> str:
+        """What keeps all of the world from subnets on the port of https; empty where none is known to."""
+        for subnet in subnets:
+            for out, ports in ((False, (_PUBLIC_TLS,)), (True, _CALLERS)):
+                if self._denies(subnet, _WORLD, ports, out=out):
+                    return f"{self._named(subnet)} lets nothing {'out to' if out else 'in from'} the world"
+        return ""
+
+    def _ranges(self, subnet: str) -> tuple[Network, ...]:
+        return self.subnets[subnet].ranges if subnet in self.subnets else ()
+
+    def _list(self, subnet: str) -> Described | None:
+        network = self.subnets[subnet].vpc if subnet in self.subnets else ""
+        return _of_subnet(self.lists, subnet, network, "IsDefault")
+
+    def _named(self, subnet: str) -> str:
+        found = self._list(subnet)
+        return f"{(found or {}).get('NetworkAclId')} of {subnet}"
+
+    def _denies(self, subnet: str, ranges: Sequence[Network], ports: Collection[int], *, out: bool) -> bool:
+        """Whether the list of a subnet is known to deny each of these ports to all of these ranges."""
+        found = self._list(subnet)
+        if found is None:
+            return False
+        entries = sorted(found.get("Entries", ()), key=lambda each: int(each["RuleNumber"]))
+        own = [each for each in entries if bool(each.get("Egress")) is out]
+        return all(_first(own, one, port) == "deny" for one in ranges for port in ports)
+
+
+def _first(entries: Iterable[Described], own: Network, port: int) -> str:
+    """What the first entry for a port and a range says; one for a part of the range may let that in."""
+    for each in entries:
+        ports = each.get("PortRange") or {}
+        written = each.get("CidrBlock") or each.get("Ipv6CidrBlock") or ""
+        one = ip_network(written, strict=False) if written else None
+        if str(each.get("Protocol")) not in _TCP or one is None or one.version != own.version:
+            continue
+        if not int(ports.get("From", 0)) <= port <= int(ports.get("To", 65535)):
+            continue
+        if one.supernet_of(own):  # type: ignore[arg-type]  # they are of one version
+            return str(each.get("RuleAction"))
+        if one.overlaps(own) and each.get("RuleAction") == "allow":
+            return "allow"
+    return "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """The routes, NAT gateways and endpoints of networks, and their subnets."""
+
+    subnets: Mapping[str, Subnet]
+    tables: Sequence[Described]
+    gateways: Mapping[str, Described]
+    endpoints: Sequence[Described]
+
+    def shut(self, subnet: str, *, public: bool, needed: Collection[str]) -> str | None:
+        """Why a task in a subnet does not reach what it needs, empty where it may, None where unclear.
+
+        `public` tasks have a public address of their own.
+        """
+        found = self._table(subnet)
+        if found is None:
+            return None
+        why = self._no_way_out(found, public=public)
+        if why is None or not why:
+            return why
+        lacking = [each for each in needed if not self._offers(each, subnet)]
+        return f"{why}, and no endpoint is of {' or '.join(lacking)}" if lacking else ""
+
+    def _table(self, subnet: str) -> Described | None:
+        network = self.subnets[subnet].vpc if subnet in self.subnets else ""
+        return _of_subnet(self.tables, subnet, network, "Main")
+
+    def _no_way_out(self, table: Described, *, public: bool) -> str | None:
+        leaving = [each for each in table.get("Routes", ()) if not _stays(each)]
+        whys = [self._fails(each, public=public) for each in leaving if _is_wide(each)]
+        if "" in whys:
+            return ""
+        if any(not _is_wide(each) and each.get("State") != "blackhole" for each in leaving):
+            return None  # what it needs may be there
+        return next(iter(whys), f"{table['RouteTableId']} has no route out")
+
+    def _fails(self, route: Described, *, public: bool) -> str:
+        """Why a route for the world leads nowhere; empty where nothing is known to be wrong with it."""
+        nat, gateway = route.get("NatGatewayId", ""), route.get("GatewayId", "")
+        if route.get("State") == "blackhole":
+            return f"its route out leads to {nat or gateway or 'a target'}, which is gone"
+        if gateway.startswith("igw-") and not public and "DestinationIpv6CidrBlock" not in route:
+            return f"its route out leads to {gateway}, and it has no public address"
+        if not nat:
+            return ""
+        told = self.gateways.get(nat, {})
+        if told.get("State", "deleted") not in _WORKING:
+            return f"its route out leads to {nat}, which is {told.get('State', 'gone')}"
+        if told.get("ConnectivityType") == "private":
+            return ""
+        own = self._table(told.get("SubnetId", ""))
+        further = [each for each in (own or {}).get("Routes", ()) if _is_wide(each)]
+        if own is not None and all(each.get("State") == "blackhole" for each in further):
+            return f"its route out leads to {nat}, whose own subnet has none"
+        return ""
+
+    def _offers(self, service: str, subnet: str) -> bool:
+        network = self.subnets[subnet].vpc
+        return any(
+            each["VpcId"] == network
+            and each["ServiceName"].endswith(f".{service}")
+            and str(each.get("State", "")).lower() in _WORKING
+            for each in self.endpoints
+        )
+
+
+def _stays(route: Described) -> bool:
+    """Whether a route stays in its network, or is that of an endpoint."""
+    to_endpoint = "DestinationPrefixListId" in route and route.get("GatewayId", "").startswith("vpce-")
+    return route.get("GatewayId") == "local" or to_endpoint
+
+
+def _is_wide(route: Described) -> bool:
+    """Whether a route is for the world, for half of it, or for a list that may have it."""
+    written = route.get("DestinationCidrBlock") or route.get("DestinationIpv6CidrBlock") or ""
+    halves = written.rpartition("/")[2] in ("0", "1")
+    return not _stays(route) and (halves or "DestinationPrefixListId" in route)
+
+
+def kept_in(aws: AwsReader) -> Examined:
+    """Whether a task on Fargate reaches its registry, its logs and its secrets from each of its subnets."""
+    services = {name: each for name, each in aws.services().items() if each.subnets}
+    owners, result = aws.definitions(), Examined()
+    subnets = own_subnets(aws)
+    networks = {each.vpc for each in subnets.values() if each.vpc}
+    nats = _of_networks(aws.account, "describe_nat_gateways", "NatGateways", networks)
+    ways = _Ways(
+        subnets,
+        _of_networks(aws.account, "describe_route_tables", "RouteTables", networks),
+        {each["NatGatewayId"]: each for each in nats},
+        _of_networks(aws.account, "describe_vpc_endpoints", "VpcEndpoints", networks),
+    )
+    started = {name: each for name, each in owners.items() if name in services and each.fargate}
+    for name, definition in started.items():
+        for one in [each for each in services[name].subnets if each in subnets]:
+            why = ways.shut(one, public=services[name].public, needed=_needed(definition))
+            if why is None:
+                result.not_examined.append(Finding("", 0, f"whether {name} reaches its registry from {one}"))
+            elif why:
+                result.findings.append(Finding("", 0, f"{name} never starts again in {one}: {why}"))
+    return result
+
+
+def _needed(definition: TaskDefinition) -> list[str]:
+    """The ends of the names of the services of AWS that a task asks when it starts."""
+    found: dict[str, None] = {}
+    for box in definition.containers:
+        found |= dict.fromkeys(_PULLING if IN_ECR.fullmatch(box.image) else ["the internet"])
+        found |= dict.fromkeys(["logs"] if box.log_group else ())
+        given = [":secretsmanager:" in each for each in box.secrets.values()]
+        found |= dict.fromkeys("secretsmanager" if each else "ssm" for each in given)
+    return [*found]

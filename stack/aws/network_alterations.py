@@ -1,0 +1,150 @@
+"""Alterations of the network and its edge: routes, network ACLs, endpoints, what balancers do, WAF, zones."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stack.aws import internals
+from stack.aws.emulator import Emulator
+from stack.aws.inventory import PREFIX, REGION, SERVICES, ZONE, let_in, role_arn
+
+#: What tasks on Fargate ask when they start, as the ends of the names of endpoints.
+STARTING = ("ecr.api", "ecr.dkr", "s3", "logs", "secretsmanager")
+
+
+def way_out(_: Emulator, is_: str) -> None:
+    """Have the route out of the tasks' subnets be `gone`, a `blackhole`, or their NAT gateway of a state."""
+    for table in internals.records("ec2._route_tables"):
+        through = [each for each in table["Routes"] if each.get("NatGatewayId")]
+        if is_ == "gone":
+            table["Routes"] = [each for each in table["Routes"] if each not in through]
+        for each in through if is_ == "blackhole" else ():
+            each["State"] = "blackhole"
+    for gateway in internals.records("ec2._nat_gateways") if is_ not in ("gone", "blackhole") else ():
+        gateway["State"] = is_
+
+
+def way_out_through(_: Emulator, **target: str) -> None:
+    """Have the tasks' subnets leave their network through something else than a NAT gateway."""
+    for table in internals.records("ec2._route_tables"):
+        for each in table["Routes"]:
+            if each.pop("NatGatewayId", None):
+                each |= target
+
+
+def endpoints(emulator: Emulator, without: Sequence[str] = (), state: str = "available") -> None:
+    """Give the network endpoints of all that tasks ask when they start, but for some."""
+    (network,) = {each["VpcId"] for each in internals.records("ec2._nat_gateways")}
+    for name in {*STARTING} - {*without}:
+        kind = "Gateway" if name == "s3" else "Interface"
+        service = f"com.amazonaws.{REGION}.{name}"
+        emulator.aws("ec2").create_vpc_endpoint(VpcId=network, ServiceName=service, VpcEndpointType=kind)
+    for each in internals.records("ec2._vpc_endpoints"):
+        each["State"] = state
+
+
+def access_list(_: Emulator, entries: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Have the network ACLs hold these entries alone: without any, they deny everything."""
+    for each in internals.records("ec2._network_acls"):
+        each["Entries"] = [dict(entry) for entry in entries]
+
+
+def balancer_is(_: Emulator, **settings: Any) -> None:
+    """Have the balancer be otherwise, such as of another `Scheme` or `State`."""
+    for each in internals.records("alb._lbs"):
+        each |= settings
+
+
+def balancer_attribute(emulator: Emulator, name: str, value: str) -> None:
+    """Give the balancer an attribute, such as `idle_timeout.timeout_seconds`."""
+    (balancer,) = internals.records("alb._lbs")
+    attribute = {"Key": name, "Value": value}
+    emulator.aws("elbv2").modify_load_balancer_attributes(
+        LoadBalancerArn=balancer["LoadBalancerArn"], Attributes=[attribute]
+    )
+
+
+def web_acl(
+    emulator: Emulator, default: str = "Allow", block: Mapping[str, Any] | None = None, *, usual: bool = False
+) -> None:
+    """Put a web ACL before the balancer, with a rule that blocks something, and those that many have."""
+    seen = {"SampledRequestsEnabled": False, "CloudWatchMetricsEnabled": False, "MetricName": "edge"}
+    group = {
+        "ManagedRuleGroupStatement": {"VendorName": "AWS", "Name": "AWSManagedRulesKnownBadInputsRuleSet"}
+    }
+    rate = {"RateBasedStatement": {"Limit": 2000, "AggregateKeyType": "IP"}}
+    rules: list[dict[str, Any]] = []
+    if usual:
+        rules += [{"Name": "bad-inputs", "OverrideAction": {"None": {}}, "Statement": group}]
+        rules += [{"Name": "rate", "Action": {"Block": {}}, "Statement": rate}]
+    if block:
+        rules += [{"Name": "by-hand", "Action": {"Block": {}}, "Statement": block}]
+    for priority, rule in enumerate(rules):
+        rule |= {"Priority": priority, "VisibilityConfig": seen}
+    waf = emulator.aws("wafv2")
+    arn = waf.create_web_acl(
+        Name="edge", Scope="REGIONAL", DefaultAction={default: {}}, Rules=rules, VisibilityConfig=seen
+    )["Summary"]["ARN"]
+    (balancer,) = internals.records("alb._lbs")
+    waf.associate_web_acl(WebACLArn=arn, ResourceArn=balancer["LoadBalancerArn"])
+
+
+def zone_inside(emulator: Emulator, name: str, leads_to: str = "") -> None:
+    """Have a private zone of the tasks' network, in which every public host leads somewhere, or none does."""
+    (network,) = {each["VpcId"] for each in internals.records("ec2._nat_gateways")}
+    route53 = emulator.aws("route53")
+    zone = route53.create_hosted_zone(
+        Name=name, CallerReference=f"{name} inside", VPC={"VPCRegion": REGION, "VPCId": network},
+        HostedZoneConfig={"PrivateZone": True},
+    )["HostedZone"]["Id"]  # fmt: skip
+    target = {"DNSName": leads_to, "HostedZoneId": "Z35SXDOTRQ7X7K", "EvaluateTargetHealth": False}
+    changes = [
+        {"Action": "CREATE", "ResourceRecordSet": {"Name": each.public, "Type": "A", "AliasTarget": target}}
+        for each in SERVICES
+        if each.public and leads_to
+    ]
+    if changes:
+        route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
+
+
+def weighted(emulator: Emulator, host: str, weights: Mapping[str, int]) -> None:
+    """Share a host's requests between names by weight; the one that is `alb` is the balancer's own."""
+    route53 = emulator.aws("route53")
+    (balancer,) = internals.records("alb._lbs")
+    zones = {each["Name"]: each["Id"] for each in route53.list_hosted_zones()["HostedZones"]}
+    zone = zones[f"{ZONE}."]
+    listed = route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
+    (old,) = [each for each in listed if each["Name"] == f"{host}." and each["Type"] == "A"]
+    changes: list[dict[str, Any]] = [{"Action": "DELETE", "ResourceRecordSet": old}]
+    for to, weight in weights.items():
+        target = {**old["AliasTarget"], "DNSName": balancer["DNSName"] if to.startswith("alb") else to}
+        shared = {"Name": host, "Type": "A", "SetIdentifier": to, "Weight": weight, "AliasTarget": target}
+        changes.append({"Action": "CREATE", "ResourceRecordSet": shared})
+    route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
+
+
+def database_by_proxy(emulator: Emulator) -> None:
+    """Have a proxy of RDS stand before the database, which lets nobody else in."""
+    groups = {each["GroupName"]: each for each in internals.records("ec2._security_groups")}
+    ec2, database, pooler = emulator.aws("ec2"), groups[f"{PREFIX}-database"], groups[f"{PREFIX}-pgbouncer"]
+    name = f"{PREFIX}-proxy"
+    made = ec2.create_security_group(GroupName=name, Description=name, VpcId=database["VpcId"])["GroupId"]
+    let_in(ec2, made, [pooler["GroupId"]], 5432)
+    database["IpPermissions"] = []
+    let_in(ec2, database["GroupId"], [made], 5432)
+    emulator.aws("rds").create_db_proxy(
+        DBProxyName=name, EngineFamily="POSTGRESQL", DefaultAuthScheme="IAM_AUTH", RoleArn=role_arn(name),
+        VpcSecurityGroupIds=[made],
+        VpcSubnetIds=[each["SubnetId"] for each in internals.records("ec2._nat_gateways")],
+    )  # fmt: skip
+
+
+def names_unanswered(_: Emulator) -> None:
+    """Have no name be answered in the network: its attribute for DNS was turned off."""
+    for each in internals.records("ec2._vpcs"):
+        each["EnableDnsSupport"] = False
+
+
+ALTERATIONS = (
+    way_out, way_out_through, endpoints, access_list, balancer_is, balancer_attribute, web_acl, zone_inside,
+    weighted, names_unanswered, database_by_proxy,
+)  # fmt: skip

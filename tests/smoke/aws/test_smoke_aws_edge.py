@@ -1,0 +1,94 @@
+"""What a web ACL refuses, how long a balancer waits, and where the record of a public host leads."""
+
+from typing import Any
+
+import pytest
+
+from smoke.aws.edge import astray, idle_for
+from smoke.aws.firewall import PublicCall, refused
+from tests.smoke.aws.fakes import scripted
+
+INVOKE = PublicCall("POST", "/api/agents/invoke", "api.example.com")
+HEALTH = PublicCall("GET", "/health", "api.example.com")
+
+
+def text(value: bytes, *, at: str = "STARTS_WITH", field: Any = None, change: str = "NONE") -> dict[str, Any]:
+    of = {"SearchString": value, "PositionalConstraint": at, "FieldToMatch": field or {"UriPath": {}}}
+    return {"ByteMatchStatement": {**of, "TextTransformations": [{"Priority": 0, "Type": change}]}}
+
+
+def rule(statement: dict[str, Any], action: str = "Block", priority: int = 1) -> dict[str, Any]:
+    return {"Name": f"r{priority}", "Priority": priority, "Action": {action: {}}, "Statement": statement}
+
+
+API, LIMIT = text(b"/api/"), {"RateBasedStatement": {"Limit": 100, "AggregateKeyType": "IP"}}
+GROUP = {
+    "Name": "g",
+    "Priority": 0,
+    "OverrideAction": {"None": {}},
+    "Statement": {"RuleGroupReferenceStatement": {}},
+}
+GET = text(b"GET", at="EXACTLY", field={"Method": {}})
+HOST = text(b"api.", field={"SingleHeader": {"Name": "Host"}})
+
+
+@pytest.mark.parametrize(
+    ("rules", "default", "hit"),
+    [
+        ([], "Allow", set()),
+        ([], "Block", {INVOKE, HEALTH}),
+        ([rule(API)], "Allow", {INVOKE}),
+        ([rule(API, "Count")], "Allow", set()),
+        ([rule(API, "Challenge")], "Allow", {INVOKE}),
+        ([rule(API, "Allow")], "Block", {HEALTH}),
+        ([rule(LIMIT)], "Allow", set()),
+        ([GROUP], "Allow", set()),
+        ([rule(LIMIT, "Allow")], "Block", set()),  # it may let them through
+        ([rule(API), rule({"GeoMatchStatement": {}}, "Allow", 0)], "Allow", set()),
+        ([rule({"NotStatement": {"Statement": GET}})], "Allow", {INVOKE}),
+        ([rule({"AndStatement": {"Statements": [API, GET]}})], "Allow", set()),
+        ([rule({"AndStatement": {"Statements": [API, LIMIT]}})], "Allow", set()),
+        ([rule({"OrStatement": {"Statements": [LIMIT, GET]}})], "Allow", {HEALTH}),
+        ([rule(HOST)], "Allow", {INVOKE, HEALTH}),
+        ([rule(text(b"/API", change="URL_DECODE"))], "Allow", set()),
+        ([rule(text(b"invoke", at="CONTAINS_WORD", change="LOWERCASE"))], "Allow", {INVOKE}),
+        ([rule(text(b"invoke", at="ENDS_WITH", change="BASE64_DECODE"))], "Allow", set()),
+        ([rule({"RegexMatchStatement": {"RegexString": "^/api/agents", "FieldToMatch": {"UriPath": {}}}})],
+         "Allow", {INVOKE}),
+    ],
+)  # fmt: skip
+def test_what_a_web_acl_refuses(rules: list[Any], default: str, hit: set[PublicCall]) -> None:
+    acl = {"Name": "edge", "Rules": rules, "DefaultAction": {default: {}}}
+    found = "".join(refused(acl, [INVOKE, HEALTH]))
+    assert {each for each in (INVOKE, HEALTH) if each.path in found} == hit
+
+
+@pytest.mark.parametrize(("seconds", "wrong"), [("60", False), ("15", False), ("14", True), (None, False)])
+def test_how_long_a_balancer_waits(seconds: str | None, wrong: bool) -> None:
+    told = [{"Key": "idle_timeout.timeout_seconds", "Value": seconds}] if seconds else []
+    account, _ = scripted(describe_load_balancer_attributes=lambda **_: {"Attributes": told})
+    assert bool(idle_for(account, "arn", "alb")) is wrong
+
+
+def balancer(name: str, scheme: str) -> dict[str, str]:
+    return {"LoadBalancerName": name, "Scheme": scheme, "DNSName": f"{name}-1.us-east-1.elb.amazonaws.com"}
+
+
+PUBLIC, INSIDE = balancer("p", "internet-facing"), balancer("i", "internal")
+
+
+@pytest.mark.parametrize(
+    ("used", "end", "wrong"),
+    [
+        (PUBLIC, "dualstack.P-1.us-east-1.elb.amazonaws.com.", ""),
+        (INSIDE, "i-1.us-east-1.elb.amazonaws.com", "which is internal"),
+        (PUBLIC, "old-1.us-east-1.elb.amazonaws.com", "no balancer of this account"),
+        (INSIDE, "old-1.us-east-1.elb.amazonaws.com", ""),  # that of an account before this one
+        (INSIDE, "p-1.us-east-1.elb.amazonaws.com", ""),  # a balancer before this one
+        (PUBLIC, "old-1.eu-west-1.elb.amazonaws.com", ""),
+        (PUBLIC, "203.0.113.9", ""),
+    ],
+)
+def test_where_a_record_leads(used: dict[str, str], end: str, wrong: str) -> None:
+    found = "".join(astray([used], [PUBLIC, INSIDE], [end], "us-east-1"))
+    assert wrong in found if wrong else not found
