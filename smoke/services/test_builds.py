@@ -39,6 +39,7 @@ def time_left(environment: Environment) -> Callable[[], float]:
     return lambda: max(0.0, ends - time.monotonic())
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("service", SERVICES)
 def test_ecs(
     aws: AwsReader,

@@ -108,19 +108,20 @@ def checks(tmp_path_factory: pytest.TempPathFactory) -> list[Check]:
     return [Check.from_data(each) for each in json.loads(found.read_text())]
 
 
-def test_drills_have_the_time_that_staging_gives_them(checks: list[Check]) -> None:
+def test_checks_have_the_time_that_staging_gives_them(checks: list[Check]) -> None:
     profile = load_profile(ROOT, ROOT, "staging", load_schema(ROOT))
-    keys, recovery_s = profile.keys, profile.limits.recovery_s
+    keys, limits = profile.keys, profile.limits
     # until a change is in force and has held, twice; until a revoked key is refused for good; three kills
     least = {
+        "services/ecs": limits.deployment_s,
         "operations/key-rotation-carried-out": 2 * (keys.propagation_s + keys.steady_s) + keys.watch_s,
         "operations/revocation-in-time": keys.revocation_limit_s + keys.steady_s,
-        "operations/survives-restart": 3 * recovery_s,
+        "operations/survives-restart": 3 * limits.recovery_s,
     }
     for name, seconds in least.items():
         (limit,) = {check.limit_s for check in checks if check.id.startswith(f"{name}[")}
         assert limit is not None, f"{name} has the plan's usual limit"
-        assert limit > 1.5 * seconds, name
+        assert limit >= 1.5 * seconds, name
 
 
 def test_staging_can_be_ready_from_anywhere_and_for_launch_from_inside_of_its_network(
