@@ -31,6 +31,17 @@ def test_a_refusal_where_everything_is_refused_proves_nothing(suite: Suite, work
     assert blocker["behind"] == ["health/bad-token-is-refused"]
 
 
+def test_a_control_that_proves_nothing_itself_is_no_control(suite: Suite) -> None:
+    chained = (
+        "\n@pytest.mark.p1\n@pytest.mark.control('health/bad-token-is-refused')\ndef test_next(evidence):"
+    )
+    suite.checks(f"{CHECKS.format(good='assert False', bad='pass')}{chained}\n    passing(evidence)\n")
+    run = suite.run()
+    assert [*run.outcomes().values()] == ["failed", "not-run", "not-run"], run.output()
+    (blocker,) = run.model["blockers"]
+    assert blocker["behind"] == ["health/bad-token-is-refused", "health/next"]
+
+
 @pytest.mark.parametrize(
     "args", [("-k", "refused"), ("--deselect", "smoke/test_checks.py::test_good_token_is_accepted")]
 )

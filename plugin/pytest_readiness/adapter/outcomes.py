@@ -327,12 +327,16 @@ class Tally:
                 found = Down.by(check.id, result.summary, result.failure_class)
                 down |= {name: found for name in check.establishes if name not in down}
             results.append(result)
+        return self._controlled(checks, results)
+
+    def _controlled(self, checks: Checks, results: list[CheckResult]) -> list[CheckResult]:
+        """Take back what proves nothing, and what it was to control itself."""
         known = {result.id: result for result in results}
-        selected = checks.selected.values()
-        return [
+        found = [
             _controlled(check, result, known, checks.elsewhere)
-            for check, result in zip(selected, results, strict=True)
+            for check, result in zip(checks.selected.values(), results, strict=True)
         ]
+        return found if found == results else self._controlled(checks, found)
 
     def as_data(self) -> dict[str, Any]:
         """Return all reports as plain data: what a shard leaves."""
