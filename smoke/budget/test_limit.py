@@ -235,8 +235,8 @@ def test_limit_is_exact(
     evidence.figure("room for", least, "calls")
     if not least:
         evidence.note(
-            f"{tenants.small} has {room} µUSD left this month, one call reserves {held}: the race for "
-            f"the last room could not be observed. Raise its budget by {held} µUSD or more"
+            f"not examined: the race for the last room. {tenants.small} has {room} µUSD left this month, "
+            f"one call reserves {held}: raise its budget by {held} µUSD or more"
         )
         require_nothing_fits(freeside, tenants.small, prices, watch)
         return
@@ -370,7 +370,7 @@ def test_held_room_is_taken(
             opened = stream(freeside, tenants.small, prompt, model=prices.pool, hang_up=beside.ask)
         except UnexpectedStatus as refused:
             require_error(refused.response, 402, "BUDGET_EXCEEDED")
-            evidence.note(f"{tenants.small} has too little left this month for a stream that is held open")
+            evidence.note(f"not examined: {tenants.small} has too little left this month for an open stream")
             watch.charged(paid)
             return
         held = opened.usage().cost_micro

@@ -67,16 +67,18 @@ def test_the_worst_check_decides_a_goal(second: Any, status: Any) -> None:
 
 
 def test_evidence_counts_what_did_not_speak_for_the_goal() -> None:
+    noted = ({"kind": "note", "text": "not examined: the race for the last room"},)
     made = model(
-        *ALL_PASSED,
+        check(evidence=noted),
+        *ALL_PASSED[1:],
         check("orders/a", "skipped", covered_by="payments/pay"),
         check("orders/b", "skipped", "P1", applicable=False),
         check("orders/c", "failed"),
         plan_=plan(DEFERRAL + 'check = "orders/c"'),
     )
     assert goal(made, "G-1")["evidence"] == (
-        "1 check passed (1 P0), 1 deferred, 1 covered by another check, 1 not applicable here, "
-        "not on a live environment"
+        "1 check passed (1 P0), 1 of them examined only in part, 1 deferred, 1 covered by another check, "
+        "1 not applicable here, not on a live environment"
     )
 
 

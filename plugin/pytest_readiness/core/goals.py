@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from .formats import counted, format_moment, matching
 from .history import Streak
-from .model import CheckResult, FailureClass, GoalStatus, Outcome, Scope, Severity
+from .model import UNREAD, CheckResult, FailureClass, GoalStatus, Outcome, Scope, Severity
 from .plan import Deferral, Goal, Plan, Waiver
 from .verdict import BEHIND, NOT_OURS, by_cause, is_broken, is_degrading, is_not_applicable, is_open
 
@@ -303,11 +303,18 @@ def _counted(
     away = sum(is_not_applicable(check) for check in mine)
     covered = len(mine) - len(passed) - len(deferred) - away
     parts += [f"{count} {word}" for count, word in (
+        (sum(map(_is_in_part, passed)), "of them examined only in part"),
         (len(deferred), "deferred"),
         (covered, "covered by another check"),
         (away, "not applicable here"),
     ) if count]  # fmt: skip
     return ", ".join(parts)
+
+
+def _is_in_part(check: CheckResult) -> bool:
+    """Tell whether a check that passed notes what it could not examine."""
+    notes = (str(entry.get("text")) for entry in check.evidence if entry.get("kind") == "note")
+    return any(note.startswith(UNREAD) for note in notes)
 
 
 def _from_streaks(standing: Standing) -> tuple[GoalStatus, str]:
