@@ -41,7 +41,7 @@ from .schemas import (
 
 #: What a load balancer answers for a service that it cannot reach, parse or wait for. Not JSON, it is no
 #: answer of the service.
-GATEWAY = frozenset({400, 408, 414, 431, 502, 503, 504})
+GATEWAY = frozenset({400, 408, 411, 414, 431, 502, 503, 504})
 #: What a firewall or a proxy answers to a method that no API has, and to a target that looks like an attack.
 FIREWALL = frozenset({400, 403, 405, 406, 501})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -323,17 +323,23 @@ def _tokens(exchange: Exchange, _: RouteKey | None, reply: Reply | None) -> Foun
 
 def _events(exchange: Exchange, _: RouteKey | None, __: Reply | None) -> Found:
     """The events of a stream, as far as it was read: their order, their ids, their members (contract 1.4)."""
-    names = "".join(f"{event.name} " for event in exchange.events)
+    events = [event for event in exchange.events if is_ordered(event.name)]
+    names = "".join(f"{event.name} " for event in events)
     if not re.fullmatch("(content )*(error |usage (done |error )?)?", names):
         order = "content, usage once, done; or an error at the end"
         yield Violation("events", order, shown(" ".join(dict.fromkeys(names.split()))))
     elif names.endswith("done ") and names.count("content ") < LEAST_CONTENTS:
         yield Violation("events", f"content at least {LEAST_CONTENTS} times", shown(names.strip()))
-    ids = [event.id for event in exchange.events]
+    ids = [event.id for event in events]
     if not increase(ids):
         yield Violation("event ids", "increasing ones", shown(ids[:5]))
-    for event in exchange.events:
+    for event in events:
         yield from violations(event.document, STREAM_EVENTS.get(event.name, {}), f"event {event.name}")
+
+
+def is_ordered(name: str) -> bool:
+    """Whether an event is one of the contract's, or has no name: of pings and others it says nothing."""
+    return name in STREAM_EVENTS or name == "message"
 
 
 def increase(ids: Sequence[str]) -> bool:

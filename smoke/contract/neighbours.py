@@ -195,6 +195,11 @@ class BadCall:
     headers: Mapping[str, str | bytes] = field(default_factory=dict)
     method: str = "POST"
 
+    @property
+    def content(self) -> bytes | Sequence[bytes]:
+        """The body as it is sent."""
+        return self.body if len(self.body) > 1 else b"".join(self.body)
+
 
 def variants(value: Any, schema: Schema) -> Iterator[Near[Any]]:
     """The value with one of its members missing, of another type or, where it is one of a set, misspelled."""
@@ -271,7 +276,8 @@ def bad_sizes(good: bytes) -> Iterator[BadCall]:
         body = padded(good, MAX_BODY_BYTES + size)
         yield BadCall(f"body too large by {name}", [body], (413,))
     # the length is not announced before the end
-    yield BadCall("body too large by a byte, chunked", [body[:MAX_BODY_BYTES], padded(b"", 1)], (413,))
+    chunks = [body[:MAX_BODY_BYTES], padded(b"", 1)]
+    yield BadCall("body too large by a byte, chunked", chunks, (411, 413))
     # a third as many characters; the member may be what it is refused for
     text = json.dumps({**json.loads(good), "smoke": "\u20ac" * (MAX_BODY_BYTES // 3)}, ensure_ascii=False)
     yield BadCall("body too large in bytes, not in characters", [text.encode()], (400, 413))

@@ -388,7 +388,7 @@ def test_bad_calls_are_refused(
     cases = [
         Case(
             f"{route}: {bad.name}", "an invalid call is refused (1.3)",
-            lambda bad=bad: way.post(bad.body, tenants.main, headers=bad.headers, method=bad.method),  # type: ignore[misc]
+            lambda bad=bad: way.post(bad.content, tenants.main, headers=bad.headers, method=bad.method),  # type: ignore[misc]
             answering(*(BY_FINN if way.direct else bad.statuses)),
         )
         for bad in bad_calls(way)

@@ -159,13 +159,13 @@ class Batch:
 
 
 def answering(*statuses: int) -> Callable[[httpx.Response], object]:
-    """Judges an answer by its status; an error needs its JSON form, too, except a 405 or a firewall's."""
+    """Judges an answer by its status; an error needs its JSON form, except a 405, a 411, a firewall's."""
 
     def judge(answer: httpx.Response) -> None:
         if is_of_a_firewall(answer):
             return
         require_status(answer, *statuses)
-        if answer.is_error and answer.status_code != 405:
+        if answer.is_error and answer.status_code not in (405, 411):
             require_json_error(answer)
 
     return judge

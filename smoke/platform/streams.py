@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 from pytest_readiness import ExternalOutage
 
+from smoke.contract.exchange import is_ordered
 from smoke.contract.schemas import EVENTS
 from smoke.network.decoders import EventDecoder
 from smoke.network.transport import STREAM_WITHIN_S, EndlessBody
@@ -71,9 +72,13 @@ class Stream:
         """The events of one name, in order."""
         return [event for event in self.events if event.name == name]
 
+    def ordered(self) -> list[StreamEvent]:
+        """The events that the contract orders, in their order."""
+        return [event for event in self.events if is_ordered(event.name)]
+
     def names(self) -> list[str]:
-        """The names of all events, in order."""
-        return [event.name for event in self.events]
+        """Their names."""
+        return [event.name for event in self.ordered()]
 
     def text(self) -> str:
         """The content of all events, joined."""

@@ -396,6 +396,11 @@ def test_a_stream_may_be_left_at_any_event(end: int) -> None:
     assert rules(streamed(*STREAMED[:end], error)) == (set() if end < 4 else {"events"})
 
 
+def test_events_of_other_names_may_come_at_any_time() -> None:
+    ping = ("ping", None)
+    assert not rules(streamed(ping, *STREAMED[:2], ping, *STREAMED[2:], ping, ids="0122345"))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
