@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -45,6 +45,8 @@ GATEWAY = frozenset({400, 408, 411, 414, 431, 502, 503, 504})
 #: What a firewall or a proxy answers to a method that no API has, and to a target that looks like an attack.
 FIREWALL = frozenset({400, 403, 405, 406, 501})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+#: A path that is written otherwise than the contract's are.
+_OTHERWISE = re.compile("%|//|./$|[A-Z]")
 _PLAIN = re.compile(r"(?!.*\.\.)(?:/?[\w:?=&.@~-])*/?", re.ASCII)
 MICRO_PER_CENT = 10_000
 #: The content events that a complete stream has at least, however short its answer is (contract 1.4).
@@ -131,12 +133,12 @@ def judge(exchange: Exchange) -> Iterator[BrokenRule]:
     """Every rule of the contract that an answer breaks on its own.
 
     Not judged are what a gateway answers in place of a service, the refusal of a firewall on a path that the
-    contract has not or of an odd request, where a proxy leads from an encoded path to the plain one, and
-    OPTIONS, of which it is silent.
+    contract has not or of an odd request, where a proxy leads from another spelling of a path to the plain
+    one, and OPTIONS, of which it is silent.
     """
     before = exchange.status in GATEWAY or (exchange.status == 403 and _is_nowhere(exchange))
     before = before or (exchange.odd and exchange.status in FIREWALL)
-    before = before or (300 <= exchange.status < 400 and "%" in exchange.path)
+    before = before or (300 <= exchange.status < 400 and _OTHERWISE.search(exchange.path) is not None)
     if exchange.method == "OPTIONS" or (before and not exchange.is_json):
         return
     route = route_key(exchange.service, exchange.method, exchange.path)
@@ -148,9 +150,15 @@ def judge(exchange: Exchange) -> Iterator[BrokenRule]:
             yield BrokenRule(rule, violation)
 
 
-def is_odd(method: str, target: str) -> bool:
-    """Whether no client of the contract sends a request of this method, with this path and query."""
-    return method not in _METHODS or "%2f" in target.lower() or not _PLAIN.fullmatch(unquote(target))
+def is_odd(method: str, target: str, headers: Iterable[bytes] = (), *, body: bool = False) -> bool:
+    """Whether no client of the contract sends such a request: ``target`` is its path with its query.
+
+    ``headers`` are the values of its headers.
+    """
+    if method not in _METHODS or (body and method in ("GET", "HEAD")):
+        return True
+    plain = "%2f" not in target.lower() and _PLAIN.fullmatch(unquote(target))
+    return not plain or any(not re.fullmatch(rb"[ -~]*", value) for value in headers)
 
 
 Found = Iterator[Violation]

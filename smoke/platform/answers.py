@@ -212,9 +212,14 @@ def is_of_a_gateway(response: httpx.Response) -> bool:
 
 def is_of_a_firewall(response: httpx.Response) -> bool:
     """Whether an odd request was refused before the service: no JSON is there."""
-    request = response.request
-    odd = is_odd(request.method, request.url.raw_path.decode("ascii"))
-    return odd and response.status_code in FIREWALL and media_type(response) not in (JSON, PROBLEM)
+    refused = response.status_code in FIREWALL and media_type(response) not in (JSON, PROBLEM)
+    return refused and _is_odd(response.request)
+
+
+def _is_odd(request: httpx.Request) -> bool:
+    target, headers = request.url.raw_path.decode("ascii"), [value for _, value in request.headers.raw]
+    body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+    return is_odd(request.method, target, headers, body=body)
 
 
 class UnexpectedStatus(AssertionError):
@@ -409,7 +414,7 @@ def exchange_of(
     sent = tuple(SentEvent(name, id_, _json(partial(strict_json, data))[0]) for name, id_, data in events)
     return Exchange(
         address.name, request.method, path, dict(asked.items()), response.status_code, dict(came.items()),
-        body, document, problem, sent, is_odd(request.method, request.url.raw_path.decode("ascii")),
+        body, document, problem, sent, _is_odd(request),
     )  # fmt: skip
 
 

@@ -58,6 +58,10 @@ def test_a_firewall_refuses_what_no_client_sends(
         status, headers={"content-type": kind}, request=httpx.Request(method, f"http://h{target}")
     )
     assert is_of_a_firewall(answer) is refused
+    for more in ({"content": b"{}"}, {"headers": {"x-idempotency-key": "a\tb"}}):
+        answer.request = httpx.Request(method, "http://h/a", **more)
+        assert is_of_a_firewall(answer) is (status != 500 and kind == "text/html")
+    answer.request = httpx.Request(method, f"http://h{target}")
     if refused:
         require_refused(answer, "freeside", "a guess", (404,))
         answering(404)(answer)

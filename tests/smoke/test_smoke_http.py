@@ -41,7 +41,7 @@ from tests.smoke.log import Log
 from tests.smoke.test_smoke_jwks import certificate_of
 
 
-@pytest.mark.parametrize(("off_s", "same"), [(0, True), (-1.5, True), (3, False), (-5, False), (None, True)])
+@pytest.mark.parametrize(("off_s", "same"), [(0, True), (-1, True), (3, False), (-5, False), (None, True)])
 def test_a_date_shows_another_clock(off_s: float | None, same: bool) -> None:
     sent = time.time()
     date = None if off_s is None else format_datetime(datetime.fromtimestamp(sent + off_s, UTC), usegmt=True)
