@@ -100,7 +100,7 @@ def test_terms_name_the_token(paid: PaidRoute, chain: Chain, evidence: Evidence)
         raise SetupError(f"[x402] rpc_url serves chain {chain.chain_id}, the terms are for {terms.chain_id}")
     assert chain.has_code(terms.asset), f"there is no contract at the asset {terms.asset}"
     name, version = chain.token(terms.asset)
-    evidence.figure("token", f"{name} {version}", expected=f"{terms.name} {terms.version}")
+    evidence.figure("asset", f"{name} {version}", expected=f"{terms.name} {terms.version}")
     assert (name, version) == (terms.name, terms.version), f"the token signs as {name!r} {version!r}"
 
 

@@ -108,6 +108,13 @@ def checks(tmp_path_factory: pytest.TempPathFactory) -> list[Check]:
     return [Check.from_data(each) for each in json.loads(found.read_text())]
 
 
+def test_the_page_of_paid_calls_lists_every_check(checks: list[Check]) -> None:
+    page = (ROOT / "docs" / "x402.md").read_text()
+    paid = [check.id for check in checks if check.phase == "x402"]
+    assert paid
+    assert [name for name in paid if f"| `{name}` |" not in page] == []
+
+
 def test_checks_have_the_time_that_staging_gives_them(checks: list[Check]) -> None:
     profile = load_profile(ROOT, ROOT, "staging", load_schema(ROOT))
     keys, limits = profile.keys, profile.limits
