@@ -73,6 +73,8 @@ class Module:
             if expr is None:
                 return Value(Symbol(text, f"{ABSENT}local.{first}"), at), len(steps)
             return self._once(f"local.{first}", Environment(self), expr), 1
+        if name == "terraform" and first == "workspace" and self.sources.workspace:
+            return Value(self.sources.workspace, at), 1
         if name == "path":
             return Value(self.files.directory if first == "module" else self.sources.root, at), 1
         if name == "module":

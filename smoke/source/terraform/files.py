@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,17 @@ class Files:
         return Place(self.paths[0] if self.paths else self.directory, 1)
 
 
+#: What Terragrunt calls the top of the repository, and the directory of a file.
+_TOP, _OWN = "${get_repo_root()}/", "${get_terragrunt_dir()}/"
+#: Where a workspace is selected, and how.
+_SELECTS_IN = re.compile(
+    r"\A\.github/workflows/|\.(?:sh|bash|mk)\Z|(?:\A|/)(?:GNU)?[Mm]akefile\Z|(?:\A|/)[Jj]ustfile\Z"
+)
+_SELECTS = re.compile(
+    r"\b(?:terraform|tofu)\s+workspace\s+(?:select|new)\s+(?:-[\w=-]+\s+)*(\S+)|\bTF_WORKSPACE\s*[:=]\s*(\S+)"
+)
+
+
 class Sources:
     """The Terraform files of a checkout, each read once."""
 
@@ -57,6 +69,7 @@ class Sources:
         self.root = root
         self._checkout = checkout
         self._files: dict[str, Files] = {}
+        self._around: set[str] = set()
 
     @property
     def count(self) -> int:
@@ -92,14 +105,22 @@ class Sources:
             path for path in own if PurePosixPath(path).name in {"terraform.tfvars", "terraform.tfvars.json"}
         ]
         found += [path for path in own if path.endswith((".auto.tfvars", ".auto.tfvars.json"))]
+        inputs = self._terragrunt(directory, var_files)
         missing = [path for path in var_files if path not in self.tracked]
-        if missing:
+        var_files = [path for path in var_files if path not in missing]
+        if missing and not inputs:
             raise SetupError(
                 f"the checkout lacks {', '.join(missing)}: correct [facts.source] var_files in readiness.toml"
             )
         values: dict[str, Value] = {}
         unread: list[Finding] = []
         environment = Environment(_Nothing())
+        for path in inputs:
+            expr = self._parsed(path).attributes["inputs"]
+            given = environment.value(expr).content
+            values |= given if isinstance(given, dict) else {}
+            if not isinstance(given, dict):
+                unread.append(Finding(path, expr.at.line, "inputs that the file alone does not say"))
         for path in dict.fromkeys([*found, *var_files]):
             body = self._parsed(path)
             if body.unread:
@@ -109,6 +130,42 @@ class Sources:
                 )
             values |= {name: environment.value(expr) for name, expr in body.attributes.items()}
         return values, unread
+
+    def _terragrunt(self, directory: str, var_files: Sequence[str]) -> list[str]:
+        """The file by which Terragrunt gives a directory its variables: beside it, or this environment's.
+
+        That is one below a directory of the name in which the plan's variable files are.
+        """
+        around = self._around = {PurePosixPath(path).parent.name for path in var_files}
+        found = []
+        for path in (each for each in self.tracked if PurePosixPath(each).name == "terragrunt.hcl"):
+            here, body = PurePosixPath(path).parent, self._parsed(path)
+            if "inputs" not in body.attributes:
+                continue
+            sources = [each.attributes["source"].text.strip('"').replace("//", "/")
+                       for each in body.nested("terraform") if "source" in each.attributes]  # fmt: skip
+            places = [
+                each.removeprefix(_TOP) if each.startswith(_TOP) else f"{here}/{each.removeprefix(_OWN)}"
+                for each in sources
+            ]
+            to_it = directory in map(posixpath.normpath, places)
+            if str(here) == directory or (to_it and around & {*here.parts}):
+                found.append(path)
+        return found if len(found) == 1 else []
+
+    @cached_property
+    def workspace(self) -> str:
+        """The workspace that the repository's scripts select, where they all select one; else empty.
+
+        One that is called otherwise than this environment counts where a file of this environment selects it.
+        """
+        selected: dict[str, list[str]] = {}
+        for path in filter(_SELECTS_IN.search, self.tracked):
+            for found in _SELECTS.finditer((self._checkout.root / path).read_text("utf-8", "replace")):
+                selected.setdefault("".join(filter(None, found.groups())).strip("\"'"), []).append(path)
+        (name, *others), paths = [*selected, ""], [path for each in selected.values() for path in each]
+        own = name in self._around or any(each and each in path for each in self._around for path in paths)
+        return name if own and not any(others) and re.fullmatch(r"[\w-]+", name) else ""
 
     def foreign(self, directory: str) -> list[tuple[str, str]]:
         """The files that say that the platform is defined with another tool; of each the first, best here."""

@@ -6,6 +6,7 @@ from smoke.source.checkout import Examined
 from smoke.source.infrastructure.definitions import read as read_definitions
 from smoke.source.infrastructure.definitions import unseen
 from smoke.source.infrastructure.naming import named
+from smoke.source.terraform.values import Value, flat, text
 from tests.smoke.source.terraform_files import Read, service
 
 TOPICS = """
@@ -104,3 +105,52 @@ def test_the_source_of_a_module_may_be_an_expression(read: Read, source: str, wa
     )
     assert [each.what.partition(", ")[2] for each in configuration.unread] == wanted
     assert len(configuration.of_type("aws_sqs_queue")) == (not wanted)
+
+
+NAMED = 'resource "aws_sns_topic" "t" { name = "p-${terraform.workspace}" }'
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        ({}, ""),
+        ({"deploy.sh": "terraform workspace select a"}, ""),
+        ({"a/deploy.sh": "terraform workspace select -or-create=true staging"}, ""),
+        ({"deploy-tf.sh": "terraform workspace select staging"}, "staging"),
+        ({".github/workflows/tf.yml": "env:\n  TF_WORKSPACE: 'staging'\n"}, "staging"),
+        ({"tf.sh": "TF_WORKSPACE=staging", "other.sh": "terraform workspace select production"}, ""),
+        ({"tf.sh": 'terraform workspace select "$1"'}, ""),
+        ({"tf.md": "terraform workspace select staging"}, ""),
+    ],
+)
+def test_a_workspace_is_the_one_that_scripts_select(read: Read, files: dict[str, str], name: str) -> None:
+    configuration = read(NAMED, files=files)
+    (topic,) = configuration.of_type("aws_sns_topic")
+    assert text(flat(topic.attribute("name") or Value("", topic.at))) == (
+        f"p-{name}" if name else "p-${terraform.workspace}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "name"),
+    [
+        ("tf/terragrunt.hcl", 'inputs = { region = "x" }', "x"),
+        ("live/tf/terragrunt.hcl", 'terraform {\n  source = "../..//tf"\n}\ninputs = { region = "x" }', "x"),
+        (
+            "live/tf/terragrunt.hcl",
+            'terraform {\n  source = "${get_repo_root()}/tf"\n}\ninputs = { region = "x" }',
+            "x",
+        ),
+        (
+            "live/production/terragrunt.hcl",
+            'terraform {\n  source = "../../tf"\n}\ninputs = { region = "x" }',
+            "",
+        ),
+        ("live/tf/terragrunt.hcl", 'terraform {\n  source = "../../other"\n}\ninputs = { region = "x" }', ""),
+        ("tf/terragrunt.hcl", 'inputs = { region = "x", environment = "y" }', "x"),
+    ],
+)
+def test_terragrunt_gives_what_it_says(read: Read, path: str, content: str, name: str) -> None:
+    configuration = read('variable "region" {}', files={path: content})
+    assert text(flat(configuration.root.variable("region"))) == (name or "${var.region}")
+    assert text(flat(configuration.root.variable("environment"))) == "staging"
