@@ -21,7 +21,7 @@ from smoke.source.infrastructure.security_groups import reached
 from smoke.source.infrastructure.shapes import conflicts, misshapen
 from smoke.source.infrastructure.signing import generated, partless
 from smoke.source.infrastructure.starting import starts
-from smoke.source.infrastructure.tasks import images, inventory, logged, one_build, twins
+from smoke.source.infrastructure.tasks import images, inventory, logged, of_another, one_build, twins
 from smoke.source.pipeline.rollback import expiring
 from smoke.source.rules import FAMILY, LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership, elsewhere
 from smoke.source.terraform.configuration import Configuration
@@ -323,6 +323,8 @@ def test_definitions_fit_the_inventory(
     one_shots = [{"ecs": task, "image": row["image"]} for task, of in MIGRATIONS.items() if of == row["ecs"]]
     for each in (row, *one_shots):
         examined.findings.extend(one_build(found, [*plan_inventory, *one_shots], each))
+    for each in one_shots:
+        examined.findings.extend(of_another(found, plan_inventory, each))
     examined.findings.extend(twins(found, plan_inventory, row))
     for column in ("cpu", "memory", "image"):
         evidence.figure(f"{column} of {inventoried}", seen.get(column, ""), expected=row[column] or None)

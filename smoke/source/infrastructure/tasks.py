@@ -87,7 +87,37 @@ def startup_migrations(
                 _starts(result, each, task)
     if not overridden:
         result.findings.extend(_serving(defined, migrations))
+    result.findings.extend(_scheduled(configuration, defined, migrations))
     return result
+
+
+def _scheduled(
+    configuration: Configuration, defined: Definitions, migrations: Sequence[str]
+) -> Iterator[Finding]:
+    """Migrations that a schedule runs again and again."""
+    plans: list[tuple[Resource, Resource, Value | None]] = []
+    for target in configuration.of_type("aws_cloudwatch_event_target"):
+        of = target.attribute("rule")
+        rule = referenced(of) if of is not None else None
+        if isinstance(rule, Resource):
+            plans += [(rule, target, each.attribute("task_definition_arn"))
+                      for each in target.blocks("ecs_target")]  # fmt: skip
+    for one in configuration.of_type("aws_scheduler_schedule"):
+        plans += [(one, one, each.attribute("task_definition_arn"))
+                  for target in one.blocks("target") for each in target.blocks("ecs_parameters")]  # fmt: skip
+    for rule, made, value in plans:
+        task, when = referenced(value) if value is not None else None, rule.attribute("schedule_expression")
+        again = when is not None and re.match(r"(?:rate|cron)\(", text(flat(when))) is not None
+        off = any(
+            text(rule.attribute(name)).lower() in ("disabled", "false") for name in ("state", "is_enabled")
+        )
+        if (
+            isinstance(task, Resource)
+            and again
+            and not off
+            and (name := _called(task, defined)) in migrations
+        ):
+            yield made.finding(f"{rule.address} runs the migration {name} again and again", value)
 
 
 def _serving(defined: Definitions, migrations: Sequence[str]) -> Iterator[Finding]:
@@ -206,6 +236,22 @@ def one_build(
         if beside and tag not in beside
         if tag in foreign or (same[0] is not row and "${" not in " ".join([tag, *beside]))
     ]
+
+
+def of_another(
+    defined: Definitions, rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """Where a one-shot task runs the image that the plan has for another service than its own."""
+    named = (each for each in reversed(rows) if each["image"] and each["image"] != row["image"])
+    others = {each["image"]: each["ecs"] for each in named}
+    for each in defined.definitions:
+        for task in each.tasks if each.name == row["ecs"] and row["image"] else ():
+            for container in containers(task)[0]:
+                for image in items(container.entries.get("image")):
+                    if (other := others.get(repository(image))) is not None:
+                        yield task.finding(
+                            f"{each.name} runs {repository(image)}, the image of {other}", image
+                        )
 
 
 def twins(defined: Definitions, rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> list[Finding]:

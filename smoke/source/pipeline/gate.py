@@ -7,13 +7,15 @@ failed. What is not understood, where it decides, is "not examined": neither goo
 Also what the pipeline delivers: each service of the plan has a deploy job.
 """
 
+import json
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from smoke.source.checkout import Examined, Finding
+from smoke.source.scripts import shell
 from smoke.source.scripts.commands import migrates
 
 from .conditions import CANCELLED, FAILURE, OUTCOMES, SKIPPED, SUCCESS, Situation
@@ -62,6 +64,7 @@ def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
             inside = examine_job(repository, workflow, workflow.jobs[plan.migration])
             found.void.findings.extend(inside.findings)
             found.void.not_examined.extend(inside.not_examined)
+            found.void.findings.extend(_replaced(repository, workflow, workflow.jobs[plan.migration]))
             _examine_order(repository, plan, workflow, found)
         elif workflow is main and not elsewhere:
             nothing = workflow.finding(
@@ -70,6 +73,40 @@ def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
             found.void.findings.append(nothing)
     found.bypass.not_examined.extend(Finding("", 0, problem) for problem in repository.unread.values())
     return found
+
+
+#: What a command speaks of that may migrate, and programs that migrate nothing.
+_SPEAKS = re.compile(r"migrat|schema|flyway|liquibase|prisma|drizzle|alembic|db:|psql", re.IGNORECASE)
+_IDLE = frozenset({"true", ":", "echo", "printf", "sleep", "exit", "date", "ls", "cat"})
+
+
+def _replaced(repository: Repository, workflow: Workflow, job: Job) -> Iterator[Finding]:
+    """Tasks that are told to run, in place of the migration, what migrates nothing."""
+    for placed in repository.everything(workflow, job):
+        for words in repository.commands(placed.step):
+            written = shell.option(words, "--overrides") if shell.runs(words, "aws ecs run-task") else ""
+            if written.startswith("file://"):
+                written = repository.script(written.removeprefix("file://")) or ""
+            for command in _commands_of(written):
+                program = command[2:] if command[1:2] == ["-c"] else command
+                said = " ".join(program)
+                if (
+                    said.split()[:1]
+                    and said.split()[0].rpartition("/")[2] in _IDLE
+                    and not _SPEAKS.search(said)
+                ):
+                    what = f"{job.name} has its task run `{' '.join(command)}` in place of the migration"
+                    yield Finding(placed.path, placed.step.line, what)
+
+
+def _commands_of(overrides: str) -> Iterator[list[str]]:
+    """The commands that the overrides of a task give to its containers."""
+    try:
+        data = json.loads(overrides)
+        for each in data.get("containerOverrides", ()):
+            yield [str(word) for word in each.get("command") or ()]
+    except (ValueError, AttributeError, TypeError):
+        return  # a template, or another form: not read here
 
 
 #: What the name of a job that deploys, or of the workflow that it calls, speaks of.

@@ -12,6 +12,7 @@ from smoke.source.pipeline.gate import examine, undeployed
 from smoke.source.pipeline.workflows import Repository
 from tests.smoke.source.workflow_files import (
     PLAN,
+    SCRIPT,
     W,
     deploy,
     gate,
@@ -385,3 +386,20 @@ def test_an_operator_may_go_back_without_migrating(run: str, more: dict[str, Any
     found = examine(repository(workflow(), back=back), OURS)
     assert bool(found.bypass.findings) == blamed
     assert any("goes back" in each for each in found.notes) != blamed
+
+
+@pytest.mark.parametrize(
+    ("command", "blamed"),
+    [
+        ('["node", "dist/migrate.js"]', False),
+        ('["sh", "-c", "sleep 5 && npm run migrate"]', False),
+        ('["npx", "flyway"]', False),
+        ('["true"]', True),
+        ('["sh", "-c", "echo done"]', True),
+    ],
+)
+def test_a_task_runs_the_migration_and_nothing_in_its_place(command: str, blamed: bool) -> None:
+    overrides = f'{{"containerOverrides": [{{"name": "m", "command": {command}}}]}}'
+    script = SCRIPT.replace("run-task", f"run-task --overrides '{overrides}'")
+    found = examine(repository(workflow(), script), PLAN).void.findings
+    assert ["in place of the migration" in each.what for each in found] == [True] * blamed, found

@@ -3,7 +3,7 @@
 import pytest
 
 from smoke.source.infrastructure.definitions import read as read_definitions
-from smoke.source.infrastructure.tasks import images, inventory, one_build, startup_migrations
+from smoke.source.infrastructure.tasks import images, inventory, of_another, one_build, startup_migrations
 from smoke.source.pipeline.rollback import expiring
 from smoke.source.terraform.configuration import Configuration
 from tests.smoke.source.terraform_files import Read, service
@@ -271,3 +271,62 @@ def test_an_image_is_kept_while_it_is_needed(read: Read, of: str, rules: str, wh
     configuration = read('variable "unset" {}', policy, service("finn", image=image))
     found = [each.what for each in expiring(configuration, read_definitions(configuration, ["finn"]))]
     assert [what in each for each in found] == [True] * bool(what), found
+
+
+@pytest.mark.parametrize(
+    ("image", "what"),
+    [
+        ("p-dixie:${var.tag}", ""),
+        ("flyway:10", ""),
+        ("p-api:${var.tag}", "dixie-migration runs p-api, the image of api"),
+    ],
+)
+def test_a_one_shot_runs_the_image_of_its_own_service(read: Read, image: str, what: str) -> None:
+    rows = [
+        {"ecs": "api", "image": "p-api"},
+        {"ecs": "worker", "image": "p-api"},
+        {"ecs": "dixie", "image": "p-dixie"},
+    ]
+    task = f"""
+variable "tag" {{}}
+resource "aws_ecs_task_definition" "dixie_migration" {{
+  family                = "p-dixie-migration"
+  container_definitions = jsonencode([{{ name = "m", image = "1.dkr/{image}" }}])
+}}
+"""
+    found = of_another(
+        read_definitions(read(task), ["dixie-migration"]),
+        rows,
+        {"ecs": "dixie-migration", "image": "p-dixie"},
+    )
+    assert [each.what for each in found] == ([what] if what else [])
+
+
+SCHEDULE = """
+resource "aws_ecs_task_definition" "m" {
+  family                = "m"
+  container_definitions = jsonencode([{ name = "m", image = "m:1", command = ["migrate"] }])
+}
+resource "aws_cloudwatch_event_rule" "r" { WHEN }
+resource "aws_cloudwatch_event_target" "t" {
+  rule = aws_cloudwatch_event_rule.r.name
+  arn  = "arn"
+  ecs_target {
+    task_definition_arn = aws_ecs_task_definition.m.arn
+  }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("when", "count"),
+    [
+        ('schedule_expression = "rate(1 day)"', 1),
+        ('schedule_expression = "cron(0 3 * * ? *)"\n  state = "DISABLED"', 0),
+        ('event_pattern = "{}"', 0),
+    ],
+)
+def test_no_schedule_runs_a_migration_again(read: Read, when: str, count: int) -> None:
+    configuration = read(SCHEDULE.replace("{ WHEN }", f"{{\n  {when}\n}}"))
+    found = startup_migrations(configuration, read_definitions(configuration, ["m"]), ["m"]).findings
+    assert len([each for each in found if "again and again" in each.what]) == count
