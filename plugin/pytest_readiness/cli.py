@@ -38,10 +38,10 @@ from .selftest import command
 SHELLS = ("bash", "zsh", "tcsh")
 #: What pytest does with the arguments behind the name; the answer is that of the report.
 RUNS = {
-    "run": "Run the suite with these arguments of pytest and exit with its verdict",
-    "gate": "Run the suite as run does, but refuse to run only part of it: the form for CI",
+    "run": "Run the suite with these pytest arguments and exit with its verdict",
+    "gate": "Run the suite like run, but refuse a partial run; use this in CI",
 }
-MERGE = "Judge a run that several machines shared, as gate judges one"
+MERGE = "Judge a run that was split over several machines, as gate does"
 RUN_EXAMPLES = """\
 options beside those of pytest (all of them: docs/suite.md, or pytest --help):
   --env NAME|FILE.toml       the environment (local)
@@ -132,18 +132,18 @@ def _merge(arguments: Sequence[str]) -> int:
     shards = [*takewhile(lambda word: not word.startswith("-"), arguments)]
     if not shards:
         raise ReadinessError(
-            "nothing to merge", where="readiness merge", allowed="what shards left: files or directories",
+            "nothing to merge", where="readiness merge", allowed="results of shards: files or directories",
             action="readiness merge reports/shards --env NAME",
         )  # fmt: skip
     if missing := [path for path in shards if not Path(path).exists()]:
         raise ReadinessError(
             f"no such file or directory: {', '.join(missing)}", where="readiness merge",
-            allowed="what shards left: files or directories",
+            allowed="the results of shards: files or directories",
         )  # fmt: skip
     # an empty directory is what shards leave that all died; another place would cost the last run's reports
     if mistaken := [path for path in shards if not _may_hold_shards(Path(path))]:
         raise ReadinessError(
-            f"not left by a shard: {', '.join(mistaken)}", where="readiness merge",
+            f"not the result of a shard: {', '.join(mistaken)}", where="readiness merge",
             allowed=f"files that end in {SUFFIX}, or a directory of such files",
             action="name the directory that --readiness-shard wrote, by default reports/shards",
         )  # fmt: skip
@@ -190,8 +190,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.choices["self-test"].set_defaults(run=_self_test)
     shells = commands.add_parser(
         "completion",
-        help="Print a script with which a shell completes this command",
-        description="Print a script with which a shell completes this command.",
+        help="Print the shell's completion script for this command",
+        description="Print the shell's completion script for this command.",
         epilog="examples:\n  readiness completion bash > /etc/bash_completion.d/readiness\n"
         "  readiness completion zsh > ~/.zfunc/_readiness",
     )

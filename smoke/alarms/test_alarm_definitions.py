@@ -55,7 +55,7 @@ def require_watched(
     found = next((each for each in definitions.definitions if each.service and each.name == service), None)
     examined = Examined()
     if found is None:
-        terraform.lacks(examined, f"there is no service {service} that an alarm could watch", (service,))
+        terraform.lacks(examined, f"there is no service {service} for an alarm to watch", (service,))
     else:
         examined = coverage(terraform, found, within)
     examined.require()

@@ -159,12 +159,12 @@ def test_topic_is_subscribed(aws: AwsReader, evidence: Evidence) -> None:
     evidence.figure("confirmed subscriptions", len(found.confirmed), at_least=1)
     evidence.figure("pending subscriptions", len(found.pending))
     evidence.figure("subscriptions with a filter", len(found.filtered) + len(found.unread))
-    evidence.figure("subscriptions of what is gone or closed", list(found.lost))
+    evidence.figure("subscriptions of endpoints that are gone or closed", list(found.lost))
     if found.unread and not found.confirmed:
-        raise SetupError(f"not examined: whether a subscription takes alarms: {'; '.join(found.unread)}")
+        raise SetupError(f"not examined: whether a subscription accepts alarms: {'; '.join(found.unread)}")
     assert found.confirmed, (
         f"no confirmed subscription to {topic} takes alarms; {len(found.pending)} pending, "
-        f"{len(found.filtered)} filtered by what no alarm says, {len(found.lost)} of what is gone or closed"
+        f"{len(found.filtered)} with a filter no alarm matches, {len(found.lost)} with their endpoint gone"
         + "".join(f"\n{each}" for each in found.lost)
     )
     assert not found.dropped, f"every subscription to {topic} filters out {', '.join(found.dropped)}"
@@ -178,7 +178,7 @@ def test_topic_takes_alarms(aws: AwsReader, evidence: Evidence) -> None:
     closed = closed_to_alarms(topic, alarms)
     closed = closed or key_closed_to_alarms(aws.account, topic.get("KmsMasterKeyId", ""), aws.topic(), alarms)
     evidence.figure(f"what keeps alarms from {aws.names.topic}", closed or "nothing", expected="nothing")
-    assert not closed, f"no alarm reaches {aws.names.topic}: {closed}"
+    assert not closed, f"no alarm can publish to {aws.names.topic}: {closed}"
 
 
 @pytest.mark.p1
@@ -194,7 +194,7 @@ def test_connections_alarm_fits_the_budget(
     assert thresholds, f"no alarm watches the connections of {aws.names.database}"
     lowest = min(thresholds.values())
     assert 0 < lowest <= limit, (
-        f"goes off above {lowest:g} connections, the budget less its reserve is {limit}"
+        f"goes off above {lowest:g} connections; the budget minus its reserve is {limit}"
     )
 
 
@@ -211,9 +211,9 @@ def test_dashboard(aws: AwsReader, name: str, evidence: Evidence) -> None:
     widgets = None if found is None else found["widgets"]
     evidence.figure(f"widgets of {full}", None if widgets is None else len(widgets), at_least=1)
     assert widgets is not None, f"no dashboard {full}"
-    assert widgets, f"the dashboard {full} is empty: it has no widget but text"
+    assert widgets, f"the dashboard {full} is empty: it has only text widgets"
     another = of_another(json.dumps(found), aws.names.prefix)
-    assert not another, f"the dashboard {full} shows {another}, and nothing of {aws.names.prefix}"
+    assert not another, f"the dashboard {full} shows {another}, but nothing of {aws.names.prefix}"
 
 
 @pytest.mark.p1
@@ -245,7 +245,7 @@ def test_fire_drill(
     with aws.drilling(), listening(aws.account, aws.topic(), queue) as listener:
         alarm = fit_for_drill(aws.alarms(), aws.names.topic)
         names = [each.name for each in alarm.notifiers(aws.names.topic)]
-        evidence.note(f"{alarm.name} was {alarm.state}, was set to {ALARM} and put back")
+        evidence.note(f"{alarm.name} was {alarm.state}, was set to {ALARM} and reset")
         try:
             with set_off(aws.account, alarm):
                 eventually(lambda: listener.notified(names, ALARM), within=limit, what="the notification")

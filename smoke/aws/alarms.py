@@ -71,7 +71,7 @@ class Notifier:
         if not self.actions:
             return ["it has no target"]
         wanted = self.topic(topic)
-        return [] if wanted in self.actions else [f"it notifies {', '.join(self.actions)} and not {wanted}"]
+        return [] if wanted in self.actions else [f"it notifies {', '.join(self.actions)}, not {wanted}"]
 
     def topic(self, name: str) -> str:
         """The ARN of a topic beside the alarm."""
@@ -394,7 +394,7 @@ def judged(alarms: Sequence[MetricAlarm], watch: Watch, topic: str) -> Judgement
     for alarm in found:
         wrong = faults(alarm.firing, watch.need, watch.within)
         if replace(alarm.metrics[0], unit="") in watch.unpublished:
-            wrong.append("its cluster has Container Insights disabled: there is no such metric")
+            wrong.append("Container Insights is disabled in its cluster, so the metric does not exist")
         silent = alarm.silent(topic)
         if not wrong and not silent:
             return Judgement(alarm)
@@ -404,7 +404,7 @@ def judged(alarms: Sequence[MetricAlarm], watch: Watch, topic: str) -> Judgement
     unread += [f"{alarm.name}, which computes {alarm.expression}" for alarm in may_watch(alarms, watch)]
     if not found:
         rejected = [
-            f"{alarm.name} watches a target group to which no load balancer forwards"
+            f"{alarm.name} watches a target group that no load balancer forwards to"
             for alarm in alarms
             if any(value in watch.unreached for metric in alarm.metrics for _, value in metric.dimensions)
         ]

@@ -322,11 +322,11 @@ class TargetGroup:
         """How it asks a service that listens on `ports` and reports its health at the path `health`."""
         if self.port and ports and self.port not in ports:
             listening = " and ".join(map(str, sorted(ports)))
-            yield f"{self.name} checks health on port {self.port}, {service} listens on {listening}"
+            yield f"{self.name} checks health on port {self.port}, but {service} listens on {listening}"
         if self.path and health and self.path.partition("?")[0] != health:
-            yield f"{self.name} checks health at {self.path}, {service} reports it at {health}"
+            yield f"{self.name} checks health at {self.path}, but {service} reports it at {health}"
         if self.codes and accepted(self.codes, OK) is False:
-            yield f"{self.name} expects {self.codes} of healthy targets, {service} answers {OK}"
+            yield f"{self.name} expects {self.codes} from healthy targets, but {service} answers {OK}"
 
 
 def idle(groups: Sequence[TargetGroup]) -> str:

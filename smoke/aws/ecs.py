@@ -66,7 +66,7 @@ class EcsService:
     def __str__(self) -> str:
         """How many of its tasks run, and how far its deployments are."""
         told = ", ".join(f"{each.status} {each.rollout}" for each in self.deployments) or "none"
-        return f"{self.running} of {self.desired} tasks run, {self.pending} are about to; deployments: {told}"
+        return f"{self.running} of {self.desired} tasks run, {self.pending} are pending; deployments: {told}"
 
     @property
     def is_settled(self) -> bool:
@@ -418,7 +418,7 @@ def images_there(account: AwsAccount, definition: TaskDefinition) -> Examined:
             where = f"whether {image} is there: it is in {found['region']}"
             examined.not_examined.append(Finding("", 0, where))
         elif found and not _is_there(account, found) and not _is_fetched(account, found):
-            why = f"a replacement task cannot start: {image} is not in the registry"
+            why = f"no replacement task can start: {image} is not in the registry"
             examined.findings.append(Finding("", 0, why))
     return examined
 

@@ -76,7 +76,7 @@ def unserved(distribution: Mapping[str, Any], calls: Sequence[tuple[str, str, bo
         if method not in allowed:
             yield f"{name} of CloudFront does not let {method} {path} through"
         elif own and method == "GET" and _keeps(behaviour):
-            yield f"{name} of CloudFront keeps what {path} answers, whoever asks"
+            yield f"{name} of CloudFront caches the answers of {path} for everybody"
 
 
 def _behaviour(distribution: Mapping[str, Any], path: str) -> Mapping[str, Any]:

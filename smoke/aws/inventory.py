@@ -176,7 +176,7 @@ def misnamed(
     """
     held = {name: [registered[arn] for arn in each.registries if arn in registered]
             for name, each in services.items() if name in SERVICES}  # fmt: skip
-    wrong = [f"{name} is registered as {host}, which is {owner}'s" for name in held if name != owner
+    wrong = [f"{name} is registered as {host}, the name of {owner}" for name in held if name != owner
              if host in held[name]]  # fmt: skip
     own = held.get(owner, [])
     if own and host not in own:

@@ -70,11 +70,11 @@ class MetricFilter:
         if above and _number(self.value) == 0 and (firing.threshold or 0) >= 0:
             return f"the filter {self.name} counts 0 for each line of {self.log_group} that fits it"
         if another := of_another(self.log_group, prefix):
-            return f"the filter {self.name} reads {another}, which is another environment's"
+            return f"the filter {self.name} reads {another}, which belongs to another environment"
         if above and self.default and firing.threshold is not None:
             minutes = firing.period / 60 if firing.statistic == "Sum" else 1
             if self.default * minutes > firing.threshold:
-                return f"the filter {self.name} sets it off with its default value of {self.default:g}"
+                return f"the filter {self.name} triggers it with its default value of {self.default:g}"
         return ""
 
 
@@ -192,7 +192,7 @@ RECEIVES_FOR_S = 2
 def fit_for_drill(alarms: Sequence[MetricAlarm], topic: str) -> MetricAlarm:
     """An alarm that is OK and notifies the topic; AssertionError when there is none."""
     fit = [alarm for alarm in alarms if alarm.state == "OK" and alarm.notifiers(topic)]
-    assert fit, f"no alarm is OK and notifies {topic}: none can be set off"
+    assert fit, f"no alarm that notifies {topic} is OK, so the drill can set off none"
     return fit[0]
 
 

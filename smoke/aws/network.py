@@ -141,7 +141,7 @@ class Reachability:
     def guard(self, party: Party) -> None:
         """Record that a party lets in the world."""
         self.examined.findings.extend(
-            Finding("", 0, f"{each} of {party.name} lets in the world on port {' or '.join(map(str, ports))}")
+            Finding("", 0, f"{each} of {party.name} lets anybody in on port {' or '.join(map(str, ports))}")
             for ports in [sorted(party.ports)]
             for each in party.groups
             if each in self.groups and is_open(self.groups[each], ports)
@@ -287,8 +287,8 @@ def roomless(aws: AwsReader) -> Examined:
     for name, each in services.items():
         left = [found[one].left for one in each.subnets if one in found]
         if not left or not any(left):
-            why = "no address is left in" if left else "there is none of"
-            what = f"{name} never starts again: {why} its subnets {', '.join(each.subnets)}"
+            why = "no free address is left in" if left else "there is none of"
+            what = f"{name} cannot start again: {why} its subnets {', '.join(each.subnets)}"
             result.findings.append(Finding("", 0, what))
     return result
 

@@ -247,7 +247,7 @@ def undecrypted(
         each.get("GranteePrincipal") == role and "Decrypt" in each.get("Operations", ()) for each in grants
     ):
         return ""
-    return f"is encrypted with {found.arn}, with which {role} may not decrypt"
+    return f"is encrypted with {found.arn}, which {role} may not use to decrypt"
 
 
 def statements_of(policy: str) -> Sequence[Mapping[str, Any]]:

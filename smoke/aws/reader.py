@@ -126,7 +126,7 @@ class AwsReader:
         """The task definition in use of one service."""
         service = self.service(name)
         found = self.definitions().get(name)
-        assert service.definition, f"{self.names.full(name)} has no task set that is PRIMARY: it runs nothing"
+        assert service.definition, f"{self.names.full(name)} has no PRIMARY task set, so it runs nothing"
         assert found, f"the task definition of {self.names.full(name)} does not exist"
         return found
 

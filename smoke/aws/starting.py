@@ -48,7 +48,7 @@ def kept_from_starting(aws: AwsReader, one_shots: Sequence[str]) -> tuple[int, E
                 result.attempt(partial(_unreadable, aws, name, role, secret, result))
         if definition.fargate and role in there:
             result.findings.extend(
-                _finding(f"{name} never starts again: {role} may not {action}")
+                _finding(f"{name} cannot start again: {role} may not {action}")
                 for action in _unstarted(definition, place, own)
             )
     _examine_secrets(aws, owners, held, there, result)
@@ -91,14 +91,14 @@ def _examine_roles(
         (document,) = found
         assumed = document is not None and is_assumed(document, _starting(place))
         if assumed is None:
-            result.not_examined.append(_finding(f"whether a task may act under {role}"))
+            result.not_examined.append(_finding(f"whether a task may assume {role}"))
         elif not assumed:
-            why = "does not exist" if document is None else "lets no task act under it"
-            result.findings.append(_finding(f"{wanted[role]} never starts again: its role {role} {why}"))
+            why = "does not exist" if document is None else "cannot be assumed by a task"
+            result.findings.append(_finding(f"{wanted[role]} cannot start again: its role {role} {why}"))
         if document is not None:
             there.add(role)
             if is_anybodys(document):
-                result.findings.append(_finding(f"anybody may act under {role}, the role of {wanted[role]}"))
+                result.findings.append(_finding(f"anybody may assume {role}, the role of {wanted[role]}"))
     return there
 
 
@@ -111,7 +111,7 @@ def _unreadable(aws: AwsReader, name: str, role: str, secret: str, result: Exami
     elif has_policy(aws.account, secret):
         result.not_examined.append(_finding(f"whether the policy of {secret} lets {role} read it"))
     else:
-        result.findings.append(_finding(f"{name} never starts again: {role} may not read {secret}"))
+        result.findings.append(_finding(f"{name} cannot start again: {role} may not read {secret}"))
 
 
 def _unstarted(
@@ -174,7 +174,7 @@ def _examine_secrets(
             unread = f"whether the policy of {key}, which is another account's, lets {role} decrypt {secret}"
             result.not_examined.append(_finding(unread))
         elif why:
-            result.findings.append(_finding(f"{name} never starts again: {secret} {why}"))
+            result.findings.append(_finding(f"{name} cannot start again: {secret} {why}"))
 
 
 #: AWS's own key for secrets, which every role of the account may use through Secrets Manager.

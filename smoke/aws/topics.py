@@ -25,7 +25,7 @@ def topic_arn(account: AwsAccount, names: Names) -> str:
     """The ARN of the topic that alarms notify; AssertionError when there is none."""
     topics = [str(each["TopicArn"]) for each in account.pages("sns", "list_topics", "Topics")]
     found = [arn for arn in topics if arn.rpartition(":")[2] == names.topic]
-    assert found, f"no topic {names.topic}: the alarms notify no one"
+    assert found, f"no topic {names.topic}: the alarms notify nobody"
     return found[0]
 
 
@@ -186,13 +186,13 @@ _WRAPPED = re.compile(r"https://(?:[\w.-]+\.)?(?:chatbot\.amazonaws\.com|pagerdu
 def _end(account: AwsAccount, topic: str, endpoint: str, drill: str, attributes: Mapping[str, str]) -> _End:
     """What becomes of a message at an endpoint; queues and functions of others are taken as open."""
     if attributes.get("RawMessageDelivery") == "true" and _WRAPPED.match(endpoint):
-        return _End(f"{endpoint} reads no raw messages")
+        return _End(f"{endpoint} does not accept raw messages")
     _, _, service, *place = [*endpoint.split(":"), "", "", ""]
     if place[:2] != topic.split(":")[3:5] or service not in _ENDS:
         return _End()
     name = endpoint.split(":", 5)[5]
     if service == "sqs" and drill and name.startswith(f"{drill}-"):
-        return _End("its queue is a drill's")
+        return _End("its queue belongs to a drill")
     try:
         return _End(_ENDS[service](account, topic, endpoint))
     except SetupError as problem:
@@ -228,7 +228,7 @@ def _lost_function(account: AwsAccount, topic: str, function: str) -> str:
         return f"{function} failed: {told.get('StateReason', 'no reason is given')}"
     least = account.find("lambda", "get_function_concurrency", _NO_FUNCTION, FunctionName=arn)
     if least is not None and least.get("ReservedConcurrentExecutions") == 0:
-        return f"{function} is throttled to 0 calls at once"
+        return f"{function} has a concurrency limit of 0"
     found = account.find("lambda", "get_policy", _NO_FUNCTION, **of)
     policy = (found or {}).get("Policy", "")
     return "" if lets_in(policy, topic, function, _CALL) else f"{function} does not let it in"
@@ -261,7 +261,7 @@ def closed_to_alarms(attributes: Mapping[str, str], alarms: Sequence[str] = ()) 
     ]
     context = _sent_by(topic, alarms)
     if any(each["Effect"] == "Deny" and met(each, context) for each in publishing):
-        return "its policy denies publishing"
+        return "its policy denies alarms to publish"
     return "" if permitted(publishing, context) else "its policy does not allow alarms to publish"
 
 

@@ -76,7 +76,7 @@ def test_planted_reference_is_found(checkout: Checkout, evidence: Evidence) -> N
         planted = dict(plant(copy))
         after = [ref for ref in scan(copy, ()).live if (ref.path, ref.line, ref.text) not in before]
     evidence.figure("files with a planted reference", len(planted))
-    assert planted, "there is no file of a kind that a reference could be in"
+    assert planted, "there is no file of a kind that could contain a reference"
     lines = {path: len({ref.line for ref in after if ref.path == path}) for path in planted}
     evidence.figure("planted lines found", sum(lines.values()), expected=sum(planted.values()))
     missed = [

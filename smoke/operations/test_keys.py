@@ -273,7 +273,7 @@ def refuse_the_wrong_place(keys: KeyPlatform) -> None:
         return
     prefix, region = keys.environment.aws.prefix, keys.environment.aws.region
     raise SetupError(
-        f"none of the secrets of {prefix} exists in {region}: correct aws.region, aws.prefix or the account"
+        f"no secret of {prefix} exists in {region}: correct aws.region, aws.prefix or the account"
     )
 
 

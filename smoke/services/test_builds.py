@@ -69,7 +69,7 @@ def test_ecs(
     assert found.running == found.desired, f"{service}: {found.running} of {found.desired} tasks are running"
     least, most = found.healthy or (0, 200)
     kept = f"{least:g} to {most:g} percent of {found.desired} tasks"
-    assert not stuck(found.desired, least, most), f"{service} keeps {kept}: no deployment can replace one"
+    assert not stuck(found.desired, least, most), f"{service} must keep {kept}: no deployment can replace one"
     deployments = [f"{each.status} {each.rollout}" for each in found.deployments]
     evidence.figure(f"deployments of {service}", deployments, expected=found.settled)
     assert deployments == found.settled, (
@@ -91,7 +91,7 @@ def test_api_and_worker_run_the_same_image(aws: AwsReader, evidence: Evidence) -
             f"not examined: whether {images['api']} of the api and {images['worker']} of the worker are one "
             "image: one has only a tag, the other only a digest"
         )
-    assert same, f"the api runs {images['api']}, the worker {images['worker']}: they are two builds"
+    assert same, f"the api runs {images['api']}, but the worker runs {images['worker']}: these are two builds"
 
 
 def reported(connect: Connect, environment: Environment, service: str, evidence: Evidence) -> str:
@@ -133,9 +133,9 @@ def test_build_is_its_image(connect: Connect, aws: AwsReader, service: str, evid
     evidence.figure(f"build of {service}", sha, expected=tag_of(image))
     if digest_of(image) and not tag_of(image):
         raise SetupError(
-            f"not examined: which commit {image} of {service} is built from: it has only a digest"
+            f"not examined: which commit {image} of {service} was built from: it has only a digest"
         )
     assert is_commit(image, sha), (
-        f"{service} runs {image}, its tag is not a git commit that its build could be compared with"
+        f"{service} runs {image}, whose tag is not a git commit, so the build cannot be compared with it"
     )
-    assert agree(tag_of(image), sha), f"{service} reports build {sha}, ECS runs {image}"
+    assert agree(tag_of(image), sha), f"{service} reports build {sha}, but ECS runs {image}"

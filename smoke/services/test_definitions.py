@@ -72,7 +72,7 @@ def test_checkout(checkout: Checkout, plan_facts: Mapping[str, Any], evidence: E
     evidence.figure("what the plan looks for, and is there", there)
     if not there:
         raise SetupError(
-            f"{checkout.root} is not the platform's repository: it has none of {', '.join(wanted)}; "
+            f"{checkout.root} is not the platform's repository: it contains none of {', '.join(wanted)}; "
             "correct [source] iac_dir of the profile, or [facts.source] of readiness.toml"
         )
 

@@ -89,14 +89,14 @@ def test_inventory(
         evidence.figure(f"inventory/{declared['key']}/{name}", seen, unit, expected=wanted or None)
     different = differences(compared)
     if (task := aws.definition(service)).wasted:
-        different.append(f"memory: its containers are ended at {task.limit} of {task.memory} MiB")
+        different.append(f"memory: its containers are killed at {task.limit} of {task.memory} MiB")
     if not (main := task.main(service)).essential:
-        different.append(f"container: {main.name} is not essential, its task runs on without it")
+        different.append(f"container: {main.name} is not essential, so its task keeps running without it")
     path = health_path(environment, declared["key"]) or "/"
     boxes, known = aws.definition(service).containers, known_port(declared)
     listening = sorted({port for box in boxes for port in box.ports})
     if known and listening and known not in listening and aws.service(service).registries:
-        different.append(f"port: listens on {' and '.join(map(str, listening))}, is known by {known}")
+        different.append(f"port: listens on {' and '.join(map(str, listening))}, but is known by {known}")
     own = aws.service(service).target_groups
     others = {group for name in SERVICES if name != service for group in aws.service(name).target_groups}
     if taken := diverted(aws.routes(), str(declared["url"]), path, own, others - {*own}):
@@ -113,7 +113,7 @@ def test_inventory(
     proving = [route for route in mine if route.proved]
     if proving and not is_fronted(ends or ()) and not any(route.proves(url) for route in proving):
         names = " and ".join(dict.fromkeys(name for route in proving for name in route.proved))
-        different.append(f"url: the certificates of its listener are of {names}, not of {url}")
+        different.append(f"url: the certificates of its listener are for {names}, not for {url}")
     if mine:
         through = hindered(aws, url, mine, ends or (), calls_of(environment, declared["key"]))
         different += [f"url: {each.what}" for each in through.findings]
@@ -150,7 +150,7 @@ def test_targets(
     wrong += filter(None, [idle(groups)])
     own = {*aws.service(service).target_groups}
     wrong += [
-        f"{name} is behind the same target group {arn}"
+        f"{name} uses the same target group {arn}"
         for name in SERVICES
         if name != service and name in aws.services()
         for arn in sorted(own & {*aws.service(name).target_groups})
@@ -201,13 +201,13 @@ def test_environments_lead_to_this_platform(
         )
     ]
     wrong += [
-        f"{name} of {owner} is given a signing key"
+        f"{name} of {owner} contains a signing key"
         for owner, box in boxes
         for name, given in box.secrets.items()
         if is_mixed_up(name, given)
     ]
     wrong += [
-        f"{name} of {owner} is pinned to one version: a later one never reaches it"
+        f"{name} of {owner} is pinned to one version, so a later version never reaches it"
         for owner, box in boxes
         for name, given in box.secrets.items()
         if pinned(given)
@@ -245,7 +245,7 @@ def test_cloud_map(aws: AwsReader, host: str, eventually: Eventually, evidence: 
     aws.cluster()
     addresses, name = resolve(aws.account, aws.names, host), f"{host}.{aws.names.namespace}"
     evidence.figure(f"addresses of {name}", addresses, at_least=1)
-    assert addresses, f"{name} resolves to nothing in Cloud Map"
+    assert addresses, f"{name} has no address in Cloud Map"
     wrong = misnamed(aws.services(), aws.registered(), BUILDS.get(host, host), name)
     assert not wrong, "; ".join(wrong)
     if left := leftover(aws.services(), aws.registered(), name, addresses):

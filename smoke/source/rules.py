@@ -147,7 +147,7 @@ def elsewhere(uses: Iterable[Use], prefix: str) -> list[Finding]:
         return []
     other = re.compile(rf"(?:.*/)?{re.escape(stem)}-(?!{re.escape(own)}\b)({ENVIRONMENTS})\b.*")
     return sorted({
-        use.finding(f"{use.owner} {use.how} the {use.kind} {use.name}, which is another environment's")
+        use.finding(f"{use.owner} {use.how} the {use.kind} {use.name}, which belongs to another environment")
         for use in uses
         if other.fullmatch(use.name)
     })  # fmt: skip

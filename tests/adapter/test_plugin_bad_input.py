@@ -156,4 +156,4 @@ def test_a_gate_that_runs_no_check_is_refused(suite: Suite, option: str) -> None
     suite.checks("@pytest.mark.p0\ndef test_up(evidence): passing(evidence)")
     run = suite.run("--gate", option)
     assert run.code == 4, run.output()
-    assert "--gate judges a run, and this one runs no check" in run.err + run.out
+    assert "--gate needs a run, and these options run no check" in run.err + run.out

@@ -229,7 +229,7 @@ def test_a_merge_of_another_place_leaves_the_reports(suite: Suite) -> None:
     for place in ("smoke", "readiness.toml"):
         run = merge(suite, place=place)
         assert (run.code, run.err.count("\n")) == (4, 3)
-        assert f"not left by a shard: {place}" in run.err
+        assert f"not the result of a shard: {place}" in run.err
     assert (suite.root / "reports" / "readiness.json").read_bytes() == before
 
 
@@ -285,7 +285,7 @@ def test_a_file_that_cannot_be_read_leaves_no_verdict_beside_complete_ones(ran: 
     (left(ran, 1, 2).parent / "again.shard").write_text(left(ran, 1, 2).read_text()[:-9])
     run = merge(ran)
     assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
-    assert "again.shard cannot be read: it is torn or was edited" in run.model["reasons"][0]
+    assert "again.shard cannot be read: it is incomplete or was edited" in run.model["reasons"][0]
 
 
 def test_a_build_that_changed_is_not_forgotten_for_one_that_did_not_answer(ran: Suite) -> None:

@@ -323,5 +323,5 @@ def test_a_blocked_part_is_refused_whichever_it_is(suite: Suite) -> None:
     for part in parts:
         run = suite.run("-p", f"no:{part}")
         assert run.code == 4, run.output()
-        assert f"-p no:{part}: a run is not judged without this part" in run.err
+        assert f"-p no:{part}: without this part, a run gets no verdict" in run.err
         assert suite.run("-p", f"no:{part}", "-n1").code == 4

@@ -185,7 +185,7 @@ def test_a_run_outside_a_project_is_refused(
     assert main([name]) == 4
     assert capsys.readouterr().err.splitlines() == [
         "no readiness.toml in this directory or its parents",
-        "  next: run it in a directory with a readiness.toml, or begin one: readiness init",
+        "  next: run it in a directory with a readiness.toml, or create one: readiness init",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["test_other.py"]
 

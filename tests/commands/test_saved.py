@@ -73,7 +73,7 @@ def test_a_cause_is_explained_by_its_number_and_by_any_check_behind_it(
             ("summary", "orders are lost"),
             ("where", "smoke/test_checks.py:"),
             ("also", "health/orders[b]"),
-            ("next", "correct on the platform what smoke/test_checks.py:"),
+            ("next", "fix the platform so that smoke/test_checks.py:"),
             ("reproduce", "pytest 'smoke/test_checks.py::test_orders[a]' --env local"),
         ):
             assert f"{label:<12}{text}" in shown
@@ -229,7 +229,7 @@ def test_waivers_have_the_state_of_now(project: Suite, capsys: pytest.CaptureFix
     for check, state in states.items():
         expires = times.get(state, "2036-01-01T00:00:00Z")
         project.plan(WAIVED.format(check=check, expires=expires))
-    assert "no run yet: what they cover is not known" in output(capsys, "waivers")
+    assert "no run yet, so it is unknown what they cover" in output(capsys, "waivers")
     project.write("broken", "")
     project.run()
     assert {row["check"]: row["state"] for row in data(capsys, "waivers")} == states

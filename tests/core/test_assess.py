@@ -129,9 +129,9 @@ def test_ready_for_launch_takes_goals_streak_and_operational_items() -> None:
 @pytest.mark.parametrize(
     ("builds", "words"),
     [
-        ({}, "; but the build is not known: each of these runs may have tested another one"),
-        ({"shop": ""}, "; but the build is not known: each of these runs may have tested another one"),
-        ({"shop": "b1", "till": ""}, "; but the build of till is not known"),
+        ({}, "; but the build is unknown: each of these runs may have tested another one"),
+        ({"shop": ""}, "; but the build is unknown: each of these runs may have tested another one"),
+        ({"shop": "b1", "till": ""}, "; but the build of till is unknown"),
         ({"shop": "b1"}, "nothing is left to do"),
     ],
 )

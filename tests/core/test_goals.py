@@ -156,4 +156,4 @@ def test_a_goal_that_waits_for_a_check_of_another_goal_does_not_repeat_what_that
     waits = (check(f"work/{name}", "not-run", goal="G-2", cause="check:health/api") for name in "ab")
     made = model(root, *waits)
     assert "KeyError" in goal(made, "G-1")["evidence"]
-    assert goal(made, "G-2")["evidence"] == "none of its 2 checks answered, because of health/api"
+    assert goal(made, "G-2")["evidence"] == "none of its 2 checks gave a result, because of health/api"

@@ -45,7 +45,7 @@ MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"
         ("[policy]\nstreak_length = true", "policy.streak_length: True is not an integer >= 1",
          "an integer >= 1"),
         ("[policy]\nsecret_prefixes = ['to']",
-         "policy.secret_prefixes: 'to' is not the beginning of an API key",
+         "policy.secret_prefixes: 'to' is not the prefix of an API key",
          'two letters or more, then "_" or "-", such as "sk_"'),
         ("[policy]\nrequire_evidence = 'no'", "policy.require_evidence: 'no' is not a boolean",
          "true, false"),

@@ -184,10 +184,10 @@ def test_blockers_are_ranked_and_carry_what_to_do() -> None:
         "severity": "P0",
         "class": "PLATFORM_BUG",
         "summary": "12 µUSD are missing",
-        "rule": "a P0 check that fails on the platform is BROKEN",
+        "rule": "a P0 check that fails because of the platform makes the run BROKEN",
         "observed": "sum = 988 µUSD",
         "limit": "expected 1000 µUSD",
-        "next_action": "correct on the platform what smoke/test_c.py::test_money[two at once] asserts, "
+        "next_action": "fix the platform so that smoke/test_c.py::test_money[two at once] passes, "
         "redeploy, then rerun the check",
         "reproduce": "pytest 'smoke/test_c.py::test_money[two at once]' --env='./my env.toml'",
         "whose": {"team": "the platform", "contact": "", "runbook": ""},
@@ -255,9 +255,9 @@ def test_skips_alone_tick_nothing() -> None:
 @pytest.mark.parametrize(
     ("facts", "ticked"),
     [
-        ({"scope": PARTIAL}, (False, "a partial run ticks nothing")),
-        ({"interrupted": "Ctrl-C"}, (False, "an unfinished run ticks nothing")),
-        ({"collection_errors": ("x",)}, (False, "an unfinished run ticks nothing")),
+        ({"scope": PARTIAL}, (False, "a partial run cannot tick an item")),
+        ({"interrupted": "Ctrl-C"}, (False, "an unfinished run cannot tick an item")),
+        ({"collection_errors": ("x",)}, (False, "an unfinished run cannot tick an item")),
         ({"live": True}, (True, "1 check passed")),
         ({"checkout": "checkout abc1234"}, (True, "1 check passed, not on a live environment")),
     ],
@@ -282,7 +282,7 @@ def exchange(method: str, url: str, status: int, **more: int) -> dict[str, Any]:
         (
             "assert 3 == 2",
             (exchange("POST", "http://shop/o", 201), exchange("GET", "http://shop/tea?x=1", 200)),
-            "correct what is behind GET http://shop/tea (answered 200) or POST http://shop/o (answered 201)",
+            "fix what serves GET http://shop/tea (answered 200) or POST http://shop/o (answered 201)",
         ),
         (
             "assert 3 == 2",
@@ -290,12 +290,12 @@ def exchange(method: str, url: str, status: int, **more: int) -> dict[str, Any]:
                 exchange("GET", "http://shop/a", 200, attempt=1),
                 exchange("GET", "http://shop/b", 502, attempt=2),
             ),
-            "correct what is behind GET http://shop/b (answered 502)",
+            "fix what serves GET http://shop/b (answered 502)",
         ),
         (
             "127.0.0.1:8102 (tracker.url): ConnectError: [Errno 111] Connection refused",
             (exchange("GET", "http://shop/a", 200),),
-            "find out why 127.0.0.1:8102 (tracker.url) does not answer as it should",
+            "find out why 127.0.0.1:8102 (tracker.url) does not answer correctly",
         ),
     ],
 )
@@ -310,7 +310,7 @@ def test_a_check_that_did_not_foresee_an_answer_is_to_assert_it() -> None:
     evidence = (exchange("GET", "http://shop/a", 200),)
     failed = check(outcome="failed", cls="CHECK_ERROR", where="smoke/test_a.py:9", evidence=evidence)
     assert model(failed)["blockers"][0]["next_action"] == (
-        "fix the check: smoke/test_a.py:9; let it assert what GET http://shop/a (answered 200) must say"
+        "fix the check: smoke/test_a.py:9; make it assert what GET http://shop/a (answered 200) must answer"
     )
 
 

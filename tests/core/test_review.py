@@ -179,7 +179,7 @@ def test_a_blocker_names_who_acts(name: str, cls: str, team: str) -> None:
 @pytest.mark.parametrize(
     ("owner", "message"),
     [
-        ('team = "x"', "an owner of nothing"),
+        ('team = "x"', "owns nothing"),
         ('team = "x"\ngoals = ["G-99"]', "unknown goal 'G-99'"),
         ('team = "x"\ngoals = ["G-1"]\nrunbook = "javascript:alert(1)"', "is not a web address"),
     ],

@@ -40,7 +40,7 @@ def test_a_missing_credential_is_one_blocker_for_p0_and_p1() -> None:
     (blocker,) = made["blockers"]
     assert 1 + len(blocker["also"]) == 41
     assert (blocker["severity"], made["verdict"]) == ("P0", "NO_VERDICT")
-    assert blocker["next_action"] == f"give this runner what is missing: {missing}"
+    assert blocker["next_action"] == f"set up what this runner lacks: {missing}"
 
 
 @pytest.mark.parametrize(
@@ -211,8 +211,8 @@ def test_a_cause_that_waits_for_itself_ends() -> None:
         ({"cls": "PLATFORM_BUG", "static": True}, "in the checkout"),
         ({"cls": "PLATFORM_BUG"}, "deploy"),
         ({"cls": "EXTERNAL_OUTAGE"}, "wait until the third party has recovered"),
-        ({"outcome": "skipped", "applicable": False}, "offer it in the environment's profile"),
-        ({"outcome": "not-run"}, "let it run to its end"),
+        ({"outcome": "skipped", "applicable": False}, "configure it in the environment's profile"),
+        ({"outcome": "not-run"}, "run it to its end"),
     ],
 )
 def test_the_next_action_follows_from_how_a_check_ended(ended: dict[str, object], action: str) -> None:

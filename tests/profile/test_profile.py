@@ -202,7 +202,7 @@ def test_a_table_of_strings() -> None:
     for wrong in ("paths = 1", "paths = { a = 1 }", 'paths = { a = "" }'):
         with pytest.raises(ProfileError, match="not a table of strings"):
             profile(PROFILE + wrong)
-    with pytest.raises(ProfileError, match="no variable holds a table"):
+    with pytest.raises(ProfileError, match="a variable cannot hold a table"):
         Schema.parse('[section.a.b]\ntype = "table"\nenv = "X"', "s.toml")
 
 

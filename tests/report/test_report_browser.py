@@ -56,7 +56,7 @@ def test_the_answer_is_the_first_thing_seen(visit: chrome.Visit) -> None:
     assert "Declaration: NOT READY" in visit.page.locator("header").inner_text()
     cause = visit.page.locator(".causes > li").first
     assert cause.bounding_box()["y"] < 500
-    assert "Next (the platform): correct what is behind POST" in cause.inner_text()
+    assert "Next (the platform): fix what serves POST" in cause.inner_text()
 
 
 def test_the_goals_stand_with_their_status(visit: chrome.Visit) -> None:

@@ -80,7 +80,7 @@ def test_the_headline_marks_a_partial_run() -> None:
 def test_a_cause_is_one_line_with_its_owner_and_the_next_step() -> None:
     texts = " ".join("".join(Page(html.render(sample.broken())).texts).split())
     assert "auth/refused[freeside-expired] P0 PLATFORM_BUG an expired token was accepted" in texts
-    assert "Next (the platform): correct what is behind POST" in texts
+    assert "Next (the platform): fix what serves POST" in texts
     assert "P1 3 checks not run: dixie is down" in texts
     assert sample.REPRODUCE in texts
 

@@ -74,9 +74,9 @@ def test_a_blocker_has_its_next_action_and_its_command() -> None:
         r"1. **auth/refused\[freeside-expired\]** (P0, G-2, PLATFORM_BUG): an expired token was accepted"
         in part
     )
-    rule = "a P0 check that fails on the platform is BROKEN"
+    rule = "a P0 check that fails because of the platform makes the run BROKEN"
     assert f"   Rule: {rule}. Observed: status = 200, expected 401\n" in part
-    assert "   Next: correct what is behind POST http://127.0.0.1:41233/api/agents/invoke" in part
+    assert "   Next: fix what serves POST http://127.0.0.1:41233/api/agents/invoke" in part
     assert f"   ```sh\n   {sample.REPRODUCE}\n   ```\n" in part
 
 
@@ -152,7 +152,7 @@ def test_the_self_test_is_quoted() -> None:
 def test_nothing_found_differs_from_nothing_known() -> None:
     assert "None." in section(markdown.render(sample.ready() | {"blockers": []}), "Blockers")
     nothing = section(markdown.render(sample.unfinished()), "Blockers")
-    assert nothing.strip() == "Not known: the run recorded no check."
+    assert nothing.strip() == "Unknown: the run recorded no check."
 
 
 def test_a_model_without_a_verdict_is_never_shown_as_a_better_one() -> None:
@@ -265,7 +265,7 @@ def test_each_cause_is_an_annotation_at_its_place() -> None:
     assert found[0] == (
         "::error file=smoke/test_auth.py,title=P0 PLATFORM_BUG auth/refused[freeside-expired]"
         "::an expired token was accepted: status 200, allowed 401 or 403"
-        ". Next: correct what is behind POST http://127.0.0.1:41233/api/agents/invoke (answered 200),"
+        ". Next: fix what serves POST http://127.0.0.1:41233/api/agents/invoke (answered 200),"
         " redeploy, then rerun the check"
     )
     assert found[1].startswith("::error file=smoke/test_invoke.py,line=17,title=P0 FLAKE invoke/nonce::")

@@ -57,7 +57,7 @@ def test_a_blocker_has_its_next_action_and_its_command() -> None:
     place = lines.index(" 1. P0 PLATFORM_BUG auth/refused[freeside-expired]")
     assert lines[place + 1 : place + 5] == [
         "    an expired token was accepted: status 200, allowed 401 or 403",
-        "    next: correct what is behind POST http://127.0.0.1:41233/api/agents/invoke (answered 200),",
+        "    next: fix what serves POST http://127.0.0.1:41233/api/agents/invoke (answered 200),",
         "          redeploy, then rerun the check",
         f"    $ {sample.REPRODUCE}",
     ]
@@ -67,8 +67,8 @@ def test_the_owner_that_the_plan_names_stands_beside_the_next_action() -> None:
     model = sample.broken()
     model["blockers"][0]["whose"] = {"team": "Checkout", "contact": "#checkout", "runbook": ""}
     found = " ".join(line.strip() for line in terminal.lines(model))
-    assert "next (Checkout, #checkout): correct what is behind POST" in found
-    assert "Next (Checkout, #checkout): correct what is behind" in markdown.render(model)
+    assert "next (Checkout, #checkout): fix what serves POST" in found
+    assert "Next (Checkout, #checkout): fix what serves" in markdown.render(model)
     model["blockers"][0]["whose"]["contact"] = ""
     assert "(Checkout" not in " ".join(terminal.lines(model)), "an owner who cannot be reached"
 

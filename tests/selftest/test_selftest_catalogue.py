@@ -115,7 +115,7 @@ def test_a_malformed_fault(write: Write, old: str, new: str, where: str, what: s
     [
         (FAULT + FAULT, "faults/a.toml: fault[2].id: 'expired' is used twice"),
         ("id = ", "faults/a.toml: not valid TOML"),
-        ("", "faults: no fault in it"),
+        ("", "faults: contains no fault"),
         (FAULT + 2 * UNFAULTED.format(name="meta"), "unfaulted[2].check: 'auth/meta' is used twice"),
         (
             FAULT.replace("auth/expired", "a/b"),
@@ -124,7 +124,7 @@ def test_a_malformed_fault(write: Write, old: str, new: str, where: str, what: s
         (FAULT + UNFAULTED.format(name="gone"), "unfaulted[1].check: the suite has no check 'auth/gone'"),
         (
             FAULT + UNFAULTED.format(name="expired"),
-            "'auth/expired' is called unfaulted, yet a fault names it",
+            "'auth/expired' is listed as unfaulted, but a fault names it",
         ),
     ],
 )

@@ -152,7 +152,7 @@ def inconsistency(
     for check in checks:
         other = found.setdefault(check.id, check)
         if other is not check:
-            what = f"check id {check.id!r} is also that of {other.where}"
+            what = f"check id {check.id!r} is also used by {other.where}"
             mistakes.append(
                 ReadinessError(what, where=check.where, allowed="a test name that is unique within its phase")
             )

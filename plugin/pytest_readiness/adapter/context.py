@@ -116,7 +116,7 @@ def taken_out(config: pytest.Config) -> list[str]:
     """Say which parts of the plugin another plugin has unregistered: what these listen to was not noticed."""
     manager = config.pluginmanager
     return [
-        f"{name} was unregistered by a conftest or a plugin: a run is not judged without this part"
+        f"{name} was unregistered by a conftest or a plugin: without this part, a run gets no verdict"
         for name, part in config.stash[REGISTERED].items()
         if manager.get_plugin(name) is not part
     ]

@@ -68,7 +68,7 @@ class Distribution:
         """Take over what no check of a worker can answer for; one that crashed hands nothing on."""
         output = getattr(node, "workeroutput", None)
         if output is not None:
-            unheard = "readiness-listener was unregistered: a run is not judged without this part"
+            unheard = "readiness-listener was unregistered: without this part, a run gets no verdict"
             self._context.stray += output.get(STRAY_KEY, [f"on a worker: {unheard}"])
 
     @pytest.hookimpl(optionalhook=True)

@@ -273,9 +273,9 @@ def leave(context: RunContext, judge: Judge, tally: Tally, status: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not replace_file(path, written(content), context.redactor):
         raise ReadinessError(
-            "a live secret is in what the shard leaves: it is withheld",
+            "the shard's result contains a live secret: it is withheld",
             where=path.name,
-            action="find out what wrote it there, and replace the secret",
+            action="find out what wrote it there, and rotate the secret",
         )
 
 

@@ -315,7 +315,7 @@ class Interpreter:
         """Return a failure that names what a check has left replaced, once it is torn down."""
         names = ", ".join(f"{module.__name__}.{name}" for module, name in self._replaced)
         self._replaced = {}
-        return [BackgroundFailure(f"{names} was left replaced: undo it in a teardown")] if names else []
+        return [BackgroundFailure(f"{names} was left patched: undo the patch in a teardown")] if names else []
 
 
 def _present() -> list[object]:

@@ -49,7 +49,7 @@ def add(parser: pytest.Parser) -> None:
         "--gate",
         dest="readiness_gate",
         action="store_true",
-        help="Refuse a partial run, the form for CI",
+        help="Refuse a partial run; use this in CI",
     )
     group.addoption(
         "--drills",
@@ -63,7 +63,7 @@ def add(parser: pytest.Parser) -> None:
         metavar="N",
         type=_degraded_exit_code,
         default=2,
-        help="Exit code of a DEGRADED run, for gates that know only zero and not zero: 0, 1, 2 (default: 2)",
+        help="Exit code of a DEGRADED run, for gates that know only zero and nonzero: 0, 1, 2 (default: 2)",
     )
     group.addoption(
         "--readiness-dir",
@@ -126,7 +126,7 @@ def add(parser: pytest.Parser) -> None:
         metavar="ID",
         type=_shard_run,
         default=None,
-        help="What the shards of one run share (default: run and attempt of GitHub, pipeline of GitLab)",
+        help="Id that all shards of one run share (default: run and attempt of GitHub, pipeline of GitLab)",
     )
     group.addoption(
         "--readiness-merge",
@@ -134,7 +134,7 @@ def add(parser: pytest.Parser) -> None:
         metavar="PATH",
         action="append",
         type=filled,
-        help="Run nothing and judge what shards left: what readiness merge asks for",
+        help="Run nothing, judge the results of shards; set by readiness merge",
     )
     parser.addini("readiness_format", "Default of --readiness-format", default="")
 
@@ -157,13 +157,13 @@ def is_active(config: pytest.Config) -> bool:
             three_lines(
                 "no launch plan, which --env, --gate, --drills and --attest need",
                 where=str(plan),
-                action="run it where the plan is, name that with --rootdir, or begin one: readiness init",
+                action="run it where the plan is, name that with --rootdir, or create one: readiness init",
             )
         )
     if config.getoption("readiness_gate") and is_inert(config):
         raise pytest.UsageError(
             three_lines(
-                "--gate judges a run, and this one runs no check",
+                "--gate needs a run, and these options run no check",
                 where=" ".join(map(str, config.invocation_params.args)),
                 action="leave out --collect-only, --setup-plan, --fixtures and the like, or --gate",
             )
@@ -259,7 +259,7 @@ def asked_paths(config: pytest.Config) -> list[Path]:
 def _key(text: str) -> str:
     """Refuse a key itself, without quoting it: every user of the machine reads a command line."""
     if "PRIVATE KEY" in text:
-        raise argparse.ArgumentTypeError("a key has no place on a command line (next: name its file)")
+        raise argparse.ArgumentTypeError("a key must not be on a command line (next: name its file)")
     return filled(text)
 
 
@@ -301,7 +301,7 @@ def _shard_run_of(config: pytest.Config) -> str:
     if not given:
         raise pytest.UsageError(
             three_lines(
-                "nothing says which run this is a shard of",
+                "this shard does not know the id of its run",
                 where=f"--readiness-shard {shard}",
                 action="add --readiness-shard-run ID, the same for all shards",
             )

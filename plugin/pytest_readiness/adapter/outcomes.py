@@ -15,7 +15,7 @@ from ..core.verdict import BEHIND
 from .checks import Check, Checks, Down
 
 _OURS = str(FailureClass.PLATFORM_BUG)
-UNREPORTED = "no report came for it"
+UNREPORTED = "pytest reported no result for it"
 
 
 @dataclass(slots=True, kw_only=True)  # frozen, each of three for every check would take three times as long
@@ -301,7 +301,7 @@ class Tally:
         attempts = self._attempts.get(nodeid, {}).values()
         result = settle(check, attempts, self.unreported_because)
         if result.outcome in _ANSWERED and any(one.is_foreign for one in attempts):
-            summary = "a hook made a report of its own for it: how it ended is not known"
+            summary = "a hook replaced its report: its result is unknown"
             return replace(result, outcome=Outcome.NOT_RUN, failure_class=None, summary=summary)
         return result
 

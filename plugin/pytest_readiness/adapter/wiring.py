@@ -359,7 +359,7 @@ def refusal(config: pytest.Config) -> str:
         )
     for name, part in config.pluginmanager.list_name_plugin():
         if part is None and (name.startswith(PREFIX) or name == "python"):  # blocked
-            return f"-p no:{name}: a run is not judged without this part"
+            return f"-p no:{name}: without this part, a run gets no verdict"
     return ""
 
 

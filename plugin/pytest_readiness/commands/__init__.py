@@ -35,7 +35,7 @@ def project() -> Project:
     path = find_plan(Path.cwd())
     if path is None:
         raise PlanError(
-            NO_PLAN, action=f"run it in a directory with a {PLAN_NAME}, or begin one: readiness init"
+            NO_PLAN, action=f"run it in a directory with a {PLAN_NAME}, or create one: readiness init"
         )
     return Project(path.parent, read_plan(path))
 

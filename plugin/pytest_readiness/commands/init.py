@@ -68,10 +68,14 @@ def add(commands: Any) -> None:
         epilog="examples:\n  readiness init\n  readiness init --name Shop --url https://shop.example/health\n"
         "  readiness init shop --name Shop --stand-in",
     )
-    parser.add_argument("directory", nargs="?", default=".", type=filled, help="Where (default: here)")
-    parser.add_argument("--name", type=filled, metavar="TEXT", help="What the platform is called")
+    parser.add_argument(
+        "directory", nargs="?", default=".", type=filled, help="Directory (default: the current one)"
+    )
+    parser.add_argument("--name", type=filled, metavar="TEXT", help="The platform's name")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--url", type=filled, help="Its health route, such as https://shop.example/health")
+    where.add_argument(
+        "--url", type=filled, help="URL of its health route, such as https://shop.example/health"
+    )
     where.add_argument(
         "--stand-in",
         action="store_true",

@@ -175,7 +175,7 @@ def list_waivers(options: argparse.Namespace) -> int:
     nothing = f"none is {' or '.join(options.state)}" if options.state else _NO_EXEMPTION
     say(*table(cells, ("State", "Kind", "Expires", "Of", "Note")) or [nothing])
     if not model:
-        say("no run yet: what they cover is not known")
+        say("no run yet, so it is unknown what they cover")
     return 0
 
 

@@ -151,12 +151,12 @@ def add(commands: Any) -> None:
         epilog="examples:\n  readiness report\n  readiness report 41/readiness.json --to out --format csv",
     )
     _add_file(report, "file", nargs="?")
-    report.add_argument("--to", type=filled, metavar="DIR", help="Where to (default: beside the file)")
+    report.add_argument("--to", type=filled, metavar="DIR", help="Directory (default: next to the file)")
     report.add_argument("--format", type=filled, metavar="NAME[,NAME]", help=f"Also: {', '.join(FORMATS)}")
     report.set_defaults(run=render)
     explain = commands.add_parser(
         "explain",
-        help="Show all that a run knows of a check or a cause",
+        help="Show everything that a run recorded about a check or a cause",
         description="Show how a check ended, why, who acts next, how to reproduce it, and its evidence.",
         epilog="examples:\n  readiness explain 1\n  readiness explain health/platform-answers\n"
         "  readiness explain 'orders/*[paid]' --report run-41/readiness.json",
@@ -181,7 +181,11 @@ def add(commands: Any) -> None:
     diff.add_argument("before", nargs="?", type=filled, metavar="A", help="Default: the last run but one")
     diff.add_argument("after", nargs="?", type=filled, metavar="B", help="Default: the last run")
     diff.add_argument(
-        "--env", type=filled, default="local", metavar="NAME", help="Whose ledger (default: local)"
+        "--env",
+        type=filled,
+        default="local",
+        metavar="NAME",
+        help="Environment of the ledger (default: local)",
     )
     diff.add_argument("--ledger", type=filled, metavar="URL", help="Ledger URL (default: the plan's)")
     add_json(diff)

@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
         epilog="examples:\n  readiness verify reports/readiness.intoto.json --key launch.pub.pem\n"
         "  readiness verify verdict.json --env live --key launch.pub.pem --max-age 2h --build shop=abc",
     )
-    parser.add_argument("file", type=filled, metavar="FILE", help="What a run with --attest wrote")
+    parser.add_argument("file", type=filled, metavar="FILE", help="The file that a run with --attest wrote")
     parser.add_argument("--key", type=filled, required=True, metavar="PEM", help="The public key's file")
     parser.add_argument(
         "--max-age", type=_age, default="24h", metavar="AGE", help="Such as 90m, 24h, 7d (default: 24h)"
@@ -58,13 +58,13 @@ def add(commands: Any) -> None:
         "--accept",
         choices=[Verdict.READY.value, Verdict.DEGRADED.value],
         default=Verdict.READY,
-        help="The least verdict to accept (default: READY)",
+        help="The worst verdict to accept (default: READY)",
     )
     parser.add_argument(
         "--report",
         type=filled,
         metavar="FILE",
-        help="Its readiness.json (default: beside it)",
+        help="Its readiness.json (default: the one next to it)",
     )
     parser.set_defaults(run=run)
 
@@ -104,7 +104,7 @@ def _problems(statement: Mapping[str, Any], options: argparse.Namespace, now: da
     elif (code := statement.get("exit_code")) not in _CODES[Verdict(statement["verdict"])]:
         yield f"its run ended with exit code {one_line(code)}"
     if statement.get("scope") != Scope.FULL or statement.get("complete") is not True:
-        yield "it is not the verdict of a full run that came to its end"
+        yield "it is not the verdict of a full run that finished"
     environment = one_line(statement.get("environment"))
     if options.env and environment != options.env:
         yield f"{environment} was checked, not {options.env}"
@@ -146,7 +146,7 @@ def _read(path: Path) -> str:
         raise ReadinessError(
             f"cannot be read: {problem.strerror}",
             where=str(path),
-            action="name a file that is there: what --attest wrote, its report, the public key",
+            action="name an existing file: the one that --attest wrote, its report, the public key",
         ) from None
 
 

@@ -21,9 +21,9 @@ DEGRADED = "DEGRADED"
 NOT_READY = "NOT READY"
 _HOLDS = frozenset({GoalStatus.PASS, GoalStatus.READY, GoalStatus.DEFERRED})
 _RULES = {
-    Verdict.BROKEN: "a P0 check that fails on the platform is BROKEN",
-    Verdict.NO_VERDICT: "a P0 check without an answer is NO_VERDICT",
-    Verdict.DEGRADED: "a P1 check that fails or does not run, or a flaky P0, is DEGRADED",
+    Verdict.BROKEN: "a P0 check that fails because of the platform makes the run BROKEN",
+    Verdict.NO_VERDICT: "a P0 check without a result leaves the run with NO_VERDICT",
+    Verdict.DEGRADED: "a P1 check that fails or does not run, or a flaky P0, makes the run DEGRADED",
 }
 _ACTIONS = {
     FailureClass.EXTERNAL_OUTAGE: "wait until the third party has recovered, then rerun the suite",
@@ -137,8 +137,8 @@ def _without_build(builds: Mapping[str, str]) -> str:
     """Say which builds nothing reported: a launch is then of whatever runs there; "" where all are known."""
     unknown = sorted(service for service, build in builds.items() if not build)
     if not builds or len(unknown) == len(builds):
-        return "the build is not known: each of these runs may have tested another one"
-    return f"the build of {', '.join(unknown)} is not known" if unknown else ""
+        return "the build is unknown: each of these runs may have tested another one"
+    return f"the build of {', '.join(unknown)} is unknown" if unknown else ""
 
 
 def _run_blockers(run: RunRecord, results: Sequence[CheckResult]) -> list[dict[str, Any]]:
@@ -196,13 +196,13 @@ def _whole_suite_next(found: Findings) -> dict[str, Any]:
     if found.run.facts.shard:
         return _blocker(
             rule="only all shards together settle a goal",
-            summary="one shard of the suite was run, and nothing in it failed",
-            next_action="merge what it left with what the other shards left",
+            summary="only one shard of the suite ran, and nothing in it failed",
+            next_action="merge its result with those of the other shards",
             reproduce=f"readiness merge reports/shards {environment_option(found.run)}",
         )
     return _blocker(
         rule="only a full run settles a goal",
-        summary="only a part of the suite was run, and nothing in it failed",
+        summary="only part of the suite ran, and nothing in it failed",
         next_action="run the whole suite",
         reproduce=_whole_suite(found.run),
     )
@@ -226,7 +226,7 @@ def _deferral_blockers(exemptions: Sequence[Exemption], plan: Plan) -> list[dict
             summary=f"deferred: {origin.item}: {origin.rationale}",
             observed=origin.severity,
             limit=f"at most {plan.policy.allowed_deferral_severity}",
-            next_action="do what was deferred, or change policy.allowed_deferral_severity in the plan",
+            next_action="finish what was deferred, or change policy.allowed_deferral_severity in the plan",
         )
         for origin in severe
     ]
@@ -298,17 +298,19 @@ def _next_action(check: CheckResult) -> str:
     if check.outcome is Outcome.FLAKY:
         return _ACTIONS[FailureClass.FLAKE]
     if check.outcome is Outcome.SKIPPED and check.failure_class is FailureClass.SETUP_ERROR:
-        return f"give this runner what is missing: {check.cause or check.summary}"
+        return f"set up what this runner lacks: {check.cause or check.summary}"
     if check.outcome is Outcome.SKIPPED and not check.applicable:
-        return "offer it in the environment's profile, let another check cover it, or defer it in the plan"
+        return (
+            "configure it in the environment's profile, let another check cover it, or defer it in the plan"
+        )
     if check.outcome is Outcome.SKIPPED:
         return "remove what skips the check or expects it to fail, or defer it in the plan"
     if check.outcome is Outcome.NOT_RUN and check.cause.startswith(BEHIND):
         return f"run it together with {check.cause.removeprefix(BEHIND)}, on which it depends"
     if check.outcome is Outcome.NOT_RUN:
-        return "let it run to its end, together with the check that it depends on"
+        return "run it to its end, together with the check that it depends on"
     if check.failure_class is FailureClass.CHECK_ERROR:
-        asked = f"; let it assert what {found[0]} must say" if (found := _asked(check)) else ""
+        asked = f"; make it assert what {found[0]} must answer" if (found := _asked(check)) else ""
         return f"fix the check: {check.where or check.nodeid}{asked}"
     if check.failure_class is FailureClass.SETUP_ERROR and check.cause:
         return f"correct {check.cause}, then rerun the check"
@@ -326,13 +328,13 @@ _ASKED = 3
 def _to_correct(check: CheckResult) -> str:
     """Return what to correct: in a checkout, of who is silent, of who was asked, else of what is asserted."""
     if check.static:
-        return "correct what the summary names in the checkout"
+        return "fix what the summary names in the checkout"
     if silent := _SILENT.match(check.summary):
-        return f"find out why {silent.group()} does not answer as it should, redeploy"
+        return f"find out why {silent.group()} does not answer correctly, redeploy"
     asked = _asked(check)
     if not asked:
-        return f"correct on the platform what {check.where or check.nodeid} asserts, redeploy"
-    return f"correct what is behind {' or '.join(asked)}, redeploy"
+        return f"fix the platform so that {check.where or check.nodeid} passes, redeploy"
+    return f"fix what serves {' or '.join(asked)}, redeploy"
 
 
 def _asked(check: CheckResult) -> list[str]:

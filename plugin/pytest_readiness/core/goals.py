@@ -230,11 +230,11 @@ def _missing_of(
     first, *others = sorted(by_cause(unseen, results), key=lambda cause: -len(cause.checks))
     more = f"; and {counted(len(others), 'other cause')}" if others else ""
     if len(mine) == 1:
-        silent = "its only check did not answer"
+        silent = "its only check gave no result"
     elif len(unseen) == len(mine):
-        silent = f"none of its {len(mine)} checks answered"
+        silent = f"none of its {len(mine)} checks gave a result"
     else:
-        silent = f"no answer from {len(unseen)} of {len(mine)} checks"
+        silent = f"no result from {len(unseen)} of {len(mine)} checks"
     check = first.checks[0]
     root = check.cause.removeprefix(BEHIND)
     if root != check.cause and all(other.id != root for other in mine):

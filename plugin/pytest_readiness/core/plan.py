@@ -331,7 +331,7 @@ def _secret_prefixes(table: TomlTable) -> tuple[str, ...]:
         if not re.fullmatch(r"[A-Za-z0-9]{2,}[_-][A-Za-z0-9_-]*", prefix):
             table.refuse(
                 "secret_prefixes",
-                f"{prefix!r} is not the beginning of an API key",
+                f"{prefix!r} is not the prefix of an API key",
                 allowed='two letters or more, then "_" or "-", such as "sk_"',
             )
     return prefixes

@@ -99,7 +99,7 @@ def owner(table: TomlTable, goal_ids: Iterable[str]) -> Owner:
     if found.runbook and not found.runbook.startswith(("https://", "http://")):
         table.refuse("runbook", f"{found.runbook!r} is not a web address", allowed="https://…")
     if not (found.goals or found.checks or found.services):
-        table.refuse("goals", "an owner of nothing", allowed="goals, checks or services")
+        table.refuse("goals", "owns nothing", allowed="goals, checks or services")
     return found
 
 

@@ -294,9 +294,9 @@ def _ticked(item: OperationalItem, run: RunRecord, results: Sequence[CheckResult
     if item.live and not run.live:
         return False, f"needs a live environment; {run.environment} is not live"
     if run.scope is Scope.PARTIAL:
-        return False, "a partial run ticks nothing"
+        return False, "a partial run cannot tick an item"
     if not run.is_complete:
-        return False, "an unfinished run ticks nothing"
+        return False, "an unfinished run cannot tick an item"
     return _all_passed(item.checks, run, results, applicable=item.applicable)
 
 

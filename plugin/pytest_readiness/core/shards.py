@@ -72,7 +72,7 @@ def opened(text: str) -> dict[str, Any]:
     """Return what :func:`written` made a text of; ValueError for one that is torn, edited or another."""
     seal, _, rest = text.partition("\n")
     if hashlib.sha256(rest.removesuffix("\n").encode()).hexdigest() != seal:
-        raise ValueError("it is torn or was edited")
+        raise ValueError("it is incomplete or was edited")
     content = json.loads(rest)
     if not isinstance(content, dict) or not {"run", "index", "status", *COMMON} <= content.keys():
         raise ValueError("another version wrote it")
@@ -113,7 +113,7 @@ def _another(place: str, word: str, value: object, first: str, other: object) ->
         f"another {word} than in {first}: {value}, not {other}",
         where=place,
         allowed="the shards of one run, each with one result",
-        action="run all shards again, on one state of platform, suite and plan",
+        action="run all shards again, with the same platform, suite and plan",
     )
 
 

@@ -169,29 +169,29 @@ def run_problems(results: Sequence[CheckResult], facts: RunFacts) -> list[tuple[
     kinds = (
         (
             _leaks(facts),
-            "no report may hold a secret",
-            f"find out what wrote it there, replace the secret, {again}",
+            "no report may contain a secret",
+            f"find out what wrote it there, rotate the secret, {again}",
         ),
         (
             _build_changes(facts),
-            "a run must test one build from its start to its end",
+            "a run must test one build from start to end",
             "run the whole suite again once the deployment has ended",
         ),
         (
             _gate_refusal(facts),
             "a gate judges the whole suite",
-            "leave out what narrows the run: paths, -k, -m, --lf",
+            "remove the arguments that narrow the run: paths, -k, -m, --lf",
         ),
         (
             _vanished(facts),
-            "a P0 check may only disappear where the plan says so",
+            "a P0 check may disappear only if the plan says so",
             f"restore the check, or list it in the plan as renamed or retired; {again}",
         ),
         (errors, "every file of the suite must be read", f"correct the file, {again}"),
         (
             [each for each in _unfinished(results, facts) if each not in known],
-            "a run must come to its end, and its checks must answer",
-            f"correct what it names, {again} to its end",
+            "a run must finish, and every check must give a result",
+            f"fix what it names, {again}",
         ),
     )
     return [(problem, rule, action) for problems, rule, action in kinds for problem in problems]

@@ -235,7 +235,7 @@ def _field(name: str, table: TomlTable) -> Field:
             "allowed", "a choice, and only a choice, lists its values", allowed="an array of strings"
         )
     if kind == "table" and "env" in table.data:
-        table.refuse("env", "no variable holds a table", allowed="no env")
+        table.refuse("env", "a variable cannot hold a table", allowed="no env")
     read = Field(
         name=name,
         type=kind,

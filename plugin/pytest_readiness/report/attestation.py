@@ -140,7 +140,7 @@ def opened(envelope: str, key: PublicKey) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
         raise NotGenuine("it is not a DSSE envelope") from None
     if kind != PAYLOAD_TYPE:
-        raise NotGenuine("it holds no in-toto statement")
+        raise NotGenuine("it contains no in-toto statement")
     if not any(_fits(signature, payload, key) for signature in signatures):
         raise NotGenuine(f"key {key_id(key)} did not sign it")
     try:

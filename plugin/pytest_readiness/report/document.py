@@ -205,7 +205,7 @@ def _facts(model: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
 def builds(found: object, limit: int = 80) -> str:
     """Return each service's build, or that none is known."""
     if isinstance(found, Mapping) and not any(found.values()):
-        return "not known: the verdict cannot be tied to a build"
+        return "unknown: the verdict cannot be tied to a build"
     return pairs(found, limit)
 
 

@@ -31,11 +31,11 @@ from .document import (
 Model: TypeAlias = Mapping[str, Any]
 
 NONE = Paragraph("None.")
-UNKNOWN = Paragraph("Not known: the run recorded no check.")
+UNKNOWN = Paragraph("Unknown: the run recorded no check.")
 GOAL_WORDS = Paragraph(
     "PASS: proved on a live environment, or on a checkout where a goal is static. "
     "READY: every check passed, but not on a live environment. DEGRADED, FAIL: a check failed, or passed "
-    "only on a rerun. PENDING: the evidence is not there yet."
+    "only on a rerun. PENDING: evidence is still missing."
 )
 INVENTORY_COLUMNS = ("Service", "URL", "CPU/Mem", "Image")
 WAIVER_COLUMNS = ("Check", "State", "Reason", "Owner", "Approver", "Issued", "Expires")

@@ -152,12 +152,12 @@ def load(root: Path, where: str, suite: Mapping[str, SuiteCheck]) -> Catalogue:
     named = {check for fault in faults.values() for check in fault.named}
     for name in sorted(unfaulted.keys() & named):
         raise CatalogueError(
-            f"{name!r} is called unfaulted, yet a fault names it",
+            f"{name!r} is listed as unfaulted, but a fault names it",
             where=where,
             action="remove its [[unfaulted]]",
         )
     if not faults:
-        raise CatalogueError("no fault in it", where=where, allowed="at least one [[fault]]")
+        raise CatalogueError("contains no fault", where=where, allowed="at least one [[fault]]")
     meaning = digest(sorted(raw, key=digest))
     return Catalogue(faults=tuple(faults.values()), unfaulted=tuple(unfaulted.values()), digest=meaning)
 

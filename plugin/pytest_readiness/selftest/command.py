@@ -44,7 +44,7 @@ def add(commands: Any) -> None:
         help="Inject every fault of the catalogue: does the suite notice?",
         description="Start the platform that the plan names under [self_test], inject every fault of the "
         "catalogue, one at a time, and run the suite. Exit 0 when the named check noticed each, "
-        "and nothing else turned red.",
+        "and no other check failed.",
         epilog="examples:\n  readiness self-test\n  readiness self-test --only 'G-4' --clean-runs 1\n"
         "  readiness self-test --mutants --sample 50 --seed abc1234",
     )
@@ -62,7 +62,7 @@ def add(commands: Any) -> None:
         # One more than cores: a platform that waits for a fault leaves its core to the others.
         default=(os.cpu_count() or 1) + 1,
         metavar="N",
-        help="Platforms at the same time (default: one more than there are cores)",
+        help="Number of platforms at the same time (default: cores + 1)",
     )
     parser.add_argument(
         "--clean-runs",
@@ -102,9 +102,7 @@ def add(commands: Any) -> None:
         action="store_true",
         help="With --mutants: try drills, too, on what no other check kills",
     )
-    parser.add_argument(
-        "--seed", default="", metavar="TEXT", help="What chooses a sample, such as a commit's id"
-    )
+    parser.add_argument("--seed", default="", metavar="TEXT", help="Seed of the sample, such as a commit id")
     parser.add_argument(
         "--floor",
         type=_at_least(0),

@@ -236,7 +236,7 @@ class MutantWorker(Worker):
         through = experience.trace.through(mutant, service)
         facts: dict[str, Any] = {"mutant": mutant, "service": service, "reached_by": tuple(through)}
         if not through:
-            return Fate(**facts, outcome=UNREACHED, why="no check runs through it")
+            return Fate(**facts, outcome=UNREACHED, why="no check executes it")
         with self.timed("mutants"):
             by, outcome = "", SURVIVED
             if self.variant != mutant.variant:

@@ -117,13 +117,13 @@ class Directory:
                 own = host.lower().partition(".")[0] == owner and path != "/pgbouncer"
                 maps = not {*ports}.isdisjoint(self.listening.get(host.lower(), ()))
                 if own and maps and not wrong and owner in self.budgets and OF_SERVER.fullmatch(name):
-                    yield f"{name} of {owner} leads to {host}: the pooler itself, not the database"
+                    yield f"{name} of {owner} leads to {host}: the pooler itself instead of the database"
             if alone and _ITSELF.match(value) and (meant := self._meant(name)):
-                yield f"{name} of {owner} leads to its own task, in which there is no {meant}"
+                yield f"{name} of {owner} leads to its own task, which contains no {meant}"
             if _PRIVATE_KEY.search(value):
-                yield f"{name} of {owner} is a private key in plain text: give it by secrets, from its store"
+                yield f"{name} of {owner} is a private key in plain text: take it from its store by secrets"
             if name in _OWN_PORT and ports and _PORT.fullmatch(value) and int(value) not in ports:
-                yield f"{name} of {owner} is {value}, its container listens on {_listed(ports)}"
+                yield f"{name} of {owner} is {value}, but its container listens on {_listed(ports)}"
             wanted = self.settings.get(owner, {}).get(name)
             if wanted is not None and value != wanted:
                 yield f"{name} of {owner} is {value}, not {wanted}"
@@ -148,11 +148,11 @@ class Directory:
             if port is not None and listening and port not in listening:
                 yield f"it listens on {_listed(listening)}"
             elif scheme == "https" and port in self.plain.get(host, ()):
-                yield "it speaks plain HTTP there, as its own health check does"
+                yield "it speaks plain HTTP there, as its own health check shows"
             if meant and host.partition(".")[0] != meant:
                 yield f"that is not {meant}"
             elif path and "JWKS" in name.upper() and path != self.keys.get(host, path):
-                yield f"its keys are at {self.keys[host]}, not at {path}"
+                yield f"its key set is at {self.keys[host]}, not at {path}"
         elif host.endswith(f".{self.prefix}.local") and not self.there(host):
             yield "nothing has this name"
 
@@ -280,7 +280,7 @@ def led(
     ]
     for body, value in regions:
         if region and is_known(value) and text(flat(value)) != region:
-            what = f"the provider works in {text(flat(value))}, the profile in {region}"
+            what = f"the provider uses the region {text(flat(value))}, but the profile {region}"
             result.findings.append(body.finding(what, value))
     known = {text(flat(value)) for _, value in regions if is_known(value)}
     here = region or (known.pop() if len(known) == 1 else "")
@@ -288,7 +288,7 @@ def led(
     for each in defined.definitions:
         for made in (*each.tasks, *([each.service] if each.service is not None else [])):
             if (other := configuration.foreign_region(made)) is not None:
-                result.findings.append(made.finding(f"{made.address} is made in {other}"))
+                result.findings.append(made.finding(f"{made.address} is created in {other}"))
         for task in each.tasks:
             boxes, unread = containers(task)
             for container in boxes:
@@ -313,21 +313,21 @@ def _misled(
     for name, value in _secrets(container.get("secrets")):
         written = text(flat(value))
         if pinned(written):
-            yield f"{name} of {owner} is pinned to one version: a later one never reaches it", value
+            yield f"{name} of {owner} is pinned to one version, so a later version never reaches it", value
         known = secret(value)
         abroad = _OF_SECRET.match(written)
         if abroad and region and abroad[1] != region and abroad[2].startswith(f"{directory.prefix}/"):
-            yield f"{name} of {owner} is read in {abroad[1]}, its task runs in {region}", value
+            yield f"{name} of {owner} is read in {abroad[1]}, but its task runs in {region}", value
         held = referenced(value)
         if held is not None and held.type == "aws_secretsmanager_secret" and _CUT_OFF.fullmatch(written):
             yield (
-                f"{name} of {owner} is cut off: behind its ARN a secret has a key, a stage and a version",
+                f"{name} of {owner} is incomplete: after its ARN a secret has a key, a stage and a version",
                 value,
             )
         if _OF_PRIVATE.fullmatch(name) and known is not None and _BESIDE.fullmatch(written):
-            yield f"{name} of {owner} is given a part of its secret that is no key", value
+            yield f"{name} of {owner} reads a part of its secret that is not a key", value
         if is_mixed_up(name, known.name if known is not None else written):
-            yield f"{name} of {owner} is given a signing key", value
+            yield f"{name} of {owner} contains a signing key", value
     texts = {name: text(flat(value)) for name, value in given.items()}
     listening = {int(n) for one in items(container.get("portMappings"))
                  for port in items(entries(one).get("containerPort"))
@@ -336,7 +336,7 @@ def _misled(
         yield what, given[what.partition(" ")[0]]
     logs = entries(entries(container.get("logConfiguration")).get("options")).get("awslogs-region")
     if region and logs is not None and is_known(logs) and text(flat(logs)) != region:
-        yield f"the logs of {owner} go to {text(flat(logs))}, its tasks run in {region}", logs
+        yield f"the logs of {owner} go to {text(flat(logs))}, but its tasks run in {region}", logs
 
 
 #: A secret as a container is given it, with the JSON key, the stage and the id of a version behind its ARN.

@@ -95,14 +95,14 @@ def connection_alarms(
         if comparison not in (rules.ABOVE, rules.ABOVE_OR_AT) or threshold is None:
             continue
         if other := _of_no_database(configuration, found):
-            what = f"no alarm watches the connections of a database of the files: {alarm.title} is of {other}"
+            what = f"no alarm watches the connections of a database in the files: {alarm.title} is of {other}"
             elsewhere.append(alarm.finding(what, found.dimensions["DBInstanceIdentifier"]))
             continue
         upper += 1
         seen[alarm.title] = text(flat(threshold))
         judged = fires(alarm, found, rules.connections(limit), within)
         if not {"DBInstanceIdentifier", "DBClusterIdentifier"} & {*found.dimensions}:
-            judged.wrong.append("it is of no database")
+            judged.wrong.append("it watches no database")
         judged.wrong.extend(_by_resource_id(configuration, found))
         result.findings.extend(
             alarm.finding(f"the alarm {alarm.title}: {why}", threshold) for why in judged.wrong
@@ -114,9 +114,7 @@ def connection_alarms(
         elif elsewhere:
             result.findings.extend(elsewhere)
         else:
-            configuration.lacks(
-                result, "no alarm goes off above a number of database connections", _MONITORING
-            )
+            configuration.lacks(result, "no alarm fires above a number of database connections", _MONITORING)
     return seen, result
 
 
@@ -191,9 +189,9 @@ def _cover(
             silent, wrong = recipients.of(alarm), fires(alarm, found, need, within)
             amiss = [*silent.wrong, *wrong.wrong, *_unpublished(configuration, found)]
             if (region := configuration.foreign_region(alarm)) is not None:
-                amiss.append(f"its provider works in {region}, where there is no such metric")
+                amiss.append(f"its provider uses {region}, where this metric does not exist")
             if (name := _name(alarm)) and [_name(each) for each, _ in alarms].count(name) > 1:
-                amiss.append(f"another alarm has the name {name}, too: AWS keeps one of them")
+                amiss.append(f"another alarm is also called {name}: AWS keeps only one of them")
             judged.append((alarm, Judged(amiss, silent.unclear + wrong.unclear)))
     if any(not each.wrong and not each.unclear for _, each in judged):
         return
@@ -259,7 +257,7 @@ def _unpublished(configuration: Configuration, found: Watched) -> Iterator[str]:
     if balancer is not None and group is not None and balancer.block.type != "data":
         leading = [each.address for each in balancers(configuration, group) or ()]
         if leading and balancer.address not in leading:
-            yield f"{balancer.address} does not lead to {group.address}: there is no such metric"
+            yield f"{balancer.address} does not forward to {group.address}, so the metric does not exist"
     yield from _unfiltered(configuration, found)
     name = found.dimensions.get("ClusterName")
     if found.namespace != INSIGHTS or name is None:
@@ -270,7 +268,7 @@ def _unpublished(configuration: Configuration, found: Watched) -> Iterator[str]:
                 "containerInsights",
                 "disabled",
             ]:
-                yield f"{cluster.address} has its Container Insights disabled: there is no such metric"
+                yield f"{cluster.address} has Container Insights disabled, so the metric does not exist"
 
 
 _LOG_GROUP = "aws_cloudwatch_log_group"
@@ -296,16 +294,16 @@ def _unfiltered(configuration: Configuration, found: Watched) -> Iterator[str]:
     patterns = [each.attribute("pattern") for each, _ in made]
     sought = [text(flat(one)).strip() if one is not None and is_known(one) else None for one in patterns]
     if all(count is not None and count <= 0 for count in counts) and all(sought):
-        yield f"{made[0][0].address} adds {counts[0]:g} where its pattern is found: its metric never rises"
+        yield f"{made[0][0].address} adds {counts[0]:g} where its pattern matches, so its metric never rises"
     written = _written(configuration)
     groups = [each.attribute("log_group_name") for each, _ in made]
     known = [thing(one, _LOG_GROUP) for one in groups if one is not None and not hidden(flat(one))]
     of_tasks = len(known) == len(made) and all(re.fullmatch(r"/ecs/\S+", one.name) for one in known)
     counted = any(count is not None and count > 0 for count in counts) and set(sought) == {""}
     if counted and of_tasks and written is not None and {one.key for one in known} <= written:
-        yield f"{made[0][0].address} has no pattern: every line of {known[0].name} counts"
+        yield f"{made[0][0].address} has no pattern, so every line of {known[0].name} counts"
     if of_tasks and written is not None and written.isdisjoint(one.key for one in known):
-        yield f"{made[0][0].address} makes its metric from {known[0].name}, into which no task logs"
+        yield f"{made[0][0].address} makes its metric from {known[0].name}, which no task logs to"
 
 
 def _written(configuration: Configuration) -> set[str] | None:

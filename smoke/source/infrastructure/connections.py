@@ -53,7 +53,7 @@ def connected(
         if each.service is None or not each.tasks:
             continue
         if each.service.attribute("cluster") is None:
-            result.findings.append(each.service.finding(f"{each.name} is in no cluster of the files"))
+            result.findings.append(each.service.finding(f"{each.name} is not in a cluster of the files"))
         # none where the files do not say all
         listening = ports(each) if all(map(_numbered, each.tasks)) else {}
         for balanced in each.service.blocks("load_balancer"):
@@ -114,7 +114,7 @@ def _balanced(
         kind = group.attribute("target_type")
         own = {text(task.attribute("network_mode")) for task in each.tasks} == {"awsvpc"}
         if own and (kind is None or (is_known(kind) and text(flat(kind)) != "ip")):
-            what = f"{group.address} does not take IP addresses, all that a task of awsvpc has"
+            what = f"{group.address} does not take IP addresses, but an awsvpc task has nothing else"
             result.findings.append(group.finding(what, kind))
         _checked(result, group, each, listening if own else {}, address)  # else a host maps other ports
         result.findings.extend(_encrypted(group, each))
@@ -139,7 +139,7 @@ def _checked(
         asked_port = check.attribute("port")
         at = number(flat(asked_port)) if asked_port is not None else None
         if at is not None and listening and not any(at in each_port for each_port in listening.values()):
-            what = f"{group.address} checks health on port {at:g}, on which {each.name} does not listen"
+            what = f"{group.address} checks health on port {at:g}, but {each.name} does not listen there"
             result.findings.append(check.finding(what, asked_port))
     paths = [check.attribute("path") for check in checks if not _connects(check)]
     if not checks and not _connects(group):
@@ -147,12 +147,14 @@ def _checked(
     for path in paths:
         asked = text(flat(path)) if path is not None else "/"
         if address.health and "${" not in asked and asked.partition("?")[0] != address.health:
-            what = f"{group.address} checks health at {asked}, {each.name} reports it at {address.health}"
+            what = f"{group.address} checks health at {asked}, but {each.name} reports it at {address.health}"
             result.findings.append(group.finding(what, path))
     for check in checks if not _connects(group) else ():
         codes = check.attribute("matcher")
         if codes is not None and is_known(codes) and accepted(text(flat(codes)), OK) is False:
-            what = f"{group.address} expects {text(flat(codes))} of healthy targets, {each.name} answers {OK}"
+            what = (
+                f"{group.address} expects {text(flat(codes))} from healthy targets, {each.name} answers {OK}"
+            )
             result.findings.append(check.finding(what, codes))
 
 
@@ -161,7 +163,7 @@ def _encrypted(group: Resource, each: Definition) -> Iterator[Finding]:
     for block in (group, *group.blocks("health_check")) if plainly(each) else ():
         protocol = block.attribute("protocol")
         if protocol is not None and text(flat(protocol)) in ("HTTPS", "TLS"):
-            what = f"{group.address} speaks {text(flat(protocol))} with {each.name}, which speaks plain HTTP"
+            what = f"{group.address} speaks {text(flat(protocol))} to {each.name}, which speaks plain HTTP"
             yield block.finding(what, protocol)
 
 
@@ -187,7 +189,7 @@ def _listens(result: Examined, each: Definition, address: Address) -> None:
     found = [number(flat(port)) for _, port in mapped]
     if address.port and found and None not in found and address.port not in found:
         listening = " and ".join(f"{port:g}" for port in found if port is not None)
-        what = f"{each.name} listens on port {listening}, the services know it by {address.port}"
+        what = f"{each.name} listens on port {listening}, but the services use {address.port}"
         result.findings.append(mapped[0][0].finding(what, mapped[0][1]))
 
 
@@ -258,7 +260,7 @@ def _outside(
         kind, name = _network(vpc)
         if kind and own and all(other[0] == kind and other[1] != name for other in own):
             yield zone.finding(
-                f"{zone.address} is not in the network of {each.name}: its names are unknown there", vpc
+                f"{zone.address} is not in the network of {each.name}, where its names do not resolve", vpc
             )
 
 

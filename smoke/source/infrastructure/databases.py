@@ -75,7 +75,7 @@ def _unserved(owner: str, given: Mapping[str, Value]) -> Iterator[tuple[str, Val
     for name in plain if None not in servers.values() else ():
         for database in servers.values():
             if database is not None and text(flat(given[name])) == "disable" and _demands_tls(database):
-                what = f"{name} of {owner} is disable, {database.address} takes connections by TLS only"
+                what = f"{name} of {owner} is disable, but {database.address} accepts only TLS connections"
                 yield what, given[name]
                 break
 

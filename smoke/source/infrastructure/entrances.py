@@ -61,7 +61,7 @@ def entered(
     for each in listeners if not secured else ():
         port = each.attribute("port")
         if _speaks(each) == "HTTP" and port is not None and number(flat(port)) == HTTPS and _public(each):
-            what = f"{each.address} speaks plain HTTP on port {HTTPS}, where {host} is asked by https"
+            what = f"{each.address} speaks plain HTTP on port {HTTPS}, but clients use https for {host}"
             yield each.finding(what, each.attribute("protocol"))
     beside = _beside(configuration, listeners) if not secured else None
     if beside is not None:
@@ -131,7 +131,7 @@ def recorded(
         to += [each for alias in record.blocks("alias") for each in items(alias.attribute("name"))]
         at = [each for value in to if (each := referenced(value)) is not None]
         if to and all(_PRIVATE.match(text(flat(value))) for value in to if is_known(value)) and not at:
-            what = f"{record.address} leads {host} to {text(flat(to[0]))}, which the public does not reach"
+            what = f"{record.address} leads {host} to {text(flat(to[0]))}, which the public cannot reach"
             wrong += [record.finding(what, to[0])] if is_known(to[0]) else []
         elif own and at and all(_leads_astray(each, own) for each in at):
             what = f"{record.address} leads {host} to {at[0].address}, which does not lead to {name}"
@@ -271,7 +271,7 @@ def open_to_the_public(
             what = f"{balancer.address} ends a stream of {name} that is silent for {seconds:g} s"
             yield balancer.finding(f"{what}, as one may be for {SILENCE_S} s", idle)
         for acl in _firewalls(configuration, balancer):
-            what = f"{acl.address} blocks every request to {balancer.address}, where {name} is public"
+            what = f"{acl.address} blocks every request to {balancer.address}, on which {name} is public"
             yield acl.finding(what)
 
 

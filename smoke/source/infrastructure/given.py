@@ -37,7 +37,7 @@ def unfit(
             yield f"{name} of {owner} has two values", value
     for name, value in given.items():
         if is_known(value) and PASSWORD.match(text(flat(value))):
-            yield f"{name} of {owner} has a password in the open", value
+            yield f"{name} of {owner} has a password in plain text", value
         read_as_value = _OF_ADDRESS.fullmatch(name) or (name in secrets and not _OF_NAME.fullmatch(name))
         if read_as_value and _is_where(value):
             yield f"{name} of {owner} is the ARN of a secret, not its value", value

@@ -156,7 +156,7 @@ def answered(
             ranks = [one.rank for one in beside if one.listener == first.listener and {*one.groups} & {*own}]
             meant = bool(ranks) or at.address in defaults
             if takes(rule, host, path) and meant and all(first.rank < each < math.inf for each in ranks):
-                yield rule.finding(f"{rule.address} answers {host}{path} itself{said}: no service does")
+                yield rule.finding(f"{rule.address} answers {host}{path} itself{said} instead of a service")
                 break
     yield from _guarded(configuration, rules, host, paths, own)
 
@@ -187,7 +187,7 @@ def _guarded(
             asks = ranked and any(map(_asks_for_a_login, done)) and not by.uncertain
             guards += [by if asks else None] * bool(leads & {*own})
         if guards and guards[0] is not None and None not in guards:
-            what = f"{guards[0].address} asks for a login at {host}{path}, where users send a token"
+            what = f"{guards[0].address} asks for a login at {host}{path}, but users send a token there"
             yield guards[0].finding(what)
             return
 

@@ -21,7 +21,7 @@ def named(configuration: Configuration, names: Mapping[str, Collection[str]]) ->
         known = {text(flat(value)) for value in made if value is not None}
         for name in sorted({*wanted} - known):
             open_ = [each for each, value in held if value is not None and not is_known(value)]
-            what = f"no {type_} is called {name}"
+            what = f"there is no {type_} called {name}"
             if open_:
                 result.not_examined.append(open_[0].finding(f"{what}, unless {open_[0].address} is"))
             else:

@@ -113,7 +113,7 @@ class Recipients:
         if actions is None:
             judged.wrong.append("it has no action")
         elif not (judged.wrong or judged.unclear or topics or others):
-            judged.wrong.append("its actions scale or repair something, and notify no one")
+            judged.wrong.append("its actions only scale or repair something; they notify nobody")
         return judged, [] if others else topics
 
     def _named(self, value: Value) -> Resource | None:
@@ -149,7 +149,7 @@ class Recipients:
             judged.unclear.extend(_doubts(each, topic))
             takes = _takes_alarms(each)
             if takes is False:
-                lost = f"{each.address} filters by attributes, and the message of an alarm has none"
+                lost = f"{each.address} filters by attributes, but the message of an alarm has none"
                 continue
             if takes is None:
                 judged.unclear.append(f"which messages the filter of {each.address} lets through")
@@ -188,7 +188,7 @@ class Recipients:
             return "", [f"whether {topic.address} may send to {queue.address}: {said}"] if said else []
         if documents or others or queue.ignores("policy") or self._configuration.receivers(queue):
             return "", []
-        return f"{queue.address} has no policy: SNS may not send to it", []
+        return f"{queue.address} has no policy, so SNS may not send to it", []
 
     def _uninvited(self, subscription: Resource) -> str:
         """What keeps SNS from calling the function of a subscription: no permission of the files."""
@@ -208,7 +208,7 @@ class Recipients:
         others = (each.type in _ELSEWHERE for each in self._configuration.resources)
         if self._configuration.receivers(function) or any(others):
             return ""
-        return f"{function.address} has no aws_lambda_permission: SNS may not call it"
+        return f"{function.address} has no aws_lambda_permission, so SNS may not call it"
 
     def _concerns(self, subscriber: Resource, topic: Resource) -> bool:
         name = text(topic.attribute("name"))

@@ -78,9 +78,12 @@ def _of_container(container: Mapping[str, Value], room: float | None) -> Iterato
     for one in map(entries, items(container.get("environment"))):
         value = one.get("value")
         if value is not None and isinstance(value.content, (bool, int, float)):
-            yield f"{text(one.get('name'))} is {text(value)} without quotes: a variable is a string", value
+            yield (
+                f"{text(one.get('name'))} is {text(value)} without quotes; a variable is a string",
+                value,
+            )
     for name in sorted(_names(container.get("environment")) & _names(container.get("secrets"))):
-        yield f"{name} is a variable and a secret of one container", container.get("secrets")
+        yield f"{name} is both a variable and a secret of one container", container.get("secrets")
     for name in ("memory", "memoryReservation"):
         wanted = number(flat(container[name])) if name in container else None
         if wanted is not None and room is not None and wanted > room:
@@ -120,7 +123,7 @@ def _together(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
             what = f"{text(flat(container['name']))} waits for {text(flat(on))}"
             other = named.get(text(flat(on)))
             if other is None:
-                yield f"{what}, which is no container of the task", on
+                yield f"{what}, which is not a container of the task", on
             elif condition == "HEALTHY" and "healthCheck" not in other:
                 yield f"{what} to be healthy, which has no health check", on
 
@@ -185,15 +188,15 @@ def _of_words(container: Mapping[str, Value]) -> Iterator[Wrong]:
     for words in choices(check):
         said = [text(flat(word)) if is_known(word) else "$" for word in words]
         if said[:1] == ["CMD-SHELL"] and _lost(said[1:]):
-            yield f"a health check of CMD-SHELL is one text: of this one only {said[1]} runs", words[1]
+            yield f"a CMD-SHELL health check must be one string: of this one, only {said[1]} runs", words[1]
         elif said[:1] == ["CMD"] and len(said) == 2 and _WITH_ARGUMENTS.fullmatch(said[1]):
-            yield f"a health check of CMD has a word each: there is no program {said[1]}", words[1]
+            yield f"a CMD health check needs one string per word: there is no program {said[1]}", words[1]
     for name in ("command", "entryPoint"):
         for words in choices(container.get(name)):
             said = [text(flat(word)) if is_known(word) else "$" for word in words]
             shell = len(said) > 1 and _SHELL.fullmatch(said[0]) and re.fullmatch(r"-[a-z]*c", said[1])
             if shell and _lost(said[2:]):
-                yield f"{name}: a shell takes one text behind {said[1]}: only {said[2]} runs", words[2]
+                yield f"{name}: a shell takes one string after {said[1]}, so only {said[2]} runs", words[2]
 
 
 def _lost(said: Sequence[str]) -> bool:
@@ -263,7 +266,7 @@ def _of_registration(service: Resource) -> Iterator[Wrong]:
             for check in service.blocks("health_check_config"):
                 if check.uncertain:
                     continue
-                yield "a private namespace takes no health_check_config", Value(None, check.at)
+                yield "a private namespace does not support health_check_config", Value(None, check.at)
 
 
 #: So many characters the name of a target group has at most.
@@ -319,7 +322,7 @@ def _of_balancer(balancer: Resource) -> Iterator[Wrong]:
     if subnets is None or outpost or kind not in ("", "application") or not is_known(subnets):
         return
     if len({text(flat(each)) for each in items(subnets)} - {""}) == 1:
-        yield "a balancer of applications needs two subnets, in two zones", subnets
+        yield "an application load balancer needs two subnets in two zones", subnets
 
 
 def _of_filter(filter_: Resource) -> Iterator[Wrong]:
@@ -327,7 +330,7 @@ def _of_filter(filter_: Resource) -> Iterator[Wrong]:
     pattern = filter_.attribute("pattern")
     written = text(flat(pattern)).strip() if pattern is not None else ""
     if pattern is not None and is_known(pattern) and written.startswith("{") and not written.endswith("}"):
-        yield f"pattern is {written}, which has no end", pattern
+        yield f"pattern is {written}, which has no closing brace", pattern
     for made in filter_.blocks("metric_transformation"):
         default, by = made.attribute("default_value"), made.attribute("dimensions")
         given = default is not None and is_known(default) and flat(default).content not in (None, "")
@@ -375,7 +378,7 @@ def _of_database(database: Resource) -> Iterator[Wrong]:
     if named and version is not None and is_known(version) and engine == "postgres" and not kept:
         major = text(flat(version)).partition(".")[0]
         if major != named[1]:
-            yield f"its parameters are of {family}, its engine is PostgreSQL {major}", of
+            yield f"its parameter group is for {family}, but its engine is PostgreSQL {major}", of
 
 
 def _of_firewall(association: Resource) -> Iterator[Wrong]:
@@ -384,7 +387,7 @@ def _of_firewall(association: Resource) -> Iterator[Wrong]:
     acl = referenced(by) if by is not None else None
     scope = acl.attribute("scope") if acl is not None else None
     if acl is not None and scope is not None and text(flat(scope)) == "CLOUDFRONT":
-        yield f"{acl.address} is of CloudFront: it goes before nothing in a region", by
+        yield f"{acl.address} is for CloudFront and cannot protect a regional resource", by
 
 
 def _of_alarm(alarm: Resource) -> Iterator[Wrong]:

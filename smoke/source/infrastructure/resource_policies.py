@@ -61,7 +61,7 @@ def _by_key(configuration: Configuration, topic: Resource) -> tuple[str, str]:
         if resource is not None and resource.type == "aws_kms_alias" and resource.block.type == "data":
             written = text(resource.attribute("name"))
         if written.rpartition(":")[2] == "alias/aws/sns":
-            what = "is encrypted with the key of SNS itself, which does not allow alarms to publish"
+            what = "is encrypted with SNS's own key, which does not allow alarms to publish"
             return f"{topic.address} {what}", ""
         key = key_of(configuration, each)
         if key is None:

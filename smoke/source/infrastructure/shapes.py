@@ -298,7 +298,7 @@ def _of_fargate(task: Resource) -> Iterator[Wrong]:
         yield from _sizes(cpu, memory)
         if task.attribute("execution_role_arn") is None:
             yield (
-                "it has no execution_role_arn, without which Fargate starts no task with logs or secrets",
+                "it has no execution_role_arn, but Fargate needs one to start a task with logs or secrets",
                 None,
             )
     written = options(task.attribute("container_definitions") or Value(None, task.at))

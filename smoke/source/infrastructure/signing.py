@@ -36,7 +36,7 @@ def generated(configuration: Configuration, names: Collection[str]) -> Iterator[
             if not isinstance(made, Resource) or made.block.type == "data":
                 continue
             if made.type.startswith("random_"):
-                yield version.finding(f"the key of {name} is {made.address}, which is no key", value)
+                yield version.finding(f"the key of {name} is {made.address}, which is not a key", value)
             if made.type != "tls_private_key":
                 continue
             for what in _unfit(made, value.content.path[0] if value.content.path else _PKCS8):
@@ -80,19 +80,19 @@ def partless(configuration: Configuration, defined: Definitions) -> Iterator[Fin
                 asked, of = _PART.fullmatch(text(flat(value))), secret(value)
                 if asked is not None and of is not None:
                     for what in _without(asked["member"], of.name, made[of.name]):
-                        yield task.finding(f"{each.name} asks {what}: it never starts", value)
+                        yield task.finding(f"{each.name} asks {what}, so it never starts", value)
 
 
 def _without(member: str, name: str, values: Collection[Value]) -> Iterator[str]:
     """What says that no value of a secret has a member."""
     if name.endswith(_SIGNING) and member not in _MEMBERS:
-        yield f"{name} for {member}, which a signing key does not have"
+        yield f"{name} for {member}, which is not in a signing key"
         return
     members = [entries(decoded(each)) for each in values]
     if members and all(each and member not in each for each in members):
         yield f"{name} for {member}, its JSON has {' and '.join(sorted(members[0]))}"
     elif values and all(map(_is_no_json, values)):
-        yield f"{name} for {member}, it is no JSON"
+        yield f"{name} for {member}, but it is not JSON"
 
 
 def _is_no_json(value: Value) -> bool:
@@ -130,8 +130,8 @@ def _unfit(made: Resource, attribute: str) -> Iterator[str]:
     algorithm, curve = made.attribute("algorithm"), made.attribute("ecdsa_curve")
     said = text(flat(algorithm)) if algorithm is not None and is_known(algorithm) else ""
     if said and said != "ECDSA":
-        yield f"is one of {said}, not of P-256"
+        yield f"is {said}, not P-256"
     elif said and (curve is None or (is_known(curve) and text(flat(curve)) != "P256")):
-        yield f"is one of {text(flat(curve)) if curve is not None else 'P224'}, not of P-256"
+        yield f"is {text(flat(curve)) if curve is not None else 'P224'}, not P-256"
     if attribute != _PKCS8:
-        yield f"is given as {attribute}, not as PKCS#8"
+        yield f"is stored as {attribute}, not as PKCS#8"

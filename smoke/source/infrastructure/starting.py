@@ -160,7 +160,7 @@ def _judge(result: Examined, role: Resource, owner: str, wanted: list[tuple[str,
         if may is None:
             result.not_examined.append(role.finding(f"whether {role.address} may {what}"))
         elif not may:
-            result.findings.append(role.finding(f"{role.address} may not {what}: {owner} never starts"))
+            result.findings.append(role.finding(f"{role.address} may not {what}, so {owner} never starts"))
 
 
 def _of_ecr(container: Mapping[str, Value]) -> bool:

@@ -129,7 +129,7 @@ def _serving(defined: Definitions, migrations: Sequence[str]) -> Iterator[Findin
             continue
         for other, _, theirs in tasks:
             if other not in migrations and all(any(_runs_as(one, each) for each in theirs) for one in own):
-                what = f"{name} runs what {other} runs: the same image, and no command of its own"
+                what = f"{name} runs what {other} runs: the same image without another command"
                 yield task.finding(what)
                 break
 
@@ -230,7 +230,7 @@ def one_build(
     foreign = tags([each for each in rows if each not in same])
     return [
         task.finding(
-            f"{row['ecs']} runs its image as {tag}, its twin as {' or '.join(sorted(beside))}", image
+            f"{row['ecs']} runs its image as {tag}, but its twin as {' or '.join(sorted(beside))}", image
         )
         for task, image, tag in _tagged(defined, row)
         if beside and tag not in beside
@@ -260,7 +260,7 @@ def twins(defined: Definitions, rows: Sequence[Mapping[str, Any]], row: Mapping[
              for each in defined.definitions if each.service is not None}  # fmt: skip
     before = [each["ecs"] for each in rows[: rows.index(row)] if each["image"] == row["image"] != ""]
     return [
-        task.finding(f"{row['ecs']} runs what {other} runs: the same image, and no other command")
+        task.finding(f"{row['ecs']} runs what {other} runs: the same image without another command")
         for other in before
         for task, box in boxes.get(row["ecs"], ())
         if any(repository(image) == row["image"] for image in items(box.entries.get("image")))
@@ -275,7 +275,7 @@ def logged(defined: Definitions, directory: str, services: Collection[str]) -> l
         uses = [use for use in defined.uses if (use.owner, use.kind) == (service, LOGS)]
         wanted = f"{directory}{service}"
         if uses and not any(use.why or "${" in use.name or use.name == wanted for use in uses):
-            result.append(uses[0].finding(f"{service} logs into {uses[0].name}, not into {wanted}"))
+            result.append(uses[0].finding(f"{service} logs to {uses[0].name}, not to {wanted}"))
     return result
 
 
@@ -294,7 +294,7 @@ def _compare(result: Examined, seen: dict[str, str], task: Resource, column: str
     if value is None:
         value = _of_containers(task, column)
     if value is None:
-        result.findings.append(task.finding(f"{task.title} sets no {column}, the plan says {wanted}"))
+        result.findings.append(task.finding(f"{task.title} sets no {column}, but the plan says {wanted}"))
         return
     for option in options(value):
         found = size(option)
@@ -304,7 +304,7 @@ def _compare(result: Examined, seen: dict[str, str], task: Resource, column: str
                 task.finding(f"the {column} of {task.title}: {hidden(option)}", option)
             )
         elif found != wanted:
-            what = f"the {column} of {task.title} is {seen[column]}, the plan says {wanted}"
+            what = f"the {column} of {task.title} is {seen[column]}, but the plan says {wanted}"
             result.findings.append(task.finding(what, option))
 
 
@@ -336,7 +336,7 @@ def _repository(result: Examined, seen: dict[str, str], task: Resource, wanted: 
             why = hidden(image) or f"the repository is {name}"
             result.not_examined.append(task.finding(f"the image of {task.title}: {why}", image))
         elif name != wanted:
-            what = f"the image of {task.title} comes from the repository {name}, the plan says {wanted}"
+            what = f"the image of {task.title} comes from the repository {name}, but the plan says {wanted}"
             result.findings.append(task.finding(what, image))
 
 

@@ -186,12 +186,12 @@ def _build(
     found = _read(repository, path)
     if found is None:
         if repository.script(path) is None and alone:
-            result.findings.append(command.finding(f"{image} is built by {path}, which is not there"))
+            result.findings.append(command.finding(f"{image} is built from {path}, which does not exist"))
         return
     target = (options.get("--target") or [""])[-1]
     stage = found.target("" if "$" in target else target)
     if stage is None:
-        result.findings.append(command.finding(f"{image} is built to {target}, no stage of {path}"))
+        result.findings.append(command.finding(f"{image} is built up to {target}, not a stage of {path}"))
         return
     yield Build(image, path, found, stage, context, options, command.finding(""), job.runs_on, alone)
 
@@ -250,7 +250,7 @@ def _missing(
             what = f"it copies {source}, which .dockerignore leaves out ({build.image})"
             yield build.finding(what, each.line)
         elif not held and build.alone and not _is_of_module(repository, whole):
-            yield build.finding(f"it copies {source}, which is not there ({build.image})", each.line)
+            yield build.finding(f"it copies {source}, which does not exist ({build.image})", each.line)
 
 
 def _is_of_module(repository: Repository, path: str) -> bool:

@@ -77,7 +77,7 @@ def _pinned(commands: Sequence[Command]) -> Iterator[Finding]:
     updates = [each for each in commands if runs_one(each.words, _UPDATES)]
     given = [shell.option(each.words, "--task-definition") for each in updates]
     if given and all(re.search(r"[\w-]:\d+$", each) for each in given):
-        yield updates[0].finding("one revision of a task definition is deployed, whatever is built")
+        yield updates[0].finding("a fixed revision of a task definition is deployed, whatever was built")
 
 
 def _astray(commands: Sequence[Command], cluster: str) -> Iterator[Finding]:
@@ -110,9 +110,9 @@ def _mistagged(tags: Sequence[Finding], image: str, pushed: Collection[str]) -> 
     for each in tags:
         tag = each.what
         if tag.lower() in MOVING or ("«" in tag and "github.sha" not in tag):
-            yield replace(each, what=f"{image}:{tag} is deployed, a tag that is no commit's")
+            yield replace(each, what=f"{image}:{tag} is deployed, but the tag is not a commit")
         elif pushed and tag not in pushed:
-            what = f"{image}:{tag} is deployed, the workflow pushes {' and '.join(sorted(pushed))}"
+            what = f"{image}:{tag} is deployed, but the workflow pushes {' and '.join(sorted(pushed))}"
             yield replace(each, what=what)
 
 
@@ -302,6 +302,6 @@ def _misplaced(filter_: str, images: Sequence[str], own: str) -> Iterator[str]:
         which = numbers[int(found[1]) :][:1] if found[1] else numbers
         others = [at for at in which if images[at] != own]
         if not which:
-            yield f"the image is given to container {found[1]}, which is not there"
+            yield f"the image is given to container {found[1]}, which does not exist"
         elif others:
-            yield f"the image is given to container {others[0]}, which is another's"
+            yield f"the image is given to container {others[0]}, which belongs to another service"

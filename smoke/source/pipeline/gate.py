@@ -57,7 +57,7 @@ def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
         _examine_deploy(repository, plan, workflow, job, found)
     _note_unseen(repository, plan, deploying, found)
     if main is not None and not deploying and not elsewhere:
-        what = f"no job deploys: none is called {' or '.join(plan.jobs)}, and none runs a deploy command"
+        what = f"no job deploys: none is called {' or '.join(plan.jobs)}, and no job runs a deploy command"
         found.bypass.findings.append(main.finding(0, what))
     for workflow in repository.workflows.values():
         if plan.migration in workflow.jobs:
@@ -68,7 +68,7 @@ def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
             _examine_order(repository, plan, workflow, found)
         elif workflow is main and not elsewhere:
             nothing = workflow.finding(
-                0, f"there is no job {plan.migration}: nothing migrates before a deployment"
+                0, f"there is no job {plan.migration}, so nothing migrates before a deployment"
             )
             found.void.findings.append(nothing)
     found.bypass.not_examined.extend(Finding("", 0, problem) for problem in repository.unread.values())
@@ -157,7 +157,7 @@ def _examine_deploy(
         past = sure or Gate(workflow, migration, inputs, OUTCOMES).past(name)
         if not past:
             continue
-        what = f"{name} can run although {migration} ended in {' or '.join(past)}"
+        what = f"{name} can run even if {migration} ended in {' or '.join(past)}"
         if inputs is None:
             found.notes.append(f"{what}, when an input of a manual run asks for it")
         elif sure:
@@ -189,7 +189,7 @@ def _examine_elsewhere(
     main = repository.workflows.get(plan.workflow)
     if main is not None and main.name in workflow.follows and migration in main.jobs:
         if not _demands_success(workflow, name):
-            what = f"{name} deploys after {main.path}, whether that succeeded or not"
+            what = f"{name} deploys after {main.path}, even if that failed"
             bypass.findings.append(workflow.finding(job.line, what))
         return
     gate = (
@@ -258,7 +258,7 @@ def _examine_order(repository: Repository, plan: Pipeline, workflow: Workflow, f
         if placed not in deploying:
             continue
         if _migrates(repository, placed):
-            what = f"the step {placed.step.label!r} migrates and deploys: in which order"
+            what = f"the step {placed.step.label!r} migrates and deploys, in an unknown order"
             found.bypass.not_examined.append(Finding(placed.path, placed.step.line, what))
             continue
         later = list(repository.steps(workflow.path, job.steps))[at + 1 :]
@@ -267,7 +267,7 @@ def _examine_order(repository: Repository, plan: Pipeline, workflow: Workflow, f
             what = f"the step {placed.step.label!r} deploys before {plan.migration} has migrated"
             found.bypass.findings.append(Finding(placed.path, placed.step.line, what))
         elif not placed.step.condition.ways(situation)[0] <= {SUCCESS}:
-            what = f"the step {placed.step.label!r} deploys although a step before it failed"
+            what = f"the step {placed.step.label!r} deploys even if an earlier step failed"
             found.bypass.findings.append(Finding(placed.path, placed.step.line, what))
 
 
@@ -321,7 +321,7 @@ def unmigrated(repository: Repository, plan: Pipeline, migrations: Sequence[str]
             each for each in migrations if each not in named and spoken_of(repository, workflow, job, each)
         ]
         for each in (each for each in migrations if named and each not in named):
-            what = f"{job.name} runs {' and '.join(named)} and leaves {each} out"
+            what = f"{job.name} runs {' and '.join(named)} but not {each}"
             found.findings.append(workflow.finding(job.line, what))
         if not named:
             what = f"which migrations {job.name} runs: none of {' and '.join(migrations)} is named there"

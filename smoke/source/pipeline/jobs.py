@@ -122,7 +122,7 @@ def _steps(
         try:
             after = _behind(ways, placed, workflow, job, running, found)
         except TooMany:
-            what = f"the step {step.label!r} has more ways through it than are followed"
+            what = f"the step {step.label!r} has too many paths through it to follow"
             found.not_examined.append(Finding(placed.path, step.line, what))
             continue
         if ways.migrations > before and counts is migrates:
@@ -267,7 +267,7 @@ def _read_lost(states: set[State], found: Examined) -> None:
         if failure.task:
             what = f"the task of {what}"
         how = plainest.how or (
-            "none of its exit codes ends the job" if failure.task else "nothing ends the script"
+            "the job goes on after every exit code" if failure.task else "the script goes on"
         )
         found.findings.append(Finding(failure.path, failure.line, f"{what}: {how}"))
 

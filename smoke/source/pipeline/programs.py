@@ -118,7 +118,9 @@ def _inside(build: Build) -> Iterator[Finding]:
         for each in stage.instructions:
             if each.name == "ENV" and (found := PASSWORD.search(each.text)) is not None:
                 name = each.text[: found.start()].split("=")[0].split()[-1:]
-                yield build.finding(f"{''.join(name)} of {build.image} has a password in the open", each.line)
+                yield build.finding(
+                    f"{''.join(name)} of {build.image} has a password in plain text", each.line
+                )
     user = build.file.effective(build.stage, "USER")
     called = user.text.partition(":")[0] if user is not None else ""
     if (
@@ -128,7 +130,7 @@ def _inside(build: Build) -> Iterator[Finding]:
         and _OF_NODE.fullmatch(stages[-1].base)
         and not any(_MAKES_USERS.search(each.text) for stage in stages for each in stage.instructions)
     ):
-        yield build.finding(f"{build.image} runs as {called}, a user that its base does not have", user.line)
+        yield build.finding(f"{build.image} runs as {called}, a user that its base image lacks", user.line)
 
 
 def _of_machine(run: _Run) -> Iterator[Finding]:
@@ -209,7 +211,7 @@ def _unscripted(repository: Repository, run: _Run) -> Iterator[Finding]:
     moved = any(each.name == "WORKDIR" and each.text not in ("/app", "/usr/src/app", "/")
                 for each in run.build.stage.instructions)  # fmt: skip
     if asked and asked[1] and scripts is not None and asked[1] not in scripts and not moved:
-        what = f"{run.definition.name} starts by {asked[0]}, and package.json has no such script"
+        what = f"{run.definition.name} starts by {asked[0]}, but package.json has no such script"
         yield run.task.finding(what)
 
 

@@ -95,8 +95,8 @@ def edits(entries: Iterable[Mapping[str, Any]]) -> list[Edit]:
 def verify(step: Edit, text: str) -> tuple[str, str]:
     """Return a value now and after its step. AssertionError unless the step can be taken and is exact."""
     current = step.current(text)
-    assert current, f"{step}: there is no value that could be reverted"
-    assert current != step.to, f"{step}: is {step.to} already, so that there is nothing to revert"
+    assert current, f"{step}: there is no value to revert"
+    assert current != step.to, f"{step}: is {step.to} already, so there is nothing to revert"
     after = step.taken(text)
     reached = step.current(after)
     assert reached == step.to, f"{step}: reads {reached!r} after the step, expected {step.to!r}"
@@ -309,7 +309,7 @@ def rows(text: str) -> Iterator[Row]:
         raise LookupError("no heading says Decisions")
     if others and not found:
         raise LookupError(
-            f"line {others[0]}, below Decisions, is neither a row of a table nor an item with a date"
+            f"line {others[0]}, below Decisions, is neither a table row nor an item with a date"
         )
 
 
@@ -373,7 +373,7 @@ def _lost(rules: Sequence[Mapping[str, Value]]) -> Iterator[str]:
         if (status != "any" and (prefixes or {*patterns} != {"*"})) or limit is None:
             return
         if by == "imageCountMoreThan" and limit < _FEWEST_IMAGES:
-            yield f"keeps {limit:g} image: there is none to go back to"
+            yield f"keeps {limit:g} image, so there is none to roll back to"
         elif by == "sinceImagePushed" and unit in ("", "day", "days") and limit < _FEWEST_DAYS:
-            yield f"deletes an image after {limit:g} days, in use or not"
+            yield f"deletes an image after {limit:g} days, even if it is in use"
         return

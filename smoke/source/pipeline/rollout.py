@@ -81,7 +81,7 @@ def _muted(repository: Repository, plan: Pipeline, environment: str) -> Iterator
             for words in _words(repository, of, job):
                 name = shell.option(words, "--alarm-names")
                 if shell.runs(words, _MUTE) and ("$" in name or name.startswith(environment)):
-                    what = f"{job.name} switches off the actions of {name}, and nothing on again"
+                    what = f"{job.name} switches off the actions of {name} and never on again"
                     yield of.finding(job.line, what)
 
 
@@ -136,11 +136,11 @@ def _astray(repository: Repository, workflow: Workflow, job: Job, cluster: str) 
     for (service, name), command in found.items():
         other = first.get(service, "") if service else ""
         if not name and other:
-            yield f"runs `{command}` in the cluster `default`: it names none, where others name {other}"
+            yield f"runs `{command}` in the cluster `default` by default, but other commands name {other}"
         elif name and name != other and other and _VARIABLE.findall(name) == _VARIABLE.findall(other):
-            yield f"runs `{command}` in the cluster {name}, where others name {other}"
+            yield f"runs `{command}` in the cluster {name}, but other commands name {other}"
         elif stem and name.startswith(f"{stem}-") and name != cluster:
-            yield f"runs `{command}` in the cluster {name}, where this environment has {cluster}"
+            yield f"runs `{command}` in the cluster {name}, but this environment has {cluster}"
 
 
 def _unpushed(repository: Repository, workflow: Workflow, jobs: Sequence[Job]) -> Iterator[Finding]:
@@ -154,7 +154,7 @@ def _unpushed(repository: Repository, workflow: Workflow, jobs: Sequence[Job]) -
         for words in _words(repository, workflow, job):
             tag = shell.option(words, "--tag", "-t")
             if runs_one(words, _BUILDS) and "/" in tag:
-                yield workflow.finding(job.line, f"{job.name} builds {tag}, and nothing pushes it")
+                yield workflow.finding(job.line, f"{job.name} builds {tag}, but nothing pushes it")
 
 
 def _of_another_branch(repository: Repository, workflow: Workflow, job: Job) -> Iterator[Finding]:
@@ -172,7 +172,7 @@ def _of_another_branch(repository: Repository, workflow: Workflow, job: Job) -> 
         )
         if builds and named and workflow.branches and out not in workflow.branches:
             on = " and ".join(workflow.branches)
-            what = f"{job.name} builds the branch {out}, and a push to {on} deploys it"
+            what = f"{job.name} builds the branch {out}, but a push to {on} deploys it"
             yield workflow.finding(job.line, what)
 
 
@@ -253,7 +253,7 @@ def _embedded(repository: Repository, placed: Sequence[Placed]) -> Iterator[Find
     """A run with `--env local` tests what it boots itself, not what was deployed."""
     for each in placed:
         if any(shell.option(words, "--env") == "local" for words in repository.commands(each.step)):
-            what = f"{each.step.label} runs with --env local: on an embedded platform, not what was deployed"
+            what = f"{each.step.label} runs with --env local: it tests an embedded platform"
             yield Finding(each.path, each.step.line, what)
 
 

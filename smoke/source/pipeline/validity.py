@@ -82,7 +82,7 @@ def _not_there(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
         if step.uses.startswith("./") and not any(
             repository.script(posixpath.normpath(name)) is not None for name in names
         ):
-            yield f"{step.uses} is no action of the checkout", step.line
+            yield f"{step.uses} is not an action in the checkout", step.line
 
 
 _CREDENTIALS = re.compile(r"aws-actions/configure-aws-credentials@")
@@ -159,7 +159,7 @@ def _empty(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
             for name, output in _NEEDS.findall(text):
                 needed = workflow.jobs.get(name)
                 if name not in job.needs:
-                    yield f"needs.{name} is empty: it does not need that job", line
+                    yield f"needs.{name} is empty: the job does not list that one under needs", line
                 elif output and needed is not None and not needed.uses and output not in needed.outputs:
                     yield f"needs.{name}.outputs.{output} is empty: {name} has no such output", line
             for name, output in _STEPS.findall(text):
@@ -205,7 +205,7 @@ def _without_checkout(repository: Repository, workflow: Workflow, job: Job) -> I
     for step in job.steps:
         local = step.uses if step.uses.startswith("./") else repository.first_script(step.run)
         if local:
-            yield f"{local} is not there: no step before has checked the repository out", step.line
+            yield f"{local} is not there: no earlier step checked out the repository", step.line
             return
         if (step.uses and not OTHERS.match(step.uses)) or FETCHES.search(step.run):
             return

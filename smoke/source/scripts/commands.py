@@ -221,7 +221,7 @@ class Commands(Words):
         done = {one for start in states for one in self._apart(line.text, line.options, [], start)}
         self.path, self.line, self.directories = before
         if line.ignored:
-            done = {replace(one.lost("the failure of this line is ignored"), ok=True) for one in done}
+            done = {replace(one.lost("a failure of this line is ignored"), ok=True) for one in done}
         return {one.guessed(line.maybe) for one in done} if line.maybe else done
 
     def _unfollowed(self, node: Node, line: Line, texts: Sequence[str]) -> None:
@@ -386,8 +386,8 @@ def _goes_on(texts: Sequence[str], written: str) -> str:
     if posixpath.basename(texts[0]) == "make" and any(map(IGNORES.fullmatch, texts)):
         return "make ignores what fails"
     if _COMPOSE_UP.match(written):
-        return "`up` succeeds even when a container fails: no --exit-code-from"
-    return "psql goes on after an error: no ON_ERROR_STOP" if _PSQL_GOES_ON.match(written) else ""
+        return "`up` succeeds even if a container fails because there is no --exit-code-from"
+    return "psql continues after an error: ON_ERROR_STOP is not set" if _PSQL_GOES_ON.match(written) else ""
 
 
 #: Commands that may have a migration run elsewhere.

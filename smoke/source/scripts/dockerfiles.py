@@ -107,7 +107,7 @@ def read(text: str) -> Dockerfile | None:
         elif each.name == "ARG" and not stages:
             values |= {name: value if equals else None for name, equals, value in _arguments(each.text)}
         elif not stages:
-            wrong.append((f"{each.name} stands before the first FROM", each.line))
+            wrong.append((f"{each.name} comes before the first FROM", each.line))
         else:
             wrong += _from_elsewhere(each, stages)
             stages[-1].instructions.append(each)
@@ -187,6 +187,6 @@ def _from_elsewhere(each: Instruction, stages: Sequence[Stage]) -> Iterator[tupl
         return
     if source.isdigit():
         if int(source) >= len(before):
-            yield f"it copies from stage {source}, which is not before this one", each.line
+            yield f"it copies from stage {source}, which is not an earlier stage", each.line
     elif source == stages[-1].name or _OF_STAGES.fullmatch(source):
-        yield f"it copies from {source}, which is no stage before this one", each.line
+        yield f"it copies from {source}, which is not an earlier stage", each.line

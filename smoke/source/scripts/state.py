@@ -22,7 +22,7 @@ GITHUB = frozenset({"env", "outputs", "steps"})
 
 
 class TooMany(Exception):
-    """A script has more ways through it than are followed."""
+    """A script has too many paths through it to follow."""
 
 
 #: A word after expansion: its text, and whether that is its value (else as written).

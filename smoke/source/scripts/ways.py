@@ -63,7 +63,7 @@ class Ways(Commands):
                     after.add(state)
                     continue
                 before = state.lost(
-                    f"line {self.line + shell.line_of(child)} runs all the same: no set -e in force"
+                    f"line {self.line + shell.line_of(child)} runs anyway because set -e is not set"
                 )
                 found = self._run(child, before, cond or background)
                 if background:
@@ -169,7 +169,7 @@ class Ways(Commands):
                 for each in self._run(part, before, cond):
                     inner = replace(outside(each, state), ok=each.ok)
                     if not last and not state.pipefail and inner.failed != before.failed:
-                        inner = inner.lost("its status is lost in a pipe: no pipefail in force")
+                        inner = inner.lost("its status is lost in a pipe because pipefail is not set")
                     status = ("0" if inner.ok else "1") if part == parts[0] else first
                     following.append((inner, sound and inner.ok, status))
             ways = list(dict.fromkeys(following))

@@ -58,7 +58,7 @@ class Module:
         if value is None and block is not None and "default" in block.attributes:
             value = self._once(f"var.{name}", Environment(self), block.attributes["default"])
         if value is None:
-            why = f"the files give var.{name} no value" if block is not None else f"{ABSENT}var.{name}"
+            why = f"the files do not set var.{name}" if block is not None else f"{ABSENT}var.{name}"
             return Value(Symbol(f"{self.address}var.{name}", why), block.at if block else self.files.at)
         type_ = block.attributes.get("type") if block is not None else None
         return lift(lambda each: convert(each, type_, Environment(self)), value, name=f"var.{name}")
@@ -84,7 +84,7 @@ class Module:
         address = ".".join(words)
         if address in self.files.blocks:
             return self._value_of(address, at), len(words) - 1
-        why = f"{text}, known only where it runs" if name in _HERE else f"{ABSENT}{address}"
+        why = f"{text}, known only at run time" if name in _HERE else f"{ABSENT}{address}"
         return Value(Symbol(text, why), at), len(steps)
 
     def read(self, name: str, arguments: Sequence[Value], at: Place, written: str) -> Value | None:

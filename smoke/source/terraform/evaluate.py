@@ -236,7 +236,7 @@ def _operation(sign: str, operands: Sequence[Value], expr: Expr) -> Value:
         whole = isinstance(result, float) and result.is_integer()
         return Value(int(result) if whole else result, expr.at)
     why = next((why_unknown(each) for each in operands if not is_known(each) and why_unknown(each)), "")
-    return Value(Symbol(expr.text, why or f"{expr.text} of what is not known"), expr.at)
+    return Value(Symbol(expr.text, why or f"{expr.text} of an unknown value"), expr.at)
 
 
 def _truth(value: Any) -> bool | None:

@@ -55,7 +55,7 @@ def call(name: str, arguments: Sequence[Value], at: Place, written: str) -> Valu
                 return Value(Symbol(written, f"the function {name}"), at)
             unknown = next((each for each in chosen if not is_known(each)), None)
             if unknown is not None:
-                return Value(Symbol(written, why_unknown(unknown) or f"{name} of what is not known"), at)
+                return Value(Symbol(written, why_unknown(unknown) or f"{name} of an unknown value"), at)
             return of_plain(PLAIN[name](*map(plain, chosen)), at)
         except Unclear as error:
             return Value(Symbol(written, str(error)), at)

@@ -57,12 +57,12 @@ def test_an_alarm_that_does_its_work(comparison: str, threshold: float) -> None:
     [
         ({"enabled": False}, "its actions are switched off"),
         ({"actions": ()}, "it has no target"),
-        ({"actions": (f"{TOPIC_ARN}-archive",)}, f"and not {TOPIC_ARN}"),
-        ({"actions": ("arn:aws:sns:us-east-1:1:other-p-alerts",)}, f"and not {TOPIC_ARN}"),
-        ({"actions": ("arn:aws:sqs:us-east-1:1:p-alerts",)}, f"and not {TOPIC_ARN}"),
-        ({"actions": ("arn:aws:sns:us-east-1:2:p-alerts",)}, f"and not {TOPIC_ARN}"),
-        ({"actions": ("arn:aws:sns:eu-west-1:1:p-alerts",)}, f"and not {TOPIC_ARN}"),
-        ({"arn": "arn:aws-cn:cloudwatch:us-east-1:1:alarm:x"}, "and not arn:aws-cn:sns:us-east-1:1:p-alerts"),
+        ({"actions": (f"{TOPIC_ARN}-archive",)}, f", not {TOPIC_ARN}"),
+        ({"actions": ("arn:aws:sns:us-east-1:1:other-p-alerts",)}, f", not {TOPIC_ARN}"),
+        ({"actions": ("arn:aws:sqs:us-east-1:1:p-alerts",)}, f", not {TOPIC_ARN}"),
+        ({"actions": ("arn:aws:sns:us-east-1:2:p-alerts",)}, f", not {TOPIC_ARN}"),
+        ({"actions": ("arn:aws:sns:eu-west-1:1:p-alerts",)}, f", not {TOPIC_ARN}"),
+        ({"arn": "arn:aws-cn:cloudwatch:us-east-1:1:alarm:x"}, "not arn:aws-cn:sns:us-east-1:1:p-alerts"),
         ({"period": 3600}, "it fires after 7200 s, the plan allows 900 s"),
         ({"period": 60, "periods": 60}, "it fires after 3600 s"),
         ({"periods": 2, "datapoints": 3}, "it waits for 3 datapoints of 2"),
@@ -271,7 +271,7 @@ def test_a_composite_alarm_counts_for_an_alarm_that_sets_it_off_alone(rule: str,
     [
         ({"ActionsEnabled": False}, "p-all, which goes off with it: its actions are switched off"),
         ({"AlarmActions": []}, "p-all, which goes off with it: it has no target"),
-        ({"AlarmActions": [f"{TOPIC_ARN}-2"]}, f"and not {TOPIC_ARN}"),
+        ({"AlarmActions": [f"{TOPIC_ARN}-2"]}, f", not {TOPIC_ARN}"),
         (
             {"ActionsSuppressedBy": "Alarm", "ActionsSuppressor": "p-deploying"},
             "its actions are suppressed by p-deploying",
@@ -470,14 +470,14 @@ def test_connections_may_not_go_off_always() -> None:
 
 def test_an_alarm_on_tasks_that_nothing_counts_does_not_fire() -> None:
     watch = Watch((TASKS,), HEALTH, WITHIN, unpublished=frozenset({TASKS}))
-    assert "Container Insights disabled" in judged([health(metrics=(TASKS,))], watch, TOPIC).why
+    assert "Container Insights is disabled" in judged([health(metrics=(TASKS,))], watch, TOPIC).why
 
 
 def test_an_alarm_on_a_target_group_that_nothing_leads_to_is_named() -> None:
     hosts = Metric.of("AWS/ApplicationELB", "HealthyHostCount", {"TargetGroup": "targetgroup/p-api/1"})
     watch = Watch((TASKS,), HEALTH, WITHIN, unreached=frozenset({"targetgroup/p-api/1"}))
     why = judged([health(name="p-api-health", metrics=(hosts,))], watch, TOPIC).why
-    assert why.startswith("p-api-health watches a target group to which no load balancer forwards; no alarm")
+    assert why.startswith("p-api-health watches a target group that no load balancer forwards to; no alarm")
 
 
 @pytest.mark.parametrize(

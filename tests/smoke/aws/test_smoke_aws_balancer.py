@@ -310,10 +310,10 @@ def group(**changed: Any) -> TargetGroup:
         (group(), []),
         (group(port=3000, path="/health?deep=1"), []),
         (group(path=""), []),
-        (group(port=9000), ["p-api-tg checks health on port 9000, api listens on 3000"]),
+        (group(port=9000), ["p-api-tg checks health on port 9000, but api listens on 3000"]),
         (group(codes="200-299"), []),
-        (group(codes="404"), ["p-api-tg expects 404 of healthy targets, api answers 200"]),
-        (group(path="/healthz"), ["p-api-tg checks health at /healthz, api reports it at /health"]),
+        (group(codes="404"), ["p-api-tg expects 404 from healthy targets, but api answers 200"]),
+        (group(path="/healthz"), ["p-api-tg checks health at /healthz, but api reports it at /health"]),
     ],
 )
 def test_a_target_group_asks_where_the_service_answers(found: TargetGroup, why: list[str]) -> None:

@@ -356,7 +356,7 @@ def test_a_sidecar_that_stands_first_is_not_the_service(service: str, own: dict[
         ({"finn": ("f",), "dixie": ("d",), "worker": ()}, []),
         ({"finn": ("f", "other"), "tools": ("f",)}, []),
         ({"finn": ()}, []),
-        ({"finn": ("f",), "worker": ("f",)}, ["worker is registered as finn.p.local, which is finn's"]),
+        ({"finn": ("f",), "worker": ("f",)}, ["worker is registered as finn.p.local, the name of finn"]),
         ({"finn": ("d",)}, ["finn is registered as dixie.p.local, not as finn.p.local"]),
     ],
 )

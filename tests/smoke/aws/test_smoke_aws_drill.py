@@ -38,7 +38,7 @@ def notice(name: str, state: str) -> dict[str, str]:
 def test_an_alarm_in_state_ok_that_notifies_the_topic_is_chosen() -> None:
     candidates = [alarm(state="ALARM"), alarm(enabled=False), alarm(actions=()), ALARM]
     assert fit_for_drill(candidates, TOPIC) is ALARM
-    with pytest.raises(AssertionError, match="no alarm is OK and notifies p-alerts"):
+    with pytest.raises(AssertionError, match="no alarm that notifies p-alerts is OK"):
         fit_for_drill(candidates[:3], TOPIC)
 
 

@@ -146,9 +146,9 @@ def test_groups_that_let_through_who_calls(changed: dict[str, Any]) -> None:
         ({"finn": [rule(**pair("sg-api"))]}, "no security group of finn lets p-alb in"),
         ({"out": []}, "no security group of api lets it out to finn"),
         ({"database": []}, "no security group of database lets pgbouncer in on port 5432"),
-        ({"database": [rule(5432, **ranges("0.0.0.0/0"))]}, "sg-database of database lets in the world on"),
+        ({"database": [rule(5432, **ranges("0.0.0.0/0"))]}, "sg-database of database lets anybody in on"),
         ({"database": [rule(5432, **pair("sg-pgbouncer"), Ipv6Ranges=[{"CidrIpv6": "::/0"}])]},
-         "sg-database of database lets in the world"),
+         "sg-database of database lets anybody in"),
     ],
 )  # fmt: skip
 def test_groups_that_keep_out_who_calls_or_let_in_the_world(changed: dict[str, Any], finding: str) -> None:
@@ -181,7 +181,7 @@ def test_a_service_needs_one_subnet_with_an_address_left(left: tuple[int, ...], 
         cast(dict[str, Any], aws.services())[name] = service(each.name, subnets=("subnet-1", "subnet-2"))
     findings = roomless(aws).findings
     assert bool(findings) is full
-    assert all("never starts again" in each.what for each in findings)
+    assert all("cannot start again" in each.what for each in findings)
 
 
 def known_in(*networks: str, kind: str = "DNS_PRIVATE") -> dict[str, Any]:

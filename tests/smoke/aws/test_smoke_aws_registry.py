@@ -37,7 +37,7 @@ def found(image: str, *, images: int = 1) -> tuple[list[str], list[dict[str, Any
 def test_an_image_is_looked_up_by_what_is_pulled(image: str, wanted: dict[str, str]) -> None:
     place = {"registryId": "123456789012", "repositoryName": "team/finn"}
     assert found(image) == ([], [{**place, "imageIds": [wanted]}])
-    said = f"a replacement task cannot start: {image} is not in the registry"
+    said = f"no replacement task can start: {image} is not in the registry"
     assert found(image, images=0)[0] == [said]
 
 

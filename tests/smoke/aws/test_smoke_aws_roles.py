@@ -91,7 +91,7 @@ def examined(
 def test_a_role_that_may_not_read_its_secret_starts_nothing() -> None:
     assert examined(statements=[{"Effect": "Allow", "Action": READS, "Resource": KEY}]) == ([], [])
     findings, unread = examined()
-    assert findings == [f"finn never starts again: {role('p-execution-finn')} may not read {KEY}"]
+    assert findings == [f"finn cannot start again: {role('p-execution-finn')} may not read {KEY}"]
     assert unread == []
 
 
@@ -138,7 +138,7 @@ DECRYPTS = {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*"}
 def test_a_secret_that_a_task_is_given_is_there(told: dict[str, Any] | None, why: str) -> None:
     answer = raising("ResourceNotFoundException") if told is None else lambda **_: told
     findings, unread = examined(statements=ALLOWED, describe_secret=answer)
-    assert findings == ([f"finn never starts again: {KEY} {why}"] if why else [])
+    assert findings == ([f"finn cannot start again: {KEY} {why}"] if why else [])
     assert unread == []
 
 
@@ -150,7 +150,12 @@ def test_a_secret_that_a_task_is_given_is_there(told: dict[str, Any] | None, why
         ([], {"AWS": [role("p-execution-finn"), "arn:aws:iam::1:root"]}, {}, ""),
         ([], "*", {}, ""),  # as Secrets Manager's own key says it, by conditions
         ([], {"AWS": "arn:aws:iam::1:root"}, {"KeyManager": "AWS"}, ""),
-        ([], {"AWS": "arn:aws:iam::1:root"}, {}, f", with which {role('p-execution-finn')} may not decrypt"),
+        (
+            [],
+            {"AWS": "arn:aws:iam::1:root"},
+            {},
+            f", which {role('p-execution-finn')} may not use to decrypt",
+        ),
         ([DECRYPTS], "*", {"KeyState": "Disabled"}, ", which is Disabled"),
         ([DECRYPTS], "*", {"KeyState": "PendingDeletion"}, ", which is PendingDeletion"),
     ],
@@ -164,7 +169,7 @@ def test_a_role_decrypts_what_its_task_is_given(own: list[Any], principal: Any, 
         get_key_policy=lambda **_: {"Policy": policy},
         list_grants=lambda **_: {"Grants": []},
     )
-    wanted = [f"finn never starts again: {KEY} is encrypted with {OWN_KEY}{why}"] if why else []
+    wanted = [f"finn cannot start again: {KEY} is encrypted with {OWN_KEY}{why}"] if why else []
     assert (findings, unread) == (wanted, [])
 
 
@@ -234,7 +239,7 @@ def test_a_role_pulls_images_and_writes_logs(
     finn = definition("finn", **{"secrets": {}, "fargate": True, "image": image, **changed})
     allowed = {"Effect": "Allow", "Action": actions, "Resource": resource}
     findings, _ = examined(statements=[allowed], finn=finn)
-    start = f"finn never starts again: {finn.execution_role} may not"
+    start = f"finn cannot start again: {finn.execution_role} may not"
     assert findings == [f"{start} {each}" for each in lacks]
 
 
@@ -244,7 +249,7 @@ def test_nobody_else_is_let_in_by_a_star() -> None:
         statements=ALLOWED, answer=lambda **_: {"Role": {"AssumeRolePolicyDocument": document}}
     )
     assert findings == [
-        f"anybody may act under {role(f'p-{each}')}, the role of finn"
+        f"anybody may assume {role(f'p-{each}')}, the role of finn"
         for each in ("execution-finn", "finn-task")
     ]
     theirs = {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}
@@ -257,7 +262,7 @@ def test_nobody_else_is_let_in_by_a_star() -> None:
 def test_a_role_that_does_not_exist_is_a_finding_once_however_much_it_should_read() -> None:
     findings, unread = examined(answer=raising("NoSuchEntity"))
     assert findings == [
-        f"finn never starts again: its role {role(f'p-{each}')} does not exist"
+        f"finn cannot start again: its role {role(f'p-{each}')} does not exist"
         for each in ("execution-finn", "finn-task")
     ]
     assert unread == []
@@ -285,7 +290,7 @@ def conditioned(**condition: Any) -> list[dict[str, Any]]:
 def test_a_condition_that_never_holds_lets_no_role_read(statements: list[Any], may: bool) -> None:
     findings, unread = examined(home="1", statements=statements)
     assert findings == (
-        [] if may else [f"finn never starts again: {role('p-execution-finn')} may not read {KEY}"]
+        [] if may else [f"finn cannot start again: {role('p-execution-finn')} may not read {KEY}"]
     )
     assert unread == []
 
@@ -314,7 +319,7 @@ def test_a_trust_that_never_holds_lets_no_task_in(condition: Any, assumed: bool)
         home="1", statements=ALLOWED, answer=lambda **_: {"Role": {"AssumeRolePolicyDocument": document}}
     )
     assert (findings == []) is assumed
-    assert all("lets no task act under it" in each for each in findings)
+    assert all("cannot be assumed by a task" in each for each in findings)
     assert unread == []
 
 
@@ -323,7 +328,7 @@ def test_what_this_runner_may_not_read_keeps_nothing_else_from_being_examined() 
     findings, unread = examined(
         home="1", statements=[], describe_secret=denied, finn=definition("finn", secrets={"KEY": KEY})
     )
-    assert findings == [f"finn never starts again: {role('p-execution-finn')} may not read {KEY}"]
+    assert findings == [f"finn cannot start again: {role('p-execution-finn')} may not read {KEY}"]
     assert "secretsmanager:DescribeSecret" in unread[0]
     findings, unread = examined(home="1", statements=ALLOWED, answer=denied)
     assert findings == []

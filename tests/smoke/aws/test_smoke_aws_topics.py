@@ -28,6 +28,7 @@ def barring(all_but: Any) -> dict[str, Any]:
 
 ALARMS = "arn:aws:cloudwatch:us-east-1:1:alarm"
 NO_ALARM = "its policy does not allow alarms to publish"
+DENIED = "its policy denies alarms to publish"
 
 
 @pytest.mark.parametrize(
@@ -38,9 +39,9 @@ NO_ALARM = "its policy does not allow alarms to publish"
         ([allowing({"Service": ["events.amazonaws.com", "cloudwatch.amazonaws.com"]})], ""),
         (allowing({"AWS": "arn:aws:iam::1:root"}, Action=["sns:*"]), ""),
         ([allowing("*"), allowing("*", Effect="Deny", Condition={"Bool": {"aws:x": "false"}})], ""),
-        ([allowing("*"), allowing("*", Effect="Deny")], "its policy denies publishing"),
+        ([allowing("*"), allowing("*", Effect="Deny")], DENIED),
         ([allowing("*"), barring({"Service": "cloudwatch.amazonaws.com"})], ""),
-        ([allowing("*"), barring({"AWS": ["arn:aws:iam::1:role/ops"]})], "its policy denies publishing"),
+        ([allowing("*"), barring({"AWS": ["arn:aws:iam::1:role/ops"]})], DENIED),
         ([allowing({"Service": "events.amazonaws.com"})], NO_ALARM),
         ([allowing({"AWS": "arn:aws:iam::2:root"})], NO_ALARM),
         ([allowing("*", Action="sns:Subscribe")], NO_ALARM),
@@ -70,7 +71,7 @@ NO_ALARM = "its policy does not allow alarms to publish"
                 allowing("*"),
                 allowing("*", Effect="Deny", Condition={"StringNotEquals": {"aws:SourceAccount": "2"}}),
             ],
-            "its policy denies publishing",
+            DENIED,
         ),
         (
             [
@@ -263,7 +264,7 @@ def called_for(topic: str) -> str:
         ({"get_function_configuration": raising("ResourceNotFoundException")}, "does not exist"),
         ({"get_function_configuration": lambda **_: {"State": "Failed"}}, "failed"),
         ({"get_function_configuration": lambda **_: {"State": "Inactive"}}, ""),  # a call wakes it
-        ({"get_function_concurrency": lambda **_: {"ReservedConcurrentExecutions": 0}}, "throttled to 0"),
+        ({"get_function_concurrency": lambda **_: {"ReservedConcurrentExecutions": 0}}, "limit of 0"),
         ({"get_function_concurrency": lambda **_: {"ReservedConcurrentExecutions": 5}}, ""),
         ({"get_policy": raising("ResourceNotFoundException")}, "does not let it in"),
         ({"get_policy": lambda **_: {"Policy": called_for(f"{TOPIC_ARN}-old")}}, "does not let it in"),

@@ -38,7 +38,7 @@ HERE = Directory(
         ({"FINN_BASE_URL": f"http://finn.{ZONE}:3001"}, "listens on port 3000"),
         ({"A_URL": f"postgres://u@pgbouncer.{ZONE}:5432/db"}, "listens on port 6432"),
         ({"DB_HOST": f"pgbouncer.{ZONE}", "DB_PORT": "5432"}, "listens on port 6432"),
-        ({"DB_HOST": f"pgbouncer.{ZONE}", "DB_PORT": "6432"}, "the pooler itself, not the database"),
+        ({"DB_HOST": f"pgbouncer.{ZONE}", "DB_PORT": "6432"}, "the pooler itself instead of the database"),
         ({"DATABASE_URL": f"postgres://u@pgbouncer.{ZONE}:6432/x"}, "the pooler itself"),
         ({"PEERS": f"finn.{ZONE}:3000,dixie.{ZONE}:3000"}, "listens on port 3001"),
         ({"FINN_BASE_URL": f"http://dixie.{ZONE}:3001"}, "not finn"),
@@ -50,11 +50,11 @@ HERE = Directory(
         ({"KEY": '{"kty": "EC", "crv": "P-256", "d": "870MB6gfuTJ4HtUnUvYMyJpr5eU"}'}, "is a private key"),
         (
             {"JWKS_URL": f"http://finn.{ZONE}:3000/jwks.json"},
-            "keys are at /.well-known/jwks.json, not at /jwks",
+            "key set is at /.well-known/jwks.json, not at /jwks",
         ),
         (
             {"FINN_JWKS_URI": f"http://finn.{ZONE}:3000/.well-known/jwks"},
-            "keys are at /.well-known/jwks.json",
+            "key set is at /.well-known/jwks.json",
         ),
         ({"PORT": "3001"}, "listens on port 3000 and port 6432"),
         ({"POOL_MODE": "session"}, "not transaction"),
@@ -164,7 +164,7 @@ def test_a_signing_key_is_no_address(name: str, reference: str, mixed_up: bool) 
 def test_a_secret_is_given_with_all_that_is_behind_its_arn(read: Read, behind: str, wrong: bool) -> None:
     configuration = read('variable "behind" {}', service("finn").replace(":key::", behind))
     found = led(configuration, read_definitions(configuration, ["finn"]), HERE, "")[1].findings
-    assert ["KEY of finn is cut off" in each.what for each in found] == [True] * wrong, found
+    assert ["KEY of finn is incomplete" in each.what for each in found] == [True] * wrong, found
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_private_key_is_no_other_part_of_its_secret(read: Read, behind: str, w
     text = service("finn").replace(":key::", behind).replace('"KEY"', '"ES256_PRIVATE_KEY"')
     configuration = read(text)
     found = led(configuration, read_definitions(configuration, ["finn"]), HERE, "")[1].findings
-    assert ["a part of its secret that is no key" in each.what for each in found] == [True] * wrong
+    assert ["a part of its secret that is not a key" in each.what for each in found] == [True] * wrong
 
 
 @pytest.mark.parametrize(
@@ -238,12 +238,12 @@ IN_JSON = (
         (GIVEN, {'"P256"': "var.unset"}, "", ""),
         (GIVEN, {"p/finn/es256-private-key": "p/finn/tls-key", "P256": "P384"}, "", ""),
         (f"{GIVEN}\n  lifecycle {{\n    ignore_changes = [secret_string]\n  }}", {"P256": "P384"}, "", ""),
-        (GIVEN, {"P256": "P384"}, "", "is one of P384, not of P-256"),
-        (IN_JSON, {"P256": "P384"}, "", "is one of P384, not of P-256"),
-        (GIVEN, {'  ecdsa_curve = "P256"\n': ""}, "", "is one of P224, not of P-256"),
-        (GIVEN, {"ECDSA": "RSA"}, "", "is one of RSA, not of P-256"),
-        ("tls_private_key.one.private_key_pem", {}, "", "given as private_key_pem, not as PKCS#8"),
-        ("tls_private_key.one.public_key_pem", {}, "", "given as public_key_pem, not as PKCS#8"),
+        (GIVEN, {"P256": "P384"}, "", "is P384, not P-256"),
+        (IN_JSON, {"P256": "P384"}, "", "is P384, not P-256"),
+        (GIVEN, {'  ecdsa_curve = "P256"\n': ""}, "", "is P224, not P-256"),
+        (GIVEN, {"ECDSA": "RSA"}, "", "is RSA, not P-256"),
+        ("tls_private_key.one.private_key_pem", {}, "", "stored as private_key_pem, not as PKCS#8"),
+        ("tls_private_key.one.public_key_pem", {}, "", "stored as public_key_pem, not as PKCS#8"),
         (f'{GIVEN}\n  version_stages = ["AWSPENDING"]', {"P256": "P384"}, "", ""),
         (GIVEN, {}, DIXIE.replace("key.two", "key.one"), "have one key, tls_private_key.one"),
     ],
@@ -310,8 +310,8 @@ PLAIN = '{ name = "SERVER_TLS_SSLMODE", value = "disable" }'
         ('{ name = "PGPORT", value = "6432" }', ("x", '"1"'), {}, ""),
         ('{ name = "PGHOST", value = "localhost" }, ' + PLAIN, ("x", '"1"'), {}, ""),
         (OTHER_PORT, ("x", '"1"'), {'"p-postgres"': '"p-postgres"\n  snapshot_identifier = "s"'}, ""),
-        (PLAIN, ("x", '"1"'), {}, "takes connections by TLS only"),
-        (PLAIN, ("rds.force_ssl", '"1"'), {"15.10": "14.9"}, "takes connections by TLS only"),
+        (PLAIN, ("x", '"1"'), {}, "accepts only TLS connections"),
+        (PLAIN, ("rds.force_ssl", '"1"'), {"15.10": "14.9"}, "accepts only TLS connections"),
     ],
 )  # fmt: skip
 def test_a_task_fits_its_database(

@@ -170,7 +170,7 @@ def test_the_key_of_sns_itself_lets_no_alarm_publish(read: Read) -> None:
             cpu(dimensions=OWN.replace('"cluster"', "aws_ecs_cluster.main.arn")),
             "its ClusterName is the arn of",
         ),
-        (cpu(alarm_name='"one"') + cpu(alarm_name='"one"').replace('"cpu" {', '"other" {'), "AWS keeps one"),
+        (cpu(alarm_name='"one"') + cpu(alarm_name='"one"').replace('"cpu" {', '"other" {'), "keeps only one"),
         (cpu(threshold="500"), "expected > 60 to 90"),
         (cpu(threshold="5"), "expected > 60 to 90"),
         (cpu(threshold="var.unset ? 80 : 95"), "expected > 60 to 90"),
@@ -521,7 +521,7 @@ resource "aws_lb_listener" "https" {
         ("aws_lb.inner.arn", "other", ""),
         ("var.unset", "finn", ""),
         ("data.aws_lb.main.arn", "finn", ""),
-        ("aws_lb.inner.arn", "finn", "aws_lb.main does not lead to aws_lb_target_group.finn"),
+        ("aws_lb.inner.arn", "finn", "aws_lb.main does not forward to aws_lb_target_group.finn"),
     ],
 )
 def test_an_alarm_is_of_the_balancer_that_leads_to_its_group(

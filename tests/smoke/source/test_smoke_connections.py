@@ -134,7 +134,7 @@ resource "other" "rest" {"""
         ('resource "aws_lb_listener_rule" "finn" {', earlier("/*", group="finn"), "", ""),
         ("arn = aws_lb_target_group.finn.arn\n      }", "arn = aws_lb_target_group.other.arn\n      }",
          "address", "no load balancer sends finn.example.org to finn"),
-        ("  cluster         = aws_ecs_cluster.main.id\n", "", "address", "finn is in no cluster"),
+        ("  cluster         = aws_ecs_cluster.main.id\n", "", "address", "finn is not in a cluster"),
         # what keeps it from being reached
         (SOURCE, SOURCE.replace("api", "finn"),
          "way", "no security group of finn lets api in on port 3000"),
@@ -155,7 +155,7 @@ resource "other" "rest" {"""
          AS_LIST + '\nresource "other" "out" {', "? way", "of api lets it out to finn"),
         (SOURCE, SOURCE.replace("api", "finn") + OF_A_LIST, "? way", "lets api in"),
         # names
-        ('name = "p-cluster"', 'name = "cluster"', "name", "no aws_ecs_cluster is called p-cluster"),
+        ('name = "p-cluster"', 'name = "cluster"', "name", "there is no aws_ecs_cluster called p-cluster"),
         ('name = "p-cluster"', 'name = "p-${var.unset}"', "? name", "unless aws_ecs_cluster.main is"),
     ],
 )  # fmt: skip
@@ -216,14 +216,14 @@ def test_a_matcher_takes_what_it_lists(codes: str, found: bool | None) -> None:
         (
             '{ path = "/health" }',
             '{\n    path = "/health"\n    matcher = "404"\n  }',
-            "expects 404 of healthy",
+            "expects 404 from healthy",
         ),
         ('{ path = "/health" }', '{\n    path = "/health"\n    matcher = "200-399"\n  }', ""),
         ('{ path = "/health" }', '{\n    path = "/health"\n    matcher = var.unset\n  }', ""),
         (
             "containerPort = 3000",
             "containerPort = 5432",
-            "listens on port 5432, the services know it by 3000",
+            "listens on port 5432, but the services use 3000",
         ),
         ("containerPort = 3000", "containerPort = var.unset", ""),
         ("[{ containerPort = 3000 }]", "[{ containerPort = 9000 }, { containerPort = 3000 }]", ""),
@@ -236,7 +236,7 @@ def test_a_service_is_asked_and_listens_as_the_contract_has_it(
     defined = read_definitions(configuration, ["finn", "api"])
     address = {"finn": Address("finn", "p.local", health="/health", port=3000)}
     found = [each.what for each in connected(configuration, defined, address).findings]
-    told = [each for each in found if "of healthy" in each or "know it by" in each]
+    told = [each for each in found if "healthy targets" in each or "services use" in each]
     assert [wrong in each for each in told] == [True] * bool(wrong)
 
 

@@ -362,7 +362,7 @@ resource "aws_ecs_task_definition" "x" { container_definitions = var.containers 
 """
     defined = read_definitions(read(hidden, service("finn")), ["finn"])
     assert [(each.path, each.what) for each in defined.not_examined] == [
-        ("tf/main.tf", "the containers of aws_ecs_task_definition.x: the files give var.containers no value")
+        ("tf/main.tf", "the containers of aws_ecs_task_definition.x: the files do not set var.containers")
     ]
     assert {use.owner for use in defined.uses} == {"finn"}
 

@@ -73,11 +73,15 @@ def test_what_is_pushed_may_be_deployed(read: Read, tag: str, push: str) -> None
 @pytest.mark.parametrize(
     ("tag", "push", "what"),
     [
-        ("${GITHUB_SHA::7}", PUSH, "shop-api:«github.sha»[:7] is deployed, the workflow pushes «github.sha»"),
+        (
+            "${GITHUB_SHA::7}",
+            PUSH,
+            "shop-api:«github.sha»[:7] is deployed, but the workflow pushes «github.sha»",
+        ),
         ("${{ github.sha }}", 'docker push "$R/shop-api:latest"', "the workflow pushes latest"),
-        ("${{ github.run_number }}", PUSH, "a tag that is no commit's"),
-        ("latest", PUSH, "shop-api:latest is deployed, a tag that is no commit's"),
-        ("staging", "echo built elsewhere", "a tag that is no commit's"),
+        ("${{ github.run_number }}", PUSH, "but the tag is not a commit"),
+        ("latest", PUSH, "shop-api:latest is deployed, but the tag is not a commit"),
+        ("staging", "echo built elsewhere", "but the tag is not a commit"),
     ],
 )
 def test_another_tag_is_a_finding(read: Read, tag: str, push: str, what: str) -> None:
@@ -115,9 +119,9 @@ def test_a_definition_may_be_rewritten(read: Read, filter_: str) -> None:
         (FILTER + " | {family, cpu, containerDefinitions}", "has no executionRoleArn"),
         (FILTER + " | del(.containerDefinitions[].secrets)", "has no secrets"),
         (FILTER + " | .containerDefinitions[0].secrets = []", "has no secrets"),
-        (FILTER.replace("[0]", "[1]"), "given to container 1, which is another's"),
-        (FILTER.replace("[0]", "[]"), "given to container 1, which is another's"),
-        (FILTER.replace("[0]", "[2]"), "given to container 2, which is not there"),
+        (FILTER.replace("[0]", "[1]"), "given to container 1, which belongs to another service"),
+        (FILTER.replace("[0]", "[]"), "given to container 1, which belongs to another service"),
+        (FILTER.replace("[0]", "[2]"), "given to container 2, which does not exist"),
         ('.containerDefinitions[0].image |= sub(":.*$"; ":latest")', "shop-api:latest is deployed"),
     ],
 )
@@ -132,7 +136,7 @@ def test_a_definition_that_loses_something_is_a_finding(read: Read, filter_: str
     [
         ("FILTER", FILTER + " | {family, cpu, containerDefinitions}", "has no executionRoleArn"),
         ('--cli-input-json "$next"', '--cli-input-json "$next" --execution-role-arn "$ROLE"', ""),
-        ('--task-definition "$arn"', '--task-definition "$1:7"', "one revision"),
+        ('--task-definition "$arn"', '--task-definition "$1:7"', "a fixed revision"),
         ('--task-definition "$arn"', '--task-definition "$1"', ""),
         ('--service "$1"', '--service "shop-$1"', "looked for in the cluster C"),
         ("describe-task-definition |", "describe-task-definition --task-definition shop-$1 |", ""),

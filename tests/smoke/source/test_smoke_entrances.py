@@ -511,7 +511,7 @@ def at(target: str) -> str:
         (at(TO.replace("{}", "other")).replace('"finn.example.org"\n  type', '"finn"\n  type'),
          "to aws_lb.other, which does not lead to finn"),
         (at(TO.replace("{}", "other")), "to aws_lb.other, which does not lead to finn"),
-        (at(INSIDE), "leads finn.example.org to 10.0.3.7, which the public does not reach"),
+        (at(INSIDE), "leads finn.example.org to 10.0.3.7, which the public cannot reach"),
     ],
 )  # fmt: skip
 def test_the_record_of_a_host_leads_to_its_balancer(read: Read, text: str, what: str) -> None:

@@ -130,7 +130,7 @@ def test_an_open_condition_has_two_values(read: Read, written: str, possible: li
 @pytest.mark.parametrize(
     ("written", "why"),
     [
-        ("var.given", "the files give var.given no value"),
+        ("var.given", "the files do not set var.given"),
         ('"a-${var.given}"', "var.given"),
         ("upper(var.given)", "var.given"),
         ('bcrypt("a")', "the function bcrypt"),

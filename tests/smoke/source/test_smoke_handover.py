@@ -155,7 +155,7 @@ def test_an_action_that_runs_one_task_to_its_end_deploys_nothing(
 def test_a_script_in_another_language_names_the_migrations(text: str, missing: list[str]) -> None:
     data = workflow(migrate={"needs": "build", "steps": [{"run": "python3 scripts/run.py"}]})
     found = unmigrated(repository(data, **{"scripts/run.py": text}), PLAN, ["api-migration", "web-migration"])
-    assert [each.what.split()[-2] for each in found.findings] == missing
+    assert [each.what.split()[-1] for each in found.findings] == missing
     assert not found.not_examined
 
 

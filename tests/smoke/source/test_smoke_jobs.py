@@ -18,15 +18,15 @@ from tests.smoke.source.workflow_files import MIGRATE, PLAN, SCRIPT, W, gate, mi
         (migrate(steps=[{**MIGRATE, "if": "github.ref == 'x'"}]), "can be skipped"),
         (migrate(steps=[{**MIGRATE, "if": "failure()"}]), "no step of migrate migrates"),
         (migrate(steps=[{"run": "scripts/migrate.sh || true"}]), "`|| true` goes on"),
-        (migrate(steps=[{"run": "set +e\nscripts/migrate.sh\necho"}]), "no set -e in force"),
+        (migrate(steps=[{"run": "set +e\nscripts/migrate.sh\necho"}]), "because set -e is not set"),
         (migrate(steps=[{"run": "scripts/migrate.sh || echo failed"}]), "`|| echo failed` goes on"),
         (
             migrate(steps=[{**MIGRATE, "run": "scripts/migrate.sh\necho", "shell": "bash {0}"}]),
-            "no set -e in force",
+            "because set -e is not set",
         ),
         (
             migrate(steps=[{"run": "aws ecs run-task --task migration\naws ecs wait tasks-stopped"}]),
-            "none of its exit codes ends the job",
+            "the job goes on after every exit code",
         ),
         (migrate(steps=[{"run": "echo done"}]), "no step of migrate migrates"),
     ],
@@ -168,9 +168,9 @@ def test_a_migration_job_that_is_sound(steps: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("script", "line", "said"),
     [
-        (SCRIPT.replace("set -euo pipefail\n", "npm run migrate\n"), 1, "no set -e in force"),
+        (SCRIPT.replace("set -euo pipefail\n", "npm run migrate\n"), 1, "because set -e is not set"),
         (SCRIPT + "migrate || true\n", 5, "`|| true` goes on"),
-        (SCRIPT.replace("exitCode", "status"), 2, "none of its exit codes ends the job"),
+        (SCRIPT.replace("exitCode", "status"), 2, "the job goes on after every exit code"),
     ],
 )
 def test_the_scripts_of_a_step_are_read(script: str, line: int, said: str) -> None:
@@ -206,7 +206,7 @@ def test_migrations_in_a_called_workflow_and_a_composite_action_are_examined() -
         ([{"run": "helm upgrade x"}, {"run": "npm run migrate"}], "deploys before migrate has migrated"),
         (
             [{"run": "npm run migrate"}, {"if": "always()", "run": "helm upgrade x"}],
-            "although a step before it failed",
+            "even if an earlier step failed",
         ),
     ],
 )

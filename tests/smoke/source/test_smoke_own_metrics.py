@@ -93,7 +93,7 @@ resource "aws_cloudwatch_log_metric_filter" "all" {
         (GROUP, TENANT, PLAIN_FILTER, ""),
         (GROUP, "dimensions = var.unset", "", ""),
         (GROUP, TENANT, "", "its dimensions are none, those of"),
-        ('"/ecs/p/gateway"', "", "", "makes its metric from /ecs/p/gateway, into which no task logs"),
+        ('"/ecs/p/gateway"', "", "", "makes its metric from /ecs/p/gateway, which no task logs to"),
     ],
 )
 def test_what_makes_a_metric_from_logs_makes_it_for_its_alarm(

@@ -116,6 +116,6 @@ def test_what_is_lacking_is_named() -> None:
 )
 def test_what_another_environment_has(name: str, found: bool) -> None:
     use = Use(SECRET, name, "dixie", name)
-    wanted = [f"dixie uses the secret {name}, which is another environment's"]
+    wanted = [f"dixie uses the secret {name}, which belongs to another environment"]
     assert [each.what for each in elsewhere([use], "acme-staging")] == (wanted if found else [])
     assert elsewhere([use], "staging") == elsewhere([use], "acme-platform") == []

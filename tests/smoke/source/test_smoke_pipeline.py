@@ -102,7 +102,7 @@ def test_conditions_that_hold_the_gate(condition: str) -> None:
 )
 def test_conditions_that_let_a_deployment_past(condition: str, ended: str) -> None:
     (leak,) = gate(workflow(deploy=deploy(_if=condition))).bypass.findings
-    assert f"deploy can run although migrate ended in {ended}" in leak.what
+    assert f"deploy can run even if migrate ended in {ended}" in leak.what
     assert leak.line > 0
 
 
@@ -193,9 +193,9 @@ def test_a_skip_is_open_only_when_an_operator_asks_for_it(
     [
         ("github.event.workflow_run.conclusion == 'success'", ""),
         ("${{ github.event.workflow_run.conclusion == 'success' && github.ref == 'x' }}", ""),
-        (None, "whether that succeeded or not"),
-        ("github.event.workflow_run.conclusion != 'failure'", "whether that succeeded or not"),
-        ("github.event.workflow_run.branch == 'x'", "whether that succeeded or not"),
+        (None, "even if that failed"),
+        ("github.event.workflow_run.conclusion != 'failure'", "even if that failed"),
+        ("github.event.workflow_run.branch == 'x'", "even if that failed"),
     ],
 )
 def test_a_workflow_that_follows_the_migrations_demands_their_success(
@@ -340,7 +340,7 @@ def test_a_workflow_that_follows_one_by_its_name_alone() -> None:
         "jobs": {"roll": {"steps": [{"run": "aws ecs update-service"}]}},
     }
     (leak,) = gate({"name": "Migrate", **workflow()}, after=after).bypass.findings
-    assert "whether that succeeded or not" in leak.what
+    assert "even if that failed" in leak.what
 
 
 OURS = replace(PLAN, clusters="shop-*", services=("api", "worker"))

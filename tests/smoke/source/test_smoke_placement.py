@@ -200,7 +200,7 @@ BEHIND = """cluster = "x"
         ("  internal = var.unset", "HTTP", 'variable "unset" {}', ""),
         ("  idle_timeout = 10", "HTTP", "", "silent for 10 s"),
         ("  idle_timeout = 300", "HTTP", "", ""),
-        ("", "HTTPS", "", "speaks HTTPS with finn"),
+        ("", "HTTPS", "", "speaks HTTPS to finn"),
     ],
 )
 def test_the_balancer_is_found_and_speaks_as_its_service(

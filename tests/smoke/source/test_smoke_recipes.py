@@ -15,7 +15,7 @@ PACKAGE = '{"scripts": {"migrate": "prisma migrate deploy"}}'
         ("make migrate", "Makefile", MAKEFILE, ""),
         ("make -C db migrate", "db/Makefile", MAKEFILE, ""),
         ("make migrate", "Makefile", MAKEFILE.replace("@$", "-@$"), "this line is ignored"),
-        ("make migrate", "Makefile", MAKEFILE.replace("\t@$(DO)", "\t$(DO); echo done"), "no set -e"),
+        ("make migrate", "Makefile", MAKEFILE.replace("\t@$(DO)", "\t$(DO); echo done"), "set -e is not set"),
         ("make migrate", "Makefile", MAKEFILE.replace("\t@$(DO)", "\t$(DO) \\\n\t  || true"), "|| true"),
         ("make migrate", "Makefile", MAKEFILE.replace("db:migrate", "upgrade"), ""),
         ("make -i migrate", "Makefile", MAKEFILE, "this line is ignored"),
@@ -24,7 +24,7 @@ PACKAGE = '{"scripts": {"migrate": "prisma migrate deploy"}}'
         ("npm --prefix api run migrate", "api/package.json", PACKAGE, ""),
         ("pnpm migrate", "package.json", PACKAGE, ""),
         ("npm run migrate", "package.json", PACKAGE.replace("deploy", "deploy || true"), "|| true"),
-        ("yarn migrate", "package.json", PACKAGE.replace("deploy", "deploy; echo"), "no set -e"),
+        ("yarn migrate", "package.json", PACKAGE.replace("deploy", "deploy; echo"), "set -e is not set"),
         ("npm run migrate", "package.json", "{", ""),
         (
             "just migrate prod",
@@ -37,7 +37,7 @@ PACKAGE = '{"scripts": {"migrate": "prisma migrate deploy"}}'
             "just migrate",
             "justfile",
             "migrate:\n    #!/bin/bash\n    npm run db:migrate\n    echo\n",
-            "no set -e",
+            "set -e is not set",
         ),
     ],
 )
@@ -61,7 +61,7 @@ def test_a_script_is_looked_for_where_the_step_runs(directory: str, lost: bool) 
 
 
 UP = "npm run migrate"
-IGNORED = "the failure of this line is ignored"
+IGNORED = "a failure of this line is ignored"
 #: Makefiles by what becomes of a failed migration in `make migrate`.
 MAKEFILES: list[tuple[dict[str, str], str, str]] = [
     ({"Makefile": "include mk/db.mk\n", "mk/db.mk": f"migrate:\n\t-{UP}\n"}, "lost", IGNORED),
@@ -72,14 +72,14 @@ MAKEFILES: list[tuple[dict[str, str], str, str]] = [
     ({"Makefile": "migrate:\n\t$(MAKE) -C db up\n", "db/Makefile": f"up:\n\t-{UP}\n"}, "lost", IGNORED),
     ({"Makefile": "migrate:\n\t$(MAKE) -C db up\n", "db/Makefile": "up:\n\t./up.sh\n",
       "db/up.sh": f"{UP} || true\n"}, "lost", "|| true"),
-    ({"Makefile": f".ONESHELL:\nmigrate:\n\t{UP}\n\techo\n"}, "lost", "no set -e"),
+    ({"Makefile": f".ONESHELL:\nmigrate:\n\t{UP}\n\techo\n"}, "lost", "set -e is not set"),
     ({"Makefile": f".ONESHELL:\n.SHELLFLAGS = -ec\nmigrate:\n\t{UP}\n\t@echo\n"}, "sound", ""),
     ({"Makefile": f".ONESHELL:\n.SHELLFLAGS = -ec\nmigrate:\n\t@-{UP}\n\techo\n"}, "lost", IGNORED),
     ({"Makefile": f".SHELLFLAGS := -eu -o pipefail -c\nmigrate:\n\t{UP} | tee log\n"}, "sound", ""),
     ({"Makefile": f"SHELL := /bin/bash -eo pipefail\nmigrate:\n\t{UP} | tee log\n"}, "sound", ""),
     ({"Makefile": f"SHELL := python3\nmigrate:\n\t{UP}\n"}, "open", "SHELL = python3"),
     ({"Makefile": f".POSIX:\nmigrate:\n\t{UP}; echo\n"}, "sound", ""),
-    ({"Makefile": f"migrate:\n\t{UP}; echo\n"}, "lost", "no set -e"),
+    ({"Makefile": f"migrate:\n\t{UP}; echo\n"}, "lost", "set -e is not set"),
     *(({"Makefile": f"migrate:\n\t{sign}{UP}\n"}, "lost", IGNORED) for sign in ("@-", "-@", "+@ - ", "- +")),
     ({"Makefile": f"migrate:\n\t@+{UP}\n"}, "sound", ""),
     ({"Makefile": f"Q = @-\nmigrate:\n\t$(Q){UP}\n"}, "lost", IGNORED),
@@ -142,7 +142,7 @@ TASKS: list[tuple[str, str, str]] = [
     (f"migrate: {{cmds: [{{defer: {UP}}}, echo]}}", "lost", IGNORED),
     (f"migrate: {{cmds: [{{for: [a, b], cmd: '{UP} -- {{{{.ITEM}}}}'}}]}}", "sound", ""),
     (f"up: {{aliases: [migrate], cmds: ['{UP} || true']}}", "lost", "|| true"),
-    (f"migrate:\n    cmds:\n      - |\n        {UP}\n        echo", "lost", "no set -e"),
+    (f"migrate:\n    cmds:\n      - |\n        {UP}\n        echo", "lost", "set -e is not set"),
     (f"migrate:\n    set: [e]\n    cmds:\n      - |\n        {UP}\n        echo", "sound", ""),
     (f"migrate: {{set: [pipefail], cmds: ['{UP} | tee x']}}", "sound", ""),
     (f"migrate: {{vars: {{DO: {UP} || true}}, cmds: ['{{{{.DO}}}}']}}", "lost", "|| true"),

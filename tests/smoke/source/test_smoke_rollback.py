@@ -45,12 +45,12 @@ def test_a_pattern_is_put_back_once() -> None:
 @pytest.mark.parametrize(
     ("step", "text", "said"),
     [
-        (Edit(file="c", to="x", key="models.fourth"), CONFIG, "there is no value that could be reverted"),
-        (Edit(file="c", to="x", key="nowhere.at.all"), CONFIG, "there is no value that could be reverted"),
+        (Edit(file="c", to="x", key="models.fourth"), CONFIG, "there is no value to revert"),
+        (Edit(file="c", to="x", key="nowhere.at.all"), CONFIG, "there is no value to revert"),
         (
             Edit(file="c", to="", key="models.third"),
             "models:\n  third:\n",
-            "there is no value that could be reverted",
+            "there is no value to revert",
         ),
         (Edit(file="c", to="new-model", key="models.secondary"), CONFIG, "is new-model already"),
         (PRD, SCRIPT.replace("gpt-5.3", "gpt-5.2"), "is gpt-5.2 already"),

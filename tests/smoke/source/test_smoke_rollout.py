@@ -50,15 +50,15 @@ def test_a_smoke_job_that_fails_with_the_suite_decides(run: str) -> None:
     [
         (smoke("make smoke || true"), "`make smoke` can fail unnoticed"),
         (smoke("make smoke | tee log"), "lost in a pipe"),
-        (smoke("make smoke; echo done", defaults={"run": {"shell": "bash {0}"}}), "no set -e"),
+        (smoke("make smoke; echo done", defaults={"run": {"shell": "bash {0}"}}), "set -e is not set"),
         (smoke(continue_on_error=True) | {"continue-on-error": True}, "continue-on-error"),
         (
             {"needs": "deploy", "steps": [{"run": "make smoke", "continue-on-error": True}]},
             "continue-on-error",
         ),
         (smoke(needs="build"), "smoke does not wait for deploy: it tests the previous deployment"),
-        (smoke("pytest smoke --env local"), "on an embedded platform"),
-        (smoke("pytest smoke --env=local"), "on an embedded platform"),
+        (smoke("pytest smoke --env local"), "tests an embedded platform"),
+        (smoke("pytest smoke --env=local"), "tests an embedded platform"),
         (smoke(if_="github.event_name == 'schedule'"), "smoke does not run on push, on which deploy does"),
     ],
 )
@@ -145,9 +145,13 @@ def test_a_migration_job_may_say_what_its_task_runs(given: str) -> None:
         ("--cluster $NAME", "$OPTIONS", ""),
         ("--cluster $NAME", "", "in the cluster `default`"),
         ("", "--cluster $NAME", "in the cluster `default`"),
-        ("--cluster $NAME-a", "--cluster $NAME-b", "in the cluster $NAME-b, where others name $NAME-a"),
-        ("--cluster $PREFIX-cluster", "--cluster $PREFIX-old", "where others name shop-staging-cluster"),
-        ("--cluster $PREFIX-old", "--cluster $PREFIX-old", "where this environment has shop-staging-cluster"),
+        ("--cluster $NAME-a", "--cluster $NAME-b", "in the cluster $NAME-b, but other commands name $NAME-a"),
+        (
+            "--cluster $PREFIX-cluster",
+            "--cluster $PREFIX-old",
+            "but other commands name shop-staging-cluster",
+        ),
+        ("--cluster $PREFIX-old", "--cluster $PREFIX-old", "but this environment has shop-staging-cluster"),
     ],
 )
 def test_a_deployment_stays_in_its_cluster(update: str, wait: str, what: str) -> None:
@@ -226,7 +230,7 @@ def test_a_local_action_is_in_the_checkout(steps: list[dict[str, Any]], count: i
     data = {"on": "push", "jobs": {"a": {"runs-on": "ubuntu-24.04", "steps": steps}}}
     files = {"there/action.yml": "runs:\n  using: composite\n  steps: []\n"}
     found = invalid(repository(data, **files))[1]
-    assert len([each for each in found.findings if "no action" in each.what]) == count
+    assert len([each for each in found.findings if "not an action" in each.what]) == count
 
 
 MUTE = "aws cloudwatch disable-alarm-actions --alarm-names"

@@ -76,7 +76,7 @@ def test_capacity_providers_stand_in_place_of_a_launch_type(read: Read, launch: 
     [
         (
             'environment = [{ name = "K", value = "1" }], secrets = [{ name = "K", valueFrom = "arn" }]',
-            "K is a variable",
+            "K is both a variable",
         ),
         ('environment = [{ name = "L", value = "1" }], secrets = [{ name = "K", valueFrom = "arn" }]', ""),
         (
@@ -84,7 +84,7 @@ def test_capacity_providers_stand_in_place_of_a_launch_type(read: Read, launch: 
                 'environment = [merge({ name = "K", value = "1" }, var.unset ? { value = "2" } : {})], '
                 'secrets = [{ name = "K", valueFrom = "arn" }]'
             ),
-            "K is a variable",
+            "K is both a variable",
         ),
         (
             (
@@ -210,8 +210,8 @@ def test_containers_go_together(read: Read, own: str, beside: str, what: str) ->
         ('command = ["sh", "-c", "exec \\"$@\\"", "--", "node", "dist/worker.js"]', ""),
         ('command = ["/bin/sh", "-ec", "./start.sh", "worker"]', ""),
         ('command = ["sh", "-c", var.unset, "dist/worker.js"]', ""),
-        ('command = ["sh", "-c", "node", "dist/worker.js"]', "behind -c: only node runs"),
-        ('entryPoint = ["/bin/bash", "-lc", "node", "dist/worker.js"]', "behind -lc: only node runs"),
+        ('command = ["sh", "-c", "node", "dist/worker.js"]', "after -c, so only node runs"),
+        ('entryPoint = ["/bin/bash", "-lc", "node", "dist/worker.js"]', "after -lc, so only node runs"),
         ('mountPoints = [{ sourceVolume = "data", containerPath = "/data" }]', ""),
         ('mountPoints = [{ sourceVolume = "cache", containerPath = "/data" }]', "no volume cache to mount"),
         ('mountPoints = [{ sourceVolume = var.unset, containerPath = "/data" }]', ""),
@@ -376,7 +376,11 @@ SCALED = 'resource_id = "service/c/s"\n  scalable_dimension = "d"\n  service_nam
             f'{FILTER}\n  pattern = "{{ $.level = ${{var.unset}}"\n  {MADE}  }}',
             "",
         ),
-        ("aws_cloudwatch_log_metric_filter", f'{FILTER}\n  pattern = "{{ $.a = 1"\n  {MADE}  }}', "no end"),
+        (
+            "aws_cloudwatch_log_metric_filter",
+            f'{FILTER}\n  pattern = "{{ $.a = 1"\n  {MADE}  }}',
+            "no closing brace",
+        ),
         (
             "aws_cloudwatch_log_metric_filter",
             f'{FILTER}\n  pattern = ""\n  {MADE}    default_value = 0\n    dimensions = {{ A = "$.a" }} }}',
@@ -437,7 +441,7 @@ resource "aws_db_instance" "main" {{
   }}
 }}
 resource "aws_db_parameter_group" "main" {{ family = "{family}" }}"""
-    found = [each for each in wrong(read, database) if "parameters" in each]
+    found = [each for each in wrong(read, database) if "parameter group" in each]
     assert len(found) == count
 
 

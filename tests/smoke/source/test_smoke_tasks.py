@@ -63,7 +63,7 @@ resource "aws_ecs_task_definition" "x" {
 def test_an_image_that_the_files_do_not_give_is_not_examined(read: Read) -> None:
     _, examined = images(read('variable "image" {}', service("finn", image="${var.image}")))
     assert not examined.findings
-    assert "the files give var.image no value" in examined.not_examined[0].what
+    assert "the files do not set var.image" in examined.not_examined[0].what
 
 
 IMAGE = "host/dixie:1.2.3"
@@ -87,7 +87,7 @@ def migrating(configuration: Configuration, *, overridden: bool = False) -> list
 @pytest.mark.parametrize(
     ("own", "what"),
     [
-        ("", "dixie-migration runs what dixie runs: the same image, and no command of its own"),
+        ("", "dixie-migration runs what dixie runs: the same image without another command"),
         ('environment = [{ name = "TIMEOUT_MS", value = "90000" }]', "dixie-migration runs what dixie runs"),
         ('environment = [{ name = "MODE", value = "migrate" }]', ""),
         ('entryPoint = ["migrate"]', ""),
@@ -217,7 +217,7 @@ def test_a_task_without_a_size_has_that_of_its_containers(read: Read) -> None:
     text = service("finn", image=GOOD).replace("    secrets", "    cpu = 512\n    memory = 2048\n    secrets")
     configuration = read(REPOSITORY, text)
     _, examined = inventory(configuration, read_definitions(configuration, ["finn"]), ROW)
-    assert [each.what for each in examined.findings] == ["the memory of finn is 2048, the plan says 1024"]
+    assert [each.what for each in examined.findings] == ["the memory of finn is 2048, but the plan says 1024"]
 
 
 LIFECYCLE = """
@@ -260,7 +260,7 @@ ALL, RUNNING = 'tagPatternList = ["*"],', 'tagPrefixList = ["staging"],'
         (OWN, rule(1, "tagged", COUNT.format(20), RUNNING) + ", " + rule(2, "any", DAYS.format(3)), ""),
         (OWN, rule(1, "tagged", DAYS.format(2), 'tagPatternList = ["*", "pr-*"],'), ""),
         (OWN, rule(1, "any", COUNT.format(1), 'storageClass = "archive",'), ""),
-        (OWN, rule(1, "any", COUNT.format(1)), "keeps 1 image: there is none to go back to"),
+        (OWN, rule(1, "any", COUNT.format(1)), "keeps 1 image, so there is none to roll back to"),
         ('"p-finn"', rule(1, "tagged", COUNT.format(1), ALL), "keeps 1 image"),
         (OWN, rule(1, "untagged", DAYS.format(1)) + ", " + rule(2, "any", DAYS.format(1)), "after 1 days"),
     ],

@@ -198,10 +198,10 @@ def test_a_key_of_the_files_lets_alarms_publish_or_is_found(
 @pytest.mark.parametrize(
     ("key", "what"),
     [
-        ('"alias/aws/sns"', "the key of SNS itself"),
-        ("data.aws_kms_alias.sns.arn", "the key of SNS itself"),
-        ('"arn:aws:kms:us-east-1:111111111111:alias/aws/sns"', "the key of SNS itself"),
-        ('var.unset ? "alias/aws/sns" : ""', "the key of SNS itself"),
+        ('"alias/aws/sns"', "SNS's own key"),
+        ("data.aws_kms_alias.sns.arn", "SNS's own key"),
+        ('"arn:aws:kms:us-east-1:111111111111:alias/aws/sns"', "SNS's own key"),
+        ('var.unset ? "alias/aws/sns" : ""', "SNS's own key"),
         ("null", ""),
         ('""', ""),
         ("var.unset", "? whether the key of"),
@@ -247,7 +247,7 @@ def called(name: str, principal: str = "sns.amazonaws.com") -> str:
         (FUNCTION + 'module "m" {\n  source = "acme/x/aws"\n  of = aws_lambda_function.pager.arn\n}', ""),
         (FUNCTION + called('"other"'), "aws_lambda_function.pager has no aws_lambda_permission"),
         (FUNCTION + called('"pager"', "events.amazonaws.com"), "aws_lambda_function.pager has no"),
-        (FUNCTION, "aws_lambda_function.pager has no aws_lambda_permission: SNS may not call it"),
+        (FUNCTION, "aws_lambda_function.pager has no aws_lambda_permission, so SNS may not call it"),
     ],
 )
 def test_a_function_that_is_to_be_notified_may_be_called(read: Read, more: str, what: str) -> None:
@@ -301,7 +301,7 @@ def test_a_queue_takes_what_its_topic_sends(read: Read, policy: str, what: str) 
 @pytest.mark.parametrize(
     ("beside", "what"),
     [
-        ("", "aws_sqs_queue.pager has no policy: SNS may not send to it"),
+        ("", "aws_sqs_queue.pager has no policy, so SNS may not send to it"),
         ('resource "terraform_data" "by_hand" {}', ""),
         ('resource "aws_sqs_queue_policy" "p" {\n  queue_url = var.unset\n  policy = "{}"\n}', ""),
         ('module "queues" {\n  source = "git::https://example.org/m"\n  q = aws_sqs_queue.pager.url\n}', ""),

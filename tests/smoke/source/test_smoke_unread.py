@@ -78,7 +78,7 @@ def test_a_name_may_be_that_of_what_something_else_makes(
 ) -> None:
     assert named(read(part), {f"aws_ecs_{type_}": [name]}) == Examined()
     (missing,) = named(read(part), {f"aws_ecs_{type_}": [f"{name}-2"]}).findings
-    assert missing.what.endswith(f"is called {name}-2")
+    assert missing.what.endswith(f"called {name}-2")
 
 
 def test_a_service_whose_task_is_made_elsewhere_was_not_looked_at(read: Read) -> None:

@@ -45,7 +45,7 @@ def found(text: str) -> tuple[list[str], list[str]]:
         ("on: [push]", "on:\n  workflow_dispatch:", ""),
         ("needs: [build]", "needs: [built]", "deploy needs built, which is not a job"),
         ("needs: [build]", "needs: [deploy]", "need each other in a circle"),
-        ("needs: [build]\n", "\n", "needs.build is empty: it does not need that job"),
+        ("needs: [build]\n", "\n", "needs.build is empty: the job does not list that one under needs"),
         ("      tag: ${{ steps", "      sha: ${{ steps", "needs.build.outputs.tag is empty: build has no"),
         ("id: tag", "id: version", "steps.tag is empty: no step before it has that id"),
         ("steps.tag.outputs.tag", "steps.tag.outputs['tag']", ""),
@@ -107,7 +107,7 @@ def test_a_job_of_a_called_workflow_may_have_any_output() -> None:
         ("      - run: migrate.sh a-migration\n      - run: migrate.sh p-b-migration\n", ""),
         ("      - run: for each in a-migration b-migration; do migrate.sh $each; done\n", ""),
         ("      - run: migrate.sh\n        env: { TASKS: 'a-migration b-migration' }\n", ""),
-        ("      - run: migrate.sh a-migration\n", "migrate runs a-migration and leaves b-migration out"),
+        ("      - run: migrate.sh a-migration\n", "migrate runs a-migration but not b-migration"),
         ("      - run: npx prisma migrate deploy\n", "? which migrations migrate runs"),
     ],
 )
@@ -129,7 +129,7 @@ RULE = "migrate-%:\n\tscripts/migrate.sh $*-migration\n"
     [
         ("migrate-a migrate-b", RULE, []),
         ("all", "all: migrate-a migrate-b\n" + RULE, []),
-        ("migrate-a", RULE, ["migrate runs a-migration and leaves b-migration out"]),
+        ("migrate-a", RULE, ["migrate runs a-migration but not b-migration"]),
     ],
 )
 def test_the_rules_of_a_makefile_say_which_migrations_run(
