@@ -60,7 +60,7 @@ def test_every_pool_is_charged(
         answer = require_status(way.post(body, tenants.main, key=key, **claims), 200)
         cost = cost_in(answer)
         if not cost:
-            raise SafetyViolation(f"{route}: an answer of the pool {pool} costs nothing, or states no cost")
+            raise SafetyViolation(f"{route}: an answer of {pool} costs nothing or states no cost")
         if way.streamed:
             run, answer = run_of(answer), complete.post(body, tenants.main, key=key, **claims)
             if answer.status_code == 200:
@@ -115,7 +115,7 @@ def test_limits_are_inclusive(
         for name, body, headers in at_the_limits(way)
     ]  # fmt: skip
     costs = [cost_in(answer) for answer in batch.run(cases) if answer.status_code == 200]
-    assert all(costs), f"{route}: an answer costs nothing, or states no cost"
+    assert all(costs), f"{route}: an answer costs nothing or states no cost"
     watch.charged(costs)
 
 
@@ -188,7 +188,7 @@ def test_reservations_return(
     watch.released()
     evidence.figure("released after", round(time.monotonic() - started, 3), "s", limit=RELEASED_WITHIN_S)
     if freeside.journal.holds:
-        raise SafetyViolation(f"{I6}: what an earlier call of this run reserved was held for longer")
+        raise SafetyViolation(f"{I6}: a reservation of an earlier call in this run was held for longer")
 
 
 @pytest.mark.p1
@@ -222,4 +222,4 @@ def test_charges_land_on_the_tokens_tenant(
         most = max(reading.reserved for reading in readings)
         with watch.unless_others():
             if most > watch.first.reserved:
-                raise SafetyViolation(f"{I7}: {most} µUSD were reserved elsewhere while {paying} made calls")
+                raise SafetyViolation(f"{I7}: {most} µUSD were reserved for others while {paying} made calls")

@@ -120,9 +120,7 @@ def test_similar_keys_are_different_keys(
 def require_own_run(answer: httpx.Response) -> None:
     """SafetyViolation for another key's answer."""
     if is_replay(answer.headers) or error_code(answer) == "IDEMPOTENCY_CONFLICT":
-        raise SafetyViolation(
-            f"it is taken for another key: {answer.status_code} {error_code(answer)}".strip()
-        )
+        raise SafetyViolation(f"it counts as another key: {answer.status_code} {error_code(answer)}".strip())
     require_status(answer, 200)
 
 
@@ -130,7 +128,7 @@ def require_trace(trace: str, answer: httpx.Response) -> None:
     """SafetyViolation unless an answer is the stored one with this trace id."""
     require_status(answer, 200)
     if fields_of(answer).text("traceId") != trace:
-        raise SafetyViolation("a key was answered with what was stored for another one (1.2)")
+        raise SafetyViolation("a key got the answer that was stored for another key (1.2)")
 
 
 def _establishing(way: Any) -> Any:
@@ -171,10 +169,10 @@ def test_one_key_is_one_charge(
             what = f"{len(runs)} answers without X-Idempotent-Replay: true"
             raise SafetyViolation(f"{tenant}: one key, one body, {what}, expected 1")
         if any(run_of(answer) != run_of(own[0]) for answer in own):
-            raise SafetyViolation(f"{tenant}: one key, one body, and answers that differ")
+            raise SafetyViolation(f"{tenant}: one key, one body, but different answers")
         for name in () if way.streamed else ("model", "traceId"):
             found = {fields_of(answer).text(name) for answer in own}
-            assert len(found) == 1, f"one key, one body, and the stored answer has another {name}: {found}"
+            assert len(found) == 1, f"one key, one body, but the stored answer has another {name}: {found}"
         traces.add(trace_of(runs[0]))
         once.remember("key", tenant=tenant, route=route, key=key, body=body, run=run_of(runs[0]))
     if len(traces) != len(payers):
@@ -382,9 +380,9 @@ def test_a_retry_is_one_charge(
         answers.append(require_status(answer, 200))
         if given_up == len(GIVEN_UP):
             break
-    evidence.figure("calls that were given up", given_up, limit=len(answers))
+    evidence.figure("calls that were aborted", given_up, limit=len(answers))
     if not given_up:
-        raise SetupError(f"not examined: {len(answers)} calls were answered before they could be given up")
+        raise SetupError(f"not examined: {len(answers)} calls were answered before they could be aborted")
     watch.released()
     watch.charged([first.usage.cost_micro, *map(cost_in, answers)])
 

@@ -114,7 +114,7 @@ def require_within(room: int, *answers: httpx.Response) -> None:
     """SafetyViolation for an answered call that cost more than the room that was left, in µUSD."""
     costs = [cost_in(answer) for answer in answers if answer.is_success]
     if any(cost > room for cost in costs):
-        raise SafetyViolation(f"calls of {costs} µUSD were answered with {room} µUSD left")
+        raise SafetyViolation(f"calls of {costs} µUSD were answered although only {room} µUSD were left")
 
 
 @pytest.mark.parametrize("route", all_ways(covered_by="budget/over-budget-is-refused[freeside.invoke]"))
@@ -370,7 +370,7 @@ def test_held_room_is_taken(
             opened = stream(freeside, tenants.small, prompt, model=prices.pool, hang_up=beside.ask)
         except UnexpectedStatus as refused:
             require_error(refused.response, 402, "BUDGET_EXCEEDED")
-            evidence.note(f"not examined: {tenants.small} has too little left this month for an open stream")
+            evidence.note(f"not examined: {tenants.small} has too little budget left this month for a stream")
             watch.charged(paid)
             return
         held = opened.usage().cost_micro
@@ -381,7 +381,7 @@ def test_held_room_is_taken(
         watch.charged(paid)
         if not beside.late or watch.last.room < watch.first.room / 3:
             return
-        evidence.note("the stream was charged before the calls beside it were answered")
+        evidence.note("the stream was charged before the concurrent calls were answered")
 
 
 #: Moves beside those that every walk makes.
@@ -449,6 +449,6 @@ def test_what_costs_nothing_needs_no_room(freeside: Freeside, tenants: Tenants, 
     left = freeside.budget(tenants.small)
     evidence.figure("room", left.room, "µUSD")
     if 2 * left.room > left.limit:
-        evidence.note("not examined near the limit: more than half of the budget is left")
+        evidence.note("not examined close to the limit: more than half of the budget is left")
     require_status(freeside.models(freeside.credential(tenants.small)), 200)
     freeside.rate(tenants.small, RATED, "good")

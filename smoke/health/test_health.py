@@ -164,7 +164,7 @@ def test_is_not_degraded(
     assert status == "healthy", (
         f"{service} reports status {status}: {', '.join(amiss + unread) or 'no reason given'}"
     )
-    assert not amiss, f"{service} reports status healthy, yet {', '.join(amiss)}"
+    assert not amiss, f"{service} reports status healthy, but {', '.join(amiss)}"
     evidence.evaluated(f"a part of {service} is well", 1 + len(body.data))
     require_read(service, unread)
 
@@ -337,8 +337,8 @@ def test_pgbouncer_is_the_only_way(
         eventually(none_past, within=SETTLED_WITHIN_S, every=LOOK_EVERY_S, what="every connection is pooled")
     except AssertionError as problem:
         if found:
-            text = f"{user} is connected past PgBouncer: {'; '.join(found)}"
+            text = f"{user} is connected without PgBouncer: {'; '.join(found)}"
             raise AssertionError(text) from problem
         raise
     finally:
-        evidence.figure(f"connections of {user} past the pooler", len(found), expected=0)
+        evidence.figure(f"connections of {user} that bypass the pooler", len(found), expected=0)

@@ -94,14 +94,14 @@ def test_five_prompts_are_answered(freeside: Freeside, tenants: Tenants, evidenc
     for pool in FIVE:
         word = nonce()
         answer = freeside.invoke(tenants.main, prompt_for(word), model=pool)
-        assert word in answer.content, f"the answer from {pool} does not answer its prompt: no {word} in it"
-        assert answer.model == pool, f"asked the pool {pool}, served by {answer.model}"
-        assert not answer.replayed, "a new idempotency key was answered with a stored answer"
+        assert word in answer.content, f"the answer from {pool} does not answer its prompt: it lacks {word}"
+        assert answer.model == pool, f"asked the pool {pool}, but was served by {answer.model}"
+        assert not answer.replayed, "a new idempotency key got a stored answer"
         answers.append(answer)
     traces = {answer.trace_id for answer in answers}
     evidence.figure("answered", len(answers), expected=len(FIVE))
     evidence.figure("distinct trace ids", len(traces), expected=len(FIVE))
-    assert len(traces) == len(FIVE), f"{len(FIVE)} answers carry {len(traces)} trace ids"
+    assert len(traces) == len(FIVE), f"{len(FIVE)} answers have {len(traces)} distinct trace ids"
 
 
 @pytest.mark.requires("invoke")
@@ -123,7 +123,7 @@ def require_own_answer(word: str, answer: Answer, words: list[str]) -> None:
     """SafetyViolation when an answer carries the nonce of another call."""
     foreign = [other for other in words if other != word and other in answer.content]
     if foreign:
-        raise SafetyViolation(f"an answer for {answer.tenant} carries another call's nonce {foreign[0]}")
+        raise SafetyViolation(f"an answer for {answer.tenant} has another call's nonce: {foreign[0]}")
     assert word in answer.content, f"an answer for {answer.tenant} does not answer its prompt"
 
 

@@ -30,7 +30,7 @@ def key_set(request: pytest.FixtureRequest, service: str, evidence: Evidence) ->
 def test_keys_verify_es256(key_set: KeySet, service: str) -> None:
     """There is a P-256 key for ES256, and every key is consistent with its own description."""
     assert key_set.keys, f"{key_set.route}: no key is published"
-    assert key_set.for_es256(), f"{key_set.route}: none of {len(key_set.keys)} keys is for ES256"
+    assert key_set.for_es256(), f"{key_set.route}: none of the {len(key_set.keys)} keys is for ES256"
     assert not key_set.faults(), f"{key_set.route}: {'; '.join(key_set.faults())}"
 
 
@@ -67,10 +67,10 @@ def test_cache_is_short(freeside: Freeside, evidence: Evidence) -> None:
     closed = sorted({"private", "no-cache", "no-store"} & {*directives})
     assert not closed, f"the key set is public for a time, its cache-control says {', '.join(closed)}"
     ages = [part.removeprefix("max-age=") for part in directives if part.startswith("max-age=")]
-    assert len(ages) == 1, f"cache-control {directives} names no single max-age"
+    assert len(ages) == 1, f"cache-control {directives} does not contain exactly one max-age"
     assert DIGITS.fullmatch(ages[0]), f"max-age is {ages[0]!r}, not whole seconds"
     evidence.figure("max-age", int(ages[0]), "s", limit=MAX_CACHE_S)
-    assert int(ages[0]) <= MAX_CACHE_S, f"the key set may be cached for {ages[0]} s, limit {MAX_CACHE_S} s"
+    assert int(ages[0]) <= MAX_CACHE_S, f"the key set may be cached for {ages[0]} s; limit {MAX_CACHE_S} s"
 
 
 @pytest.mark.p1

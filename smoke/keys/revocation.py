@@ -135,7 +135,7 @@ class _Watcher:
 #: How often the new version is written when another run changes the secret in between.
 TRIES = 3
 UNNAMED = "(bare PEM)"
-RESUME = "find out why it still accepts the old key (a restart drops its caches), then revoke --resume"
+RESUME = "find out why it still accepts the old key (a restart clears its caches), then run revoke --resume"
 
 
 @dataclass(slots=True)
@@ -259,7 +259,7 @@ class Revocation:
         raise KeyFault(
             "the secret changed on every attempt to replace it",
             where=self._store.secret_id,
-            action="stop the process that writes it, then revoke --resume",
+            action="stop the process that writes it, then run revoke --resume",
         )
 
     def _before(self, run: KeyRun) -> tuple[SigningKey, ...]:

@@ -351,7 +351,7 @@ class Lock:
             raise KeyFault(
                 "another run took over the lock; this one stopped before its next write",
                 where=self._store.secret_id,
-                action="let the other run come to its end",
+                action="let the other run finish",
             )
 
     def release(self) -> None:
@@ -387,7 +387,7 @@ class Lock:
             what,
             where=self._store.secret_id,
             allowed="one run at a time on a secret",
-            action=f"wait for its end; if it was killed: {resume} --resume",
+            action=f"wait until it ends; if it was killed: {resume} --resume",
         )
 
 

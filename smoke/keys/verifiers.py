@@ -250,7 +250,7 @@ class Verifiers:
         for name, answer in self.ask(unknown).items():
             if answer is TokenReply.ACCEPTED:
                 raise SafetyViolation(
-                    f"{name} accepts a token signed by an unknown key: it would accept a revoked key too"
+                    f"{name} accepts a token signed by an unknown key, so it would accept a revoked key, too"
                 )
 
     def accepted(self, keys: tuple[SigningKey, ...], action: str) -> None:

@@ -202,7 +202,7 @@ class Events:
             while missing():
                 eventually(some_came, within=self._scores.limit_s, what="a further event counts")
         lost = missing()
-        assert not lost, f"{len(lost)} of {len(due)} events that were accepted never counted"
+        assert not lost, f"{len(lost)} of {len(due)} accepted events never counted"
         # what comes twice has come when what is sent now has
         together(events, lambda call: call.repeat(answered))
         for kind in self.kinds():
@@ -277,9 +277,9 @@ class Payments:
             moved = self._chain.used(terms.asset, self._wallet.address, call.name)
             used += moved
             if answers and not moved:
-                raise SafetyViolation("a payment was answered and is not used on the chain")
+                raise SafetyViolation("a payment was answered but is not used on the chain")
             if moved and not answers and call.first.answer is not None and error_code(call.first.answer):
-                raise SafetyViolation(f"a call was paid for and got {call.first.outcome}")
+                raise SafetyViolation(f"a call was paid for but got {call.first.outcome}")
         self._balances.require_moved(terms.price * used, f"{used} payments of {len(calls)} that are used")
         evidence.evaluated("a payment moves its price once over a restart", len(calls))
 

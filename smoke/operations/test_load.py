@@ -68,16 +68,16 @@ def test_invoke_under_load(
     # a key whose call failed may have been charged: repeated, it is answered, and charged once
     together(failed, lambda call: call.repeat(answered))
     lost = [call.last.outcome for call in failed if not answered(call.last)]
-    assert not lost, f"{len(lost)} of {len(failed)} failed calls have no answer when repeated: {lost[0]}"
+    assert not lost, f"{len(lost)} of {len(failed)} failed calls got no answer when repeated: {lost[0]}"
     mixed = [word for word, call in sent.items() if word not in _text(call)]
     if mixed:
-        raise SafetyViolation(f"{len(mixed)} of {len(calls)} answers under load are not to their own prompt")
+        raise SafetyViolation(f"{len(mixed)} of {len(calls)} answers under load are to another prompt")
     watch.charged([cost_in(call.last.answer) for call in calls if call.last.answer is not None])
     watch.released()
     first = failed[0].first.outcome if failed else ""
-    assert len(failed) <= budget, f"{len(failed)} of {len(calls)} calls failed, {budget} may: {first}"
+    assert len(failed) <= budget, f"{len(failed)} of {len(calls)} calls failed, only {budget} may: {first}"
     for callers, p95 in slow.items():
-        raise AssertionError(f"p95 is {p95:.0f} ms while {callers} are sent at once, the limit is {limit_ms}")
+        raise AssertionError(f"p95 is {p95:.0f} ms with {callers} concurrent calls; the limit is {limit_ms}")
 
 
 def _call(way: Way, tenant: str, word: str) -> TrackedCall:
@@ -95,7 +95,7 @@ def _show(
 ) -> float:
     """The figures of one step of the ramp; its p95 in ms."""
     times = [(call.first.ended - call.first.began) * 1000 for call in calls if answered(call.first)]
-    assert times, f"no call is answered while {callers} are sent at once: {calls[0].first.outcome}"
+    assert times, f"no call is answered with {callers} concurrent calls: {calls[0].first.outcome}"
     for percent in (50, 95, 99):
         limit = limit_ms if percent == 95 else None
         evidence.figure(

@@ -191,7 +191,7 @@ class Traffic:
             self._raise_errors()
             if time.monotonic() >= deadline:
                 silent = [name for name, attempt in self.since(moment).items() if attempt is None]
-                raise AssertionError(f"no answer any more to {', '.join(map(self._last_of, silent))}")
+                raise AssertionError(f"no more answers to {', '.join(map(self._last_of, silent))}")
             wait(PAUSE_S / 4)
         return max(attempt.ended for attempt in found if attempt is not None)
 
@@ -300,7 +300,7 @@ def require_ends(calls: Mapping[str, Sequence[TrackedCall]], *, unbroken: Collec
                     f"{call.first.outcome}"
                 )
             assert kind not in unbroken or call.first.answer is not None, (
-                f"a call of {kind} broke off where an error was due: {call.first.outcome}"
+                f"a call of {kind} broke off without the expected error: {call.first.outcome}"
             )
             amiss = _amiss_in_error(call.first)
             assert not amiss, f"a call of {kind} ended in an error that says too little: {amiss}"

@@ -200,8 +200,8 @@ def require_alone(tenant: str, read: Callable[[], BudgetReading], journal: Spend
         before = now
     if tenant in seen:
         raise OthersSpend(
-            f"not examined: others use {tenant}, or it is charged for nothing: {seen[tenant]}. "
-            "Give the run tenants of its own"
+            f"not examined: somebody else uses {tenant}, or it is charged without a call: {seen[tenant]}. "
+            "Reserve tenants for the run"
         )
 
 

@@ -227,10 +227,10 @@ def overdrawn(
     unknown: list[str] = []
     held = seen.held()
     if (all_ := sum(held.values())) > limit:
-        wrong.append(f"the pools have {all_} connections, the plan gives the services {limit}")
+        wrong.append(f"the pools have {all_} connections, but the plan gives the services {limit}")
     for user, share in shares.items():
         if (own := held.get(user, 0)) > share.connections:
-            wrong.append(f"{_named(user, share)} has {own} connections, its share is {share.connections}")
+            wrong.append(f"{_named(user, share)} has {own} connections, but its share is {share.connections}")
     said = seen.caps()
     may = _beyond(seen, shares, limit, said or {})
     if may and not wrong:
@@ -244,11 +244,11 @@ def overdrawn(
 
 def _beyond(seen: PoolerState, shares: Mapping[str, Share], limit: int, caps: Mapping[str, int]) -> list[str]:
     most = seen.most(caps)
-    found = [f"the pools may open {most} connections, the plan gives the services {limit}"] * (most > limit)
+    found = [f"the pools may open {most} connections, but the plan allows {limit}"] * (most > limit)
     for user, share in shares.items():
         if (own := seen.most_of(user, caps)) > share.connections:
             found.append(
-                f"{_named(user, share)} may take {own} connections, its share is {share.connections}"
+                f"{_named(user, share)} may take {own} connections, but its share is {share.connections}"
             )
     return found
 

@@ -467,7 +467,7 @@ class Scores:
         if others := [agent for agent in agents if agent in moved]:
             raise SetupError(
                 f"not examined: others send events about {others[0]}: its score moved {moved[others[0]]} s "
-                "after the last event of this run. Give the run agents of its own"
+                "after the last event of this run. Reserve agents for the run"
             )
         raise AssertionError(text)
 

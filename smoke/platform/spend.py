@@ -260,7 +260,7 @@ class SpendJournal:
             usual = read.spent // max(1, len(read.costs))
             if self._cap is not None and read.spent + sum(self._under_way) + usual > self._cap:
                 raise SetupError(
-                    f"this run spent {read.spent} µUSD, another call would pass its cap of {self._cap} µUSD: "
+                    f"this run spent {read.spent} µUSD; another call would exceed its cap, {self._cap} µUSD: "
                     "raise [budget] max_spend_cents, or find out why calls cost so much"
                 )
             self._under_way.append(usual)

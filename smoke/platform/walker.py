@@ -242,7 +242,7 @@ class Walker:
         if response.status_code != 200:
             return _refusal(response)
         answer = answer_of(response, tenant)
-        assert answer.model == asked.pool, f"asked the pool {asked.pool}, served by {answer.model}"
+        assert answer.model == asked.pool, f"asked the pool {asked.pool}, but was served by {answer.model}"
         return _outcome(answer.replayed, answer.content, answer.usage)
 
     def _stream(self, tenant: str, prompt: str, asked: _Asked, **claims: Any) -> Outcome:
@@ -334,7 +334,7 @@ class Walker:
                 self.ledger.release(sent.call)
         foreign = {*_NONCE.findall(outcome.answer)} - {sent.word}
         if foreign:
-            raise SafetyViolation(f"{sent.move}: the answer carries another call's nonce {min(foreign)}")
+            raise SafetyViolation(f"{sent.move}: the answer contains another call's nonce {min(foreign)}")
 
     def _reserves_more(self) -> bool:
         """Whether more is reserved for a call than it costs in the end, which leaves room to fewer.

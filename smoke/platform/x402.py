@@ -268,7 +268,7 @@ class FundedWallet(Wallet):
         spent = sum(entry["amount"] for entry in self._once.remembered("payment"))
         if spent + amount > self._max_spend:
             raise SetupError(
-                f"this run signed payments of {spent}, another of {amount} would pass its cap of "
+                f"this run signed payments of {spent}, and another of {amount} would exceed its cap of "
                 f"{self._max_spend} of the token's smallest unit: raise [x402] max_spend"
             )
         self._once.remember("payment", amount=amount)
@@ -287,7 +287,7 @@ def require_own_answer(response: httpx.Response, word: str) -> None:
     """Assert a 200 with the body of an invoke (contract 1.2) that answers its own prompt."""
     fields = fields_of(require_status(response, 200))
     content = fields.text("content")
-    assert word in content, f"the paid answer does not answer its prompt: no {word} in it"
+    assert word in content, f"the paid answer does not answer its prompt: it lacks {word}"
     fields.text("model", among=POOLS)
     fields.text("traceId", pattern=UUID)
     usage_of(fields.object("usage"))

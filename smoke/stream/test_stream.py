@@ -87,7 +87,7 @@ def test_answers_its_prompt(freeside: Freeside, tenants: Tenants) -> None:
     """The joined content answers this prompt."""
     word = nonce()
     text = stream(freeside, tenants.main, prompt_for(word)).text()
-    assert word in text, f"the stream does not answer its prompt: no {word} in it"
+    assert word in text, f"the stream does not answer its prompt: it lacks {word}"
 
 
 def test_is_not_buffered(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
@@ -140,7 +140,7 @@ def test_hang_up_leaves_no_reservation(freeside: Freeside, tenants: Tenants, evi
     in_part = early and watch.last.exact and priced
     most = complete - 1 if in_part else complete + watch.last.tolerance_per_call
     with watch.unless_others():
-        assert paid <= most, f"a stream of {complete} µUSD was abandoned early, and charged {paid}"
+        assert paid <= most, f"a stream of {complete} µUSD was abandoned early, but charged {paid}"
     answer = freeside.models(lambda: left.authorization)
     require_spent(answer, "freeside", "the token of an abandoned stream")
     again = freeside.try_invoke(tenants.main, prompt, key=left.key)
@@ -182,10 +182,10 @@ def test_hang_up_at_once_leaves_no_reservation(
         freeside.journal.learn(tenants.main, key, max(0, paid) if key == keys[-1] else 0)
     # an answer to the same words may be longer, though not twice as dear
     most = len(keys) * max(complete, last.usage().cost_micro) * 3 // 2
-    evidence.figure("paid for a stream that was left at once", paid, "µUSD", limit=most)
+    evidence.figure("paid for a stream that was abandoned at once", paid, "µUSD", limit=most)
     with watch.unless_others():
         assert paid <= most + watch.last.tolerance_per_call, (
-            f"a stream of {complete} µUSD was left at once, {len(keys)} times, and charged {paid}"
+            f"a stream of {complete} µUSD was abandoned at once, {len(keys)} times, but charged {paid}"
         )
 
 
@@ -201,7 +201,7 @@ def test_many_hang_ups_cost_no_service(freeside: Freeside, tenants: Tenants, evi
     paid = watch.observe(watch.read()).committed - watch.first.committed
     for number, one in enumerate(left):  # which of them paid is not known; what all paid is
         freeside.journal.learn(tenants.main, one.key, 0 if number else paid)
-    evidence.figure("streams that were left at once", len(left))
+    evidence.figure("streams that were abandoned at once", len(left))
     stream(freeside, tenants.main, SHORT).usage()
 
 
@@ -214,10 +214,10 @@ def test_hang_up_at_the_end_is_paid_once(freeside: Freeside, tenants: Tenants, e
     watch.released()
     paid = watch.observe(watch.read()).committed - watch.first.committed
     freeside.journal.learn(tenants.main, left.key, paid)
-    evidence.figure("paid for a stream that was left after its usage", paid, "µUSD", limit=cost)
+    evidence.figure("paid for a stream that was abandoned after its usage", paid, "µUSD", limit=cost)
     with watch.unless_others():
         assert paid <= cost + watch.last.tolerance_per_call, (
-            f"a stream of {cost} µUSD was left after its usage event, and charged {paid}"
+            f"a stream of {cost} µUSD was abandoned after its usage event, but charged {paid}"
         )
 
 
@@ -232,7 +232,7 @@ def test_leaving_a_stored_answer_keeps_it(freeside: Freeside, tenants: Tenants, 
     watch.charged([cost])
     again = ask()
     if not again.replayed or again.text() != first.text():
-        raise SafetyViolation("a stored answer was left before its end, and its key has it no more")
+        raise SafetyViolation("a client left a stored answer before its end, and the key no longer has it")
     watch.charged([cost])
 
 

@@ -147,7 +147,7 @@ def test_payment_is_settled(
     assert found["status"] == "0x1", f"the transaction failed: its status is {found['status']}"
     moved = transferred(found, terms, payment["payload"]["authorization"])
     evidence.figure("moved by the transaction", moved, expected=terms.price)
-    assert moved == terms.price, f"the transaction moved {moved} to the payee, the price is {terms.price}"
+    assert moved == terms.price, f"the transaction moved {moved} to the payee, but the price is {terms.price}"
     assert chain.used(terms.asset, wallet.address, payment["payload"]["authorization"]["nonce"]), (
         "the chain does not know the payment's nonce as used"
     )
@@ -199,7 +199,7 @@ def test_two_at_once_are_one_payment(
     served = sum(answer.status_code == 200 for answer in answers)
     evidence.figure(f"answered of {AT_ONCE} at once", served, expected=1)
     if served != 1:
-        raise SafetyViolation(f"one payment was answered {served} times, {AT_ONCE} calls brought it at once")
+        raise SafetyViolation(f"one payment was answered {served} times for {AT_ONCE} concurrent calls")
     balances.require_moved(paid.terms.price, f"one payment in {AT_ONCE} calls")
 
 
@@ -358,7 +358,7 @@ def _cases(paid: PaidRoute, bad: Sequence[BadPayment], rule: str, agent: str | N
             if answer.status_code != 402 or "accepts" not in fields_of(answer).data:
                 return  # a refusal need only give its reason (1.6)
             if (asked := paid.terms_in(answer)) != terms:
-                raise ContractViolation(f"a refusal names other terms than the call's: {asked}, not {terms}")
+                raise ContractViolation(f"a refusal has other terms than the call: {asked}, not {terms}")
 
         return judge
 

@@ -280,7 +280,7 @@ def test_call_that_would_pass_the_cap_is_not_made(tmp_path: Any) -> None:
     for journal in (here, there):
         with journal.charging("a", str(journal)) as charge:
             charge.settle(30)
-    with here.charging("b", "3"), pytest.raises(SetupError, match="pass its cap of 100"):
+    with here.charging("b", "3"), pytest.raises(SetupError, match="exceed its cap, 100"):
         here.charging("b", "4").__enter__()
     with here.charging("b", "5") as charge:
         charge.settle(30)

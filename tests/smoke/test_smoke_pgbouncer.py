@@ -47,7 +47,7 @@ def test_ceilings_count_every_login_with_its_reserve() -> None:
 def test_a_users_own_sizes_go_before_the_databases() -> None:
     found = seen(platform(), users=users(finn={"pool_size": 40, "reserve_pool_size": 2}))
     assert found.ceilings()["platform", "finn"] == 42
-    assert judged(found)[0][-1] == "finn may take 42 connections, its share is 15"
+    assert judged(found)[0][-1] == "finn may take 42 connections, but its share is 15"
 
 
 def test_one_user_may_not_take_more_than_its_share() -> None:
@@ -64,11 +64,11 @@ def test_a_version_that_does_not_show_limits_is_not_accused() -> None:
     quiet = [{"name": service, "pool_mode": None} for service in BUDGET]
     wrong, unknown = judged(seen(platform(pool_size=60), users=quiet))
     assert wrong == []
-    assert "finn may take 60 connections, its share is 15" in unknown
+    assert "finn may take 60 connections, but its share is 15" in unknown
     assert judged(seen(platform(), users=quiet)) == ([], [])
     held = [{"database": "platform", "user": "finn", "sv_active": 9, "sv_idle": 7}]
     wrong, unknown = judged(seen(platform(pool_size=60), users=quiet, pools=held))
-    assert (wrong, unknown) == (["finn has 16 connections, its share is 15"], [])
+    assert (wrong, unknown) == (["finn has 16 connections, but its share is 15"], [])
 
 
 def test_services_of_one_user_have_one_share() -> None:
