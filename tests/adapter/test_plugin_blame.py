@@ -164,6 +164,38 @@ def test_the_worst_of_several_parts_decides(suite: Suite) -> None:
     assert (run.code, run.check("health/parts")["class"]) == (1, "PLATFORM_BUG"), run.output()
 
 
+@pytest.mark.parametrize(
+    ("body", "failure_class", "code"),
+    [
+        ("self.assertEqual(1, 2)", "PLATFORM_BUG", 1),
+        ("self.evidence.evaluated('rule'); assert 1 == 2", "PLATFORM_BUG", 1),
+        ("raise SafetyViolation('accepted')", "PLATFORM_BUG", 1),
+        ("self.evidence.evaluated('rule'); nome()", "CHECK_ERROR", 6),
+        ("pass", "CHECK_ERROR", 6),
+        ("self.skipTest('later')", None, 6),
+        ("self.evidence.evaluated('rule')", None, 0),
+    ],
+)
+@pytest.mark.parametrize("base", ["TestCase", "IsolatedAsyncioTestCase"])
+def test_a_test_case_of_unittest_is_judged_as_any_check(
+    suite: Suite, base: str, body: str, failure_class: str | None, code: int
+) -> None:
+    suite.checks(f"""
+    import unittest
+
+    @pytest.mark.p0
+    class TestUp(unittest.{base}):
+        @pytest.fixture(autouse=True)
+        def _take(self, evidence): self.evidence = evidence
+
+        {"async " * (base != "TestCase")}def test_up(self): {body}
+    """)
+    run = suite.run()
+    assert (run.code, run.check("health/up")["class"]) == (code, failure_class), run.output()
+    if failure_class is not None and body != "pass":
+        assert run.check("health/up")["where"].startswith("smoke/test_checks.py:")
+
+
 def test_a_class_that_no_exception_may_have_is_not_believed(suite: Suite) -> None:
     suite.checks("""
     class Passing(Exception):

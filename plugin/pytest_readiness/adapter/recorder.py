@@ -248,6 +248,8 @@ class Recorder:
         check = item.stash.get(CHECK, None)
         if check is None:
             return report
+        # unittest keeps what a TestCase raised, and pytest puts it into the call while the report is made
+        raised = call.excinfo or raised
         # a hook may have thought better of it
         if raised is not None and report.passed and not hasattr(report, "wasxfail"):
             report.outcome, report.longrepr = "failed", item.repr_failure(raised)
