@@ -23,6 +23,11 @@ MISTAKES = {
                             "malformed requires marker", "covered_by="),
     "covered by nothing": ("@pytest.mark.p0\n@pytest.mark.requires('extra', covered_by='health/x')\n",
                            "covered_by names 'health/x', which is not a check of this suite", "health/up"),
+    "misspelt marker": ("@pytest.mark.p0\n@pytest.mark.require('extra')\n", "unknown marker 'require'",
+                        "requires, or register 'require' in pytest's markers"),
+    "marker in the plural": ("@pytest.mark.p0\n@pytest.mark.drills\n", "unknown marker 'drills'",
+                             "drill, or register"),
+    "marker in capitals": ("@pytest.mark.p0\n@pytest.mark.Static\n", "unknown marker 'Static'", "static, or"),
     "doubled id": (f"class TestMore:\n    @pytest.mark.p0\n    {UP}\n@pytest.mark.p0\n",
                    "check id 'health/up' is also that of smoke/test_checks.py:", "unique within its phase"),
 }  # fmt: skip
@@ -64,6 +69,12 @@ def test_mistake_on_a_worker(suite: Suite) -> None:
     assert "smoke/test_unmarked.py:" in run.err
     assert "no severity" in run.err
     assert "crashed" not in run.out
+
+
+def test_a_suites_own_markers_may_be_named_like_ours(suite: Suite) -> None:
+    suite.checks(f"@pytest.mark.drills\n@pytest.mark.slow\n{PASSING}")
+    suite.write("pytest.ini", "[pytest]\nmarkers =\n    drills(kind): of this team\n")
+    assert suite.run().code == 0
 
 
 def test_nearest_marker_wins(suite: Suite) -> None:

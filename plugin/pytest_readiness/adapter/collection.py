@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 import warnings
@@ -30,7 +31,9 @@ MARKERS = (
     "static: This check looks at a checkout only, so that it passes without a live environment",
 )
 _SEVERITIES = {"p0": Severity.P0, "p1": Severity.P1}
-
+_NAMES = tuple(re.split(r"\W", line)[0] for line in MARKERS)
+#: How near to one of ours a marker's name is that was meant to be it.
+_NEAR = 0.8
 
 Part = TypeVar("Part")
 #: The markers of an item by name and by how far up they stand, the nearest first: 0 for its own.
@@ -51,11 +54,14 @@ def read_check(
 ) -> tuple[Check | None, list[MarkerError]]:
     """Read the markers of an item: its check, or None and every mistake that is in them.
 
+    A misspelt marker is one: pytest only warns, and a check without its ``drill`` or ``requires`` would run.
     ``known`` is what was read of other items that still exist: most share all their markers.
     """
     key = (id(item.parent), *map(id, item.own_markers))
     if key not in known:
-        known[key] = _declared(_marks(item), goals, phases)
+        marks = _marks(item)
+        declared, mistakes = _declared(marks, goals, phases)
+        known[key] = declared, [*_misspelt(marks, item.config), *mistakes]
     declared, mistakes = known[key]
     path, line, _ = item.location
     where = f"{path}:{(line or 0) + 1}"
@@ -108,6 +114,17 @@ def _marks(item: pytest.Item) -> Marks:
         for mark in node.own_markers:
             found.setdefault(mark.name, {}).setdefault(depth, []).append(mark)
     return found
+
+
+def _misspelt(marks: Marks, config: pytest.Config) -> Iterator[MarkerError]:
+    """Find markers that nobody has registered and whose name is nearly one of this plugin's."""
+    if unknown := marks.keys() - set(_NAMES):
+        unknown -= {re.split(r"\W", line.strip())[0] for line in config.getini("markers")}
+    for name in sorted(unknown):
+        for meant in difflib.get_close_matches(name.lower(), _NAMES, n=1, cutoff=_NEAR):
+            yield MarkerError(
+                f"unknown marker {name!r}", allowed=f"{meant}, or register {name!r} in pytest's markers"
+            )
 
 
 def _severity(marks: Marks) -> Severity:
