@@ -48,7 +48,7 @@ PLATFORM_FAULTS = {
     "import http.client as h; c = h.HTTPConnection('127.0.0.1', CLOSED); c.request('GET', '/')": "Connection",
     "import psycopg; psycopg.connect(f'host=127.0.0.1 port={CLOSED}')": "OperationalError",
     "raise ValueError('no answer') from ConnectionResetError()": "ValueError: no answer",
-    "raise ExceptionGroup('two', [KeyError('id'), AssertionError('no')])": "ExceptionGroup: two",
+    "raise ExceptionGroup('two', [KeyError('id'), AssertionError('no')])": "(2 sub-exceptions): no",
 }
 RUNNER_FAULTS = {
     "import httpx; httpx.get('http://name.invalid/')": "ConnectError",

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from .. import NothingMeasured, SafetyViolation
-from ..core.classify import DECLARED, classify, is_passing, place_of
+from ..core.classify import DECLARED, classify, is_passing, place_of, worst
 from ..core.formats import text_of
 from ..core.model import UNREAD, FailureClass, Outcome
 from ..core.network import environment_of, peer_of
@@ -393,7 +393,10 @@ def _summary(report: pytest.TestReport, call: pytest.CallInfo[None]) -> str:
 
 def _message(exception: BaseException) -> str:
     name = "" if type(exception) is AssertionError else type(exception).__name__
-    return ": ".join(filter(None, (name, text_of(exception).strip()))) or type(exception).__name__
+    said = ": ".join(filter(None, (name, text_of(exception).strip()))) or type(exception).__name__
+    if isinstance(exception, BaseExceptionGroup):
+        return f"{said}: {_message(worst(exception.exceptions))}"
+    return said
 
 
 def _unread(text: str) -> list[str]:
