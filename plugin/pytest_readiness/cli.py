@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from itertools import pairwise, takewhile
@@ -26,7 +27,7 @@ from typing import Any, NoReturn
 from .commands import USAGE_ERROR, init, listing, project, saved, say, verify
 from .core.assess import UNFINISHED, UNJUDGED, unfinished_model
 from .core.errors import ReadinessError
-from .core.formats import HANDOVER, RUN_ID, new_run_id
+from .core.formats import HANDOVER, RUN_ID, format_moment, new_run_id
 from .core.model import Verdict
 from .core.redaction import Redactor
 from .core.shards import NONE_LEFT, SUFFIX
@@ -230,7 +231,7 @@ def supervise(arguments: Sequence[str], *, gate: bool = True, shards: Sequence[s
     """
     merged = [f"--readiness-merge={path}" for path in shards]
     arguments = [*(["--gate"] if gate else []), *_usual_suite(), *merged, *_joined(arguments)]
-    run_id = new_run_id()
+    run_id, started = new_run_id(), format_moment(datetime.now(UTC))
     if shards:
         found, unread = read_shards(map(Path, shards))
         if not found:
@@ -248,6 +249,12 @@ def supervise(arguments: Sequence[str], *, gate: bool = True, shards: Sequence[s
     own = [place for place in places if _read(place / "readiness.json").get("run_id") == run_id]
     reports = own[0] if own else usual
     model = _read(reports / "readiness.json")
+    if run and not own and str(model.get("finished_at", "")) >= started:
+        sys.stderr.write(
+            f"readiness: NO_VERDICT: run {model['run_id']} has written its reports over those of this run,"
+            f" {run_id}, in {reports}\n  next: give each of two runs at once a --readiness-dir of its own\n"
+        )
+        return NO_VERDICT
     judged = bool(own) and "counts" in model
     code = int(model["exit_code"]) if judged else NO_VERDICT
     if judged and code in (status, NO_VERDICT):

@@ -109,6 +109,26 @@ def test_a_conftest_that_ends_the_process_leaves_no_older_ready(suite: Suite, co
         assert _model(suite)["verdict"] == "NO_VERDICT"
 
 
+def test_a_report_that_another_run_wrote_over_this_one_is_no_answer(suite: Suite) -> None:
+    suite.checks(PASSING)
+    suite.write(
+        "smoke/conftest.py",
+        """
+        import atexit, json, pathlib
+
+        def _other():
+            report = pathlib.Path("reports/readiness.json")
+            report.write_text(json.dumps(json.loads(report.read_text()) | {"run_id": "other"}))
+
+        atexit.register(_other)
+        """,
+    )
+    code, out = _gate(suite)
+    assert (code, _model(suite)["run_id"]) == (6, "other"), out
+    assert "run other has written its reports over those of this run" in out
+    assert "next: give each of two runs at once a --readiness-dir of its own" in out
+
+
 def test_without_the_plugin_there_is_no_verdict(suite: Suite) -> None:
     suite.checks(PASSING)
     assert _gate(suite)[0] == 0
