@@ -34,6 +34,9 @@ FIELDS = {
     "property-object": check(
         "record_property('note', type('T', (), {'__str__': lambda self: V})())", "record_property"
     ),
+    "suite-property": check(
+        "record_testsuite_property('note', V); record_testsuite_property(V, [V])", "record_testsuite_property"
+    ),
     "xml-attribute": check("record_xml_attribute('note', V)", "record_xml_attribute"),
     "extras": check("import pytest_html; extras.append(pytest_html.extras.text(V))", "extras"),
     "subtest": check("with subtests.test(V, value=V): print(V); assert 0", "subtests"),
@@ -57,14 +60,13 @@ FIELDS = {
     "thread": check("t = threading.Thread(target=lambda: int(V)); t.start(); t.join()"),
     "evidence": check("evidence.note(V); evidence.figure(V, V, expected={V: [V]}); evidence.evaluated(V)"),
 }
-#: These end a run before others have run, or make a file that is withheld.
+#: These end a run before others have run.
 ALONE = {
     "skip-module": "pytest.skip(V, allow_module_level=True)",
     "module": "raise RuntimeError(V)",
     "module-output": "print(V)\nraise RuntimeError('x')",
     "import": "import importlib; importlib.import_module(V)",
     "goal": check("pass", marks="@pytest.mark.goal(V)"),
-    "suite-property": check("record_testsuite_property('note', V)", "record_testsuite_property"),
     "exit": check("pytest.exit(V)"),
     "exit-0": check("pytest.exit(reason=V, returncode=0)"),
     "interrupt": check("raise KeyboardInterrupt(V)"),

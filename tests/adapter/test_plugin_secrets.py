@@ -72,10 +72,12 @@ def test_exchange_is_kept_without_secrets(suite: Suite) -> None:
 
 def test_artifact_of_another_plugin_that_leaks_is_withheld(suite: Suite) -> None:
     suite.checks("""
+    from _pytest.junitxml import xml_key
+
     @pytest.mark.p0
-    def test_up(environment, evidence, record_testsuite_property):
+    def test_up(environment, evidence, pytestconfig):
         passing(evidence)
-        record_testsuite_property("token", environment.secret("auth.token"))
+        pytestconfig.stash[xml_key].add_global_property("token", environment.secret("auth.token"))
     """)
     run = suite.run("--junitxml=reports/junit.xml", plugins=HTML, environ={"SCENARIO_TOKEN": TOKEN})
     assert (run.code, run.verdict) == (1, "BROKEN"), run.output()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ..core.errors import PlanError, ProfileError, SetupError
-from ..core.formats import HANDOVER, RUN_ID, new_run_id
+from ..core.formats import HANDOVER, RUN_ID, new_run_id, text_of
 from ..core.network import AWS_VARIABLES
 from ..core.plan import Plan
 from ..core.redaction import Redactor
@@ -253,6 +253,19 @@ def plan_inventory(pytestconfig: pytest.Config) -> Sequence[Mapping[str, Any]]:
 def run_id(pytestconfig: pytest.Config) -> str:
     """The id of this run, the same on all workers."""
     return pytestconfig.stash[RUN].run_id
+
+
+@pytest.fixture(scope="session")
+def record_testsuite_property(
+    pytestconfig: pytest.Config, record_testsuite_property: Callable[[str, object], None]
+) -> Callable[[str, object], None]:
+    """pytest's own, without secrets: what it is given goes into the JUnit file and passes no report."""
+    shown = pytestconfig.stash[RUN].redactor.shown
+
+    def record(name: str, value: object) -> None:
+        record_testsuite_property(shown(name), shown(text_of(value)))
+
+    return record
 
 
 @pytest.fixture
