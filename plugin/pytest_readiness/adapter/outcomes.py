@@ -242,6 +242,12 @@ class Tally:
             number += report.when in attempts[number].phases
         attempt = attempts.setdefault(number, Attempt(number))
         facts = getattr(report, "readiness", {})
+        if owner := facts.get("of"):
+            self._file_behind(owner, report, facts)
+            attempt.phases[str(report.when)] = PhaseReport(
+                outcome="passed", facts={"attempt": facts["attempt"]}
+            )
+            return
         is_raised = bool(facts.get("raised")) and not hasattr(report, "wasxfail")
         attempt.phases[str(report.when)] = PhaseReport(
             outcome="failed" if report.passed and is_raised else report.outcome,
@@ -261,6 +267,15 @@ class Tally:
         number = int(facts["attempt"]) - 1 if facts else max(attempts, default=0)
         phases = attempts.setdefault(number, Attempt(number)).phases
         phases[f"part {len(phases)}"] = PhaseReport(outcome=report.outcome, facts=facts)
+
+    def _file_behind(self, nodeid: str, report: pytest.TestReport, facts: Mapping[str, Any]) -> None:
+        """File what a fixture found in its teardown behind the last attempt of a check that used it."""
+        attempts = self._attempts.setdefault(nodeid, {})
+        number = max(attempts, default=0)
+        phases = attempts.setdefault(number, Attempt(number)).phases
+        phases[f"shared {len(phases)}"] = PhaseReport(
+            outcome="failed", text=self._last_line(report), facts=facts
+        )
 
     @pytest.hookimpl
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:

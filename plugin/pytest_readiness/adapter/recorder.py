@@ -29,6 +29,7 @@ from ..core.network import environment_of, peer_of
 from .checks import Check, Down, Refusal, refuse
 from .context import CHECK, EVIDENCE, PARTS, PASSING, REFUSAL, RunContext
 from .evidence import EvidenceLog, Parts
+from .shared import SharedFixtures
 
 #: When the attempt under way has used up its time, and how long that is.
 _DEADLINE: pytest.StashKey[float] = pytest.StashKey()
@@ -199,9 +200,10 @@ SUMMARY_LIMIT = 300
 class Recorder:
     """Runs beside each check: gates it, demands a measurement of it, and puts plain facts on its reports."""
 
-    def __init__(self, context: RunContext, repetition: Repetition) -> None:
+    def __init__(self, context: RunContext, repetition: Repetition, shared: SharedFixtures) -> None:
         self._context = context
         self._repetition = repetition
+        self._shared = shared
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -215,6 +217,7 @@ class Recorder:
         if refusal is not None:
             item.stash[REFUSAL] = refusal
             pytest.skip(refusal.reason)
+        self._shared.begins(item)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -263,6 +266,10 @@ class Recorder:
             parts.skipped = parts.skipped or (_summary(report, call) if report.skipped else "")
         evidence = item.stash[EVIDENCE].take() if EVIDENCE in item.stash and not is_part else []
         facts: dict[str, Any] = {"attempt": getattr(item, "execution_count", 1)}
+        owner = self._owner(item, call, exception)
+        if owner is not item:
+            item, check = owner, owner.stash[CHECK]
+            facts["of"] = check.nodeid
         if check.establishes:
             facts |= {"check_id": check.id, "establishes": [*check.establishes]}
         if evidence:
@@ -272,6 +279,14 @@ class Recorder:
             self._describe(facts, item, check, call, report, exception)
         report.readiness = facts  # type: ignore[attr-defined]
         return report
+
+    def _owner(
+        self, item: pytest.Item, call: pytest.CallInfo[None], exception: BaseException | None
+    ) -> pytest.Item:
+        """Return the check that a failure counts against. One that may pass stays where it is tried again."""
+        if call.when != "teardown" or exception is None or item.stash[PASSING]:
+            return item
+        return self._shared.owner(item, exception)
 
     def _describe(
         self,

@@ -40,6 +40,7 @@ from .outcomes import Tally
 from .provenance import History, runner
 from .recorder import Limits, Recorder, Repetition, set_defaults
 from .reports import HtmlBridge, Reports
+from .shared import SharedFixtures
 
 #: Seconds until a phase that takes long gets another line.
 EVERY_S = 10.0
@@ -345,7 +346,8 @@ def leased(rule: Exclusion, profile: Profile) -> str:
 
 def beside_checks(config: pytest.Config, context: RunContext) -> None:
     """Register what runs beside each check, in the process that runs it."""
-    add(config, "recorder", Recorder(context, Repetition(config)))
+    add(config, "shared", shared := SharedFixtures())
+    add(config, "recorder", Recorder(context, Repetition(config), shared))
     add(config, "listener", Listener(context, BackgroundFailures(config)))
     add(config, "limits", Limits(context, config))
 
