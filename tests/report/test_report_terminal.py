@@ -177,3 +177,12 @@ def test_the_heads_of_goals_stand_above_their_columns() -> None:
     found = terminal.lines({**sample.ready(), "goals": goals})
     place = next(place for place, line in enumerate(found) if line.startswith("Goal"))
     assert found[place].index("Evidence") == found[place + 1].index("1 check")
+
+
+def test_notes_are_shown_few_of_them() -> None:
+    notes = [f"not_waivable 'a/{n}*' matches no check of the suite" for n in range(terminal.SHOWN + 2)]
+    lines = terminal.lines({**sample.ready(), "notes": notes})
+    assert f"notes        {notes[0]}" in lines
+    assert f"             {notes[1]}" in lines
+    assert "             ... and 2 more, see the report" in lines
+    assert not any(line.startswith("notes") for line in terminal.lines({**sample.ready(), "notes": []}))

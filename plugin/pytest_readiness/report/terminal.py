@@ -32,6 +32,7 @@ def lines(model: Mapping[str, Any], reports: Sequence[str] = (), columns: int = 
         *_blockers(model, columns),
         *_unexamined(model, columns),
         *_waivers(model, columns),
+        *_notes(model, columns),
         *_exit_code(model, columns),
         *_labelled("streak", streak(model), columns),
         *_labelled("self-test", self_test(model), columns),
@@ -113,6 +114,15 @@ def _waivers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
         state, note = one_line(row.get("state")), one_line(row.get("note"))
         named = f"{one_line(row.get('check'))} {note if note.startswith(state) else f'{state}: {note}'}"
         yield from _labelled("" if place else "waivers", named, columns)
+
+
+def _notes(model: Mapping[str, Any], columns: int) -> Iterator[str]:
+    """Yield what went wrong beside the checks: an unknown build, a torn ledger, a pattern for nothing."""
+    notes = [one_line(note) for note in model.get("notes") or ()]
+    for place, note in enumerate(notes[:SHOWN]):
+        yield from _labelled("" if place else "notes", note, columns)
+    if len(notes) > SHOWN:
+        yield from _labelled("", f"... and {len(notes) - SHOWN} more, see the report", columns)
 
 
 def _exit_code(model: Mapping[str, Any], columns: int) -> Iterator[str]:
