@@ -173,6 +173,7 @@ CLIENTS = (
     "servicediscovery",
     "sns",
     "sqs",
+    "ssm",
     "sts",
     "wafv2",
 )

@@ -23,7 +23,9 @@ HTTPS = 443
 AT_PORT = " on port "
 #: A certificate that ends before is about to.
 CERTIFICATE_DAYS = 14
-_NO_GROUP = ("TargetGroupNotFound",)
+_NO_GROUP, _NO_CERTIFICATE = ("TargetGroupNotFound",), ("ResourceNotFoundException",)
+#: What ACM says of a renewal with which it does not go on by itself.
+_NOT_RENEWED = ("FAILED", "PENDING_VALIDATION")
 #: In place of a target group: the balancer answers by itself.
 FIXED = "the balancer's own answer"
 
@@ -199,7 +201,15 @@ def _on(account: AwsAccount, certificates: Iterable[Mapping[str, Any]]) -> dict[
         if ":acm:" not in each["CertificateArn"]:
             names["*"] = ""
             continue
-        described = account.ask("acm", "describe_certificate", CertificateArn=each["CertificateArn"])
+        described = account.find(
+            "acm",
+            "describe_certificate",
+            ("ResourceNotFoundException",),
+            CertificateArn=each["CertificateArn"],
+        )
+        if described is None:
+            names["*"] = "does not exist"
+            continue
         certificate, why = described["Certificate"], expiring_of(described["Certificate"])
         found = [certificate["DomainName"], *certificate.get("SubjectAlternativeNames", ())]
         names |= dict.fromkeys(found, why)
@@ -207,10 +217,13 @@ def _on(account: AwsAccount, certificates: Iterable[Mapping[str, Any]]) -> dict[
 
 
 def expiring_of(certificate: Mapping[str, Any], now: datetime | None = None) -> str:
-    """Why a certificate from DescribeCertificate lasts no two weeks; empty where it does."""
+    """Why a certificate from DescribeCertificate lasts no two weeks, or is not renewed; empty if it does."""
     status, ends = certificate.get("Status", "ISSUED"), certificate.get("NotAfter")
     if status != "ISSUED":
         return f"is {status}"
+    renewal = certificate.get("RenewalSummary", {}).get("RenewalStatus")
+    if renewal in _NOT_RENEWED:
+        return f"is not renewed: {renewal}"
     soon = (now or datetime.now(UTC)) + timedelta(days=CERTIFICATE_DAYS)
     return f"ends on {ends:%Y-%m-%d}" if ends and ends < soon else ""
 
@@ -308,7 +321,8 @@ class TargetGroup:
     """A target group: the port and the path that it asks for health, and the states of its targets.
 
     The port is 0 where it is that of each target, the path empty where it is only connected to; `codes` are
-    the statuses that it takes for health, such as `200-299`.
+    the statuses that it takes for health, such as `200-299`. It `speaks` a version of HTTP, and `forwards` by
+    a protocol.
     """
 
     name: str
@@ -317,9 +331,16 @@ class TargetGroup:
     targets: Mapping[str, str]
     codes: str = ""
     arn: str = ""
+    speaks: str = ""
+    forwards: str = ""
 
-    def mistaken(self, service: str, ports: Collection[int], health: str) -> Iterator[str]:
-        """How it asks a service that listens on `ports` and reports its health at the path `health`."""
+    def mistaken(
+        self, service: str, ports: Collection[int], health: str, *, plain: bool = False
+    ) -> Iterator[str]:
+        """How it asks a service that listens on `ports` and reports its health at the path `health`.
+
+        One that is `plain` has no TLS on any of these.
+        """
         if self.port and ports and self.port not in ports:
             listening = " and ".join(map(str, sorted(ports)))
             yield f"{self.name} checks health on port {self.port}, but {service} listens on {listening}"
@@ -327,6 +348,10 @@ class TargetGroup:
             yield f"{self.name} checks health at {self.path}, but {service} reports it at {health}"
         if self.codes and accepted(self.codes, OK) is False:
             yield f"{self.name} expects {self.codes} from healthy targets, but {service} answers {OK}"
+        if self.speaks == "GRPC":
+            yield f"{self.name} forwards gRPC alone, but {service} speaks JSON over HTTP"
+        if self.forwards in ("HTTPS", "TLS") and plain:
+            yield f"{self.name} forwards by {self.forwards}, but {service} listens without TLS"
 
 
 def idle(groups: Sequence[TargetGroup]) -> str:
@@ -384,4 +409,6 @@ def target_group_of(described: Mapping[str, Any], targets: Sequence[Mapping[str,
         },
         codes=described.get("Matcher", {}).get("HttpCode", "") if asks else "",
         arn=described.get("TargetGroupArn", ""),
+        speaks=described.get("ProtocolVersion", ""),
+        forwards=described.get("Protocol", ""),
     )

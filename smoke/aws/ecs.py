@@ -89,7 +89,7 @@ class ContainerDefinition:
     """One container of a task definition; `secrets` maps a variable to where its value comes from.
 
     `plain` are the ports on which it asks itself for health by HTTP without TLS, `words` those of its
-    commands and labels.
+    commands and labels. One that `needs_log_group` does not start without it.
     """
 
     name: str
@@ -103,6 +103,7 @@ class ContainerDefinition:
     routes_logs: bool = False
     plain: tuple[int, ...] = ()
     words: tuple[str, ...] = ()
+    needs_log_group: bool = False
 
     @property
     def is_needed(self) -> bool:
@@ -243,6 +244,36 @@ def read_running(account: AwsAccount, names: Names, service: str) -> list[Runnin
     ]
 
 
+#: So many tasks that ended by themselves are no accident, within the hour for which ECS remembers them.
+MANY_ENDS = 5
+_BY_ITSELF = ("EssentialContainerExited", "TaskFailedToStart")
+
+
+def restless(account: AwsAccount, names: Names, service: EcsService) -> str:
+    """Why the tasks of what is deployed do not stay; empty where they do."""
+    arns = account.pages(
+        "ecs",
+        "list_tasks",
+        "taskArns",
+        cluster=names.cluster,
+        serviceName=names.full(service.name),
+        desiredStatus="STOPPED",
+    )
+    if len(arns) < MANY_ENDS:
+        return ""
+    ended = [
+        each
+        for each in _tasks(account, names, arns)
+        if each.get("stopCode") in _BY_ITSELF and each["taskDefinitionArn"] == service.definition
+    ]
+    if len(ended) < MANY_ENDS:
+        return ""
+    told = [each.get("stoppedReason") for each in ended]
+    told += [box.get("reason") for each in ended for box in each.get("containers", ())]
+    whys = sorted({*filter(None, told)})[:3]
+    return f"{len(ended)} of its tasks ended by themselves within the hour: {'; '.join(whys)}"
+
+
 def _tasks(account: AwsAccount, names: Names, arns: Iterable[str]) -> list[Mapping[str, Any]]:
     """Tasks by their ARNs, in this order; one that ECS forgot meanwhile is left out."""
     wanted = list(dict.fromkeys(arns))
@@ -343,7 +374,8 @@ def run_of(described: Mapping[str, Any]) -> TaskRun:
 
 
 def _container(described: Mapping[str, Any]) -> ContainerDefinition:
-    options = (described.get("logConfiguration") or {}).get("options") or {}
+    logs = described.get("logConfiguration") or {}
+    options = logs.get("options") or {}
     return ContainerDefinition(
         name=described["name"],
         image=described["image"],
@@ -354,6 +386,7 @@ def _container(described: Mapping[str, Any]) -> ContainerDefinition:
         ports=tuple(
             each["containerPort"] for each in described.get("portMappings", ()) if "containerPort" in each
         ),
+        needs_log_group=logs.get("logDriver") == "awslogs" and options.get("awslogs-create-group") != "true",
         essential=described.get("essential", True),
         routes_logs="firelensConfiguration" in described,
         plain=tuple(sorted(plain_ports(described.get("healthCheck", {}).get("command", ())))),

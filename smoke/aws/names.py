@@ -153,7 +153,7 @@ def read_secret_names(account: AwsAccount, names: Names) -> list[str]:
 
 
 def read_registered(account: AwsAccount, registries: Iterable[str]) -> dict[str, str]:
-    """The full host name of each registry, by its ARN."""
+    """The full host name of each registry, by its ARN; of one that is gone, this itself."""
     wanted = list(dict.fromkeys(registries))
     if not wanted:
         return {}
@@ -163,16 +163,15 @@ def read_registered(account: AwsAccount, registries: Iterable[str]) -> dict[str,
         for each in account.pages("servicediscovery", "list_namespaces", "Namespaces")
     }
     return {
-        arn: f"{service['Name']}.{namespaces.get(_namespace(service), '?')}"
+        arn: f"{service['Name']}.{namespaces.get(_namespace(service), '?')}" if service else f"{arn} (gone)"
         for arn, service in zip(wanted, described, strict=True)
     }
 
 
-def _registry(account: AwsAccount, arn: str) -> dict[str, object]:
-    found: dict[str, object] = account.ask("servicediscovery", "get_service", Id=arn.rpartition("/")[2])[
-        "Service"
-    ]
-    return found
+def _registry(account: AwsAccount, arn: str) -> dict[str, object] | None:
+    absent = ("ServiceNotFound",)
+    found = account.find("servicediscovery", "get_service", absent, Id=arn.rpartition("/")[2])
+    return None if found is None else found["Service"]
 
 
 def _namespace(service: dict[str, object]) -> object:

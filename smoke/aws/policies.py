@@ -16,6 +16,7 @@ from .account import AwsAccount, at_once
 from .policy_conditions import VARIABLE, Context, met, permitted
 
 READ = "secretsmanager:GetSecretValue"
+READ_PARAMETERS = "ssm:GetParameters"
 _PUT = "secretsmanager:PutSecretValue"
 _ASSUME = "sts:AssumeRole"
 _DECRYPT = "kms:Decrypt"
@@ -320,13 +321,43 @@ def _several(value: str | Iterable[str]) -> Iterable[str]:
 
 def trust_of(account: AwsAccount, role: str) -> Mapping[str, Any] | None:
     """The trust policy of a role; None where there is no such role."""
-    name = role.rpartition("/")[2]
-    answer = account.find("iam", "get_role", _GONE, RoleName=name)
-    return None if answer is None else answer["Role"]["AssumeRolePolicyDocument"]
+    found = role_of(account, role)
+    return None if found is None else found["AssumeRolePolicyDocument"]
 
 
-def has_policy(account: AwsAccount, secret: str) -> bool:
-    """Whether a secret of this account and region has a policy of its own."""
+def role_of(account: AwsAccount, role: str) -> Mapping[str, Any] | None:
+    """A role as IAM describes it; None where there is no such role."""
+    answer = account.find("iam", "get_role", _GONE, RoleName=_name(role))
+    return None if answer is None else answer["Role"]
+
+
+def boundary_of(account: AwsAccount, role: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:
+    """The statements of a role's permissions boundary; None where it has none."""
+    arn = role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn")
+    return _statements(_managed(account, arn)) if arn else None
+
+
+def policy_of(account: AwsAccount, secret: str) -> str:
+    """The policy that a secret of this account and region has of its own; empty where it has none."""
     gone = ("ResourceNotFoundException",)
     answer = account.find("secretsmanager", "get_resource_policy", gone, SecretId=secret)
-    return bool((answer or {}).get("ResourcePolicy"))
+    return (answer or {}).get("ResourcePolicy") or ""
+
+
+def refuses(policy: str, role: str, secret: str, context: Context) -> bool:
+    """Whether the policy of a secret denies to a role of its account that it reads it."""
+    account = role.split(":")[4] if role.startswith("arn:") else ""
+    root = f"{role.partition(':role/')[0]}:root"
+    told = {**context, "aws:principalarn": [role]}
+    for each in statements_of(policy):
+        principal = each.get("Principal", {})
+        named = principal.get("AWS", ()) if isinstance(principal, Mapping) else principal
+        if (
+            each.get("Effect") == "Deny"
+            and {"*", role, root, account} & {*_several(named)}
+            and covers(each, "Action", READ)
+            and covers(each, "Resource", secret)
+            and met(each, told)
+        ):
+            return True
+    return False

@@ -1,4 +1,4 @@
-"""Whether tasks start again: their roles, and the secrets with their keys that they are given."""
+"""Whether tasks start again: their roles, the secrets and parameters that they are given, their logs."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,14 +13,17 @@ from .ecs import TaskDefinition
 from .policies import (
     LOGGING,
     PULL_TOKEN,
+    READ_PARAMETERS,
     RolePolicies,
     allows,
-    has_policy,
+    boundary_of,
     is_anybodys,
     is_assumed,
     may_read,
+    policy_of,
+    refuses,
     resources,
-    trust_of,
+    role_of,
     undecrypted,
 )
 from .policy_conditions import Context
@@ -43,15 +46,22 @@ def kept_from_starting(aws: AwsReader, one_shots: Sequence[str]) -> tuple[int, E
     for name, definition in owners.items() if held is not None else ():
         role = definition.execution_role
         own = held.statements.get(role, ()) if held else ()
+        limit = there.get(role)
         for secret in _given(definition) if role in there else ():
             if not may_read(own, secret, context):
                 result.attempt(partial(_unreadable, aws, name, role, secret, result))
+            elif limit is not None and not may_read(limit, secret, context):
+                result.findings.append(_finding(f"{name} cannot start again: {role} may not read {secret}"))
         if definition.fargate and role in there:
+            lacking = [*_unstarted(definition, place, own)]
+            lacking += _unstarted(definition, place, limit) if limit is not None else ()
             result.findings.extend(
                 _finding(f"{name} cannot start again: {role} may not {action}")
-                for action in _unstarted(definition, place, own)
+                for action in dict.fromkeys(lacking)
             )
     _examine_secrets(aws, owners, held, there, result)
+    _examine_parameters(aws, owners, held, there, result)
+    _examine_logs(aws, owners, result)
     return len([role for role in wanted if _is_here(role, place)]), result
 
 
@@ -77,26 +87,27 @@ def _starting(place: Sequence[str]) -> Context:
 
 def _examine_roles(
     aws: AwsReader, wanted: Mapping[str, str], place: Sequence[str], result: Examined
-) -> set[str]:
-    """Whether tasks may act under their roles; the roles that are there."""
-    there = set()
+) -> dict[str, Sequence[Mapping[str, Any]] | None]:
+    """Whether tasks may act under their roles; the roles that are there, each with its boundary, if any."""
+    there: dict[str, Sequence[Mapping[str, Any]] | None] = {}
     for role, name in wanted.items():
         if not _is_here(role, place):
             result.not_examined.append(_finding(f"{role} of {name}"))
     roles = [role for role in wanted if _is_here(role, place)]
-    documents = at_once(lambda role: result.attempt(lambda: (trust_of(aws.account, role),)), roles)
-    for role, found in zip(roles, documents, strict=True):
-        if found is None:
+    described = at_once(lambda role: result.attempt(lambda: (role_of(aws.account, role),)), roles)
+    for role, told in zip(roles, described, strict=True):
+        if told is None:
             continue
-        (document,) = found
+        (found,) = told
+        document = None if found is None else found["AssumeRolePolicyDocument"]
         assumed = document is not None and is_assumed(document, _starting(place))
         if assumed is None:
             result.not_examined.append(_finding(f"whether a task may assume {role}"))
         elif not assumed:
             why = "does not exist" if document is None else "cannot be assumed by a task"
             result.findings.append(_finding(f"{wanted[role]} cannot start again: its role {role} {why}"))
-        if document is not None:
-            there.add(role)
+        if found is not None and document is not None:
+            there[role] = result.attempt(partial(boundary_of, aws.account, found))
             if is_anybodys(document):
                 result.findings.append(_finding(f"anybody may assume {role}, the role of {wanted[role]}"))
     return there
@@ -108,7 +119,7 @@ def _unreadable(aws: AwsReader, name: str, role: str, secret: str, result: Exami
     if parts[_REGION] != place[_REGION] or parts[_ACCOUNT] != place[_ACCOUNT]:
         other = "region" if parts[_REGION] != place[_REGION] else "account"
         result.not_examined.append(_finding(f"whether {role} may read {secret} of another {other}"))
-    elif has_policy(aws.account, secret):
+    elif policy_of(aws.account, secret):
         result.not_examined.append(_finding(f"whether the policy of {secret} lets {role} read it"))
     else:
         result.findings.append(_finding(f"{name} cannot start again: {role} may not read {secret}"))
@@ -151,20 +162,22 @@ def _examine_secrets(
     }
     secrets = [*dict.fromkeys(secret for *_, secret in given)]
 
-    def read(secret: str) -> tuple[dict[str, Any] | None] | None:
+    def read(secret: str) -> tuple[tuple[dict[str, Any] | None] | None, str]:
         find = partial(aws.account.find, "secretsmanager", "describe_secret", gone)
-        return result.attempt(lambda: (find(SecretId=secret),))
+        told = result.attempt(lambda: (find(SecretId=secret),))
+        return told, result.attempt(lambda: policy_of(aws.account, secret)) or ""
 
     described = dict(zip(secrets, at_once(read, secrets), strict=True))
     for name, role, secret in given:
-        if (told := described[secret]) is None:
+        told, policy = described[secret]
+        if told is None:
             continue
         (found,) = told
         key = (found or {}).get("KmsKeyId", "")
-        why: str | None = "does not exist" if found is None else ""
-        if found and found.get("DeletedDate"):
-            why = "is marked for deletion"
-        elif key and role in there and held and not key.endswith(SECRETS_KEY):
+        why: str | None = _unusable(found)
+        if not why and refuses(policy, role, secret, _acting(aws.cluster().split(":"), place[0])):
+            why = f"has a policy that denies it to {role}"
+        elif not why and key and role in there and held and not key.endswith(SECRETS_KEY):
             own = held.statements.get(role, ())
             answer = result.attempt(lambda: (undecrypted(aws.account, key, role, own, place),))  # noqa: B023
             if answer is None:
@@ -175,6 +188,66 @@ def _examine_secrets(
             result.not_examined.append(_finding(unread))
         elif why:
             result.findings.append(_finding(f"{name} cannot start again: {secret} {why}"))
+
+
+def _unusable(secret: Mapping[str, Any] | None) -> str:
+    """Why nobody can read a secret, whoever may; empty where nothing is known to be wrong with it."""
+    if secret is None:
+        return "does not exist"
+    if secret.get("DeletedDate"):
+        return "is marked for deletion"
+    stages = secret.get("VersionIdsToStages")
+    current = stages is None or any("AWSCURRENT" in each for each in stages.values())
+    return "" if current else "has no current version"
+
+
+def _examine_parameters(
+    aws: AwsReader,
+    owners: Mapping[str, TaskDefinition],
+    held: RolePolicies | None,
+    there: Collection[str],
+    result: Examined,
+) -> None:
+    """Whether the parameters of Systems Manager that tasks are given are there, and may be read."""
+    place = aws.cluster().split(":")
+    given = {
+        (name, definition.execution_role, each): None
+        for name, definition in owners.items()
+        for box in definition.containers
+        for each in box.secrets.values()
+        if not re.match(r"arn:[\w-]+:secretsmanager:", each)
+    }
+    for name, role, each in given:
+        if each.startswith("arn:") and each.split(":")[3:5] != place[3:5]:
+            continue
+        path = each.partition(":parameter/")[2] or each.removeprefix("/")
+        by_name = [{"Key": "Name", "Option": "Equals", "Values": [path, f"/{path}"]}]
+        found = result.attempt(
+            partial(aws.account.pages, "ssm", "describe_parameters", "Parameters", ParameterFilters=by_name)
+        )
+        arn = ":".join([*place[:2], "ssm", *place[3:5], f"parameter/{path}"])
+        own = held.statements.get(role, ()) if held else ()
+        if found == []:
+            result.findings.append(
+                _finding(f"{name} cannot start again: the parameter {each} does not exist")
+            )
+        elif held and role in there and not allows(own, READ_PARAMETERS, arn, _acting(place, place[_REGION])):
+            result.findings.append(_finding(f"{name} cannot start again: {role} may not read {each}"))
+
+
+def _examine_logs(aws: AwsReader, owners: Mapping[str, TaskDefinition], result: Examined) -> None:
+    """Whether the log groups are there without which containers do not start."""
+    wanted = {
+        box.log_group: name
+        for name, definition in owners.items()
+        for box in definition.containers
+        if box.needs_log_group and box.log_region == aws.account.region
+    }
+    found = result.attempt(lambda: aws.retention(tuple(sorted(wanted)))) if wanted else None
+    for group, name in wanted.items():
+        if found is not None and group not in found:
+            what = f"{name} cannot start again: its log group {group} does not exist"
+            result.findings.append(_finding(what))
 
 
 #: AWS's own key for secrets, which every role of the account may use through Secrets Manager.

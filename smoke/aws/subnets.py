@@ -266,7 +266,7 @@ def kept_in(aws: AwsReader) -> Examined:
             if why is None:
                 result.not_examined.append(Finding("", 0, f"whether {name} reaches its registry from {one}"))
             elif why:
-                result.findings.append(Finding("", 0, f"{name} never starts again in {one}: {why}"))
+                result.findings.append(Finding("", 0, f"{name} cannot start again in {one}: {why}"))
     return result
 
 

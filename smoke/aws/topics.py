@@ -208,10 +208,20 @@ def _lost_queue(account: AwsAccount, topic: str, queue: str) -> str:
     if found is None:
         return f"{queue} does not exist"
     told = account.find(
-        "sqs", "get_queue_attributes", _NO_QUEUE, QueueUrl=found["QueueUrl"], AttributeNames=["Policy"]
+        "sqs",
+        "get_queue_attributes",
+        _NO_QUEUE,
+        QueueUrl=found["QueueUrl"],
+        AttributeNames=["Policy", "KmsMasterKeyId"],
     )
-    policy = (told or {}).get("Attributes", {}).get("Policy", "")
-    return "" if lets_in(policy, topic, queue) else f"{queue} does not let it in"
+    attributes = (told or {}).get("Attributes", {})
+    if not lets_in(attributes.get("Policy", ""), topic, queue):
+        return f"{queue} does not let it in"
+    key = attributes.get("KmsMasterKeyId", "")
+    if key.endswith("alias/aws/sqs"):
+        return f"{queue} is encrypted with alias/aws/sqs, a key that SNS may not use"
+    why = key_closed(account, key, topic, [topic], _SNS)
+    return f"{queue}: {why}" if why else ""
 
 
 _NO_FUNCTION = ("ResourceNotFoundException",)
@@ -273,26 +283,32 @@ def _sent_by(owner: str, sources: Sequence[str]) -> Context:
 
 
 def key_closed_to_alarms(account: AwsAccount, key: str, topic: str = "", alarms: Sequence[str] = ()) -> str:
-    """Why CloudWatch may not encrypt with the key of a topic; empty where it may, or where there is no key.
+    """Why CloudWatch may not encrypt with the key of a topic; empty where it may, or without a key."""
+    return key_closed(account, key, topic, alarms, _CLOUDWATCH)
+
+
+def key_closed(account: AwsAccount, key: str, topic: str, sources: Sequence[str], service: str) -> str:
+    """Why a service of AWS may not encrypt with a key for these sources; empty where it may, or without one.
 
     SetupError where the policy is not to be read, being another account's.
     """
     if not key:
         return ""
+    who = _SAID[service]
     found = read_key(account, key, topic.split(":")[3:5])
     if found.unusable:
         return f"its key {found.arn} {found.unusable}"
     if found.is_awss:
-        return f"its key {found.arn} is AWS's own for SNS, which CloudWatch may not use"
+        return f"its key {found.arn} is AWS's own, which {who} may not use"
     if found.policy is None:
         raise SetupError(f"not examined: the policy of the key {found.arn}, which is another account's")
     using = [
         each
         for each in found.policy
-        if covers(each, "Action", "kms:GenerateDataKey") and _concerns(each, (_CLOUDWATCH,))
+        if covers(each, "Action", "kms:GenerateDataKey") and _concerns(each, (service,))
     ]
-    if not permitted(using, _sent_by(topic, alarms)):
-        return f"the policy of its key {found.arn} does not let CloudWatch use it"
+    if not permitted(using, _sent_by(topic, sources)):
+        return f"the policy of its key {found.arn} does not let {who} use it"
     return ""
 
 
@@ -311,7 +327,8 @@ def lets_in(policy: str, topic: str, to: str, action: str = _SEND) -> bool:
     return permitted(sending, _sent_by(topic, [topic]))
 
 
-_CLOUDWATCH = "cloudwatch.amazonaws.com"
+_CLOUDWATCH, _SNS = "cloudwatch.amazonaws.com", "sns.amazonaws.com"
+_SAID = {_CLOUDWATCH: "CloudWatch", _SNS: "SNS"}
 
 
 def _concerns(statement: Mapping[str, Any], names: Iterable[str]) -> bool:

@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
-from smoke.aws.ecs import read_running, read_services
+from smoke.aws.ecs import read_running, read_services, restless
 from smoke.aws.inventory import agree, digest_of, is_commit, is_pinned, same_image, strays, tag_of
 from smoke.aws.names import BUILDS, FOREIGN, MIGRATIONS, SERVICES
 from smoke.aws.reader import AwsReader
@@ -79,6 +79,9 @@ def test_ecs(
     evidence.figure(f"revisions of {service} that run", sorted({each.definition for each in tasks}))
     wrong = strays(found, aws.definition(service), tasks)
     assert not wrong, f"{service}: {'; '.join(wrong)}"
+    ending = restless(aws.account, aws.names, found)
+    evidence.figure(f"why tasks of {service} do not stay", ending or "they do", expected="they do")
+    assert not ending, f"{service}: {ending}"
 
 
 def test_api_and_worker_run_the_same_image(aws: AwsReader, evidence: Evidence) -> None:

@@ -146,7 +146,8 @@ def test_targets(
     for group in groups:
         evidence.figure(f"targets of {group.name}", dict(group.targets))
     evidence.evaluated("a target group asks for health where it is reported", len(groups))
-    wrong = [why for group in groups for why in group.mistaken(service, ports, health)]
+    plain = bool(ports) and ports <= {port for box in boxes for port in box.plain}
+    wrong = [why for group in groups for why in group.mistaken(service, ports, health, plain=plain)]
     wrong += filter(None, [idle(groups)])
     own = {*aws.service(service).target_groups}
     wrong += [

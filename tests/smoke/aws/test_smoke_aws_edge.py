@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from smoke.aws.balancer import expiring_of, target_group_of
 from smoke.aws.edge import astray, idle_for
 from smoke.aws.firewall import PublicCall, refused
 from tests.smoke.aws.fakes import scripted
@@ -92,3 +93,38 @@ PUBLIC, INSIDE = balancer("p", "internet-facing"), balancer("i", "internal")
 def test_where_a_record_leads(used: dict[str, str], end: str, wrong: str) -> None:
     found = "".join(astray([used], [PUBLIC, INSIDE], [end], "us-east-1"))
     assert wrong in found if wrong else not found
+
+
+STUCK = ("FAILED", "PENDING_VALIDATION")
+
+
+@pytest.mark.parametrize(
+    ("renewal", "why"),
+    [
+        ("SUCCESS", ""),
+        ("PENDING_AUTO_RENEWAL", ""),
+        ("FAILED", "not renewed"),
+        ("PENDING_VALIDATION", "not renewed"),
+    ],
+)
+def test_a_certificate_is_renewed(renewal: str, why: str) -> None:
+    found = expiring_of({"Status": "ISSUED", "RenewalSummary": {"RenewalStatus": renewal}})
+    assert why in found if why else not found
+
+
+@pytest.mark.parametrize(
+    ("told", "plain", "why"),
+    [
+        ({"Protocol": "HTTP", "ProtocolVersion": "HTTP1"}, True, []),
+        ({"Protocol": "HTTPS"}, False, []),  # it may listen with TLS
+        ({"Protocol": "HTTPS"}, True, ["tg forwards by HTTPS, but api listens without TLS"]),
+        (
+            {"Protocol": "HTTP", "ProtocolVersion": "GRPC"},
+            True,
+            ["tg forwards gRPC alone, but api speaks JSON over HTTP"],
+        ),
+    ],
+)
+def test_how_a_balancer_forwards(told: dict[str, str], plain: bool, why: list[str]) -> None:
+    group = target_group_of({"TargetGroupName": "tg", **told}, [])
+    assert [*group.mistaken("api", {3000}, "/health", plain=plain)] == why

@@ -23,7 +23,7 @@ SELDOM = {
     "lambda:GetFunctionConfiguration": "no function is subscribed to the topic of the embedded platform",
     "lambda:GetPolicy": "no function is subscribed to the topic of the embedded platform",
     "sts:GetCallerIdentity": "the embedded profile names the operator of the keys",
-    "secretsmanager:GetResourcePolicy": "asked only where a role's own policies let it read nothing",
+    "ssm:DescribeParameters": "no task of the embedded platform is given a parameter",
     "rds:DescribeDBProxies": "asked only where the database lets its callers in no more",
     "route53profiles:ListProfileAssociations": "asked only where the private zone is another network's",
     "kms:DescribeKey": "the topic of the embedded platform has no key",

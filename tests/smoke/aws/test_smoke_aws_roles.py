@@ -1,6 +1,7 @@
 """Which trust policies let tasks act under a role, and what keeps tasks from starting."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -82,6 +83,7 @@ def examined(
         account=account,
         owners=lambda _: {"finn": finn},
         policies=lambda _: RolePolicies({finn.execution_role: statements}),
+        retention=lambda _: {"/ecs/p/finn": 30},
         cluster=lambda: arn,
     )
     _, result = kept_from_starting(cast(AwsReader, aws), ())
@@ -357,3 +359,84 @@ def test_a_secret_of_another_account_is_not_examined() -> None:
     )
     assert findings == []
     assert unread == [f"whether {role('p-execution-finn')} may read {theirs} of another account"]
+
+
+BY = "aws:PrincipalArn"
+DENY = {"Effect": "Deny", "Action": READS, "Resource": "*"}
+ACCOUNT = definition("finn").execution_role.split(":")[4]
+
+
+@pytest.mark.parametrize(
+    ("statement", "denied"),
+    [
+        ({"Principal": "*"}, True),
+        ({"Principal": {"AWS": [f"arn:aws:iam::{ACCOUNT}:root"]}}, True),
+        ({"Principal": {"AWS": definition("finn").execution_role}}, True),
+        ({"Principal": {"AWS": role("p-other")}}, False),
+        ({"Principal": {"Service": "lambda.amazonaws.com"}}, False),
+        ({"Principal": "*", "Action": "secretsmanager:PutSecretValue"}, False),
+        ({"Principal": "*", "Condition": {"StringNotEquals": {"aws:SourceVpce": "vpce-1"}}}, False),
+        ({"Principal": "*", "Condition": {"ArnNotEquals": {"aws:PrincipalArn": role("p-other")}}}, True),
+        (
+            {"Principal": "*", "Condition": {"ArnNotEquals": {"aws:PrincipalArn": role("p-execution-finn")}}},
+            False,
+        ),
+    ],
+)
+def test_the_policy_of_a_secret_may_deny_it(statement: dict[str, Any], denied: bool) -> None:
+    own = json.dumps({"Statement": [{**DENY, **statement}]})
+    findings, unread = examined(statements=ALLOWED, own=own)
+    assert (bool(findings), unread) == (denied, [])
+    assert all("has a policy that denies it" in each for each in findings)
+
+
+@pytest.mark.parametrize(
+    ("stages", "why"), [({"1": ["AWSCURRENT"]}, ""), ({"1": ["AWSPREVIOUS"]}, "no current version")]
+)
+def test_a_secret_has_a_current_version(stages: dict[str, list[str]], why: str) -> None:
+    findings, _ = examined(statements=ALLOWED, describe_secret=lambda **_: {"VersionIdsToStages": stages})
+    assert [why in each for each in findings] == ([True] if why else [])
+
+
+PARAMETER = f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter/p/model"
+
+
+@pytest.mark.parametrize(
+    ("given", "found", "more", "why"),
+    [
+        (PARAMETER, ["/p/model"], PARAMETER, ""),
+        ("/p/model", ["/p/model"], PARAMETER, ""),
+        (PARAMETER, [], PARAMETER, "does not exist"),
+        ("model", [], "*", "does not exist"),
+        (PARAMETER, ["/p/model"], PARAMETER.replace("model", "other"), f"may not read {PARAMETER}"),
+        (PARAMETER.replace("us-east-1", "eu-west-1"), [], "*", ""),
+    ],
+)
+def test_a_parameter_that_a_task_is_given(given: str, found: list[str], more: str, why: str) -> None:
+    reads = {"Effect": "Allow", "Action": "ssm:GetParameters", "Resource": more}
+    told = {"Parameters": [{"Name": each} for each in found]}
+    finn = definition("finn", secrets={"MODEL": given})
+    findings, _ = examined(statements=[reads], describe_parameters=lambda **_: told, finn=finn)
+    assert [why in each for each in findings] == ([True] if why else [])
+
+
+@pytest.mark.parametrize(("action", "starts"), [("*", True), ("s3:*", False)])
+def test_a_boundary_holds_a_role(action: str, starts: bool) -> None:
+    boundary = {"PermissionsBoundary": {"PermissionsBoundaryArn": "arn:aws:iam::1:policy/edge"}}
+    found = {"AssumeRolePolicyDocument": {"Statement": trust(TASKS)}, **boundary}
+    document = {"Statement": {"Effect": "Allow", "Action": action, "Resource": "*"}}
+    findings, _ = examined(
+        statements=ALLOWED,
+        answer=lambda **_: {"Role": found},
+        get_policy=lambda **_: {"Policy": {"DefaultVersionId": "v1"}},
+        get_policy_version=lambda **_: {"PolicyVersion": {"Document": document}},
+    )
+    assert (findings == []) is starts
+
+
+@pytest.mark.parametrize(("group", "there"), [("/ecs/p/finn", True), ("/ecs/p/agent", False)])
+def test_a_container_without_its_log_group_does_not_start(group: str, there: bool) -> None:
+    finn = definition("finn", secrets={"KEY": KEY}, log_group=group)
+    box = replace(finn.containers[0], needs_log_group=True)
+    findings, _ = examined(statements=ALLOWED, finn=replace(finn, containers=(box,)))
+    assert findings == ([] if there else [f"finn cannot start again: its log group {group} does not exist"])

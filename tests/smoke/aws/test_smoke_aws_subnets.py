@@ -93,7 +93,7 @@ def test_ways_out_of_a_subnet(given: dict[str, Any]) -> None:
 )
 def test_subnets_without_a_way_out(given: dict[str, Any], why: str) -> None:
     (finding,), _ = examined(**given)
-    assert finding.startswith("api never starts again in subnet-1: ")
+    assert finding.startswith("api cannot start again in subnet-1: ")
     assert why in finding
 
 

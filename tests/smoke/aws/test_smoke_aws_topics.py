@@ -111,7 +111,7 @@ def encrypting(principal: Any, **more: Any) -> dict[str, Any]:
         ({}, [encrypting("*", Condition={"StringEquals": {"aws:SourceAccount": "2"}})], "does not let"),
         ({}, [encrypting("*", Condition={"StringEquals": {"aws:SourceAccount": "1"}})], ""),
         ({"KeyState": "PendingDeletion"}, [encrypting("*")], f"its key {KEY} is PendingDeletion"),
-        ({"KeyManager": "AWS"}, [encrypting("*")], "AWS's own for SNS"),
+        ({"KeyManager": "AWS"}, [encrypting("*")], "AWS's own, which CloudWatch"),
     ],
 )
 def test_a_key_of_ones_own_must_let_alarms_in(metadata: Any, statements: Any, closed: str) -> None:

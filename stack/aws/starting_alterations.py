@@ -1,0 +1,86 @@
+"""Alterations of what tasks need to start again, and of how they end: secrets, parameters, boundaries."""
+
+import copy
+import json
+import time
+from typing import Any
+
+from stack.aws import internals
+from stack.aws.emulator import Emulator
+from stack.aws.inventory import ACCOUNT, CLUSTER, PREFIX, REGION, TOPIC, execution_role, policy
+from stack.aws.platform_alterations import container_set, secret_arn
+
+
+def secret_denied(emulator: Emulator, service: str) -> None:
+    """Have the policy of a signing key's secret deny it to everybody."""
+    reads = {"Action": "secretsmanager:GetSecretValue", "Resource": "*"}
+    everybody = {"Effect": "Deny", "Principal": "*", **reads}
+    emulator.aws("secretsmanager").put_resource_policy(
+        SecretId=secret_arn(emulator, service),
+        ResourcePolicy=json.dumps({"Version": "2012-10-17", "Statement": [everybody]}),
+    )
+
+
+def parameter_given(emulator: Emulator, service: str, *, there: bool = True, allowed: bool = True) -> None:
+    """Give a service's task a parameter of Systems Manager, which may be gone or not for it to read."""
+    name = f"/{PREFIX}/{service}/model-key"
+    arn = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter{name}"
+    if there:
+        emulator.aws("ssm").put_parameter(Name=name, Value="secret", Type="SecureString")
+    if allowed:
+        emulator.aws("iam").put_role_policy(
+            RoleName=execution_role(service),
+            PolicyName="parameters",
+            PolicyDocument=policy(Action="ssm:GetParameters", Resource=arn),
+        )
+    family = internals.service_record(CLUSTER, f"{PREFIX}-{service}")["taskDefinition"]
+    told = emulator.aws("ecs").describe_task_definition(taskDefinition=family)["taskDefinition"]
+    given = told["containerDefinitions"][0].get("secrets", [])
+    container_set(emulator, service, secrets=[*given, {"name": "MODEL_KEY", "valueFrom": arn}])
+
+
+def role_bounded(emulator: Emulator, service: str, action: str) -> None:
+    """Have a permissions boundary leave a service's execution role no more than an action."""
+    iam = emulator.aws("iam")
+    document = policy(Action=action, Resource="*")
+    arn = iam.create_policy(PolicyName=f"{PREFIX}-boundary", PolicyDocument=document)["Policy"]["Arn"]
+    iam.put_role_permissions_boundary(RoleName=execution_role(service), PermissionsBoundary=arn)
+
+
+def topic_queue_encrypted(emulator: Emulator, user: str) -> None:
+    """Encrypt the queue that is subscribed to the alerts with a key of its own, for this service of AWS."""
+    used = policy(Principal={"Service": user}, Action=["kms:Decrypt", "kms:GenerateDataKey*"], Resource="*")
+    key = emulator.aws("kms").create_key(Description=TOPIC, Policy=used)["KeyMetadata"]["Arn"]
+    sqs = emulator.aws("sqs")
+    url = sqs.get_queue_url(QueueName=f"{TOPIC}-on-call")["QueueUrl"]
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"KmsMasterKeyId": key})
+
+
+def tasks_ended(_: Emulator, service: str, count: int, code: str = "EssentialContainerExited") -> None:
+    """Have so many tasks of a service have ended within the hour, for a reason by its code."""
+    (running, *_rest) = internals.task_records(f"{PREFIX}-{service}")
+    tasks: Any = internals.stores()["ministack.services.ecs", "_tasks"]
+    for number in range(count):
+        arn = f"{running['taskArn'][:-8]}{number:08d}"
+        ended = {"taskArn": arn, "lastStatus": "STOPPED", "desiredStatus": "STOPPED", "stopCode": code}
+        told = {"stoppedReason": "Essential container in task exited", "stoppedAt": time.time() - 60 * number}
+        tasks[arn] = copy.deepcopy(running) | ended | told
+
+
+def registry_gone(_: Emulator, service: str) -> None:
+    """Have a service name an entry of Cloud Map that was deleted."""
+    record = internals.service_record(CLUSTER, f"{PREFIX}-{service}")
+    (registry,) = record["serviceRegistries"]
+    record["serviceRegistries"] = [{**registry, "registryArn": f"{registry['registryArn'][:-8]}00000000"}]
+
+
+def targets_by(_: Emulator, protocol: str) -> None:
+    """Have the target groups forward by another protocol."""
+    for each in internals.records("alb._tgs"):
+        each["Protocol"] = protocol
+
+
+ALTERATIONS = (
+    secret_denied, parameter_given, role_bounded, topic_queue_encrypted, tasks_ended, registry_gone,
+    targets_by,
+)  # fmt: skip
