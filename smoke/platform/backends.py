@@ -15,7 +15,7 @@ from smoke.contract import intake
 from smoke.contract.intake import Offer, Verdict
 
 from . import tokens
-from .answers import fields_of, require_json_error, require_status
+from .answers import fields_of, is_of_a_firewall, require_json_error, require_status
 from .batch import Case, mint_command
 from .freeside import cost_in
 from .http import JSON_HEADERS, Credential, HttpClient, ServiceClient
@@ -168,9 +168,11 @@ def judging(verdict: Verdict) -> Callable[[httpx.Response], None]:
 
 
 def with_status(*statuses: int) -> Callable[[httpx.Response], None]:
-    """Raises for an answer with another status, and for an error without its form."""
+    """Raises for an answer with another status, and for an error without its form; a firewall's may pass."""
 
     def judge(answer: httpx.Response) -> None:
+        if is_of_a_firewall(answer):
+            return
         require_status(answer, *statuses)
         if answer.status_code in TURNED_DOWN:
             require_json_error(answer)
