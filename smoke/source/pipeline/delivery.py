@@ -7,6 +7,7 @@ differs from the last in the image of the service's own container.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -34,6 +35,7 @@ _OTHERWISE = re.compile(
 _PUSHING = re.compile("push|bake|publish|kaniko")
 _BUILD_ACTION, _RENDER_ACTION = "docker/build-push-action", "amazon-ecs-render-task-definition"
 #: A tag of which each part is known, or is one of those that GitHub numbers and names its runs by.
+_BY_GITHUB = re.compile(r"«(?:vars|secrets)\.\w+»")
 _KNOWN = re.compile(r"(?:[\w.-]|«github\.(?:sha|run_number|run_id|ref_name)»(?:\[:\d+\])?)+")
 
 
@@ -49,6 +51,7 @@ def delivered(
     images = _Images(repository)
     services = [each for each in defined.definitions if each.service is not None]
     found: dict[Finding, list[str]] = {}
+    builds = defaultdict[tuple[str, str], list[Finding]](list)
     for workflow, job in deploy_jobs(repository, plan):
         if job.name == plan.migration:
             continue
@@ -59,17 +62,29 @@ def delivered(
         known = {f"{cluster.rpartition('-')[0]}-{each.name}" for each in services}
         wrong = [*_pinned(commands), *_astray(commands, cluster), *_exchanged(commands, known)]
         if len(own) == 1:
-            tags = list(images.deployed(workflow, job, own[0]))
+            every = list(images.deployed(workflow, job, own[0]))
+            builds[workflow.path, own[0]] += every
+            tags = [each for each in every if _KNOWN.fullmatch(each.what)]
             wrong += _mistagged(tags, own[0], images.pushed(workflow, own[0]))
         for definition in named:
             image = next((image for image, names in groups.items() if definition.name in names), "")
             wrong += _altered(commands, definition, image)
         for each in wrong:
             found.setdefault(each, []).append(" and ".join(each.name for each in named) or job.name)
-    return [
+    shown = [
         replace(each, what=f"{each.what} ({', '.join(dict.fromkeys(names))})")
         for each, names in found.items()
     ]
+    return [*shown, *(each for (_, image), tags in builds.items() for each in _unlike(tags, image))]
+
+
+def _unlike(tags: Sequence[Finding], image: str) -> Iterator[Finding]:
+    """An image that one job deploys as it was built from the commit, and another as GitHub keeps its tag."""
+    built = next((each.what for each in tags if "«github.sha»" in each.what), "")
+    for each in {each.what: each for each in tags if built and _BY_GITHUB.fullmatch(each.what)}.values():
+        yield replace(
+            each, what=f"{image} is deployed as {each.what}, and as {built}: two builds of one image"
+        )
 
 
 def _pinned(commands: Sequence[Command]) -> Iterator[Finding]:
@@ -131,17 +146,17 @@ class _Images:
         return self._expansions[workflow.path]
 
     def deployed(self, workflow: Workflow, job: Job, image: str) -> Iterator[Finding]:
-        """The known tags of an image that a job writes into a task definition, each at its place."""
+        """The tags of an image that a job writes into a task definition, each at its place."""
         for each in self.of(workflow).commands(job):
             for written in _written(each):
                 name, tag = _parts(written) if "/" in written else (image, written)
-                if name == image and _KNOWN.fullmatch(tag):
+                if name == image:
                     yield each.finding(tag)
         for placed in self._repository.everything(workflow, job):
             if _RENDER_ACTION in placed.step.uses:
                 given = self.of(workflow).text(job, placed, placed.step.given.get("image", ""))
                 name, tag = _parts(given)
-                if name == image and _KNOWN.fullmatch(tag):
+                if name == image:
                     yield Finding(placed.path, placed.step.line, tag)
 
     def pushed(self, workflow: Workflow, image: str) -> set[str]:

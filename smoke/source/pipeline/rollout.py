@@ -6,7 +6,7 @@ None of another service's image or environment is delivered, and the smoke job h
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from smoke.source.checkout import Examined, Finding
@@ -203,7 +203,7 @@ def undecided(
             if not placed:
                 continue
             count += 1
-            lost = unnoticed(repository, workflow, job, lambda words: runs_one(words, commands))
+            lost = unnoticed(repository, workflow, job, _counting(repository, placed, commands))
             result.findings.extend(lost.findings)
             result.not_examined.extend(each for each in lost.not_examined if each.what != _DEGRADED)
             own = [
@@ -215,6 +215,18 @@ def undecided(
             result.findings.extend(_order(workflow, job, own))
             result.findings.extend(_embedded(repository, placed))
     return count, result
+
+
+def _counting(
+    repository: Repository, placed: Sequence[Placed], commands: Sequence[str]
+) -> Callable[[Sequence[str]], bool]:
+    """Tells the commands that run the suite: those of a recipe in place of the `make` that runs it."""
+    words = [each for one in placed for each in repository.commands(one.step) if runs_one(each, commands)]
+    inside = any(each[0] not in _RUNNERS for each in words)
+    return lambda each: runs_one(each, commands) and not (inside and each[0] in _RUNNERS)
+
+
+_RUNNERS = ("make", "just", "task", "npm", "pnpm", "yarn")
 
 
 def _smokes(repository: Repository, placed: Placed, commands: Sequence[str]) -> bool:

@@ -16,6 +16,8 @@ _ONCE = ("CMD", "ENTRYPOINT", "HEALTHCHECK")
 _DIRECTIVE = re.compile(r"#\s*(syntax|escape|check)\s*=\s*(\S+)", re.IGNORECASE)
 _HEREDOC = re.compile(r"<<-?\s*([\"']?)([A-Za-z_]\w*)\1")
 _FLAG = re.compile(r"--([\w-]+)(?:=(\S+))?\s*")
+#: A list that only looks like JSON: with other quotes, or a comma before its end.
+_NO_JSON = re.compile(r"\[\s*'|\[\s*\".*,\s*\]\Z")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::([-+])([^{}]*))?\})")
 #: What BuildKit gives a value to in every FROM.
 _GIVEN = re.compile(r"(?:TARGET|BUILD)(?:PLATFORM|OS|ARCH|VARIANT)")
@@ -109,7 +111,7 @@ def read(text: str) -> Dockerfile | None:
         elif not stages:
             wrong.append((f"{each.name} comes before the first FROM", each.line))
         else:
-            wrong += _from_elsewhere(each, stages)
+            wrong += [*_from_elsewhere(each, stages), *_of_words(each)]
             stages[-1].instructions.append(each)
     if not stages:
         wrong.append(("it has no FROM", 1))
@@ -119,6 +121,12 @@ def read(text: str) -> Dockerfile | None:
             wrong += [(f"a later {name} replaces this one, {one.text}: it never runs", one.line)
                       for one in same[:-1] if one.text != same[-1].text]  # fmt: skip
     return Dockerfile(tuple(stages), tuple(needed), tuple(wrong))
+
+
+def _of_words(each: Instruction) -> Iterator[tuple[str, int]]:
+    """A program whose words only look like a list: a shell is given them, and knows no such command."""
+    if each.name in ("CMD", "ENTRYPOINT") and _NO_JSON.match(each.text) and not each.listed():
+        yield f"{each.name} is no list in JSON, and no command: {each.text}", each.line
 
 
 def _directives(text: str) -> Iterator[tuple[str, str]]:
@@ -140,7 +148,7 @@ def _instructions(text: str) -> Iterator[Instruction]:
             _, more = lines.pop(0)
             if more and not more.startswith("#"):  # neither ends a line that goes on
                 whole = f"{whole[:-1].rstrip()} {more}"
-        name, _, rest = whole.partition(" ")
+        name, rest = [*whole.split(None, 1), ""][:2]
         for _, end in _HEREDOC.findall(rest) if name.upper() in ("RUN", "COPY", "ADD") else ():
             while lines and (body := lines.pop(0)[1]) != end:
                 rest += f"\n{body}"

@@ -216,3 +216,22 @@ def test_a_script_that_calls_itself_is_followed_so_far() -> None:
     repo = repository(workflow(deploy=run), **{"scripts/a.sh": "scripts/a.sh\n" * 40})
     flow = repo.workflows[W]
     assert MOST <= len(Expansion(repo, flow).commands(flow.jobs["deploy"])) < MOST + 400
+
+
+@pytest.mark.parametrize(
+    ("tag", "blamed"),
+    [
+        ("${{ github.sha }}", False),
+        ("${{ inputs.tag }}", False),
+        ("$SOME_TAG", False),
+        ("${{ vars.WORKER_TAG }}", True),
+    ],
+)
+def test_services_of_one_image_run_one_build(read: Read, tag: str, blamed: bool) -> None:
+    jobs = {f"deploy-{name}": deploy(steps=[{"run": f'scripts/deploy.sh {name} "{of}"'}])
+            for name, of in (("api", "${{ github.sha }}"), ("worker", tag))}  # fmt: skip
+    data = workflow(deploy=deploy(steps=[{"run": "true"}]), **jobs)
+    repo = repository(data, **{"scripts/deploy.sh": DEPLOY.replace("FILTER", FILTER)})
+    defined = read_definitions(read(TERRAFORM), ["api"])
+    wrong = list(map(str, delivered(repo, PLAN, {"shop-api": ["api", "worker"]}, defined, "shop-cluster")))
+    assert sum("two builds of one image" in each for each in wrong) == blamed, wrong
