@@ -137,7 +137,8 @@ class Move:
 
     ``call`` asks anew; ``replay`` sends the same again, ``conflict`` another body under the same key,
     ``borrow`` the same as another tenant. ``twins`` send one new call twice at once. ``beyond`` costs more
-    than is left, ``last`` takes exactly what is left. ``hang-up`` leaves a stream after its first content.
+    than is left. ``last`` takes exactly what is left, at the end by a ``race`` of calls. ``hang-up``
+    leaves a stream after its first content.
     """
 
     number: int

@@ -45,6 +45,8 @@ _REFUSED: Mapping[str, dict[str, Any]] = {
 }
 #: The characters of one padding, by which prompts grow.
 STEP_CHARS = 4
+#: So many calls at once race for room that one of them takes.
+RACERS = 5
 #: So many calls are looked at before no more than their price is reserved for them.
 LOOKS = 3
 
@@ -77,9 +79,9 @@ class Tariff:
             )
         return steps
 
-    def exactly(self, room: int, calls: int = 4) -> list[int]:
+    def exactly(self, room: int, calls: int = 4, *, at_least: int = 1) -> list[int]:
         """The steps of the fewest calls that cost as much as there is room; empty where none do."""
-        for count in range(1, calls + 1):
+        for count in range(at_least, calls + 1):
             more, rest = divmod(room - count * self.first, self.step)
             if not rest and more >= 0:
                 return [1 + more, *[1] * (count - 1)]
@@ -193,10 +195,22 @@ class Walker:
 
     def _step(self, moves: Sequence[Move]) -> None:
         for last in [move for move in moves if move.action == "last"]:
-            account = self._account(last)
-            for steps in () if account.blur else self._tariff.exactly(account.room):
-                self._settle([self._ask(last, _Asked(_key(), nonce(), last.pool, steps))])
+            if not self._account(last).blur:
+                self._spend(last)
         self._settle([sent for move in moves if move.action != "last" for sent in self._sent(move)])
+
+    def _spend(self, last: Move) -> None:
+        """Take exactly what is left: by invokes, and by direct calls at once, of which one fits."""
+        room = self._account(last).room
+        steps, *rest = self._tariff.exactly(room, at_least=1 if self._finn is None else 2) or [-1]
+        for each in rest:
+            self._settle([self._ask(last, _Asked(_key(), nonce(), last.pool, each))])
+        if self._finn is not None and rest:
+            race = replace(last, action="race", route="direct")
+            self._settle([self._ask(race, _Asked(_key(), nonce(), last.pool, steps)) for _ in range(RACERS)])
+        # direct calls may cost more than there is room for
+        if steps >= 0 and self._account(last).room == self._tariff.price(steps):
+            self._settle([self._ask(last, _Asked(_key(), nonce(), last.pool, steps))])
 
     def _account(self, move: Move) -> Account:
         return self.ledger.accounts[self._tenant(move)]
@@ -288,8 +302,9 @@ class Walker:
         allowed = [self._rulings(sent) for sent in calls]
         self.calls += len(calls)
         outcomes = at_once([sent.send for sent in calls])
-        # what ran is the answer of what was replayed beside it
-        order = sorted(range(len(calls)), key=lambda place: outcomes[place].ruling is not Ruling.RUN)
+        # what was refused holds nothing, and what ran is the answer of what was replayed beside it
+        rank = {Ruling.OVER_BUDGET: 0, Ruling.RUN: 1}
+        order = sorted(range(len(calls)), key=lambda place: rank.get(outcomes[place].ruling, 2))  # type: ignore[arg-type]
         for place in order:
             self._enter(calls[place], outcomes[place], allowed[place])
         for sent in calls:
@@ -309,6 +324,8 @@ class Walker:
             allowed: frozenset[Ruling | None] = frozenset({None})
         else:
             allowed = frozenset(self.ledger.rulings(sent.call, sent.least, sent.most))
+            if sent.move.action == "race":
+                allowed |= {Ruling.RUN, Ruling.OVER_BUDGET}  # whichever comes first has the room
             if sent.move.action == "twins":
                 allowed |= {Ruling.RUN, Ruling.REPLAY}  # one of the two, whichever comes first
         if Ruling.RUN in allowed or sent.move.action == "hang-up":

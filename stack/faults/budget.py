@@ -137,7 +137,11 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
             statement = RESERVE.replace("<= limit_micro", "< limit_micro")
         if self._faults.on("freeside-withholds-room"):
             statement = RESERVE.replace("<= limit_micro", "<= limit_micro * 4 / 10")
-        if statement == RESERVE and self._faults.on("freeside-reserves-racily"):
+        racily = self._faults.on("freeside-reserves-racily") or (
+            self._faults.on("freeside-reserves-racily-for-streams") if streaming.get()
+            else lease_s > LEASE_S and self._faults.on("freeside-reserves-racily-for-direct-calls")
+        )  # fmt: skip
+        if statement == RESERVE and racily:
             figures = await self.figures(reservation.tenant_id)
             if figures is None:
                 return False
