@@ -120,10 +120,14 @@ def test_build_that_stays(suite: Suite) -> None:
     ("answer", "note"),
     [
         ("raise ConnectionError('refused')", "ConnectionError: refused"),
+        (
+            "return {'api': '' if asked > 1 else 'build-1', 'b': '2'}",
+            "build identity of api unknown at the end of the run: it was build-1 at the start",
+        ),
         ("import pytest; pytest.fail('unknown')", "Failed: unknown"),
         ("import threading; threading.Event().wait()", "no answer within 5 s"),
     ],
-    ids=["error", "pytest.fail", "silence"],
+    ids=["error", "gone", "pytest.fail", "silence"],
 )
 def test_unknown_build_is_noted(suite: Suite, answer: str, note: str) -> None:
     suite.write("smoke/conftest.py", IDENTITY.replace("ANSWER", answer))

@@ -139,6 +139,11 @@ class Judge:
         build_end: Mapping[str, str] = {}
         if ended and self._build_start and not tally.interrupted:
             build_end = build_identity(self._config, context, "end")
+            context.notes.extend(
+                f"build identity of {service} unknown at the end of the run: it was {build} at the start"
+                for service, build in self._build_start.items()
+                if build and build_end and not build_end.get(service)
+            )
         checks = self.checks()
         scope = Scope.PARTIAL if self.is_partial else Scope.FULL
         gone: tuple[Vanished, ...] = ()
