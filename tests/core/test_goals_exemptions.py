@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from pytest_readiness.core.goals import ExemptionState, apply_exemptions
+from pytest_readiness.core.model import Scope
 
 from tests.core.build import NOW, check, plan
 
@@ -46,6 +47,12 @@ def test_covered_checks_that_pass_stay_passed_and_the_exemption_is_no_longer_nee
     outcomes, (exemption,) = covered([check("a/a"), check("a/b")], DEFERRAL + 'check = "a/*"')
     assert outcomes == ["passed", "passed"]
     assert (exemption.state, exemption.text) == (ExemptionState.UNNEEDED, "no longer needed: 2 checks passed")
+
+
+def test_a_part_of_the_checks_does_not_end_the_need_of_a_cover() -> None:
+    made = plan(DEFERRAL + 'goal = "G-1"')
+    _, (exemption,) = apply_exemptions([check("a/a")], made, NOW, "staging", Scope.PARTIAL)
+    assert (exemption.state, exemption.text) == (ExemptionState.ACTIVE, "1 check passed in this partial run")
 
 
 def test_a_drill_that_was_not_asked_for_needs_no_cover() -> None:

@@ -53,7 +53,7 @@ def assess(
     counts in its own streak; a partial one is judged on what it selected and moves neither streak nor
     declaration.
     """
-    results, exemptions = apply_exemptions(run.results, plan, now, run.environment)
+    results, exemptions = apply_exemptions(run.results, plan, now, run.environment, run.scope)
     judgement = judge(results, run.facts)
     known = dict(history)
     own = _own_entry(run, plan, judgement)

@@ -39,6 +39,7 @@ class ExemptionState(StrEnum):
     REFUSED = "refused"
 
 
+_NONE = "it covers no check of this run"
 _NOT_IN_FORCE = (ExemptionState.EXPIRED, ExemptionState.EARLY, ExemptionState.ELSEWHERE)
 
 
@@ -59,7 +60,7 @@ class Exemption:
 
 
 def apply_exemptions(
-    results: Sequence[CheckResult], plan: Plan, now: datetime, environment: str
+    results: Sequence[CheckResult], plan: Plan, now: datetime, environment: str, scope: Scope = Scope.FULL
 ) -> tuple[tuple[CheckResult, ...], tuple[Exemption, ...]]:
     """Return the results with what is covered and did not pass as DEFERRED, and what each exemption did.
 
@@ -67,13 +68,18 @@ def apply_exemptions(
     matches ``not_waivable`` is never covered, nor is anything on an ``environment`` other than a deferral's.
     """
     origins: tuple[Deferral | Waiver, ...] = (*plan.deferrals, *plan.waivers)
-    exemptions = tuple(_exemption(origin, results, plan, now, environment) for origin in origins)
+    exemptions = tuple(_exemption(origin, results, plan, now, environment, scope) for origin in origins)
     covered = {check for exemption in exemptions for check in exemption.checks}
     return tuple(_deferred(check) if check.id in covered else check for check in results), exemptions
 
 
 def _exemption(
-    origin: Deferral | Waiver, results: Sequence[CheckResult], plan: Plan, now: datetime, environment: str
+    origin: Deferral | Waiver,
+    results: Sequence[CheckResult],
+    plan: Plan,
+    now: datetime,
+    environment: str,
+    scope: Scope,
 ) -> Exemption:
     if origin.expires is not None and now >= origin.expires:
         text = f"expired on {format_moment(origin.expires)}; ignored"
@@ -89,19 +95,21 @@ def _exemption(
     refused = tuple(check for check in failing if check in fixed)
     named = origin.environments if isinstance(origin, Deferral) else ()
     # without a run, no environment is known
-    if environment and named and environment not in named and (failing or not matched):
+    elsewhere = environment and named and environment not in named
+    if elsewhere and (failing or not matched or scope is Scope.PARTIAL):
         text = f"covers nothing on {environment}: it is for {', '.join(named)}"
         return Exemption(origin=origin, state=ExemptionState.ELSEWHERE, text=text)
     if refused:
         state = ExemptionState.REFUSED
         text = f"cannot cover {', '.join(refused)}: the plan lists it under not_waivable"
-    elif passed and not held:
+    elif passed and not held and scope is Scope.FULL:
         state, text = ExemptionState.UNNEEDED, f"no longer needed: {counted(passed, 'check')} passed"
     elif origin.check and not matched:
         state, text = ExemptionState.UNKNOWN, f"no check of this run matches {origin.check}"
     else:
         state = ExemptionState.ACTIVE
-        text = f"covers {', '.join(held)}" if held else "it covers no check of this run"
+        text = f"{counted(passed, 'check')} passed in this partial run" if passed else _NONE
+        text = f"covers {', '.join(held)}" if held else text
         if origin.expires is not None and origin.expires - now <= SOON:
             hours = int(SOON.total_seconds() // 3600)
             state, text = ExemptionState.EXPIRING, f"{text}; expires within {hours} hours"
