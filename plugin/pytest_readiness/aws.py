@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def require(where: str, error: type[ReadinessError]) -> None:
-    """Raise ``error`` for what stands in ``where`` when boto3 is not installed."""
+    """Raise ``error`` about ``where`` if boto3 is not installed."""
     if find_spec("botocore") is None:
         raise error(
             "needs boto3, which is not installed", where=where, action="pip install 'pytest-readiness[aws]'"

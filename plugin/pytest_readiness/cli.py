@@ -283,7 +283,7 @@ def _without_verdict(reports: Path, environment: str, run_id: str, why: str) -> 
 
 
 def _run_pytest(arguments: Sequence[str], variables: Mapping[str, str]) -> int:
-    """Run the child in a group of its own, so that a signal from a terminal comes once, through here."""
+    """Run the child in its own process group, so that it gets a signal from a terminal once, from here."""
     started: list[subprocess.Popen[bytes]] = []
     early: list[int] = []
 
@@ -334,7 +334,7 @@ def _joined(arguments: Sequence[str]) -> list[str]:
 
 
 def _usual_suite() -> list[str]:
-    """Return the options with which pytest runs the plan's suite where no path is given."""
+    """Return the options that make pytest run the plan's suite if no path is given."""
     plan = find_plan(Path.cwd())
     if plan is None or plan.parent != Path.cwd():
         return []

@@ -202,7 +202,7 @@ def test_near_tenant_is_another_tenant(
 def test_unknown_tenant_has_no_direct_call(
     ways: Callable[[str], Way], freeside: Freeside, tenants: Tenants, batch: Batch, evidence: Evidence
 ) -> None:
-    """A direct call for an unknown tenant, be it one letter off, is refused and costs nothing."""
+    """A direct call for an unknown tenant, even if one letter differs, is refused and costs nothing."""
     way, watch = ways("finn.invoke"), freeside.watch(tenants.main, evidence)
     near = [each for each in strings(tenants.main) if each.value.isprintable()]
     unknown = [*near, Near("unlike any", "smoke-no-such-community")]

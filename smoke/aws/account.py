@@ -222,7 +222,7 @@ class AwsAccount:
     def find(
         self, client: str, method: str, absent: Sequence[str], **parameters: Any
     ) -> dict[str, Any] | None:
-        """What AWS answers; None when it says by one of the codes `absent` that there is no such thing."""
+        """What AWS answers; None if one of the codes in `absent` says that the thing does not exist."""
         return self._call(client, method, absent, lambda made: getattr(made, method)(**parameters))
 
     def pages(
@@ -355,7 +355,7 @@ class BoundedSender:
         )
 
     def __call__(self, request: Any, **_: Any) -> Any:
-        """The answer; botocore's exception of the same meaning when there is none."""
+        """The answer; botocore's corresponding exception if there is none."""
         from botocore import exceptions
         from botocore.awsrequest import AWSResponse
         from botocore.parsers import ResponseParserError

@@ -1,4 +1,4 @@
-"""Alarms as CloudWatch has them: what each watches, who is notified, and whether one does its work."""
+"""Alarms in CloudWatch: what each one watches, who is notified, and whether it works."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Notifier:
-    """What an alarm of either kind notifies, and in which state it is."""
+    """What an alarm of either kind notifies, and its state."""
 
     name: str
     state: str
@@ -221,7 +221,7 @@ def _linked(alarm: MetricAlarm, composites: Sequence[CompositeAlarm]) -> MetricA
 
 
 def hollow(composites: Iterable[CompositeAlarm], known: Collection[str], topic: str) -> list[str]:
-    """The composite alarms that would notify the topic and can never go off, as what they name is gone."""
+    """Composite alarms that would notify the topic but can never fire, because they name a missing alarm."""
     found = []
     for each in composites:
         try:

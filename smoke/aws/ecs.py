@@ -75,7 +75,7 @@ class EcsService:
 
     @property
     def settled(self) -> list[str]:
-        """What its deployments read when none is under way."""
+        """What its deployments look like when none is under way."""
         return ["PRIMARY COMPLETED" if self.controller == "ECS" else "PRIMARY STEADY_STATE"]
 
     @property
@@ -440,7 +440,7 @@ _NO_IMAGE = ("ImageNotFoundException", "RepositoryNotFoundException")
 
 
 def images_there(account: AwsAccount, definition: TaskDefinition) -> Examined:
-    """Which images of a task ECR has no more; one in another region's is not examined.
+    """The images of a task that ECR no longer has; one in another region is not examined.
 
     Images of other registries are not looked up.
     """

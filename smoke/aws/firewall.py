@@ -24,7 +24,7 @@ class PublicCall:
 
 
 def read_web_acl(account: AwsAccount, resource: str) -> Mapping[str, Any] | None:
-    """The web ACL before a balancer; None where there is none."""
+    """The web ACL in front of a balancer; None if there is none."""
     found = account.find("wafv2", "get_web_acl_for_resource", _NO_ACL, ResourceArn=resource)
     return (found or {}).get("WebACL")
 

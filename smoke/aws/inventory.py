@@ -77,7 +77,7 @@ def same_commit(first: str, second: str) -> bool:
 
 
 def strays(service: EcsService, definition: TaskDefinition, tasks: Sequence[RunningTask]) -> list[str]:
-    """Which tasks run something else than what is deployed, and whether none is healthy.
+    """The tasks that run something other than what is deployed, and whether none is healthy.
 
     A task without a health check is of unknown health.
     """
@@ -146,7 +146,7 @@ UNITS = {"cpu": "CPU units", "memory": "MiB"}
 
 
 def differences(compared: Mapping[str, tuple[Any, Any]]) -> list[str]:
-    """The columns in which something else runs than what is declared."""
+    """The columns in which the running value differs from the declared one."""
     return [
         f"{name}: runs {observed or 'nothing'}, declared {declared} {UNITS.get(name, '')}".rstrip()
         for name, (declared, observed) in compared.items()
@@ -190,7 +190,7 @@ def leftover(
     host: str,
     addresses: Sequence[str],
 ) -> str:
-    """What a host name has beyond the tasks that run behind it; empty where it has no more than these.
+    """The addresses of a host name that belong to no running task behind it; empty if there are none.
 
     Addresses come and go while a deployment is under way: they say nothing then. That nothing runs is said
     elsewhere.

@@ -190,7 +190,7 @@ RECEIVES_FOR_S = 2
 
 
 def fit_for_drill(alarms: Sequence[MetricAlarm], topic: str) -> MetricAlarm:
-    """An alarm that is OK and notifies the topic; AssertionError when there is none."""
+    """An alarm that is OK and notifies the topic; AssertionError if there is none."""
     fit = [alarm for alarm in alarms if alarm.state == "OK" and alarm.notifiers(topic)]
     assert fit, f"no alarm that notifies {topic} is OK, so the drill can set off none"
     return fit[0]
@@ -271,7 +271,7 @@ def state_of(account: AwsAccount, alarm: MetricAlarm) -> str:
 
 
 def undelivered(account: AwsAccount, alarm: MetricAlarm) -> list[str]:
-    """What CloudWatch says of its own attempts to notify: the newest failures."""
+    """What CloudWatch says about its attempts to notify: the newest failures."""
     described = account.ask(
         "cloudwatch", "describe_alarm_history", AlarmName=alarm.name, HistoryItemType="Action", MaxRecords=5
     )

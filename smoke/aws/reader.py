@@ -75,7 +75,7 @@ Value = TypeVar("Value")
 
 
 class AwsReader:
-    """What AWS reports of the platform. `forget` drops what was read; a failed read is never kept.
+    """What AWS reports about the platform. `forget` drops everything that was read; failures are not cached.
 
     `shared` is a directory of all processes of the run: none of them reads alarms while another drills.
     """

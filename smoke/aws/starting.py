@@ -191,7 +191,7 @@ def _examine_secrets(
 
 
 def _unusable(secret: Mapping[str, Any] | None) -> str:
-    """Why nobody can read a secret, whoever may; empty where nothing is known to be wrong with it."""
+    """Why nobody can read a secret, whatever the policies say; empty if nothing is known to be wrong."""
     if secret is None:
         return "does not exist"
     if secret.get("DeletedDate"):

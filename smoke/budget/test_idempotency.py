@@ -73,7 +73,7 @@ def near_keys(key: str) -> Iterable[Near[str]]:
 
 
 def typed_keys() -> Iterable[Near[str]]:
-    """Keys that are equal to who takes them for more than text: a UUID, a number."""
+    """Keys that are equal to a service that parses them: as a UUID, as a number."""
     one, number = str(uuid.uuid4()), 10**17 + 2 * secrets.randbelow(10**16)
     yield Near("a UUID", one)
     yield Near("the UUID in capitals", one.upper())
@@ -202,7 +202,7 @@ def other_bodies(way: Way, prompt: str) -> Iterable[Near[dict[str, Any]]]:
 
 
 def same_bodies(way: Way, prompt: str) -> Iterable[Near[bytes]]:
-    """The same call in other bytes, which a service may take for the same or for another."""
+    """The same call in other bytes, which a service may treat as the same call or as another."""
     body = way.body(prompt)
     yield Near("other order", json.dumps(dict(reversed(body.items()))).encode())
     yield Near("white space", json.dumps(body, indent=1).encode())

@@ -413,7 +413,7 @@ def walker(
     environment: Environment,
     evidence: Evidence,
 ) -> Callable[[], Walker]:
-    """Makes walkers that start from the budgets as they are. Evidence holds none of their exchanges."""
+    """Makes walkers that start from the current budgets. Evidence contains none of their exchanges."""
     quiet = Freeside(connect("freeside"), freeside.dialects, freeside.key, freeside.journal)
     reachable = environment.get("finn.reachable")
     direct = Finn(connect("finn"), finn.agent, finn.key, finn.journal) if reachable else None

@@ -91,7 +91,7 @@ class Channels:
         return self.shown(text) if self._in_check else self.text(text)
 
     def _watched(self) -> Generator[None, object, object]:
-        """Take all output for that of a check, as it is where nothing captures it."""
+        """Treat all output as a check's output, which is right if nothing captures it."""
         self._switch(in_check=True)
         try:
             return (yield)

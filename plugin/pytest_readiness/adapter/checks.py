@@ -143,7 +143,7 @@ def in_order(checks: Iterable[Check], phases: Sequence[str]) -> list[Check]:
 def inconsistency(
     checks: Iterable[Check], capabilities: Iterable[str], phases: Iterable[str], *, whole: bool
 ) -> str:
-    """Say all that is wrong between checks, or "": a doubled id.
+    """Describe conflicts between checks, such as a duplicate id; "" if there are none.
 
     When the ``whole`` suite was collected, also an empty phase of the plan and a name that nothing provides.
     """
@@ -231,7 +231,7 @@ def is_whole_suite_asked(config: pytest.Config, suite: Path) -> bool:
 
 
 def _collects_otherwise(config: pytest.Config) -> bool:
-    """Tell whether this invocation alone changes what pytest takes for a test: the rest is not missed."""
+    """Tell whether this invocation alone changes which functions pytest collects: others are not missing."""
     overridden = {entry.partition("=")[0].strip() for entry in config.getoption("override_ini", None) or ()}
     cut = config.getoption("confcutdir", None)
     return (
@@ -298,7 +298,7 @@ class Down:
 
     @property
     def cause(self) -> str:
-        """The cause of all that is not run for it."""
+        """The cause shared by all checks that do not run because of it."""
         return f"{BEHIND}{self.check}"
 
     def said_of(self, name: str) -> str:

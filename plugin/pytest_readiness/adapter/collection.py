@@ -117,7 +117,7 @@ def _marks(item: pytest.Item) -> Marks:
 
 
 def _misspelt(marks: Marks, config: pytest.Config) -> Iterator[MarkerError]:
-    """Find markers that nobody has registered and whose name is nearly one of this plugin's."""
+    """Find unregistered markers that look like a misspelt marker of this plugin."""
     if unknown := marks.keys() - set(_NAMES):
         unknown -= {re.split(r"\W", line.strip())[0] for line in config.getini("markers")}
     for name in sorted(unknown):
@@ -237,7 +237,7 @@ class Collector:
 
     @pytest.hookimpl
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Note a module or package that skipped itself: which checks it holds is unknown."""
+        """Record a module or package that skipped itself: nobody knows which checks it contains."""
         path = self._context.settings.root / report.nodeid.partition("::")[0]
         if report.skipped and self._has(path):
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
@@ -245,7 +245,7 @@ class Collector:
 
     @pytest.hookimpl
     def pytest_itemcollected(self, item: pytest.Item) -> None:
-        """Remember each check as it is found, before any hook may drop it."""
+        """Record each check when it is collected, before a hook can drop it."""
         if self._has(item.path):
             self._seen.add(item.nodeid)
             self._found.add(_without_parameters(item))
@@ -303,7 +303,7 @@ class Collector:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Note what is left to run, in its final order and under the node ids that reports will carry."""
+        """Record the checks to run, in their final order and with the node ids that reports will have."""
         self.note_selected(session)
 
     def note_selected(self, session: pytest.Session) -> None:

@@ -28,7 +28,7 @@ _KNOWN = 2
 
 
 class Distribution:
-    """On the controller: hands inputs to workers and reads what they collected."""
+    """On the controller: sends inputs to workers and reads what they collected."""
 
     def __init__(self, context: RunContext, shared: Path, overlay: dict[str, Any] | None) -> None:
         self._context = context
@@ -131,7 +131,7 @@ class PhaseScheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no
 
 
 class Publisher:
-    """On a worker: publishes what it collected; all workers' lists are the same, so the last one stands."""
+    """On a worker: publishes what it collected; all workers' lists are equal, so the last one wins."""
 
     def __init__(self, collector: Collector, shared: Path, worker: str) -> None:
         self._collector = collector

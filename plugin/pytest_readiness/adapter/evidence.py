@@ -61,7 +61,7 @@ class EvidenceLog:
             self._entries.append(fresh)
 
     def take(self) -> list[dict[str, Any]]:
-        """Return the entries recorded since the last call: each report carries its own phase's."""
+        """Return the entries recorded since the last call: each report has those of its own phase."""
         fresh = self._entries[self._taken :]
         self._taken = len(self._entries)
         return fresh
@@ -140,7 +140,7 @@ class Evidence:
         self._log.add({key: _plain(content) for key, content in entry.items()})
 
     def evaluated(self, rule: str, times: int = 1) -> None:
-        """Record that an invariant was compared ``times`` times. Not at all is no measurement."""
+        """Record that an invariant was compared ``times`` times. Zero times is not a measurement."""
         if times > 0:
             self._log.count(str(rule), int(times))
 
@@ -172,7 +172,7 @@ class Eventually(Protocol):
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON and xdist's channel can carry: plain values as they are, all else as text."""
+    """Return a value that JSON and xdist's channel support: plain ones unchanged, all else as text."""
     if type(value) is int and abs(value) >= _LARGEST:
         return f"an integer of {value.bit_length()} bits"
     if value is None or type(value) in {bool, int, float, str}:

@@ -79,7 +79,7 @@ class Gate:
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Make it lasting that a run is BROKEN, as soon as it is: nothing may undo that, not even a kill."""
+        """Record that a run is BROKEN as soon as it is, so that nothing can undo that, not even a kill."""
         if not report.failed or self._announced:
             return
         entry = self._judge.entry_so_far(report.nodeid)
@@ -237,7 +237,7 @@ class Gate:
         return Drafts(model, self._reports.directory, self._context.redactor, formats)
 
     def _sign(self, model: Mapping[str, Any]) -> str:
-        """Sign the verdict, where that is asked for. A run that cannot be signed may be BROKEN, no better."""
+        """Sign the verdict if requested. If that fails, the run may be BROKEN, but nothing better."""
         if self._context.signer is None:
             return ""
         try:
@@ -268,7 +268,7 @@ class Gate:
         model["notes"] = self._context.redactor.data([*dict.fromkeys(self._context.notes)])
 
     def _fit(self, entry: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return an entry that holds no live secret: what leaks in a report is no better in a ledger."""
+        """Return the entry without live secrets: a leak is as bad in the ledger as in a report."""
         leaks = self._context.redactor.leaks(canonical_json(entry))
         return {**entry, "checks": [], "goals": {}} if leaks else entry
 

@@ -131,7 +131,7 @@ class Judge:
         return {**clean, "build_identity": builds, "addresses": addresses}
 
     def _close(self, *, ended: bool) -> RunRecord:
-        """Take the run down as it stands; one that has not ``ended`` counts as stopped here."""
+        """Record the run's current state; if it has not ``ended``, it counts as stopped here."""
         context, tally = self._context, self._tally
         if context.environment is None:
             raise RuntimeError("a run without an environment is not judged")
@@ -197,7 +197,7 @@ class Judge:
         )
 
     def _is_collected(self, checks: Checks) -> bool:
-        """Tell whether the whole suite was looked into: what an error hides is not gone."""
+        """Tell whether the whole suite was collected: a check hidden by an error has not vanished."""
         return not (self._tally.collection_errors or checks.unread or checks.problem or not checks.collected)
 
     def _vanished(self, known: list[str]) -> tuple[Vanished, ...]:
@@ -397,5 +397,5 @@ class NothingToRun:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self) -> bool:
-        """Collect nothing: what there is to run, the shards have found."""
+        """Collect nothing: the shards have collected the checks."""
         return True

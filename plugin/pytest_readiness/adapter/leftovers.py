@@ -111,7 +111,7 @@ class BackgroundFailures:
         return failures
 
     def ended(self, check: str) -> None:
-        """Remember which threads a check leaves behind: what happens in them later is not the next one's."""
+        """Record which threads a check leaves behind, so that the next check is not blamed for them."""
         for thread in threading.enumerate():
             if thread not in self._known:
                 self._owners.setdefault(thread, check)
@@ -312,14 +312,14 @@ class Interpreter:
                 _NAMESPACES[number][_NAMES[number]] = genuine[number]
 
     def left(self) -> list[BaseException]:
-        """Return a failure that names what a check has left replaced, once it is torn down."""
+        """Return a failure that names the functions that a check left patched after its teardown."""
         names = ", ".join(f"{module.__name__}.{name}" for module, name in self._replaced)
         self._replaced = {}
         return [BackgroundFailure(f"{names} was left patched: undo the patch in a teardown")] if names else []
 
 
 def _present() -> list[object]:
-    """Return what stands now under each name that is relied on, None where nothing does."""
+    """Return the current object of each name that the plugin relies on; None if it has none."""
     return [*_map(dict.get, _NAMESPACES, _NAMES)]
 
 

@@ -193,7 +193,7 @@ def _heard(body: Callable[..., object], parts: Parts) -> Callable[..., None]:
 
 
 def _violation(found: BaseException | None) -> SafetyViolation | None:
-    """Return the safety violation that an exception is or that a group holds."""
+    """Return the exception if it is a safety violation, or the one in an exception group."""
     if isinstance(found, BaseExceptionGroup):
         return next(filter(None, map(_violation, found.exceptions)), None)
     return found if isinstance(found, SafetyViolation) else None

@@ -140,7 +140,7 @@ def add(parser: pytest.Parser) -> None:
 
 
 def is_inert(config: pytest.Config) -> bool:
-    """Tell whether pytest is asked for something else than to run checks."""
+    """Tell whether pytest was asked to do something other than run checks."""
     return any(config.getoption(name, False) for name in _INERT_OPTIONS)
 
 

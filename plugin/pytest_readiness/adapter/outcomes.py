@@ -49,7 +49,7 @@ class Attempt:
 
     @property
     def is_foreign(self) -> bool:
-        """True when a report lacks the facts that every report of a check carries."""
+        """True if a report lacks the facts that every report of a check has."""
         return not all(phase.facts for phase in self.phases.values())
 
     @property

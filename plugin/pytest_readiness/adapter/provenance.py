@@ -241,7 +241,7 @@ def source_problems(source: bytes, names: tuple[str, ...] = ("test",)) -> list[s
 
 
 def _repeated(text: str, names: tuple[str, ...]) -> bool:
-    """Tell whether the name of a test stands in a text more than once."""
+    """Tell whether a text contains the name of a test more than once."""
     tests = {name for name in _DEFINED.findall(text) if name.lower().startswith(names)}
     words = Counter(re.findall(r"\w+", text)) if tests else Counter[str]()
     return any(words[name] > 1 for name in tests)

@@ -40,7 +40,7 @@ _SOON = 0.001
 
 
 class TimeLimitExceeded(pytest.fail.Exception):  # type: ignore[name-defined, misc]
-    """A check took longer than it may. What it waited for is not known: it set itself no deadline.
+    """A check exceeded its time limit. It set no deadline itself, so nobody knows what it waited for.
 
     It is an outcome of pytest and no Exception, so that a check which handles those does not swallow it.
     """
@@ -72,7 +72,7 @@ class Limits:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Give the way back a time of its own, also after a check that used up all."""
+        """Give the teardown its own time limit, even after a check that used up all of its time."""
         return (yield from self._guarded(item, begins=True))
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
@@ -132,7 +132,7 @@ def _is_main_thread() -> bool:
 
 
 def set_defaults(config: pytest.Config) -> None:
-    """Let pytest-rerunfailures rerun once after a second, where nothing else is asked for."""
+    """Let pytest-rerunfailures rerun once after a second, unless the user asked for something else."""
     option = config.option
     if not hasattr(option, "reruns"):
         return

@@ -48,7 +48,7 @@ REPLACED = frozenset({0, 1, 2, 5, 7})
 def unfinished(
     settings: Settings, run_id: str, reason: str, verdict: Verdict = Verdict.NO_VERDICT
 ) -> Mapping[str, Any]:
-    """Return the model of this run without a verdict of its own."""
+    """Return the model of this run without a verdict."""
     return unfinished_model(
         settings.environment, run_id, reason, verdict, degraded_exit_code=settings.degraded_exit_code
     )

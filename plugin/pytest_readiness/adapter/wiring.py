@@ -290,7 +290,7 @@ class ControllerStart:
 
 
 def _refuse_missing(config: pytest.Config) -> None:
-    """Raise UsageError for a path that is not there, before what its conftest would offer is missed."""
+    """Raise UsageError for a path that does not exist, before its missing conftest causes other errors."""
     if config.getoption("pyargs", False):
         return
     for argument, path in zip(config.args, asked_paths(config), strict=True):

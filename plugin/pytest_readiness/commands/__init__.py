@@ -49,7 +49,7 @@ def refuse_file(directory: Path, option: str) -> None:
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """Add the option with which a command answers programs."""
+    """Add the option for machine-readable output."""
     parser.add_argument("--json", action="store_true", help="Print JSON")
 
 

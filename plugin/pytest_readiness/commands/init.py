@@ -123,7 +123,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _refuse_existing(paths: Iterable[Path]) -> None:
-    """Raise ReadinessError when one of these files is there."""
+    """Raise ReadinessError if one of these files exists."""
     if existing := [str(path) for path in paths if path.exists() or path.is_symlink()]:
         raise ReadinessError(
             "exists already, and nothing is overwritten",

@@ -203,7 +203,7 @@ def _result(row: Mapping[str, Any]) -> CheckResult:
 
 
 def _collected(root: Path, plan: Plan) -> list[dict[str, Any]]:
-    """Collect the suite in a process of its own; return its checks in the order of the run."""
+    """Collect the suite in a separate process; return its checks in the order of the run."""
     with tempfile.TemporaryDirectory(prefix="readiness-") as work:
         runner = Runner(plan.suite, root, Path(work))
         try:

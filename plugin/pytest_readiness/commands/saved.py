@@ -259,7 +259,7 @@ def render(options: argparse.Namespace) -> int:
 
 
 def show(options: argparse.Namespace) -> int:
-    """Print all that the report has of a check or of a cause."""
+    """Print everything in the report about a check or a cause."""
     model = load(Path(options.report) if options.report else last_report())
     blockers = rows(model, "blockers")
     if not blockers and not rows(model, "checks"):

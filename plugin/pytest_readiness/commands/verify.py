@@ -70,7 +70,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Verify a signed verdict; 1 when it is not genuine or not what is asked for."""
+    """Verify a signed verdict; return 1 if it is not genuine or does not meet the options."""
     path = Path(options.file)
     key = attestation.public_key(_read(Path(options.key)), options.key)
     try:

@@ -35,7 +35,7 @@ _ACTIONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """The words, the sentence that explains them, and what stands against more, most important first."""
+    """The declaration, the sentence that explains it, and its blockers, most important first."""
 
     text: str
     why: str
@@ -294,7 +294,7 @@ def _again(run: RunRecord, check: CheckResult) -> str:
 
 
 def _next_action(check: CheckResult) -> str:
-    """Return what to do about a check that is not green, from how it ended and whose fault that is."""
+    """Return the next action for a check that is not green, from its outcome and class."""
     if check.outcome is Outcome.FLAKY:
         return _ACTIONS[FailureClass.FLAKE]
     if check.outcome is Outcome.SKIPPED and check.failure_class is FailureClass.SETUP_ERROR:

@@ -1,4 +1,4 @@
-"""Errors that a person can act on, and the exceptions with which a check says more than "failed"."""
+"""Errors that a person can act on, and exceptions that let a check say more than "failed"."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ReadinessError(Exception):
 
 
 def together(mistakes: Sequence[ReadinessError]) -> ReadinessError:
-    """Return one error that lists all of these, each on a line of its own; a single one stays as it is."""
+    """Return one error that lists all of these, one per line; a single error is returned unchanged."""
     first, *others = {str(mistake): mistake for mistake in mistakes}.values()
     if not others:
         return first

@@ -104,7 +104,7 @@ def printable(text: str) -> str:
 
 
 def is_one_line(text: str) -> bool:
-    """Tell whether a text is one line that a terminal shows as it is."""
+    """Tell whether a text is one line that a terminal shows unchanged."""
     return printable(text) == text and not any(char in text for char in "\n\t")
 
 
@@ -172,7 +172,7 @@ def figure_bounds(entry: Mapping[str, Any]) -> list[str]:
 
 
 def filled(text: str) -> str:
-    """Refuse control characters, and an empty value: an unset variable in CI is no wish for the default."""
+    """Refuse control characters and an empty value: an unset variable in CI does not ask for the default."""
     if not text.strip():
         raise argparse.ArgumentTypeError("empty (next: give a value, or leave the option out)")
     if not is_one_line(text):

@@ -210,7 +210,7 @@ def _from_deferral(
 def _from_failures(
     mine: Sequence[CheckResult], results: Sequence[CheckResult]
 ) -> tuple[GoalStatus | None, str]:
-    """Judge what went wrong, worst first; None when nothing did. What was not seen is not bad: PENDING."""
+    """Judge what went wrong, worst first; None if nothing did. Without a result it is PENDING, not bad."""
     broken = [check for check in mine if is_broken(check)]
     if broken:
         return GoalStatus.FAIL, _described(broken, len(mine))
@@ -231,7 +231,7 @@ def _is_unseen(check: CheckResult) -> bool:
 def _missing_of(
     unseen: Sequence[CheckResult], mine: Sequence[CheckResult], results: Sequence[CheckResult]
 ) -> str:
-    """Say how many checks gave no answer, and for want of what; the commonest reason first.
+    """Say how many checks gave no result and what they lacked; the most common reason first.
 
     What a check of another goal found is said there: here its name is enough.
     """

@@ -220,7 +220,7 @@ def _described(entry: Entry) -> str:
 
 
 def present_id(id_: str, renamed: Mapping[str, str]) -> str:
-    """Return what a check is called now, by the plan's ``renamed``: ``a/old[x]`` is ``a/new[x]``."""
+    """Return the current id of a check, using the plan's ``renamed``: ``a/old[x]`` is ``a/new[x]``."""
     name, bracket, rest = id_.partition("[")
     return renamed.get(id_) or f"{renamed.get(name, name)}{bracket}{rest}"
 

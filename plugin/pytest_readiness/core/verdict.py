@@ -68,7 +68,7 @@ def _plainest_first(shown: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
 
 
 def _root(check: CheckResult, known: Mapping[str, CheckResult]) -> CheckResult:
-    """Return the check because of which this one has no answer, itself where there is none."""
+    """Return the check that keeps this one from having a result; the check itself if there is none."""
     passed: set[str] = set()
     while check.id not in passed:
         passed.add(check.id)
@@ -92,7 +92,7 @@ def _before(check: CheckResult, known: Mapping[str, CheckResult]) -> CheckResult
 
 
 def _keys(check: CheckResult) -> list[tuple[object, ...]]:
-    """Return what checks with one cause may share: what they say, and that without what is each one's own."""
+    """Return what checks with one cause can share: their summary, with and without their own values."""
     if check.outcome is not Outcome.FAILED:
         if check.cause:
             return [(check.cause,)]
@@ -124,7 +124,7 @@ def _without_own_route(text: str, parameters: str) -> str:
 
 
 def _without_case(text: str, name: str) -> str:
-    """Take a parametrised check's own case out of what it says: it is what differs between its brothers."""
+    """Remove a parametrized check's own case from its summary, because only that differs in its family."""
     words = name.partition("[")[2].removesuffix("]").split("-")
     cases = ("-".join(words[start:]) for start in range(len(words)))
     return next((text.replace(case, "…") for case in cases if case and case in text), text)

@@ -296,7 +296,7 @@ def _hash_by_bytes(content: bytes, number: int, previous: str) -> str:
 
 
 def _only(name: bytes, body: bytes) -> int:
-    """Return where the value begins after a name that stands there once; else the end of the body."""
+    """Return where the value begins after a name that occurs once; otherwise the end of the body."""
     start = body.find(name)
     end = start + len(name)
     return end if start >= 0 and body.find(name, end) < 0 else len(body)

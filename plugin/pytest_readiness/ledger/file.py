@@ -194,7 +194,7 @@ class FileLedger:
         return End(lines[-count:] if start else lines, last, size - len(last), state)
 
     def _set_aside(self, end: End) -> None:
-        """Move the torn line to a file of its own, then cut it off."""
+        """Move the incomplete last line to a separate file, then cut it off."""
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.torn-{number}")).exists():
             number += 1

@@ -149,7 +149,7 @@ class S3Ledger:
         return S3Lease(self, f"lease-{key}.json")
 
     def put(self, name: str, body: bytes, **condition: str) -> bool:
-        """Write an object; False when another one is there than the condition demands."""
+        """Write an object; False if the existing one does not meet the condition."""
 
         def write() -> bool:
             try:
@@ -422,7 +422,7 @@ def packed(entries: Sequence[bytes]) -> bytes:
 
 
 def _kept(links: Iterator[Link], end: deque[bytes]) -> Iterator[Link]:
-    """Hand links on, and keep what they hold."""
+    """Yield the links, and keep their content."""
     for link in links:
         end.append(link.content)
         yield link

@@ -46,7 +46,7 @@ def read_file(path: Path, limit: int = LARGEST_FILE) -> str:
 
 
 def find_plan(directory: Path) -> Path | None:
-    """Return the launch plan in a directory or the nearest of its parents, None where there is none."""
+    """Return the launch plan in a directory or its nearest parent; None if there is none."""
     plans = (at / PLAN_NAME for at in (directory, *directory.parents))
     return next((plan for plan in plans if plan.is_file()), None)
 

@@ -1,4 +1,4 @@
-"""An environment profile: where a platform is and what it offers. It never holds a secret."""
+"""An environment profile: where a platform is and what it offers. It never contains a secret."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Tick(NamedTuple):
 
 
 class Checklist(NamedTuple):
-    """Items that are done or not, decided by the model and never by hand."""
+    """Items that are done or not, as the model decides, never by hand."""
 
     ticks: tuple[Tick, ...]
 
@@ -65,7 +65,7 @@ class Paragraph(NamedTuple):
 
 
 class Action(NamedTuple):
-    """A blocker as work to do: where, what was seen, by which rule it counts, what to do next.
+    """A blocker as a task: where, what was seen, which rule it breaks, what to do next.
 
     ``tags`` are words of the model: severity, goal, class. ``observed`` is what was measured, with its bound.
     ``command`` reproduces it. ``who`` acts, where the plan names an owner.

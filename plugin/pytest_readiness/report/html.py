@@ -178,7 +178,7 @@ def name_cell(nodeid: str) -> str:
 
 
 def banner(model: Mapping[str, Any], link: str) -> str:
-    """Return what stands above pytest-html's table: the verdict, and where the report is."""
+    """Return the text above pytest-html's table: the verdict, and where the report is."""
     made = _templates().get_template("results.html.j2").render(head=headline(model), link=link)
     return str(made).strip()
 

@@ -275,7 +275,7 @@ class Results:
             self.clean_runs.append(news)
 
     def take(self, worker: Worker) -> None:
-        """Add up what a platform that is done was busy with."""
+        """Add up where a finished platform spent its time."""
         self.suite_digests |= worker.suite_digests
         for what, seconds in worker.spent.items():
             self.spent[what] = self.spent.get(what, 0.0) + seconds
