@@ -114,6 +114,7 @@ def test_an_embedded_run_after_a_live_one_stays_in_validation() -> None:
     assert blocker["summary"] == "1 more green run needed (counted from the ledger's first run)"
     assert blocker["reproduce"] == "readiness gate --env staging"
     assert model(history=live(3))["declaration"] == "IN VALIDATION 3/3"
+    assert model(history=live(5))["declaration"] == "IN VALIDATION 3/3"
 
 
 def test_ready_for_launch_takes_goals_streak_and_operational_items() -> None:

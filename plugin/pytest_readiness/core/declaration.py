@@ -126,8 +126,9 @@ def _validated(found: Findings) -> Declaration:
         why = "every goal passed on a live environment, and nothing is left to do"
         unknown = _without_build(found.run.build_identity)
         return Declaration(text=LAUNCH, why="; but ".join(filter(None, (why, unknown))))
+    needed = found.plan.policy.streak_length
     return Declaration(
-        text=f"IN VALIDATION {live.length if live else 0}/{found.plan.policy.streak_length}",
+        text=f"IN VALIDATION {min(live.length, needed) if live else 0}/{needed}",
         why=against[0]["summary"] if against else "only a run of the live environment can settle its goals",
         blockers=against,
     )

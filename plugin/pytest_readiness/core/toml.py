@@ -51,7 +51,7 @@ def parse_toml(text: str) -> dict[str, Any]:
             raise ValueError(f"line {number} is longer than {LONGEST_LINE} characters")
         if line.count(".") >= MOST_PARTS and _LONG_KEY.search(line):
             raise ValueError(f"line {number} has a key of more than {MOST_PARTS} parts")
-    return tomllib.loads(text)
+    return tomllib.loads(text.removeprefix("\ufeff"))  # some editors begin a file with it
 
 
 class TomlTable:
