@@ -1,12 +1,14 @@
 """What a web ACL refuses, how long a balancer waits, and where the record of a public host leads."""
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from smoke.aws.balancer import expiring_of, target_group_of
-from smoke.aws.edge import astray, idle_for
+from smoke.aws.balancer import BalancerRoute, expiring_of, target_group_of
+from smoke.aws.edge import astray, hindered, idle_for
 from smoke.aws.firewall import PublicCall, refused
+from smoke.aws.reader import AwsReader
 from tests.smoke.aws.fakes import scripted
 
 INVOKE = PublicCall("POST", "/api/agents/invoke", "api.example.com")
@@ -128,3 +130,19 @@ def test_a_certificate_is_renewed(renewal: str, why: str) -> None:
 def test_how_a_balancer_forwards(told: dict[str, str], plain: bool, why: list[str]) -> None:
     group = target_group_of({"TargetGroupName": "tg", **told}, [])
     assert [*group.mistaken("api", {3000}, "/health", plain=plain)] == why
+
+
+@pytest.mark.parametrize(
+    ("end", "asked"), [("p-1.us-east-1.elb.amazonaws.com", True), ("d1.cloudfront.net", False)]
+)
+def test_a_listener_that_asks_for_certificates_refuses_the_public(end: str, asked: bool) -> None:
+    told = {"Attributes": [{"Key": "idle_timeout.timeout_seconds", "Value": "60"}]}
+    account, _ = scripted(
+        describe_load_balancer_attributes=lambda **_: told, get_web_acl_for_resource=lambda **_: {}
+    )
+    described = {**PUBLIC, "Type": "application", "State": {"Code": "active"}}
+    aws = SimpleNamespace(account=account, balancers=lambda: {"arn": described})
+    route = BalancerRoute("tg", "arn", ("api.example.com",), listener="l/1", verifies=True)
+    found = hindered(cast(AwsReader, aws), "api.example.com", [route], [end], [("GET", "/health", False)])
+    wanted = ["its listener 1 asks callers for certificates"] if asked else []
+    assert [each.what for each in found.findings] == wanted
