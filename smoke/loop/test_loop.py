@@ -232,6 +232,8 @@ LONG_CHARS, TOO_LONG = 100, (400, 413, 422)
 #: Letters before what a long prompt asks.
 PADDING = 2000
 #: Forms of names.
+#: So many equal calls in a row, as one of them may be forgotten.
+ALIKE = 8
 PLAIN, LONG = "a plain name", f"a name of {LONG_CHARS} characters"
 JSON_TYPES = ("application/json ; charset=utf-8", "Application/JSON")
 OTHER_TYPES = (
@@ -380,6 +382,7 @@ def test_every_name_counts(
         PLAIN: answer,
         f"{PLAIN}, asked for by another community": partial(freeside.try_invoke, tenants.other, tier="free"),
         f"{PLAIN}, asked for at the dearest pool": partial(answer, model=POOLS[-1]),
+        **{f"{PLAIN}, one of {ALIKE}: {number}": answer for number in range(1, ALIKE + 1)},
     }
     plain_names = {f"{form}, at the same time": newcomer() for form in at_the_same_time}
     asks = dict(zip(plain_names.values(), at_the_same_time.values(), strict=True))

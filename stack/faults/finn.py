@@ -174,6 +174,7 @@ class FaultyReports(Faulty, Reports):
     """Reports answers for an agent that had no part in them, and ratings for others."""
 
     _last = ""
+    _answers = 0
 
     @cached_property
     def _prompts(self) -> set[Any]:
@@ -199,6 +200,8 @@ class FaultyReports(Faulty, Reports):
             or (_long.get() and on("finn-reports-on-short-prompts-only"))
             or (len(agent or "") > CHARS_OF_A_NAME and on("finn-reports-on-short-names-only"))
         )
+        self._answers += 1
+        silent = silent or (self._answers % 10 == 0 and on("finn-forgets-every-tenth-report"))
         if silent or (on("finn-reports-on-new-prompts-only") and self._asked_before(agent)):
             return
         if agent and on("finn-mixes-agents-up"):
