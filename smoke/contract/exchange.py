@@ -82,7 +82,7 @@ INTERNALS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class SentEvent:
-    """One event of a stream, its data as a JSON value; None where it is not JSON."""
+    """One event of a stream, with its data as a JSON value; None if it is not JSON."""
 
     name: str
     id: str
@@ -320,7 +320,7 @@ def _gateway_figures(body: Mapping[str, Any]) -> Found:
 
 
 def _tokens(exchange: Exchange, _: RouteKey | None, reply: Reply | None) -> Found:
-    """A total of tokens is no less than what it is the total of (contract 2)."""
+    """A total of tokens is at least the sum of its parts (contract 2)."""
     if reply is not DIRECT or list(violations(exchange.document, DIRECT.schema or {})):
         return
     usage = exchange.document["usage"]

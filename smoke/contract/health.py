@@ -33,7 +33,7 @@ def clocks_in(exchange: Exchange) -> dict[str, float]:
 
 
 def _seconds(moment: Any) -> Any:
-    """RFC 3339 as epoch seconds; anything else as it is."""
+    """RFC 3339 as epoch seconds; anything else unchanged."""
     if isinstance(moment, str):
         with suppress(ValueError):
             return datetime.fromisoformat(moment.upper()).timestamp()

@@ -261,7 +261,7 @@ def ratings(subject: str, elsewhere: str) -> list[Offer]:
 
 
 def _prefixed(agent: str) -> tuple[str, ...]:
-    """An agent as other systems would write it: in an event it stands alone."""
+    """An agent as other systems would write it; an event contains the bare name."""
     return f"nft:{agent}", f"NFT:{agent}", f"agent:{agent}", f"smoke/{agent}", f"{agent}:1"
 
 
@@ -348,7 +348,7 @@ def _times(at: str) -> list[str]:
 
 
 def _bodies(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The document in other wrappings, and what is no document."""
+    """The document in other wrappings, and values that are not documents."""
     text = json.dumps(document)
     pairs = "&".join(f"{name}={value}" for name, value in document.items())
     return [

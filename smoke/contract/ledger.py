@@ -203,7 +203,7 @@ def _any(rng: random.Random) -> Move:
 
 
 def _numbered(moves: Sequence[Move], rng: random.Random) -> Iterator[Move]:
-    """The moves with their numbers, each after the one that it repeats: where there is none, it is made."""
+    """The numbered moves, each after the one that it repeats; a missing one is created."""
     number = 0
     made: list[Move] = []
     for move in moves:

@@ -197,7 +197,7 @@ class BadCall:
 
     @property
     def content(self) -> bytes | Sequence[bytes]:
-        """The body as it is sent."""
+        """The body that is sent."""
         return self.body if len(self.body) > 1 else b"".join(self.body)
 
 

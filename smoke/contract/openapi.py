@@ -41,7 +41,7 @@ def document(service: str) -> dict[str, Any]:
 
 
 def text(service: str) -> str:
-    """The document as it stands in its file."""
+    """The document as written in its file."""
     return json.dumps(document(service), indent=1) + "\n"
 
 

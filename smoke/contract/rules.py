@@ -1,4 +1,4 @@
-"""The rules of the contract: each with the routes on which it holds, and the checks that try it there."""
+"""The rules of the contract, each with the routes that it applies to and the checks that try it there."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Violation:
 
 
 def violations(value: Any, schema: Schema, where: str = "") -> Iterator[Violation]:
-    """What is wrong with a JSON value, in which an integer is no float; nothing where it fits the schema.
+    """What is wrong with a JSON value (an integer is not a float); nothing if it fits the schema.
 
     Read are type, const, enum, pattern, minimum, maximum, properties, required, items and minItems.
     """

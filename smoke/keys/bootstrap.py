@@ -1,4 +1,4 @@
-"""The bootstrap: gives each secret that was never filled a key of its own, and touches nothing else.
+"""The bootstrap: creates a key for each secret that was never filled, and touches nothing else.
 
 "Never filled" is a placeholder that was read, or a secret that has no version. Whatever cannot be read is
 not empty.

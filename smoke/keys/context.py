@@ -57,7 +57,7 @@ class Document:
         return next((key for key in self.keys if key.kid == kid), None)
 
     def to_secret(self) -> str:
-        """The secret's value. It holds private keys: pass it on at once, never keep, show or log it."""
+        """The secret's value. It contains private keys: pass it on at once; never keep, show or log it."""
         value: dict[str, Any] = {
             "schemaVersion": SCHEMA_VERSION,
             "activeKid": self.active.kid,
@@ -181,7 +181,7 @@ class KeyContext:
         return Verifiers(self.service, self.verifiers, self.unpublished, self.timing)
 
     def read(self) -> CurrentKeys:
-        """The current version; KeyFault when it holds no P-256 key, SetupError when it cannot be read."""
+        """The current version; KeyFault if it has no P-256 key, SetupError if it cannot be read."""
         stored = self.store.read()
         document = parse(stored.text, self.store.secret_id)
         if document is None:
@@ -292,7 +292,7 @@ class KeyPlatform:
         return self.store(service).labels().get(CURRENT, "")
 
     def _verifiers(self, service: str) -> tuple[tuple[Verifier, ...], tuple[str, ...]]:
-        """Those that verify tokens of a key, and who of them, or of its owner, cannot be asked from here."""
+        """The verifiers of a key's tokens, and which of them (or its owner) this runner cannot reach."""
         environment, http = self.environment, self._http
         tenant, agent = environment.auth.community_id, environment.auth.nft_id
         makers: dict[str, Callable[[str, Service], Verifier]] = {}

@@ -151,7 +151,7 @@ class RevocationReport:
 
 
 class Revocation:
-    """One revocation of everything that one service's secret holds."""
+    """One revocation of all keys in one service's secret."""
 
     def __init__(self, context: KeyContext) -> None:
         self._context = context

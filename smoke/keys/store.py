@@ -46,7 +46,7 @@ class KeyFault(_ThreeLines, AssertionError):
 
 
 class MissingSecret(KeyFault):
-    """The secret does not exist, as opposed to one that holds no key."""
+    """The secret does not exist, as opposed to a secret without a key."""
 
 
 class MissingVersion(KeyFault):
@@ -75,7 +75,7 @@ class WriteForbidden(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One version's value. It holds private keys, so it is never shown."""
+    """One version's value. It contains private keys, so it is never shown."""
 
     version: str
     text: str = field(repr=False)
@@ -157,7 +157,7 @@ class SecretStore:
             raise Conflict(f"{self.secret_id}: {label} is not on {expected}")
 
     def drop(self, label: str, version: str) -> None:
-        """Take a label off a version; one that is no longer there is left alone."""
+        """Remove a label from a version; do nothing if it is no longer there."""
         self._write(STAGE)
         self._find("update_secret_version_stage", _UNMET, VersionStage=label, RemoveFromVersionId=version)
 

@@ -214,7 +214,7 @@ class Unpublished(Protocol):
     """What the published key set lacks of the wanted keys, or still has of those that should be gone."""
 
     def __call__(self, *wanted: SigningKey, gone: tuple[str, ...] = ()) -> str:
-        """The difference in words, "" when there is none."""
+        """The difference in words; "" if there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ class EventDecoder:
         self._data: list[str] = []
 
     def feed(self, piece: bytes) -> list[ServerSentEvent]:
-        """The events that are complete with this piece. UnicodeDecodeError where it is not UTF-8."""
+        """The events that this chunk completes. UnicodeDecodeError if it is not UTF-8."""
         text = self._decoder.decode(piece)
         if self._after_cr and text:
             # the other half of CR LF; the line ended with the first

@@ -221,7 +221,7 @@ def _was_closed(error: BaseException) -> bool:
 
 
 def _give_back(connection: httpcore.ConnectionInterface, idle: _Idle) -> None:
-    """Keep a connection for the next request where it can take one."""
+    """Keep a connection for the next request if it can take one."""
     if connection.is_available():
         idle.append(connection)
     else:

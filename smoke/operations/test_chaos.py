@@ -72,7 +72,7 @@ QUALITY, SCORE = "excellent", 1.0
 
 
 class Money:
-    """Calls that are charged, each under a key of its own: one charge and one answer, whatever went down."""
+    """Charged calls, each under its own key: one charge and one answer, whatever went down."""
 
     def __init__(self, ways: Callable[[str], Way], freeside: Freeside, tenant: str) -> None:
         self._ways = ways
@@ -119,7 +119,7 @@ class Money:
 
 
 class Events:
-    """Ratings at Freeside and events at Dixie, each about an agent of its own that had no score before.
+    """Ratings at Freeside and events at Dixie, each about a different agent that had no score before.
 
     ``worth`` holds the scores after one and after two of a kind, as the platform showed them before.
     """
@@ -135,7 +135,7 @@ class Events:
         self.worth: dict[str, tuple[float, float]] = {}
 
     def learn(self, eventually: Eventually) -> None:
-        """See what one event is worth, and that a second one would show; SetupError where it does not."""
+        """Measure what one event is worth and whether a second one would show; SetupError if it would not."""
         for kind in self.kinds():
             single, double, later = kind.make(), kind.make(), kind.make()
             for call in (single, double, self._another(kind.name, double), later):

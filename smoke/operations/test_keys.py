@@ -239,7 +239,7 @@ def test_revocation_in_time(operator: KeyPlatform, service: str, evidence: Evide
 
 
 def require_refused_yet(context: KeyContext, evidence: Evidence) -> None:
-    """Try the key that a rotation has made and not yet published; SafetyViolation where it is accepted."""
+    """Try the key that a rotation made but did not publish yet; SafetyViolation if it is accepted."""
     store = context.store
     document = parse(store.read_version(store.labels()[NEXT]).text, store.secret_id)
     key = document.pending if document else None
@@ -252,7 +252,7 @@ def require_refused_yet(context: KeyContext, evidence: Evidence) -> None:
 
 
 def hide(platform: KeyPlatform, service: str) -> None:
-    """Keep the keys that a secret holds now out of every report."""
+    """Keep the current keys of a secret out of every report."""
     for content in contents(platform, [service]):
         for key in content.document.keys if content.document else ():
             platform.environment.hide(f"key {key.kid or service}", pem_of(key))

@@ -224,7 +224,7 @@ def test_rollback_secondary_can_be_reverted(
 
 
 def verify_all(planned: list[Edit], checkout: Checkout, evidence: Evidence) -> None:
-    """Take every step in memory; all that cannot be taken are named together."""
+    """Take every step in memory; name all steps that cannot be taken together."""
     problems: list[str] = []
     unread: list[SetupError] = []
     for step in planned:

@@ -27,7 +27,7 @@ SECRETS = {"freeside": "auth.signing_key", "finn": "auth.finn_signing_key"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print one Authorization header as curl's -H takes it; 1 with a reason when there is none."""
+    """Print one Authorization header for curl's -H; exit 1 with a reason if there is none."""
     parser = argparse.ArgumentParser(prog="python -m smoke.platform", description=__doc__)
     commands = parser.add_subparsers(required=True)
     mint = commands.add_parser("mint", help="print an Authorization header that lives for five minutes")

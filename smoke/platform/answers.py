@@ -151,7 +151,7 @@ def parse_json(source: httpx.Response | str, route: str) -> Any:
 
 
 def json_of(response: httpx.Response) -> Any:
-    """The JSON value of an answer's body, read strictly, and once for all that ask. Raises NotStrict."""
+    """The JSON value of an answer's body, parsed strictly and only once. Raises NotStrict."""
     if _DOCUMENT not in response.extensions:
         response.extensions[_DOCUMENT] = strict_json(response.content)
     return response.extensions[_DOCUMENT]
@@ -427,7 +427,7 @@ def renamed(headers: httpx.Headers, names: Mapping[str, str]) -> httpx.Headers:
 
 
 def _json(read: Callable[[], Any]) -> tuple[Any, str]:
-    """The JSON value, or None and why there is none."""
+    """The JSON value, or None and the reason."""
     try:
         return read(), ""
     except NotStrict as error:

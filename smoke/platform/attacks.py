@@ -125,7 +125,7 @@ class Target:
         return self.offer(bearer(self.key(), claims))
 
     def first_offer(self, header: str) -> httpx.Response:
-        """The answer to a header that was not sent before; LimitedToken where it met a rate limit."""
+        """The answer to a header that was not sent before; LimitedToken if it met a rate limit."""
         return self.send(for_one_send(header))
 
     def first(self, claims: Claims) -> httpx.Response:
@@ -135,7 +135,7 @@ class Target:
     def send_invalid(
         self, body: bytes, headers: Mapping[str, str], key: SigningKey, jti: str
     ) -> httpx.Response:
-        """The answer to a body that is no request, with a token for it that ``key`` signs."""
+        """The answer to an invalid body, with a token for it that ``key`` signs."""
         assert self.send_any is not None
         bound = {"req_hash": req_hash(body)} if self.access.kind.bound else {}
         token = bearer(key, self.claims() | bound | {"jti": jti})
@@ -143,7 +143,7 @@ class Target:
 
 
 class LimitedToken(Exception):
-    """A token that should be sent for the first time met a rate limit: nobody knows whether it is spent."""
+    """A token met a rate limit when it was first sent, so nobody knows whether it is spent."""
 
 
 def for_one_send(header: str) -> Credential:

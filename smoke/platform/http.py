@@ -79,7 +79,7 @@ _url = lru_cache(maxsize=256)(httpx.URL)
 
 
 def over_rate(response: httpx.Response) -> bool:
-    """Whether a service refused a request for its rate, be it by an event of a stream that was read."""
+    """Whether a service rate-limited a request, even by an event in a stream."""
     read_events = response.is_closed and media_type(response) == EVENTS
     return response.status_code == 429 or (read_events and ends_for_rate(response.content))
 
@@ -113,7 +113,7 @@ def still_limited(route: str, waited: float) -> SetupError:
 
 
 class Parts(TypedDict, total=False):
-    """What a request may have beside its credential, and how it is sent.
+    """What a request may have besides its credential, and how it is sent.
 
     ``content`` in pieces is sent chunked. ``timeout`` limits the exchange, in seconds, where it is not the
     connection pool's own. A 200 of a ``stream`` is unread and unrecorded.

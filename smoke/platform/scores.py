@@ -51,7 +51,7 @@ class Newcomers:
         self._cache_s = cache_s
 
     def prepare(self) -> dict[str, Any]:
-        """Fill the stock, unless that was done; what it holds.
+        """Fill the stock unless it is full; return its content.
 
         ``scores`` by agent; ``asked``: an agent that has no event, with the score that it was read with;
         ``scored``: whether new agents are given a score.
@@ -218,7 +218,7 @@ class Scores:
         return score
 
     def shown(self, *agents: str) -> dict[str, float | None]:
-        """The score of each agent; None where it has none."""
+        """The score of each agent; None if it has none."""
         return {agent: self.dixie.score(agent) for agent in agents}
 
     def moved(self, agent: str, before: float | None, eventually: Eventually) -> float:

@@ -368,7 +368,7 @@ class Walker:
         return False
 
     def _abandon(self, sent: Sent) -> None:
-        """Enter what a hung-up stream was charged: at most its price, which the ledger holds."""
+        """Record the charge of an abandoned stream: at most its price, which is in the ledger."""
         watch, paid = self._watches[sent.call.tenant], self._paid[sent.call.tenant]
         charged = watch.released().committed - watch.first.committed - sum(paid)
         if not watch.first.exact:
@@ -388,7 +388,7 @@ def _outcome(replayed: bool, content: str, usage: Usage) -> Outcome:
 
 
 def _refusal(response: httpx.Response) -> Outcome:
-    """The ruling that a refusal stands for; none where neither key nor budget was the reason."""
+    """The ruling behind a refusal; none if neither key nor budget was the reason."""
     code = error_code(response)
     if (response.status_code, code) in _RULED:
         require_error(response, response.status_code, code)
@@ -402,7 +402,7 @@ SHORTEN_WITHIN_S = 4.0
 
 
 def fails_again(walker: Callable[[], Walker]) -> Callable[[Sequence[Step]], bool]:
-    """Whether a walk of the steps fails, too; False when there is no time left to try."""
+    """Whether a walk of these steps fails, too; False if there is no time left to try."""
     deadline = time.monotonic() + SHORTEN_WITHIN_S
 
     def fails(steps: Sequence[Step]) -> bool:

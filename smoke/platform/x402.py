@@ -43,7 +43,7 @@ _BEYOND = 2**128
 
 
 class Chain:
-    """A chain's JSON-RPC. What it does not answer is no fault of the platform: SetupError.
+    """A chain's JSON-RPC. If it does not answer, the platform is not at fault: SetupError.
 
     Its URL may hold a key and is never shown, but for the host.
     """
@@ -252,7 +252,7 @@ class FundedWallet(Wallet):
         self._once = once
 
     def sign(self, typed_data: Mapping[str, Any]) -> str:
-        """The signature of a payment; SetupError where it must not be made."""
+        """The signature of a payment; SetupError if signing it is not allowed."""
         message = typed_data["message"]
         spendable = typed_data["domain"]["chainId"] in self.allowed and (
             message["to"].lower() != self.address.lower()
@@ -264,7 +264,7 @@ class FundedWallet(Wallet):
         return super().sign(typed_data)
 
     def admit(self, amount: int) -> None:
-        """Enter what is signed away now; SetupError where the run would spend more than it may."""
+        """Record the amount to be signed; SetupError if the run would exceed its cap."""
         spent = sum(entry["amount"] for entry in self._once.remembered("payment"))
         if spent + amount > self._max_spend:
             raise SetupError(
@@ -294,7 +294,7 @@ def require_own_answer(response: httpx.Response, word: str) -> None:
 
 
 def receipt_of(response: httpx.Response) -> Receipt:
-    """The receipt in a 200; a violation where it says that the payment failed."""
+    """The receipt in a 200; a violation if it says that the payment failed."""
     text = header(response, "x-payment-response")
     route = f"{route_of(response)}: header x-payment-response"
     try:

@@ -21,7 +21,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _covered(name: str) -> object:
-    """What runs in AWS shows the same fact, where there is no checkout."""
+    """Without a checkout, what runs in AWS shows the same fact."""
     return pytest.param(name, marks=pytest.mark.requires("iac", covered_by=f"services/independent[{name}]"))
 
 

@@ -133,7 +133,7 @@ class Checkout:
             return None
 
     def text(self, path: str) -> str:
-        """The text of a file. AssertionError when there is none, SetupError when it is not in UTF-8."""
+        """The text of a file. AssertionError if it does not exist, SetupError if it is not UTF-8."""
         file = self.root / path
         assert file.is_file(), f"{path} is not in the checkout"
         try:
@@ -142,7 +142,7 @@ class Checkout:
             raise SetupError(f"not examined: {path} is not in UTF-8: {error.reason}") from error
 
     def script(self, path: str) -> str | None:
-        """The text of a file that a command names, None when there is none of that name."""
+        """The text of a file that a command names; None if it does not exist."""
         try:
             file = (self.root / path).resolve()
             return file.read_text("utf-8") if file.is_relative_to(self.root) and file.is_file() else None

@@ -301,7 +301,7 @@ def _is_mention(comments: Comments, start: int) -> bool:
 
 
 def _before(text: bytes, start: int) -> bytes:
-    """What stands in front of a place on its line."""
+    """The text before a place on its line."""
     return text[text.rfind(b"\n", 0, start) + 1 : start]
 
 

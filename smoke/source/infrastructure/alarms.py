@@ -422,7 +422,7 @@ def _plain(kind: type, option: Value) -> Any:
 
 
 def _reports_absence(alarm: Resource) -> bool:
-    """Whether a topic is notified when there is no data."""
+    """Whether a topic is notified if there is no data."""
     actions = list(items(alarm.attribute("insufficient_data_actions")))
     topics = [each for each in map(referenced, actions) if each is not None and each.type == TOPIC]
     return bool(topics) or any(":sns:" in text(each) for each in actions)

@@ -177,7 +177,7 @@ def accepted(codes: str, status: int) -> bool | None:
 
 
 def _listens(result: Examined, each: Definition, address: Address) -> None:
-    """A service that is found by its name listens on the port by which the others know it."""
+    """A service that is found by its name listens on the port that the others use."""
     assert each.service is not None
     mapped = [
         (task, port)

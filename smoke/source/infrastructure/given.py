@@ -1,4 +1,4 @@
-"""What a container is given that is no use to it: two values, one in the open, an ARN for a value."""
+"""Useless settings of a container: two values, one in plain text, an ARN instead of a value."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -17,7 +17,7 @@ _ARN = re.compile(r"arn:aws[\w-]*:(?:secretsmanager|ssm):.+")
 
 
 def names_of_secrets(defined: Definitions) -> set[str]:
-    """The variables by which containers are given the values of secrets."""
+    """The variables that pass secret values to containers."""
     boxes = (box for each in defined.definitions for task in each.tasks for box in containers(task)[0])
     pairs = (entries(pair) for box in boxes for pair in items(box.entries.get("secrets")))
     return {text(flat(pair["name"])) for pair in pairs if "name" in pair}

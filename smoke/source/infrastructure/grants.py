@@ -82,7 +82,7 @@ class Grant:
         return self.reads == {_BATCH}
 
     def within(self, other: Grant) -> bool:
-        """Whether the other one stands for all that this one stands for."""
+        """Whether the other one covers everything that this one covers."""
         if other.pattern == "*":
             return True
         if self.target is not None:
@@ -171,7 +171,7 @@ def _by_another_role(configuration: Configuration, found: list[Grant]) -> Iterat
 
 
 def _boundary(result: Grants, configuration: Configuration, role: Resource, arn: Value) -> None:
-    """A role may do what its boundary lets it do, and no more."""
+    """A role may do only what its boundary allows."""
     inside, own = Grants(), roles_of(role.reference)
     for each in behind(configuration, Attached(own, role, arn=arn)):
         if each.arn is None:
@@ -258,7 +258,7 @@ def _statement(result: Grants, roles: tuple[str, ...], holder: Resource, stateme
 
 
 def _denied(roles: tuple[str, ...], holder: Resource, parts: dict[str, Value]) -> Iterator[Narrowing]:
-    """What a statement denies, as far as it is known."""
+    """What a statement denies, as far as known."""
     beyond = "NotResource" in parts
     for service in READ:
         found = [_target(each, service) for each in items(parts.get("NotResource" if beyond else "Resource"))]

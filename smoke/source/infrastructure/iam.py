@@ -80,7 +80,7 @@ def behind(configuration: Configuration, found: Attached) -> Iterator[Attached]:
 
 
 def policy_name(arn: Value) -> str:
-    """The name of the policy that an ARN stands for."""
+    """The name of the policy in an ARN."""
     policy = referenced(arn)
     if policy is not None and policy.block.type == "data":
         return text(policy.attribute("name") or policy.attribute("arn")).rpartition("/")[2]

@@ -54,7 +54,7 @@ _KINDS = {"aws_sqs_queue": "sqs", "aws_lambda_function": "lambda", "aws_lambda_a
 
 
 def _of_endpoint(subscription: Resource) -> Iterator[Wrong]:
-    """An endpoint that is none of its protocol."""
+    """An endpoint that does not fit its protocol."""
     protocol, endpoint = (subscription.attribute(name) for name in ("protocol", "endpoint"))
     if protocol is None or endpoint is None or not is_known(protocol) or not text(flat(endpoint)):
         return
@@ -326,7 +326,7 @@ def _of_balancer(balancer: Resource) -> Iterator[Wrong]:
 
 
 def _of_filter(filter_: Resource) -> Iterator[Wrong]:
-    """A pattern of JSON without its end, and a default value beside dimensions."""
+    """A JSON pattern without its closing brace, and a default value together with dimensions."""
     pattern = filter_.attribute("pattern")
     written = text(flat(pattern)).strip() if pattern is not None else ""
     if pattern is not None and is_known(pattern) and written.startswith("{") and not written.endswith("}"):

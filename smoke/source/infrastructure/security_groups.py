@@ -95,7 +95,7 @@ class _Network:
         ]
 
     def examine(self, result: Examined, caller: Party, to: Party, port: float) -> None:
-        """Record that a caller cannot reach a port: out of its own groups, and into those of the other."""
+        """A caller cannot reach a port: leaving its own groups, or entering those of the other."""
         for direction, own, other in (("ingress", to, caller), ("egress", caller, to)):
             ways = [self._lets(group, direction, other[1], port) for group in own[1]]
             if True in ways:
@@ -137,7 +137,7 @@ def _is_plain(group: Value) -> bool:
 
 
 def _holds(rule: Body, key: str) -> bool | None:
-    """Whether a rule is of a group; None where the files do not say."""
+    """Whether a rule belongs to a group; None if the files do not say."""
     held = list(items(rule.attribute("security_group_id")))
     if [thing(each, GROUP).key for each in held] == [key]:
         return True
