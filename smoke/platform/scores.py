@@ -317,11 +317,14 @@ class Scores:
         eventually: Eventually,
         *,
         until_held: bool = False,
+        or_new: bool = False,
     ) -> None:
         """Send what an agent's score moves by, and wait until it has.
 
         It is about a newcomer where the run knows that these are scored: no cache hides what it does. With
         ``until_held``, a cache that would have to be waited for is left to `held`, as in `stay`.
+
+        With ``or_new``, one about a newcomer will do where it does not move the score of a known agent.
         """
         scored = self.newcomers.prepare()["scored"]
         if self.cache_s and not scored and until_held and self._held_later:
@@ -335,7 +338,7 @@ class Scores:
         try:
             self.moved(about, before, eventually)
         except AssertionError as unmoved:
-            if before is None:
+            if before is None or not or_new:
                 raise
             # the score may be where the event pulls it, or move by less than its digits show
             other = newcomer()

@@ -171,7 +171,7 @@ def test_an_event_that_pulls_a_score_to_where_it_is_has_come(tmp_path: Path, sco
     newcomers = Newcomers(dixie, once, lambda *_: None, cache_s=0)  # type: ignore[arg-type]
     scores = Scores(dixie, Log(), once, newcomers, cache_s=0, limit_s=0.1, target_s=5)  # type: ignore[arg-type]
     with nullcontext() if scoring else pytest.raises(AssertionError, match="score of a moves"):
-        scores.arrives("a", lambda about, _: dixie.send(about, 0.5), poll)
+        scores.arrives("a", lambda about, _: dixie.send(about, 0.5), poll, or_new=True)
 
 
 def test_a_move_the_other_way_is_found(scores: Any) -> None:
