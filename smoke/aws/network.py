@@ -316,7 +316,7 @@ def _unresolved(aws: AwsReader) -> str:
     if inside & reached:
         return next(filter(None, (_unanswered(aws.account, each) for each in sorted(inside & reached))), "")
     for each in sorted(inside):
-        if found := aws.account.pages(*_PROFILES, ResourceId=each):
+        if found := aws.account.pages(*_PROFILES, absent=_UNKNOWN, ResourceId=each):
             profile = found[0].get("ProfileId")
             raise SetupError(f"not examined: whether {profile} of Route 53 makes the zone known in {each}")
     return (
@@ -326,6 +326,8 @@ def _unresolved(aws: AwsReader) -> str:
 
 
 _PROFILES = ("route53profiles", "list_profile_associations", "ProfileAssociations")
+#: How an endpoint of one's own answers that does not know them.
+_UNKNOWN = ("400", "404", "InvalidAction")
 
 
 def _unanswered(account: AwsAccount, network: str) -> str:
