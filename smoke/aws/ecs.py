@@ -3,11 +3,14 @@
 And whether the images that run are still in ECR: a task that runs goes on without its image.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from pytest_readiness import SetupError
 
 from smoke.source.checkout import Examined, Finding
 from smoke.source.infrastructure.definitions import plain_ports
@@ -250,28 +253,44 @@ _BY_ITSELF = ("EssentialContainerExited", "TaskFailedToStart")
 
 
 def restless(account: AwsAccount, names: Names, service: EcsService) -> str:
-    """Why the tasks of what is deployed do not stay; empty where they do."""
-    arns = account.pages(
-        "ecs",
-        "list_tasks",
-        "taskArns",
-        cluster=names.cluster,
-        serviceName=names.full(service.name),
-        desiredStatus="STOPPED",
+    """Why the tasks of what is deployed do not stay; empty where they do.
+
+    Tasks that ended before the running ones began may have ended for a cause that is mended. It is once a
+    running task has outlived them; SetupError until then.
+    """
+    stopped, running = (
+        [
+            each
+            for each in _tasks(account, names, _arns(account, names, service.name, status))
+            if each["taskDefinitionArn"] == service.definition and each["lastStatus"] == status
+        ]
+        for status in ("STOPPED", "RUNNING")
     )
-    if len(arns) < MANY_ENDS:
-        return ""
-    ended = [
-        each
-        for each in _tasks(account, names, arns)
-        if each.get("stopCode") in _BY_ITSELF and each["taskDefinitionArn"] == service.definition
-    ]
-    if len(ended) < MANY_ENDS:
+    ended = [each for each in stopped if each.get("stopCode") in _BY_ITSELF and "stoppedAt" in each]
+    began = min((each["startedAt"] for each in running if "startedAt" in each), default=None)
+    if len(ended) < MANY_ENDS or began is None:
         return ""
     told = [each.get("stoppedReason") for each in ended]
     told += [box.get("reason") for each in ended for box in each.get("containers", ())]
-    whys = sorted({*filter(None, told)})[:3]
-    return f"{len(ended)} of its tasks ended by themselves within the hour: {'; '.join(whys)}"
+    whys = "; ".join(sorted({*filter(None, told)})[:3])
+    if sum(each["stoppedAt"] > began for each in ended) >= MANY_ENDS:
+        return f"{len(ended)} of its tasks ended by themselves within the hour: {whys}"
+    oldest = max(each["stoppedAt"] - each.get("startedAt", each["stoppedAt"]) for each in ended)
+    missing = oldest - (datetime.now(UTC) - began)
+    if missing > timedelta():
+        raise SetupError(
+            f"not examined: whether tasks of {service.name} stay: {len(ended)} ended by themselves within "
+            f"the hour ({whys}), and no running task has outlived them yet; "
+            f"run again in {math.ceil(missing.total_seconds())} s"
+        )
+    return ""
+
+
+def _arns(account: AwsAccount, names: Names, service: str, status: str) -> list[Any]:
+    return account.pages(
+        "ecs", "list_tasks", "taskArns",
+        cluster=names.cluster, serviceName=names.full(service), desiredStatus=status,
+    )  # fmt: skip
 
 
 def _tasks(account: AwsAccount, names: Names, arns: Iterable[str]) -> list[Mapping[str, Any]]:

@@ -56,15 +56,28 @@ def topic_queue_encrypted(emulator: Emulator, user: str) -> None:
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"KmsMasterKeyId": key})
 
 
-def tasks_ended(_: Emulator, service: str, count: int, code: str = "EssentialContainerExited") -> None:
-    """Have so many tasks of a service have ended within the hour, for a reason by its code."""
+def tasks_ended(
+    _: Emulator,
+    service: str,
+    count: int,
+    code: str = "EssentialContainerExited",
+    ago_s: float = 0,
+    age_s: float = 0,
+) -> None:
+    """Have a task of a service have ended every minute until ``ago_s``, for a reason by its code.
+
+    Each became 5 minutes old. The one that runs is ``age_s`` old.
+    """
     (running, *_rest) = internals.task_records(f"{PREFIX}-{service}")
     tasks: Any = internals.stores()["ministack.services.ecs", "_tasks"]
+    now = time.time()
     for number in range(count):
         arn = f"{running['taskArn'][:-8]}{number:08d}"
+        at = now - ago_s - 60 * number
         ended = {"taskArn": arn, "lastStatus": "STOPPED", "desiredStatus": "STOPPED", "stopCode": code}
-        told = {"stoppedReason": "Essential container in task exited", "stoppedAt": time.time() - 60 * number}
+        told = {"stoppedReason": "Essential container in task exited", "startedAt": at - 300, "stoppedAt": at}
         tasks[arn] = copy.deepcopy(running) | ended | told
+    running["startedAt"] = now - age_s
 
 
 def registry_gone(_: Emulator, service: str) -> None:
