@@ -11,7 +11,8 @@ from smoke.source.infrastructure.addresses import Budget, Directory
 
 from .alarms import Metric, Watch
 from .balancer import BalancerRoute, routes_to
-from .ecs import EcsService, RunningTask, TaskDefinition
+from .ecs import EcsService, TaskDefinition
+from .ecs_tasks import RunningTask
 from .monitoring import DATABASE_IS_DOWN
 from .names import BUILDS, HOSTS, IF_SET, PORTS, SERVICES, resolve
 from .reader import AwsReader

@@ -14,7 +14,7 @@ from pytest_readiness import Environment
 
 from smoke.source.rules import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, SECRET, TASK_ROLE, Use
 
-from . import alarms, ecs, monitoring, topics
+from . import alarms, ecs, ecs_tasks, monitoring, topics
 from .account import AwsAccount, account_of, at_once
 from .alarms import CompositeAlarm, Metric, MetricAlarm
 from .balancer import BalancerRoute, TargetGroup, describe_balancers, read_routes, read_target_groups
@@ -142,10 +142,10 @@ class AwsReader:
             },
         )
 
-    def runs(self, family: str) -> Sequence[ecs.TaskRun]:
+    def runs(self, family: str) -> Sequence[ecs_tasks.TaskRun]:
         """The runs of a one-shot task, oldest first."""
         return self.once(
-            f"runs {family}", lambda: ecs.read_runs(self.account, self.names, self.names.full(family))
+            f"runs {family}", lambda: ecs_tasks.read_runs(self.account, self.names, self.names.full(family))
         )
 
     def owners(self, one_shots: Sequence[str]) -> Mapping[str, TaskDefinition]:

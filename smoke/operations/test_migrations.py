@@ -3,7 +3,7 @@
 import pytest
 from pytest_readiness import Evidence
 
-from smoke.aws.ecs import failure_of, last_of
+from smoke.aws.ecs_tasks import failure_of, last_of
 from smoke.aws.names import MIGRATIONS
 from smoke.aws.reader import AwsReader
 

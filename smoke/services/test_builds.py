@@ -10,7 +10,8 @@ from contextlib import suppress
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
-from smoke.aws.ecs import read_running, read_services, restless
+from smoke.aws.ecs import read_services
+from smoke.aws.ecs_tasks import read_running, restless
 from smoke.aws.inventory import agree, digest_of, is_commit, is_pinned, same_image, strays, tag_of
 from smoke.aws.names import BUILDS, FOREIGN, MIGRATIONS, SERVICES
 from smoke.aws.reader import AwsReader

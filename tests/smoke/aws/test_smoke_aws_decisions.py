@@ -9,15 +9,8 @@ import pytest
 from smoke.aws.balancer import (
     BalancerRoute,
 )
-from smoke.aws.ecs import (
-    EcsDeployment,
-    RunningTask,
-    TaskRun,
-    definition_of,
-    failure_of,
-    last_of,
-    service_of,
-)
+from smoke.aws.ecs import EcsDeployment, definition_of, service_of
+from smoke.aws.ecs_tasks import RunningTask, TaskRun, failure_of, last_of
 from smoke.aws.inventory import (
     ObservedService,
     agree,

@@ -11,7 +11,8 @@ import pytest
 from pytest_readiness import ExternalOutage, SetupError
 
 from smoke.aws.alarms import Metric
-from smoke.aws.ecs import RunningTask, image_in_use, read_definitions, read_running, read_runs, read_services
+from smoke.aws.ecs import image_in_use, read_definitions, read_services
+from smoke.aws.ecs_tasks import RunningTask, read_running, read_runs
 from smoke.aws.monitoring import (
     read_dashboard,
     read_databases,

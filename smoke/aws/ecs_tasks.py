@@ -1,0 +1,160 @@
+"""Tasks in ECS: those of a service, whether they stay, and runs of one-shot tasks such as migrations."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pytest_readiness import SetupError
+
+from .account import AwsAccount, at_once
+from .ecs import EcsService, TaskDefinition
+from .names import Names
+
+TASKS_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class RunningTask:
+    """A task that runs for a service: `definition` is its revision, `images` are those of its containers."""
+
+    name: str
+    definition: str
+    health: str
+    images: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRun:
+    """One run of a one-shot task; a container without an exit code has None."""
+
+    status: str
+    created_at: datetime
+    reason: str
+    exit_codes: Mapping[str, int | None]
+
+
+STOPPED = "STOPPED"
+
+
+def last_of(runs: Sequence[TaskRun]) -> TaskRun | None:
+    """The newest run of those that ECS still knows; they come oldest first."""
+    return runs[-1] if runs else None
+
+
+def failure_of(run: TaskRun, definition: TaskDefinition | None = None) -> str:
+    """Why a run does not count as a successful migration; empty when it does.
+
+    An exit code is final only once the task is STOPPED: before that it says nothing. A container without one
+    never ran to its end. ECS ends one that is not essential with the task, so that its code says nothing.
+    """
+    if run.status != STOPPED:
+        return f"the last run is {run.status}, not stopped"
+    if not run.exit_codes:
+        return "the last run had no container"
+    beside = {each.name for each in definition.containers if not each.essential} if definition else set()
+    bad = {name: code for name, code in run.exit_codes.items() if code != 0 and name not in beside}
+    if not bad:
+        return ""
+    ended = ", ".join(
+        f"{name} {'without an exit code' if code is None else code}" for name, code in bad.items()
+    )
+    return f"the last run ended with {ended}" + (f" ({run.reason})" if run.reason else "")
+
+
+def read_runs(account: AwsAccount, names: Names, family: str) -> list[TaskRun]:
+    """The runs of a family that ECS still lists, oldest first. It drops a stopped task after an hour."""
+
+    def arns_of(status: str) -> list[Any]:
+        return account.pages(
+            "ecs", "list_tasks", "taskArns", cluster=names.cluster, family=family, desiredStatus=status
+        )
+
+    listed = at_once(arns_of, ("STOPPED", "RUNNING"))
+    runs = [run_of(each) for each in _tasks(account, names, [arn for arns in listed for arn in arns])]
+    return sorted(runs, key=lambda run: run.created_at)
+
+
+def read_running(account: AwsAccount, names: Names, service: str) -> list[RunningTask]:
+    """The tasks of a service that run by now."""
+    arns = account.pages(
+        "ecs", "list_tasks", "taskArns", cluster=names.cluster, serviceName=names.full(service)
+    )
+    return [
+        RunningTask(
+            each["taskArn"].rpartition("/")[2],
+            each["taskDefinitionArn"].rpartition("/")[2],
+            each.get("healthStatus", "UNKNOWN"),
+            {box["name"]: box["image"] for box in each.get("containers", ()) if box.get("image")},
+        )
+        for each in _tasks(account, names, arns)
+        if each["lastStatus"] == "RUNNING"
+    ]
+
+
+#: So many tasks that ended by themselves are no accident, within the hour for which ECS remembers them.
+MANY_ENDS = 5
+_BY_ITSELF = ("EssentialContainerExited", "TaskFailedToStart")
+
+
+def restless(account: AwsAccount, names: Names, service: EcsService) -> str:
+    """Why the tasks of what is deployed do not stay; empty where they do.
+
+    Tasks that ended before the running ones began may have ended for a cause that is mended. It is once a
+    running task has outlived them; SetupError until then.
+    """
+    stopped, running = (
+        [
+            each
+            for each in _tasks(account, names, _arns(account, names, service.name, status))
+            if each["taskDefinitionArn"] == service.definition and each["lastStatus"] == status
+        ]
+        for status in ("STOPPED", "RUNNING")
+    )
+    ended = [each for each in stopped if each.get("stopCode") in _BY_ITSELF and "stoppedAt" in each]
+    began = min((each["startedAt"] for each in running if "startedAt" in each), default=None)
+    if len(ended) < MANY_ENDS or began is None:
+        return ""
+    told = [each.get("stoppedReason") for each in ended]
+    told += [box.get("reason") for each in ended for box in each.get("containers", ())]
+    whys = "; ".join(sorted({*filter(None, told)})[:3])
+    if sum(each["stoppedAt"] > began for each in ended) >= MANY_ENDS:
+        return f"{len(ended)} of its tasks ended by themselves within the hour: {whys}"
+    oldest = max(each["stoppedAt"] - each.get("startedAt", each["stoppedAt"]) for each in ended)
+    missing = oldest - (datetime.now(UTC) - began)
+    if missing > timedelta():
+        raise SetupError(
+            f"not examined: whether tasks of {service.name} stay: {len(ended)} ended by themselves within "
+            f"the hour ({whys}), and no running task has outlived them yet; "
+            f"run again in {math.ceil(missing.total_seconds())} s"
+        )
+    return ""
+
+
+def _arns(account: AwsAccount, names: Names, service: str, status: str) -> list[Any]:
+    return account.pages(
+        "ecs", "list_tasks", "taskArns",
+        cluster=names.cluster, serviceName=names.full(service), desiredStatus=status,
+    )  # fmt: skip
+
+
+def _tasks(account: AwsAccount, names: Names, arns: Iterable[str]) -> list[Mapping[str, Any]]:
+    """Tasks by their ARNs, in this order; one that ECS forgot meanwhile is left out."""
+    wanted = list(dict.fromkeys(arns))
+    tasks: dict[str, Any] = {}
+    for at in range(0, len(wanted), TASKS_AT_ONCE):
+        batch = wanted[at : at + TASKS_AT_ONCE]
+        answer = account.ask("ecs", "describe_tasks", cluster=names.cluster, tasks=batch)
+        tasks |= {task["taskArn"]: task for task in answer["tasks"]}
+    return [tasks[arn] for arn in wanted if arn in tasks]
+
+
+def run_of(described: Mapping[str, Any]) -> TaskRun:
+    """A run from DescribeTasks."""
+    return TaskRun(
+        status=described["lastStatus"],
+        created_at=described["createdAt"],
+        reason=described.get("stoppedReason", ""),
+        exit_codes={each["name"]: each.get("exitCode") for each in described["containers"]},
+    )
