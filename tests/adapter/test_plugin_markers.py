@@ -29,7 +29,7 @@ MISTAKES = {
                              "drill, or register"),
     "marker in capitals": ("@pytest.mark.p0\n@pytest.mark.Static\n", "unknown marker 'Static'", "static, or"),
     "doubled id": (f"class TestMore:\n    @pytest.mark.p0\n    {UP}\n@pytest.mark.p0\n",
-                   "check id 'health/up' is also that of smoke/test_checks.py:", "unique within its phase"),
+                   "check id 'health/up' is also used by smoke/test_checks.py:", "unique within its phase"),
 }  # fmt: skip
 
 
