@@ -65,7 +65,7 @@ NUMBERS = [
     member("micro-number", "committedMicro", "0", "decimal digits", asks="budget"),
     member("cents-negative", "monthlyBudgetCents", "-1", "expected an integer", asks="budget"),
     member("cents-fraction", "monthlyBudgetCents", "1.5", "expected an integer", asks="budget"),
-    member("cents-exponent", "monthlyBudgetCents", "1e2", "expected an integer", asks="budget"),
+    member("cents-exponent", "monthlyBudgetCents", "15e-1", "expected an integer", asks="budget"),
     member("another-tenant", "communityId", '"\\u001b[32mother"', "communityId", asks="budget"),
     member("period-regex", "period", '"2026-11\\n"', "period", asks="budget"),
     member(
