@@ -203,6 +203,9 @@ SHAPES: Mapping[str, Shape] = {
             inside={"dns_records": Shape(("ttl", "type"), {"type": "A|AAAA|SRV|CNAME"})},
         ),
     }),
+    "aws_lambda_permission": Shape(("action", "function_name", "principal")),
+    "aws_sns_topic_policy": Shape(("arn", "policy")),
+    "aws_sqs_queue_policy": Shape(("queue_url", "policy")),
     "aws_wafv2_web_acl": Shape(("scope", "default_action"), {"scope": "CLOUDFRONT|REGIONAL"}),
     "aws_wafv2_web_acl_association": Shape(("resource_arn", "web_acl_arn")),
     "aws_sns_topic_subscription": Shape(

@@ -1,5 +1,7 @@
 """Sizes and containers of tasks as AWS takes them, and as people write them."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from smoke.source.infrastructure.shapes import misshapen
@@ -131,6 +133,23 @@ resource "aws_sns_topic_subscription" "s" {{
   endpoint  = {endpoint}
 }}"""
     assert len(wrong(read, subscription)) == count
+
+
+@pytest.mark.parametrize(
+    ("type_", "given"),
+    [
+        ("aws_sqs_queue_policy", ("queue_url", "policy")),
+        ("aws_sns_topic_policy", ("arn", "policy")),
+        ("aws_lambda_permission", ("action", "function_name", "principal")),
+    ],
+)
+def test_what_lets_an_alarm_through_says_whose_it_is(read: Read, type_: str, given: Sequence[str]) -> None:
+    lines = [f"  {name} = var.unset" for name in given]
+    assert wrong(read, f'resource "{type_}" "a" {{', *lines, '}\nvariable "unset" {}') == []
+    for name, line in zip(given, lines, strict=True):
+        rest = [each for each in lines if each != line]
+        (what,) = wrong(read, f'resource "{type_}" "a" {{', *rest, '}\nvariable "unset" {}')
+        assert name in what
 
 
 def test_an_output_that_is_called_an_id_may_be_an_arn(read: Read) -> None:
