@@ -1,6 +1,7 @@
 """G-4, phase budget: calls at the limit of a small budget, and random walks held against the ledger."""
 
 import secrets
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -42,10 +43,9 @@ pytestmark = [
 ]
 #: How many calls are made at once beyond those that fit.
 CROWD = 5
-#: So many streams among them.
-STREAMED = 3
-#: How often a caller who was refused asks again while others are served.
-AGAIN = 10
+#: How often a caller who was refused asks again while others are served: so often at once, then after pauses
+#: that grow, 2 s in all.
+AGAIN, UNPAUSED, PAUSE_S = 20, 8, 0.03
 #: A stream that is open for a while: so many words, asked for with so much before them.
 TIMES, PADDING = 40, 400
 #: So many streams are opened at most until the calls beside one were answered before its end.
@@ -93,26 +93,23 @@ def ask(freeside: Freeside, tenant: str, padding: int, pool: str) -> httpx.Respo
     return freeside.try_invoke(tenant, prompt_for(padding=padding), model=pool)
 
 
-def ask_at_once(
-    count: int, ask: Callable[[], httpx.Response], others: Sequence[Callable[[], httpx.Response]]
-) -> list[httpx.Response]:
+def ask_at_once(count: int, ask: Callable[[], httpx.Response]) -> list[httpx.Response]:
     """The answers to so many calls at once: who is refused for the price asks again while others are served.
 
-    Room that a call holds until it is charged must not be free for a moment in between. The answers to
-    ``others``, who ask once, come last.
+    Room that a call holds until it is charged must not be free for a moment in between.
     """
     ended: list[httpx.Response] = []
 
     def persist() -> httpx.Response:
-        answer = ask()
-        ended.append(answer)
-        for _ in range(AGAIN):
+        ended.append(answer := ask())
+        for attempt in range(AGAIN):
             if answer.status_code != 402 or len(ended) == count:
                 break
+            time.sleep(max(0, attempt - UNPAUSED) * PAUSE_S)
             answer = ask()
         return answer
 
-    return at_once([*[persist] * count, *others])
+    return at_once([persist] * count)
 
 
 def require_within(room: int, *answers: httpx.Response) -> None:
@@ -220,18 +217,14 @@ def test_limit_holds_for_every_caller(
 
 
 def test_limit_is_exact(
-    ways: Callable[[str], Way],
-    freeside: Freeside,
-    tenants: Tenants,
-    watch: Conservation,
-    evidence: Evidence,
+    freeside: Freeside, tenants: Tenants, watch: Conservation, evidence: Evidence
 ) -> None:
     """Many at once with room for k: exactly k are answered, all others get 402, also where k = 0.
 
-    Those ask again while others are served; some streams ask beside them, once. More may be reserved for a
-    call than its price in the end, which leaves room to fewer at once: at least as many must be answered as
-    fit by what was seen to be reserved for one. Before too few are blamed, a call that is held open shows
-    what no reading may have met. Equal calls need not cost the same: cheaper ones may be more.
+    Those ask again while others are served. More may be reserved for a call than its price in the end, which
+    leaves room to fewer at once: at least as many must be answered as fit by what was seen to be reserved for
+    one. Before too few are blamed, a call that is held open shows what no reading may have met. Equal calls
+    need not cost the same: cheaper ones may be more.
     """
     room = watch.first.room
     prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_for_one(room))
@@ -249,15 +242,10 @@ def test_limit_is_exact(
         )
         require_nothing_fits(freeside, tenants.small, prices, watch)
         return
-    way = ways("freeside.stream")
-    body = way.body(prompt_for(padding=padding), prices.pool)
-    streams = [partial(way.post, body, tenants.small)] * STREAMED
     with sampling(watch.read) as samples:
-        persistent = partial(ask, freeside, tenants.small, padding, prices.pool)
-        answers = ask_at_once(fits + CROWD, persistent, streams)
+        outcomes = ask_at_once(fits + CROWD, lambda: ask(freeside, tenants.small, padding, prices.pool))
     watch.observe_all(samples)
-    outcomes = answers[:-STREAMED]
-    paid = [cost for outcome in answers if outcome.is_success and (cost := cost_in(outcome))]
+    paid = [cost_in(outcome) for outcome in outcomes if outcome.status_code == 200]
     evidence.figure("price of one call", price, "µUSD")
     evidence.figure("reserved for one call", held, "µUSD")
     evidence.figure("answered at the budget's limit", len(paid), expected=fits, limit=len(outcomes))

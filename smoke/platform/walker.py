@@ -200,16 +200,25 @@ class Walker:
         self._settle([sent for move in moves if move.action != "last" for sent in self._sent(move)])
 
     def _spend(self, last: Move) -> None:
-        """Take exactly what is left: by invokes, and by direct calls at once, of which one fits."""
+        """Take exactly what is left: streams race for most of it, then direct calls for the rest."""
         room = self._account(last).room
-        steps, *rest = self._tariff.exactly(room, at_least=1 if self._finn is None else 2) or [-1]
-        for each in rest:
-            self._settle([self._ask(last, _Asked(_key(), nonce(), last.pool, each))])
-        if self._finn is not None and rest:
-            race = replace(last, action="race", route="direct")
+        most, *others = self._tariff.exactly(room, at_least=1 if self._finn is None else 2) or [-1]
+        if most < 0:
+            return
+        self._race(last, "stream", most, alone=2 * self._tariff.price(most) > room)
+        for place, steps in enumerate(others, 1):
+            direct = self._finn is not None and place == len(others)
+            self._race(last, "direct" if direct else "invoke", steps, alone=direct)
+
+    def _race(self, last: Move, route: str, steps: int, *, alone: bool) -> None:
+        """Make equal calls at once where there is room for one ``alone``; then, or else, one invoke."""
+        account, price = self._account(last), self._tariff.price(steps)
+        before = account.room
+        if alone:
+            race = replace(last, action="race", route=route)
             self._settle([self._ask(race, _Asked(_key(), nonce(), last.pool, steps)) for _ in range(RACERS)])
-        # direct calls may cost more than there is room for
-        if steps >= 0 and self._account(last).room == self._tariff.price(steps):
+        # a stream or a direct call may need more room than it costs
+        if account.room == before >= price:
             self._settle([self._ask(last, _Asked(_key(), nonce(), last.pool, steps))])
 
     def _account(self, move: Move) -> Account:

@@ -36,6 +36,11 @@ from stack.freeside.budget_ledger import (
 from stack.freeside.calls import Calls, Execution, Idempotency, KeyConflict
 
 _WITH_ROOM = "AND committed_micro + reserved_micro + %(amount)s <= limit_micro"
+_LEND = """
+UPDATE freeside.budgets b SET reserved_micro = b.reserved_micro + %s * r.amount_micro
+FROM freeside.reservations r
+WHERE r.reservation_id = %s AND b.community_id = r.community_id AND b.period = r.period
+"""
 RESERVE_BLINDLY = RESERVE.replace(_WITH_ROOM, "")
 # What a call costs that should have cost nothing, µUSD.
 STRAY_MICRO = 1_000
@@ -188,10 +193,11 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
         return True
 
     async def _charged(self, reservation_id: uuid.UUID, charge: Charge) -> bool:
-        """Charge for a reservation that is held, or for one that was given back already."""
+        """Charge for what is reserved, or for what was free for a moment."""
         if self._faults.on("freeside-charges-in-two-steps"):
-            await super().release(reservation_id)
-            await asyncio.sleep(0.05)
+            await self.db.execute(_LEND, -1, reservation_id)
+            await asyncio.sleep(0.2)
+            await self.db.execute(_LEND, 1, reservation_id)
         return await super().commit(reservation_id, charge)
 
     async def release(self, reservation_id: uuid.UUID) -> None:
