@@ -79,9 +79,12 @@ class Tariff:
             )
         return steps
 
-    def exactly(self, room: int, calls: int = 4, *, at_least: int = 1) -> list[int]:
-        """The steps of the fewest calls that cost as much as there is room; empty where none do."""
-        for count in range(at_least, calls + 1):
+    def exactly(self, room: int, calls: int = 4, *, fewest: int = 1) -> list[int]:
+        """The steps of a few calls that cost as much as there is room; empty where none do.
+
+        So many at the ``fewest``, or less where there is no room for that; the first is the largest.
+        """
+        for count in [*range(fewest, calls + 1), *range(1, fewest)]:
             more, rest = divmod(room - count * self.first, self.step)
             if not rest and more >= 0:
                 return [1 + more, *[1] * (count - 1)]
@@ -193,6 +196,10 @@ class Walker:
                     raise SafetyViolation(f"{described([step])}: {error}") from None
             self.steps += 1
 
+    def exhausted(self, tenant: str) -> bool:
+        """Whether the tenant's budget is spent to its last unit."""
+        return self.ledger.accounts[tenant].room == 0
+
     def _step(self, moves: Sequence[Move]) -> None:
         for last in [move for move in moves if move.action == "last"]:
             if not self._account(last).blur:
@@ -200,15 +207,15 @@ class Walker:
         self._settle([sent for move in moves if move.action != "last" for sent in self._sent(move)])
 
     def _spend(self, last: Move) -> None:
-        """Take exactly what is left: streams race for most of it, then direct calls for the rest."""
+        """Take exactly what is left: streams race for most of it, direct calls for the last of it."""
         room = self._account(last).room
-        most, *others = self._tariff.exactly(room, at_least=1 if self._finn is None else 2) or [-1]
-        if most < 0:
-            return
-        self._race(last, "stream", most, alone=2 * self._tariff.price(most) > room)
-        for place, steps in enumerate(others, 1):
-            direct = self._finn is not None and place == len(others)
-            self._race(last, "direct" if direct else "invoke", steps, alone=direct)
+        pieces = self._tariff.exactly(room, fewest=1 if self._finn is None else 2)
+        for place, steps in enumerate(pieces):
+            if place == 0:
+                self._race(last, "stream", steps, alone=2 * self._tariff.price(steps) > room)
+            else:
+                direct = self._finn is not None and place == len(pieces) - 1
+                self._race(last, "direct" if direct else "invoke", steps, alone=direct)
 
     def _race(self, last: Move, route: str, steps: int, *, alone: bool) -> None:
         """Make equal calls at once where there is room for one ``alone``; then, or else, one invoke."""
@@ -344,8 +351,8 @@ class Walker:
 
     def _enter(self, sent: Sent, outcome: Outcome, allowed: frozenset[Ruling | None]) -> None:
         """Hold one answer against what the ledger allows, and enter it there."""
-        withheld = outcome.ruling is Ruling.OVER_BUDGET and Ruling.RUN in allowed and self._reserves_more()
-        if outcome.ruling not in allowed and not withheld:
+        may_lack_room = outcome.ruling is Ruling.OVER_BUDGET and Ruling.RUN in allowed
+        if outcome.ruling not in allowed and not (may_lack_room and self._reserves_more()):
             expected = " or ".join(sorted(str(one or "refused") for one in allowed))
             raise SafetyViolation(f"{sent.move}: expected: {expected}; got: {outcome.ruling or 'refused'}")
         if outcome.ruling is Ruling.RUN:

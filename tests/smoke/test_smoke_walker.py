@@ -27,10 +27,18 @@ def test_a_price_by_the_call_is_not_examined_and_no_fault_of_the_platform() -> N
         Tariff(2000, 2000, 1).beyond(30_000)
 
 
-@given(tariffs, st.integers(0, 60_000))
-def test_exactly_costs_what_there_is_or_is_not_known(tariff: Tariff, room: int) -> None:
-    steps = tariff.exactly(room)
+@given(tariffs, st.integers(0, 60_000), st.integers(1, 3))
+def test_exactly_costs_what_there_is_or_is_not_known(tariff: Tariff, room: int, fewest: int) -> None:
+    steps = tariff.exactly(room, fewest=fewest)
     assert not steps or sum(map(tariff.price, steps)) == room
+    assert steps == sorted(steps, reverse=True)
+    assert bool(steps) == bool(tariff.exactly(room))
+
+
+def test_room_for_one_call_alone_is_spent_by_one() -> None:
+    tariff = Tariff(2320, 2350, 15)
+    assert tariff.exactly(3_415, fewest=2) == [72]
+    assert tariff.exactly(13_260, fewest=2) == [415, 1, 1]
 
 
 @pytest.mark.parametrize("room", [30_000, 14_705, 15_290, 9_995])
