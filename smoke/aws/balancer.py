@@ -34,20 +34,19 @@ FIXED = "the balancer's own answer"
 class BalancerRoute:
     """A target group (its ARN) behind a balancer (its ARN), or FIXED for none, reached by these hosts.
 
-    A host may be a pattern. `paths` are those of the rule, if it has any; of a listener's rules that fit, the
-    one with the lowest `rank` decides, and one with a regular expression has none. `port` is another than
-    that of https only where it serves TLS to the public, `expiring` says what is wrong with the listener's
-    certificate for some hosts; `proved` are the names on all its certificates, none where it has none. One
-    that `verifies` refuses callers without a certificate of their own; `listens` is its listener's port.
+    A host may be a pattern. `conditions` are those of the rule as it is described; of a listener's rules that
+    fit, the one with the lowest `rank` decides. `port` is another than that of https only where it serves TLS
+    to the public, `expiring` says what is wrong with the listener's certificate for some hosts; `proved` are
+    the names on all its certificates, none where it has none. One that `verifies` refuses callers without a
+    certificate of their own; `listens` is its listener's port.
     """
 
     target_group: str
     balancer: str
     hosts: tuple[str, ...]
-    paths: tuple[str, ...] = ()
     rank: float = math.inf
     listener: str = ""
-    rule: str = ""
+    conditions: tuple[Mapping[str, Any], ...] = field(default=(), compare=False)
     port: int = HTTPS
     expiring: Mapping[str, str] = field(default_factory=dict)
     proved: tuple[str, ...] = ()
@@ -62,11 +61,6 @@ class BalancerRoute:
     def serves(self, host: str) -> bool:
         """Whether one of its hosts is this one, or a pattern of it."""
         return any(fnmatchcase(host, each.lower()) for each in self.hosts)
-
-    def takes(self, host: str, path: str) -> bool:
-        """Whether its rule fits a path of a host."""
-        fits = not self.paths or any(fnmatchcase(path, pattern) for pattern in self.paths)
-        return fits and (not self.hosts or self.serves(host))
 
     @property
     def addresses(self) -> list[str]:
@@ -147,14 +141,18 @@ def routes_of(
 ) -> list[BalancerRoute]:
     """The routes of one listener; `certified` are the names on its certificate."""
     hosts = [_hosts(rule) for rule in rules]
-    taken = {host for found in hosts for host in found}
+    # one with further conditions leaves the default what these do not fit
+    alone = [len(rule.get("Conditions", ())) == 1 for rule in rules]
+    taken = {host for found, whole in zip(hosts, alone, strict=True) if whole for host in found}
     left = tuple(name for name in certified if not any(fnmatchcase(name, each.lower()) for each in taken))
     return [
         BalancerRoute(
             group,
             balancer,
             left if rule.get("IsDefault") else tuple(found or _any_host(rule)),
-            *_precedence(rule),
+            rank=int(rule["Priority"]) if str(rule.get("Priority", "")).isdigit() else math.inf,
+            listener=str(rule.get("RuleArn", "")).rpartition("/")[0],
+            conditions=tuple(rule.get("Conditions", ())),
         )
         for rule, found in zip(rules, hosts, strict=True)
         for group in _groups(rule)
@@ -242,57 +240,14 @@ def _any_host(rule: Mapping[str, Any]) -> list[str]:
     return ["*" for each in rule.get("Conditions", ()) if each.get("HostHeaderConfig", {}).get("RegexValues")]
 
 
-def _precedence(rule: Mapping[str, Any]) -> tuple[tuple[str, ...], float, str, str]:
-    """The paths that a rule takes, empty for all, its rank, the last where more must fit; its listener.
-
-    And what the rule itself is known by. The rank is no number where it takes what regular expressions match.
-    """
-    conditions = {each.get("Field"): each for each in rule.get("Conditions", ())}
-    paths = conditions.get("path-pattern", {})
-    patterns = tuple(paths.get("PathPatternConfig", {}).get("Values") or paths.get("Values", ()))
-    priority, arn = str(rule.get("Priority", "")), str(rule.get("RuleArn", ""))
-    is_last = not priority.isdigit() or not conditions.keys() <= {"host-header", "path-pattern"}
-    written = [each.get(f"{kind}Config", {}) for each in conditions.values() for kind in _BY_EXPRESSIONS]
-    rank = (
-        math.nan if any("RegexValues" in each for each in written) else math.inf if is_last else int(priority)
-    )
-    return patterns, rank, arn.rpartition("/")[0], arn
-
-
-_BY_EXPRESSIONS = ("HostHeader", "PathPattern")
-
-
-def diverted(
-    routes: Sequence[BalancerRoute], host: str, path: str, own: Sequence[str], others: Collection[str]
-) -> BalancerRoute | None:
-    """The route that takes a path of a host from its target groups to those of others, or answers it.
-
-    It may be one of the same rule, which shares the requests between several target groups.
-    """
-    return next(
-        (
-            taking
-            for route in routes
-            if route.target_group in own and route.serves(host)
-            for taking in routes
-            if taking.listener == route.listener
-            if taking.rank < route.rank or taking.rule == route.rule
-            if taking.target_group in {*others, FIXED} and taking.takes(host, path)
-            if not any(
-                before.target_group in own and before.takes(host, path)
-                for before in routes
-                if before.listener == taking.listener and before.rank < taking.rank
-            )
-        ),
-        None,
-    )
+_SAME_PATH = "/#{path}"
 
 
 def _groups(rule: Mapping[str, Any]) -> list[str]:
     """The target groups that a rule sends anything to: one of weight 0 waits for the next deployment.
 
-    FIXED is one of them where the balancer answers by itself, has people log in, or sends the rule's hosts to
-    another one.
+    FIXED is one of them where the balancer answers by itself, has people log in, or sends them to another
+    path or host.
     """
     found = []
     hosts = _hosts(rule)
@@ -301,7 +256,8 @@ def _groups(rule: Mapping[str, Any]) -> list[str]:
         named = [action["TargetGroupArn"]] if action.get("TargetGroupArn") else []
         found += [each["TargetGroupArn"] for each in weighted if each.get("Weight", 1)] or named
         elsewhere = action.get("RedirectConfig", {}).get("Host", "#{host}")
-        leaves = bool(hosts) and "#{host}" not in elsewhere and elsewhere not in hosts
+        leaves = "#{host}" not in elsewhere and elsewhere not in hosts
+        leaves |= action.get("RedirectConfig", {}).get("Path", _SAME_PATH) != _SAME_PATH
         asks = any(
             action[how].get("OnUnauthenticatedRequest", "authenticate") != "allow"
             for how in ("AuthenticateOidcConfig", "AuthenticateCognitoConfig")

@@ -20,18 +20,16 @@ _PUBLIC = "internet-facing"
 
 def hindered(
     aws: AwsReader,
-    host: str,
     routes: Iterable[BalancerRoute],
     ends: Sequence[str],
-    calls: Iterable[tuple[str, str, bool]],
+    calls: Iterable[PublicCall],
 ) -> Examined:
     """What keeps a host's requests from its balancers, or its answers from those who asked.
 
-    `routes` are those of the host, `ends` where its record leads, `calls` each a method and a path.
+    `routes` are those of the host, `ends` where its record leads, `calls` those that it is to answer.
     """
-    found, result = [*routes], Examined()
+    found, asked, result = [*routes], [*calls], Examined()
     used = {arn: each for arn, each in aws.balancers().items() if arn in {one.balancer for one in found}}
-    asked = [PublicCall(method, path, host) for method, path, _ in calls]
     why: list[str] = []
     for arn, described in used.items():
         name, state = described["LoadBalancerName"], described.get("State", {}).get("Code", "active")

@@ -16,11 +16,12 @@ _REFUSING = ("Block", "Captcha", "Challenge")
 
 @dataclass(frozen=True, slots=True)
 class PublicCall:
-    """What is known of a call."""
+    """What is known of a call; one that is `authorized` has a credential in its header."""
 
     method: str
     path: str
     host: str
+    authorized: bool = False
 
 
 def read_web_acl(account: AwsAccount, resource: str) -> Mapping[str, Any] | None:

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from .account import AwsAccount
+from .firewall import PublicCall
 from .names import Names, read_record_sets, values_of
 
 #: What a name or an address may be; other records than those that lead somewhere have other values.
@@ -65,18 +66,18 @@ def read_distributions(account: AwsAccount, host: str) -> list[Mapping[str, Any]
     ]  # fmt: skip
 
 
-def unserved(distribution: Mapping[str, Any], calls: Sequence[tuple[str, str, bool]]) -> Iterator[str]:
-    """How a distribution hinders calls: each a method, a path, and whether the answer is the caller's own."""
+def unserved(distribution: Mapping[str, Any], calls: Iterable[PublicCall]) -> Iterator[str]:
+    """How a distribution hinders calls."""
     name = distribution.get("Id", "CloudFront")
     if distribution.get("Enabled") is False:
         yield f"{name} of CloudFront is disabled"
-    for method, path, own in calls:
-        behaviour = _behaviour(distribution, path)
+    for call in calls:
+        behaviour = _behaviour(distribution, call.path)
         allowed = behaviour.get("AllowedMethods", {}).get("Items", ("GET", "HEAD"))
-        if method not in allowed:
-            yield f"{name} of CloudFront does not let {method} {path} through"
-        elif own and method == "GET" and _keeps(behaviour):
-            yield f"{name} of CloudFront caches the answers of {path} for everybody"
+        if call.method not in allowed:
+            yield f"{name} of CloudFront does not let {call.method} {call.path} through"
+        elif call.authorized and call.method == "GET" and _keeps(behaviour):
+            yield f"{name} of CloudFront caches the answers of {call.path} for everybody"
 
 
 def _behaviour(distribution: Mapping[str, Any], path: str) -> Mapping[str, Any]:

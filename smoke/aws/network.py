@@ -46,11 +46,12 @@ def lets(rules: Iterable[Mapping[str, Any]], other: Party, port: int) -> bool | 
 
     None where they name a list of ranges, or some of the party's addresses: those of its tasks may be in it.
     """
-    found = [_lets(each, other) for each in rules if _covers(each, port)]
+    found = [_lets(each, other) for each in rules if covers_port(each, port)]
     return True if True in found else None if None in found else False
 
 
-def _covers(rule: Mapping[str, Any], port: int) -> bool:
+def covers_port(rule: Mapping[str, Any], port: int) -> bool:
+    """Whether a rule is for a port."""
     protocol = str(rule.get("IpProtocol", ""))
     if protocol not in ("-1", "tcp", "6"):
         return False
@@ -60,7 +61,7 @@ def _covers(rule: Mapping[str, Any], port: int) -> bool:
 def _lets(rule: Mapping[str, Any], other: Party) -> bool | None:
     if any(each.get("GroupId") in other.groups for each in rule.get("UserIdGroupPairs", ())):
         return True
-    ranges = [ip_network(each, strict=False) for each in _written(rule)]
+    ranges = [ip_network(each, strict=False) for each in ranges_of(rule)]
     within = [any(_holds(one, own) for one in ranges) for own in other.ranges]
     if any(one.prefixlen == 0 for one in ranges) or (within and all(within)):
         return True
@@ -74,14 +75,15 @@ def _holds(one: Network, own: Network) -> bool:
     return one.version == own.version and own.subnet_of(one)  # type: ignore[arg-type]  # they are of one version
 
 
-def _written(rule: Mapping[str, Any]) -> list[str]:
+def ranges_of(rule: Mapping[str, Any]) -> list[str]:
+    """The ranges of addresses that a rule is for."""
     ranges = [each["CidrIp"] for each in rule.get("IpRanges", ())]
     return ranges + [each["CidrIpv6"] for each in rule.get("Ipv6Ranges", ())]
 
 
 def _names(rule: Mapping[str, Any]) -> bool:
     """Whether a rule is for anybody."""
-    return bool(_written(rule) or rule.get("UserIdGroupPairs") or rule.get("PrefixListIds"))
+    return bool(ranges_of(rule) or rule.get("UserIdGroupPairs") or rule.get("PrefixListIds"))
 
 
 def is_open(group: Mapping[str, Any], ports: Iterable[int]) -> bool:
@@ -90,8 +92,8 @@ def is_open(group: Mapping[str, Any], ports: Iterable[int]) -> bool:
         one in _ANYWHERE
         for port in ports
         for rule in group.get("IpPermissions", ())
-        if _covers(rule, port)
-        for one in _written(rule)
+        if covers_port(rule, port)
+        for one in ranges_of(rule)
     )
 
 
@@ -133,7 +135,7 @@ class Reachability:
         held = [self.groups[each] for each in public.groups if each in self.groups]
         rules = [rule for each in held for rule in each.get("IpPermissions", ()) if _names(rule)]
         why = self.lists.closed_to_world(public.subnets)
-        if held and not any(_covers(rule, port) for rule in rules for port in ports):
+        if held and not any(covers_port(rule, port) for rule in rules for port in ports):
             why = why or f"no security group lets anybody in on port {' or '.join(map(str, sorted(ports)))}"
         if why:
             self.examined.findings.append(Finding("", 0, f"the public does not reach {public.name}: {why}"))

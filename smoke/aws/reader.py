@@ -173,6 +173,11 @@ class AwsReader:
         arns = self.service(service).target_groups
         return self.once(f"targets {service}", lambda: read_target_groups(self.account, arns))
 
+    def is_idle(self, target_group: str) -> bool:
+        """Whether a target group has no target, or none of its name is there."""
+        found = self.once(f"idle {target_group}", lambda: read_target_groups(self.account, [target_group]))
+        return not any(each.targets for each in found)
+
     def has_insights(self) -> bool:
         """Whether the cluster counts its tasks for CloudWatch."""
         return self.once("insights", lambda: ecs.has_insights(self.account, self.names))

@@ -168,7 +168,7 @@ def _first(entries: Iterable[Described], own: Network, port: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ways:
+class WaysOut:
     """The routes, NAT gateways and endpoints of networks, and their subnets."""
 
     subnets: Mapping[str, Subnet]
@@ -187,7 +187,7 @@ class _Ways:
         why = self._no_way_out(found, public=public)
         if why is None or not why:
             return why
-        lacking = [each for each in needed if not self._offers(each, subnet)]
+        lacking = [each for each in needed if not self.offers(each, subnet)]
         return f"{why}, and no endpoint is of {' or '.join(lacking)}" if lacking else ""
 
     def _table(self, subnet: str) -> Described | None:
@@ -223,7 +223,17 @@ class _Ways:
             return f"its route out leads to {nat}, whose own subnet has none"
         return ""
 
-    def _offers(self, service: str, subnet: str) -> bool:
+    def takes(self, endpoint: Described, subnet: str) -> bool:
+        """Whether calls from a subnet go to an endpoint, also where there is a way out."""
+        if subnet not in self.subnets or str(endpoint.get("State", "")).lower() not in _WORKING:
+            return False
+        if endpoint.get("VpcEndpointType") == "Gateway":
+            return (self._table(subnet) or {}).get("RouteTableId") in endpoint.get("RouteTableIds", ())
+        named = bool(endpoint.get("PrivateDnsEnabled"))
+        return named and endpoint["VpcId"] == self.subnets[subnet].vpc
+
+    def offers(self, service: str, subnet: str) -> bool:
+        """Whether there is an endpoint of a service of AWS, by the end of its name."""
         network = self.subnets[subnet].vpc
         return any(
             each["VpcId"] == network
@@ -246,23 +256,32 @@ def _is_wide(route: Described) -> bool:
     return not _stays(route) and (halves or "DestinationPrefixListId" in route)
 
 
-def kept_in(aws: AwsReader) -> Examined:
-    """Whether a task on Fargate reaches its registry, its logs and its secrets from each of its subnets."""
-    services = {name: each for name, each in aws.services().items() if each.subnets}
-    owners, result = aws.definitions(), Examined()
+def read_ways(aws: AwsReader) -> WaysOut:
+    """Those of the networks of all services."""
+    return aws.once("ways", lambda: _read_ways(aws))
+
+
+def _read_ways(aws: AwsReader) -> WaysOut:
     subnets = own_subnets(aws)
     networks = {each.vpc for each in subnets.values() if each.vpc}
     nats = _of_networks(aws.account, "describe_nat_gateways", "NatGateways", networks)
-    ways = _Ways(
+    return WaysOut(
         subnets,
         _of_networks(aws.account, "describe_route_tables", "RouteTables", networks),
         {each["NatGatewayId"]: each for each in nats},
         _of_networks(aws.account, "describe_vpc_endpoints", "VpcEndpoints", networks),
     )
+
+
+def kept_in(aws: AwsReader) -> Examined:
+    """Whether a task on Fargate reaches its registry, its logs and its secrets from each of its subnets."""
+    services = {name: each for name, each in aws.services().items() if each.subnets}
+    owners, result = aws.definitions(), Examined()
+    subnets, ways = own_subnets(aws), read_ways(aws)
     started = {name: each for name, each in owners.items() if name in services and each.fargate}
     for name, definition in started.items():
         for one in [each for each in services[name].subnets if each in subnets]:
-            why = ways.shut(one, public=services[name].public, needed=_needed(definition))
+            why = ways.shut(one, public=services[name].public, needed=needed_by(definition))
             if why is None:
                 result.not_examined.append(Finding("", 0, f"whether {name} reaches its registry from {one}"))
             elif why:
@@ -270,11 +289,14 @@ def kept_in(aws: AwsReader) -> Examined:
     return result
 
 
-def _needed(definition: TaskDefinition) -> list[str]:
-    """The ends of the names of the services of AWS that a task asks when it starts."""
+def needed_by(definition: TaskDefinition, elsewhere: Sequence[str] = ("the internet",)) -> list[str]:
+    """The ends of the names of the services of AWS that a task asks when it starts.
+
+    And where it finds images that are not in ECR.
+    """
     found: dict[str, None] = {}
     for box in definition.containers:
-        found |= dict.fromkeys(_PULLING if IN_ECR.fullmatch(box.image) else ["the internet"])
+        found |= dict.fromkeys(_PULLING if IN_ECR.fullmatch(box.image) else elsewhere)
         found |= dict.fromkeys(["logs"] if box.log_group else ())
         given = [":secretsmanager:" in each for each in box.secrets.values()]
         found |= dict.fromkeys("secretsmanager" if each else "ssm" for each in given)

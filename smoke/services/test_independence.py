@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 from pytest_readiness import Evidence
 
+from smoke.aws.endpoints import kept_from_aws
 from smoke.aws.names import MIGRATIONS, SERVICES
 from smoke.aws.network import roomless
 from smoke.aws.reader import AwsReader
@@ -69,7 +70,7 @@ def test_tasks_can_start(aws: AwsReader, evidence: Evidence) -> None:
     And the subnets of its service have addresses left, and ways to what a task asks when it starts.
     """
     count, examined = kept_from_starting(aws, tuple(MIGRATIONS))
-    for look in (roomless, kept_in):
+    for look in (roomless, kept_in, kept_from_aws):
         if found := examined.attempt(partial(look, aws)):
             examined.findings.extend(found.findings)
             examined.not_examined.extend(found.not_examined)

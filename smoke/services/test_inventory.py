@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
-from smoke.aws.balancer import AT_PORT, crowded, diverted, idle, read_target_groups, routes_to
+from smoke.aws.balancer import AT_PORT, crowded, idle, read_target_groups, routes_to
 from smoke.aws.ecs import images_there, read_services
 from smoke.aws.edge import hindered
+from smoke.aws.firewall import PublicCall
+from smoke.aws.forwarding import diverted
 from smoke.aws.fronts import by_cloudfront, is_fronted, leads, read_distributions, unserved
 from smoke.aws.inventory import (
     UNITS,
@@ -51,11 +53,11 @@ PUBLIC = ("api", "dixie")
 SETTLES_S = 20
 
 
-def calls_of(environment: Environment, key: str) -> list[tuple[str, str, bool]]:
-    """The method and path of each route of a service, and whether its answer is the caller's own."""
+def calls_of(environment: Environment, key: str, host: str) -> list[PublicCall]:
+    """A call of each route of a service by its host."""
     at = address_of(environment, key)
     return [
-        (each.method, at.path(each.path).replace("{id}", "x"), bool(each.credentials))
+        PublicCall(each.method, at.path(each.path).replace("{id}", "x"), host, bool(each.credentials))
         for each in ROUTES
         if each.service == key and not any(each.dialect)
     ]
@@ -92,16 +94,17 @@ def test_inventory(
         different.append(f"memory: its containers are killed at {task.limit} of {task.memory} MiB")
     if not (main := task.main(service)).essential:
         different.append(f"container: {main.name} is not essential, so its task keeps running without it")
-    path = health_path(environment, declared["key"]) or "/"
     boxes, known = aws.definition(service).containers, known_port(declared)
     listening = sorted({port for box in boxes for port in box.ports})
     if known and listening and known not in listening and aws.service(service).registries:
         different.append(f"port: listens on {' and '.join(map(str, listening))}, but is known by {known}")
     own = aws.service(service).target_groups
     others = {group for name in SERVICES if name != service for group in aws.service(name).target_groups}
-    if taken := diverted(aws.routes(), str(declared["url"]), path, own, others - {*own}):
-        where = f"{' or '.join(taken.paths) or 'requests'} of {declared['url']}"
-        different.append(f"url: a rule of priority {taken.rank:g} sends {where} to {taken.target_group}")
+    calls = calls_of(environment, declared["key"], url) if service in PUBLIC else []
+    if taken := diverted(aws.routes(), calls, own, others - {*own}, aws.is_idle):
+        route, call = taken
+        where = f"{call.method} {call.path} of {url} to {route.target_group}"
+        different.append(f"url: a rule of priority {route.rank:g} sends {where}")
     different += [
         f"url: the certificate of {name} {why}"
         for route in routes_to(aws.routes(), own)
@@ -115,11 +118,10 @@ def test_inventory(
         names = " and ".join(dict.fromkeys(name for route in proving for name in route.proved))
         different.append(f"url: the certificates of its listener are for {names}, not for {url}")
     if mine:
-        through = hindered(aws, url, mine, ends or (), calls_of(environment, declared["key"]))
+        through = hindered(aws, mine, ends or (), calls)
         different += [f"url: {each.what}" for each in through.findings]
         examined.not_examined.extend(through.not_examined)
     if by_cloudfront(ends or ()):
-        calls = calls_of(environment, declared["key"])
         before = examined.attempt(lambda: read_distributions(aws.account, url)) or []
         different += [f"url: {why}" for each in before for why in unserved(each, calls)]
     assert not different, f"{service} differs from the plan: {'; '.join(different)}"

@@ -1,6 +1,6 @@
 """Alterations of what leads to the platform: load balancer, certificates, Route 53, Cloud Map."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -58,6 +58,17 @@ def group_open(emulator: Emulator, of: str, port: int, to: str = "0.0.0.0/0") ->
     ec2 = emulator.aws("ec2")
     found = {each["GroupName"]: each["GroupId"] for each in ec2.describe_security_groups()["SecurityGroups"]}
     let_in(ec2, found[f"{PREFIX}-{of}"], [to], port)
+
+
+def group_lets_out(emulator: Emulator, of: str, to: str) -> None:
+    """Have the security group of a service let it out to a range of addresses alone."""
+    group_closed(emulator, of, direction="IpPermissionsEgress")
+    ec2 = emulator.aws("ec2")
+    (found,) = [
+        each for each in internals.records("ec2._security_groups") if each["GroupName"] == f"{PREFIX}-{of}"
+    ]
+    rule = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": to}]}
+    ec2.authorize_security_group_egress(GroupId=found["GroupId"], IpPermissions=[rule])
 
 
 def subnets_full(_: Emulator) -> None:
@@ -221,20 +232,30 @@ def balancer_shared(emulator: Emulator) -> None:
         balancer["LoadBalancerName"] = "shared-public"
 
 
-def paths_diverted(emulator: Emulator, paths: Sequence[str], service: str = "") -> None:
+def paths_diverted(
+    emulator: Emulator,
+    paths: Sequence[str] = (),
+    service: str = "",
+    conditions: Sequence[Mapping[str, Any]] = (),
+    moved: str = "",
+) -> None:
     """Have the load balancer send paths of all hosts to a service, before it looks at the hosts.
 
-    Without a service it answers them by itself.
+    Or what meets other conditions. The service `nobody` has no tasks; without one it answers by itself, or
+    says to which path they were `moved`.
     """
     elb = emulator.aws("elbv2")
-    fixed = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200"}}
-    action = {"Type": "forward", "TargetGroupArn": _target_group(elb, service)} if service else fixed
-    elb.create_rule(
-        ListenerArn=_secure_listener(elb),
-        Priority=100,
-        Conditions=[{"Field": "path-pattern", "PathPatternConfig": {"Values": [*paths]}}],
-        Actions=[action],
-    )
+    action: dict[str, Any] = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200"}}
+    if service == "nobody":
+        elb.create_target_group(Name=f"{PREFIX}-{service}-tg", Protocol="HTTP", Port=80, TargetType="ip")
+    if service:
+        action = {"Type": "forward", "TargetGroupArn": _target_group(elb, service)}
+    elif moved:
+        action = {"Type": "redirect", "RedirectConfig": {"Path": moved, "StatusCode": "HTTP_301"}}
+    found = [*conditions]
+    if paths:
+        found.append({"Field": "path-pattern", "PathPatternConfig": {"Values": [*paths]}})
+    elb.create_rule(ListenerArn=_secure_listener(elb), Priority=100, Conditions=found, Actions=[action])
 
 
 def no_redirect(emulator: Emulator, service: str, *, root: bool = True) -> None:
@@ -263,7 +284,7 @@ def _secure_listener(elb: Any) -> str:
 
 
 ALTERATIONS = (
-    group_closed, group_open, subnets_full, namespace_elsewhere,
+    group_closed, group_open, group_lets_out, subnets_full, namespace_elsewhere,
     public_host, targets_asked, targets_gone, targets_foreign, targets_shared, registered_as,
     host_missing, host_alias, address_left,
     listener_moved, certificate, certificate_in_acm, cloudfront_in_front, record_leads, balancer_rule,

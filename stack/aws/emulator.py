@@ -46,6 +46,7 @@ class Emulator:
         self.notifications_lost = False
         internals.judge_alarms_by(evaluate)
         internals.deliver_notifications_if(lambda: not self.notifications_lost)
+        internals.tell_endpoints_whole()
 
     def heal(self) -> None:
         """Undo every alteration that is not part of the emulator's own state."""

@@ -11,9 +11,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from xml.sax.saxutils import escape
 
 from ministack.core.responses import AccountRegionScopedDict, AccountScopedDict
-from ministack.services import cloudwatch, ecs, secretsmanager, sns
+from ministack.services import cloudwatch, ec2, ecs, secretsmanager, sns
 
 SERVICES = "ministack.services."
 # Changes by being read: two equal states may differ in it.
@@ -120,6 +121,22 @@ def deliver_notifications_if(condition: Callable[[], bool]) -> None:
             deliver(*arguments, **options)
 
     sns._fanout = fanout
+
+
+def tell_endpoints_whole() -> None:
+    """Have EC2 tell of an endpoint also its groups, its policy, and whether its names are private."""
+    tell = ec2._vpce_fields_xml
+
+    def whole(endpoint: Mapping[str, Any], tag: str = "item") -> str:
+        groups = "".join(f"<item><groupId>{each}</groupId></item>" for each in endpoint.get("Groups", ()))
+        named = str(endpoint.get("PrivateDnsEnabled", False)).lower()
+        told = f"<groupSet>{groups}</groupSet><privateDnsEnabled>{named}</privateDnsEnabled>"
+        if policy := endpoint.get("PolicyDocument"):
+            told += f"<policyDocument>{escape(policy)}</policyDocument>"
+        head, end, rest = tell(endpoint, tag).rpartition(f"</{tag}>")
+        return f"{head}{told}{end}{rest}"
+
+    ec2._vpce_fields_xml = whole
 
 
 def put_datapoints(series: Mapping[str, Any], value: float | None, times: list[float]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from stack.aws import internals
 from stack.aws.emulator import Emulator
-from stack.aws.inventory import PREFIX, REGION, SERVICES, ZONE, let_in, role_arn
+from stack.aws.inventory import PREFIX, REGION, SERVICES, ZONE, let_in, policy, role_arn
 
 #: What tasks on Fargate ask when they start, as the ends of the names of endpoints.
 STARTING = ("ecr.api", "ecr.dkr", "s3", "logs", "secretsmanager")
@@ -40,6 +40,32 @@ def endpoints(emulator: Emulator, without: Sequence[str] = (), state: str = "ava
         emulator.aws("ec2").create_vpc_endpoint(VpcId=network, ServiceName=service, VpcEndpointType=kind)
     for each in internals.records("ec2._vpc_endpoints"):
         each["State"] = state
+
+
+def endpoint(
+    emulator: Emulator, name: str, lets_in: Sequence[str] = ("10.0.0.0/16",), resource: str = ""
+) -> None:
+    """Have an endpoint take all that the network asks a service of AWS, from some ranges of addresses.
+
+    With a `resource`, its policy lets through what is about that alone.
+    """
+    (network,) = {each["VpcId"] for each in internals.records("ec2._nat_gateways")}
+    kind, ec2 = "Gateway" if name == "s3" else "Interface", emulator.aws("ec2")
+    service = f"com.amazonaws.{REGION}.{name}"
+    made = ec2.create_vpc_endpoint(VpcId=network, ServiceName=service, VpcEndpointType=kind)["VpcEndpoint"]
+    group = ec2.create_security_group(GroupName=f"endpoint-{name}", Description=name, VpcId=network)[
+        "GroupId"
+    ]
+    if lets_in:
+        let_in(ec2, group, lets_in, 443)
+    document = policy(Principal="*", Action="*", Resource=resource)
+    tables = [each["RouteTableId"] for each in internals.records("ec2._route_tables")]
+    for each in internals.records("ec2._vpc_endpoints"):
+        if each["VpcEndpointId"] == made["VpcEndpointId"]:
+            each |= {"PolicyDocument": document} if resource else {}
+            each |= (
+                {"RouteTableIds": tables} if name == "s3" else {"PrivateDnsEnabled": True, "Groups": [group]}
+            )
 
 
 def access_list(_: Emulator, entries: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -145,6 +171,6 @@ def names_unanswered(_: Emulator) -> None:
 
 
 ALTERATIONS = (
-    way_out, way_out_through, endpoints, access_list, balancer_is, balancer_attribute, web_acl, zone_inside,
-    weighted, names_unanswered, database_by_proxy,
+    way_out, way_out_through, endpoints, endpoint, access_list, balancer_is, balancer_attribute, web_acl,
+    zone_inside, weighted, names_unanswered, database_by_proxy,
 )  # fmt: skip

@@ -24,6 +24,7 @@ PRIVATE: dict[str, tuple[str, ...] | None] = {
     "services.cloudwatch._metrics": None,
     "services.cloudwatch._record_history": ("alarm_name", "old_state", "new_state", "reason"),
     "services.cloudwatch._stat_value": ("stats", "stat_name", "points"),
+    "services.ec2._vpce_fields_xml": ("ep", "tag"),
     "services.ecs._mark_task_stopped": ("task_arn", "task", "reason", "stop_code", "exit_code"),
     "services.ecs._services": None,
     "services.ecs._tasks": None,

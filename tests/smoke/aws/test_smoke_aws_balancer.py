@@ -9,7 +9,6 @@ from smoke.aws.balancer import (
     BalancerRoute,
     TargetGroup,
     crowded,
-    diverted,
     expiring_of,
     idle,
     port_of,
@@ -18,6 +17,8 @@ from smoke.aws.balancer import (
     routes_to,
     target_group_of,
 )
+from smoke.aws.firewall import PublicCall
+from smoke.aws.forwarding import diverted
 from smoke.aws.fronts import is_fronted, unserved
 from smoke.aws.inventory import columns, seen_of
 from smoke.aws.names import Names
@@ -42,6 +43,10 @@ def test_the_default_route_takes_the_certificates_hosts_that_no_rule_takes() -> 
         BalancerRoute("dixie", "lb", ("dixie.example",)),
     ]
     assert routes_of([{"IsDefault": True, "Actions": [{"Type": "redirect"}]}], "lb", ["x"]) == []
+    partly = rule("api", "api.example")
+    partly["Conditions"].append(PATHS)
+    (first, *_) = routes_of([rules[0], partly], "lb", ["api.example"])
+    assert first.hosts == ("api.example",)
     assert routes_to(found, ["dixie"]) == [found[1]]
     assert routes_to(found, []) == []
 
@@ -67,8 +72,18 @@ WWW = {"Field": "host-header", "Values": ["www.example"]}
 AWAY = {"Type": "redirect", "RedirectConfig": {"Host": "old.fly.dev"}}
 HOME = {"Type": "redirect", "RedirectConfig": {"Host": "dixie.example", "Protocol": "HTTPS"}}
 TO_TLS = {"Type": "redirect", "RedirectConfig": {"Host": "#{host}", "Protocol": "HTTPS"}}
+MOVED = {"Type": "redirect", "RedirectConfig": {"Path": "/v2/#{path}"}}
 EXPRESSION = {"RegexValues": ["^/?admin"]}
+HEALTH, METRICS = ([PublicCall("GET", path, "dixie.example", True)] for path in ("/api/health", "/metrics"))
 ELSE = {"Field": "query-string", "QueryStringConfig": {"Values": [{"Value": "x"}]}}
+
+
+def from_addresses(*ranges: str) -> dict[str, Any]:
+    return {"Field": "source-ip", "SourceIpConfig": {"Values": [*ranges]}}
+
+
+def with_header(name: str, value: str) -> dict[str, Any]:
+    return {"Field": "http-header", "HttpHeaderConfig": {"HttpHeaderName": name, "Values": [value]}}
 
 
 @pytest.mark.parametrize(
@@ -103,20 +118,32 @@ ELSE = {"Field": "query-string", "QueryStringConfig": {"Values": [{"Value": "x"}
         (ranked("100", "api", PATHS, listener="rule/lb/2"), False),
         (ranked("100", "api", {"Field": "path-pattern", "PathPatternConfig": EXPRESSION}), False),
         (ranked("100", "api", {"Field": "host-header", "HostHeaderConfig": EXPRESSION}), False),
+        (ranked("100", "api", {"Field": "http-request-method", "Values": ["GET"]}), True),
+        (ranked("100", "api", HOST, {"Field": "http-request-method", "Values": ["OPTIONS"]}), False),
+        (ranked("100", "api", from_addresses("0.0.0.0/1", "128.0.0.0/1")), True),
+        (ranked("100", "api", from_addresses("203.0.113.0/24", "::/0")), False),
+        (ranked("100", "api", with_header("User-Agent", "*")), True),
+        (ranked("100", "api", with_header("User-Agent", "bot*")), False),
+        (ranked("100", "api", with_header("Host", "Dixie.*")), True),
+        (ranked("100", "api", with_header("Authorization", "Bearer *")), True),
+        (ranked("100", "api", with_header("Authorization", "Basic *")), False),
+        (ranked("100", "api", with_header("X-Canary", "*")), False),
+        (ranked("100", "empty", HOST), True),
+        ({**ranked("100", "", PATHS), "Actions": [MOVED]}, True),
     ],
 )
 def test_an_earlier_rule_takes_what_is_for_another_service(other: dict[str, Any], taken: bool) -> None:
     own = ranked("200", "dixie", HOST)
     routes = routes_of([own, other, ranked("default", "api")], "lb", [])
-    found = diverted(routes, "dixie.example", "/api/health", ["dixie"], {"api"})
+    found = diverted(routes, HEALTH, ["dixie"], {"api"}, "empty".__eq__)
     assert (found is not None) is taken
 
 
 def test_what_an_own_rule_took_before_is_not_taken() -> None:
     rules = [ranked("1", "dixie", PATHS, HOST), ranked("2", "api", HOST), ranked("3", "dixie", HOST)]
     routes = routes_of(rules, "lb", [])
-    assert diverted(routes, "dixie.example", "/api/health", ["dixie"], {"api"}) is None
-    assert diverted(routes, "dixie.example", "/metrics", ["dixie"], {"api"}) is not None
+    assert diverted(routes, HEALTH, ["dixie"], {"api"}, "empty".__eq__) is None
+    assert diverted(routes, METRICS, ["dixie"], {"api"}) is not None
 
 
 @pytest.mark.parametrize(
@@ -127,7 +154,7 @@ def test_a_rule_may_share_requests_with_what_is_anothers(second: str, weight: in
     groups = [{"TargetGroupArn": "dixie", "Weight": 50}, {"TargetGroupArn": second, "Weight": weight}]
     shares = ranked("200", "", HOST) | {"Actions": [{"ForwardConfig": {"TargetGroups": groups}}]}
     routes = routes_of([shares, ranked("default", "api")], "lb", [])
-    assert (diverted(routes, "dixie.example", "/api/health", ["dixie"], {"api"}) is not None) is taken
+    assert (diverted(routes, HEALTH, ["dixie"], {"api"}, "empty".__eq__) is not None) is taken
 
 
 @pytest.mark.parametrize(
@@ -245,7 +272,11 @@ def test_a_certificate_proves_its_names(proved: tuple[str, ...], host: str, prov
 POSTS = {"AllowedMethods": {"Items": ["GET", "HEAD", "OPTIONS", "PUT", "PATCH", "POST", "DELETE"]}}
 READS = {"AllowedMethods": {"Items": ["GET", "HEAD"]}}
 KEEPS = {"CachePolicyId": "658327ea-f89d-4fab-a63d-7e88639e58f6"}
-CALLS = [("GET", "/health", False), ("POST", "/api/invoke", True), ("GET", "/api/budget", True)]
+CALLS = [
+    PublicCall("GET", "/health", "api.example"),
+    PublicCall("POST", "/api/invoke", "api.example", True),
+    PublicCall("GET", "/api/budget", "api.example", True),
+]
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,6 @@ def test_a_listener_that_asks_for_certificates_refuses_the_public(end: str, aske
     described = {**PUBLIC, "Type": "application", "State": {"Code": "active"}}
     aws = SimpleNamespace(account=account, balancers=lambda: {"arn": described})
     route = BalancerRoute("tg", "arn", ("api.example.com",), listener="l/1", verifies=True)
-    found = hindered(cast(AwsReader, aws), "api.example.com", [route], [end], [("GET", "/health", False)])
+    found = hindered(cast(AwsReader, aws), [route], [end], [HEALTH])
     wanted = ["its listener 1 asks callers for certificates"] if asked else []
     assert [each.what for each in found.findings] == wanted
