@@ -376,6 +376,8 @@ def test_held_room_is_taken(
             beside.require_within(room - held, held)
         paid += [held, *beside.costs]
         watch.charged(paid)
-        if not beside.late or watch.last.room - held < watch.first.room / 3:
+        if not beside.late:
             return
-        evidence.note("the stream was charged before the concurrent calls were answered")
+        if watch.last.room - held < watch.first.room / 3:
+            break
+    evidence.note("not examined: each stream was charged before the calls beside it were answered")
