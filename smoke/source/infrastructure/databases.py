@@ -7,13 +7,26 @@ from smoke.source.checkout import Finding
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Resource
 from smoke.source.terraform.references import referenced
-from smoke.source.terraform.values import Value, flat, is_known, number, options, symbols, text
+from smoke.source.terraform.values import (
+    Symbol,
+    Value,
+    flat,
+    is_known,
+    number,
+    options,
+    settle,
+    symbols,
+    text,
+)
 
 from .addresses import OF_SERVER, variables_of
 from .definitions import Definitions, containers
 
 #: What a variable's name ends with that gives a host; the port is in its neighbour.
 _NEIGHBOUR = re.compile(r"(?:HOST|HOSTNAME|URL)\Z")
+
+
+_HOSTS = ("HOST", "HOSTNAME")
 
 
 #: Variables by which a connection is without TLS, which newer versions demand; libpq has its own.
@@ -64,6 +77,11 @@ def _database(value: Value) -> Resource | None:
 def _unserved(owner: str, given: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
     servers = {name: _database(value) for name, value in given.items() if OF_SERVER.fullmatch(name)}
     for name, database in servers.items():
+        whole = settle(given[name]).content
+        with_port = isinstance(whole, Symbol) and whole.path == ("endpoint",)
+        if database is not None and name.endswith(_HOSTS) and with_port:
+            what = f"{name} of {owner} is the endpoint of {database.address}, a host and a port"
+            yield what, given[name]
         neighbour = _NEIGHBOUR.sub("PORT", name)
         asked = number(flat(given[neighbour])) if neighbour in given else None
         port = _listening(database) if database is not None else None

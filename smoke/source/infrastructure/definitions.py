@@ -34,8 +34,9 @@ from smoke.source.terraform.values import (
     text,
 )
 
-from .grants import Grant, grants
+from .grants import grants
 from .iam import ROLE
+from .reading import Grant
 
 SERVICE = "aws_ecs_service"
 TASK = "aws_ecs_task_definition"

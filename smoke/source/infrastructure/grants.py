@@ -5,7 +5,6 @@ Compared as IAM compares.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -16,27 +15,30 @@ from smoke.source.terraform.hcl import Place
 from smoke.source.terraform.references import (
     PARAMETERS,
     SECRETS_MANAGER,
-    Identity,
     entries,
     items,
-    of_service,
     referenced,
     secret,
     thing,
 )
-from smoke.source.terraform.values import Text, Value, flat, hidden, is_known, plain, text
+from smoke.source.terraform.values import Value, is_known, text
 
-from .iam import ROLE, Attached, Statement, allows, attached, behind, fits, policy_name, roles_of, statements
+from .iam import (
+    ROLE,
+    Attached,
+    Statement,
+    allows,
+    attached,
+    behind,
+    fits,
+    never,
+    policy_name,
+    roles_of,
+    statements,
+)
+from .reading import READ, Grant, Narrowing, reads_of, tags_of, target_of
 
-#: Actions that return a secret's value.
-READ = {
-    SECRETS_MANAGER: ("secretsmanager:getsecretvalue", "secretsmanager:batchgetsecretvalue"),
-    PARAMETERS: (
-        "ssm:getparameter", "ssm:getparameters", "ssm:getparametersbypath", "ssm:getparameterhistory",
-    ),
-}  # fmt: skip
 _ASSUME = "sts:assumerole"
-_BATCH = "secretsmanager:batchgetsecretvalue"
 #: Policies of AWS that let a role read secrets or parameters of any name, and those that do not.
 _ANY = {
     SECRETS_MANAGER: {"AdministratorAccess", "PowerUserAccess", "SecretsManagerReadWrite"},
@@ -59,72 +61,11 @@ _HARMLESS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """`roles` (their identities) may read `target`, a secret, or else everything that `pattern` fits.
-
-    A pattern is of the name behind `secret:` or `parameter`; `service` says which of the two. One that
-    `misses` means its target, and fits no ARN of it.
-    """
-
-    roles: tuple[str, ...]
-    holder: str
-    at: Place
-    service: str
-    target: Identity | None = None
-    pattern: str = ""
-    reads: frozenset[str] = frozenset()
-    misses: bool = False
-
-    @property
-    def batch(self) -> bool:
-        """Whether it is of use only for what the role may read one by one."""
-        return self.reads == {_BATCH}
-
-    def within(self, other: Grant) -> bool:
-        """Whether the other one covers everything that this one covers."""
-        if other.pattern == "*":
-            return True
-        if self.target is not None:
-            same = other.target is not None and other.target.key == self.target.key
-            return same or other.covers(self.target.name)
-        return bool(other.pattern) and fits(self.pattern, other.pattern)
-
-    def covers(self, name: str) -> bool:
-        """Whether its pattern fits a secret's name, with the six characters that Secrets Manager adds."""
-        pattern = self.pattern.lstrip("/")
-        return fits(name.lstrip("/"), pattern) or fits(f"{name}-AbCdEf", pattern)
-
-    def finding(self, what: str) -> Finding:
-        """Return a finding where the grant is written."""
-        return Finding(self.at.path, self.at.line, what)
-
-
-@dataclass(frozen=True, slots=True)
-class Narrowing:
-    """What keeps `roles` from reading: all that `targets` stand for, or (`beyond`) all but that.
-
-    `why` is what of the targets is not known. It takes a reading only together with all `reads` of a grant.
-    """
-
-    roles: tuple[str, ...]
-    service: str
-    targets: tuple[Grant, ...]
-    beyond: bool
-    reads: frozenset[str]
-    title: str
-    why: str = ""
-
-    def concerns(self, grant: Grant) -> bool:
-        """Whether it takes what the grant would let its role do; a batch needs to read one by one as well."""
-        needed = {READ[SECRETS_MANAGER][0]} if self.service == SECRETS_MANAGER else grant.reads
-        return self.service == grant.service and needed <= self.reads
-
-
 @dataclass(slots=True)
 class Grants:
     """What roles may read, and what of that is not understood, by the roles that it concerns."""
 
+    configuration: Configuration
     found: list[Grant] = field(default_factory=list)
     limits: list[Narrowing] = field(default_factory=list)
     not_examined: list[tuple[tuple[str, ...], Finding]] = field(default_factory=list)
@@ -136,7 +77,7 @@ class Grants:
 
 def grants(configuration: Configuration) -> Grants:
     """Return everything that policies let roles read."""
-    result = Grants()
+    result = Grants(configuration)
     for each in attached(configuration):
         if each.arn is None:
             _document(result, each.roles, each.holder, each.document)
@@ -145,9 +86,11 @@ def grants(configuration: Configuration) -> Grants:
     for role in configuration.of_type(ROLE):
         for arn in items(role.attribute("permissions_boundary")):
             _boundary(result, configuration, role, arn)
+    roles = tuple(thing(role.reference, ROLE).key for role in configuration.of_type(ROLE))
+    for policy in configuration.of_type("aws_secretsmanager_secret_policy"):
+        result.limits += _denied_by_secret(policy, roles)
     result.found = [each for grant in result.found for each in _limited(result, grant)]
     result.found += _by_another_role(configuration, result.found)
-    roles = tuple(thing(role.reference, ROLE).key for role in configuration.of_type(ROLE))
     for policy in configuration.of_type("aws_secretsmanager_secret_policy"):
         _of_secret(result, policy, roles)
     _bounded_batches(result)
@@ -172,7 +115,7 @@ def _by_another_role(configuration: Configuration, found: list[Grant]) -> Iterat
 
 def _boundary(result: Grants, configuration: Configuration, role: Resource, arn: Value) -> None:
     """A role may do only what its boundary allows."""
-    inside, own = Grants(), roles_of(role.reference)
+    inside, own = Grants(configuration), roles_of(role.reference)
     for each in behind(configuration, Attached(own, role, arn=arn)):
         if each.arn is None:
             _document(inside, own, each.holder, each.document)
@@ -240,116 +183,78 @@ def _statement(result: Grants, roles: tuple[str, ...], holder: Resource, stateme
         result.limits += _denied(roles, holder, parts) if "Condition" not in parts else ()
         return
     for service in READ:
-        reads = _reads(parts, service)
+        reads = reads_of(parts, service)
         if reads is None or (reads and "${" in effect):
             result.note(roles, statement.at, f"what {holder.address} allows, which is not known")
         elif reads and "NotResource" in parts:
             at = parts["NotResource"].at
             result.found.append(Grant(roles, holder.address, at, service, pattern="*", reads=reads))
         elif reads:
-            for target in items(parts.get("Resource")):
-                found, why = _target(target, service)
-                if found is not None and found.pattern and "Condition" in parts:
-                    why = f"{found.pattern} under a condition"
-                elif found is not None:
-                    result.found.append(replace(found, roles=roles, holder=holder.address, reads=reads))
-                if why:
-                    result.note(roles, target.at, f"what {holder.address} lets its role read: {why}")
+            _allowed(result, Grant(roles, holder.address, statement.at, service, reads=reads), parts)
+
+
+def _allowed(result: Grants, grant: Grant, parts: dict[str, Value]) -> None:
+    """Add a grant for each resource of a statement whose conditions can hold."""
+    for target in items(parts.get("Resource")):
+        found, why = target_of(target, grant.service)
+        if never(parts, result.configuration.home, tags_of(result.configuration, target)):
+            continue
+        if found is not None and found.pattern and "Condition" in parts:
+            why = f"{found.pattern} under a condition"
+        elif found is not None:
+            result.found.append(replace(found, roles=grant.roles, holder=grant.holder, reads=grant.reads))
+        if why:
+            what = f"what {grant.holder} lets its role read: {why}"
+            result.note(grant.roles, target.at, what)
 
 
 def _denied(roles: tuple[str, ...], holder: Resource, parts: dict[str, Value]) -> Iterator[Narrowing]:
     """What a statement denies, as far as known."""
     beyond = "NotResource" in parts
     for service in READ:
-        found = [_target(each, service) for each in items(parts.get("NotResource" if beyond else "Resource"))]
+        found = [
+            target_of(each, service) for each in items(parts.get("NotResource" if beyond else "Resource"))
+        ]
         targets = tuple(grant for grant, _ in found if grant is not None)
         why = next((why for _, why in found if why), "") if beyond else ""
         title = f"the denial of {holder.address}"
-        yield Narrowing(roles, service, targets, beyond, _reads(parts, service) or frozenset(), title, why)
-
-
-def _reads(parts: dict[str, Value], service: str) -> frozenset[str] | None:
-    """The reading actions that a statement covers; None when that is not known."""
-    key = "NotAction" if "NotAction" in parts else "Action"
-    patterns = list(items(parts.get(key)))
-    unknown = [each for each in patterns if not is_known(each)]
-    known = [str(plain(each)) for each in patterns if is_known(each)]
-    covered = {action for action in READ[service] if any(fits(action, each.lower()) for each in known)}
-    if key == "NotAction":
-        covered = set(READ[service]) - covered
-    return None if unknown and not covered else frozenset(covered)
-
-
-def _target(target: Value, service: str) -> tuple[Grant | None, str]:
-    """Return what a resource of a statement stands for, if a secret of the service fits it; else why not."""
-    grant = Grant((), "", target.at, service)
-    resource = referenced(target)
-    grant = replace(grant, misses=service == SECRETS_MANAGER and _misses(target))
-    if resource is not None:
-        identity = secret(target)
-        if identity is None:
-            return None, resource.address if resource.type in _SEVERAL else ""
-        return (replace(grant, target=identity) if of_service(resource) in {service, ""} else None), ""
-    pattern = _pattern(text(flat(target)), service)
-    if pattern is None:
-        return None, ""
-    if "${" in pattern and hidden(target):
-        return None, hidden(target)
-    if "*" in pattern or "?" in pattern.removesuffix("-??????"):
-        return replace(grant, pattern=pattern), ""
-    return replace(grant, target=secret(target)), ""
-
-
-#: A secret's name without what Secrets Manager puts behind it, and without a wildcard.
-_WHOLE_NAME = re.compile(r"arn:[^:]*:secretsmanager:[^:]*:[^:]*:secret:(?![^:]*-(?:\w{6}|\?{6})$)[^:*?$]+")
-
-
-def _misses(target: Value) -> bool:
-    """Whether a resource of a statement means one secret, and fits no ARN: these end in six characters.
-
-    Behind a reference to the ARN, which has them, more than `*` is too much.
-    """
-    content = target.content
-    if isinstance(content, Text):
-        first, *rest = content.parts
-        held = referenced(first) if isinstance(first, Value) else None
-        if held is not None and of_service(held) == SECRETS_MANAGER:
-            behind = rest[0] if rest else ""
-            return isinstance(behind, str) and re.fullmatch(r"-[?*]+|\?+", behind) is not None
-    around, colon, name = text(flat(target)).rpartition(":secret:")
-    filled = re.sub(r"\$\{[^{}]*\}", "x", around)
-    return "$" not in name and _WHOLE_NAME.fullmatch(f"{filled}{colon}{name}") is not None
-
-
-#: Data sources that stand for any number of secrets.
-_SEVERAL = {"aws_secretsmanager_secrets", "aws_ssm_parameters_by_path"}
-
-
-def _pattern(written: str, service: str) -> str | None:
-    """The part of a resource's pattern that stands for a name; None when no secret of the service fits it."""
-    if not written.startswith("arn:"):
-        return written
-    parts = written.split(":", 6 if service == SECRETS_MANAGER else 5)
-    if len(parts) > 2 and "$" not in parts[2] and not fits(service, parts[2]):
-        return None
-    last = parts[-1]
-    if len(parts) < 6:  # the wildcard stands for all that follows
-        return "*" if last.endswith("*") else None
-    if service == PARAMETERS:
-        return (
-            last.removeprefix("parameter").lstrip("/")
-            if last.startswith("parameter")
-            else ("*" if last == "*" else None)
-        )
-    if len(parts) == 6:
-        return "*" if last.endswith("*") else None
-    return last if fits("secret", parts[5]) or "$" in parts[5] else None
+        yield Narrowing(roles, service, targets, beyond, reads_of(parts, service) or frozenset(), title, why)
 
 
 def _bounded_batches(result: Grants) -> None:
     """A batch returns only what its role may read one by one: it counts where nothing else is granted."""
     bounded = {role for each in result.found if not each.batch for role in each.roles}
     result.found = [each for each in result.found if not each.batch or not bounded.issuperset(each.roles)]
+
+
+#: Tests that a role passes which is not among the values, and so is denied.
+_OTHERS = {"StringNotEquals", "StringNotLike", "ArnNotEquals", "ArnNotLike"}
+
+
+def _denied_by_secret(policy: Resource, roles: tuple[str, ...]) -> Iterator[Narrowing]:
+    """What the policy of a secret itself denies to all roles, or to all but some that it names."""
+    arn = policy.attribute("secret_arn")
+    identity = secret(arn) if arn is not None else None
+    for each in statements(policy.attribute("policy"), []):
+        principal = each.parts.get("Principal")
+        everybody = any(text(one) == "*" for one in items(entries(principal).get("AWS", principal)))
+        if text(each.parts.get("Effect")).lower() != "deny" or identity is None or not everybody:
+            continue
+        tests = [(test, key.lower(), value) for test, keys in entries(each.parts.get("Condition")).items()
+                 for key, value in entries(keys).items()]  # fmt: skip
+        spared: set[str] = set()
+        if tests:
+            (test, key, value), *more = tests
+            if more or test not in _OTHERS or key != "aws:principalarn":
+                continue
+            if any(referenced(one) is None and not is_known(one) for one in items(value)):
+                continue
+            patterns = roles_of(value)
+            spared = {role for role in roles if any(fits(role, pattern) for pattern in patterns)}
+        reads = reads_of(each.parts, SECRETS_MANAGER) or frozenset()
+        target = Grant((), policy.address, each.at, SECRETS_MANAGER, identity)
+        held = tuple(role for role in roles if role not in spared)
+        yield Narrowing(held, SECRETS_MANAGER, (target,), False, reads, f"the policy {policy.address}")
 
 
 def _of_secret(result: Grants, policy: Resource, all_roles: tuple[str, ...]) -> None:
@@ -359,7 +264,7 @@ def _of_secret(result: Grants, policy: Resource, all_roles: tuple[str, ...]) -> 
     why: list[str] = []
     for statement in statements(policy.attribute("policy"), why):
         effect = text(statement.parts.get("Effect")) or "Allow"
-        if identity is None or effect.lower() != "allow" or not _reads(statement.parts, SECRETS_MANAGER):
+        if identity is None or effect.lower() != "allow" or not reads_of(statement.parts, SECRETS_MANAGER):
             continue
         principal = statement.parts.get("Principal")
         found = entries(principal).get("AWS", principal)

@@ -190,3 +190,34 @@ def names_action(parts: Mapping[str, Value], action: str) -> bool:
     name = "NotAction" if "NotAction" in parts else "Action"
     named = any(fits(action, str(plain(each)).lower()) for each in items(parts.get(name)) if is_known(each))
     return named != (name == "NotAction")
+
+
+#: Tests that hold only for a value that fits, and for none that is not there.
+_FITTING = re.compile(r"(ForAnyValue:)?(String(Equals|Like|EqualsIgnoreCase)|Arn(Equals|Like))")
+
+
+def never(parts: Mapping[str, Value], region: str, tags: Mapping[str, str] | None = None) -> bool:
+    """Whether a statement's conditions rule out what ECS asks for a task in a region (empty: not known).
+
+    `tags` are those of what it asks for, where they are known. ECS uses no second factor.
+    """
+    for test, keys in entries(parts.get("Condition")).items():
+        for key, value in entries(keys).items():
+            values = list(items(value))
+            if not values or not all(map(is_known, values)):
+                continue
+            said, name = [text(flat(each)) for each in values], key.lower()
+            if test == "Bool" and name == "aws:multifactorauthpresent" and said == ["true"]:
+                return True
+            if not _FITTING.fullmatch(test):
+                continue
+            found: str | None = ""
+            if name == "aws:requestedregion":
+                found = region
+            elif name == "aws:sourcearn":
+                said, found = [(each.split(":") + ["*"] * 4)[3] for each in said], region
+            elif tags is not None and name.startswith(("aws:resourcetag/", "secretsmanager:resourcetag/")):
+                found = tags.get(key.partition("/")[2])
+            if found is None or (found and not any(fits(found.lower(), each.lower()) for each in said)):
+                return True
+    return False

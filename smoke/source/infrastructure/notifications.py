@@ -11,10 +11,20 @@ from smoke.source import rules
 from smoke.source.checkout import Examined
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Resource
-from smoke.source.terraform.references import items, referenced
-from smoke.source.terraform.values import Value, boolean, flat, hidden, is_known, options, symbols, text
+from smoke.source.terraform.references import entries, items, referenced
+from smoke.source.terraform.values import (
+    Value,
+    boolean,
+    decoded,
+    flat,
+    hidden,
+    is_known,
+    options,
+    symbols,
+    text,
+)
 
-from .resource_policies import SNS, TOPIC, allows_sender, publishing
+from .resource_policies import SNS, TOPIC, allows_sender, publishing, unlocked
 
 #: Actions that are ARNs of services which only act.
 _ACTS = re.compile(r"arn:[^:]*:(?:autoscaling|automate|swf)[:.]")
@@ -130,6 +140,9 @@ class Recipients:
         if topic.address not in self._topics:
             self._topics[topic.address] = self._judge(topic)
         judged, (wrong, unread) = self._topics[topic.address], publishing(self._configuration, topic, alarm)
+        here, there = (self._configuration.region(each) for each in (alarm, topic))
+        if here and there and here != there:
+            wrong = f"{topic.address} is in {there}, where alarms of {here} cannot publish"
         return Judged([*filter(None, [wrong]), *judged.wrong], [*filter(None, [unread]), *judged.unclear])
 
     def _judge(self, topic: Resource) -> Judged:
@@ -149,7 +162,9 @@ class Recipients:
             judged.unclear.extend(_doubts(each, topic))
             takes = _takes_alarms(each)
             if takes is False:
-                lost = f"{each.address} filters by attributes, but the message of an alarm has none"
+                body = text(each.attribute("filter_policy_scope")) == "MessageBody"
+                why = "for other states" if body else "by attributes, but the message of an alarm has none"
+                lost = f"{each.address} filters {why}"
                 continue
             if takes is None:
                 judged.unclear.append(f"which messages the filter of {each.address} lets through")
@@ -170,6 +185,8 @@ class Recipients:
         queue = referenced(endpoint) if endpoint is not None else None
         if queue is None or queue.type != "aws_sqs_queue" or queue.block.type == "data":
             return self._uninvited(subscription), []
+        if wrong := unlocked(self._configuration, queue):
+            return wrong, []
         own = queue.attribute("policy")
         documents = [own] if own is not None else []
         others = any(each.type in _ELSEWHERE for each in self._configuration.resources)
@@ -236,7 +253,17 @@ def _takes_alarms(subscription: Resource) -> bool | None:
     if policy is None or text(flat(policy)) in ("", "{}"):
         return True
     by_body = text(subscription.attribute("filter_policy_scope")) == "MessageBody"
-    return None if by_body or not is_known(policy) else False
+    if not by_body:
+        return False if is_known(policy) else None  # the message of an alarm has no attributes
+    asked = entries(decoded(policy))
+    states = [text(flat(each)) for each in items(asked.get(_STATE))]
+    if not states or not all(map(is_known, items(asked.get(_STATE)))):
+        return None
+    return (True if len(asked) == 1 else None) if _ALARMED in states else False
+
+
+#: What the message of an alarm that goes off says of its state.
+_STATE, _ALARMED = "NewStateValue", "ALARM"
 
 
 def _only_acts(action: Value) -> bool:

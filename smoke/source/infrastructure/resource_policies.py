@@ -67,19 +67,35 @@ def _by_key(configuration: Configuration, topic: Resource) -> tuple[str, str]:
         if key is None:
             what = hidden(each) or f"{written} is not in the files"
             return "", f"whether the key of {topic.address} lets alarms publish: {what}"
-        documents = [key.attribute("policy"), *(
-            other.attribute("policy") for other in configuration.of_type("aws_kms_key_policy")
-            if referenced(other.attribute("key_id")) is key
-        )]  # fmt: skip
-        document = next((one for one in documents[::-1] if one is not None), None)
-        said = (
-            "not allowed" if document is None else allows_sender(document, _KEY_ACTIONS, None, accounts=False)
-        )
+        said = _lets(configuration, key, CLOUDWATCH)
         if said in ("denied", "not allowed"):
             return f"{topic.address} is encrypted with {key.address}, which CloudWatch may not use", ""
         if said:
             return "", f"whether the policy of {key.address} lets alarms publish: {said}"
     return "", ""
+
+
+def unlocked(configuration: Configuration, queue: Resource) -> str:
+    """What keeps SNS from the key with which a queue is encrypted; empty where nothing is known to."""
+    for each in options(queue.attribute("kms_master_key_id") or Value(None, queue.at)):
+        if text(flat(each)).rpartition(":")[2] == "alias/aws/sqs":
+            return f"{queue.address} is encrypted with SQS's own key, which does not allow SNS to send"
+        key = key_of(configuration, each) if each.content is not None else None
+        if key is not None and _lets(configuration, key, SNS) in ("denied", "not allowed"):
+            return f"{queue.address} is encrypted with {key.address}, which SNS may not use"
+    return ""
+
+
+def _lets(configuration: Configuration, key: Resource, sender: str) -> str:
+    """Whether the policy of a key lets a service use it, as `allows_sender` says it."""
+    documents = [key.attribute("policy"), *(
+        other.attribute("policy") for other in configuration.of_type("aws_kms_key_policy")
+        if referenced(other.attribute("key_id")) is key
+    )]  # fmt: skip
+    document = next((one for one in documents[::-1] if one is not None), None)
+    if document is None:
+        return "not allowed"
+    return allows_sender(document, _KEY_ACTIONS, None, accounts=False, sender=sender)
 
 
 def key_of(configuration: Configuration, value: Value) -> Resource | None:

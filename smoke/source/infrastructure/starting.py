@@ -13,7 +13,7 @@ from smoke.source.terraform.references import entries, items, referenced, thing
 from smoke.source.terraform.values import Text, Value, flat, hidden, number, settle, symbols, text
 
 from .definitions import Definitions, containers
-from .iam import ROLE, Attached, allows, attached, policy_name, statements
+from .iam import ROLE, Attached, allows, attached, never, policy_name, statements
 from .resource_policies import key_of
 
 #: Policies of AWS with which a task may pull its image and write its logs.
@@ -42,6 +42,8 @@ class Roles:
             principal = each.parts.get("Principal")
             services = {text(flat(one)) for one in items(entries(principal).get("Service", principal))}
             if _SERVICE in services and allows(each.parts, "sts:assumerole"):
+                if never(each.parts, self._configuration.home):
+                    continue
                 return True
             why += _left_open(each.parts)
         return None if why else False
@@ -77,7 +79,7 @@ class Roles:
             )
         why: list[str] = []
         for one in statements(each.document, why):
-            if allows(one.parts, action):
+            if allows(one.parts, action) and not never(one.parts, self._configuration.home):
                 return True
             why += _left_open(one.parts)
         return None if why else False

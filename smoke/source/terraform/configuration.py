@@ -344,6 +344,18 @@ class Configuration:
                 found["aws" if alias is None else f"aws.{plain(alias)}"] = body.attribute("region")
         return found
 
+    @property
+    def home(self) -> str:
+        """The region of the default provider; empty where the files do not say."""
+        region = self._regions.get("aws")
+        return str(plain(region)) if region is not None and is_known(region) else ""
+
+    @cached_property
+    def tags_all(self) -> bool:
+        """Whether a provider puts tags on everything."""
+        others = [block for module in self.modules for block in module.files.others]
+        return any(block.nested("default_tags") for block in others if block.type == "provider")
+
     def region(self, resource: Resource) -> str:
         """The region in which a resource is made; empty where the files do not say."""
         written = resource.block.attributes.get("provider")

@@ -36,7 +36,10 @@ _ADDRESSED = {"resource": "", "data": "data.", "ephemeral": "ephemeral.", "varia
 
 @dataclass(frozen=True)
 class Files:
-    """What stands in the files of one directory. `blocks` are by address, `others` those without one."""
+    """What stands in the files of one directory. `blocks` are by address, `others` those without one.
+
+    `twice` are the names that are declared again, with both places.
+    """
 
     directory: str
     paths: tuple[str, ...]
@@ -44,6 +47,7 @@ class Files:
     locals: dict[str, Expr] = field(default_factory=dict)
     others: tuple[Block, ...] = ()
     unread: tuple[Place, ...] = ()
+    twice: tuple[tuple[str, Place, Place], ...] = ()
 
     @property
     def at(self) -> Place:
@@ -210,6 +214,7 @@ class Sources:
         local: dict[str, Expr] = {}
         others: list[Block] = []
         unread: list[Place] = []
+        twice: list[tuple[str, Place, Place]] = []
         listed = list(paths)
         for path in listed:
             body = self._parsed(path)
@@ -218,15 +223,19 @@ class Sources:
             for block in body.blocks:
                 address = _address(block)
                 if block.type == "locals":
+                    again = local.keys() & block.attributes.keys() if path not in overrides else ()
+                    twice += [(f"local.{each}", local[each].at, block.attributes[each].at) for each in again]
                     local |= block.attributes
                 elif not address:
                     others.append(block)
                 elif address in blocks and path in overrides:
                     blocks[address] = _overridden(blocks[address], block)
                 else:
+                    if address in blocks:
+                        twice.append((address, blocks[address].at, block.at))
                     blocks[address] = block
         unread += [place for block in blocks.values() for place in block.unread]
-        return Files(directory, tuple(listed), blocks, local, tuple(others), tuple(unread))
+        return Files(directory, tuple(listed), blocks, local, tuple(others), tuple(unread), tuple(twice))
 
 
 @cache

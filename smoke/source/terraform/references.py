@@ -219,14 +219,14 @@ def _is_declared(name: str, module: Module) -> bool:
 
 def named_by(part: Block | Expr) -> Iterator[tuple[str, Place]]:
     """Yield what a block or an expression refers to, by its address."""
-    found = _of_block(part, frozenset()) if isinstance(part, Block) else _of_expr(part, frozenset())
+    found = _of_block(part, frozenset()) if isinstance(part, Block) else names_in(part, frozenset())
     yield from (each for each in found if each[0] and each[0] not in _COUNTERS)
 
 
 def _references(files: Files) -> Iterator[tuple[str, Place]]:
     """Yield what each expression of a directory refers to; an empty name for what needs no declaration."""
     for expr in files.locals.values():
-        yield from _of_expr(expr, frozenset())
+        yield from names_in(expr, frozenset())
     for block in (*files.blocks.values(), *files.others):
         yield from _of_block(block, frozenset())
 
@@ -244,31 +244,32 @@ def _of_block(block: Block, bound: frozenset[str]) -> Iterator[tuple[str, Place]
             and not is_type
             and not (block.type == "dynamic" and name == "iterator")
         ):
-            yield from _of_expr(expr, bound)
+            yield from names_in(expr, bound)
     for inner in block.blocks:
         yield from _of_block(inner, bound)
 
 
-def _of_expr(expr: Expr, bound: frozenset[str]) -> Iterator[tuple[str, Place]]:
+def names_in(expr: Expr, bound: frozenset[str]) -> Iterator[tuple[str, Place]]:
+    """Yield what an expression refers to, by its address, besides the names that are bound around it."""
     if expr.kind in {"name", "path"}:
         base, steps = (expr, ()) if expr.kind == "name" else expr.args
         if base.kind == "name":
             yield _name(base.args[0], steps, bound), expr.at
         else:
-            yield from _of_expr(base, bound)
+            yield from names_in(base, bound)
         for step in steps:
             if step[0] == "index":
-                yield from _of_expr(step[1], bound)
+                yield from names_in(step[1], bound)
         return
     if expr.kind == "for":
-        yield from _of_expr(expr.args[2], bound)
+        yield from names_in(expr.args[2], bound)
         bound |= {name for name in expr.args[:2] if name}
         for child in expr.args[3:6]:
             if child is not None:
-                yield from _of_expr(child, bound)
+                yield from names_in(child, bound)
         return
     for child in expr.children():
-        yield from _of_expr(child, bound)
+        yield from names_in(child, bound)
 
 
 def _name(base: str, steps: tuple[tuple[str, object], ...], bound: frozenset[str]) -> str:
@@ -292,11 +293,11 @@ def _instances(module: Module) -> Iterator[tuple[str, list[Place]]]:
     A key that is not there may be named by what is guarded, such as `length(x.y) > 0 ? x.y[0].id : ""`, and
     by what may be left out itself.
     """
-    paths = [each for expr in module.files.locals.values() for each in _paths(expr)]
+    written = [each for expr in module.files.locals.values() for each in paths(expr)]
     for block in (*module.files.blocks.values(), *module.files.others):
         optional = "count" in block.attributes or "for_each" in block.attributes
-        paths += [each for expr in _expressions(block) for each in _paths(expr, optional)]
-    for expr, guarded in paths:
+        written += [each for expr in expressions(block) for each in paths(expr, optional)]
+    for expr, guarded in written:
         base, steps = expr.args
         address = _name(base.args[0], steps[:2], frozenset())
         steps = steps[address.count(".") :]
@@ -327,26 +328,26 @@ def _counters(files: Files) -> Iterator[tuple[str, list[Place]]]:
                 yield f"{'.'.join(block.labels)} uses {name} and has no {of}", places
 
 
-def _expressions(block: Block) -> Iterator[Expr]:
+def expressions(block: Block) -> Iterator[Expr]:
     """Yield the expressions in a block, at any depth, that need what they refer to."""
     if block.type not in _OTHER_BLOCKS:
         others = _OTHER_ATTRIBUTES | {"depends_on", "replace_triggered_by"}
         yield from (expr for name, expr in block.attributes.items() if name not in others)
         for inner in block.blocks:
-            yield from _expressions(inner)
+            yield from expressions(inner)
 
 
 #: Functions that need their arguments, whatever these come to.
 _PLAIN = {"jsonencode", "concat", "merge", "toset", "compact", "join", "format"}
 
 
-def _paths(expr: Expr, guarded: bool = False) -> Iterator[tuple[Expr, bool]]:
+def paths(expr: Expr, guarded: bool = False) -> Iterator[tuple[Expr, bool]]:
     """Yield the paths in an expression that begin with a name, and whether something guards each."""
     if expr.kind == "path" and expr.args[0].kind == "name":
         yield expr, guarded
     guards = expr.kind in {"condition", "for"} or (expr.kind == "call" and expr.args[0] not in _PLAIN)
     for child in expr.children():
-        yield from _paths(child, guarded or guards)
+        yield from paths(child, guarded or guards)
 
 
 def _arguments(module: Module) -> Iterator[tuple[str, list[Place]]]:

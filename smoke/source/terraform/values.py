@@ -330,8 +330,30 @@ def decoded(value: Value) -> Value | None:
         return content.value
     if not isinstance(content, str | Text):
         return None
+    written, held, _ = _as_json(value)
+    try:
+        data = json.loads(written)
+    except ValueError:
+        return None
+    return _restored(data, held, value.at)
+
+
+def malformed(value: Value) -> bool:
+    """Whether a text is no JSON whatever its symbols stand for: these are parts of its strings."""
+    if not isinstance(settle(value).content, str | Text):
+        return False
+    written, _, inside = _as_json(settle(value))
+    try:
+        json.loads(written)
+    except ValueError:
+        return inside and written.lstrip().startswith(("{", "["))
+    return False
+
+
+def _as_json(value: Value) -> tuple[str, list[Value], bool]:
+    """A text with marks for its symbols, those, and whether each of them is a part of a string."""
     held: list[Value] = []
-    written, quoted = "", False
+    written, quoted, inside = "", False, True
     for part in _parts(value):
         if isinstance(part, str):
             written += part
@@ -340,11 +362,8 @@ def decoded(value: Value) -> Value | None:
             mark = f"{_MARK}{len(held)}{_MARK}"
             held.append(part)
             written += mark if quoted else f'"{mark}"'
-    try:
-        data = json.loads(written)
-    except ValueError:
-        return None
-    return _restored(data, held, value.at)
+            inside &= quoted
+    return written, held, inside
 
 
 def _restored(data: Any, held: list[Value], at: Place) -> Value:

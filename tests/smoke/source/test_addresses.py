@@ -300,6 +300,7 @@ PLAIN = '{ name = "SERVER_TLS_SSLMODE", value = "disable" }'
         (OTHER_PORT, ("x", '"1"'), {"main.name": "main.name\n  port = 5433"}, ""),
         (OTHER_PORT, ("x", '"1"'), {ADDRESS: '"db.example.org"'}, ""),
         (OTHER_PORT, ("x", '"1"'), {ADDRESS: f'var.unset ? {ADDRESS} : "db.example.org"'}, ""),
+        ("", ("x", '"1"'), {ADDRESS: "aws_db_instance.main.endpoint"}, "is the endpoint of aws_db_instance"),
         (OTHER_PORT, ("x", '"1"'), {}, "is 5433, aws_db_instance.main listens on"),
         (PLAIN.replace("disable", "require"), ("x", '"1"'), {}, ""),
         (PLAIN, ("rds.force_ssl", '"0"'), {}, ""),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from smoke.source.infrastructure.shapes import conflicts
+from smoke.source.infrastructure.conflicts import conflicts
 from tests.smoke.source.terraform_files import Read
 
 ROLE = 'resource "aws_iam_role" "{}" {{\n  name = "{}"\n{}}}'
@@ -102,3 +102,48 @@ def test_a_precondition_holds(read: Read, condition: str, refused: bool) -> None
     assert (
         wrong(read, ROLE.format("a", "x", guarded)) == ["aws_iam_role.a: a precondition is false"] * refused
     )
+
+
+POLICY = 'resource "aws_iam_role_policy" "p" {\n  name = "secrets"\n  role = aws_iam_role.a.id\n}\n'
+EXCLUSIVE = """
+resource "aws_iam_role_policies_exclusive" "a" {
+  role_name    = aws_iam_role.a.name
+  policy_names = %s
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("listed", "what"),
+    [
+        ('["secrets"]', ""),
+        ("[aws_iam_role_policy.p.name]", ""),
+        ("var.unset", ""),
+        ("[]", "aws_iam_role_policies_exclusive.a removes aws_iam_role_policy.p, which it does not list"),
+    ],
+)
+def test_a_complete_list_of_policies_has_all_of_them(read: Read, listed: str, what: str) -> None:
+    parts = [ROLE.format("a", "a", ""), POLICY, EXCLUSIVE % listed, 'variable "unset" {}']
+    assert wrong(read, *parts) == [what] * bool(what)
+
+
+RULE_OF = """
+resource "aws_security_group_rule" "r" {{
+  type              = "{}"
+  security_group_id = aws_security_group.a.id
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("inside", "way", "mixed"),
+    [
+        ("", "ingress", False),
+        (INGRESS.format("b"), "egress", False),
+        (INGRESS.format("b") + "  lifecycle {\n    ignore_changes = [ingress]\n  }\n", "ingress", False),
+        (INGRESS.format("b"), "ingress", True),
+    ],
+)
+def test_rules_stand_in_their_group_or_beside_it(read: Read, inside: str, way: str, mixed: bool) -> None:
+    found = wrong(read, GROUP.format("a", "a", inside), GROUP.format("b", "b", ""), RULE_OF.format(way))
+    assert ["overwrite each other" in each for each in found] == [True] * mixed

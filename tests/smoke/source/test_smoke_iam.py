@@ -49,6 +49,14 @@ def statement(resource: str, action: str = "secretsmanager:GetSecretValue", more
     return f'{{ Effect = "Allow", Action = "{action}", Resource = {resource}{more} }}'
 
 
+OF_FINN = "aws_secretsmanager_secret.finn.arn"
+
+
+def only(test: str, key: str, value: str) -> str:
+    """A policy that lets its role read Finn's secret under a condition."""
+    return inline(statement(OF_FINN, more=f', Condition = {{ {test} = {{ "{key}" = "{value}" }} }}'))
+
+
 def role(*lines: str) -> str:
     return "\n".join([ROLE.replace(" }", ""), *lines, "}"])
 
@@ -91,6 +99,20 @@ CASES = {
     ),
     "a denial of what was named": (
         inline(statement(f'"{ARN}/finn/*"'), DENY % f'Resource = "{ARN}/finn/*"'), NOTHING,
+    ),
+    "a second factor that no task has": (only("Bool", "aws:MultiFactorAuthPresent", "true"), NOTHING),
+    "a tag that the secret has not": (only("StringEquals", "aws:ResourceTag/team", "dixie"), NOTHING),
+    "a condition that may hold": (only("StringEquals", "aws:SourceVpc", "vpc-1"), FOUND),
+    "a region that may be this one": (only("StringEquals", "aws:RequestedRegion", "us-west-2"), FOUND),
+    "another region": (
+        'provider "aws" {\n  region = "us-east-1"\n}\n'
+        + only("StringLike", "aws:RequestedRegion", "us-west-*"), NOTHING,
+    ),
+    "a secret that lets nobody read": (inline(statement(OF_FINN)) + of_secret('"*"', "Deny"), NOTHING),
+    "a secret that lets this role read": (
+        inline(statement(OF_FINN)) + of_secret(
+            '"*"', "Deny", ', Condition = { ArnNotEquals = { "aws:PrincipalArn" = aws_iam_role.dixie.arn } }'
+        ), FOUND,
     ),
     "a denial of everything": (inline(statement('"*"'), DENY % 'Resource = "*"'), NOTHING),
     "a denial of something else": (

@@ -319,3 +319,65 @@ def test_a_policy_that_may_not_be_there_is_not_judged(read: Read) -> None:
     found = notified(read(alarm, topic(), queue.replace("queue_url", "count = var.unset\n  queue_url")))
     assert not found.findings
     assert "whether there is aws_sqs_queue_policy.pager" in found.not_examined[0].what
+
+
+LOCK = 'resource "aws_kms_key" "k" {\n  policy = POLICY\n}\n'
+
+
+def used(sender: str) -> str:
+    """A key that a service may use."""
+    return LOCK.replace("POLICY", document(allow(Principal={"Service": sender}, Action="kms:*")))
+
+
+@pytest.mark.parametrize(
+    ("key", "more", "what"),
+    [
+        ("null", "", ""),
+        ('"alias/ours"', "", ""),
+        ('"alias/aws/sqs"', "", "with SQS's own key, which does not allow SNS to send"),
+        ("aws_kms_key.k.arn", used(SENDER), ""),
+        ("aws_kms_key.k.arn", used("cloudwatch.amazonaws.com"), "with aws_kms_key.k, which SNS may not use"),
+        ("aws_kms_key.k.arn", 'resource "aws_kms_key" "k" {}', "with aws_kms_key.k, which SNS may not use"),
+    ],
+)
+def test_a_queue_is_encrypted_with_a_key_that_its_topic_may_use(
+    read: Read, key: str, more: str, what: str
+) -> None:
+    alarm = ALARM.replace('"email"', '"sqs"').replace('"a@example.org"', "aws_sqs_queue.pager.arn")
+    queue = QUEUE.replace("POLICY", sent())
+    queue = queue.replace('{ name = "pager" }', f'{{\n  name = "pager"\n  kms_master_key_id = {key}\n}}')
+    found = notified(read(alarm, topic(), more, queue))
+    assert [what in each.what for each in found.findings] == [True] * bool(what), found
+
+
+@pytest.mark.parametrize(
+    ("scope", "policy", "what"),
+    [
+        ("MessageBody", '{ NewStateValue = ["ALARM", "OK"] }', ""),
+        (
+            "MessageBody",
+            '{ NewStateValue = ["OK"] }',
+            "aws_sns_topic_subscription.s filters for other states",
+        ),
+        ("MessageBody", '{ NewStateValue = ["ALARM"], Region = ["EU"] }', "? which messages the filter"),
+        ("MessageBody", "{ Region = var.unset }", "? which messages the filter"),
+        ("MessageAttributes", '{ NewStateValue = ["ALARM"] }', "filters by attributes"),
+    ],
+)
+def test_a_filter_lets_alarms_through(read: Read, scope: str, policy: str, what: str) -> None:
+    filtered = f'filter_policy_scope = "{scope}"\n  filter_policy = jsonencode({policy})\n  endpoint'
+    found = notified(read(ALARM.replace("endpoint", filtered), topic()))
+    lines = [each.what for each in found.findings] + [f"? {each.what}" for each in found.not_examined]
+    assert len(lines) == bool(what), lines
+    assert what.lstrip("? ") in "".join(lines), lines
+
+
+def test_a_topic_is_in_the_region_of_its_alarms(read: Read) -> None:
+    providers = (
+        'provider "aws" {\n  region = "us-east-1"\n}\nprovider "aws" {\n  alias = "w"\n  region = "%s"\n}\n'
+    )
+    elsewhere = topic("  provider = aws.w\n")
+    assert not said(read, elsewhere, providers % "us-east-1")
+    assert "is in us-west-2, where alarms of us-east-1 cannot" in said(
+        read, elsewhere, providers % "us-west-2"
+    )
