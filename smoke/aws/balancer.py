@@ -99,9 +99,9 @@ def read_routes(account: AwsAccount, names: Names, groups: Iterable[str] = ()) -
         if each["LoadBalancerName"].startswith(f"{names.prefix}-") or arn in shared
     }
     listeners = [
-        listener for found in at_once(lambda arn: _listeners(account, arn), schemes) for listener in found
+        listener for found in at_once(lambda arn: listeners_of(account, arn), schemes) for listener in found
     ]
-    rules = at_once(lambda each: _rules(account, each), listeners)
+    rules = at_once(lambda each: rules_of(account, each), listeners)
     certified = at_once(lambda each: _certified(account, each), listeners)
     return [
         replace(
@@ -159,11 +159,13 @@ def routes_of(
     ]
 
 
-def _listeners(account: AwsAccount, balancer: str) -> list[Any]:
+def listeners_of(account: AwsAccount, balancer: str) -> list[Any]:
+    """The listeners of a balancer."""
     return account.pages("elbv2", "describe_listeners", "Listeners", LoadBalancerArn=balancer)
 
 
-def _rules(account: AwsAccount, listener: Mapping[str, Any]) -> list[Any]:
+def rules_of(account: AwsAccount, listener: Mapping[str, Any]) -> list[Any]:
+    """The rules of a listener."""
     return account.pages("elbv2", "describe_rules", "Rules", ListenerArn=listener["ListenerArn"])
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from smoke.source.checkout import Examined, Finding
 
 from .account import AwsAccount
-from .balancer import BalancerRoute
+from .balancer import FIXED, HTTPS, BalancerRoute, listeners_of, routes_of, rules_of
 from .firewall import PublicCall, read_web_acl, refused
+from .forwarding import fits
 from .fronts import is_balancer, is_fronted
 from .reader import AwsReader
 
@@ -42,6 +43,9 @@ def hindered(
         asking = [each.listener.rpartition("/")[2] for each in found if each.verifies]
         why += [f"its listener {each} asks callers for certificates" for each in dict.fromkeys(asking)]
         why += astray([*used.values()], [*aws.balancers().values()], ends, aws.account.region)
+        others = [each for arn, each in aws.balancers().items() if arn not in used and _is_led(each, ends)]
+        for each in others if used and asked else ():
+            why += result.attempt(lambda: unanswered(aws, each, asked)) or []  # noqa: B023
     result.findings.extend(Finding("", 0, each) for each in dict.fromkeys(why))
     return result
 
@@ -68,6 +72,30 @@ def astray(
             yield f"its record leads to {known[end]['LoadBalancerName']}, which is internal"
         elif end not in known and any(each.get("Scheme") == _PUBLIC for each in used):
             yield f"its record leads to {end}, which is no balancer of this account"
+
+
+def unanswered(aws: AwsReader, balancer: Mapping[str, Any], calls: Sequence[PublicCall]) -> list[str]:
+    """Whether a balancer to which a record leads has nothing behind it, which might pass calls on."""
+    arn, led = balancer["LoadBalancerArn"], f"its record leads to {balancer['LoadBalancerName']}, which"
+    listeners = listeners_of(aws.account, arn)
+    if not any(each.get("Port") == HTTPS for each in listeners):
+        return [f"{led} has no listener on port {HTTPS}"]
+    rules = [rules_of(aws.account, each) for each in listeners if each.get("Port") == HTTPS]
+    ranked = sorted(
+        (route for each in rules for route in routes_of(each, arn, ())), key=lambda route: route.rank
+    )
+    for call in calls:
+        fitting = [each for each in ranked if fits(each.conditions, call)]
+        deciding = [each.target_group for each in fitting if each.rank == fitting[0].rank]
+        if deciding and all(each == FIXED or aws.is_idle(each) for each in deciding):
+            return [f"{led} has nothing behind it for {call.method} {call.path}"]
+    return []
+
+
+def _is_led(balancer: Mapping[str, Any], ends: Sequence[str]) -> bool:
+    """Whether a record leads to a balancer for the public that reads what it forwards."""
+    public = (balancer.get("Scheme"), balancer.get("Type")) == (_PUBLIC, "application")
+    return public and _name(balancer["DNSName"]) in {_name(each) for each in ends}
 
 
 def _name(written: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from .account import AwsAccount
 from .firewall import PublicCall
-from .names import Names, read_record_sets, values_of
+from .zones import ADDRESSES, answering, is_below, list_zones, read_zones, values_of
 
 #: What a name or an address may be; other records than those that lead somewhere have other values.
 _LEADS = re.compile(r"[\w.-]+\.[\w-]+\.?|[0-9a-fA-F:]*:[0-9a-fA-F:]+")
@@ -20,16 +20,17 @@ _CLOUDFRONT = re.compile(r"(?i)\.cloudfront\.(?:net|cn)\.?$")
 _KEEPING = ("658327ea-f89d-4fab-a63d-7e88639e58f6", "b2884449-e4de-46a7-ac36-70bc7f1ddd6d")
 
 
-def leads(account: AwsAccount, names: Names, host: str) -> list[str]:
+def leads(account: AwsAccount, host: str) -> list[str]:
     """Where the account's records of a public host lead for the public; nowhere when its zone is another's.
 
-    Nobody is sent where a record of weight 0 leads, unless all weights are 0.
+    Nobody is sent where a record of weight 0 leads, unless all weights are 0, nor where one for a failure
+    leads while there is none.
     """
-    found = [
-        each
-        for each in read_record_sets(account, names, [host], public=True)
-        if each["Name"].rstrip(".") == host
-    ]
+    near = [each for each in list_zones(account) if not each.private and is_below(host, each.name)]
+    zone = answering(read_zones(account, near), host)
+    found = (
+        [each for each in zone.of(host, *ADDRESSES) if each.get("Failover") != "SECONDARY"] if zone else []
+    )
     weights = {each["Weight"] for each in found if "Weight" in each}
     used = [each for each in found if each.get("Weight", 1) or not any(weights)]
     return [value for each in used for value in values_of(each) if _LEADS.fullmatch(value)]

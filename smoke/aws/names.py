@@ -1,6 +1,6 @@
-"""What things are called: names of contract section 4, in Cloud Map, in Route 53, and of secrets."""
+"""What things are called: names of contract section 4, in Cloud Map, and of secrets."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,56 +95,6 @@ def resolve(account: AwsAccount, names: Names, host: str) -> list[str]:
     return found
 
 
-def read_records(account: AwsAccount, names: Names, hosts: Collection[str]) -> list[tuple[str, str]]:
-    """The records of this environment in the account's zones: each one's name, and what it leads to."""
-    found = read_record_sets(account, names, hosts)
-    return [(each["Name"].rstrip("."), value) for each in found for value in values_of(each)]
-
-
-def values_of(record: Mapping[str, Any]) -> list[str]:
-    """What a record of Route 53 leads to."""
-    listed = [each["Value"] for each in record.get("ResourceRecords", ())]
-    return [*listed, *filter(None, [record.get("AliasTarget", {}).get("DNSName")])]
-
-
-def read_record_sets(
-    account: AwsAccount, names: Names, hosts: Collection[str], *, public: bool = False
-) -> list[Mapping[str, Any]]:
-    """The records of this environment in the account's zones, or in its public ones, as Route 53 has them.
-
-    They are those of its hosts, below these, in its namespace, and those with a service's name and its own as
-    labels.
-    """
-    zones = account.pages("route53", "list_hosted_zones", "HostedZones")
-    near = [
-        each["Id"]
-        for each in zones
-        for zone in [each["Name"].rstrip(".")]
-        if any(_is_below(name, zone) for name in (*hosts, names.namespace))
-        if not (public and each.get("Config", {}).get("PrivateZone"))
-    ]
-    listed = at_once(
-        lambda zone: account.pages(
-            "route53", "list_resource_record_sets", "ResourceRecordSets", HostedZoneId=zone
-        ),
-        near,
-    )
-    label = names.prefix.rpartition("-")[2]
-    return [
-        record
-        for records in listed
-        for record in records
-        for name in [record["Name"].rstrip(".")]
-        for labels in [{*name.split(".")}]
-        if (label in labels and labels & {*SERVICES, *HOSTS})
-        or any(_is_below(name, host) for host in (*hosts, names.namespace))
-    ]
-
-
-def _is_below(name: str, zone: str) -> bool:
-    return f".{name}".endswith(f".{zone}")
-
-
 def read_secret_names(account: AwsAccount, names: Names) -> list[str]:
     """The names of the platform's secrets, without those that are marked for deletion."""
     own = [{"Key": "name", "Values": [f"{names.prefix}/"]}]
@@ -152,28 +102,35 @@ def read_secret_names(account: AwsAccount, names: Names) -> list[str]:
     return [each["Name"] for each in listed]
 
 
-def read_registered(account: AwsAccount, registries: Iterable[str]) -> dict[str, str]:
-    """The full host name of each registry, by its ARN; of one that is gone, this itself."""
-    wanted = list(dict.fromkeys(registries))
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """An entry of Cloud Map, by its full host name, and the kinds of the records that it has in DNS."""
+
+    name: str
+    records: frozenset[str] = frozenset()
+
+
+def read_registries(account: AwsAccount, arns: Iterable[str]) -> dict[str, Registry]:
+    """Entries of Cloud Map by their ARNs; one that is gone is called by that."""
+    wanted = list(dict.fromkeys(arns))
     if not wanted:
         return {}
-    described = at_once(lambda arn: _registry(account, arn), wanted)
-    namespaces = {
-        each["Id"]: each["Name"]
-        for each in account.pages("servicediscovery", "list_namespaces", "Namespaces")
-    }
+    described = at_once(lambda arn: _entry(account, arn), wanted)
+    spaces = account.pages("servicediscovery", "list_namespaces", "Namespaces")
+    names = {each["Id"]: each["Name"] for each in spaces}
     return {
-        arn: f"{service['Name']}.{namespaces.get(_namespace(service), '?')}" if service else f"{arn} (gone)"
-        for arn, service in zip(wanted, described, strict=True)
+        arn: _registry(entry, names) if entry else Registry(f"{arn} (gone)")
+        for arn, entry in zip(wanted, described, strict=True)
     }
 
 
-def _registry(account: AwsAccount, arn: str) -> dict[str, object] | None:
+def _entry(account: AwsAccount, arn: str) -> dict[str, Any] | None:
     absent = ("ServiceNotFound",)
     found = account.find("servicediscovery", "get_service", absent, Id=arn.rpartition("/")[2])
     return None if found is None else found["Service"]
 
 
-def _namespace(service: dict[str, object]) -> object:
-    dns = service.get("DnsConfig")
-    return service.get("NamespaceId") or (dns.get("NamespaceId") if isinstance(dns, dict) else None)
+def _registry(entry: Mapping[str, Any], namespaces: Mapping[str, str]) -> Registry:
+    dns = entry.get("DnsConfig") or {}
+    space = namespaces.get(entry.get("NamespaceId") or dns.get("NamespaceId", ""), "?")
+    return Registry(f"{entry['Name']}.{space}", frozenset(each["Type"] for each in dns.get("DnsRecords", ())))

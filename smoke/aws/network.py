@@ -17,6 +17,7 @@ from .monitoring import describe_databases
 from .names import BUILDS, HOSTS, resolve
 from .reader import AwsReader
 from .subnets import AccessLists, Network, filtered, own_subnets
+from .zones import ADDRESSES, Zone, is_below, list_zones, read_zones
 
 DATABASE = "database"
 #: Who is nobody's but the platform's own: no one else may connect.
@@ -300,8 +301,37 @@ def unresolved(aws: AwsReader, host: str) -> str:
 
     SetupError where only a profile of Route 53 may show them the zone.
     """
-    why = aws.once("unresolved", lambda: _unresolved(aws))
-    return f"{host}.{aws.names.namespace} {why}" if why else ""
+    name = f"{host}.{aws.names.namespace}"
+    why = aws.once("unresolved", lambda: _unresolved(aws)) or _unrecorded(aws, host, name)
+    return f"{name} {why}" if why else ""
+
+
+def _unrecorded(aws: AwsReader, host: str, name: str) -> str:
+    """Why the private zones of the tasks' networks have no address of a host; empty if they may.
+
+    Of several private zones, that with the longest name answers.
+    """
+    inside = {each.vpc for each in own_subnets(aws).values()}
+    every = aws.once("zones", lambda: list_zones(aws.account))
+    private = [each for each in every if each.private and is_below(name, each.name)]
+    for zone in [each for each in private if len(each.name) > len(aws.names.namespace)]:
+        told = aws.account.ask("route53", "get_hosted_zone", Id=zone.id)
+        if inside & {each["VPCId"] for each in told.get("VPCs", ())} and not _records(aws, zone, name):
+            return f"is for the private zone {zone.name} to answer, which has no address of it"
+    owner = aws.services().get(BUILDS.get(host, host))
+    held = [aws.registries().get(each) for each in owner.registries] if owner and not owner.aliases else []
+    kinds = [each.records for each in held if each and each.name == name]
+    if not kinds or {*ADDRESSES} & {one for each in kinds for one in each}:
+        return ""
+    if any(_records(aws, zone, name) for zone in private):
+        return ""
+    put = " and ".join(sorted(one for each in kinds for one in each)) or "nothing"
+    return f"has no address in DNS: its entry in Cloud Map puts {put} there"
+
+
+def _records(aws: AwsReader, zone: Zone, name: str) -> bool:
+    (read,) = read_zones(aws.account, [zone])
+    return bool(read.of(name, *ADDRESSES))
 
 
 def _unresolved(aws: AwsReader) -> str:

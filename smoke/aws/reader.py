@@ -19,7 +19,7 @@ from .account import AwsAccount, account_of, at_once
 from .alarms import CompositeAlarm, Metric, MetricAlarm
 from .balancer import BalancerRoute, TargetGroup, describe_balancers, read_routes, read_target_groups
 from .ecs import EcsService, TaskDefinition
-from .names import Names, read_registered
+from .names import Names, Registry, read_registries
 from .policies import (
     RolePolicies,
     read_policies,
@@ -184,7 +184,11 @@ class AwsReader:
 
     def registered(self) -> Mapping[str, str]:
         """The host name of each registry that a service is in."""
-        return self.once("registered", self._registered)
+        return {arn: each.name for arn, each in self.registries().items()}
+
+    def registries(self) -> Mapping[str, Registry]:
+        """Each registry that a service is in."""
+        return self.once("registries", self._registries)
 
     def alarms(self) -> Sequence[MetricAlarm]:
         """Every metric alarm of the platform."""
@@ -250,9 +254,9 @@ class AwsReader:
         metrics = [metric for alarm in self.alarms() for metric in alarm.metrics]
         return monitoring.read_datapoints(self.account, metrics)
 
-    def _registered(self) -> Mapping[str, str]:
+    def _registries(self) -> Mapping[str, Registry]:
         arns = [arn for service in self.services().values() for arn in service.registries]
-        return read_registered(self.account, arns)
+        return read_registries(self.account, arns)
 
     def _routes(self) -> Sequence[BalancerRoute]:
         groups = [arn for service in self.services().values() for arn in service.target_groups]

@@ -9,9 +9,10 @@ import pytest
 from pytest_readiness import Environment, Evidence
 
 from smoke.aws.ecs import TaskDefinition
-from smoke.aws.names import MIGRATIONS, read_records, read_secret_names
+from smoke.aws.names import MIGRATIONS, read_secret_names
 from smoke.aws.reader import AwsReader
 from smoke.aws.topics import read_endpoints
+from smoke.aws.zones import read_records
 from smoke.contract.model import SERVICES
 from smoke.platform.answers import body_text
 from smoke.platform.http import HttpClient, address_of

@@ -81,7 +81,7 @@ def test_inventory(
     assert declared, f"the plan's inventory has no row with ecs = {service!r}"
     found = seen_of(aws.service(service), aws.definition(service), aws.routes(), aws.registered())
     url, examined = str(declared["url"]), Examined()
-    ends = examined.attempt(lambda: leads(aws.account, aws.names, url)) if service in PUBLIC else []
+    ends = examined.attempt(lambda: leads(aws.account, url)) if service in PUBLIC else []
     if is_fronted(ends or ()) or (not ends and any(AT_PORT in each for each in found.addresses)):
         # who stands before the balancer asks any port of it; without a record in sight, somebody may
         found = replace(found, addresses=tuple(each.partition(AT_PORT)[0] for each in found.addresses))

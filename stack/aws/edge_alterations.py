@@ -101,6 +101,13 @@ def host_missing(emulator: Emulator, host: str) -> None:
         discovery.deregister_instance(ServiceId=service["Id"], InstanceId=instance["Id"])
 
 
+def host_recorded(_: Emulator, host: str, kinds: Sequence[str]) -> None:
+    """Have the entry of a host in Cloud Map put records of these kinds into DNS."""
+    for each in internals.records("servicediscovery._services"):
+        if each["Name"] == host:
+            each["DnsConfig"]["DnsRecords"] = [{"Type": kind, "TTL": 10} for kind in kinds]
+
+
 def host_alias(emulator: Emulator, host: str) -> None:
     """Have a host's name lead to an internal balancer before its tasks."""
     host_missing(emulator, host)
@@ -286,7 +293,7 @@ def _secure_listener(elb: Any) -> str:
 ALTERATIONS = (
     group_closed, group_open, group_lets_out, subnets_full, namespace_elsewhere,
     public_host, targets_asked, targets_gone, targets_foreign, targets_shared, registered_as,
-    host_missing, host_alias, address_left,
+    host_missing, host_recorded, host_alias, address_left,
     listener_moved, certificate, certificate_in_acm, cloudfront_in_front, record_leads, balancer_rule,
     balancer_asks_to_log_in, balancer_shared, paths_diverted, no_redirect, record_added,
 )  # fmt: skip

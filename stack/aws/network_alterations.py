@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stack.aws import internals
+from stack.aws.edge_alterations import record_leads
 from stack.aws.emulator import Emulator
 from stack.aws.inventory import PREFIX, REGION, SERVICES, ZONE, let_in, policy, role_arn
 
@@ -132,6 +133,40 @@ def zone_inside(emulator: Emulator, name: str, leads_to: str = "") -> None:
         route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
 
 
+def host_delegated(emulator: Emulator, host: str, to: str = "", before: str = "") -> None:
+    """Have the public zone lead on to one for a host alone, in which it leads to the balancer or elsewhere.
+
+    The record that the host had `before` was left behind.
+    """
+    route53 = emulator.aws("route53")
+    (balancer,) = internals.records("alb._lbs")
+    zones = {each["Name"]: each["Id"] for each in route53.list_hosted_zones()["HostedZones"]}
+    made = route53.create_hosted_zone(Name=host, CallerReference=host)
+    servers = [{"Value": each} for each in made["DelegationSet"]["NameServers"]]
+    led = {"Name": host, "Type": "NS", "TTL": 300, "ResourceRecords": servers}
+
+    def alias(to: str) -> dict[str, Any]:
+        target = {"DNSName": to, "HostedZoneId": "Z35SXDOTRQ7X7K", "EvaluateTargetHealth": False}
+        return {"Name": host, "Type": "A", "AliasTarget": target}
+
+    for zone, sets in (
+        (zones[f"{ZONE}."], [led, *([alias(before)] if before else [])]),
+        (made["HostedZone"]["Id"], [alias(to or balancer["DNSName"])]),
+    ):
+        changes = [{"Action": "UPSERT", "ResourceRecordSet": each} for each in sets]
+        route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
+
+
+def host_at_spare_balancer(emulator: Emulator, host: str) -> None:
+    """Have the record of a host lead to another balancer of the account, which serves nothing any more."""
+    (balancer,) = internals.records("alb._lbs")
+    places = [each["SubnetId"] for each in internals.records("ec2._nat_gateways")]
+    made = emulator.aws("elbv2").create_load_balancer(
+        Name="spare", Subnets=places, SecurityGroups=balancer["SecurityGroups"], Type="application"
+    )["LoadBalancers"]
+    record_leads(emulator, host, made[0]["DNSName"])
+
+
 def weighted(emulator: Emulator, host: str, weights: Mapping[str, int]) -> None:
     """Share a host's requests between names by weight; the one that is `alb` is the balancer's own."""
     route53 = emulator.aws("route53")
@@ -172,5 +207,5 @@ def names_unanswered(_: Emulator) -> None:
 
 ALTERATIONS = (
     way_out, way_out_through, endpoints, endpoint, access_list, balancer_is, balancer_attribute, web_acl,
-    zone_inside, weighted, names_unanswered, database_by_proxy,
+    zone_inside, host_delegated, host_at_spare_balancer, weighted, names_unanswered, database_by_proxy,
 )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from smoke.aws.balancer import BalancerRoute, expiring_of, target_group_of
-from smoke.aws.edge import astray, hindered, idle_for
+from smoke.aws.edge import astray, hindered, idle_for, unanswered
 from smoke.aws.firewall import PublicCall, refused
 from smoke.aws.reader import AwsReader
 from tests.smoke.aws.fakes import scripted
@@ -95,6 +95,30 @@ PUBLIC, INSIDE = balancer("p", "internet-facing"), balancer("i", "internal")
 def test_where_a_record_leads(used: dict[str, str], end: str, wrong: str) -> None:
     found = "".join(astray([used], [PUBLIC, INSIDE], [end], "us-east-1"))
     assert wrong in found if wrong else not found
+
+
+def forwarding(action: dict[str, Any], port: int = 443) -> dict[str, Any]:
+    rules = [{"IsDefault": True, "Priority": "default", "RuleArn": "l/1/r", "Actions": [action]}]
+    return {
+        "describe_listeners": lambda **_: {"Listeners": [{"Port": port, "ListenerArn": "l/1"}]},
+        "describe_rules": lambda **_: {"Rules": rules},
+    }
+
+
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        (forwarding({"TargetGroupArn": "a"}), []),
+        (forwarding({"TargetGroupArn": "empty"}), ["has nothing behind it for GET /health"]),
+        (forwarding({"Type": "fixed-response"}), ["has nothing behind it for GET /health"]),
+        (forwarding({"TargetGroupArn": "a"}, 80), ["has no listener on port 443"]),
+    ],
+)
+def test_a_balancer_that_a_record_leads_to_has_something_behind_it(answers: Any, why: list[str]) -> None:
+    account, _ = scripted(**answers)
+    aws = cast(AwsReader, SimpleNamespace(account=account, is_idle="empty".__eq__))
+    old = {"LoadBalancerArn": "arn", "LoadBalancerName": "old"}
+    assert unanswered(aws, old, [HEALTH]) == [f"its record leads to old, which {each}" for each in why]
 
 
 STUCK = ("FAILED", "PENDING_VALIDATION")

@@ -7,7 +7,7 @@ import pytest
 from pytest_readiness import SetupError
 
 from smoke.aws.balancer import BalancerRoute, describe_balancers
-from smoke.aws.names import Names
+from smoke.aws.names import Names, Registry
 from smoke.aws.network import reached, roomless, unresolved
 from smoke.aws.reader import AwsReader
 from tests.smoke.aws.fakes import definition, raising, scripted, service
@@ -48,6 +48,7 @@ def account(
     addresses: str = "10.0.1.9",
     api: dict[str, str] | None = None,
     finn_service: dict[str, Any] | None = None,
+    registries: dict[str, Registry] | None = None,
     **answers: Any,
 ) -> AwsReader:
     """An account where the api calls Finn, and PgBouncer the database; Finn is behind a balancer."""
@@ -72,6 +73,7 @@ def account(
             "describe_network_acls": lambda **_: {"NetworkAcls": [OPEN]},
             "describe_vpc_attribute": lambda Attribute, **_: {f"E{Attribute[1:]}": {"Value": True}},
             "describe_db_proxies": lambda **_: {"DBProxies": []},
+            "list_hosted_zones": lambda **_: {"HostedZones": []},
             "list_profile_associations": lambda **_: {"ProfileAssociations": []},
             "describe_security_groups": lambda **_: {"SecurityGroups": groups},
             "describe_subnets": lambda **_: {"Subnets": [subnet]},
@@ -100,6 +102,7 @@ def account(
         definition=tasks.__getitem__,
         routes=lambda: [BalancerRoute("tg", "alb", ("finn.example.com",))],
         balancers=lambda: describe_balancers(found),
+        registries=lambda: registries or {},
         once=lambda _, read: read(),
     )
     return cast(AwsReader, aws)
@@ -204,6 +207,46 @@ def known_in(*networks: str, kind: str = "DNS_PRIVATE") -> dict[str, Any]:
 )
 def test_a_private_zone_is_known_where_tasks_run(answers: dict[str, Any], known: bool) -> None:
     assert (unresolved(account(**answers), "finn") == "") is known
+
+
+def entry(*kinds: str) -> dict[str, Any]:
+    return {
+        "registries": {"arn": Registry("finn.p.local", frozenset(kinds))},
+        "finn_service": {"registries": ("arn",)},
+        "list_namespaces": lambda **_: {"Namespaces": []},
+    }
+
+
+def private(name: str, *records: dict[str, Any], network: str = "vpc-1") -> dict[str, Any]:
+    told = {"Name": f"{name}.", "Id": "Z2", "Config": {"PrivateZone": True}}
+    return {
+        "list_hosted_zones": lambda **_: {"HostedZones": [told]},
+        "list_resource_record_sets": lambda **_: {"ResourceRecordSets": [*records]},
+        "get_hosted_zone": lambda **_: {"VPCs": [{"VPCId": network}]},
+    }
+
+
+ADDRESS = {"Name": "finn.p.local.", "Type": "A", "ResourceRecords": [{"Value": "10.0.1.9"}]}
+
+
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        (entry("A"), ""),
+        (entry("SRV", "AAAA"), ""),
+        (entry("SRV"), "puts SRV there"),
+        (entry(), "puts nothing there"),
+        ({**entry("SRV"), **private("p.local", ADDRESS)}, ""),
+        ({**entry("A"), **private("p.local")}, ""),
+        ({**entry("A"), **private("finn.p.local")}, "the private zone finn.p.local"),
+        ({**entry("A"), **private("finn.p.local", ADDRESS)}, ""),
+        ({**entry("A"), **private("finn.p.local", network="vpc-2")}, ""),
+        ({**entry("A"), **private("dixie.p.local")}, ""),
+    ],
+)
+def test_a_private_name_has_an_address(answers: dict[str, Any], why: str) -> None:
+    found = unresolved(account(**answers), "finn")
+    assert why in found if why else not found
 
 
 def test_an_account_whose_groups_this_runner_may_not_read_is_not_examined() -> None:

@@ -19,9 +19,10 @@ from smoke.aws.monitoring import (
     read_datapoints,
     read_retention,
 )
-from smoke.aws.names import Names, read_records, read_registered, resolve
+from smoke.aws.names import Names, read_registries, resolve
 from smoke.aws.reader import AwsReader
 from smoke.aws.topics import topic_arn
+from smoke.aws.zones import read_records
 from smoke.platform import builds
 from smoke.source.rules import of_another
 from tests.smoke.aws.fakes import CPU, NOON, TOPIC_ARN, ecs_answers, raising, refusal, scripted
@@ -253,8 +254,9 @@ def test_a_registry_is_recognised_by_its_host_name() -> None:
         list_namespaces=lambda **_: {"Namespaces": [{"Id": "ns", "Name": "p.local"}]},
     )
     arns = [f"arn:x:service/{each}" for each in services]
-    assert list(read_registered(account, arns).values()) == ["finn.p.local", "dixie.p.local", "lost.?"]
-    assert read_registered(scripted()[0], []) == {}
+    found = [each.name for each in read_registries(account, arns).values()]
+    assert found == ["finn.p.local", "dixie.p.local", "lost.?"]
+    assert read_registries(scripted()[0], []) == {}
 
 
 def test_the_state_of_a_database() -> None:
