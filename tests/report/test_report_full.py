@@ -16,10 +16,10 @@ needs_browser = pytest.mark.skipif(EXECUTABLE is None, reason=chrome.MISSING)
 MODELS = [full.ready, full.broken]
 PICTURES = [
     "Verdict and duration of the last 30 runs",
-    "Latency of an invoke",
-    "Charges that were held against the budget, added up",
-    "From an event to the moved score",
-    "Revocation: the old key is last accepted, the new one first",
+    "Invoke latency",
+    "Total charges checked against the budget",
+    "Time from an event to the changed score",
+    "Revocation: last use of the old key, first use of the new one",
     "Checks of each goal by outcome",
     "Where the checks' time went, by phase",
 ]
@@ -78,7 +78,7 @@ def test_every_picture_has_its_words_and_its_numbers(page: Any) -> None:
         assert re.match(re.escape(title) + r": .*\d", words)
         assert figure.locator("svg :is(rect, polyline)").count() > 0
         assert figure.locator("table tbody tr").count() > 1
-    latency = page.locator("figure", has_text="Latency of an invoke").first
+    latency = page.locator("figure", has_text="Invoke latency").first
     assert "limit 10,000 ms" in latency.locator("svg").get_attribute("aria-label")
     assert latency.locator("svg line").count() == 1
 
