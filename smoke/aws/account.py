@@ -54,11 +54,11 @@ _SETUP = {
     ),
     AwsCause.CREDENTIALS: (
         "{asked}: AWS does not accept this runner's credentials ({code})",
-        "renew them (`aws sso login`), and check that they are of the right account",
+        "renew them (`aws sso login`), and check that they belong to the right account",
     ),
     AwsCause.UNKNOWN_KEY: (
         "{asked}: this runner's credentials are unknown there ({code})",
-        "renew them (`aws sso login`); their account and partition (aws, aws-cn, …) must have aws.region",
+        "renew them (`aws sso login`); their account and partition (aws, aws-cn, …) must offer aws.region",
     ),
     AwsCause.CLOCK: (
         "{asked}: AWS finds this runner's clock wrong ({code})",

@@ -318,7 +318,7 @@ def images_there(account: AwsAccount, definition: TaskDefinition) -> Examined:
     for image in sorted({container.image for container in definition.containers}):
         found = IN_ECR.fullmatch(image)
         if found and found["region"] != account.region:
-            where = f"whether {image} is there: it is in {found['region']}"
+            where = f"whether {image} exists: it is in {found['region']}"
             examined.not_examined.append(Finding("", 0, where))
         elif found and not _is_there(account, found) and not _is_fetched(account, found):
             why = f"no replacement task can start: {image} is not in the registry"

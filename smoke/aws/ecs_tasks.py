@@ -120,13 +120,13 @@ def restless(account: AwsAccount, names: Names, service: EcsService) -> str:
     told += [box.get("reason") for each in ended for box in each.get("containers", ())]
     whys = "; ".join(sorted({*filter(None, told)})[:3])
     if sum(each["stoppedAt"] > began for each in ended) >= MANY_ENDS:
-        return f"{len(ended)} of its tasks ended by themselves within the hour: {whys}"
+        return f"{len(ended)} of its tasks stopped on their own within the hour: {whys}"
     oldest = max(each["stoppedAt"] - each.get("startedAt", each["stoppedAt"]) for each in ended)
     missing = oldest - (datetime.now(UTC) - began)
     if missing > timedelta():
         raise SetupError(
-            f"not examined: whether tasks of {service.name} stay: {len(ended)} ended by themselves within "
-            f"the hour ({whys}), and no running task has outlived them yet; "
+            f"not examined: whether tasks of {service.name} keep running: {len(ended)} stopped on their own "
+            f"within the hour ({whys}), and no running task has outlived them yet; "
             f"run again in {math.ceil(missing.total_seconds())} s"
         )
     return ""

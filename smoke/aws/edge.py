@@ -56,7 +56,7 @@ def idle_for(account: AwsAccount, arn: str, name: str) -> list[str]:
     seconds = {each["Key"]: each.get("Value", "") for each in told}.get("idle_timeout.timeout_seconds", "")
     if not seconds.isdecimal() or int(seconds) >= SILENT_S:
         return []
-    return [f"{name} ends what is silent for {seconds} s, a stream may be for {SILENT_S} s"]
+    return [f"{name} closes connections idle for {seconds} s, but a stream may be silent for {SILENT_S} s"]
 
 
 def astray(
@@ -69,9 +69,9 @@ def astray(
     known = {_name(each["DNSName"]): each for each in every}
     for end in {_name(each): None for each in ends if is_balancer(each) and f".{region}." in f".{each}"}:
         if end in known and known[end].get("Scheme") == "internal":
-            yield f"its record leads to {known[end]['LoadBalancerName']}, which is internal"
+            yield f"its DNS record points to {known[end]['LoadBalancerName']}, which is internal"
         elif end not in known and any(each.get("Scheme") == _PUBLIC for each in used):
-            yield f"its record leads to {end}, which is no balancer of this account"
+            yield f"its DNS record points to {end}, which is no load balancer of this account"
 
 
 def unanswered(aws: AwsReader, balancer: Mapping[str, Any], calls: Sequence[PublicCall]) -> list[str]:

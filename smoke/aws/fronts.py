@@ -71,14 +71,14 @@ def unserved(distribution: Mapping[str, Any], calls: Iterable[PublicCall]) -> It
     """How a distribution hinders calls."""
     name = distribution.get("Id", "CloudFront")
     if distribution.get("Enabled") is False:
-        yield f"{name} of CloudFront is disabled"
+        yield f"the CloudFront distribution {name} is disabled"
     for call in calls:
         behaviour = _behaviour(distribution, call.path)
         allowed = behaviour.get("AllowedMethods", {}).get("Items", ("GET", "HEAD"))
         if call.method not in allowed:
-            yield f"{name} of CloudFront does not let {call.method} {call.path} through"
+            yield f"the CloudFront distribution {name} does not allow {call.method} {call.path}"
         elif call.authorized and call.method == "GET" and _keeps(behaviour):
-            yield f"{name} of CloudFront caches the answers of {call.path} for everybody"
+            yield f"the CloudFront distribution {name} caches answers of {call.path} for all callers"
 
 
 def _behaviour(distribution: Mapping[str, Any], path: str) -> Mapping[str, Any]:

@@ -87,14 +87,14 @@ def strays(service: EcsService, definition: TaskDefinition, tasks: Sequence[Runn
     wrong = []
     for task in tasks:
         if task.definition != wanted:
-            wrong.append(f"task {task.name} runs {task.definition}, {wanted} is deployed")
+            wrong.append(f"task {task.name} runs {task.definition}, but {wanted} is deployed")
         wrong += [
-            f"{name} of task {task.name} runs {image}, {own[name]} is deployed"
+            f"{name} of task {task.name} runs {image}, but {own[name]} is deployed"
             for name, image in task.images.items()
             if task.definition == wanted and name in own and same_image(image, own[name]) is False
         ]
     if tasks and all(task.health == "UNHEALTHY" for task in tasks):
-        wrong.append(f"no task is healthy by its own check: {', '.join(task.name for task in tasks)}")
+        wrong.append(f"no task passes its own health check: {', '.join(task.name for task in tasks)}")
     return wrong
 
 

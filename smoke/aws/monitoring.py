@@ -68,7 +68,7 @@ class MetricFilter:
         firing = alarm.firing
         above = firing.comparison.startswith("GreaterThan")
         if above and _number(self.value) == 0 and (firing.threshold or 0) >= 0:
-            return f"the filter {self.name} counts 0 for each line of {self.log_group} that fits it"
+            return f"the filter {self.name} adds 0 for each matching line of {self.log_group}"
         if another := of_another(self.log_group, prefix):
             return f"the filter {self.name} reads {another}, which belongs to another environment"
         if above and self.default and firing.threshold is not None:
@@ -192,7 +192,7 @@ RECEIVES_FOR_S = 2
 def fit_for_drill(alarms: Sequence[MetricAlarm], topic: str) -> MetricAlarm:
     """An alarm that is OK and notifies the topic; AssertionError if there is none."""
     fit = [alarm for alarm in alarms if alarm.state == "OK" and alarm.notifiers(topic)]
-    assert fit, f"no alarm that notifies {topic} is OK, so the drill can set off none"
+    assert fit, f"no alarm that notifies {topic} is OK, so the drill cannot trigger one"
     return fit[0]
 
 
@@ -259,7 +259,7 @@ def set_off(account: AwsAccount, alarm: MetricAlarm) -> Iterator[None]:
             account.insist("cloudwatch", "set_alarm_state", **_state(alarm, alarm.state))
         except (SetupError, ExternalOutage) as problem:
             raise SetupError(
-                f"{alarm.name} may still be set off: {problem}\n  next: aws cloudwatch set-alarm-state"
+                f"{alarm.name} may still be in ALARM: {problem}\n  next: aws cloudwatch set-alarm-state"
                 f" --alarm-name {alarm.name} --state-value {alarm.state} --state-reason restored"
             ) from problem
 

@@ -290,7 +290,7 @@ def roomless(aws: AwsReader) -> Examined:
     for name, each in services.items():
         left = [found[one].left for one in each.subnets if one in found]
         if not left or not any(left):
-            why = "no free address is left in" if left else "there is none of"
+            why = "no free address is left in" if left else "AWS has none of"
             what = f"{name} cannot start again: {why} its subnets {', '.join(each.subnets)}"
             result.findings.append(Finding("", 0, what))
     return result
@@ -350,10 +350,12 @@ def _unresolved(aws: AwsReader) -> str:
     for each in sorted(inside):
         if found := aws.account.pages(*_PROFILES, absent=_UNKNOWN, ResourceId=each):
             profile = found[0].get("ProfileId")
-            raise SetupError(f"not examined: whether {profile} of Route 53 makes the zone known in {each}")
+            raise SetupError(
+                f"not examined: whether the Route 53 profile {profile} associates the zone with {each}"
+            )
     return (
-        f"is known in {' and '.join(sorted(reached)) or 'no network'}, "
-        f"the tasks run in {' and '.join(sorted(inside))}"
+        f"belongs to {' and '.join(sorted(reached)) or 'no network'}, "
+        f"but the tasks run in {' and '.join(sorted(inside))}"
     )
 
 
@@ -367,5 +369,5 @@ def _unanswered(account: AwsAccount, network: str) -> str:
     for name in ("DnsSupport", "DnsHostnames"):
         told = account.ask("ec2", "describe_vpc_attribute", VpcId=network, Attribute=f"enable{name}")
         if not told.get(f"Enable{name}", {}).get("Value", True):
-            return f"is not answered in {network}: its attribute enable{name} is off"
+            return f"does not resolve in {network}: its attribute enable{name} is off"
     return ""

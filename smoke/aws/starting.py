@@ -195,7 +195,7 @@ def _unusable(secret: Mapping[str, Any] | None) -> str:
     if secret is None:
         return "does not exist"
     if secret.get("DeletedDate"):
-        return "is marked for deletion"
+        return "is scheduled for deletion"
     stages = secret.get("VersionIdsToStages")
     current = stages is None or any("AWSCURRENT" in each for each in stages.values())
     return "" if current else "has no current version"

@@ -188,7 +188,7 @@ class WaysOut:
         if why is None or not why:
             return why
         lacking = [each for each in needed if not self.offers(each, subnet)]
-        return f"{why}, and no endpoint is of {' or '.join(lacking)}" if lacking else ""
+        return f"{why}, and no VPC endpoint reaches {' or '.join(lacking)}" if lacking else ""
 
     def _table(self, subnet: str) -> Described | None:
         network = self.subnets[subnet].vpc if subnet in self.subnets else ""
@@ -220,7 +220,7 @@ class WaysOut:
         own = self._table(told.get("SubnetId", ""))
         further = [each for each in (own or {}).get("Routes", ()) if _is_wide(each)]
         if own is not None and all(each.get("State") == "blackhole" for each in further):
-            return f"its route out leads to {nat}, whose own subnet has none"
+            return f"its route out leads to {nat}, whose own subnet has no route out"
         return ""
 
     def takes(self, endpoint: Described, subnet: str) -> bool:

@@ -216,7 +216,7 @@ def _lost_queue(account: AwsAccount, topic: str, queue: str) -> str:
     )
     attributes = (told or {}).get("Attributes", {})
     if not lets_in(attributes.get("Policy", ""), topic, queue):
-        return f"{queue} does not let it in"
+        return f"{queue} does not let it send"
     key = attributes.get("KmsMasterKeyId", "")
     if key.endswith("alias/aws/sqs"):
         return f"{queue} is encrypted with alias/aws/sqs, a key that SNS may not use"
@@ -241,7 +241,7 @@ def _lost_function(account: AwsAccount, topic: str, function: str) -> str:
         return f"{function} has a concurrency limit of 0"
     found = account.find("lambda", "get_policy", _NO_FUNCTION, **of)
     policy = (found or {}).get("Policy", "")
-    return "" if lets_in(policy, topic, function, _CALL) else f"{function} does not let it in"
+    return "" if lets_in(policy, topic, function, _CALL) else f"{function} does not let SNS call it"
 
 
 _ENDS: Mapping[str, Callable[[AwsAccount, str, str], str]] = {"sqs": _lost_queue, "lambda": _lost_function}
@@ -271,7 +271,7 @@ def closed_to_alarms(attributes: Mapping[str, str], alarms: Sequence[str] = ()) 
     ]
     context = _sent_by(topic, alarms)
     if any(each["Effect"] == "Deny" and met(each, context) for each in publishing):
-        return "its policy denies alarms to publish"
+        return "its policy denies publishing to alarms"
     return "" if permitted(publishing, context) else "its policy does not allow alarms to publish"
 
 

@@ -242,10 +242,10 @@ def task(name: str = "t1", revision: str = "p-api:1", health: str = "UNKNOWN", *
         ([task(health="HEALTHY"), task("t2", health="UNHEALTHY")], []),  # that one is being replaced
         ([task(api=IMAGE, envoy="public.ecr.aws/appmesh/envoy:v1")], []),  # ECS adds it by itself
         ([task(api=f"{IMAGE}@sha256:{'a' * 64}")], []),  # ECS resolved the tag
-        ([task(revision="p-api:0")], ["task t1 runs p-api:0, p-api:1 is deployed"]),
-        ([task(), task("t2", revision="p-old:7")], ["task t2 runs p-old:7, p-api:1 is deployed"]),
-        ([task(api=OTHER)], [f"api of task t1 runs {OTHER}, {IMAGE} is deployed"]),
-        ([task(health="UNHEALTHY")], ["no task is healthy by its own check: t1"]),
+        ([task(revision="p-api:0")], ["task t1 runs p-api:0, but p-api:1 is deployed"]),
+        ([task(), task("t2", revision="p-old:7")], ["task t2 runs p-old:7, but p-api:1 is deployed"]),
+        ([task(api=OTHER)], [f"api of task t1 runs {OTHER}, but {IMAGE} is deployed"]),
+        ([task(health="UNHEALTHY")], ["no task passes its own health check: t1"]),
     ],
 )  # fmt: skip
 def test_what_runs_is_what_is_deployed(tasks: list[RunningTask], why: list[str]) -> None:

@@ -278,7 +278,7 @@ def test_a_network_without_dns_answers_no_private_name(off: str) -> None:
 
 def test_a_profile_may_make_a_zone_known() -> None:
     found = {"ProfileAssociations": [{"ProfileId": "rp-1"}]}
-    with pytest.raises(SetupError, match="rp-1 of Route 53"):
+    with pytest.raises(SetupError, match="the Route 53 profile rp-1"):
         unresolved(account(**known_in(), list_profile_associations=lambda **_: found), "finn")
 
 

@@ -53,7 +53,7 @@ def test_other_registries_are_not_asked(image: str) -> None:
 
 def test_another_regions_image_is_not_examined() -> None:
     image = f"{REGISTRY.replace('us-east-1', 'eu-west-1')}/finn:1"
-    assert found(image) == ([f"whether {image} is there: it is in eu-west-1"], [])
+    assert found(image) == ([f"whether {image} exists: it is in eu-west-1"], [])
 
 
 @pytest.mark.parametrize("code", ["ImageNotFoundException", "RepositoryNotFoundException"])

@@ -133,7 +133,7 @@ DECRYPTS = {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*"}
     [
         ({"KmsKeyId": "alias/aws/secretsmanager"}, ""),
         ({"KmsKeyId": ""}, ""),
-        ({"DeletedDate": NOON}, "is marked for deletion"),
+        ({"DeletedDate": NOON}, "is scheduled for deletion"),
         (None, "does not exist"),
     ],
 )

@@ -79,16 +79,19 @@ def test_ways_out_of_a_subnet(given: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"routes": []}, "rtb-1 has no route out, and no endpoint is of ecr.api or ecr.dkr or s3 or logs or"),
+        (
+            {"routes": []},
+            "rtb-1 has no route out, and no VPC endpoint reaches ecr.api or ecr.dkr or s3 or logs or",
+        ),
         (
             {"routes": [], "offered": NEEDED[:-1]},
-            "rtb-1 has no route out, and no endpoint is of secretsmanager",
+            "rtb-1 has no route out, and no VPC endpoint reaches secretsmanager",
         ),
         ({"routes": [{**NAT, "State": "blackhole"}]}, "its route out leads to nat-1, which is gone"),
         ({"routes": [NAT], "nat": "failed"}, "its route out leads to nat-1, which is failed"),
-        ({"routes": [NAT], "further": ()}, "its route out leads to nat-1, whose own subnet has none"),
+        ({"routes": [NAT], "further": ()}, "its route out leads to nat-1, whose own subnet has no route out"),
         ({"routes": [out("GatewayId", GatewayId="igw-1")]}, "leads to igw-1, and it has no public address"),
-        ({"routes": [], "offered": NEEDED, "image": "postgres:16"}, "no endpoint is of the internet"),
+        ({"routes": [], "offered": NEEDED, "image": "postgres:16"}, "no VPC endpoint reaches the internet"),
     ],
 )
 def test_subnets_without_a_way_out(given: dict[str, Any], why: str) -> None:

@@ -28,7 +28,7 @@ def barring(all_but: Any) -> dict[str, Any]:
 
 ALARMS = "arn:aws:cloudwatch:us-east-1:1:alarm"
 NO_ALARM = "its policy does not allow alarms to publish"
-DENIED = "its policy denies alarms to publish"
+DENIED = "its policy denies publishing to alarms"
 
 
 @pytest.mark.parametrize(
@@ -266,8 +266,8 @@ def called_for(topic: str) -> str:
         ({"get_function_configuration": lambda **_: {"State": "Inactive"}}, ""),  # a call wakes it
         ({"get_function_concurrency": lambda **_: {"ReservedConcurrentExecutions": 0}}, "limit of 0"),
         ({"get_function_concurrency": lambda **_: {"ReservedConcurrentExecutions": 5}}, ""),
-        ({"get_policy": raising("ResourceNotFoundException")}, "does not let it in"),
-        ({"get_policy": lambda **_: {"Policy": called_for(f"{TOPIC_ARN}-old")}}, "does not let it in"),
+        ({"get_policy": raising("ResourceNotFoundException")}, "does not let SNS call it"),
+        ({"get_policy": lambda **_: {"Policy": called_for(f"{TOPIC_ARN}-old")}}, "does not let SNS call it"),
         ({"get_policy": lambda **_: {"Policy": called_for(TOPIC_ARN)}}, ""),
     ],
 )

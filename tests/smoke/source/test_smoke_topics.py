@@ -67,16 +67,16 @@ def of(arn: str, test: str = "ArnLike") -> dict[str, Any]:
         ),
         ([allow(Principal=ROOT)], ""),
         ([allow(Principal={"Service": "events.amazonaws.com"})], "does not allow alarms to publish"),
-        ([allow(), deny()], "denies alarms to publish"),
-        ([allow(), deny(Action="SNS:*")], "denies alarms to publish"),
+        ([allow(), deny()], "denies publishing to alarms"),
+        ([allow(), deny(Action="SNS:*")], "denies publishing to alarms"),
         ([allow(), deny(Action="sns:Subscribe")], ""),
         ([allow(), deny(NotAction="sns:Publish", Action=None)], ""),
         ([allow(), deny(Principal={"Service": "events.amazonaws.com"})], ""),
         ([allow(), deny(Principal=None, NotPrincipal=CLOUDWATCH)], ""),
-        ([allow(), deny(Principal=None, NotPrincipal=ROOT)], "denies alarms to publish"),
+        ([allow(), deny(Principal=None, NotPrincipal=ROOT)], "denies publishing to alarms"),
         ([allow(Principal=None, NotPrincipal={"Service": "events.amazonaws.com"})], ""),
         ([allow(), deny(Condition=INSECURE)], ""),
-        ([allow(), deny(Condition={"Bool": {"aws:SecureTransport": "true"}})], "denies alarms to publish"),
+        ([allow(), deny(Condition={"Bool": {"aws:SecureTransport": "true"}})], "denies publishing to alarms"),
         ([allow(), deny(Condition={"StringNotEquals": {"aws:SourceAccount": ME}})], ""),
         ([allow(), deny(Condition={"StringNotEquals": {"aws:SourceAccount": "222222222222"}})], "?"),
         ([allow(), deny(Condition={"StringEquals": {"aws:PrincipalOrgID": "o-1"}})], "?"),
@@ -94,7 +94,10 @@ def of(arn: str, test: str = "ArnLike") -> dict[str, Any]:
         ([allow(Effect="${var.unset}")], "?"),
         ([allow(Condition=of("${aws_cloudwatch_metric_alarm.a.arn}", "ArnEquals"))], ""),
         ([allow(Condition=of("${aws_sns_topic.t.arn}", "ArnEquals"))], "does not allow alarms to publish"),
-        ([allow(), deny(Condition=of("arn:aws:cloudwatch:*:*:alarm:api-cpu"))], "denies alarms to publish"),
+        (
+            [allow(), deny(Condition=of("arn:aws:cloudwatch:*:*:alarm:api-cpu"))],
+            "denies publishing to alarms",
+        ),
         ([allow(), deny(Condition=of("arn:aws:cloudwatch:*:*:alarm:web-*"))], ""),
         ([allow(), deny(Principal="${var.unset}")], "?"),
     ],
@@ -140,9 +143,9 @@ data "aws_iam_policy_document" "d" {
 """
     for kind, who, value, what in [
         ("principals", "*", "false", ""),
-        ("principals", "*", "true", "denies alarms to publish"),
+        ("principals", "*", "true", "denies publishing to alarms"),
         ("not_principals", "cloudwatch.amazonaws.com", "true", ""),
-        ("not_principals", "events.amazonaws.com", "true", "denies alarms to publish"),
+        ("not_principals", "events.amazonaws.com", "true", "denies publishing to alarms"),
     ]:
         text = written.replace("PRINCIPALS", kind).replace("WHO", who).replace("VALUE", value)
         found = said(read, topic("  policy = data.aws_iam_policy_document.d.json"), text)
