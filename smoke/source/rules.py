@@ -297,7 +297,7 @@ def _statistic(firing: Firing, need: Need, _: int) -> str:
     if any(_fits(firing.statistic, each) for each in need.statistics):
         return ""
     wanted = " or ".join("a percentile from p90" if each == "p9" else each for each in need.statistics)
-    return f"it looks at {firing.statistic or 'no statistic'}, expected {wanted}"
+    return f"its statistic is {firing.statistic or 'no statistic'}, expected {wanted}"
 
 
 def _fits(statistic: str, wanted: str) -> bool:
@@ -306,7 +306,7 @@ def _fits(statistic: str, wanted: str) -> bool:
 
 def _unit(firing: Firing, need: Need, _: int) -> str:
     if need.unit and firing.unit not in ("", need.unit):
-        return f"its unit is {firing.unit}, the metric's is {need.unit}: no datapoint has it"
+        return f"its unit is {firing.unit}, but the metric's is {need.unit}: no datapoint matches"
     return ""
 
 
@@ -314,11 +314,11 @@ def _time(firing: Firing, need: Need, limit: int) -> str:
     if not firing.period or not firing.periods:
         return ""
     if firing.datapoints > firing.periods:
-        return f"it waits for {firing.datapoints} datapoints of {firing.periods}"
+        return f"it needs {firing.datapoints} breaching datapoints out of {firing.periods}"
     if need.unit and firing.period % RESOLUTION_S:
-        return f"its period is {firing.period} s, the metric has a datapoint a minute"
+        return f"its period is {firing.period} s, but the metric has one datapoint a minute"
     seconds = firing.period * (firing.datapoints or firing.periods)
-    return f"it fires after {seconds} s, the plan allows {limit} s" if seconds > limit else ""
+    return f"it fires after {seconds} s, but the plan allows {limit} s" if seconds > limit else ""
 
 
 def _absence(firing: Firing, need: Need, _: int) -> str:

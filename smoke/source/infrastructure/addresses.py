@@ -72,7 +72,7 @@ class Budget:
         if most > self.connections:
             yield (
                 f"{names['DEFAULT_POOL_SIZE']} of {owner} is {size}: {self.services} services may open "
-                f"{most} connections, the plan gives them {self.connections}"
+                f"{most} connections, but the plan allows {self.connections}"
             )
 
 

@@ -95,7 +95,9 @@ def connection_alarms(
         if comparison not in (rules.ABOVE, rules.ABOVE_OR_AT) or threshold is None:
             continue
         if other := _of_no_database(configuration, found):
-            what = f"no alarm watches the connections of a database in the files: {alarm.title} is of {other}"
+            what = (
+                f"no alarm watches the connections of a database in the files: {alarm.title} watches {other}"
+            )
             elsewhere.append(alarm.finding(what, found.dimensions["DBInstanceIdentifier"]))
             continue
         upper += 1
@@ -288,13 +290,13 @@ def _unfiltered(configuration: Configuration, found: Watched) -> Iterator[str]:
     names = [frozenset(entries(one)) for one in dimensions]
     if frozenset(found.dimensions) not in names:
         own, others = (" and ".join(sorted(each)) or "none" for each in (found.dimensions, names[0]))
-        yield f"its dimensions are {own}, those of {made[0][0].address}, which makes its metric, {others}"
+        yield f"its dimensions are {own}, but {made[0][0].address}, which creates its metric, uses {others}"
     counts = [number(flat(one)) if one is not None and is_known(one) else None
               for one in (block.attribute("value") for _, block in made)]  # fmt: skip
     patterns = [each.attribute("pattern") for each, _ in made]
     sought = [text(flat(one)).strip() if one is not None and is_known(one) else None for one in patterns]
     if all(count is not None and count <= 0 for count in counts) and all(sought):
-        yield f"{made[0][0].address} adds {counts[0]:g} where its pattern matches, so its metric never rises"
+        yield f"{made[0][0].address} adds {counts[0]:g} for each match, so its metric never rises"
     written = _written(configuration)
     groups = [each.attribute("log_group_name") for each, _ in made]
     known = [thing(one, _LOG_GROUP) for one in groups if one is not None and not hidden(flat(one))]
@@ -303,7 +305,7 @@ def _unfiltered(configuration: Configuration, found: Watched) -> Iterator[str]:
     if counted and of_tasks and written is not None and {one.key for one in known} <= written:
         yield f"{made[0][0].address} has no pattern, so every line of {known[0].name} counts"
     if of_tasks and written is not None and written.isdisjoint(one.key for one in known):
-        yield f"{made[0][0].address} makes its metric from {known[0].name}, which no task logs to"
+        yield f"{made[0][0].address} reads {known[0].name}, which no task logs to"
 
 
 def _written(configuration: Configuration) -> set[str] | None:

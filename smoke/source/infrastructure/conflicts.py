@@ -59,7 +59,7 @@ def _taken(configuration: Configuration) -> Iterator[Finding]:
             key = (*around, text(flat(own)), provider.text if provider is not None else "")
             first = held.setdefault(key, each)
             if first is not each and first.address != each.address:
-                what = f"{each.address} and {first.address} have one {attributes[-1]}, {text(flat(own))}"
+                what = f"{each.address} and {first.address} share the {attributes[-1]} {text(flat(own))}"
                 yield each.finding(what, own)
 
 

@@ -114,7 +114,7 @@ def _balanced(
         kind = group.attribute("target_type")
         own = {text(task.attribute("network_mode")) for task in each.tasks} == {"awsvpc"}
         if own and (kind is None or (is_known(kind) and text(flat(kind)) != "ip")):
-            what = f"{group.address} does not take IP addresses, but an awsvpc task has nothing else"
+            what = f"{group.address} does not accept IP targets, but awsvpc tasks need them"
             result.findings.append(group.finding(what, kind))
         _checked(result, group, each, listening if own else {}, address)  # else a host maps other ports
         result.findings.extend(_encrypted(group, each))
@@ -152,9 +152,8 @@ def _checked(
     for check in checks if not _connects(group) else ():
         codes = check.attribute("matcher")
         if codes is not None and is_known(codes) and accepted(text(flat(codes)), OK) is False:
-            what = (
-                f"{group.address} expects {text(flat(codes))} from healthy targets, {each.name} answers {OK}"
-            )
+            wanted = f"{group.address} expects {text(flat(codes))} from healthy targets"
+            what = f"{wanted}, but {each.name} answers {OK}"
             result.findings.append(check.finding(what, codes))
 
 
@@ -205,7 +204,7 @@ def _asked_by_itself(
                     if path == address.health and listening and float(port or 80) not in listening:
                         what = f"a container of {each.name} checks its health on port {port or 80}"
                         at = " and ".join(f"{one:g}" for one in sorted(listening))
-                        result.findings.append(task.finding(f"{what}, it listens on {at}", word))
+                        result.findings.append(task.finding(f"{what}, but it listens on {at}", word))
 
 
 def _connects(block: Body) -> bool:
@@ -362,7 +361,7 @@ def _at_its_port(
     if None in elsewhere or fronted(configuration, address.public):
         return
     at = next(listener for listener in listeners if listener is not None)
-    what = f"{at.address} takes {address.public} for {each.name} on port {elsewhere[0]:g}, not on {HTTPS}"
+    what = f"{at.address} serves {address.public} for {each.name} on port {elsewhere[0]:g}, not on {HTTPS}"
     configuration.lacks(result, what, ("cdn", "cloudfront", "gateway"), at.finding("", at.attribute("port")))
 
 

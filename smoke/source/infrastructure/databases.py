@@ -56,7 +56,7 @@ def served(
         most, name = (_parameters(one) or {}).get("max_connections"), one.attribute("identifier")
         limit = number(flat(most)) if most is not None else None
         if most is not None and limit is not None and limit < connections and text(name) == database:
-            what = f"{database} takes {limit:g} connections, the plan has a budget of {connections}"
+            what = f"{database} allows {limit:g} connections, but the plan has a budget of {connections}"
             yield one.finding(what, most)
 
 
@@ -86,7 +86,7 @@ def _unserved(owner: str, given: Mapping[str, Value]) -> Iterator[tuple[str, Val
         asked = number(flat(given[neighbour])) if neighbour in given else None
         port = _listening(database) if database is not None else None
         if database is not None and asked is not None and port is not None and asked != port:
-            what = f"{neighbour} of {owner} is {asked:g}, {database.address} listens on port {port:g}"
+            what = f"{neighbour} of {owner} is {asked:g}, but {database.address} listens on port {port:g}"
             yield what, given[neighbour]
     host, mode = _LIBPQ
     plain = [name for name in (*_DATABASE_TLS, *([mode] if host in servers else [])) if name in given]

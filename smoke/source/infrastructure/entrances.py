@@ -66,12 +66,14 @@ def entered(
     beside = _beside(configuration, listeners) if not secured else None
     if beside is not None:
         at = listeners[0]
-        yield at.finding(f"only {at.address} leads to {host}, by plain HTTP, not {beside.address}, by https")
+        yield at.finding(
+            f"{host} is routed only by {at.address} over plain HTTP, not by {beside.address} over HTTPS"
+        )
     proved = [_names(configuration, each) for each in secured]
     if proved and all(names is not None and not _covers(names, host) for names in proved):
         held = " and ".join(sorted({name for names in proved for name in names or ()}))
         at = secured[0]
-        what = f"the certificate of {at.address} is of {held}, not of {host}"
+        what = f"the certificate of {at.address} covers {held}, not {host}"
         yield at.finding(what, at.attribute("certificate_arn"))
 
 
@@ -131,10 +133,10 @@ def recorded(
         to += [each for alias in record.blocks("alias") for each in items(alias.attribute("name"))]
         at = [each for value in to if (each := referenced(value)) is not None]
         if to and all(_PRIVATE.match(text(flat(value))) for value in to if is_known(value)) and not at:
-            what = f"{record.address} leads {host} to {text(flat(to[0]))}, which the public cannot reach"
+            what = f"{record.address} points {host} to {text(flat(to[0]))}, which the public cannot reach"
             wrong += [record.finding(what, to[0])] if is_known(to[0]) else []
         elif own and at and all(_leads_astray(each, own) for each in at):
-            what = f"{record.address} leads {host} to {at[0].address}, which does not lead to {name}"
+            what = f"{record.address} points {host} to {at[0].address}, which does not route to {name}"
             wrong.append(record.finding(what, to[0]))
         else:
             return
@@ -185,7 +187,9 @@ def _abroad(configuration: Configuration, listener: Resource) -> Iterator[Findin
     found = [_OF_REGION.match(text(flat(each))) for each in items(arn)]
     others = [each[1] for each in found if each is not None and each[1] != region]
     if region and others and len(others) == len(found):
-        yield listener.finding(f"{listener.address} is in {region}, its certificate in {others[0]}", arn)
+        yield listener.finding(
+            f"{listener.address} is in {region}, but its certificate is in {others[0]}", arn
+        )
 
 
 def _speaks(listener: Resource) -> str:
@@ -268,8 +272,8 @@ def open_to_the_public(
         idle = balancer.attribute("idle_timeout")
         seconds = number(flat(idle)) if idle is not None else None
         if seconds is not None and seconds <= SILENCE_S:
-            what = f"{balancer.address} ends a stream of {name} that is silent for {seconds:g} s"
-            yield balancer.finding(f"{what}, as one may be for {SILENCE_S} s", idle)
+            what = f"{balancer.address} closes a stream of {name} that is silent for {seconds:g} s"
+            yield balancer.finding(f"{what}, but one may be silent for {SILENCE_S} s", idle)
         for acl in _firewalls(configuration, balancer):
             what = f"{acl.address} blocks every request to {balancer.address}, on which {name} is public"
             yield acl.finding(what)

@@ -201,7 +201,7 @@ class Recipients:
         for document in documents[-1:]:
             said = allows_sender(document, ("sqs:sendmessage",), topic, accounts=False, sender=SNS)
             if said in ("denied", "not allowed"):
-                return f"the policy of {queue.address} lets {topic.address} send nothing", []
+                return f"the policy of {queue.address} does not let {topic.address} send", []
             return "", [f"whether {topic.address} may send to {queue.address}: {said}"] if said else []
         if documents or others or queue.ignores("policy") or self._configuration.receivers(queue):
             return "", []

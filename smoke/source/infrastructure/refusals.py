@@ -152,10 +152,13 @@ def _of_host(container: Mapping[str, Value], mode: str, fargate: bool) -> Iterat
     for one in map(entries, items(container.get("portMappings"))):
         inner, outer = (number(flat(one[name])) if name in one else None for name in _PORTS)
         if mode == "awsvpc" and inner and outer and inner != outer:
-            yield f"hostPort is {outer:g}, in awsvpc it is the containerPort, {inner:g}", one["hostPort"]
+            yield (
+                f"hostPort is {outer:g}, but in awsvpc mode it must be the containerPort, {inner:g}",
+                one["hostPort"],
+            )
     stop = number(flat(container["stopTimeout"])) if "stopTimeout" in container else None
     if fargate and stop is not None and stop > _STOP_S:
-        yield f"stopTimeout is {stop:g}, Fargate waits for {_STOP_S} s at most", container["stopTimeout"]
+        yield f"stopTimeout is {stop:g}, but Fargate waits at most {_STOP_S} s", container["stopTimeout"]
 
 
 #: What Fargate has not for a container, and for its Linux.
@@ -242,7 +245,7 @@ def _of_scaling(target: Resource) -> Iterator[Wrong]:
     low, high = (target.attribute(name) for name in ("min_capacity", "max_capacity"))
     least, most = (number(flat(each)) if each is not None else None for each in (low, high))
     if least is not None and most is not None and least > most:
-        yield f"min_capacity is {least:g}, max_capacity {most:g}", low
+        yield f"min_capacity is {least:g}, but max_capacity is {most:g}", low
 
 
 def _of_service(service: Resource) -> Iterator[Wrong]:
@@ -254,7 +257,7 @@ def _of_service(service: Resource) -> Iterator[Wrong]:
         return
     kinds = {text(flat(each)) for each in items(made)}
     if kinds and text(flat(launch)) == "FARGATE" and "FARGATE" not in kinds:
-        yield f"launch_type is FARGATE, {task.address} is for {' and '.join(sorted(kinds))}", launch
+        yield f"launch_type is FARGATE, but {task.address} is for {' and '.join(sorted(kinds))}", launch
 
 
 def _of_registration(service: Resource) -> Iterator[Wrong]:
@@ -283,7 +286,7 @@ def _of_targets(group: Resource) -> Iterator[Wrong]:
         named = {name: check.attribute(name) for name in ("interval", "timeout")}
         every, longest = (number(flat(each)) if each is not None else None for each in named.values())
         if every is not None and longest is not None and longest >= every:
-            yield f"health_check: timeout is {longest:g}, its interval {every:g}", named["timeout"]
+            yield f"health_check: timeout is {longest:g}, but its interval is {every:g}", named["timeout"]
 
 
 def _of_listener(listener: Resource) -> Iterator[Wrong]:

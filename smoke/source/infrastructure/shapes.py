@@ -325,4 +325,4 @@ def _sizes(cpu: Value | None, memory: Value | None) -> Iterator[Wrong]:
             yield f"Fargate needs its {name}", None
         for each in options(value) if value is not None else ():
             if is_known(each) and size(each) is None:
-                yield f"{name} is {text(flat(each))}, expected a number, or one of vCPU or GB", each
+                yield f"{name} is {text(flat(each))}, expected a number, or a size in vCPU or GB", each

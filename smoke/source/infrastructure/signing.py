@@ -43,7 +43,7 @@ def generated(configuration: Configuration, names: Collection[str]) -> Iterator[
                 yield version.finding(f"the key of {name} {what}", value)
             first = held.setdefault(made.address, name)
             if first != name:
-                yield version.finding(f"{name} and {first} have one key, {made.address}", value)
+                yield version.finding(f"{name} and {first} share one key, {made.address}", value)
 
 
 def _made(configuration: Configuration) -> Iterator[tuple[str, Resource, Value]]:
@@ -90,7 +90,7 @@ def _without(member: str, name: str, values: Collection[Value]) -> Iterator[str]
         return
     members = [entries(decoded(each)) for each in values]
     if members and all(each and member not in each for each in members):
-        yield f"{name} for {member}, its JSON has {' and '.join(sorted(members[0]))}"
+        yield f"{name} for {member}, but its JSON has only {' and '.join(sorted(members[0]))}"
     elif values and all(map(_is_no_json, values)):
         yield f"{name} for {member}, but it is not JSON"
 

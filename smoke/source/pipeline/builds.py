@@ -191,7 +191,9 @@ def _build(
     target = (options.get("--target") or [""])[-1]
     stage = found.target("" if "$" in target else target)
     if stage is None:
-        result.findings.append(command.finding(f"{image} is built up to {target}, not a stage of {path}"))
+        result.findings.append(
+            command.finding(f"{image} is built with the target {target}, not a stage of {path}")
+        )
         return
     yield Build(image, path, found, stage, context, options, command.finding(""), job.runs_on, alone)
 

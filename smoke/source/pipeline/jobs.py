@@ -267,7 +267,7 @@ def _read_lost(states: set[State], found: Examined) -> None:
         if failure.task:
             what = f"the task of {what}"
         how = plainest.how or (
-            "the job goes on after every exit code" if failure.task else "the script goes on"
+            "the job continues after any exit code" if failure.task else "the script continues"
         )
         found.findings.append(Finding(failure.path, failure.line, f"{what}: {how}"))
 

@@ -148,7 +148,7 @@ def _of_machine(run: _Run) -> Iterator[Finding]:
     known = {each.split("/")[1] for each in re.findall(r"linux/\w+", said)}
     if machine and known and "$" not in said and "«" not in said and machine not in known:
         built = f"{run.build.image} is built for {' and '.join(sorted(known))}"
-        what = f"{built}, {run.definition.name} runs on {named}"
+        what = f"{built}, but {run.definition.name} runs on {named}"
         if fixed or run.build.command is None:
             yield run.build.finding(what, stages[-1].line)
         else:
@@ -171,7 +171,7 @@ def _of_ports(run: _Run, result: Examined) -> None:
             if (found := re.search(r"(?:\A|\s)PORT[= ][\"']?(\d+)", each.text)) is not None]  # fmt: skip
     whole = ", ".join(map(str, sorted(listening)))
     if told and "PORT" not in named and int(told[0][0]) not in listening:
-        what = f"{run.build.image} has PORT={told[0][0]}, {name} listens on {whole}"
+        what = f"{run.build.image} has PORT={told[0][0]}, but {name} listens on {whole}"
         result.findings.append(run.build.finding(what, told[0][1]))
         return
     exposed = [each for below in file.below(stage) for each in below.instructions if each.name == "EXPOSE"]
@@ -211,7 +211,7 @@ def _unscripted(repository: Repository, run: _Run) -> Iterator[Finding]:
     moved = any(each.name == "WORKDIR" and each.text not in ("/app", "/usr/src/app", "/")
                 for each in run.build.stage.instructions)  # fmt: skip
     if asked and asked[1] and scripts is not None and asked[1] not in scripts and not moved:
-        what = f"{run.definition.name} starts by {asked[0]}, but package.json has no such script"
+        what = f"{run.definition.name} starts with {asked[0]}, but package.json has no such script"
         yield run.task.finding(what)
 
 

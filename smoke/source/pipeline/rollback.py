@@ -96,7 +96,7 @@ def verify(step: Edit, text: str) -> tuple[str, str]:
     """Return a value now and after its step. AssertionError unless the step can be taken and is exact."""
     current = step.current(text)
     assert current, f"{step}: there is no value to revert"
-    assert current != step.to, f"{step}: is {step.to} already, so there is nothing to revert"
+    assert current != step.to, f"{step}: already is {step.to}, so there is nothing to revert"
     after = step.taken(text)
     reached = step.current(after)
     assert reached == step.to, f"{step}: reads {reached!r} after the step, expected {step.to!r}"
@@ -176,7 +176,7 @@ def _by_subject(checkout: Checkout, pattern: str) -> Launch:
         if line := next((line.strip() for line in body.splitlines() if wanted.search(line)), ""):
             raise LookupError(
                 f"the launch was squashed into {commit[:12]} ({subject}), see {line!r} in its message: "
-                "reverting it takes back more than the launch; name it by launch_commit if that is meant"
+                "reverting it undoes more than the launch; if that is intended, name it by launch_commit"
             )
     raise LookupError(f"launch_subject {pattern!r} matches none of {len(commits)} subject lines")
 

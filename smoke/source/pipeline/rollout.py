@@ -81,7 +81,7 @@ def _muted(repository: Repository, plan: Pipeline, environment: str) -> Iterator
             for words in _words(repository, of, job):
                 name = shell.option(words, "--alarm-names")
                 if shell.runs(words, _MUTE) and ("$" in name or name.startswith(environment)):
-                    what = f"{job.name} switches off the actions of {name} and never on again"
+                    what = f"{job.name} disables the actions of {name} and never enables them again"
                     yield of.finding(job.line, what)
 
 
@@ -255,9 +255,7 @@ def _order(workflow: Workflow, job: Job, deploying: Sequence[Job]) -> Iterator[F
         deploys = any(may_run(workflow, each, event, asked=False) for each in first)
         if deploys and not may_run(workflow, job, event):
             said = event.get("github.ref") or event.get("github.event_name") or "any event"
-            yield workflow.finding(
-                job.line, f"{job.name} does not run on {said}, on which {first[0].name} does"
-            )
+            yield workflow.finding(job.line, f"{job.name} does not run on {said}, but {first[0].name} does")
             return
 
 

@@ -106,7 +106,7 @@ def _without_token(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
             and not any(_CREDENTIALS.match(each.uses) or "AWS_ACCESS" in each.run for each in job.steps[:at])
             and not any("AWS_ACCESS_KEY_ID" in env for env in (workflow.env, job.env, step.env))
         ):
-            yield "it takes an AWS role without the permission `id-token: write`", step.line
+            yield "it assumes an AWS role without the permission `id-token: write`", step.line
             return
 
 

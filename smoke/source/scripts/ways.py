@@ -137,14 +137,12 @@ class Ways(Commands):
                     else each.lost(f"`{short(node)}` does not end the script")
                 )
             else:
-                after |= self._run(right, each.lost(f"`|| {short(right)}` goes on"), cond)
+                after |= self._run(right, each.lost(f"`|| {short(right)}` continues"), cond)
         return after
 
     def _negated_command(self, node: Node, state: State, _cond: bool) -> set[State]:
         found = self._run(node.named_children[0], state, True)
-        return {
-            each if each.flow else replace(each.lost("`!` turns it around"), ok=not each.ok) for each in found
-        }
+        return {each if each.flow else replace(each.lost("`!` inverts it"), ok=not each.ok) for each in found}
 
     def _pipeline(self, node: Node, state: State, cond: bool) -> set[State]:
         parts = node.named_children
@@ -152,8 +150,7 @@ class Ways(Commands):
             parts = [parts[0].named_children[0], *parts[1:]]
             found = self._piped(node, parts, state, True)
             return {
-                each if each.flow else replace(each.lost("`!` turns it around"), ok=not each.ok)
-                for each in found
+                each if each.flow else replace(each.lost("`!` inverts it"), ok=not each.ok) for each in found
             }
         return self._piped(node, parts, state, cond)
 

@@ -124,7 +124,7 @@ class Sources:
             given = environment.value(expr).content
             values |= given if isinstance(given, dict) else {}
             if not isinstance(given, dict):
-                unread.append(Finding(path, expr.at.line, "inputs that the file alone does not say"))
+                unread.append(Finding(path, expr.at.line, "inputs that the file alone does not determine"))
         for path in dict.fromkeys([*found, *var_files]):
             body = self._parsed(path)
             if body.unread:

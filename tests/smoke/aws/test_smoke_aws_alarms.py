@@ -63,16 +63,16 @@ def test_an_alarm_that_does_its_work(comparison: str, threshold: float) -> None:
         ({"actions": ("arn:aws:sns:us-east-1:2:p-alerts",)}, f", not {TOPIC_ARN}"),
         ({"actions": ("arn:aws:sns:eu-west-1:1:p-alerts",)}, f", not {TOPIC_ARN}"),
         ({"arn": "arn:aws-cn:cloudwatch:us-east-1:1:alarm:x"}, "not arn:aws-cn:sns:us-east-1:1:p-alerts"),
-        ({"period": 3600}, "it fires after 7200 s, the plan allows 900 s"),
+        ({"period": 3600}, "it fires after 7200 s, but the plan allows 900 s"),
         ({"period": 60, "periods": 60}, "it fires after 3600 s"),
-        ({"periods": 2, "datapoints": 3}, "it waits for 3 datapoints of 2"),
+        ({"periods": 2, "datapoints": 3}, "it needs 3 breaching datapoints out of 2"),
         ({"period": 10}, "its period is 10 s"),
-        ({"unit": "Count"}, "its unit is Count, the metric's is Percent"),
+        ({"unit": "Count"}, "its unit is Count, but the metric's is Percent"),
         ({"unit": "None"}, "its unit is None"),
-        ({"statistic": "Sum"}, "it looks at Sum"),
-        ({"statistic": "SampleCount"}, "it looks at SampleCount"),
-        ({"statistic": "Minimum"}, "it looks at Minimum"),
-        ({"statistic": "p50"}, "it looks at p50"),
+        ({"statistic": "Sum"}, "its statistic is Sum"),
+        ({"statistic": "SampleCount"}, "its statistic is SampleCount"),
+        ({"statistic": "Minimum"}, "its statistic is Minimum"),
+        ({"statistic": "p50"}, "its statistic is p50"),
         ({"comparison": BELOW}, "it fires on Average < 80, expected > 60 to 90"),
         ({"comparison": "GreaterThanUpperThreshold", "threshold": None}, "it fires on Average Greater"),
         ({"threshold": 500.0}, "its condition is Average > 500, expected > 60 to 90"),
@@ -176,7 +176,7 @@ def test_the_platforms_own_metrics_may_come_more_often_than_amazons(period: int)
 def test_a_percentile_can_be_asked_for() -> None:
     watch = Watch((CPU,), APPLICATION["InvokeLatencyMs"], WITHIN)
     assert judged([alarm(statistic="p99")], watch, TOPIC).why == ""
-    assert "it looks at p50, expected p99" in judged([alarm(statistic="p50")], watch, TOPIC).why
+    assert "its statistic is p50, expected p99" in judged([alarm(statistic="p50")], watch, TOPIC).why
 
 
 def health(**changed: Any) -> MetricAlarm:
@@ -193,8 +193,8 @@ def health(**changed: Any) -> MetricAlarm:
         ({"missing": "notBreaching"}, "it treats missing data as notBreaching"),
         ({"missing": "missing", "reports_absence": True}, ""),
         ({"missing": "notBreaching", "reports_absence": True}, "it treats missing data as notBreaching"),
-        ({"period": 300, "periods": 3}, "it fires after 900 s, the plan allows 600 s"),
-        ({"statistic": "SampleCount"}, "it looks at SampleCount"),
+        ({"period": 300, "periods": 3}, "it fires after 900 s, but the plan allows 600 s"),
+        ({"statistic": "SampleCount"}, "its statistic is SampleCount"),
         ({"unit": "Percent"}, "its unit is Percent"),
         ({"unit": "Count"}, ""),
     ],

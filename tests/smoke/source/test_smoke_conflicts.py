@@ -25,7 +25,7 @@ def wrong(read: Read, *parts: str, files: Mapping[str, str] | None = None) -> li
     ("parts", "what"),
     [
         ([ROLE.format("a", "${local.prefix}-x", ""), ROLE.format("b", "arrakis-staging-x", "")],
-         "aws_iam_role.b and aws_iam_role.a have one name, arrakis-staging-x"),
+         "aws_iam_role.b and aws_iam_role.a share the name arrakis-staging-x"),
         ([ROLE.format("a", "x", ""), ROLE.format("b", "y", "")], ""),
         ([ROLE.format("a", "x", ""), ROLE.format("b", "x", "  provider = aws.other\n")], ""),
         ([ROLE.format("a", "x", ""), ROLE.format("b", "x", "  count = 0\n")], ""),
@@ -34,10 +34,10 @@ def wrong(read: Read, *parts: str, files: Mapping[str, str] | None = None) -> li
         ([GROUP.format("a", "x", "  vpc_id = var.one\n"), GROUP.format("b", "x", "  vpc_id = var.two\n"),
           'variable "one" {}\nvariable "two" {}'], ""),
         ([LISTENERS, RULE.format("x", "a", 10), RULE.format("y", "a", 10)],
-         "aws_lb_listener_rule.y and aws_lb_listener_rule.x have one priority, 10"),
+         "aws_lb_listener_rule.y and aws_lb_listener_rule.x share the priority 10"),
         ([LISTENERS, RULE.format("x", "a", 10), RULE.format("y", "b", 10)], ""),
         (['resource "aws_iam_role" "a" {\n  for_each = toset(["p", "q"])\n  name = "x"\n}'],
-         'aws_iam_role.a["q"] and aws_iam_role.a["p"] have one name, x'),
+         'aws_iam_role.a["q"] and aws_iam_role.a["p"] share the name x'),
     ],
 )  # fmt: skip
 def test_a_name_is_taken_once(read: Read, parts: list[str], what: str) -> None:

@@ -104,7 +104,7 @@ resource "other" "rest" {"""
         # what keeps it from being found
         ('container_name   = "finn"', 'container_name = "web"', "address", "finn has no container web"),
         ("container_port   = 3000", "container_port = 8080", "address", "finn does not listen on port 8080"),
-        ('  target_type = "ip"\n  health', "  health", "address", "does not take IP addresses"),
+        ('  target_type = "ip"\n  health', "  health", "address", "does not accept IP targets"),
         ('    name         = "finn"', "    name = var.unset", "", ""),
         ("[{ containerPort = 3000 }]", "var.unset", "", ""),
         ("containerPort = 3000 }", "containerPort = var.unset }", "", ""),
@@ -114,7 +114,7 @@ resource "other" "rest" {"""
         ('path = "/health" }', 'path = "/health"\nport = "3001"\n}', "address", "health on port 3001,"),
         ('path = "/health" }', 'path = "/health"\nport = "traffic-port"\n}', "", ""),
         ('"CMD", "true"', '"CMD-SHELL", "wget -q http://localhost:3001/health || exit 1"', "address",
-         "checks its health on port 3001, it listens on 3000"),
+         "checks its health on port 3001, but it listens on 3000"),
         ('"CMD", "true"', '"CMD", "curl", "http://127.0.0.1/health"', "address", "its health on port 80"),
         ('"CMD", "true"', '"CMD", "curl", "http://[::1]:3000/health?deep=1"', "", ""),
         ('"CMD", "true"', '"CMD", "curl", "http://localhost:${var.unset}/health"', "", ""),
@@ -186,7 +186,7 @@ ON_HOSTS = (
         (ON_HOSTS, []),
         (
             ON_HOSTS.replace('"bridge"', '"awsvpc"'),
-            ["does not take IP addresses", "checks health on port 8080"],
+            ["does not accept IP targets", "checks health on port 8080"],
         ),
     ],
 )

@@ -46,7 +46,7 @@ def test_a_public_host_is_served_on_the_port_of_https(read: Read, text: str, wro
     defined = read_definitions(configuration, ["finn", "api"])
     address = {"finn": Address(public="finn.example.org")}
     found = [each.what for each in connected(configuration, defined, address).findings if "port" in each.what]
-    expected = ["aws_lb_listener.https takes finn.example.org for finn on port 8443, not on 443"]
+    expected = ["aws_lb_listener.https serves finn.example.org for finn on port 8443, not on 443"]
     assert found == (expected if wrong else [])
 
 
@@ -110,13 +110,13 @@ def proved(names: str, more: str = "") -> str:
         (proved("", record("@", "true")), ""),
         (proved("", ALIASES.replace("NAMES", '"docs.example.org", "*.example.org"')), ""),
         (proved("", ALIASES.replace("NAMES", "var.names")), ""),
-        (proved("", record("finn", "false")), "is of api.example.org, not of finn"),
-        (proved("", record("docs", "true")), "is of api.example.org, not of finn"),
-        (proved("", ALIASES.replace("NAMES", '"docs.example.org"')), "is of api.example.org, not of finn"),
+        (proved("", record("finn", "false")), "covers api.example.org, not finn"),
+        (proved("", record("docs", "true")), "covers api.example.org, not finn"),
+        (proved("", ALIASES.replace("NAMES", '"docs.example.org"')), "covers api.example.org, not finn"),
         (proved("").replace("aws_acm_certificate_validation.main.certificate_arn", "var.names"), ""),
-        (proved(""), "the certificate of aws_lb_listener.https is of api.example.org, not of finn"),
-        (proved('"*.finn.example.org"'), "not of finn.example.org"),
-        (proved("", MORE.replace("finn.", "dixie.")), "is of api.example.org and dixie.example.org, not"),
+        (proved(""), "the certificate of aws_lb_listener.https covers api.example.org, not finn"),
+        (proved('"*.finn.example.org"'), "not finn.example.org"),
+        (proved("", MORE.replace("finn.", "dixie.")), "covers api.example.org and dixie.example.org, not"),
         (on("443"), ""),
         (on("80", AT_443, "HTTP"), ""),
         (on("443", 'resource "aws_cloudfront_distribution" "front" {}', "HTTP"), ""),
@@ -381,14 +381,14 @@ def ruled(more: str) -> str:
         (ruled("").replace("aws_lb_listener.https.arn", "aws_lb_listener.plain.arn")
          + ON_80.replace("aws_lb.main", "data.aws_lb.other") + 'data "aws_lb" "other" {}', ""),
         (ruled("").replace("aws_lb_listener.https.arn", "aws_lb_listener.plain.arn") + ON_80,
-         "only aws_lb_listener.plain leads to finn.example.org, by plain HTTP"),
+         "finn.example.org is routed only by aws_lb_listener.plain over plain HTTP"),
         (PLATFORM.replace(GIVEN, ABROAD) + HERE.replace("REGION", "eu-west-1"), ""),
         (PLATFORM.replace(GIVEN, ABROAD), ""),
         (PLATFORM.replace(GIVEN, f"{ABROAD.replace('=', '= var.unset ? var.unset :')}")
          + HERE.replace("REGION", "us-east-1"), ""),
         (PLATFORM.replace(GIVEN, ABROAD.replace(":acm:", ":iam:")) + HERE.replace("REGION", "us-east-1"), ""),
         (PLATFORM.replace(GIVEN, ABROAD) + HERE.replace("REGION", "us-east-1"),
-         "aws_lb_listener.https is in us-east-1, its certificate in eu-west-1"),
+         "aws_lb_listener.https is in us-east-1, but its certificate is in eu-west-1"),
     ],
 )  # fmt: skip
 def test_all_of_a_host_is_led_to_its_service(read: Read, text: str, what: str) -> None:
@@ -509,9 +509,9 @@ def at(target: str) -> str:
             '"aws_lb" "main" {', '"aws_lb" "main" {\n  internal = true\n'), ""),
         (at(TO.replace("{}", "other")) + BY_MODULE, ""),
         (at(TO.replace("{}", "other")).replace('"finn.example.org"\n  type', '"finn"\n  type'),
-         "to aws_lb.other, which does not lead to finn"),
-        (at(TO.replace("{}", "other")), "to aws_lb.other, which does not lead to finn"),
-        (at(INSIDE), "leads finn.example.org to 10.0.3.7, which the public cannot reach"),
+         "to aws_lb.other, which does not route to finn"),
+        (at(TO.replace("{}", "other")), "to aws_lb.other, which does not route to finn"),
+        (at(INSIDE), "points finn.example.org to 10.0.3.7, which the public cannot reach"),
     ],
 )  # fmt: skip
 def test_the_record_of_a_host_leads_to_its_balancer(read: Read, text: str, what: str) -> None:

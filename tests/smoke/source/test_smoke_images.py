@@ -132,15 +132,15 @@ def test_what_docker_takes_is_no_finding(read: Read, given: dict[str, Any]) -> N
         ({".dockerignore": "src\n"}, "Dockerfile:4: it copies src, which .dockerignore leaves out"),
         ({".dockerignore": "**/*.json\n"}, "copies package.json, which .dockerignore leaves out"),
         (of("USER node", "USER shop"), "shop-api runs as shop, a user that its base image lacks"),
-        (of("EXPOSE", "ENV PORT=8080\nEXPOSE"), "shop-api has PORT=8080, api listens on 3000"),
+        (of("EXPOSE", "ENV PORT=8080\nEXPOSE"), "shop-api has PORT=8080, but api listens on 3000"),
         (of("EXPOSE 3000", "EXPOSE 8080"), "? Dockerfile:10: shop-api exposes 8080, api listens on 3000"),
         (of("CMD", "HEALTHCHECK CMD nc http://localhost:81\nCMD"), "? Dockerfile:11: shop-api checks"),
         (of("EXPOSE", "ENV DB_URL=postgres://a:b@db/a\nEXPOSE"), "DB_URL of shop-api has a password"),
         ({"build": BUILD.replace("-t", "-f api.Dockerfile -t")}, "from api.Dockerfile, which does not exist"),
-        ({"build": BUILD.replace("-t", "--target run -t")}, "built up to run, not a stage of Dockerfile"),
-        ({"build": BUILD.replace("-t", "--platform linux/arm64 -t")}, "built for arm64, api runs on X86_64"),
-        ({"more": ARM}, "built for amd64, api runs on ARM64"),
-        (of("FROM node:22\n", "FROM --platform=linux/arm64 node:22\n"), "for arm64, api runs on X86_64"),
+        ({"build": BUILD.replace("-t", "--target run -t")}, "with the target run, not a stage of Dockerfile"),
+        ({"build": BUILD.replace("-t", "--platform linux/arm64 -t")}, "for arm64, but api runs on X86_64"),
+        ({"more": ARM}, "built for amd64, but api runs on ARM64"),
+        (of("FROM node:22\n", "FROM --platform=linux/arm64 node:22\n"), "for arm64, but api runs on X86_64"),
         ({"finn__Dockerfile": "FROM node:22\nRUNN x"}, "finn/Dockerfile:2: there is no instruction RUNN"),
         ({"worker": 'command = ["node", "server.js"]'}, "worker runs what api runs: node server.js"),
         ({"migration": 'command = ["node", "server.js"]'}, "migration runs what api runs: node server.js"),
@@ -152,7 +152,7 @@ def test_what_docker_takes_is_no_finding(read: Read, given: dict[str, Any]) -> N
              **of('"node", "server.js"', '"npm", "start"')},
             "api migrates when it starts: start is node migrate.js",
         ),
-        (of('"node", "server.js"', '"npm", "run", "serve"'), "by npm run serve, but package.json has no"),
+        (of('"node", "server.js"', '"npm", "run", "serve"'), "with npm run serve, but package.json has no"),
     ],
 )  # fmt: skip
 def test_what_docker_refuses_or_never_runs_is_found(read: Read, given: dict[str, Any], what: str) -> None:
@@ -164,7 +164,7 @@ def test_what_docker_refuses_or_never_runs_is_found(read: Read, given: dict[str,
 def test_an_action_builds_as_a_command_does(read: Read) -> None:
     given = {"tags": "registry.io/shop-api:1", "platforms": "linux/arm64", "push": True}
     found = judged(read, step={"uses": "docker/build-push-action@v6", "with": given})
-    assert any("built for arm64, api runs on X86_64" in each for each in found)
+    assert any("for arm64, but api runs on X86_64" in each for each in found)
     assert judged(read, step={"uses": "docker/build-push-action@v6", "with": given | {"platforms": ""}}) == []
 
 

@@ -17,16 +17,16 @@ from tests.smoke.source.workflow_files import MIGRATE, PLAN, SCRIPT, W, gate, mi
         (migrate(steps=[{**MIGRATE, "continue-on-error": True}]), "may fail: continue-on-error"),
         (migrate(steps=[{**MIGRATE, "if": "github.ref == 'x'"}]), "can be skipped"),
         (migrate(steps=[{**MIGRATE, "if": "failure()"}]), "no step of migrate migrates"),
-        (migrate(steps=[{"run": "scripts/migrate.sh || true"}]), "`|| true` goes on"),
+        (migrate(steps=[{"run": "scripts/migrate.sh || true"}]), "`|| true` continues"),
         (migrate(steps=[{"run": "set +e\nscripts/migrate.sh\necho"}]), "because set -e is not set"),
-        (migrate(steps=[{"run": "scripts/migrate.sh || echo failed"}]), "`|| echo failed` goes on"),
+        (migrate(steps=[{"run": "scripts/migrate.sh || echo failed"}]), "`|| echo failed` continues"),
         (
             migrate(steps=[{**MIGRATE, "run": "scripts/migrate.sh\necho", "shell": "bash {0}"}]),
             "because set -e is not set",
         ),
         (
             migrate(steps=[{"run": "aws ecs run-task --task migration\naws ecs wait tasks-stopped"}]),
-            "the job goes on after every exit code",
+            "the job continues after any exit code",
         ),
         (migrate(steps=[{"run": "echo done"}]), "no step of migrate migrates"),
     ],
@@ -169,8 +169,8 @@ def test_a_migration_job_that_is_sound(steps: list[dict[str, Any]]) -> None:
     ("script", "line", "said"),
     [
         (SCRIPT.replace("set -euo pipefail\n", "npm run migrate\n"), 1, "because set -e is not set"),
-        (SCRIPT + "migrate || true\n", 5, "`|| true` goes on"),
-        (SCRIPT.replace("exitCode", "status"), 2, "the job goes on after every exit code"),
+        (SCRIPT + "migrate || true\n", 5, "`|| true` continues"),
+        (SCRIPT.replace("exitCode", "status"), 2, "the job continues after any exit code"),
     ],
 )
 def test_the_scripts_of_a_step_are_read(script: str, line: int, said: str) -> None:
@@ -225,7 +225,7 @@ def test_a_script_called_for_two_migrations_fails_for_each_by_itself() -> None:
     assert gate(workflow(migrate=migrate(steps=steps)), script).void == Examined()
     steps[0]["run"] += " || true"
     (lost,) = gate(workflow(migrate=migrate(steps=steps)), script).void.findings
-    assert "`|| true` goes on" in lost.what
+    assert "`|| true` continues" in lost.what
 
 
 @pytest.mark.parametrize("action", [None, "runs: [", "runs: {using: node20, main: x.js}"])

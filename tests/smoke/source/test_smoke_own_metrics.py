@@ -25,7 +25,7 @@ def own(metric: str, **changed: str) -> str:
         ({"threshold": "1"}, ""),
         ({"threshold": "60"}, "expected > 0 to 5"),
         ({"comparison_operator": '"LessThanThreshold"'}, "expected > 0 to 5"),
-        ({"statistic": '"Average"'}, "it looks at Average"),
+        ({"statistic": '"Average"'}, "its statistic is Average"),
         ({"metric_name": '"Other"'}, "no alarm watches JwtValidationFailedCount"),
         ({"alarm_actions": "[]"}, "it has no action"),
     ],
@@ -92,8 +92,8 @@ resource "aws_cloudwatch_log_metric_filter" "all" {
         ('"/ecs/p/gateway"', "", BY_ROUTER.replace("fluentd", "awslogs").replace("x = 1", EITHER), ""),
         (GROUP, TENANT, PLAIN_FILTER, ""),
         (GROUP, "dimensions = var.unset", "", ""),
-        (GROUP, TENANT, "", "its dimensions are none, those of"),
-        ('"/ecs/p/gateway"', "", "", "makes its metric from /ecs/p/gateway, which no task logs to"),
+        (GROUP, TENANT, "", "its dimensions are none, but"),
+        ('"/ecs/p/gateway"', "", "", "reads /ecs/p/gateway, which no task logs to"),
     ],
 )
 def test_what_makes_a_metric_from_logs_makes_it_for_its_alarm(

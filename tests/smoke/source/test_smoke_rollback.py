@@ -52,8 +52,8 @@ def test_a_pattern_is_put_back_once() -> None:
             "models:\n  third:\n",
             "there is no value to revert",
         ),
-        (Edit(file="c", to="new-model", key="models.secondary"), CONFIG, "is new-model already"),
-        (PRD, SCRIPT.replace("gpt-5.3", "gpt-5.2"), "is gpt-5.2 already"),
+        (Edit(file="c", to="new-model", key="models.secondary"), CONFIG, "already is new-model"),
+        (PRD, SCRIPT.replace("gpt-5.3", "gpt-5.2"), "already is gpt-5.2"),
     ],
 )
 def test_a_step_that_cannot_be_taken_says_why(step: Edit, text: str, said: str) -> None:

@@ -59,7 +59,7 @@ def test_a_smoke_job_that_fails_with_the_suite_decides(run: str) -> None:
         (smoke(needs="build"), "smoke does not wait for deploy: it tests the previous deployment"),
         (smoke("pytest smoke --env local"), "tests an embedded platform"),
         (smoke("pytest smoke --env=local"), "tests an embedded platform"),
-        (smoke(if_="github.event_name == 'schedule'"), "smoke does not run on push, on which deploy does"),
+        (smoke(if_="github.event_name == 'schedule'"), "smoke does not run on push, but deploy does"),
     ],
 )
 def test_a_smoke_job_that_decides_nothing_is_a_finding(job: dict[str, Any], what: str) -> None:
@@ -253,7 +253,7 @@ def test_alarms_that_are_switched_off_are_switched_on_again(first: str, last: st
     job = {"needs": ["build", "migrate"], "steps": [{"run": each} for each in (first, UPDATE, WAIT, last)]}
     data = workflow(deploy=job)
     found = uncarried(repository(data), PLAN, "shop-staging-cluster")[1].findings
-    assert ["switches off the actions of" in each.what for each in found] == [True] * muted, found
+    assert ["disables the actions of" in each.what for each in found] == [True] * muted, found
 
 
 def test_alarms_may_be_switched_off_apart_from_a_deployment_and_on_by_another_program() -> None:
@@ -268,7 +268,7 @@ def test_alarms_may_be_switched_off_apart_from_a_deployment_and_on_by_another_pr
         repository(workflow(deploy=muting, after={"uses": "acme/ops/.github/workflows/unmute.yml@v1"})),
     ):
         found = uncarried(files, PLAN, "shop-staging-cluster")[1].findings
-        assert not [each for each in found if "switches off" in each.what]
+        assert not [each for each in found if "disables the actions" in each.what]
 
 
 BUILD = {"run": "docker build -t r/api:$GITHUB_SHA . && docker push r/api:$GITHUB_SHA"}

@@ -187,7 +187,11 @@ NAMESAKE = SIDECAR.replace('"s"', '"a"')
         ("essential = true", NAMESAKE, "two containers are called a"),
         ("portMappings = [{ containerPort = 3000, hostPort = 3000 }]", SIDECAR, ""),
         ("portMappings = [{ containerPort = 3000, hostPort = var.unset }]", SIDECAR, ""),
-        ("portMappings = [{ containerPort = 3000, hostPort = 80 }]", SIDECAR, "hostPort is 80, in awsvpc"),
+        (
+            "portMappings = [{ containerPort = 3000, hostPort = 80 }]",
+            SIDECAR,
+            "hostPort is 80, but in awsvpc",
+        ),
         (
             'dependsOn = [{ containerName = "s", condition = "START" }]',
             f"var.unset ? {SIDECAR} : null",
@@ -205,7 +209,7 @@ NAMESAKE = SIDECAR.replace('"s"', '"a"')
         ("portMappings = [{ containerPort = 3000 }]", f"merge({SIDECAR}, {OF_UDP})", ""),
         (f"portMappings = [{{ containerPort = 3000 }}], {AFTER}", f"merge({SIDECAR}, {LISTENS})", ""),
         ("stopTimeout = 120", SIDECAR, ""),
-        ("stopTimeout = 121", SIDECAR, "Fargate waits for 120 s at most"),
+        ("stopTimeout = 121", SIDECAR, "Fargate waits at most 120 s"),
     ],
 )
 def test_containers_go_together(read: Read, own: str, beside: str, what: str) -> None:
@@ -367,7 +371,11 @@ SCALED = 'resource_id = "service/c/s"\n  scalable_dimension = "d"\n  service_nam
         ("aws_lb_listener", REDIRECT.format('protocol = "#{protocol}"'), "on port 80 to itself"),
         ("aws_appautoscaling_target", f"{SCALED}\n  min_capacity = 2\n  max_capacity = 2", ""),
         ("aws_appautoscaling_target", f"{SCALED}\n  min_capacity = var.unset\n  max_capacity = 2", ""),
-        ("aws_appautoscaling_target", f"{SCALED}\n  min_capacity = 3\n  max_capacity = 2", "max_capacity 2"),
+        (
+            "aws_appautoscaling_target",
+            f"{SCALED}\n  min_capacity = 3\n  max_capacity = 2",
+            "max_capacity is 2",
+        ),
         ("aws_lb_target_group", f'{GROUP}\n  name = "{"x" * 32}"', ""),
         ("aws_lb_target_group", f'{GROUP}\n  name = substr("{"x" * 40}-${{var.unset}}", 0, 32)', ""),
         ("aws_lb_target_group", f'{GROUP}\n  name = "{"x" * 33}"', "more than 32 characters"),

@@ -286,11 +286,11 @@ def sent(**changed: Any) -> str:
         ("var.unset", "? whether aws_sns_topic.t may send to aws_sqs_queue.pager"),
         (
             sent(Condition=of("arn:aws:sns:us-east-1:123456789012:other", "ArnEquals")),
-            "lets aws_sns_topic.t send",
+            "does not let aws_sns_topic.t send",
         ),
-        (sent(Condition=of("${aws_sns_topic.other.arn}")), "lets aws_sns_topic.t send nothing"),
-        (sent(Principal=CLOUDWATCH), "lets aws_sns_topic.t send nothing"),
-        (sent(Action="sqs:ReceiveMessage"), "lets aws_sns_topic.t send nothing"),
+        (sent(Condition=of("${aws_sns_topic.other.arn}")), "does not let aws_sns_topic.t send"),
+        (sent(Principal=CLOUDWATCH), "does not let aws_sns_topic.t send"),
+        (sent(Action="sqs:ReceiveMessage"), "does not let aws_sns_topic.t send"),
     ],
 )
 def test_a_queue_takes_what_its_topic_sends(read: Read, policy: str, what: str) -> None:
