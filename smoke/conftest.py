@@ -349,10 +349,19 @@ def chain(environment: Environment, http: httpx.Client) -> Chain:
 @pytest.fixture(scope="session")
 def wallet(environment: Environment, chain: Chain, once: Once) -> FundedWallet:
     """The wallet that pays."""
-    x402 = environment.x402
-    return FundedWallet(
-        lambda: environment.secret("x402.wallet_key"), chain, x402.chain_ids, x402.max_spend, once
-    )
+    return _wallet("wallet_key", environment, chain, once)
+
+
+@pytest.fixture(scope="session")
+def other_wallet(environment: Environment, chain: Chain, once: Once) -> FundedWallet | None:
+    """The wallet of another payer, where the profile has one."""
+    offered = environment.get("x402.other_wallet_key")
+    return _wallet("other_wallet_key", environment, chain, once) if offered else None
+
+
+def _wallet(key: str, environment: Environment, chain: Chain, once: Once) -> FundedWallet:
+    allowed, most = environment.x402.chain_ids, environment.x402.max_spend
+    return FundedWallet(lambda: environment.secret(f"x402.{key}"), chain, allowed, most, once)
 
 
 @pytest.fixture

@@ -32,6 +32,8 @@ VARIABLE = "STACK_VARIANT"
 PROFILE = Path(__file__).parent / "profile.toml"
 # The services that the load balancer makes public.
 PUBLIC = ("freeside", "dixie")
+#: The keys of those who pay on the chain, by the names of their files.
+WALLETS = ("wallet-key", "other-wallet-key")
 LISTENER_PORTS = tuple(f"{name}-{kind}" for name in PUBLIC for kind in ("secure", "plain"))
 PORTS = ("postgres", "pgbouncer", "aws", *chain.PROCESSES, *LISTENER_PORTS, *services.HEALTH)
 
@@ -114,7 +116,7 @@ class Stack:
             "STACK_DIXIE_API_KEY_FILE": str(api_key),
             **chain.settings(ports),
         }
-        wallet_key = self._run.secret("wallet-key", f"0x{secrets.token_hex(32)}")
+        wallet_keys = [self._run.secret(name, f"0x{secrets.token_hex(32)}") for name in WALLETS]
         aws = ControlClient(endpoint)
         source = SourceTree.materialise(self._run.directory(SOURCE))
         alterable: dict[str, Alterable] = {
@@ -132,7 +134,7 @@ class Stack:
                 *server_parts,
                 *pooler_parts,
                 *self._aws_parts(ports, addresses),
-                *chain.parts(self._run, ports, str(wallet_key)),
+                *chain.parts(self._run, ports, wallet_keys),
                 self._migrations(server, pooler),
                 *self._services(addresses, shared, pooler),
             ]
@@ -190,7 +192,7 @@ class Stack:
             "ca_file": str(home / "aws" / AUTHORITY),
             "source": str(home / SOURCE),
             "chain_url": chain.urls(ports)["chain"] if chain.payable() else "",
-            "wallet_key": f"file:{home / 'secrets' / 'wallet-key'}",
+            **{name.replace("-", "_"): f"file:{home / 'secrets' / name}" for name in WALLETS},
             "chain_id": str(chain.CHAIN_ID),
         }
         for user in (pgbouncer.ADMIN, *pgbouncer.SHARES):

@@ -146,18 +146,21 @@ class Balances:
         self._live = live
         self.payer, self.payee = self._read()
 
-    def require_moved(self, amount: int, why: str) -> None:
+    def require_moved(self, amount: int, why: str, *, of_others: int = 0) -> None:
         """SafetyViolation unless exactly so much went from the payer to the payee since.
 
+        Another payer paid the payee ``of_others`` as well.
         Less may still come: an RPC behind a load balancer shows a transaction late.
         """
         deadline = time.monotonic() + SHOWN_WITHIN_S
+        due = amount + of_others
         went, came = self._moved()
-        while min(went, came) < amount and time.monotonic() < deadline:
+        while (went < amount or came < due) and time.monotonic() < deadline:
             wait(0.2)
             went, came = self._moved()
-        if went != amount or (came < amount if self._live else came != amount):
-            raise SafetyViolation(f"{why}: the payer lost {went}, the payee got {came}, expected {amount}")
+        if went != amount or (came < due if self._live else came != due):
+            both = f"{amount} and {due}" if of_others else amount
+            raise SafetyViolation(f"{why}: the payer lost {went}, the payee got {came}, expected {both}")
 
     def _moved(self) -> tuple[int, int]:
         payer, payee = self._read()

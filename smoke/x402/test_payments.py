@@ -1,8 +1,10 @@
 """G-6, phase x402: a call has its terms; a payment is answered once and settled; a bad one moves nothing."""
 
+import json
 import secrets
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -26,7 +28,7 @@ from smoke.contract.x402 import (
 from smoke.platform.answers import ContractViolation, fields_of, json_of, require_json_error, require_status
 from smoke.platform.backends import Dixie
 from smoke.platform.batch import Batch, Case, answering, at_once
-from smoke.platform.freeside import Freeside, Tenants, nonce
+from smoke.platform.freeside import Freeside, Tenants, cost_in, is_replay, nonce, prompt_for
 from smoke.platform.invariants import I7
 from smoke.platform.scores import EVERY_S
 from smoke.platform.x402 import (
@@ -205,33 +207,39 @@ def test_two_at_once_are_one_payment(
 
 @PAYING
 def test_payments_at_once_stay_apart(
-    paid: PaidRoute, wallet: FundedWallet, balances: Balances, evidence: Evidence
+    paid: PaidRoute,
+    wallet: FundedWallet,
+    other_wallet: FundedWallet | None,
+    balances: Balances,
+    evidence: Evidence,
 ) -> None:
     """Concurrent paid calls to the cheapest and the most expensive pool: each is served as asked.
 
     Each has its receipt. Their payments are valid since ever, as many payers sign them (EIP-3009), and their
-    nonces nearly alike.
+    nonces nearly alike. Where the profile has another payer, that one uses a nonce of the first, too: a nonce
+    is its payer's.
     """
-    words = {pool: nonce() for pool in (POOLS[0], POOLS[-1])}
-    padding = {POOLS[0]: PADDING}
-    bodies = {
-        pool: paid.content(word, model=pool, padding=padding.get(pool, 0)) for pool, word in words.items()
-    }
-    terms = {
-        pool: paid.terms_in(require_status(paid.post(content=body), 402)) for pool, body in bodies.items()
-    }
-    headers = {
-        pool: header_of(paid.payment(wallet, terms[pool], validAfter=0, nonce=near))
-        for pool, near in zip(bodies, near_nonces(len(bodies)), strict=True)
-    }
-    answers = at_once([partial(paid.post, headers[pool], content=body) for pool, body in bodies.items()])
-    for (pool, word), answer in zip(words.items(), answers, strict=True):
+    pools = (POOLS[0], POOLS[-1])
+    nonces = near_nonces(len(pools))
+    payers = [(wallet, pool, near, pool == POOLS[0]) for pool, near in zip(pools, nonces, strict=True)]
+    payers += [(other_wallet, POOLS[0], nonces[0], False)] if other_wallet else []
+    calls, prices = [], Counter[str]()
+    for payer, pool, near, long in payers:
+        word = nonce()
+        body = paid.content(word, model=pool, padding=PADDING * long)
+        terms = paid.terms_in(require_status(paid.post(content=body), 402))
+        header = header_of(paid.payment(payer, terms, validAfter=0, nonce=near))
+        calls.append((word, pool, partial(paid.post, header, content=body)))
+        prices[payer.address] += terms.price
+    answers = at_once([call for *_, call in calls])
+    for (word, pool, _), answer in zip(calls, answers, strict=True):
         require_own_answer(answer, word)
         fields_of(answer).text("model", among=(pool,))
     receipts = {receipt_of(answer).transaction.lower() for answer in answers}
     evidence.figure("transactions of paid calls at once", len(receipts), expected=len(answers))
-    assert len(receipts) == len(answers), f"{len(answers)} paid calls share {len(receipts)} transaction"
-    balances.require_moved(sum(each.price for each in terms.values()), f"{len(answers)} paid calls at once")
+    assert len(receipts) == len(answers), f"{len(answers)} paid calls share {len(receipts)} transactions"
+    own = prices[wallet.address]
+    balances.require_moved(own, f"{len(answers)} paid calls at once", of_others=prices.total() - own)
 
 
 @PAYING
@@ -308,12 +316,29 @@ def test_nothing_else_pays(
 def test_payment_charges_no_community(
     paid: PaidRoute, wallet: FundedWallet, freeside: Freeside, tenants: Tenants, evidence: Evidence
 ) -> None:
-    """A call paid on the chain is charged to no budget (I-7), even with a user's token."""
+    """A call paid on the chain is charged to no budget (I-7), even with a user's token.
+
+    Nor has it to do with what a community was answered under the same key (1.2): each runs for itself.
+    """
     watches = [freeside.watch(tenant, evidence) for tenant in tenants.all()]
+    key, body = str(uuid.uuid4()), freeside.invoke_body(prompt_for())
+
+    def pay() -> str:
+        header, holder = header_of(paid.payment(wallet)), freeside.credential(tenants.main)
+        answer = paid.post(header, content=json.dumps(body).encode(), credential=holder, key=key)
+        return fields_of(require_status(answer, 200)).text("traceId")
+
+    traces = [pay()]
     token = freeside.credential(tenants.main)
-    require_status(paid.post(header_of(paid.payment(wallet)), credential=token), 200)
+    own = require_status(freeside.post_invoke(body, tenant=tenants.main, credential=token, key=key), 200)
+    traces += [pay()]
     for watch in watches:
-        watch.unchanged("a call that was paid for on the chain", I7)
+        if watch.first.tenant == tenants.main:
+            watch.charged([cost_in(own)])
+        else:
+            watch.unchanged("a call that was paid for on the chain", I7)
+    if is_replay(own.headers) or fields_of(own).text("traceId") in traces:
+        raise SafetyViolation("a community and who pays on the chain share an answer under one key")
 
 
 @PAYING

@@ -1,6 +1,7 @@
 """Freeside's payments gone wrong: bad ones that are good enough, money that does not move, free answers."""
 
 import asyncio
+import json
 import secrets
 import uuid
 from contextlib import suppress
@@ -15,6 +16,7 @@ from stack.common.http import ApiError, drained_body
 from stack.common.verifier import POOLS
 from stack.faults.budget import BOOT, MANY_CHARS, stray_charge
 from stack.faults.proxy import Faulty
+from stack.faults.ratings import FIRST_COMMUNITY
 from stack.faults.tokens import believed
 from stack.freeside.asks import Ask, read_ask
 from stack.freeside.payments import (
@@ -53,6 +55,11 @@ _FORGETFUL = (
     "freeside-x402-tells-nonces-apart-by-case",
 )
 _WORD = 2**256
+_OF_ANYONE = "SELECT answer FROM freeside.idempotency WHERE key = %s AND answer IS NOT NULL"
+_KEEP = """
+INSERT INTO freeside.idempotency (community_id, key, body_hash, owner, lease_until, answer)
+VALUES (%s, %s, %s, %s, now(), %s) ON CONFLICT DO NOTHING
+"""
 
 
 class FaultyFacilitator(Faulty, FacilitatorClient):
@@ -197,7 +204,15 @@ class FaultyPayments(Faulty, Payments):
         """The model's answer, which may be asked for in nobody's name."""
         if self._faults.on("freeside-x402-names-no-agent"):
             ask = replace(ask, agent=None)
-        return await super().answered(ask)
+        db = self._context.db
+        if self._faults.on("freeside-x402-gives-communities-answers-to-payers"):
+            known = await db.one(_OF_ANYONE, ask.key)
+            if known:
+                return dict(json.loads(known["answer"]))
+        answer = await super().answered(ask)
+        if self._faults.on("freeside-x402-keeps-answers-for-communities"):
+            await db.execute(_KEEP, FIRST_COMMUNITY, ask.key, ask.body_hash, uuid.uuid4(), json.dumps(answer))
+        return answer
 
     def read(self, offered: list[str]) -> Payment:
         """The payment, or what a lenient reader makes of the header."""
@@ -209,6 +224,8 @@ class FaultyPayments(Faulty, Payments):
             if self._faults.on("freeside-x402-takes-unreadable-payments-for-none"):
                 raise PaymentRequired("X-PAYMENT header is required", []) from None
             raise
+        if self._faults.on("freeside-x402-tells-no-payers-apart"):
+            return replace(payment, payer="anyone")
         if self._faults.on("freeside-x402-compares-the-beginning-of-nonces"):
             return replace(payment, nonce=payment.nonce[:NONCE_CHARS])
         if self._faults.on("freeside-x402-tells-nonces-apart-by-case"):

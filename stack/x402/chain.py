@@ -1,4 +1,4 @@
-"""The chain: an EVM behind JSON-RPC, with the token and a funded wallet. `python -m stack.x402.chain`.
+"""The chain: an EVM behind JSON-RPC, with the token and funded wallets. `python -m stack.x402.chain`.
 
 It and the facilitator that settles payments on it are processes of their own, `parts` of the stack.
 
@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -56,13 +56,13 @@ def settings(ports: Mapping[str, int]) -> dict[str, str]:
     }
 
 
-def parts(run: RunDir, ports: Mapping[str, int], wallet_key: str) -> list[Part]:
+def parts(run: RunDir, ports: Mapping[str, int], wallet_keys: Iterable[Path]) -> list[Part]:
     """The two processes, ready in no time: the chain comes to life at the first call."""
     where = urls(ports)
     environ = {
         **services.base_environ(),
         "STACK_CHAIN_URL": where["chain"],
-        "STACK_WALLET_KEY_FILE": wallet_key,
+        "STACK_WALLET_KEY_FILES": os.pathsep.join(map(str, wallet_keys)),
     }
     return [
         Part(
@@ -159,7 +159,7 @@ def serve(answer: Answerer) -> None:
 
 ARTIFACT = Path(__file__).parent / "token.json"
 MINT = "0x40c10f19"
-#: What the wallet begins with: a million dollars, in the token's smallest unit.
+#: What each wallet begins with: a million dollars, in the token's smallest unit.
 BALANCE = 10**12
 GAS = 3_000_000
 REVERTED = 3
@@ -202,7 +202,8 @@ class Node:
         receipt = _sent(engine, {"from": DEPLOYER, "data": artifact["bytecode"]})
         if receipt["contractAddress"].lower() != TOKEN.lower():
             raise RpcError(FAILED, f"the token is at {receipt['contractAddress']} instead of {TOKEN}")
-        _sent(engine, {"from": DEPLOYER, "to": TOKEN, "data": encoded(MINT, wallet(), BALANCE)})
+        for wallet in wallets():
+            _sent(engine, {"from": DEPLOYER, "to": TOKEN, "data": encoded(MINT, wallet, BALANCE)})
         return engine
 
     def _request(self, call: Mapping[str, Any]) -> Any:
@@ -217,11 +218,12 @@ def _sent(engine: Engine, transaction: Mapping[str, str]) -> Any:
     return receipt
 
 
-def wallet() -> str:
-    """The address of the wallet whose key the run made."""
+def wallets() -> list[str]:
+    """The addresses of the wallets whose keys the run made."""
     from eth_account import Account
 
-    return str(Account.from_key(Path(os.environ["STACK_WALLET_KEY_FILE"]).read_text()).address)
+    files = os.environ["STACK_WALLET_KEY_FILES"].split(os.pathsep)
+    return [str(Account.from_key(Path(file).read_text()).address) for file in files]
 
 
 class EthTester:

@@ -153,7 +153,7 @@ def test_each_engine_has_the_token_and_the_money(
     (tmp_path / "logs").mkdir()
     monkeypatch.chdir(tmp_path)
     key = running.profile["x402"]["wallet_key"].removeprefix("file:")
-    monkeypatch.setenv("STACK_WALLET_KEY_FILE", key)
+    monkeypatch.setenv("STACK_WALLET_KEY_FILES", key)
     node = Node(lambda: Anvil(str(program)) if kind == "anvil" else EthTester())
 
     def ask(method: str, *params: Any) -> Any:
