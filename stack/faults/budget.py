@@ -88,6 +88,10 @@ _KEEP = """
 UPDATE freeside.idempotency SET body_hash = '', lease_until = now() + interval '1 day' WHERE owner = %s
 """
 _LIKE = "SELECT key FROM freeside.idempotency WHERE community_id = %s AND key LIKE %s ORDER BY created_at"
+_GIVE_AWAY = (
+    "UPDATE freeside.idempotency SET owner = %s "
+    "WHERE community_id = %s AND key = %s AND body_hash <> %s AND answer IS NULL"
+)
 _SEIZE = """
 INSERT INTO freeside.idempotency (community_id, key, body_hash, owner, lease_until)
 VALUES (%s, %s, %s, %s, now() + interval '6 seconds')
@@ -193,12 +197,15 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
         return True
 
     async def _charged(self, reservation_id: uuid.UUID, charge: Charge) -> bool:
-        """Charge for what is reserved, or for what was free for a moment."""
+        """Charge for what is reserved, or for what was free for a moment; others may lose what they hold."""
         if self._faults.on("freeside-charges-in-two-steps"):
             await self.db.execute(_LEND, -1, reservation_id)
             await asyncio.sleep(0.2)
             await self.db.execute(_LEND, 1, reservation_id)
-        return await super().commit(reservation_id, charge)
+        charged = await super().commit(reservation_id, charge)
+        if self._faults.on("freeside-frees-all-after-answers"):
+            await free_all(self)
+        return charged
 
     async def release(self, reservation_id: uuid.UUID) -> None:
         """Charge a call that failed."""
@@ -226,7 +233,7 @@ class FaultyIdempotency(Faulty, Idempotency):
         if self._faults.on("freeside-takes-keys-for-patterns"):
             like = await self._db.one(_LIKE, tenant_id, key)
             key = like["key"] if like else key
-        await self._wait_for(tenant_id, key)
+        await self._wait_for(tenant_id, key, body_hash)
         if self._faults.on("freeside-races-idempotency"):
             return await self._raced(tenant_id, key, body_hash)
         try:
@@ -282,8 +289,13 @@ class FaultyIdempotency(Faulty, Idempotency):
             key = f"{key}:{streaming.get()}"
         return tenant_id, key
 
-    async def _wait_for(self, tenant_id: str, key: str) -> None:
-        """Fail where a key that was taken is free a moment later, as who reads what is gone."""
+    async def _wait_for(self, tenant_id: str, key: str, body_hash: str) -> None:
+        """Fail where a key that was taken is free a moment later, as who reads what is gone.
+
+        Or take it from the call of another body that runs under it.
+        """
+        if self._faults.on("freeside-gives-running-keys-away"):
+            await self._db.execute(_GIVE_AWAY, uuid.uuid4(), tenant_id, key, body_hash)
         on = self._faults.on("freeside-trips-over-freed-keys")
         if on and await self._db.one(_HELD, tenant_id, key):
             await asyncio.sleep(0.05)

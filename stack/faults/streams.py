@@ -19,6 +19,8 @@ from stack.freeside.streams import EventStream, Progress, Streams
 
 #: A prompt of fewer letters is a short one.
 SHORT = 20
+#: Faults by which an open stream loses what it holds.
+_FREEING = ("freeside-releases-what-is-read", "freeside-frees-all-after-answers")
 #: What its pool holds.
 CONNECTIONS = 12
 
@@ -26,7 +28,7 @@ CONNECTIONS = 12
 class FaultyStreams(Faulty, Streams):
     """Streams that cost nothing, or too much when the caller hangs up, or that go on without one."""
 
-    _hung_up = 0
+    _hung_up = _open = 0
 
     async def respond(self, ask: Ask, claim: Claim, headers: Mapping[str, str]) -> EventStream:
         """The response; a model may run for a call that has no budget."""
@@ -40,6 +42,8 @@ class FaultyStreams(Faulty, Streams):
             for fault, ending in _ENDINGS.items():
                 if self._faults.on(fault):
                     response = EventStream(ending(response.events), headers)
+            if self._faults.on("freeside-buffers-streams-beside-others"):
+                response = EventStream(self._alone(response.events), headers)
             if claim.answer and self._faults.on("freeside-forgets-answers-that-are-left"):
                 response = EventStream(self._forgetting(claim, response.events), headers)
             if len(ask.prompt) < SHORT and self._faults.on("freeside-streams-short-answers-at-once"):
@@ -50,6 +54,22 @@ class FaultyStreams(Faulty, Streams):
                 with suppress(ApiError):
                     await self._finn.invoke(ask, uuid.uuid4())
             raise
+
+    async def _alone(self, events: AsyncGenerator[StreamEvent]) -> AsyncGenerator[StreamEvent]:
+        """The events as they come, but all at once where another stream is open, or was a moment ago."""
+        self._open += 1
+        try:
+            if self._open > 1:
+                for event in [event async for event in events]:
+                    yield event
+            async for event in events:
+                yield event
+        finally:
+            asyncio.get_running_loop().call_later(0.3, self._ended)  # a busy machine reads late
+            await events.aclose()
+
+    def _ended(self) -> None:
+        self._open -= 1
 
     async def _forgetting(
         self, claim: Claim, events: AsyncGenerator[StreamEvent]
@@ -74,8 +94,8 @@ class FaultyStreams(Faulty, Streams):
     async def _translate(self, line: dict[str, Any], progress: Progress) -> StreamEvent:
         if progress.usage_sent and self._faults.on("freeside-charges-late-hang-ups-again"):
             await asyncio.sleep(0.3)  # time to hang up before the end
-        if line.get("type") == "usage" and self._faults.on("freeside-releases-what-is-read"):
-            await asyncio.sleep(0.5)  # time to read the budget before the charge
+        if line.get("type") == "usage" and any(map(self._faults.on, _FREEING)):
+            await asyncio.sleep(0.5)  # time for what frees the room that this stream holds
         event = await super()._translate(line, progress)
         if event.name == "content" and self._faults.on("freeside-decodes-streams-in-pieces"):
             return StreamEvent("content", {"text": in_pieces(event.data["text"], 5)})
