@@ -99,6 +99,41 @@ def test_usage_error_of_the_environment_hook(suite: Suite) -> None:
     assert (run.code, run.model["reasons"]) == (4, ["usage error: no pooler here"]), run.output()
 
 
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("raise OSError(2, 'not found', 'docker')", "FileNotFoundError: [Errno 2] not found: 'docker'"),
+        ("assert name == 'staging', 'no pooler\\nhere'", "AssertionError: no pooler here"),
+        ("raise SystemExit('no pooler here')", "SystemExit: no pooler here"),
+        ("import pytest; pytest.skip('no pooler here')", "Skipped: no pooler here"),
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("return [1]", "TypeError: it returned list, not a mapping of sections"),
+    ],
+)
+def test_an_environment_hook_that_breaks_is_named(suite: Suite, body: str, says: str) -> None:
+    suite.write("conftest.py", f"def pytest_readiness_environment(name):\n    {body}\n")
+    suite.checks(PASSING)
+    run = suite.run()
+    assert run.code == 4, run.output()
+    assert run.model["reasons"][0].startswith(f"usage error: hook pytest_readiness_environment: {says}")
+    assert ("(conftest.py:2)" in run.err) is ("returned" not in says), run.err
+    assert "Traceback" not in run.out + run.err
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("import pytest; pytest.exit('no pooler', returncode=0)", "Exit: no pooler"),
+    ],
+)
+def test_an_environment_hook_may_end_the_run(suite: Suite, body: str, why: str) -> None:
+    suite.write("conftest.py", f"def pytest_readiness_environment(name):\n    {body}\n")
+    suite.checks(PASSING)
+    run = suite.run()
+    assert (run.code, run.model["reasons"]) == (6, [f"the run was interrupted: {why}"]), run.output()
+
+
 @WORKERS
 def test_build_that_changes_during_the_run(suite: Suite, workers: tuple[str, ...]) -> None:
     suite.write("smoke/conftest.py", IDENTITY.replace("ANSWER", "return {'api': f'build-{asked}', 'b': ''}"))
@@ -153,9 +188,36 @@ def test_classify_hook(suite: Suite) -> None:
     assert (run.code, run.check("health/up")["class"]) == (6, "EXTERNAL_OUTAGE"), run.output()
 
 
-def test_classify_hook_that_answers_nonsense(suite: Suite) -> None:
-    suite.write("smoke/conftest.py", "def pytest_readiness_classify(exception): return 'OOPS'")
-    suite.checks("@pytest.mark.p0\ndef test_up(): assert False")
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("return 'OOPS'", "it returned 'OOPS', not PLATFORM_BUG, CHECK_ERROR, SETUP_ERROR, EXTERNAL_OUTAGE"),
+        ("return ''", "it returned ''"),
+        ("raise KeyError('provider')", "KeyError: 'provider' (smoke/conftest.py:2)"),
+        ("import pytest; pytest.skip('later')", "Skipped: later"),
+        ("raise SystemExit(0)", "SystemExit: 0"),
+    ],
+)
+def test_a_classify_hook_that_breaks_is_the_suites_fault(suite: Suite, body: str, says: str) -> None:
+    suite.write("smoke/conftest.py", f"def pytest_readiness_classify(exception):\n    {body}\n")
+    suite.checks("""
+    @pytest.mark.p0
+    def test_up(): assert False, "it is down"
+
+    @pytest.mark.p0
+    def test_after(evidence): passing(evidence)
+    """)
     run = suite.run()
-    assert run.code == 3, run.output()
-    assert "pytest_readiness_classify returned 'OOPS'; allowed: PLATFORM_BUG" in run.out + run.err
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    assert run.outcomes() == {"health/up": "failed", "health/after": "passed"}
+    found = run.check("health/up")
+    assert found["class"] == "CHECK_ERROR"
+    assert found["summary"].startswith(f"hook pytest_readiness_classify: {says}"), found["summary"]
+    assert "asked about it is down" in found["summary"]
+
+
+def test_a_classify_hook_that_breaks_excuses_no_violation(suite: Suite) -> None:
+    suite.write("smoke/conftest.py", "def pytest_readiness_classify(exception): raise KeyError('provider')")
+    suite.checks("@pytest.mark.p0\ndef test_up(): raise SafetyViolation('forged token accepted')")
+    run = suite.run()
+    assert (run.code, run.check("health/up")["class"]) == (1, "PLATFORM_BUG"), run.output()

@@ -192,3 +192,32 @@ def test_internal_error_of_pytest_stays_3(suite: Suite) -> None:
     assert (run.code, run.verdict, run.model["exit_code"]) == (3, "NO_VERDICT", 3), run.output()
     assert any("internal error: RuntimeError: odd" in reason for reason in run.model["reasons"])
     assert "NO_VERDICT" in run.err, "pytest prints no summary then"
+
+
+@WORKERS
+@pytest.mark.parametrize("status", ["", ", returncode=0", ", returncode=9"])
+def test_a_check_may_end_the_run(suite: Suite, status: str, workers: tuple[str, ...]) -> None:
+    suite.checks(PASSING)
+    suite.checks(
+        f"@pytest.mark.p0\ndef test_late(): pytest.exit('no vpn here'{status})", "smoke/test_late.py"
+    )
+    run = suite.run(*workers)
+    assert run.code == (9 if "9" in status and not workers else 6), run.output()
+    assert run.verdict == "NO_VERDICT"
+    assert run.outcomes()["health/late"] == "not-run"
+    assert run.model["reasons"][0] == "the run was interrupted: Exit: no vpn here"
+    assert "INTERNALERROR" not in run.out
+    assert "crashed while" not in run.out
+    assert not suite.ledger()
+
+
+def test_what_a_worker_would_have_handed_on_at_its_end_is_missed(suite: Suite) -> None:
+    suite.checks(PASSING)
+    suite.write(
+        "smoke/conftest.py",
+        "import os\n\ndef pytest_sessionfinish(session):\n"
+        "    if hasattr(session.config, 'workerinput'): os._exit(0)\n",
+    )
+    run = suite.run("-n1", "--max-worker-restart=0")
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    assert run.model["reasons"] == ["worker gw0 died after its last check"]

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ..core.errors import PlanError, ProfileError, SetupError
+from ..core.classify import failure_of
+from ..core.errors import PlanError, ProfileError, ReadinessError, SetupError
 from ..core.formats import HANDOVER, RUN_ID, new_run_id, text_of
 from ..core.network import AWS_VARIABLES
 from ..core.plan import Plan
@@ -35,6 +36,8 @@ from .options import Settings
 if TYPE_CHECKING:
     from ..report.attestation import PrivateKey
 
+#: What ends a run on purpose, wherever it is raised.
+STOPS = (KeyboardInterrupt, pytest.exit.Exception)
 OVERLAY_SOURCE = "hook pytest_readiness_environment"
 
 
@@ -158,13 +161,25 @@ def read_profile(config: pytest.Config, context: RunContext) -> Profile:
 def ask_hook(config: pytest.Config, context: RunContext, profile: Profile) -> dict[str, Any] | None:
     """Return what a hook adds to the profile, such as the addresses of a platform that it started.
 
-    It is not asked where no check runs, to judge what shards left.
+    It is not asked where no check runs, to judge what shards left. ProfileError when it fails: what it was to
+    start or find is not there.
     """
     if context.settings.merge:
         return None
-    overlay = config.hook.pytest_readiness_environment(
-        name=context.settings.environment, profile=profile, config=config
-    )
+    try:
+        overlay = config.hook.pytest_readiness_environment(
+            name=context.settings.environment, profile=profile, config=config
+        )
+        if not isinstance(overlay, Mapping | None):
+            raise TypeError(f"it returned {type(overlay).__name__}, not a mapping of sections")
+    except (pytest.UsageError, ReadinessError, *STOPS):
+        raise
+    except BaseException as problem:  # SystemExit and pytest.skip, too, would end the run without a word
+        raise ProfileError(
+            failure_of(problem, str(context.settings.root)),
+            where=OVERLAY_SOURCE,
+            action="mend the hook or what it needs; to stop a run with a message, raise pytest.UsageError",
+        ) from problem
     return dict(overlay) if overlay is not None else None
 
 

@@ -9,19 +9,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from ..core.formats import text_of
+from ..core.redaction import Redactor
 from .checks import Checks
 from .collection import Collector
 from .context import RunContext
 from .listener import STRAY_KEY
 
 WORKERINPUT_KEY = "readiness"
+#: Under this key a worker hands on what ended its session before its last check.
+_ENDED_KEY = "readiness-ended"
 _CHECKS_NAME = "checks.json"
 #: How many checks a worker has to know of before it runs the first one.
 _KNOWN = 2
@@ -30,8 +34,11 @@ _KNOWN = 2
 class Distribution:
     """On the controller: sends inputs to workers and reads what they collected."""
 
-    def __init__(self, context: RunContext, shared: Path, overlay: dict[str, Any] | None) -> None:
+    def __init__(
+        self, context: RunContext, shared: Path, overlay: dict[str, Any] | None, ends: Callable[[str], None]
+    ) -> None:
         self._context = context
+        self._ends = ends
         self._shared = shared
         self._overlay = overlay
         self._checks: Checks | None = None
@@ -70,6 +77,12 @@ class Distribution:
         if output is not None:
             unheard = "readiness-listener was unregistered: without this part, a run gets no verdict"
             self._context.stray += output.get(STRAY_KEY, [f"on a worker: {unheard}"])
+            if why := output.get(_ENDED_KEY):
+                self._ends(why)
+
+    def died_at_its_end(self, node: Any) -> None:
+        """Note that what a worker would have handed on after its last check is lost."""
+        self._context.stray.append(f"worker {node.gateway.id} died after its last check")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> PhaseScheduling:
@@ -120,23 +133,31 @@ class PhaseScheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no
     def remove_node(self, node: Any) -> str | None:
         """Take a worker out and hand on what it left; return the check during which it died, if any.
 
-        xdist would run that check again: what kills a worker once is not tried twice.
+        xdist would run that check again: what kills a worker once is not tried twice. One that ended by
+        itself has died in no check.
         """
         units = self.assigned_work[node].values()
         left = [(unit, nodeid) for unit in units for nodeid, is_complete in unit.items() if not is_complete]
         for unit, nodeid in left[:1]:
             unit[nodeid] = True
+        has_run = bool(units)
         super().remove_node(node)
+        if hasattr(node, "workeroutput"):
+            return None
+        if has_run and not left:
+            self._distribution.died_at_its_end(node)
         return left[0][1] if left else None
 
 
 class Publisher:
-    """On a worker: publishes what it collected; all workers' lists are equal, so the last one wins."""
+    """On a worker: publishes what it collected, and what ended it; all workers' lists are equal."""
 
-    def __init__(self, collector: Collector, shared: Path, worker: str) -> None:
+    def __init__(self, collector: Collector, shared: Path, worker: str, redactor: Redactor) -> None:
         self._collector = collector
+        self._redactor = redactor
         self._path = shared / _CHECKS_NAME
         self._worker = worker
+        self._ended = ""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -145,3 +166,19 @@ class Publisher:
         draft = self._path.with_suffix(f".{self._worker}")
         draft.write_text(json.dumps(self._collector.checks.as_data()), encoding="utf-8")
         os.replace(draft, self._path)
+
+    @pytest.hookimpl
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note an interrupt or ``pytest.exit``."""
+        self._ended = ": ".join(filter(None, (excinfo.typename, text_of(excinfo.value))))
+
+    @pytest.hookimpl
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Hand on what ended the session, with the status that xdist has for it.
+
+        Any other, such as one that ``pytest.exit`` chose, it takes for that of a worker with no check left.
+        """
+        if self._ended:
+            output: dict[str, Any] = session.config.workeroutput  # type: ignore[attr-defined]
+            output[_ENDED_KEY] = self._redactor.shown(self._ended)
+            output["exitstatus"] = int(pytest.ExitCode.INTERRUPTED)

@@ -15,7 +15,8 @@ def pytest_readiness_environment(name: str, profile: Any, config: pytest.Config)
     Called once, on the controller, before anything is collected; never with ``--collect-only``. ``name`` is
     the value of ``--env`` as given, ``profile`` what file and variables say (``profile.get("section.key")``).
     Return nested tables in the shape of a profile file, or None. Whatever must end with the run belongs to
-    ``config.add_cleanup``. The result travels to xdist workers, so it must be plain data.
+    ``config.add_cleanup``. The result travels to xdist workers, so it must be plain data. An exception ends
+    the run as bad input; ``pytest.exit`` ends it without a verdict.
     """
 
 
@@ -43,5 +44,6 @@ def pytest_readiness_classify(exception: BaseException, check: Mapping[str, Any]
     """Name the failure class of an exception that a check raised, or None to leave it to the built-in rules.
 
     Called in the process that ran the check. ``check`` is what the reports carry: check_id, goal, phase,
-    severity and more. Allowed: PLATFORM_BUG, CHECK_ERROR, SETUP_ERROR, EXTERNAL_OUTAGE.
+    severity and more. Allowed: PLATFORM_BUG, CHECK_ERROR, SETUP_ERROR, EXTERNAL_OUTAGE; anything else, or an
+    exception, makes the failure a CHECK_ERROR.
     """

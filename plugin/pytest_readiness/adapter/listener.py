@@ -13,14 +13,13 @@ import pytest
 from .. import SafetyViolation
 from ..core.classify import worst
 from ..core.formats import text_of
-from .context import CHECK, PARTS, RunContext, taken_out
+from .context import CHECK, PARTS, STOPS, RunContext, taken_out
 from .evidence import Parts
 from .leftovers import BackgroundFailure, BackgroundFailures, ForkedCopy, Interpreter
 
 #: Under this key a worker of xdist hands on what no check can answer for.
 STRAY_KEY = "readiness-stray"
 _SKIPS = (pytest.skip.Exception, pytest.xfail.Exception)
-_STOPS = (KeyboardInterrupt, pytest.exit.Exception)
 
 
 class Listener:
@@ -133,7 +132,7 @@ class Listener:
         finally:
             parts.running = False
         raised = raised or parts.raised
-        if isinstance(raised, _STOPS):
+        if isinstance(raised, STOPS):
             raise raised
         try:
             self._judge(check.id, parts, raised, self._interpreter.left() if is_last else [])

@@ -289,7 +289,7 @@ class Tally:
         if excinfo.typename != "Interrupted":
             self._stop(excinfo)
         elif not self.collection_errors:
-            self.interrupted = self.interrupted or self._redactor.shown(text_of(excinfo.value))
+            self.stop(text_of(excinfo.value))
 
     @pytest.hookimpl
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
@@ -299,7 +299,11 @@ class Tally:
     def failed_at_the_end(self, problem: BaseException, place: str) -> None:
         """Note a hook that failed while the session was finished."""
         what = f"{type(problem).__name__}: {text_of(problem)} {place}".rstrip()
-        self.interrupted = self.interrupted or self._redactor.shown(f"pytest_sessionfinish: {what}")
+        self.stop(f"pytest_sessionfinish: {what}")
+
+    def stop(self, why: str) -> None:
+        """Note why the run ended early; what came first is why."""
+        self.interrupted = self.interrupted or self._redactor.shown(why)
 
     def _last_line(self, report: pytest.TestReport | pytest.CollectReport) -> str:
         """Return how a traceback ends, found in its redacted text: a line may be half a secret."""
@@ -308,8 +312,7 @@ class Tally:
         return (self._redactor.shown(report.longreprtext).strip().splitlines() or [""])[-1]
 
     def _stop(self, excinfo: pytest.ExceptionInfo[BaseException], lead: str = "") -> None:
-        why = self._redactor.shown(": ".join(filter(None, (excinfo.typename, text_of(excinfo.value)))))
-        self.interrupted = self.interrupted or f"{lead}{why}"
+        self.stop(f"{lead}{': '.join(filter(None, (excinfo.typename, text_of(excinfo.value))))}")
 
     def result(self, check: Check, nodeid: str) -> CheckResult:
         """Return what the attempts of one check come to by themselves."""

@@ -20,8 +20,9 @@ from typing import Any
 
 import pytest
 
+from ..core.classify import failure_of
 from ..core.errors import LedgerError
-from ..core.formats import suite_digest, text_of
+from ..core.formats import suite_digest
 from ..core.history import RUNS, is_enough
 from ..core.model import Scope
 from ..ledger import Ledger, open_ledger, read_history, refuse_broken
@@ -151,8 +152,8 @@ def build_identity(config: pytest.Config, context: RunContext, moment: str) -> M
         try:
             answer = config.hook.pytest_readiness_build_identity(environment=context.environment)
             answers.append({str(name): str(build or "") for name, build in (answer or {}).items()})
-        except (Exception, pytest.fail.Exception, pytest.skip.Exception) as problem:
-            problems.append(f"{type(problem).__name__}: {text_of(problem)}")
+        except BaseException as problem:  # in a thread of its own, nothing ends the run
+            problems.append(failure_of(problem, str(context.settings.root)))
 
     asker = threading.Thread(target=call, name="readiness-build-identity", daemon=True)
     asker.start()

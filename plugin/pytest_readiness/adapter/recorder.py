@@ -22,12 +22,12 @@ from typing import Any
 import pytest
 
 from .. import NothingMeasured, SafetyViolation
-from ..core.classify import DECLARED, classify, is_passing, place_of, worst
+from ..core.classify import DECLARED, classify, failure_of, is_passing, place_of, worst
 from ..core.formats import text_of
 from ..core.model import UNREAD, FailureClass, Outcome
 from ..core.network import environment_of, peer_of
 from .checks import Check, Down, Refusal, refuse
-from .context import CHECK, EVIDENCE, PARTS, PASSING, REFUSAL, RunContext
+from .context import CHECK, EVIDENCE, PARTS, PASSING, REFUSAL, STOPS, RunContext
 from .evidence import EvidenceLog, Parts
 from .shared import SharedFixtures
 
@@ -323,8 +323,10 @@ class Recorder:
         if refusal is not None and report.skipped:
             facts.update(_described(refusal))
         elif exception is not None:
-            facts["class"] = self._class_of(exception, facts, item.config)
             facts["where"] = place_of(exception, str(self._context.settings.root)) or check.where
+            facts["class"], problem = self._class_of(exception, facts, item.config)
+            if problem:
+                facts["summary"] = _line(self._context.redactor.shown(f"{problem}; asked about {summary}"))
             cause = text_of(getattr(exception, "breaks", "")) or environment_of(exception)
             facts["cause"] = self._context.redactor.shown(cause)
         elif report.failed:
@@ -355,14 +357,27 @@ class Recorder:
         host = peer[0] if peer[1] is None else f"{peer[0]}:{peer[1]}"
         return f"{host} ({setting}): " if setting else f"{host}: "
 
-    def _class_of(self, exception: BaseException, facts: dict[str, Any], config: pytest.Config) -> str:
-        named = config.hook.pytest_readiness_classify(exception=exception, check=facts)
-        if named is None:
-            return str(classify(exception))
-        if named not in DECLARED:
-            allowed = ", ".join(DECLARED)
-            raise ValueError(f"pytest_readiness_classify returned {named!r}; allowed: {allowed}")
-        return str(named)
+    def _class_of(
+        self, exception: BaseException, facts: dict[str, Any], config: pytest.Config
+    ) -> tuple[str, str]:
+        """Return the class of a failure, and what was wrong with the suite's hook that should name it.
+
+        A hook that breaks makes a CHECK_ERROR of what only it might have excused.
+        """
+        try:
+            named = config.hook.pytest_readiness_classify(exception=exception, check=facts)
+        except STOPS:
+            raise
+        except BaseException as problem:
+            wrong = failure_of(problem, str(self._context.settings.root))
+        else:
+            if named is None:
+                return str(classify(exception)), ""
+            if named in DECLARED:
+                return str(named), ""
+            wrong = f"it returned {named!r}, not {', '.join(DECLARED)} or None"
+        found = FailureClass.PLATFORM_BUG if facts["safety"] else FailureClass.CHECK_ERROR
+        return str(found), f"hook pytest_readiness_classify: {wrong}"
 
 
 def _swallowed(parts: Parts | None) -> pytest.ExceptionInfo[BaseException] | None:

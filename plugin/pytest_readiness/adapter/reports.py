@@ -85,6 +85,8 @@ class Reports:
         self._is_open = False
         #: The exit status that the reports tell; None without reports, or before they have an answer.
         self.code: int | None = None
+        #: What ended a run that nothing had begun to judge.
+        self.ended_by = ""
         self._aim(config, settings)
         config.add_cleanup(self._close)
 
@@ -154,7 +156,7 @@ class Reports:
         """Return the exit status of the run, which pytest ends with ``status``: what its reports tell."""
         if self._is_open:
             code = exit_code(Verdict.NO_VERDICT) if status in REPLACED else status
-            self.withdraw(UNJUDGED, code)
+            self.withdraw(self.ended_by or UNJUDGED, code)
         return status if self.code is None else self.code
 
     def withdraw(self, why: str, code: int = exit_code(Verdict.NO_VERDICT)) -> None:

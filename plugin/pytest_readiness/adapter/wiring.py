@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from ..core.errors import LedgerError, PlanError, ReadinessError, three_lines
-from ..core.formats import digest, format_moment, parse_moment
+from ..core.formats import digest, format_moment, parse_moment, text_of
 from ..core.model import Verdict
 from ..core.plan import PLAN_NAME, Exclusion
 from ..core.verdict import exit_code
@@ -208,6 +208,12 @@ class ControllerStart:
         except ReadinessError as problem:
             raise pytest.UsageError(str(problem)) from None
 
+    @pytest.hookimpl
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Have the reports say what ended a run that did not come as far as its first check."""
+        why = ": ".join(filter(None, (excinfo.typename, text_of(excinfo.value))))
+        self._reports.ended_by = guard(self._config).shown(f"the run was interrupted: {why}")
+
     def _start(self) -> None:
         settings = self._settings
         if settings.distribution == "each":
@@ -240,7 +246,7 @@ class ControllerStart:
         if shared is not None:
             from .distributed import Distribution
 
-            distribution = Distribution(context, shared, overlay)
+            distribution = Distribution(context, shared, overlay, tally.stop)
             add(self._config, "distribution", distribution)
             checks = distribution.checks
         else:
@@ -322,7 +328,8 @@ class WorkerStart:
         self._config.stash[RUN] = context
         collector = Collector(context)
         add(self._config, "collector", collector)
-        publisher = Publisher(collector, Path(given["shared"]), self._settings.worker)
+        shared = Path(given["shared"])
+        publisher = Publisher(collector, shared, self._settings.worker, context.redactor)
         add(self._config, "publisher", publisher)
         beside_checks(self._config, context)
         if problem := refusal(self._config):

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from .errors import SafetyViolation
+from .formats import text_of
 from .model import FailureClass
 from .network import chain, frames, is_database, is_of_the_runner, is_passing_trouble, is_transport
 
@@ -75,6 +76,13 @@ def place_of(exc: BaseException, root: str) -> str:
     if not found and isinstance(exc, BaseExceptionGroup):
         return next(filter(None, (place_of(member, root) for member in exc.exceptions)), "")
     return found
+
+
+def failure_of(exc: BaseException, root: str) -> str:
+    """Return in one line what a hook of the project at ``root`` raised, and where."""
+    said = " ".join(text_of(exc).split())
+    place = place_of(exc, root)
+    return ": ".join(filter(None, (type(exc).__name__, said))) + (f" ({place})" if place else "")
 
 
 def _class_of(exc: BaseException) -> FailureClass | None:
