@@ -26,6 +26,7 @@ from smoke.aws.monitoring import (
     fit_for_drill,
     listening,
     miscounted,
+    misfits,
     read_dashboard,
     set_off,
     state_of,
@@ -185,7 +186,10 @@ def test_topic_takes_alarms(aws: AwsReader, evidence: Evidence) -> None:
 def test_connections_alarm_fits_the_budget(
     aws: AwsReader, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
-    """The alarm on database connections goes off before the reserve of the connection budget is used."""
+    """The alarm on database connections goes off before the reserve of the connection budget is used.
+
+    And the database takes so many connections, and writes.
+    """
     budget = plan_facts["connections"]
     limit = budget["total"] - budget["buffer"]
     found = watching(aws.alarms(), watch_for("rds-connections", aws, plan_facts))
@@ -196,6 +200,8 @@ def test_connections_alarm_fits_the_budget(
     assert 0 < lowest <= limit, (
         f"goes off above {lowest:g} connections; the budget minus its reserve is {limit}"
     )
+    wrong = misfits(aws.account, aws.instances(), budget["total"])
+    assert not wrong, "; ".join(wrong)
 
 
 @pytest.mark.p1

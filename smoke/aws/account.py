@@ -156,6 +156,7 @@ AT_ONCE = 8
 #: The services that the checks ask.
 CLIENTS = (
     "acm",
+    "application-autoscaling",
     "cloudfront",
     "cloudwatch",
     "ec2",

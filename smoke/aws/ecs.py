@@ -335,6 +335,15 @@ def _is_there(account: AwsAccount, image: re.Match[str]) -> bool:
     return any(each.get("imageStatus") != "ARCHIVED" for each in details)
 
 
+def has_policy(account: AwsAccount, image: re.Match[str]) -> bool:
+    """Whether the repository of an image has a policy of its own."""
+    place = {"registryId": image["registry"], "repositoryName": image["repository"]}
+    return account.find("ecr", "get_repository_policy", _NO_POLICY, **place) is not None
+
+
+_NO_POLICY = ("RepositoryPolicyNotFoundException", "RepositoryNotFoundException")
+
+
 def _is_fetched(account: AwsAccount, image: re.Match[str]) -> bool:
     """Whether ECR fetches an image from another registry when it is pulled."""
     rules = account.pages(

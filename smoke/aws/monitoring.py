@@ -167,12 +167,33 @@ def describe_databases(account: AwsAccount, name: str) -> list[Mapping[str, Any]
     return [each for each in every if each.get("DBClusterIdentifier") == name]
 
 
-def read_databases(account: AwsAccount, name: str) -> dict[str, str]:
-    """The state of the database instance of this name, else of each instance of the cluster of this name."""
+def states_of(instances: Iterable[Mapping[str, Any]], name: str) -> dict[str, str]:
+    """The state of each database instance; without a name of its own it is called by this one."""
     return {
-        each.get("DBInstanceIdentifier", name): str(each.get("DBInstanceStatus", ""))
-        for each in describe_databases(account, name)
+        each.get("DBInstanceIdentifier", name): str(each.get("DBInstanceStatus", "")) for each in instances
     }
+
+
+def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connections: int) -> list[str]:
+    """The database instances that take no writes, or fewer connections than these.
+
+    A limit that RDS computes from the size of the instance is not read.
+    """
+    found = []
+    for each in instances:
+        name = each.get("DBInstanceIdentifier", "")
+        if source := each.get("ReadReplicaSourceDBInstanceIdentifier"):
+            found.append(f"{name} is a replica of {source} and takes no writes")
+        groups = [one["DBParameterGroupName"] for one in each.get("DBParameterGroups", ())]
+        for group in [one for one in groups if not one.startswith("default.")]:
+            told = account.pages(
+                "rds", "describe_db_parameters", "Parameters", DBParameterGroupName=group, Source="user"
+            )
+            values = {one["ParameterName"]: one.get("ParameterValue", "") for one in told}
+            limit = values.get("max_connections", "")
+            if limit.isdecimal() and int(limit) < connections:
+                found.append(f"{name} takes {limit} connections, by {group}; the budget is {connections}")
+    return found
 
 
 def _query(index: int, metric: Metric) -> Mapping[str, Any]:

@@ -24,6 +24,7 @@ _GONE = ("NoSuchEntity",)
 _TASKS = "ecs-tasks.amazonaws.com"
 #: AWS's own policy that tasks start with, in any partition; and what it says: it reads images, writes logs.
 _STARTS_TASKS = re.compile(r"arn:aws[\w-]*:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy")
+PULLS = ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
 PULL_TOKEN, LOGGING = "ecr:GetAuthorizationToken", ("logs:CreateLogStream", "logs:PutLogEvents")
 _STARTING = {
     "Effect": "Allow",

@@ -14,7 +14,7 @@ from pytest_readiness import Environment
 
 from smoke.source.rules import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, SECRET, TASK_ROLE, Use
 
-from . import alarms, ecs, ecs_tasks, monitoring, topics
+from . import alarms, ecs, ecs_tasks, monitoring, scaling, topics
 from .account import AwsAccount, account_of, at_once
 from .alarms import CompositeAlarm, Metric, MetricAlarm
 from .balancer import BalancerRoute, TargetGroup, describe_balancers, read_routes, read_target_groups
@@ -178,6 +178,10 @@ class AwsReader:
         found = self.once(f"idle {target_group}", lambda: read_target_groups(self.account, [target_group]))
         return not any(each.targets for each in found)
 
+    def scalable(self) -> Mapping[str, Mapping[str, Any]]:
+        """The services that Application Auto Scaling scales, as it describes them."""
+        return self.once("scalable", lambda: scaling.read_scalable(self.account, self.names))
+
     def has_insights(self) -> bool:
         """Whether the cluster counts its tasks for CloudWatch."""
         return self.once("insights", lambda: ecs.has_insights(self.account, self.names))
@@ -208,7 +212,12 @@ class AwsReader:
 
     def databases(self) -> Mapping[str, str]:
         """The state of the database instance, or of each one of the cluster of its name."""
-        return self.once("databases", lambda: monitoring.read_databases(self.account, self.names.database))
+        return monitoring.states_of(self.instances(), self.names.database)
+
+    def instances(self) -> Sequence[Mapping[str, Any]]:
+        """The database instance as RDS describes it, or each one of the cluster of its name."""
+        name = self.names.database
+        return self.once("instances", lambda: monitoring.describe_databases(self.account, name))
 
     def topic(self) -> str:
         """The ARN of the topic that the alarms notify."""

@@ -1,5 +1,6 @@
 """Whether tasks start again: their roles, the secrets and parameters that they are given, their logs."""
 
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
@@ -13,10 +14,12 @@ from .ecs import TaskDefinition
 from .policies import (
     LOGGING,
     PULL_TOKEN,
+    PULLS,
     READ_PARAMETERS,
     RolePolicies,
     allows,
     boundary_of,
+    covers,
     is_anybodys,
     is_assumed,
     may_read,
@@ -26,7 +29,7 @@ from .policies import (
     role_of,
     undecrypted,
 )
-from .policy_conditions import Context
+from .policy_conditions import Context, met
 from .reader import AwsReader, secret_of
 
 _ACCOUNT, _REGION, _PARTITION = 4, 3, 1
@@ -55,11 +58,13 @@ def kept_from_starting(aws: AwsReader, one_shots: Sequence[str]) -> tuple[int, E
         if definition.fargate and role in there:
             lacking = [*_unstarted(definition, place, own)]
             lacking += _unstarted(definition, place, limit) if limit is not None else ()
+            result.attempt(partial(_unpulled, aws, name, definition, own, limit, result))
             result.findings.extend(
                 _finding(f"{name} cannot start again: {role} may not {action}")
                 for action in dict.fromkeys(lacking)
             )
     _examine_secrets(aws, owners, held, there, result)
+    _examine_parts(aws, owners, result)
     _examine_parameters(aws, owners, held, there, result)
     _examine_logs(aws, owners, result)
     return len([role for role in wanted if _is_here(role, place)]), result
@@ -142,6 +147,40 @@ def _unstarted(
                 yield f"{action} in {box.log_group}"
 
 
+def _unpulled(
+    aws: AwsReader,
+    name: str,
+    definition: TaskDefinition,
+    own: Sequence[Mapping[str, Any]],
+    limit: Sequence[Mapping[str, Any]] | None,
+    result: Examined,
+) -> None:
+    """Whether a role may pull the images of its account. A repository may let it that does not by itself."""
+    place, role = aws.cluster().split(":"), definition.execution_role
+    for image in {box.image: ecs.IN_ECR.fullmatch(box.image) for box in definition.containers}.values():
+        if image is None or image["registry"] != place[_ACCOUNT]:
+            continue
+        repository = image["repository"]
+        arn = f"arn:{place[_PARTITION]}:ecr:{image['region']}:{place[_ACCOUNT]}:repository/{repository}"
+        context = _acting(place, image["region"])
+        for action in PULLS:
+            bounded = limit is not None and not allows(limit, action, arn, context)
+            if allows(own, action, arn, context) and not bounded:
+                continue
+            denied = any(
+                each.get("Effect") == "Deny" and covers(each, "Action", action) and met(each, context)
+                for each in own
+                if covers(each, "Resource", arn)
+            )
+            if not denied and not bounded and ecs.has_policy(aws.account, image):
+                what = f"whether the policy of {repository} lets {role} pull from it"
+                result.not_examined.append(_finding(what))
+                break
+            result.findings.append(
+                _finding(f"{name} cannot start again: {role} may not {action} of {repository}")
+            )
+
+
 def _examine_secrets(
     aws: AwsReader,
     owners: Mapping[str, TaskDefinition],
@@ -188,6 +227,32 @@ def _examine_secrets(
             result.not_examined.append(_finding(unread))
         elif why:
             result.findings.append(_finding(f"{name} cannot start again: {secret} {why}"))
+
+
+def _examine_parts(aws: AwsReader, owners: Mapping[str, TaskDefinition], result: Examined) -> None:
+    """Whether a signing key's secret is JSON with the part that a container is given; others are not read."""
+    ours = re.compile(rf"arn:[\w:-]+:secret:{re.escape(aws.names.prefix)}/\w+/es256-private-key-\w{{6}}")
+    for name, definition in owners.items():
+        for given in {value for box in definition.containers for value in box.secrets.values()}:
+            secret, part = secret_of(given), [*given.split(":"), *[""] * 8][7]
+            if not part or not ours.fullmatch(secret):
+                continue
+            find = partial(aws.account.find, "secretsmanager", "get_secret_value", _NO_SECRET)
+            told = result.attempt(lambda: find(SecretId=secret))  # noqa: B023
+            if told is not None and not _has_part(told.get("SecretString", ""), part):
+                what = f"{name} cannot start again: {secret} is no JSON with {part}, which it is given"
+                result.findings.append(_finding(what))
+
+
+def _has_part(value: str, part: str) -> bool:
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and part in found
+
+
+_NO_SECRET = ("ResourceNotFoundException", "InvalidRequestException")
 
 
 def _unusable(secret: Mapping[str, Any] | None) -> str:

@@ -35,6 +35,7 @@ from smoke.aws.names import (
 )
 from smoke.aws.network import reached, unresolved
 from smoke.aws.reader import AwsReader
+from smoke.aws.scaling import left_without_tasks
 from smoke.contract.model import ROUTES
 from smoke.contract.model import SERVICES as CONTRACT
 from smoke.platform.http import address_of, key_paths
@@ -76,7 +77,7 @@ def test_inventory(
     service: str,
     evidence: Evidence,
 ) -> None:
-    """CPU, memory, image and address match the plan's inventory."""
+    """CPU, memory, image and address match the plan's inventory, and Auto Scaling leaves it a task."""
     declared = next((row for row in plan_inventory if row["ecs"] == service), None)
     assert declared, f"the plan's inventory has no row with ecs = {service!r}"
     found = seen_of(aws.service(service), aws.definition(service), aws.routes(), aws.registered())
@@ -124,6 +125,9 @@ def test_inventory(
     if by_cloudfront(ends or ()):
         before = examined.attempt(lambda: read_distributions(aws.account, url)) or []
         different += [f"url: {why}" for each in before for why in unserved(each, calls)]
+    target = (examined.attempt(aws.scalable) or {}).get(service)
+    left = examined.attempt(lambda: left_without_tasks(aws.account, target)) if target else ""
+    different += [f"tasks: {left}"] if left else []
     assert not different, f"{service} differs from the plan: {'; '.join(different)}"
     examined.require()
 

@@ -122,6 +122,16 @@ def role_pulls_nothing(emulator: Emulator, role: str) -> None:
         iam.detach_role_policy(RoleName=name, PolicyArn=each["PolicyArn"])
 
 
+def role_pulls_only(emulator: Emulator, role: str, actions: Sequence[str]) -> None:
+    """Have a role do these alone instead of what AWS's own policies let it."""
+    role_pulls_nothing(emulator, role)
+    emulator.aws("iam").put_role_policy(
+        RoleName=f"{PREFIX}-{role}",
+        PolicyName="starts",
+        PolicyDocument=policy(Action=[*actions], Resource="*"),
+    )
+
+
 def role_denied(emulator: Emulator, role: str, action: str) -> None:
     """Deny a role an action, whatever else its policies say."""
     document = policy(Effect="Deny", Action=action, Resource="*")
@@ -226,7 +236,7 @@ def _secret(emulator: Emulator, service: str) -> str:
 
 ALTERATIONS = (
     role_reads, role_assumed_by, role_conditioned, role_of_anybody, secret_given, role_lent, role_missing,
-    role_pulls_nothing, role_denied, role_reads_nothing, role_is_administrator, credential_shared,
-    key_pinned, secret_left, secret_value, secret_on_another_curve, secret_copied, secret_renewed,
-    secret_half_rotated, secret_missing, operator_lacks,
+    role_pulls_nothing, role_pulls_only, role_denied, role_reads_nothing, role_is_administrator,
+    credential_shared, key_pinned, secret_left, secret_value, secret_on_another_curve, secret_copied,
+    secret_renewed, secret_half_rotated, secret_missing, operator_lacks,
 )  # fmt: skip

@@ -43,6 +43,7 @@ class Emulator:
         self.metrics = Metrics()
         self.one_shots = OneShots()
         self.refusals = Refusals()
+        self.scaling = Scaling()
         self.notifications_lost = False
         internals.judge_alarms_by(evaluate)
         internals.deliver_notifications_if(lambda: not self.notifications_lost)
@@ -53,6 +54,7 @@ class Emulator:
         self.metrics.heal()
         self.one_shots.heal()
         self.refusals.heal()
+        self.scaling.heal()
         self.load_balancer.heal()
         self.notifications_lost = False
 
@@ -108,6 +110,28 @@ class Refusals:
         content_type, body = _error(request.headers.get("content-type", ""), code, message)
         headers = {"smithy-protocol": "rpc-v2-cbor"} if content_type == CBOR else {}
         return Response(body, STATUS.get(code, 400), {"content-type": content_type, **headers})
+
+
+class Scaling:
+    """Application Auto Scaling, which ministack does not have: what it lists, by the operation."""
+
+    def __init__(self) -> None:
+        self.heal()
+
+    def heal(self) -> None:
+        """Scale nothing."""
+        self.targets: list[dict[str, Any]] = []
+        self.actions: list[dict[str, Any]] = []
+
+    def answer(self, request: Request) -> Response | None:
+        """Return the answer to a request for it, None for any other."""
+        signed = SIGNING_NAME.search(request.headers.get("authorization", ""))
+        if signed is None or signed[1] != "application-autoscaling":
+            return None
+        lists = {"ScalableTargets": self.targets, "ScheduledActions": self.actions}
+        operation = request.headers.get("x-amz-target", "").rpartition(".Describe")[2]
+        body = json.dumps({operation: lists.get(operation, [])})
+        return Response(body, 200, {"content-type": "application/x-amz-json-1.1"})
 
 
 def _error(asked_in: str, code: str, message: str) -> tuple[str, bytes]:

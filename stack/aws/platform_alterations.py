@@ -34,6 +34,22 @@ def service_scaled(emulator: Emulator, service: str, desired: int) -> None:
     emulator.aws("ecs").update_service(cluster=CLUSTER, service=f"{PREFIX}-{service}", desiredCount=desired)
 
 
+def service_scales(
+    emulator: Emulator, service: str, most: int = 4, scheduled: Mapping[str, int] | None = None
+) -> None:
+    """Have Auto Scaling run at most so many tasks of a service, and change that by actions of a schedule."""
+    of = {
+        "ServiceNamespace": "ecs",
+        "ResourceId": f"service/{CLUSTER}/{PREFIX}-{service}",
+        "ScalableDimension": "ecs:service:DesiredCount",
+    }
+    emulator.scaling.targets.append({**of, "MinCapacity": min(1, most), "MaxCapacity": most})
+    for name, count in (scheduled or {}).items():
+        bounds = {"MinCapacity": count, "MaxCapacity": count}
+        action = {"ScheduledActionName": name, "Schedule": "cron(0 20 ? * MON-FRI *)"}
+        emulator.scaling.actions.append({**of, **action, "ScalableTargetAction": bounds})
+
+
 def service_replaces(emulator: Emulator, service: str, least: int, most: int) -> None:
     """Have a deployment keep a service at so many percent of its tasks."""
     kept = {"minimumHealthyPercent": least, "maximumPercent": most}
@@ -290,6 +306,28 @@ def database_is(_: Emulator, state: str) -> None:
         record["DBInstanceStatus"] = state
 
 
+def database_replicates(_: Emulator, source: str) -> None:
+    """Have the database instance be a replica of another one."""
+    for record in internals.records("rds._instances"):
+        record["ReadReplicaSourceDBInstanceIdentifier"] = source
+
+
+def database_set(emulator: Emulator, **values: str) -> None:
+    """Give the database a group of parameters of its own."""
+    rds, name = emulator.aws("rds"), f"{DATABASE}-15"
+    rds.create_db_parameter_group(
+        DBParameterGroupName=name, DBParameterGroupFamily="postgres15", Description=name
+    )
+    given = [
+        {"ParameterName": each, "ParameterValue": value, "ApplyMethod": "pending-reboot"}
+        for each, value in values.items()
+    ]
+    rds.modify_db_parameter_group(DBParameterGroupName=name, Parameters=given)
+    for record in internals.records("rds._instances"):
+        applied = {"DBParameterGroupName": name, "ParameterApplyStatus": "in-sync"}
+        record["DBParameterGroups"] = [applied]
+
+
 def database_stopped(emulator: Emulator) -> None:
     """Stop the database instance, as one does to save money over a weekend."""
     emulator.aws("rds").stop_db_instance(DBInstanceIdentifier=DATABASE)
@@ -314,8 +352,9 @@ def secret_arn(emulator: Emulator, service: str) -> str:
 
 
 ALTERATIONS = (
-    service_stopped, service_scaled, service_replaces, service_missing, rollout, service_deployed_by,
-    service_as_daemon, two_deployments, tasks_left_behind, tasks_run, task_definition, container_set,
-    sidecars, security_group_shared, migration_run, migration_missing, migration_changed,
-    migration_in_service, database_missing, database_stopped, database_is, image_missing, insights_disabled,
+    service_stopped, service_scaled, service_scales, service_replaces, service_missing, rollout,
+    service_deployed_by, service_as_daemon, two_deployments, tasks_left_behind, tasks_run, task_definition,
+    container_set, sidecars, security_group_shared, migration_run, migration_missing, migration_changed,
+    migration_in_service, database_missing, database_stopped, database_is, database_replicates,
+    database_set, image_missing, insights_disabled,
 )  # fmt: skip

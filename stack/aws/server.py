@@ -58,7 +58,7 @@ class ControlApi:
             if request.url.path.startswith(PATH):
                 app = await self._answer(request)
             else:
-                app = self._emulator.refusals.answer(request)
+                app = self._emulator.refusals.answer(request) or self._emulator.scaling.answer(request)
         await (app or self._app)(scope, receive, send)
 
     async def _answer(self, request: Request) -> JSONResponse:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from smoke.aws.names import Names
 from smoke.aws.policies import RolePolicies, is_anybodys, is_assumed, may_read
 from smoke.aws.reader import AwsReader
 from smoke.aws.starting import kept_from_starting
@@ -81,6 +82,7 @@ def examined(
     arn = f"arn:aws:ecs:us-east-1:{home or finn.execution_role.split(':')[4]}:cluster/c"
     aws = SimpleNamespace(
         account=account,
+        names=Names("p"),
         owners=lambda _: {"finn": finn},
         policies=lambda _: RolePolicies({finn.execution_role: statements}),
         retention=lambda _: {"/ecs/p/finn": 30},
@@ -440,3 +442,62 @@ def test_a_container_without_its_log_group_does_not_start(group: str, there: boo
     box = replace(finn.containers[0], needs_log_group=True)
     findings, _ = examined(statements=ALLOWED, finn=replace(finn, containers=(box,)))
     assert findings == ([] if there else [f"finn cannot start again: its log group {group} does not exist"])
+
+
+IN_ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com/p-finn:0123abc"
+PULLING = ["ecr:GetAuthorizationToken", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "logs:*"]
+
+
+@pytest.mark.parametrize(
+    ("actions", "denied", "repository", "found", "unclear"),
+    [
+        (PULLING, "", None, False, False),
+        (["ecr:*", "logs:*"], "", None, False, False),
+        (PULLING[:1] + PULLING[3:], "", None, True, False),
+        (PULLING[:1] + PULLING[3:], "", "{}", False, True),
+        (PULLING, "ecr:BatchGetImage", None, True, False),
+        (PULLING, "ecr:BatchGetImage", "{}", True, False),
+    ],
+)
+def test_a_role_pulls_images(
+    actions: list[str], denied: str, repository: str | None, found: bool, unclear: bool
+) -> None:
+    absent = raising("RepositoryPolicyNotFoundException")
+    own = [{"Effect": "Allow", "Action": actions, "Resource": "*"}]
+    own += [{"Effect": "Deny", "Action": denied, "Resource": "*"}] if denied else []
+    told, unread = examined(
+        statements=own,
+        finn=definition(
+            "finn", image=IN_ECR, secrets={}, fargate=True,
+            execution_role="arn:aws:iam::123456789012:role/p-execution-finn",
+            task_role="arn:aws:iam::123456789012:role/p-finn-task",
+        ),
+        get_repository_policy=absent if repository is None else lambda **_: {"policyText": repository},
+    )  # fmt: skip
+    assert any("may not ecr:" in each for each in told) is found
+    assert any("pull from it" in each for each in unread) is unclear
+
+
+SIGNING = "arn:aws:secretsmanager:us-east-1:1:secret:p/finn/es256-private-key-AbCdEf"
+
+
+@pytest.mark.parametrize(
+    ("given", "value", "wrong"),
+    [
+        (SIGNING, "-----BEGIN", False),
+        (f"{SIGNING}::AWSCURRENT:", "-----BEGIN", False),
+        (f"{SIGNING}:privateKey::", '{"privateKey": "x"}', False),
+        (f"{SIGNING}:privateKey::", '{"private_key": "x"}', True),
+        (f"{SIGNING}:privateKey::", "-----BEGIN", True),
+        (f"{secret('p/finn/database')}:url::", "x", False),  # of which nothing is read
+    ],
+)
+def test_a_secret_has_the_part_that_a_task_is_given(given: str, value: str, wrong: bool) -> None:
+    allowed = [{"Effect": "Allow", "Action": READS, "Resource": "*"}]
+    told, _ = examined(
+        statements=allowed,
+        finn=definition("finn", secrets={"KEY": given}),
+        get_secret_value=lambda **_: {"SecretString": value},
+    )
+    assert any("is no JSON with" in each for each in told) is wrong
+    assert not any(value in each for each in told)

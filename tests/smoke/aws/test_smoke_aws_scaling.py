@@ -1,0 +1,43 @@
+"""Whether Application Auto Scaling leaves a service its tasks."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from smoke.aws.names import Names
+from smoke.aws.scaling import left_without_tasks, read_scalable
+from tests.smoke.aws.fakes import scripted
+
+
+def action(most: int | None, **more: Any) -> dict[str, Any]:
+    bounds = {} if most is None else {"MaxCapacity": most}
+    return {"ScheduledActionName": f"a{most}", "ScalableTargetAction": bounds, **more}
+
+
+@pytest.mark.parametrize(
+    ("most", "actions", "why"),
+    [
+        (4, [], ""),
+        (0, [], "at most"),
+        (4, [action(2)], ""),
+        (4, [action(None)], ""),
+        (4, [action(0)], "a0 of"),
+        (4, [action(0), action(1)], ""),
+        (4, [action(0, EndTime=datetime(2020, 1, 1, tzinfo=UTC))], ""),
+    ],
+)
+def test_a_service_keeps_a_task(most: int, actions: list[dict[str, Any]], why: str) -> None:
+    account, _ = scripted(describe_scheduled_actions=lambda **_: {"ScheduledActions": actions})
+    found = left_without_tasks(account, {"MaxCapacity": most, "ResourceId": "service/c/p-api"})
+    assert why in found if why else not found
+
+
+def test_the_services_of_the_cluster_are_read() -> None:
+    counts = "ecs:service:DesiredCount"
+    told = [
+        {"ResourceId": f"service/{cluster}/{name}", "ScalableDimension": counts}
+        for cluster, name in (("p-cluster", "p-api"), ("other", "p-finn"))
+    ]
+    account, _ = scripted(describe_scalable_targets=lambda **_: {"ScalableTargets": told})
+    assert [*read_scalable(account, Names("p"))] == ["api"]
