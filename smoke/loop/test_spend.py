@@ -7,7 +7,7 @@ from pytest_readiness import Environment, Evidence, SafetyViolation, SetupError
 
 from smoke.contract.exchange import MICRO_PER_CENT
 from smoke.platform.freeside import Freeside, Tenants, prompt_for
-from smoke.platform.invariants import MonthChanged, require_alone
+from smoke.platform.invariants import MonthChanged, require_own
 
 pytestmark = [
     pytest.mark.goal("G-4"),
@@ -45,7 +45,8 @@ def test_own_spend_stays_under_the_cap(
         evidence.figure(f"left reserved on {tenant}", reading.reserved, "µUSD")
         tolerance = reading.tolerance_per_call * max(1, spend.calls)
         if not computed - tolerance <= observed <= most + tolerance:
-            require_alone(tenant, partial(freeside.budget, tenant), freeside.journal)
+            if observed > most:
+                require_own(tenant, partial(freeside.budget, tenant), freeside.journal)
             raise SafetyViolation(f"{tenant}: the answers cost {computed} µUSD, {observed} were charged")
     cap = environment.budget.max_spend_cents * MICRO_PER_CENT
     evidence.figure("spent by this run", total, "µUSD", limit=cap)

@@ -45,7 +45,7 @@ from .invariants import (
     OthersSpend,
     pauses,
     reading_of,
-    require_alone,
+    require_own,
 )
 from .spend import OpeningBalance, SpendJournal
 from .tokens import SigningKey
@@ -144,7 +144,8 @@ class Freeside(ServiceClient):
         ):
             if self.journal.holds or time.time() - spend.last[tenant] >= RELEASED_WITHIN_S:
                 with suppress(OthersSpend):
-                    require_alone(tenant, partial(self.budget, tenant), self.journal)
+                    held = f"{reading.reserved} µUSD reserved"
+                    require_own(tenant, partial(self.budget, tenant), self.journal, held)
                     self.journal.hold()
                 break
             next(pause)

@@ -1,5 +1,6 @@
 """Readings in both dialects, the invariants over them, the spend journal, prices and percentiles."""
 
+import time
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -23,6 +24,7 @@ from smoke.platform.invariants import (
     OthersSpend,
     Sighting,
     reading_of,
+    require_own,
     require_steady,
 )
 from smoke.platform.spend import OpeningBalance, SpendJournal, percentile
@@ -151,6 +153,36 @@ def test_what_others_spend_is_nobodys_fault(tmp_path: Path, later: list[int], fo
         with pytest.raises(found):
             Conservation(reading(0), read, Log(), journal).charged([30])
         figures = iter(later if found is SafetyViolation else [60] * 30)
+
+
+def test_who_calls_rarely_is_blamed_neither_once_nor_for_ever(tmp_path: Path) -> None:
+    journal = SpendJournal(tmp_path, quiet_s=0.05)
+    begun = time.monotonic() - 0.3
+    journal.once.remember("reading", reading={"tenant": "c"}, sent=begun)
+    outcomes = []
+    for _ in range(6):
+        with pytest.raises((OthersSpend, SafetyViolation)) as caught:
+            Conservation(reading(0), partial(reading, 60), Log(), journal).charged([30])
+        outcomes.append(caught.type)
+    assert outcomes[:2] == [OthersSpend] * 2
+    assert outcomes[-1] is SafetyViolation
+
+
+def test_what_lasts_is_unexplained_once(tmp_path: Path) -> None:
+    journal = SpendJournal(tmp_path, quiet_s=0.02)
+    journal.once.remember("reading", reading={"tenant": "c"}, sent=time.monotonic() - 60)
+    for _ in range(9):
+        with pytest.raises(OthersSpend, match="not examined"):
+            require_own("c", partial(reading, 0, 40), journal, "40 reserved")
+    assert len(journal.once.remembered("unexplained")) == 1
+
+
+def test_a_charge_that_is_missing_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(invariants, "GRACE_S", 0.0)
+    journal = SpendJournal(tmp_path, quiet_s=9)
+    journal.once.remember("others", tenant="c", what="much")
+    with pytest.raises(SafetyViolation, match="I-5"):
+        Conservation(reading(0), partial(reading, 10), Log(), journal).charged([30])
 
 
 @pytest.mark.parametrize(
