@@ -38,13 +38,13 @@ from smoke.source.checkout import Checkout
 from smoke.source.infrastructure.definitions import Definitions, read
 from smoke.source.terraform.configuration import Configuration
 
-#: How often a run looks whether somebody else rotated the keys that it signs with, at the least.
+#: The minimum time between two checks whether somebody rotated the keys that the run signs with.
 REREAD_S = 10.0
 
 
 @pytest.fixture(scope="session")
 def http(environment: Environment) -> Iterator[httpx.Client]:
-    """One connection pool. Proxies of the runner's environment are for live platforms only."""
+    """One connection pool. Only live platforms are reached through the runner's proxies."""
     trust = trust_of(environment)
     with http_pool("pytest-readiness-smoke", proxies=environment.live, trust=trust) as client:
         yield client
@@ -85,18 +85,18 @@ def connect(environment: Environment, http: httpx.Client, answer_log: AnswerLog)
 
 @pytest.fixture(scope="session")
 def signing_key(environment: Environment, connect: Connect) -> SigningKeyLookup:
-    """The key that signs user tokens, under the kid that Freeside publishes for it."""
+    """The key that signs user tokens, with the kid under which Freeside publishes it."""
     return lookup_of(environment, "auth.signing_key", ServiceClient(connect("freeside")))
 
 
 @pytest.fixture(scope="session")
 def finn_key(environment: Environment, connect: Connect) -> SigningKeyLookup:
-    """The key that signs Finn's tokens, under the kid that Finn publishes for it."""
+    """The key that signs Finn's tokens, with the kid under which Finn publishes it."""
     return lookup_of(environment, "auth.finn_signing_key", ServiceClient(connect("finn")))
 
 
 def lookup_of(environment: Environment, name: str, client: ServiceClient) -> SigningKeyLookup:
-    """Looks for a key in the profile's secret, and again while a key that was rotated is still good."""
+    """Looks up a key in the profile's secret, and again while a rotated key is still valid."""
 
     def again() -> str:
         environment.renew(name)
@@ -120,13 +120,13 @@ def agent(environment: Environment) -> str:
 
 @pytest.fixture(scope="session")
 def bystander(environment: Environment) -> str:
-    """A seeded agent that no answered call of the run names, as reports on those may still be under way."""
+    """A seeded agent that no answered call of the run names: reports on such calls may still be in flight."""
     return str(environment.auth.other_nft_id)
 
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory that all workers of a distributed run have in common."""
+    """A directory that all workers of a distributed run share."""
     base: Path = tmp_path_factory.getbasetemp()
     return base.parent if base.name.startswith("popen-") else base
 
@@ -140,7 +140,7 @@ def journal(
     signing_key: SigningKeyLookup,
     tenants: Tenants,
 ) -> SpendJournal:
-    """The run's journal of charges, one for all workers; it refuses a call that would pass the cap."""
+    """The run's journal of charges, shared by all workers; it refuses a call that would exceed the cap."""
 
     def read_balances() -> dict[str, OpeningBalance]:
         freeside = Freeside(connect("freeside"), dialects, signing_key, run_journal)
@@ -157,7 +157,7 @@ def journal(
 
 @pytest.fixture(scope="session")
 def once(shared: Path) -> Once:
-    """What the run spent and tries again at its end."""
+    """The tokens, keys and events that the run spent and tries again at its end."""
     return Once(shared)
 
 
@@ -176,7 +176,7 @@ def opened(
     signing_key: SigningKeyLookup,
     finn_key: SigningKeyLookup,
 ) -> Callable[[Access], Target]:
-    """Makes the target of any way in, unrecorded: a batch records what matters."""
+    """Makes a target, without recording its exchanges: the batch records what matters."""
 
     def opened(access: Access) -> Target:
         client = request.getfixturevalue(access.service).unrecorded()
@@ -189,12 +189,12 @@ def opened(
 
 @pytest.fixture
 def target(opened: Callable[[Access], Target], access: Access) -> Target:
-    """The parametrised way in; no other service's client is built."""
+    """The parametrised target; no other service's client is built."""
     return opened(access)
 
 
 def _offered(key: SigningKeyLookup) -> tuple[SigningKey, ...]:
-    """The key, if this runner holds it; a check of its own says why not."""
+    """The key, if this runner has it; a separate check reports why not."""
     try:
         return (key(),)
     except (SetupError, AssertionError, httpx.HTTPError):
@@ -236,7 +236,7 @@ def ways(
     signing_key: SigningKeyLookup,
     journal: SpendJournal,
 ) -> Callable[[str], Way]:
-    """Gives a way to a model by its route. Families of cases are too many for a check's evidence."""
+    """Gives the way to a model by its route, unrecorded: families of cases are too large for evidence."""
 
     def way(route: str) -> Way:
         if route == "finn.invoke":
@@ -255,7 +255,7 @@ def dixie(connect: Connect, evidence: Evidence, signing_key: SigningKeyLookup, t
 
 @pytest.fixture
 def watch(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> Conservation:
-    """The main community's budget, read at rest before the check and compared from then on."""
+    """The main community's budget, settled and read before the check and compared from then on."""
     return freeside.watch(tenants.main, evidence)
 
 
@@ -334,7 +334,7 @@ def observed(environment: Environment, shared: Path) -> AwsReader:
 
 @pytest.fixture
 def aws(observed: AwsReader, request: pytest.FixtureRequest) -> AwsReader:
-    """What AWS reports, each thing read once; a rerun reads it anew."""
+    """What AWS reports, each thing read once; a rerun reads it again."""
     if getattr(request.node, "execution_count", 1) > 1:
         observed.forget()
     return observed
@@ -378,34 +378,34 @@ def balances(chain: Chain, paid: PaidRoute, wallet: FundedWallet, environment: E
 
 @pytest.fixture(scope="session", autouse=True)
 def early_chain(request: pytest.FixtureRequest, environment: Environment, chain: Chain) -> None:
-    """Call the chain when a run with payments begins: one that starts at its first call is up in time."""
+    """Call the chain when a run with payments begins, so that one that starts on demand is up in time."""
     if "x402" in phases_of(request.session) and environment.get("x402.rpc_url"):
         Thread(target=chain.wake, daemon=True).start()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def early_scores(request: pytest.FixtureRequest, environment: Environment, newcomers: Newcomers) -> None:
-    """Have agents scored when a run with the loop begins: a cache of their scores has run out in time."""
+    """Have agents scored when a run with the loop begins, so that cached scores expire in time."""
     if environment.dixie.cache_s and "loop" in phases_of(request.session):
         Thread(target=newcomers.prepare, daemon=True).start()
 
 
 def phases_of(session: pytest.Session) -> set[str]:
-    """The phases that a run has checks of."""
+    """The phases of a run's checks."""
     return {mark.args[0] for item in session.items for mark in item.iter_markers("phase")}
 
 
 def pytest_collection_finish() -> None:
-    """Look for garbage rarely: the descriptions of AWS and the client of the chain are large, and stay."""
+    """Collect garbage rarely: AWS's service descriptions and the chain's client are large and stay."""
     gc.set_threshold(20_000, 10, 100)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Spare the end of the run what takes long and is for nothing.
+    """Keep useless slow work out of the end of the run.
 
-    That is to look for garbage in what the run has loaded, and to import hypothesis, where it is installed,
-    for the summary of a run that did without.
+    That is collecting garbage among what it has loaded, and importing hypothesis, if installed, for the
+    summary of a run that did not use it.
     """
     gc.freeze()
     manager = session.config.pluginmanager
@@ -414,7 +414,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_readiness_warm() -> None:
-    """Read what takes every forked run longer than a few checks: trust, AWS's descriptions, psycopg."""
+    """Load what costs every forked run more than a few checks: certificates, AWS's descriptions, psycopg."""
     authorities()
     read_descriptions()
     import_module("psycopg")

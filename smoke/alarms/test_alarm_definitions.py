@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.requires("iac"),
     pytest.mark.static,
 ]
-#: The services that contract section 4 demands alarms of; the others should have them.
+#: The services for which contract section 4 requires alarms; the others should have them.
 REQUIRED = ("api", "finn", "dixie")
 
 
@@ -101,7 +101,7 @@ def test_terraform_alarms_watch_the_application(
 def test_terraform_connections_alarm_fits_the_budget(
     terraform: Configuration, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
-    """The alarm on database connections goes off before the reserve of the connection budget is used."""
+    """The alarm on database connections fires before the reserve of the connection budget is used."""
     budget = plan_facts["connections"]
     limit = budget["total"] - budget["buffer"]
     thresholds, examined = connection_alarms(terraform, limit, plan_facts["alarms"])
@@ -113,7 +113,7 @@ def test_terraform_connections_alarm_fits_the_budget(
 
 @pytest.mark.p1
 def test_terraform_alarms_notify(terraform: Configuration, evidence: Evidence) -> None:
-    """Every alarm exists, has an action, its actions are switched on, and its topic has a subscription."""
+    """Every alarm exists, has an action that is enabled, and notifies a topic with a subscription."""
     alarms = terraform.of_type(ALARM)
     evidence.figure("alarms", len(alarms))
     examined = notified(terraform)

@@ -89,7 +89,7 @@ def test_quiet(aws: AwsReader, family: str, evidence: Evidence) -> None:
 def test_other_alarms_are_quiet(aws: AwsReader, plan_facts: Mapping[str, Any], evidence: Evidence) -> None:
     """No other alarm is in ALARM, except those that only trigger autoscaling.
 
-    So is the one that counts failed validations of tokens, after the forgeries of phase auth.
+    The alarm on refused tokens is excepted too: phase auth has just sent forgeries.
     """
     own = watch_for("jwt-validation", aws, plan_facts)
     kinds = tuple(FAMILIES.values())
@@ -101,13 +101,13 @@ def test_other_alarms_are_quiet(aws: AwsReader, plan_facts: Mapping[str, Any], e
             evidence.note(f"{alarm.name} is in ALARM: this suite's own forgeries count, so it is not held")
     ringing = [alarm.name for alarm in others if alarm.state == ALARM and alarm not in counted]
     loud = {alarm.name for alarm in (*aws.alarms(), *aws.composites()) if alarm.state == ALARM}
-    # one that goes off with others says no more than those
+    # a composite alarm says no more than the alarms in its rule
     ringing += [each.name for each in aws.composites() if each.name in loud and not each.alarms & loud]
     assert not ringing, f"in ALARM: {', '.join(ringing)}"
 
 
 def held(aws: AwsReader) -> list[MetricAlarm]:
-    """The alarms on what the contract names, without those that only scale something."""
+    """The alarms on what the contract names, except those that only trigger scaling."""
     return [alarm for alarm in aws.alarms() if is_named(alarm) and not alarm.steers]
 
 
@@ -123,9 +123,9 @@ def test_know_their_state(aws: AwsReader, evidence: Evidence) -> None:
 
 @pytest.mark.p1
 def test_can_fire(aws: AwsReader, evidence: Evidence) -> None:
-    """Every alarm on what the contract names has data, its actions are on, and it notifies the topic.
+    """Every alarm on what the contract names has data, enabled actions, and notifies the topic.
 
-    One that cannot fire is no evidence, even when its state is OK.
+    An alarm that cannot fire proves nothing, even if its state is OK.
     """
     alarms, fed = held(aws), aws.datapoints()
     evidence.figure("alarms on what the contract does not name", len(aws.alarms()) - len(alarms))
@@ -149,7 +149,7 @@ def test_can_fire(aws: AwsReader, evidence: Evidence) -> None:
 
 @pytest.mark.p0
 def test_topic_is_subscribed(aws: AwsReader, evidence: Evidence) -> None:
-    """The topic has a confirmed subscription that takes every alarm."""
+    """The topic has a confirmed subscription that accepts every alarm."""
     aws.cluster()
     topic, alarms = aws.names.topic, {}
     try:
@@ -186,9 +186,9 @@ def test_topic_takes_alarms(aws: AwsReader, evidence: Evidence) -> None:
 def test_connections_alarm_fits_the_budget(
     aws: AwsReader, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
-    """The alarm on database connections goes off before the reserve of the connection budget is used.
+    """The alarm on database connections fires before the reserve of the connection budget is used.
 
-    And the database takes so many connections, and writes.
+    The database allows as many connections as the budget, and accepts writes.
     """
     budget = plan_facts["connections"]
     limit = budget["total"] - budget["buffer"]
@@ -197,9 +197,7 @@ def test_connections_alarm_fits_the_budget(
     evidence.figure("thresholds", thresholds, "connections", limit=limit)
     assert thresholds, f"no alarm watches the connections of {aws.names.database}"
     lowest = min(thresholds.values())
-    assert 0 < lowest <= limit, (
-        f"goes off above {lowest:g} connections; the budget minus its reserve is {limit}"
-    )
+    assert 0 < lowest <= limit, f"fires above {lowest:g} connections; the budget minus its reserve is {limit}"
     wrong = misfits(aws.account, aws.instances(), budget["total"])
     assert not wrong, "; ".join(wrong)
 
@@ -207,9 +205,9 @@ def test_connections_alarm_fits_the_budget(
 @pytest.mark.p1
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_dashboard(aws: AwsReader, name: str, evidence: Evidence) -> None:
-    """The dashboard exists, has widgets, and shows this environment only.
+    """The dashboard exists, has widgets, and shows only this environment.
 
-    A variable of it may stand for another in what its widgets name.
+    A dashboard variable may replace another environment's name in its widgets.
     """
     aws.cluster()
     full = aws.names.full(name)
@@ -245,8 +243,8 @@ def test_log_group(aws: AwsReader, service: str, evidence: Evidence) -> None:
 def test_fire_drill(
     environment: Environment, aws: AwsReader, eventually: Eventually, evidence: Evidence
 ) -> None:
-    """A triggered alarm notifies in time; its state is restored in any case."""
-    # SQS takes a name that was just in use only after a minute: each attempt has its own
+    """A triggered alarm notifies in time; its state is always restored."""
+    # SQS refuses the name of a deleted queue for a minute, so each attempt uses its own name
     limit, queue = environment.limits.notification_s, f"{aws.names.full(QUEUE)}-{token_hex(6)}"
     with aws.drilling(), listening(aws.account, aws.topic(), queue) as listener:
         alarm = fit_for_drill(aws.alarms(), aws.names.topic)
@@ -259,7 +257,7 @@ def test_fire_drill(
             why = undelivered(aws.account, alarm)
             cause = f"CloudWatch says: {'; '.join(why)}" if why else "CloudWatch reports no failed delivery"
             raise AssertionError(
-                f"{alarm.name} was set off and no notification arrived in {limit} s; {cause}"
+                f"{alarm.name} was triggered, but no notification arrived in {limit} s; {cause}"
             ) from problem
         state = state_of(aws.account, alarm)
     evidence.figure(f"state of {alarm.name} afterwards", state, expected=alarm.state)

@@ -1,4 +1,4 @@
-"""G-2, phase auth: errors without reasons, good keys that stay cached, a memory that outlives a restart."""
+"""G-2, phase auth: errors that give no reason, keys that stay cached, tokens that stay spent."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ pytestmark = [
     pytest.mark.usefixtures("alone"),
 ]
 
-#: Times, which may be the same in two answers and reveal nothing in a third.
+#: Times may be equal in two answers and differ in a third without revealing anything.
 TIME = re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.]+|\b\d{10,13}\b", re.IGNORECASE)
-#: What is replaced as one: an id is one word in any notation, a sentence has several.
+#: Replaced as one word: an id is one word in any notation, a sentence has several.
 WORD = re.compile(r"[\w.+/=~-]+")
-#: Claims, each with the rule of tokens about its value: one that is missing is wrong, too.
+#: Claims, each with the token rule about its value: a missing claim breaks it, too.
 WRONG_CLAIMS = {"iss": "issuer", "aud": "audience", "req_hash": "binding"}
 BURST = 20
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "TRACE")
-#: Headers by which a service may know callers of its own network, or those that a proxy let in.
+#: Headers by which a service may recognise callers in its own network, or callers that a proxy authenticated.
 OF_PROXIES = {
     "a near address": dict.fromkeys(
         ("X-Forwarded-For", "X-Real-IP", "X-Client-IP", "True-Client-IP"), "127.0.0.1"
@@ -55,11 +55,11 @@ OF_PROXIES = {
     ),
     "an administrator": {"X-Role": "admin", "X-Admin": "true", "X-Tier": "enterprise", "X-Wallet": WALLET},
 }
-#: Where a good request is sent without a token: the cheapest route of each service.
+#: The cheapest route of each service: a good request is sent there without a token.
 ASKED = {"freeside": "freeside.models", "finn": "finn.invoke", "dixie": "dixie.query-user"}
 #: Credentials of other systems, as a browser or a proxy may add them.
 OTHER_SCHEMES = {"a password": "Basic c21va2U6c21va2U=", "an API key": "Bearer dxk_smoke_never_given_out"}
-#: An answer may show that a credential is no token at all.
+#: An answer may show that a credential is not a token at all.
 OF_ANY_HEADER = ("credential", "encoding")
 
 
@@ -70,7 +70,7 @@ def access(service: str) -> Access:
 
 
 def takes_tokens(service: str) -> pytest.MarkDecorator:
-    """What a check needs that sends good tokens to that way in."""
+    """The capabilities that a check needs to send valid tokens there."""
     return pytest.mark.requires(first_access(service).id)
 
 
@@ -128,7 +128,7 @@ def test_refusals_name_the_fault(target: Target, service: str, batch: Batch) -> 
         [
             Case(
                 name,
-                "a code names the fault of its token (2)",
+                "an error code names the token's fault (2)",
                 partial(target.offer, header or None),
                 partial(judge, name, rule, code),
                 partial(target.mint, name),
@@ -162,7 +162,7 @@ def test_open_routes_take_any_credential(
 
 
 def _reached(answer: httpx.Response) -> httpx.Response:
-    """An answer of the service itself: with another one nothing can be compared."""
+    """The service's own answer: no other one can be compared."""
     if is_of_a_gateway(answer):
         raise UnexpectedStatus(f"{route_of(answer)} is not reached: got {answer.status_code}", answer)
     return answer
@@ -170,7 +170,10 @@ def _reached(answer: httpx.Response) -> httpx.Response:
 
 @pytest.mark.requires("freeside.models", "freeside.budget")
 def test_other_methods_are_refused(freeside: Freeside, tenants: Tenants, batch: Batch) -> None:
-    """A path accepts only its own methods, from any caller (1.3). Those of calls are tried as bad calls."""
+    """A path accepts only its own methods, from any caller (1.3).
+
+    The routes of calls are covered by the bad calls.
+    """
     quiet = freeside.unrecorded()
     served = {(method, path) for service, method, path in REPLIES if service == "freeside"}
     calls = (INVOKE_PATH, freeside.dialects.stream_path)
@@ -206,7 +209,7 @@ def without_token(
     return lambda headers: client.send("GET", path, headers=headers, params=asked)
 
 
-#: The same path in other letters: who guards a path by its text may let these through to its route.
+#: Other spellings of the same path: a guard that compares text may let these through to the route.
 SPELLINGS: dict[str, Callable[[str], str]] = {
     "its last letter encoded": lambda path: f"{path[:-1]}%{ord(path[-1]):02X}",
     "its first letter encoded": lambda path: f"/%{ord(path[1]):02x}{path[2:]}",
@@ -217,7 +220,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 
 
 def require_closed(answer: httpx.Response, service: str, what: str) -> None:
-    """Assert that a request opened nothing: any refusal will do, by a proxy too, and so will a redirect."""
+    """Assert that a request got no access: any refusal will do, even a proxy's or a redirect."""
     if not (answer.is_redirect or answer.is_client_error):
         require_refused(answer, service, what)
 
@@ -233,12 +236,12 @@ def require_closed(answer: httpx.Response, service: str, what: str) -> None:
 def test_no_spelling_of_a_path_opens_it(
     target: Target, service: str, connect: Connect, agent: str, batch: Batch
 ) -> None:
-    """However its path is written, a route is closed to a request without a credential (1 to 3)."""
+    """A route is closed to a request without a credential, however its path is spelled (1 to 3)."""
     batch.run(
         [
             Case(
                 name,
-                "a route needs its credential, however its path is written",
+                "a route needs its credential, however its path is spelled",
                 partial(without_token(connect, target, agent, spelled), JSON_HEADERS),
                 partial(require_closed, service=service, what=f"no token, and a path with {name}"),
             )
@@ -248,7 +251,7 @@ def test_no_spelling_of_a_path_opens_it(
 
 
 def session_of(answer: httpx.Response) -> dict[str, dict[str, str]]:
-    """The cookies that came with an answer, as a browser sends them with its next request; none if none."""
+    """The cookies of an answer, as a browser would send them with its next request; empty if none."""
     pairs = [cookie.partition(";")[0] for cookie in answer.headers.get_list("set-cookie")]
     return {"the cookies of an accepted call": {"Cookie": "; ".join(pairs)}} if pairs else {}
 
@@ -264,16 +267,16 @@ def session_of(answer: httpx.Response) -> dict[str, dict[str, str]]:
 def test_no_header_stands_for_a_token(
     target: Target, service: str, connect: Connect, tenants: Tenants, agent: str, batch: Batch
 ) -> None:
-    """Identity headers of a proxy or a caller are no credential (1 to 3).
+    """Identity headers of a proxy or a caller are not a credential (1 to 3).
 
-    Nor is what came with the answer to one: a token is spent with its request.
+    Neither are cookies set by an earlier answer: a token is spent with its request.
     """
     send = without_token(connect, target, agent)
     batch.run(
         [
             Case(
                 name,
-                "no header but Authorization holds a credential",
+                "only the Authorization header carries a credential",
                 partial(send, {**JSON_HEADERS, **headers, "X-Tenant-Id": tenants.main}),
                 partial(require_refused, service=service, what=f"headers of {name} for a token"),
             )
@@ -303,7 +306,7 @@ def test_jti_stays_spent_after_a_restart(
     environment: Environment,
     eventually: Eventually,
 ) -> None:
-    """A service remembers across a restart which tokens were used."""
+    """A service remembers spent tokens across a restart."""
     found: Freeside | Finn | Dixie = request.getfixturevalue(service)
     claims = target.spent()
     found.restart(environment.get(f"{service}.restart_url"), eventually)

@@ -1,4 +1,4 @@
-"""G-2, phase auth: a token counts once, whoever brings it again, where and how often at once."""
+"""G-2, phase auth: a token counts once, whoever sends it again, wherever, and however often at once."""
 
 from __future__ import annotations
 
@@ -50,17 +50,18 @@ pytestmark = [
     pytest.mark.usefixtures("alone"),
 ]
 
-#: So many copies of a token are sent at once; where some meet a rate limit, so many are needed to compare.
+#: This many copies of a token are sent at once; if some are rate-limited, this many answers are needed to
+#: compare.
 CROWD, LEAST_CROWD = 6, 2
 #: The cheapest route of each service: it keeps one record for all of its routes.
 CHEAPEST = ("freeside.models", "finn.invoke", "dixie.query-user")
-#: The ways in with a token that names a tenant.
+#: The targets whose token names a tenant.
 OF_TENANTS = [access.id for access in accesses() if access.kind is not SERVICE]
-#: The ways in with a body, or a routing key.
+#: The targets that take a body or a routing key.
 WITH_INPUT = [access.id for access in accesses() if any(r.request and r.name == access.route for r in ROUTES)]
-#: Those with an idempotency key.
+#: Those that take an idempotency key.
 KEYED = ("freeside.invoke", "freeside.stream")
-#: What is no request anywhere: a body, or a routing key, and headers. The last ones are no routing keys.
+#: Invalid requests everywhere: a body or a routing key, and headers. The last ones are not routing keys.
 INVALID: Mapping[str, tuple[bytes, Mapping[str, str]]] = {
     "null": (b"null", {}),
     "no JSON": (b"{", {}),
@@ -68,18 +69,18 @@ INVALID: Mapping[str, tuple[bytes, Mapping[str, str]]] = {
     "text": (b"Reply.", {"Content-Type": "text/plain"}),
     "too much": (b" " * (MAX_BODY_BYTES + 1), {}),
 }
-#: A community that there is not.
+#: A community that does not exist.
 UNKNOWN = "smoke-no-such-community"
-#: Places of a uuid whose digit may be any: the first, one in the middle, the last.
+#: Positions in a UUID where any digit is allowed: the first, one in the middle, the last.
 PLACES = (0, 20, 35)
-#: So long after its end a token is tried, s: no clock is off by more than that and the rest of the skew.
+#: How long after its exp a token is tried, s: no clock is off by more than this plus the remaining skew.
 ENDED_S = 10
 
 
 def spent(target: Target, name: str, claims: Claims, *, elsewhere: bool = False) -> Case:
-    """The case that a token of these claims is refused because its jti was spent before.
+    """The case that a token with these claims is refused because its jti is spent.
 
-    ``elsewhere`` a route may be missing or fail, which its own control finds.
+    ``elsewhere``, a route may be missing or fail; that route's own control finds that.
     """
 
     def judge(answer: httpx.Response) -> None:
@@ -96,7 +97,7 @@ def spent(target: Target, name: str, claims: Claims, *, elsewhere: bool = False)
 
 
 def answered(target: Target, claims: Claims) -> httpx.Response | None:
-    """The answer to a copy of a new token; None where that copy met a rate limit."""
+    """The answer to a copy of a new token; None if that copy was rate-limited."""
     try:
         return target.first(claims)
     except LimitedToken:
@@ -201,9 +202,9 @@ def test_token_is_spent_once_at_its_end(target: Target, access: Access, batch: B
 def used_up(
     name: str, service: str, refuse: Callable[[str], httpx.Response], again: Callable[[str], httpx.Response]
 ) -> Case:
-    """The case that the token of a refused call opens no second one; each sends a token of the given jti.
+    """The case that a refused call's token is not accepted for a second one; each sends the given jti.
 
-    One that was refused with 401 has spent nothing; one may be unread where the service is busy or down.
+    A call refused with 401 has spent nothing; a busy or failing service may not have read the token.
     """
     jti = str(uuid.uuid4())
     refused: list[httpx.Response] = []
@@ -217,11 +218,11 @@ def used_up(
         if status not in (401, 429) and status < 500:
             require_spent(answer, service, f"the token of a call that got {status}")
 
-    return Case(name, "a token that was verified is spent, also by a refused call (1.1)", send, judge)
+    return Case(name, "a verified token is spent, even by a refused call (1.1)", send, judge)
 
 
 def refusals(way: Way, tenant: str) -> Iterator[tuple[str, Callable[[str], httpx.Response]]]:
-    """What a good call is refused for by what its token says: only who has verified that can refuse it."""
+    """Refusals of a good call for its token's claims: only who has verified those can refuse so."""
     families = (direct(),) if way.direct else (above_the_tier(), not_allowed())
     reaches = [next(iter(family)) for family in families]
     if way.direct:
@@ -262,7 +263,7 @@ def test_invalid_call_spends_its_token(
 ) -> None:
     """A token sent with an invalid request is spent if it was verified before the request was refused.
 
-    That shows in the same request with a forged token: who answers 401 there has looked at the token. Where
+    The same request with a forged token shows that: a service that answers 401 has looked at the token. Where
     the request is refused whatever its token, the contract does not say whether that was verified.
     """
     verified: list[str] = []
@@ -288,7 +289,7 @@ def test_invalid_call_spends_its_token(
     )
     evidence.figure("invalid calls whose token was verified", len(verified), limit=len(names))
     if not verified:
-        evidence.note(f"{access.id} refuses what is not a request before it looks at its token")
+        evidence.note(f"{access.id} refuses invalid requests before it verifies their tokens")
 
 
 @pytest.mark.p1
@@ -309,7 +310,7 @@ def test_conflict_spends_its_token(
 def test_stored_answer_needs_a_good_token(
     target: Target, access: Access, freeside: Freeside, tenants: Tenants, batch: Batch
 ) -> None:
-    """A stored answer needs a valid token, besides its key and body, and spends that token."""
+    """A replay needs a valid token, besides the key and the body, and spends that token."""
     key, body = str(uuid.uuid4()), freeside.invoke_body(prompt_for())
     post = partial(
         freeside.unrecorded().post_invoke, tenant=tenants.main, streamed=access.id == "freeside.stream"

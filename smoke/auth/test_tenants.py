@@ -33,13 +33,13 @@ pytestmark = [
 NAMED_BY = {"body": ("tenant_id", "communityId"), "header": ("X-Tenant-Id", "X-Community-Id")}
 
 
-#: Of the names that are nearly a tenant's, so many are tried with a call, the nearest ones.
+#: How many of the names closest to a tenant's are tried with a call.
 CALLS = 4
 
 
 @pytest.mark.p0
 def test_budget_of_another_tenant_is_closed(freeside: Freeside, tenants: Tenants, batch: Batch) -> None:
-    """Another community's budget is refused to any token, also an admin's, whether it exists or not."""
+    """Another community's budget is refused to any token, even an admin's, whether it exists or not."""
     own_figures_only(freeside, tenants)
     if freeside.dialects.budget == "gateway":
         admins_only(freeside, tenants, batch)
@@ -70,7 +70,7 @@ def own_figures_only(freeside: Freeside, tenants: Tenants) -> None:
 
 
 def admins_only(freeside: Freeside, tenants: Tenants, batch: Batch) -> None:
-    """The gateway's route is for the role admin: no role, and none that is near to it, reads the figures."""
+    """The gateway's route is only for the role admin: no other or similar role reads the figures."""
     quiet = freeside.unrecorded()
     roles = {"no role": {}, **{near.name: {"role": near.value} for near in values("admin")}}
     roles["a list of roles"] = {"roles": ["admin"]}
@@ -101,7 +101,7 @@ def test_unknown_tenant_has_no_budget(freeside: Freeside, batch: Batch) -> None:
         [
             Case(
                 f"{community}, asked by {who}",
-                "a community that is unknown has no budget (1)",
+                "an unknown community has no budget (1)",
                 partial(quiet.get_budget, community, quiet.credential(community, **claims)),
                 answering(401, 403, 404),
                 partial(mint_command, "freeside.budget", tenant_id=community, **claims),
@@ -113,7 +113,7 @@ def test_unknown_tenant_has_no_budget(freeside: Freeside, batch: Batch) -> None:
 
 
 def named_on_each_route() -> list[Any]:
-    """The ways to name a community, on every route that is charged; on the first one under a shorter id."""
+    """The ways to name a community, on every charged route."""
     covered_by = {"covered_by": "auth/another-tenant-is-never-charged[body]"}
     needs = {
         "freeside.invoke": ("", pytest.mark.requires("invoke")),
@@ -175,9 +175,9 @@ def test_near_tenant_is_another_tenant(
         if not (gateway and answer.is_success):
             require_refused(answer, "freeside", "a budget of nearly the same name", (401, 403, 404))
         elif json.dumps(victim) in body_text(answer):
-            raise SafetyViolation(f"the budget of {victim} was shown to a tenant of nearly its name")
+            raise SafetyViolation(f"the budget of {victim} was shown to a tenant with a similar name")
 
-    rule = "tenants of nearly the same name are two tenants"
+    rule = "tenants with similar names are different tenants"
     cases = []
     for each in near:
         mint = partial(mint_command, "freeside.budget", tenant_id=each.value)
@@ -210,7 +210,7 @@ def test_unknown_tenant_has_no_direct_call(
         [
             Case(
                 f"call by {each.name}",
-                "a direct call is for a tenant that is known (2)",
+                "a direct call is for a known tenant (2)",
                 partial(way.post, way.body(prompt_for()), each.value),
                 partial(require_refused, service="finn", what="an unknown tenant", statuses=(401, 403, 404)),
             )
@@ -221,10 +221,10 @@ def test_unknown_tenant_has_no_direct_call(
 
 
 def _unknown(answer: httpx.Response) -> None:
-    """A tenant that is unknown has no budget; one that was new, and has made a call, may have one."""
+    """An unknown tenant has no budget; a new one that has made a call may have one."""
     require_status(answer, 200, 401, 403, 404)
 
 
 def _answered(answer: httpx.Response) -> None:
-    """A tenant that is unknown may be refused, or be a new one that pays for itself."""
+    """An unknown tenant may be refused, or accepted as a new one that pays for itself."""
     require_status(answer, 200, 401, 402, 403, 404)

@@ -140,7 +140,7 @@ OLD_S = 60.0
 
 @pytest.fixture(scope="session")
 def forged() -> Forged:
-    """The forgeries for a target: routes of one service and kind of token share them while they are new."""
+    """The forgeries for a target: routes of one service and token kind share them while they are fresh."""
     kept: dict[tuple[str, str], tuple[float, list[Forgery]]] = {}
 
     def forged(target: Target) -> list[Forgery]:
@@ -168,14 +168,14 @@ REFUSED = 6
 ACCEPTED = ", in a token that was accepted"
 #: The cheapest route of each service for what is accepted.
 CHEAPEST = ("freeside.models", "finn.invoke", "dixie.query-user")
-#: And one where the role of an admin decides in another dialect.
+#: And one where another dialect requires the role admin.
 EQUIVALENT = (*CHEAPEST, "freeside.budget")
-#: The ways in with a user's token where pools are known.
+#: The targets that take a user's token and know pools.
 OF_USERS = [access.id for access in accesses() if access.kind is USER and access.service == "freeside"]
 
 
 def case_of(target: Target, forgery: Forgery, of: str = "") -> Case:
-    """The case that a forgery, ``of`` an honest token in some state, is refused at a target."""
+    """The case that a target refuses a forgery made ``of`` an honest token."""
     unbound = forgery.rule == BINDING or forgery.name.startswith("req_hash")
     statuses = (*REFUSALS, 400) if unbound else REFUSALS
     return Case(
@@ -191,7 +191,7 @@ def case_of(target: Target, forgery: Forgery, of: str = "") -> Case:
 
 @pytest.mark.parametrize("access", each_access("auth/valid-token-is-accepted"))
 def test_valid_token_is_accepted(target: Target, access: Access, evidence: Evidence) -> None:
-    """The positive control: without it every refusal could be a route that refuses everything."""
+    """The positive control: without it, the route might simply refuse everything."""
     evidence.exchange(target.accepted())
 
 
@@ -207,7 +207,8 @@ def test_forged_token_is_refused(
 ) -> None:
     """A credential that breaks one rule of tokens gets 401 or 403 with a JSON error, and costs nothing.
 
-    So does one with the signature of a token that was accepted just now: it is good for that one alone.
+    So does a forgery with the signature of a token that was just accepted: the signature is valid for that
+    token only.
     """
 
     def accept() -> tuple[Genuine, str]:
@@ -242,7 +243,7 @@ def test_token_is_bound_to_all_of_its_body(
     credential = finn.credential(tenants.main, body)
     others = {
         "with another last letter": body[:-3] + b"y" + body[-2:],
-        "with a line's end more": body + b"\n",
+        "with an additional line break": body + b"\n",
     }
     for name, other in others.items():
         answer = finn.post_invoke(other, tenant=tenants.main, credential=credential)
@@ -315,9 +316,9 @@ def test_near_api_key_is_refused(dixie: Dixie, agent: str, environment: Environm
         [
             Case(
                 near.name,
-                "an API key that was never given out is refused at dixie.query",
+                "an API key that was never issued is refused at dixie.query",
                 lambda near=near: client.query(f"nft:{agent}", lambda: f"Bearer {near.value}"),  # type: ignore[misc]
-                lambda answer: require_refused(answer, "dixie", "an API key that was never given out"),
+                lambda answer: require_refused(answer, "dixie", "an API key that was never issued"),
             )
             for near in [
                 *sent,

@@ -29,11 +29,11 @@ pytestmark = [
     pytest.mark.requires("freeside", "key", "signing", "budget"),
     pytest.mark.usefixtures("alone"),
 ]
-#: Letters of a prompt that costs several times what a short one does: a cap or a narrow type shows.
+#: Length of a prompt that costs several times as much as a short one: reveals a cap or an overflow.
 LONG = 8_000
-#: Headers by which a service may know calls that it need not charge for.
+#: Headers by which a service may recognise calls that it need not charge.
 TRIALS = ("X-Dry-Run", "X-Test", "X-Test-Mode", "X-Debug", "X-Sandbox", "X-Skip-Billing")
-#: There are few of them: another call of this day may have had it.
+#: There are few values: another call today may have used the same one.
 SHORT_KEY = "a key of one character"
 
 
@@ -44,8 +44,8 @@ def test_every_pool_is_charged(
 ) -> None:
     """Each pool serves every tier that may use it, and the sum of the declared costs is charged.
 
-    So are a long one to the cheapest pool, and an admin's. Events do not name the pool: the stored answer of
-    the stream does.
+    So are a long call to the cheapest pool and an admin's call. Stream events do not name the pool; the
+    stream's stored answer does.
     """
     way, complete = ways(route), ways("freeside.invoke")
 
@@ -78,7 +78,7 @@ def test_every_pool_is_charged(
 
 
 def at_the_limits(way: Way) -> Iterable[tuple[str, bytes, Mapping[str, Any]]]:
-    """Calls at the limits of what the contract takes: a name, the body, the headers."""
+    """Calls at the contract's limits: of a name, the body, the headers."""
 
     def body() -> bytes:
         return way.encoded(way.body(prompt_for()))
@@ -90,7 +90,7 @@ def at_the_limits(way: Way) -> Iterable[tuple[str, bytes, Mapping[str, Any]]]:
     yield "a prompt of one letter", way.encoded(way.body(secrets.choice(ascii_letters))), {}
     own = EVENTS if way.streamed else "application/json"
     yield "a list of media types to accept", body(), {"Accept": f"{own}, text/plain;q=0.9, */*;q=0.1"}
-    # as long as it may be, and yet another one in each run
+    # of the maximum length, and different in each run
     yield "a key of the greatest length", body(), {KEY_HEADER: nonce().ljust(MAX_KEY_CHARS, "~")}
     yield SHORT_KEY, body(), {KEY_HEADER: secrets.choice(ascii_letters)}
     yield "a key with spaces and signs", body(), {KEY_HEADER: f"{nonce()} !\"#$%&'()*+,/:;<=>?@[\\]^`{{|}}~"}
@@ -128,7 +128,7 @@ CLOCK = timedelta(minutes=2)
 
 
 def asks(freeside: Freeside, tenant: str, count: int) -> list[Callable[[], Answer]]:
-    """So many invokes, each with its own prompt."""
+    """This many invokes, each with its own prompt."""
     return [partial(freeside.invoke, tenant, prompt_for()) for _ in range(count)]
 
 
@@ -168,7 +168,7 @@ def test_sequential_spend_is_conserved(
 def test_concurrent_spend_is_conserved(
     freeside: Freeside, tenants: Tenants, watch: Conservation, count: int, evidence: Evidence
 ) -> None:
-    """Invokes at once: I-1 to I-4 at every reading taken meanwhile, and the sum of charges exact."""
+    """Concurrent invokes: I-1 to I-4 hold at every reading meanwhile, and the sum of charges is exact."""
     with sampling(watch.read) as samples:
         answers = at_once(asks(freeside, tenants.main, count))
     watch.observe_all(samples)
@@ -209,7 +209,7 @@ def test_failed_call_is_free(freeside: Freeside, tenants: Tenants, watch: Conser
 def test_charges_land_on_the_tokens_tenant(
     freeside: Freeside, tenants: Tenants, payer: str, evidence: Evidence
 ) -> None:
-    """The token's tenant pays, and no other (I-7): nothing is reserved for another one meanwhile, either."""
+    """Only the token's tenant pays (I-7), and nothing is reserved for another one meanwhile."""
     paying = getattr(tenants, payer)
     payers = freeside.watch(paying, evidence)
     others = [freeside.watch(tenant, evidence) for tenant in tenants.all() if tenant != paying]

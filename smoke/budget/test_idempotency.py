@@ -32,37 +32,39 @@ pytestmark = [
     pytest.mark.usefixtures("alone"),
 ]
 
-#: Others of the same community: a key is the community's, whoever brings it.
+#: Other users of the same community: a key belongs to the community, whoever sends it.
 HOLDERS: Mapping[str, Mapping[str, Any]] = {
     "another user": {"sub": "0x" + "ad" * 20},
     **{f"tier {tier}": {"tier": tier, "allowed_pools": [*TIER_POOLS[tier]]} for tier in ("free", "pro")},
     "fewer pools": {"allowed_pools": [*POOLS[:2]]},
     "an admin": {"role": "admin"},
 }
-#: Why a call to the second pool may be refused, with the statuses of that and what of the call is wrong.
+#: Why a call to the second pool may be refused: the statuses, and what is wrong with the call.
 REFUSED_FIRST: Mapping[str, tuple[tuple[int, ...], str, Mapping[str, Any]]] = {
     "pool": ((403,), "", {"allowed_pools": [*POOLS[:1]]}),
     "tier": ((403,), "", {"tier": "free"}),
     "token": ((401,), "expiry", {"iat": 1, "exp": 2}),
     "media type": ((400, 415), "", {"headers": {"Content-Type": "text/plain"}}),
 }
-#: A tenant that the platform need not know: its calls are refused, or it is new and pays for itself.
+#: A tenant that the platform may not know: its calls are refused, or it is new and pays for itself.
 UNKNOWN_TENANT = "smoke-no-such-community"
-#: How often a key is used at once, by each of two tenants.
+#: How many calls with one key each of two tenants sends at once.
 AT_ONCE = 5
-#: How often several bodies come at once under a key: the first may be answered before the others come.
+#: How many times several bodies are sent at once under a key: the first may be answered before the others
+#: arrive.
 ROUNDS = 4
-#: When callers give up: shares of the time that a call takes. As many give up, if so many rounds are enough.
+#: When callers give up: fractions of the time that a call takes. As many give up, if so many rounds are
+#: enough.
 GIVEN_UP = (1 / 4, 1 / 2, 3 / 4, 7 / 8)
 GIVE_UP_ROUNDS = 4
-#: Letters of a body whose beginning alone may be compared.
+#: Length of a body of which a service may compare only the beginning.
 LONG = 6000
 PREFIXES = (16, 32, 36, 64, 100, 127)
 PRINTABLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?")
 ROCKET = "\N{ROCKET}"
-APART = "keys that differ are different keys (1.2)"
-CONFLICT = "a key of another body is refused (1.2)"
-ONE_RUN = "a key of the same body is never charged again (1.2)"
+APART = "different keys are different calls (1.2)"
+CONFLICT = "a key used with another body is refused (1.2)"
+ONE_RUN = "a key used with the same body is never charged again (1.2)"
 
 
 def near_keys(key: str) -> Iterable[Near[str]]:
@@ -76,7 +78,7 @@ def typed_keys() -> Iterable[Near[str]]:
     """Keys that are equal to a service that parses them: as a UUID, as a number."""
     one, number = str(uuid.uuid4()), 10**17 + 2 * secrets.randbelow(10**16)
     yield Near("a UUID", one)
-    yield Near("the UUID in capitals", one.upper())
+    yield Near("the UUID in upper case", one.upper())
     yield Near("the UUID without hyphens", one.replace("-", ""))
     yield Near("a number", f"{number}")
     yield Near("the number after a zero", f"0{number}")
@@ -87,9 +89,9 @@ def typed_keys() -> Iterable[Near[str]]:
 def test_similar_keys_are_different_keys(
     route: str, ways: Callable[[str], Way], batch: Batch, tenants: Tenants, watch: Conservation
 ) -> None:
-    """Keys that differ only in a letter's case are different keys: each call runs and is charged.
+    """Similar keys, for example in another case, are different keys: each call runs and is charged.
 
-    Later, too, each stands for the answer that it got itself.
+    Later, each key still returns its own answer.
     """
     way = ways(route)
     key, body = secrets.token_urlsafe(MAX_KEY_CHARS)[:MAX_KEY_CHARS], way.body(prompt_for())
@@ -132,7 +134,7 @@ def require_trace(trace: str, answer: httpx.Response) -> None:
 
 
 def _establishing(way: Any) -> Any:
-    """A way, where a key was used once the check has passed: what tries it again requires that."""
+    """A way to the model; passing the check establishes that a key was used there."""
     used = pytest.mark.establishes(f"{way.id}.used-key")
     return pytest.param(*way.values, id=way.id, marks=[*way.marks, used])
 
@@ -148,7 +150,7 @@ def test_one_key_is_one_charge(
 ) -> None:
     """Two tenants use one key for one body at once, several times: each is charged once, for its own run.
 
-    Whoever comes later gets the stored answer, marked as such; nothing of one tenant shows in the other's.
+    Later calls get the stored answer, marked as a replay; neither tenant's answer shows the other's.
     """
     # in both cases: an answer echoes it as it came
     way, key, body = ways(route), f"Key-{uuid.uuid4()}", ways(route).body(prompt_for())
@@ -172,7 +174,7 @@ def test_one_key_is_one_charge(
             raise SafetyViolation(f"{tenant}: one key, one body, but different answers")
         for name in () if way.streamed else ("model", "traceId"):
             found = {fields_of(answer).text(name) for answer in own}
-            assert len(found) == 1, f"one key, one body, but the stored answer has another {name}: {found}"
+            assert len(found) == 1, f"one key, one body, but the replay has another {name}: {found}"
         traces.add(trace_of(runs[0]))
         once.remember("key", tenant=tenant, route=route, key=key, body=body, run=run_of(runs[0]))
     if len(traces) != len(payers):
@@ -211,14 +213,14 @@ def same_bodies(way: Way, prompt: str) -> Iterable[Near[bytes]]:
 
 
 def conversations(way: Way, tenant: str) -> list[Case]:
-    """Under a key that is used for several messages, what is nearly the same; none without messages."""
+    """Near misses of a conversation under one key; none if the dialect has no messages."""
     if not (talk := way.conversation(prompt_for())):
         return []
     key, messages, last = str(uuid.uuid4()), talk["messages"], talk["messages"][-1]
     require_status(way.post(talk, tenant, key=key), 200)
     others = {
         "in another order": [messages[0], *messages[3:0:-1], *messages[4:]],
-        "but the last gone": [last],
+        "but without the last one": [last],
         "with another role": [messages[0] | {"role": "user"}, *messages[1:]],
         "with another first one": [messages[0] | {"content": "Be quick."}, *messages[1:]],
         "and one more": [*messages, last],
@@ -235,7 +237,7 @@ def conversations(way: Way, tenant: str) -> list[Case]:
 
 
 def require_one_body(way: Way, tenant: str) -> None:
-    """Send several bodies with one key at once; SafetyViolation unless one alone is answered, for itself.
+    """Send several bodies with one key at once; SafetyViolation unless one gets an answer, its own.
 
     Who was refused takes nothing from that one: its answer is kept.
     """
@@ -264,8 +266,8 @@ def test_a_key_keeps_its_body(
 ) -> None:
     """An answered key is refused for any other body on either route, and never runs again.
 
-    Whoever was answered first, and however much that was. Of several bodies that come with one key at once,
-    one is answered.
+    It does not matter who got the answer and how long it was. Of several bodies that arrive with one key at
+    once, one is answered.
     """
     for _ in range(ROUNDS):
         require_one_body(ways(route), tenants.main)
@@ -337,7 +339,8 @@ def test_a_refused_call_leaves_its_key(
 ) -> None:
     """A refused call leaves no answer under its key: the corrected call runs.
 
-    Calls that wait for one under their key, which is refused, are refused or run themselves; none fails.
+    If calls wait for another one with their key and that one is refused, they are refused or run themselves;
+    none fails.
     """
     way, body = ways(route), ways(route).body(prompt_for(), POOLS[1])
     keys = {name: str(uuid.uuid4()) for name in REFUSED_FIRST}
@@ -365,7 +368,7 @@ def test_a_retry_is_one_charge(
 ) -> None:
     """A client that gives up and retries with the same key is answered, and pays once.
 
-    Where the call had not begun, or was given up with its caller, it runs now; otherwise it is not run again.
+    If the call had not begun, or was cancelled with its caller, it runs now; otherwise it does not run again.
     """
     started = time.monotonic()
     first = freeside.invoke(tenants.main, prompt_for())
@@ -417,7 +420,7 @@ def test_a_key_outlives_a_restart(
     environment: Environment,
     eventually: Eventually,
 ) -> None:
-    """An answered key keeps its answer over a restart of Freeside, and is charged once."""
+    """An answered key keeps its answer across a restart of Freeside, and is charged once."""
     way, key, body = ways("freeside.invoke"), str(uuid.uuid4()), ways("freeside.invoke").body(prompt_for())
     first = require_status(way.post(body, tenants.main, key=key), 200)
     freeside.restart(environment.get("freeside.restart_url"), eventually)

@@ -36,30 +36,30 @@ pytestmark = [
     pytest.mark.requires("freeside", "key", "signing", "budget", "invoke"),
     pytest.mark.usefixtures("alone"),
 ]
-#: How many calls are made at once beyond those that fit.
+#: How many concurrent calls are made beyond those that fit.
 CROWD = 5
-#: How often a caller who was refused asks again while others are served: so often at once, then after pauses
-#: that grow, 2 s in all.
+#: How often a refused caller asks again while others are served: this often at once, then after growing
+#: pauses, 2 s in all.
 AGAIN, UNPAUSED, PAUSE_S = 20, 8, 0.03
-#: A stream that is open for a while: so many words, asked for with so much before them.
+#: A stream that stays open for a while: this many words, requested after this much padding.
 TIMES, PADDING = 40, 400
-#: So many streams are opened at most until the calls beside one were answered before its end.
+#: The most streams that are opened until the calls beside one are answered before it ends.
 STREAMS = 8
-#: How a call is refused for another reason than the budget.
+#: How a call is refused for a reason other than the budget.
 REFUSED = (400, 401, 403, 409, 415, 422)
-#: The share of the room that a reservation may take where it exceeds the price.
+#: The fraction of the room that a reservation may take if it exceeds the price.
 MARGIN = 0.9
 
 
 @pytest.fixture
 def watch(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> Conservation:
-    """The small community's budget, at rest before the check and compared from then on."""
+    """The small community's budget, settled before the check and compared from then on."""
     return freeside.watch(tenants.small, evidence)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What a caller says of itself, and how its call beyond the budget may be refused."""
+    """What a caller claims about itself, and how its over-budget call may be refused."""
 
     claims: Mapping[str, Any] = field(default_factory=dict)
     body: Mapping[str, Any] = field(default_factory=dict)
@@ -77,21 +77,22 @@ CALLERS: Mapping[str, Caller] = {
         for who, role in {"a user": {}, "an admin": {"role": "admin"}}.items()
     },
     "headers": Caller(headers={"X-Role": "admin", "X-Admin": "true", "X-Tier": "enterprise"}),
-    # members that are unknown may be refused for that
+    # unknown members may be refused
     "members of the body": Caller(body=_BOAST, statuses=(400, 402, 422)),
     "other claims": Caller({"roles": ["admin"], "scope": "admin", "unlimited": True, "limit": 10**9}),
 }
 
 
 def ask(freeside: Freeside, tenant: str, padding: int, pool: str) -> httpx.Response:
-    """The answer to an invoke with a prompt of that padding, whatever its status."""
+    """The answer to an invoke with that much padding in its prompt, whatever its status."""
     return freeside.try_invoke(tenant, prompt_for(padding=padding), model=pool)
 
 
 def ask_at_once(count: int, ask: Callable[[], httpx.Response]) -> list[httpx.Response]:
-    """The answers to so many calls at once: who is refused for the price asks again while others are served.
+    """The answers to this many concurrent calls.
 
-    Room that a call holds until it is charged must not be free for a moment in between.
+    Callers refused for the price ask again while others are served: what a call has reserved must not become
+    available for a moment before it is charged.
     """
     ended: list[httpx.Response] = []
 
@@ -108,7 +109,7 @@ def ask_at_once(count: int, ask: Callable[[], httpx.Response]) -> list[httpx.Res
 
 
 def require_within(room: int, *answers: httpx.Response) -> None:
-    """SafetyViolation for an answered call that cost more than the room that was left, in µUSD."""
+    """SafetyViolation for an answered call that cost more than the remaining room, in µUSD."""
     costs = [cost_in(answer) for answer in answers if answer.is_success]
     if any(cost > room for cost in costs):
         raise SafetyViolation(f"calls of {costs} µUSD were answered although only {room} µUSD were left")
@@ -225,7 +226,7 @@ def test_limit_is_exact(
     prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_for_one(room))
     price, held = priced(freeside, tenants.main, padding, prices.pool)
     if held > room and padding:
-        # the reservation exceeds the price by so much that only a cheaper call fits
+        # the reservation exceeds the price so much that only a cheaper call fits
         padding = prices.padding_for(MARGIN * room * price / held)
         price, held = priced(freeside, tenants.main, padding, prices.pool)
     fits, least = room // price, room // held
@@ -264,7 +265,7 @@ def test_limit_is_exact(
 
 
 def require_nothing_fits(freeside: Freeside, tenant: str, prices: Prices, watch: Conservation) -> None:
-    """Many at once without room for one of them: all get 402, and nothing is charged or left reserved."""
+    """Many at once without room for a single one: all get 402, and nothing is charged or left reserved."""
     padding = prices.padding_beyond(watch.first.room)
     outcomes = at_once([lambda: ask(freeside, tenant, padding, prices.pool)] * CROWD)
     with watch.unless_others():
@@ -281,7 +282,7 @@ def nearly(room: int, prices: Prices) -> int:
 
 @dataclass
 class Beside:
-    """What is asked for, once, while a stream is open: calls by each way that fit beside no stream.
+    """What is requested once while a stream is open: on each route, calls that do not fit beside it.
 
     A short call is served first, if it fits: one that ends gives back what it held itself.
     """
@@ -291,10 +292,10 @@ class Beside:
     watch: Conservation
     pool: str
     padding: int
-    #: The id of a token that was spent before.
+    #: The id of an already spent token.
     spent: str
     answers: dict[str, httpx.Response] = field(default_factory=dict)
-    #: Whether the stream was charged by the time that they were answered.
+    #: Whether the stream had been charged by the time they were answered.
     late: bool = False
 
     @property
@@ -303,7 +304,7 @@ class Beside:
         return [cost_in(answer) for answer in self.answers.values() if answer.is_success]
 
     def ask(self, event: StreamEvent) -> bool:
-        """Ask at the first event that is not the end of the stream by an error; never hang up."""
+        """Send the calls at the first event, unless it is an error that ends the stream; never hang up."""
         if not self.answers and event.name != "error":
             before = self.watch.last
             at_once([self.watch.read, *self._refusals()])  # who looks, or is refused, takes nothing from it
@@ -356,10 +357,10 @@ def test_held_room_is_taken(
 ) -> None:
     """What an open stream has reserved is not available to another call, on any route.
 
-    After its first event the budget is read, calls are refused for other reasons, and each route is asked
-    for what fits beside no stream. Whether the stream ends meanwhile makes no difference: it holds or has
-    paid its price. One whose charge is there by then may have shown nothing: another one is opened, unless
-    that would take most of the room.
+    After its first event, the check reads the budget, sends calls that are refused for other reasons, and
+    asks each route for a call that does not fit beside the stream. It makes no difference whether the stream
+    ends meanwhile: it has reserved or paid its price. A stream that is charged by then may have proved
+    nothing: another one is opened, unless that would take most of the room.
     """
     routes = CALLS if environment.get("finn.reachable") else CALLS[:-1]
     paid, spent = list[int](), str(uuid.uuid4())

@@ -1,4 +1,4 @@
-"""G-4, phase budget: random walks held against the ledger, and what is left at their end."""
+"""G-4, phase budget: random walks compared with a reference ledger, and the room left at their end."""
 
 import secrets
 from collections.abc import Callable
@@ -21,9 +21,9 @@ pytestmark = [
     pytest.mark.requires("freeside", "key", "signing", "budget", "invoke"),
     pytest.mark.usefixtures("alone"),
 ]
-#: Moves beside those that every walk makes.
+#: Moves in addition to those that every walk makes.
 MORE = 6
-#: A live platform is walked in the same way by every run.
+#: Every run takes the same walk on a live platform.
 LIVE_SEED = 1
 
 
@@ -55,8 +55,8 @@ def test_random_walk_follows_the_ledger(
 ) -> None:
     """In random walks, each answer and each budget matches the reference ledger after every step.
 
-    SMOKE_WALK_SEED walks the same way again. A failed walk of the embedded platform is reported as the fewest
-    of its steps that still fail.
+    SMOKE_WALK_SEED repeats a walk. A failed walk on the embedded platform is reported as the fewest of its
+    steps that still fail.
     """
     live = environment.live
     seed = environment.get("budget.walk_seed") or (LIVE_SEED if live else 1 + secrets.randbelow(10**6))
@@ -86,7 +86,7 @@ def test_random_walk_follows_the_ledger(
 @pytest.mark.p1
 @pytest.mark.requires("freeside.models", "freeside.quality")
 def test_what_costs_nothing_needs_no_room(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
-    """Ratings are taken and models listed with as little room as the calls before have left (1)."""
+    """Ratings are accepted and models listed with what little room the previous calls have left (1)."""
     left = freeside.budget(tenants.small)
     evidence.figure("room", left.room, "µUSD")
     if 2 * left.room > left.limit:

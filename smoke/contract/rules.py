@@ -49,17 +49,17 @@ OF_TOKENS = (
         for name, says in {
             "credential": "a bearer token of three parts is needed",
             "algorithm": "only ES256 is accepted",
-            "critical": "an extension that is critical and not understood is refused (RFC 7515)",
+            "critical": "a critical extension that is not understood is refused (RFC 7515)",
             "key": "the kid is in the key set of the issuer",
             "signature": "the signature is that key's",
-            "issuer": "the issuer is the one of this kind of token",
+            "issuer": "the issuer is the right one for this kind of token",
             "audience": "the token is for this service",
-            "claims": "every claim is there, with its type",
+            "claims": "every claim is present, with its type",
         }.items()
     ),
     Rule(
         "encoding",
-        "base64url as RFC 7515 has it: no padding, no other alphabet",
+        "base64url as in RFC 7515: no padding, no other alphabet",
         WITH_TOKEN,
         ("auth/token-in-another-encoding-is-refused[{route}]",),
     ),
@@ -69,12 +69,12 @@ OF_TOKENS = (
             "expiry": "a token is refused 30 s after exp",
             "not-before": "a token is refused until 30 s before nbf",
             "issued-at": "a token is refused until 30 s before iat",
-            "lifetime": "exp is 3600 s after iat at most",
+            "lifetime": "exp is at most 3600 s after iat",
         }.items()
     ),
     Rule(
         "binding",
-        "the token names the hash of the body that it is sent with (2)",
+        "the token contains the hash of the body it is sent with (2)",
         ("finn.invoke",),
         (FORGED,),
     ),
@@ -92,37 +92,37 @@ OF_TOKENS = (
     ),
     Rule(
         "spent-by-anyone",
-        "whoever a token is for: an admin's, one of any tier",
+        "a valid token is accepted whoever it is for: an admin or a user of any tier",
         ("freeside.models", "freeside.budget", "finn.invoke", "dixie.query-user"),
         ("auth/equivalent-token-is-accepted[{route}]",),
     ),
     Rule(
         "spent-by-refusal",
-        "a token that was verified is spent, also where its call is refused for pool, tenant, body or price",
+        "a verified token is spent even if its call is refused for pool, tenant, body or price",
         ("freeside.invoke", "freeside.stream", "finn.invoke"),
         ("auth/refused-call-spends-its-token[{route}]", "budget/over-budget-is-refused[{route}]"),
     ),
     Rule(
         "spent-by-invalid",
-        "so is one that was verified before what came with it was found not to be a request",
+        "a token that is verified before its invalid request is refused is spent",
         tuple(access.id for access in accesses(route.name for route in ROUTES if route.request)),
         ("auth/invalid-call-spends-its-token[{route}]",),
     ),
     Rule(
         "spent-by-conflict",
-        "so is one whose key was used for another body",
+        "a token is spent even if its idempotency key was used for another body",
         ("freeside.invoke", "freeside.stream"),
         ("auth/conflict-spends-its-token[{route}]",),
     ),
     Rule(
         "spent-by-answer",
-        "so is one whose call was answered from store, which needs a good token, too",
+        "a replay needs a valid token, too, and spends it",
         ("freeside.invoke", "freeside.stream"),
         ("auth/stored-answer-needs-a-good-token[{route}]",),
     ),
     Rule(
         "spent-by-another-tenant",
-        "and one that asks for another tenant's budget, or one that is not there",
+        "a token is spent even if it asks for another tenant's or an unknown budget",
         ("freeside.budget",),
         ("auth/refused-budget-spends-its-token",),
     ),
@@ -135,20 +135,20 @@ OF_TOKENS = (
     ),
     Rule(
         "own-pool",
-        "a user's own pool is one of the token's effective pools, whatever is asked",
+        "a user's pool_id is one of the token's effective pools, whatever is requested",
         tuple(access.id for access in accesses() if access.kind is USER),
         ("auth/own-pool-is-one-of-the-tokens[{route}]",),
-        {"dixie.query-user": "no pool is asked of Dixie, and the contract names no fault of one there (3)"},
+        {"dixie.query-user": "Dixie serves no pools, and the contract defines no error for one there (3)"},
     ),
     Rule(
         "unspent",
-        "a token that was refused with 401 is not spent",
+        "a token refused with 401 is not spent",
         WITH_TOKEN,
         ("auth/refused-token-stays-unspent[{route}]",),
     ),
     Rule(
         "unspent-elsewhere",
-        "a token that one route refuses is still good for the routes that are its own",
+        "a token that a route for another kind refuses is still valid on its own routes",
         ("dixie.query-user",),
         ("auth/token-of-another-kind-stays-unspent",),
     ),
@@ -157,7 +157,7 @@ OF_TOKENS = (
 OF_REPUTATION = (
     Rule(
         "event",
-        "an event has its members, in their types and ranges, and is refused rather than corrected",
+        "an event has all members, with their types and ranges, and is refused rather than corrected",
         ("dixie.events",),
         ("reputation/only-events-of-the-contract-count",),
     ),
@@ -174,13 +174,13 @@ OF_REPUTATION = (
     ),
     Rule(
         "events-at-once",
-        "different events that come at the same time count each",
+        "each of several concurrent events counts",
         ("dixie.events", "freeside.quality"),
         ("loop/events-at-once-count-each[{route}]",),
     ),
     Rule(
         "rating",
-        "a rating has its members, and one that is refused moves neither score nor budget",
+        "a rating has all members, and a refused one moves neither score nor budget",
         ("freeside.quality",),
         ("loop/only-ratings-of-the-contract-count",),
     ),
@@ -203,7 +203,7 @@ RULES = (
     ),
     Rule(
         "named-tenant",
-        "a tenant that a request names, beside its token, is not charged (1.5)",
+        "a tenant that a request names outside its token is not charged (1.5)",
         CALLS,
         tuple(
             f"auth/another-tenant-is-never-charged[{named_by}{on}]"
@@ -213,7 +213,7 @@ RULES = (
     ),
     Rule(
         "no-tenant-no-budget",
-        "a community that is unknown has no budget to show (1)",
+        "an unknown community has no budget (1)",
         ("freeside.budget",),
         ("auth/unknown-tenant-has-no-budget",),
     ),
@@ -225,7 +225,7 @@ RULES = (
     ),
     Rule(
         "fault-named",
-        "a code of Finn's that names one fault of a token is given for that fault alone (2)",
+        "an error code of Finn's that names one token fault is used only for that fault (2)",
         ("finn.invoke",),
         ("auth/refusals-name-the-fault[{service}]",),
     ),
@@ -249,7 +249,7 @@ RULES = (
     ),
     Rule(
         "models",
-        "the models of a token are its effective pools: tier and list both have them (1, 1.1)",
+        "a token's models are its effective pools: those that both its tier and its list contain (1, 1.1)",
         ("freeside.models",),
         ("invoke/models-are-the-effective-pools",),
     ),
@@ -265,7 +265,7 @@ RULES = (
     ),
     Rule(
         "charge",
-        "what is answered is charged what it says, and its tenant alone (1.2, 1.5)",
+        "an answered call is charged what it says, to its own tenant only (1.2, 1.5)",
         CALLS,
         ("budget/every-pool-is-charged[{route}]", "budget/random-walk-follows-the-ledger"),
     ),
@@ -285,20 +285,20 @@ RULES = (
     ),
     Rule(
         "intake",
-        "what is not a call of the contract is refused, and costs nothing (1.2, 1.3)",
+        "a malformed call is refused, and costs nothing (1.2, 1.3)",
         CALLS,
         ("invoke/bad-calls-are-refused[{route}]",),
     ),
     Rule(
         "limits",
-        "what is just within a limit is answered (1.2, 1.3)",
+        "a call just within a limit is answered (1.2, 1.3)",
         CALLS,
         ("budget/limits-are-inclusive[{route}]",),
         {"finn.invoke": "the contract gives a direct call no limit (2)"},
     ),
     Rule(
         "payment-required",
-        "without a payment the answer is 402 with the terms, and a header that does not parse is a 400 (1.6)",
+        "without a payment the answer is 402 with the terms; a header that does not parse gets 400 (1.6)",
         X402,
         ("x402/payment-is-required", "x402/unreadable-payment-is-refused"),
     ),

@@ -82,7 +82,7 @@ def _doubts(
     if match is None or match[1].lower() != "bearer":
         _broken("credential")
     if match[1] != "Bearer" or match[2] != " " or header != header.strip():  # type: ignore[union-attr]
-        yield "schemes are compared blind to case, and more than one space may follow (RFC 9110)"
+        yield "schemes are case-insensitive, and more than one space may follow (RFC 9110)"
     parts = match[3].split(".")
     _require(len(parts) == 3, "credential")
     head, claims, signature = (_decoded(part) for part in parts)
@@ -95,7 +95,7 @@ def _doubts(
     if kind.bound:
         yield from _binding(str(claimed.last["req_hash"]), f"sha256:{hashlib.sha256(body).hexdigest()}")
     if members.repeated or claimed.repeated:
-        yield "of a name that is there twice the last counts, or the token is refused (RFC 7519)"
+        yield "if a name appears twice, the last value counts or the token is refused (RFC 7519)"
 
 
 def _decoded(segment: str) -> bytes:
@@ -141,7 +141,7 @@ def _header(header: Claims) -> Iterator[str]:
     _require(header.get("alg") == "ES256", "algorithm")
     _require("crit" not in header, "critical")
     if header.get("typ") != "JWT":
-        yield "the type may be left out, and is compared blind to case (RFC 7519)"
+        yield "the type may be omitted, and is case-insensitive (RFC 7519)"
     if {"jwk", "jku", "x5c", "x5u", "b64", "zip"} & set(header):
         yield "a parameter that is not understood may be ignored (RFC 7515)"
 
@@ -163,7 +163,7 @@ def _claims(claims: Claims, kind: TokenKind, audience: str) -> Iterator[str]:
     for name, schema in kind.claims.items():
         if claims.get(name) is None:
             if name in claims:
-                yield f"{name} may be null, as it may be missing"
+                yield f"{name} may be null, because it may be missing"
             continue
         _require(fits(claims[name], schema), "claims")
         if isinstance(claims[name], float):
@@ -171,9 +171,9 @@ def _claims(claims: Claims, kind: TokenKind, audience: str) -> Iterator[str]:
         if isinstance(claims[name], str) and not claims[name].strip():
             yield f"a blank {name} may pass"
     if not all(isinstance(pool, str) for pool in claims.get("allowed_pools", ())):
-        yield "what is no pool in allowed_pools may be passed over"
+        yield "unknown values in allowed_pools may be ignored"
     if isinstance(claims.get("jti"), str) and not _UUID.fullmatch(claims["jti"]):
-        yield "the form of a jti is the issuer's"
+        yield "the issuer chooses the form of a jti"
 
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -193,7 +193,7 @@ def fits(value: Any, schema: Mapping[str, Any]) -> bool:
 def _binding(named: str, right: str) -> Iterator[str]:
     _require(named.lower() == right, "binding")
     if named != right:
-        yield "hexadecimal digits have two cases"
+        yield "hexadecimal digits may be in either case"
 
 
 def _times(claims: Claims, now: float, skew_s: float) -> None:

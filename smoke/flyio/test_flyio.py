@@ -1,4 +1,4 @@
-"""G-8, phase flyio: nothing of the platform points to Fly.io any more, in its repository or on the client."""
+"""G-8, phase flyio: nothing in the platform's repository, answers or account points to Fly.io any more."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -109,7 +109,7 @@ def test_responses_do_not_point_to_fly(
 
 
 def plain_http(client: HttpClient, evidence: Evidence) -> list[httpx.Response]:
-    """What the host answers without TLS: where it redirects to is a pointer, too."""
+    """The host's answer without TLS: its redirect may point to Fly.io, too."""
     address = urlsplit(client.base_url)
     if address.scheme != "https":
         return []
@@ -123,7 +123,7 @@ def plain_http(client: HttpClient, evidence: Evidence) -> list[httpx.Response]:
 
 
 def traces_of(response: httpx.Response) -> Iterable[str]:
-    """Every trace of Fly.io in the headers and the body of a response."""
+    """All traces of Fly.io in a response's headers and body."""
     route = response.request.url.path
     for name, value in response.headers.items():
         if name.lower().startswith(("fly-", "x-fly-")):

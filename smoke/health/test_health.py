@@ -175,7 +175,7 @@ def test_is_not_degraded(
 
 
 def require_read(service: str, unread: Sequence[str]) -> None:
-    """SetupError for what a health report says in words that are not understood."""
+    """SetupError for states in a health report that the suite does not understand."""
     if unread:
         raise SetupError(
             f"not examined: the health of {service} says {', '.join(unread)}; name what a part may say in "
@@ -183,7 +183,7 @@ def require_read(service: str, unread: Sequence[str]) -> None:
         )
 
 
-#: What Dixie's circuit to Finn says while calls go through, where the profile has no other rule for it.
+#: The state of Dixie's circuit to Finn while calls go through, unless the profile has another rule.
 CIRCUIT = {"services.loa_finn.circuit_state": "closed"}
 
 
@@ -216,8 +216,8 @@ POOLER = pytest.mark.requires("pgbouncer", covered_by="services/ecs[pgbouncer]")
 POOL_USERS = ("freeside", "finn", "dixie")
 #: Clients of other runs may wait for a moment.
 WAITING_S = 2.0
-#: A client that gave up is not seen until it comes back. One look without waiting clients is proof only where
-#: the pools hold server connections; elsewhere it takes this many in a row.
+#: A client that gave up is not visible until it comes back. One reading without waiting clients proves
+#: something only if the pools have server connections; otherwise it takes this many in a row.
 QUIET_LOOKS, LOOK_EVERY_S = 6, 0.1
 
 
@@ -225,7 +225,7 @@ QUIET_LOOKS, LOOK_EVERY_S = 6, 0.1
 @pytest.mark.p0
 @pytest.mark.parametrize("user", POOL_USERS)
 def test_pgbouncer_select(environment: Environment, user: str, evidence: Evidence) -> None:
-    """A query goes through the pool as each service's user."""
+    """A query passes through the pool as each service's user."""
     dsn = environment.secret(f"pgbouncer.{user}_dsn")
     rows = ask(dsn, 'SELECT 1 AS one, current_user AS "user"')
     evidence.figure(f"SELECT 1 as {user}", rows[0]["one"], expected=1)
@@ -265,7 +265,7 @@ def test_pgbouncer_has_no_queue(environment: Environment, evidence: Evidence, ev
 @POOLER
 @pytest.mark.p1
 def test_pgbouncer_pools_transactions(environment: Environment, evidence: Evidence) -> None:
-    """Every application pool is in transaction mode, and so is every database and user without one yet."""
+    """Every application pool is in transaction mode, and so is every database and user without a pool yet."""
     console = environment.secret("pgbouncer.dsn")
     settings = {row["key"]: row["value"] for row in ask(console, "SHOW CONFIG")}
     seen = PoolerState.of(console)
@@ -312,7 +312,7 @@ def test_pgbouncer_fits_the_connection_budget(
         )
 
 
-#: How long a connection may be seen at the database and not yet, or no longer, at the pooler.
+#: How long a connection may be visible at the database but not yet, or no longer, at the pooler.
 SETTLED_WITHIN_S = 3.0
 
 
@@ -322,7 +322,7 @@ SETTLED_WITHIN_S = 3.0
 def test_pgbouncer_is_the_only_way(
     environment: Environment, user: str, evidence: Evidence, eventually: Eventually
 ) -> None:
-    """All connections of a service's user to the database are the pooler's: its limits limit no others."""
+    """All database connections of a service's user come from the pooler, whose limits cover no others."""
     dsn, console = environment.secret(f"pgbouncer.{user}_dsn"), environment.secret("pgbouncer.dsn")
     login, poolers = login_of(dsn), addresses_of(dsn)
     several, found = shares_its_address(console), list[str]()

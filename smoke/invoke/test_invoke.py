@@ -1,6 +1,6 @@
-"""G-3, phase invoke: each prompt gets its own answer in time; bad requests are refused and cost nothing.
+"""G-3, phase invoke: each prompt gets its own answer in time.
 
-What is no call of the contract, or asks a pool out of reach, is refused for nothing.
+Malformed calls and calls to a pool out of reach are refused and cost nothing.
 """
 
 import json
@@ -59,14 +59,15 @@ pytestmark = [
     pytest.mark.usefixtures("alone"),
 ]
 
-#: The pools of the five invokes: mostly the cheapest, as they are paid for.
+#: The pools of the five invokes: mostly the cheapest one, because they cost money.
 FIVE = ("cheap", "cheap", "cheap", "fast-code", "reviewer")
 PARALLEL = 10
-#: The burst that may meet a rate limit; a platform that allows more is not pushed further.
+#: The size of the burst that may meet a rate limit; a platform that allows more is not pushed further.
 BURST = 12
-#: A prompt of so many characters, with what is asked at its end.
+#: The length of a prompt whose question comes at the end.
 LONG = 24_000
-#: Conversations that end in a question for a word, by who named it: a model is told what each role said.
+#: Conversations that end by asking for a word, by the role that named it: the model must get each role's
+#: messages.
 _ASKED = ("user", "Which word is it? Reply with that word and nothing else.")
 _AGREED = (("assistant", "Very well."), ("user", "Wait."))
 TALKS = {
@@ -74,7 +75,7 @@ TALKS = {
     "the assistant named": (("user", "Make up a word."), ("assistant", "The word is {word}."), _ASKED),
     "the user named long before": (("user", "The word is {word}."), *_AGREED * 8, _AGREED[0], _ASKED),
 }
-#: What ends a line for Unicode, and not for JSON Lines and event streams.
+#: Line ends in Unicode that are not line ends in JSON Lines and event streams.
 SEPARATORS = "\u2028\u2029\u0085"
 
 
@@ -82,14 +83,14 @@ SEPARATORS = "\u2028\u2029\u0085"
 @pytest.mark.p0
 @pytest.mark.establishes("invoke")
 def test_call_is_answered(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
-    """One call to the cheapest pool is answered as the contract says; all other calls depend on it."""
+    """One call to the cheapest pool is answered as the contract says; all checks of calls depend on it."""
     evidence.figure("cost of a call", freeside.invoke(tenants.main, prompt_for()).usage.cost_micro, "µUSD")
 
 
 @pytest.mark.requires("invoke")
 @pytest.mark.p0
 def test_five_prompts_are_answered(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
-    """Every prompt gets its own answer from the pool that was asked for."""
+    """Every prompt gets its own answer from the requested pool."""
     answers = []
     for pool in FIVE:
         word = nonce()
@@ -128,7 +129,7 @@ def require_own_answer(word: str, answer: Answer, words: list[str]) -> None:
 
 
 def prompts(way: Way) -> Iterator[tuple[str, str, bytes]]:
-    """Prompts that a service on the way to the model could change: a name, the word asked for, the body."""
+    """Prompts that a service on the way to the model could change: a name, the expected word, the body."""
     words = {
         "letters outside ASCII": "\N{LATIN SMALL LETTER Z WITH CARON}lut\N{LATIN SMALL LETTER Y WITH ACUTE}",
         "letters of other scripts": "\N{GREEK SMALL LETTER LAMDA}\N{CYRILLIC SMALL LETTER ZHE}",
@@ -144,7 +145,7 @@ def prompts(way: Way) -> Iterator[tuple[str, str, bytes]]:
         if not marks.isascii():
             yield f"{name}, unescaped in UTF-8", word, json.dumps(body, ensure_ascii=False).encode()
     word = nonce()
-    # a model may leave these out of its answer, and the word that is asked for stands before them
+    # a model may omit these from its answer, so the expected word comes before them
     body = way.body(prompt_for(f"{word}{SEPARATORS}"))
     yield "separators of lines", word, way.encoded(body)
     yield "separators of lines, unescaped in UTF-8", word, json.dumps(body, ensure_ascii=False).encode()
@@ -164,9 +165,9 @@ def prompts(way: Way) -> Iterator[tuple[str, str, bytes]]:
 def test_prompts_arrive_complete(
     route: str, ways: Callable[[str], Way], tenants: Tenants, batch: Batch
 ) -> None:
-    """The model receives the prompt complete, to the last character; any Unicode normal form will do.
+    """The model receives the complete prompt; any Unicode normal form will do.
 
-    A character that not every store takes is served or refused, and breaks nothing.
+    A character that not every store accepts is served or refused, and breaks nothing.
     """
     way, rule = ways(route), "the answer is to the prompt that was sent (1.2)"
 
@@ -214,7 +215,7 @@ def test_429_says_when_to_return(freeside: Freeside, tenants: Tenants, evidence:
 @pytest.mark.requires("invoke")
 @pytest.mark.p1
 def test_call_ids_are_returned(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
-    """An answer carries a trace id, and an idempotency key also where the request brought none."""
+    """An answer carries a trace id and an idempotency key, even if the request had no key."""
     answer = freeside.try_invoke(tenants.main, prompt_for(), keyed=False)
     answer_of(require_status(answer, 200), tenants.main)
     trace = header(answer, "x-trace-id")
@@ -222,12 +223,12 @@ def test_call_ids_are_returned(freeside: Freeside, tenants: Tenants, evidence: E
     assert re.fullmatch(UUID, trace.lower()), f"x-trace-id is {trace!r}, expected a uuid"
 
 
-#: How a token with good claims must be refused; a bad one may be refused for itself.
+#: How a call with good claims must be refused; a bad token may be refused for its own fault.
 BY_POOL, BY_TOKEN = (403,), (400, 401, 403)
 
 
 def reaches(way: Way) -> Iterable[Reach]:
-    """What is out of reach on a route; the spellings of a list and of a pool are tried on one of them."""
+    """Calls to pools out of reach on a route; spellings of lists and pools are tried on one route only."""
     if way.direct:
         return direct()
     spelled = [*misspelled()]
@@ -236,7 +237,7 @@ def reaches(way: Way) -> Iterable[Reach]:
 
 
 def judging(reach: Reach, way: Way) -> Callable[[httpx.Response], object]:
-    """Refused for the pool; Finn may also overlook a pool that its token names, and serve one of the tier."""
+    """Refused for the pool; Finn may also ignore the pool that its token names, and serve one of the tier."""
 
     def judge(answer: httpx.Response) -> None:
         if way.direct and answer.status_code == 200:
@@ -286,7 +287,7 @@ def test_pools_out_of_reach_are_refused(
 def test_models_are_the_effective_pools(freeside: Freeside, tenants: Tenants, batch: Batch) -> None:
     """A token's models are the pools of its tier that are in its list (1, 1.1).
 
-    So are an admin's, of every second list.
+    So are an admin's, tried with every second list.
     """
     quiet = freeside.unrecorded()
     found = [
@@ -330,7 +331,7 @@ def test_duplicate_pool_grants_nothing(
 ) -> None:
     """A second pool named in the body or the query never grants a pool out of reach.
 
-    Events do not name the pool: the stored answer of the stream does.
+    Stream events do not name the pool; the stream's stored answer does.
     """
     way, key = ways(route), str(uuid.uuid4())
     inside, outside = TIER_POOLS["free"][0], POOLS[-1]
@@ -350,12 +351,12 @@ def test_duplicate_pool_grants_nothing(
     require_json_error(require_status(answer, 400, 403))
 
 
-#: How a direct call is refused: the contract gives Finn's routes no statuses of their own.
+#: How a direct call is refused: the contract defines no statuses for Finn's routes.
 BY_FINN = (400, 404, 405, 413, 415, 422)
 
 
 def bad_calls(way: Way) -> Iterable[BadCall]:
-    """Everything near to a good call of a route."""
+    """All near misses of a good call to a route."""
     prompt = prompt_for()
     yield from bad_bodies(way.body(prompt, POOLS[0], "smoke-elsewhere"), way.schema)
     for number, pool in enumerate(POOLS[1:], 1) if way.pool and not way.streamed else ():
@@ -380,9 +381,8 @@ def test_bad_calls_are_refused(
 ) -> None:
     """An almost valid call gets a 4xx with a JSON error and costs nothing; the valid one is answered.
 
-    That one's agent has a name as long as every service takes one.
-
-    All pools are misspelled on one route, and one of them on the others.
+    The valid call's agent has the longest name that every service accepts. All pools are misspelled on one
+    route, one pool on the others.
     """
     way = ways(route)
     cases = [

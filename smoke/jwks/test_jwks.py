@@ -1,4 +1,4 @@
-"""G-2, phase jwks: published keys verify ES256, show no private member, and include the key that signs."""
+"""G-2, phase jwks: published keys verify ES256, contain no private member, and include the signing key."""
 
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.goal("G-2"), pytest.mark.phase("jwks")]
 
 MAX_CACHE_S = 300
 
-#: Finn's own set is behind the VPC and verified by Dixie; a runner outside cannot read it and need not.
+#: Finn's own set is inside the VPC and used by Dixie; a runner outside cannot read it and need not.
 SERVICES = each(marks=lambda name: [pytest.mark.p1 if name == "finn" else pytest.mark.p0])
 
 
@@ -53,7 +53,7 @@ def test_no_private_member(key_set: KeySet, service: str) -> None:
 @pytest.mark.requires("freeside", "key")
 @pytest.mark.establishes("signing")
 def test_signing_key_is_published(signing_key: SigningKeyLookup, evidence: Evidence) -> None:
-    """The public half of the key that signs is published, under the kid that tokens carry."""
+    """The signing key's public half is published under the kid that tokens carry."""
     signing_key.forget()
     evidence.figure("kid of the signing key", signing_key().kid)
 

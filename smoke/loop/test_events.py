@@ -1,4 +1,4 @@
-"""G-5, phase loop: an event counts once, and what only looks like it is another one."""
+"""G-5, phase loop: an event counts once, and a similar event is another one."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ pytestmark = [
     pytest.mark.flaky(reruns=0),
 ]
 
-#: The same event so often at the same time.
+#: How often the same event is sent concurrently.
 AT_ONCE = 8
-#: So many different events at the same time, about each of three agents.
+#: How many different events are sent concurrently about each of three agents.
 TOGETHER = 2
-#: So many equal events in a row, and one more: the last one counts, too.
+#: How many equal events are sent in a row, before one more that must count, too.
 IN_A_ROW = 5
 #: By how much a sender's clock may be ahead, s.
 AHEAD_S = 15
-#: A score so near to 1 may stay (3).
+#: A score this close to 1 need not move (3).
 EDGE = 0.999
-#: How far beyond one pull an event may move a score that counts once: a weight may grow with the events.
+#: How much further than one pull a single event may move a score: a weight may grow with the events.
 ONE_PULL = 1.6
-#: The node of ids by time, in place of this machine's address.
+#: The node part of time-based ids, instead of this machine's address.
 NODE = 1 << 40
 
 
@@ -62,7 +62,7 @@ def test_same_event_counts_once(
     evidence: Evidence,
     eventually: Eventually,
 ) -> None:
-    """An event counts once: sent again, at once, about another agent, with another score, respelled."""
+    """An event counts once: repeated, concurrent, about another agent, with another score, or respelled."""
     credential = scores.dixie.service_credential(finn_key())
     others = scores.hold(bystander)
     unrecorded = Dixie(connect("dixie"), dixie.tenant, dixie.key)
@@ -168,12 +168,12 @@ def test_another_event_counts_too(
     wholes: list[int] = []
 
     def whole(about: str, before: float | None, **members: Any) -> float:
-        """The whole scores in turn, the one far from the score first, so that both move it."""
+        """The integer scores in turn, the more distant one first, so that both move the agent's score."""
         wholes.append(1 - wholes[-1] if wholes else int(far_from(before)))
         return post(about, score=wholes[-1], **members)
 
     def ahead(about: str, before: float | None) -> float:
-        """As from a sender whose clock is ahead. That may be refused; what is accepted counts."""
+        """As if from a sender whose clock is ahead. Such an event may be refused; an accepted one counts."""
         members = {"collection_id": "smoke-2", "event_id": new_id()}
         late = event | members | {"agent_id": about, "score": 1 - wholes[-1]}
         late["timestamp"] = now_text(AHEAD_S).replace("Z", ".25+00:00")
@@ -193,7 +193,7 @@ def test_another_event_counts_too(
             {"timestamp": now - 3600, "event_id": str(uuid.uuid1(node=NODE))}
         ),
     }
-    # of the same moment as the events with those ids
+    # with the same timestamp as the events with those ids
     scores.moves(agent, lambda about: post(about, event_id=new_id()), sends, eventually)
 
 
@@ -204,7 +204,7 @@ SeenOrSkip = Callable[[Callable[[], bool], str], None]
 def senders(
     connect: Connect, dixie: Dixie, freeside: Freeside, tenants: Tenants, finn_key: SigningKeyLookup
 ) -> dict[str, Callable[[str, bool], None]]:
-    """By its route, what sends a new event about an agent, a bad or a good one; it must be accepted."""
+    """Functions by route that send a new good or bad event about an agent; it must be accepted."""
     quiet = Dixie(connect("dixie"), dixie.tenant, dixie.key)
     credential = quiet.service_credential(finn_key())
     rating = freeside.unrecorded()
@@ -220,7 +220,7 @@ def senders(
 
 @pytest.fixture
 def seen_or_skip(scores: Scores, once: Once, eventually: Eventually) -> SeenOrSkip:
-    """Waits until something shows on agents of the run; the checks of the loop demand that of seeded ones."""
+    """Waits until a change shows on the run's own agents; on seeded agents, the loop's checks assert it."""
 
     def seen_or_skip(probe: Callable[[], bool], what: str) -> None:
         unseen = "what a lost event changes is not to be seen on agents that were not seeded"
@@ -254,9 +254,9 @@ def test_events_at_once_count_each(
 ) -> None:
     """Concurrent events move a score as far as the same events one by one.
 
-    Agents of this run alone are compared, whatever the rule of scores. All begin with a bad event, so that an
-    average moves, too; what the last event adds tells whether one that is lost would show. Of many equal
-    events in a row, each moves a score.
+    Only agents of this run are compared, whatever rule computes scores. All begin with a bad event, so that
+    an average moves, too; what the last event adds tells whether a lost one would be visible. Of many equal
+    events in a row, each moves the score.
     """
     send, quiet = senders[route], Dixie(connect("dixie"), dixie.tenant, dixie.key)
     agents = [f"smoke-{nonce()}" for _ in range(TOGETHER + 4)]
@@ -264,7 +264,7 @@ def test_events_at_once_count_each(
     rows = [f"smoke-{nonce()}" for _ in range(2)]
 
     def come(probe: Callable[[], bool], what: str) -> None:
-        """Where scores are cached, a reading would hide what comes later: events are given their time."""
+        """If scores are cached, an early reading would hide later events: give them time to arrive."""
         if not scores.newcomers.give_time():
             seen_or_skip(probe, what)
 
@@ -293,7 +293,7 @@ def test_events_at_once_count_each(
 
     def alike() -> bool:
         seen[:] = shown(*crowd)
-        # what else moves a score, such as time, does so by less than an event
+        # other influences on a score, such as time, move it less than an event
         return all(2 * abs((score or 0.0) - all_) < abs(all_ - fewer) for score in seen)
 
     try:
@@ -315,12 +315,12 @@ def require_row_counts(
     evidence: Evidence,
     eventually: Eventually,
 ) -> None:
-    """The last of many good events moved a score as well; ``beyond`` is the score after a few."""
+    """Assert that the last of many good events moved a score, too; ``beyond`` is the score after a few."""
     last: list[float] = []
 
     def further() -> bool:
         last[:] = [dixie.score(agent) or 0.0 for agent in rows]
-        # a score of one digit shows not every event
+        # a score rounded to one digit does not show every event
         rounded = all(round(each, 1) == each for each in (beyond, *last))
         return beyond < last[0] < last[1] or min(last) > EDGE or (rounded and beyond < last[0] <= last[1])
 
@@ -339,8 +339,8 @@ def test_agent_asked_for_early_is_scored(
 ) -> None:
     """An agent that was queried before its first event gets its score with that event, like any other.
 
-    A service that gives no score for a single event gives none to either. A first event is good or bad as
-    any later one is.
+    A service that gives no score for a single event gives neither agent one. A first event is as good or bad
+    as any later one.
     """
     dixie, unasked, bad = scores.dixie, newcomer(), newcomer()
     asked, early = scores.newcomers.asked_for()

@@ -1,6 +1,6 @@
 """G-5, phase loop: an event about an agent moves its score at Dixie, once, and no other agent's.
 
-What Freeside takes as a rating, from whom; nothing else moves score or budget.
+Also what Freeside accepts as a rating, and from whom; nothing else moves a score or a budget.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ pytestmark = [
     pytest.mark.p1,
     pytest.mark.requires("freeside", "dixie", "key", "signing", "dixie.query-user"),
     pytest.mark.usefixtures("alone"),
-    # a loop was watched until its limit, through failed readings: a rerun would show nothing new
+    # the loop was watched up to its limit, even through failed readings: a rerun would show nothing new
     pytest.mark.flaky(reruns=0),
 ]
 
 
-#: What rests on ratings that arrive.
+#: Checks that depend on the delivery of ratings.
 RATED = pytest.mark.requires("freeside.quality", "loop")
-#: A score nearer to the edge than this is moved away from it first: there it may stay.
+#: A score closer to its edge than this is moved away first: at the edge, it need not move.
 ROOM = 0.9
-#: What two parts differ by that are not equal but for rounding.
+#: The difference beyond which two contributions are unequal, not just rounded differently.
 NOTICED = 1e-6
 #: How often events are compared before one counts as moving a score too far.
 ROUNDS = 3
-#: What one agent is asked for again and again.
+#: The prompt that one agent gets repeatedly.
 SAME_WORD = "again"
-#: A source with every kind of sign that plain words have.
+#: A source with every kind of character that identifiers use.
 OTHER_SOURCE = "Smoke_2-a"
 
 
@@ -76,9 +76,9 @@ def test_good_events_raise_the_score(
     eventually: Eventually,
     evidence: Evidence,
 ) -> None:
-    """Good and excellent events raise the score in the public query, in time, and excellent ones further.
+    """Good and excellent events raise the score in the public query in time, excellent ones more.
 
-    Whoever rates, and from where: each is from a user of another tier, one is an admin of another community.
+    The raters are users of different tiers, one of them an admin of another community.
     """
     scores.hold(bystander)
     rated = partial(rating_of, freeside, tenants.main)
@@ -100,7 +100,7 @@ def test_good_events_raise_the_score(
         for name, move in moves.items():
             evidence.figure(f"part of its way to 1 that {name} moved the score", round(move.pull, 6))
         pulls = [move.pull for move in moves.values()]
-        # between two excellent ones, as a weight may depend on how many events there were
+        # between two excellent ones, because a weight may depend on the number of events
         if further := (pulls[0] + pulls[2]) / 2 - pulls[1] > NOTICED:
             break
         evidence.note("measured again: the late event of an answer moves the score, too")
@@ -123,7 +123,7 @@ def test_bad_events_lower_the_score(
 
 
 def near_agents(agent: str) -> list[str]:
-    """Agents of nearly the same name, by its case, its end and its beginning, and names that contain it."""
+    """Agents with nearly the same name: another case, end or beginning, or names that contain it."""
     swapped = agent.upper() if agent != agent.upper() else agent.lower()
     parts = [f"{prefix}{agent}" for prefix in ("nft:", "smoke:", "smoke/", "smoke.", " ", "@")]
     parts += [f"{agent}{suffix}" for suffix in (":1", "/1", ".1", "@1", " ", "?x", "#x")]
@@ -135,7 +135,7 @@ def near_agents(agent: str) -> list[str]:
 def test_answer_counts_for_its_agent_only(
     freeside: Freeside, tenants: Tenants, agent: str, bystander: str, scores: Scores, eventually: Eventually
 ) -> None:
-    """After an answer Finn reports on the agent that the request named, not on one with a similar name."""
+    """After an answer, Finn reports on the agent that the request named, not on one with a similar name."""
     other = scores.hold(bystander)
     ask = partial(freeside.try_invoke, tenants.main)
     for answer in at_once([partial(ask, prompt_for(), agent=near) for near in near_agents(bystander)]):
@@ -158,7 +158,7 @@ def test_only_an_answer_to_its_name_counts(
     eventually: Eventually,
     evidence: Evidence,
 ) -> None:
-    """No report follows a stored answer, and none on a call that names no agent is about a known one (2)."""
+    """No report follows a replay, nor one about a known agent a call that names no agent (2)."""
     name, last, key = newcomer(), newcomer(), str(uuid.uuid4())
     way, stream = ways("freeside.invoke"), ways("freeside.stream")
     body, unnamed = way.body(prompt_for(), agent=name), way.body(prompt_for())
@@ -208,9 +208,9 @@ def test_over_budget_runs_nothing(
     scores: Scores,
     eventually: Eventually,
 ) -> None:
-    """A call refused for its price reaches no model: no report follows.
+    """A call refused for its price reaches no model, so no report follows.
 
-    Whatever route it comes by, and though the agent had the same prompt before.
+    That holds on any route, even if the agent had the same prompt before.
     """
     room = freeside.budget(tenants.small).room
     prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_beyond(room))
@@ -232,10 +232,9 @@ def test_over_budget_runs_nothing(
 
 #: Characters of a long name, and how a service may refuse one.
 LONG_CHARS, TOO_LONG = 100, (400, 413, 422)
-#: Letters before what a long prompt asks.
+#: The padding before the question of a long prompt.
 PADDING = 2000
-#: Forms of names.
-#: So many equal calls in a row, as one of them may be forgotten.
+#: Forms of names. How many equal calls are sent in a row, because one of them may be forgotten.
 ALIKE = 8
 PLAIN, LONG = "a plain name", f"a name of {LONG_CHARS} characters"
 JSON_TYPES = ("application/json ; charset=utf-8", "Application/JSON")
@@ -257,7 +256,7 @@ OTHER_ROUTES = (
 
 @pytest.fixture
 def ratings_of(connect: Connect, freeside: Freeside) -> Freeside:
-    """Freeside, with no exchange in the evidence: a family has more of them than a report should."""
+    """Freeside, without exchanges in the evidence: a family of cases has too many for a report."""
     return Freeside(connect("freeside"), freeside.dialects, freeside.key, freeside.journal)
 
 
@@ -265,7 +264,7 @@ def ratings_of(connect: Connect, freeside: Freeside) -> Freeside:
 def others(
     connect: Connect, freeside: Freeside, attacker: SigningKey, tenants: Tenants
 ) -> dict[str, tuple[str, Credential | None]]:
-    """Who may not rate, each with the rule of tokens that forbids it."""
+    """Callers who may not rate, each with the token rule that forbids it."""
     return {
         "no token": ("credential", None),
         "garbage": ("credential", lambda: "Bearer not.a.token"),
@@ -362,7 +361,7 @@ def test_only_ratings_of_the_contract_count(
         scores.blame(bystander)
         raise
     watch.unchanged("ratings were sent")
-    # one sent after them arrives, so they would have
+    # one sent after them has arrived, so they would have arrived
     scores.arrives(agent, partial(rate_far, freeside, tenants.main), eventually, until_held=True)
     why = "a rating that was refused, or was about another agent, counted"
     scores.stay(shown, why, until_held=True)
@@ -376,9 +375,9 @@ def test_every_name_counts(
 ) -> None:
     """Agents with any legal name are scored by ratings and by answers.
 
-    So is each of those whose answers come at once, whoever asks, and of which pool.
-    The contract sets no limit to its length; a service that refuses a long name loses no event, and one that
-    takes it compares it to its last letter.
+    So are agents with concurrent answers, whoever calls and whichever pool serves. The contract sets no limit
+    on a name's length: a service may refuse a long name, but if it accepts one it must compare it to the last
+    letter.
     """
     answer = partial(freeside.try_invoke, tenants.main)
     at_the_same_time = {
@@ -439,7 +438,7 @@ def test_another_agent_does_not_move(
 ) -> None:
     """No event has counted for another agent so far, and no refused event has counted.
 
-    The last check of its phase about scores: it waits once for the cache, for all of them.
+    This is the last check of scores in its phase, so it waits for the cache once for all of them.
     """
     if not scores.all_came:  # as in a run of this check alone
         scores.hold(bystander)

@@ -23,8 +23,8 @@ def test_own_spend_stays_under_the_cap(
 ) -> None:
     """This run's spend equals the sum of its answers in every community, and is below the cap.
 
-    A call of unknown cost may have cost as much as the highest price seen for one call, and no more. The
-    contract has no prices: what the run itself spent beyond its cap is for its profile to allow.
+    A call of unknown cost may have cost at most the highest price seen for one call. The contract defines no
+    prices: if the run itself spent more than its cap, the profile must allow more.
     """
     openings = freeside.journal.open()
     if not freeside.journal.spend().calls:

@@ -1,4 +1,4 @@
-"""G-4, phase operations: a part of the platform is killed under calls of every kind, and comes back."""
+"""G-4, phase operations: a part of the platform is killed during calls of every kind, and recovers."""
 
 from __future__ import annotations
 
@@ -50,24 +50,25 @@ pytestmark = [
     pytest.mark.requires("freeside.invoke", "freeside.stream", "freeside.quality", "dixie.query-user"),
     pytest.mark.usefixtures("alone"),
     pytest.mark.timeout(600),
-    # a part that went down once more would hide what was left behind the first time
+    # killing the part again would hide what the first time left behind
     pytest.mark.flaky(reruns=0),
 ]
 
 PARTS = ("freeside", "worker", "finn", "dixie", "pgbouncer", "postgres")
-#: Makes a streamed answer take a moment, so that a part goes down in the middle of some.
+#: Makes a streamed answer take a moment, so that the part goes down in the middle of some.
 PADDING = 480
 STREAMS, INVOKES, SENDERS = 3, 2, 3
-#: How often a part is killed at least: what it had in hand differs each time.
+#: The least number of times that a part is killed: each time it has other work in progress.
 STRIKES = 3
-#: A part that holds streams open is killed until one of them was cut, for as long as this.
+#: A part that serves streams is killed until one of them is cut off, for at most this long.
 HOLDING_STREAMS = ("freeside", "finn")
 CUT_WITHIN_S = 45.0
-#: What ends in an error event and does not break off when a part goes down: another one answers it.
+#: Streams that end in an error event instead of breaking off when a part goes down, because another part
+#: answers.
 UNBROKEN = {"finn": ("freeside.stream",)}
 #: By how much an uptime in whole seconds may be rounded up.
 ROUNDED_S = 1.0
-#: A rating of this quality moves a score, and so does an event of this score.
+#: A rating of this quality moves a score, and so does an event with this score.
 QUALITY, SCORE = "excellent", 1.0
 
 
@@ -98,7 +99,7 @@ class Money:
         return TrackedCall("", partial(self._freeside.get_budget, self._tenant, credential))
 
     def settle(self, traffic: Traffic, watch: Conservation, evidence: Evidence) -> None:
-        """Repeat every key; each has one answer by then, and the charges are what these add up to."""
+        """Repeat every key; each now has one answer, and the charges equal the sum of the answers' costs."""
         calls = [call for route in self.routes for call in traffic.calls[route] if call.reached]
         readings = [call.first.answer for call in traffic.calls["freeside.budget"] if answered(call.first)]
         watch.observe_all(
@@ -121,7 +122,7 @@ class Money:
 class Events:
     """Ratings at Freeside and events at Dixie, each about a different agent that had no score before.
 
-    ``worth`` holds the scores after one and after two of a kind, as the platform showed them before.
+    ``worth`` contains the scores after one and two events of a kind, as measured before.
     """
 
     def __init__(self, freeside: Freeside, tenant: str, scores: Scores, finn_key: SigningKeyLookup) -> None:
@@ -130,12 +131,12 @@ class Events:
         self._scores = scores
         self._dixie = scores.dixie.unrecorded()
         self._key = finn_key
-        # behind what an earlier drill sent as fast as it could
+        # queued queued behind what an earlier drill sent as fast as it could
         self._patience_s = max(scores.limit_s, WARM_WITHIN_S)
         self.worth: dict[str, tuple[float, float]] = {}
 
     def learn(self, eventually: Eventually) -> None:
-        """Measure what one event is worth and whether a second one would show; SetupError if it would not."""
+        """Measure what one event is worth and whether a second one would be visible; SetupError if not."""
         for kind in self.kinds():
             single, double, later = kind.make(), kind.make(), kind.make()
             for call in (single, double, self._another(kind.name, double), later):
@@ -146,7 +147,7 @@ class Events:
                 one, two, again = map(self._dixie.score, agents)
                 if one is None or two is None or again is None:
                     return False
-                # what others earn may move a score a little: less than a second event does
+                # other agents' events may move a score a little, but less than a second event does
                 return abs(two - one) > 2 * abs(again - one)
 
             try:
@@ -178,7 +179,7 @@ class Events:
         return TrackedCall(event["agent_id"], partial(self._dixie.post_event, event, credential))
 
     def settle(self, traffic: Traffic, eventually: Eventually, evidence: Evidence) -> None:
-        """Every event that was accepted counts, and none counts twice."""
+        """Every accepted event counts, and none counts twice."""
         sent = {name: traffic.calls[name] for name in self.worth}
         events = sent.get("dixie.events", [])
         together([call for call in events if not answered(call.first)], lambda call: call.repeat(answered))
@@ -197,13 +198,13 @@ class Events:
             together(before, read)
             return len(missing()) < len(before)
 
-        # they queue up while a part is down: one is lost when none has come for as long as one may take
+        # they queue up while a part is down: one is lost if none has arrived for as long as one may take
         with suppress(AssertionError):
             while missing():
                 eventually(some_came, within=self._scores.limit_s, what="a further event counts")
         lost = missing()
         assert not lost, f"{len(lost)} of {len(due)} accepted events never counted"
-        # what comes twice has come when what is sent now has
+        # a duplicate has arrived once an event that is sent now has arrived
         together(events, lambda call: call.repeat(answered))
         for kind in self.kinds():
             self._require_same_worth(kind, eventually)
@@ -222,12 +223,12 @@ class Events:
         evidence.evaluated("an event counts once over a restart", len(due))
 
     def _is_of_two(self, kind: str, score: float) -> bool:
-        """Whether a score is nearer to that after two events than to that after one."""
+        """Whether a score is closer to the one after two events than to the one after a single event."""
         one, two = self.worth[kind]
         return abs(score - two) < abs(score - one)
 
     def _require_same_worth(self, kind: Kind, eventually: Eventually) -> None:
-        """SetupError where one more agent's single event is not worth what the first one's was."""
+        """SetupError if another agent's single event is not worth as much as the first one's."""
         last = kind.make()
         assert answered(last.attempt()), f"{kind.name} is not accepted: {last.last.outcome}"
         eventually(
@@ -243,7 +244,7 @@ class Events:
 
 
 class Payments:
-    """Calls that are paid on the chain: a payment moves its price once, and never without a word."""
+    """Calls that are paid on the chain: a payment moves its price at most once, and never silently."""
 
     def __init__(self, paid: PaidRoute, wallet: FundedWallet, chain: Chain, balances: Balances) -> None:
         self._paid = paid.unrecorded()
@@ -262,9 +263,9 @@ class Payments:
         )
 
     def settle(self, traffic: Traffic, evidence: Evidence) -> None:
-        """Offer every payment again; what is used on the chain was answered, or no answer reached its caller.
+        """Offer every payment again: one that is used on the chain was answered, or its answer was lost.
 
-        An error without a code is that of a load balancer in front of the part that went down.
+        An error without a code comes from a load balancer in front of the part that went down.
         """
         terms, calls = self._paid.terms, [call for call in traffic.calls["x402"] if call.reached]
         together(calls, lambda call: call.repeat(lambda attempt: answered(attempt) or _is(attempt, 402)))
@@ -296,7 +297,7 @@ def money(ways: Callable[[str], Way], freeside: Freeside, tenants: Tenants) -> M
 
 @pytest.fixture
 def payments(request: pytest.FixtureRequest, environment: Environment, evidence: Evidence) -> Payments | None:
-    """Calls that are paid on the chain, where the profile has one and a payment is answered; else None."""
+    """Calls that are paid on the chain, if the profile has one and a payment is answered; else None."""
     try:
         if not environment.get("x402.rpc_url"):
             raise SetupError("[x402] rpc_url is empty")
@@ -325,7 +326,7 @@ def test_survives_restart(
     eventually: Eventually,
     evidence: Evidence,
 ) -> None:
-    """A part is killed under load: every call ends, service returns in time, each call took effect once."""
+    """A part is killed under load: every call ends, service returns in time, each call takes effect once."""
     events, unexamined = Events(freeside, tenants.main, scores, finn_key), ""
     try:
         events.learn(eventually)
@@ -391,7 +392,7 @@ def _has_more_to_show(part: str, struck_at: Sequence[float], traffic: Traffic) -
 
 
 def _cut(traffic: Traffic, struck_at: Sequence[float]) -> int:
-    """How many streams were under way when a part went down, and did not come to their end."""
+    """How many open streams were cut off when a part went down."""
     firsts = [call.first for call in traffic.calls["freeside.stream"]]
     return sum(
         any(first.began < moment < first.ended for moment in struck_at)
@@ -402,13 +403,13 @@ def _cut(traffic: Traffic, struck_at: Sequence[float]) -> int:
 
 
 def _services(request: pytest.FixtureRequest, environment: Environment) -> dict[str, ServiceClient]:
-    """Every service in reach, by name: the run judges each answer of its health, whatever that says."""
+    """Every reachable service, by name: the run judges each of its health answers, whatever they say."""
     names = [name for name in SERVICES if name != "finn" or environment.finn.reachable]
     return {name: request.getfixturevalue(name).unrecorded() for name in names}
 
 
 def _is_well(service: ServiceClient, environment: Environment) -> bool:
-    """Whether a service's health says that it is healthy, and of no part that it is not."""
+    """Whether a service reports itself and all its parts healthy."""
     answer = service.get_health()
     if answer.status_code != 200:
         return False
@@ -418,7 +419,7 @@ def _is_well(service: ServiceClient, environment: Environment) -> bool:
 
 
 def _uptime_of(part: str, request: pytest.FixtureRequest, environment: Environment) -> Callable[[], float]:
-    """Reads how long a part has been up, by its own health; always 0 for one without, or out of reach."""
+    """Reads a part's uptime from its health report; always 0 if it has none or is out of reach."""
     if part not in SERVICES or (part == "finn" and not environment.finn.reachable):
         return lambda: 0.0
     client: ServiceClient = request.getfixturevalue(part)

@@ -1,4 +1,4 @@
-"""Phase operations: the platform's signing keys, their secrets, their rotation and their revocation."""
+"""Phase operations: the platform's signing keys: their secrets, rotation and revocation."""
 
 import contextlib
 import json
@@ -23,13 +23,13 @@ from smoke.platform.tokens import KeySet, SigningKey, SigningKeyLookup
 
 pytestmark = [pytest.mark.phase("operations"), pytest.mark.requires("aws")]
 
-#: A key can be operated where its owner and all its verifiers can be asked.
+#: A key can be changed only if its owner and all its verifiers are reachable.
 OPERATED = [
     pytest.param("freeside", marks=pytest.mark.requires("freeside", "finn", "dixie")),
     pytest.param("finn", marks=pytest.mark.requires("finn", "dixie")),
     pytest.param("dixie", marks=pytest.mark.requires("dixie")),
 ]
-#: A rotation begins where every verifier takes the key that signs now.
+#: A rotation requires that every verifier accepts the current signing key.
 PLANNED = [
     pytest.param(
         "freeside",
@@ -42,7 +42,7 @@ PLANNED = [
 
 @pytest.fixture
 def keys(environment: Environment, evidence: Evidence, observed: AwsReader) -> Iterator[KeyPlatform]:
-    """The signing keys, to be looked at: whatever would write raises."""
+    """The signing keys, read-only: any write raises."""
     account = observed.account.forgetful()
     with KeyPlatform(environment, read_only=True, progress=evidence.note, account=account) as platform:
         yield platform
@@ -52,9 +52,9 @@ def keys(environment: Environment, evidence: Evidence, observed: AwsReader) -> I
 def operator(
     environment: Environment, evidence: Evidence, signing_key: SigningKeyLookup, finn_key: SigningKeyLookup
 ) -> Iterator[KeyPlatform]:
-    """The signing keys, to be changed by a drill; what a drill made is kept out of every report.
+    """The signing keys, writable for a drill; keys that a drill creates are kept out of every report.
 
-    Later checks sign with the keys that it has left.
+    Later checks sign with the keys that it leaves.
     """
     with KeyPlatform(environment, progress=evidence.note) as platform:
         yield platform
@@ -86,17 +86,17 @@ def test_secret_holds_a_p256_key(keys: KeyPlatform, service: str, evidence: Evid
 
 @pytest.mark.p0
 def test_secrets_differ(keys: KeyPlatform, evidence: Evidence) -> None:
-    """No service holds another one's key."""
+    """No service has another one's key."""
     found = [content for content in contents(keys, SERVICES) if content.document]
     evidence.evaluated("two services hold different keys", len(list(combinations(found, 2))))
 
 
-# it waits for the platform itself, as long as a change may take
+# waits for the platform itself, as long as a change may take
 @pytest.mark.flaky(reruns=0)
 @pytest.mark.p1
 @pytest.mark.requires("freeside", "dixie")
 def test_bootstrap_changes_nothing(keys: KeyPlatform, environment: Environment, evidence: Evidence) -> None:
-    """A bootstrap overwrites no key, and treats no unreadable secret as empty."""
+    """A bootstrap never overwrites a key, nor treats an unreadable secret as empty."""
     before = {service: keys.store(service).labels() for service in SERVICES}
     findings = bootstrap(keys, SERVICES, evidence.note)
     after = {service: keys.store(service).labels() for service in SERVICES}
@@ -120,7 +120,7 @@ def test_bootstrap_changes_nothing(keys: KeyPlatform, environment: Environment, 
 @pytest.mark.p1
 @pytest.mark.parametrize("service", PLANNED)
 def test_key_rotation_dry_run(keys: KeyPlatform, service: str, evidence: Evidence) -> None:
-    """A rotation can start, and its operator has the permissions."""
+    """A rotation could start, and its operator has the permissions."""
     plan = Rotation(keys.context(service)).plan()
     evidence.figure("steps planned", sum(line[0] != "0" for line in plan), expected=len(STEPS))
     for line in plan:
@@ -131,7 +131,7 @@ def test_key_rotation_dry_run(keys: KeyPlatform, service: str, evidence: Evidenc
 @pytest.mark.p1
 @pytest.mark.parametrize("service", SERVICES)
 def test_revocation_dry_run(keys: KeyPlatform, service: str, evidence: Evidence) -> None:
-    """A revocation can start, and its operator has the permissions."""
+    """A revocation could start, and its operator has the permissions."""
     plan = Revocation(keys.context(service)).plan()
     evidence.figure("steps planned", len(plan), at_least=3)
     for line in plan:
@@ -140,7 +140,7 @@ def test_revocation_dry_run(keys: KeyPlatform, service: str, evidence: Evidence)
 
 
 def short_key(kid: str) -> SigningKey:
-    """A key with a coordinate that is shorter than its 32 bytes as a number: one in 128 is such a key."""
+    """A key with a coordinate that begins with a zero byte; about one key in 128 has one."""
     keys = map(new_key, repeat(kid))
     return next(key for key in keys if min(_point(key)) < 1 << 248)
 
@@ -150,7 +150,7 @@ def _point(key: SigningKey) -> tuple[int, int]:
     return numbers.x, numbers.y
 
 
-# a second attempt would meet the lock of the first, which records where that stopped
+# a second attempt would meet the first one's lock, which records where it stopped
 @pytest.mark.flaky(reruns=0)
 @pytest.mark.timeout(7200)  # the old key stays published for as long as tokens live, an hour at most
 @pytest.mark.p1
@@ -162,10 +162,10 @@ def test_key_rotation_carried_out(
     evidence: Evidence,
     request: pytest.FixtureRequest,
 ) -> None:
-    """A full rotation under a steady stream of valid tokens: none refused, kids overlap, the old one ends.
+    """A full rotation under a steady stream of valid tokens: none is refused, kids overlap, the old one ends.
 
-    The new key is tried before it is published: its refusal must not outlive its publication. A verifier that
-    asks for a set by its ETag must learn of every change. A coordinate of the key begins with a zero byte.
+    The new key is tried before it is published: verifiers must not keep refusing it afterwards. A verifier
+    that sends the set's ETag must learn of every change. A coordinate of the key begins with a zero byte.
     """
     context = operator.context(service)
     issuer = Issuer(context.store, context.named, operator.environment.keys.reread_s)
@@ -218,7 +218,7 @@ def test_key_rotation_carried_out(
 @pytest.mark.drill
 @pytest.mark.parametrize("service", OPERATED)
 def test_revocation_in_time(operator: KeyPlatform, service: str, evidence: Evidence) -> None:
-    """Every service stops accepting the old key in time and for good, and accepts the new one."""
+    """Every service stops accepting the old key in time and permanently, and accepts the new one."""
     context = operator.context(service)
     context.together().control(context.read().document.active)
     report = Revocation(context).run()
@@ -239,7 +239,7 @@ def test_revocation_in_time(operator: KeyPlatform, service: str, evidence: Evide
 
 
 def require_refused_yet(context: KeyContext, evidence: Evidence) -> None:
-    """Try the key that a rotation made but did not publish yet; SafetyViolation if it is accepted."""
+    """Try the key that a rotation has created but not published yet; SafetyViolation if it is accepted."""
     store = context.store
     document = parse(store.read_version(store.labels()[NEXT]).text, store.secret_id)
     key = document.pending if document else None
@@ -259,12 +259,12 @@ def hide(platform: KeyPlatform, service: str) -> None:
 
 
 def permissions(keys: KeyPlatform, service: str) -> str:
-    """Who may write the secret; SetupError naming what is not allowed."""
+    """The permissions to write the secret; SetupError names what is not allowed."""
     return prove(keys.account, keys.store(service).describe(), operator=keys.environment.keys.operator_arn)
 
 
 def refuse_the_wrong_place(keys: KeyPlatform) -> None:
-    """SetupError when no secret of the platform exists: that is another region, account or prefix."""
+    """SetupError if no secret of the platform exists: the region, account or prefix must be wrong."""
     for service in SERVICES:
         try:
             keys.store(service).describe()
@@ -278,7 +278,7 @@ def refuse_the_wrong_place(keys: KeyPlatform) -> None:
 
 
 def invoke(freeside: Freeside, tenant: str, sign: Callable[[], SigningKey]) -> None:
-    """One call through Freeside to Finn: those two sign and verify with the keys in force."""
+    """One call through Freeside to Finn: both sign and verify with the keys in force."""
     word = nonce()
     body = json.dumps(freeside.invoke_body(prompt_for(word))).encode()
     credential = lambda: tokens.bearer(sign(), tokens.user_claims(tenant))  # noqa: E731
@@ -286,7 +286,7 @@ def invoke(freeside: Freeside, tenant: str, sign: Callable[[], SigningKey]) -> N
 
 
 def show(stream: TokenStream, evidence: Evidence) -> None:
-    """The stream's figures; a verifier that accepted nothing fails the drill."""
+    """Record the stream's figures; a verifier that accepted nothing fails the drill."""
     for name, count in stream.counts.items():
         accepted, sent = count.answers[TokenReply.ACCEPTED], sum(count.answers.values())
         evidence.figure(f"{name}: valid tokens accepted", accepted)

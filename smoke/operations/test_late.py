@@ -1,4 +1,4 @@
-"""G-2, phase operations: what the run spent when it began stays spent until it ends."""
+"""G-2, phase operations: what the run spent at its beginning is still spent at its end."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ pytestmark = [
 
 
 def spent(once: Once, kind: str, **of: str) -> list[dict[str, Any]]:
-    """What the run spent of a kind. SetupError for nothing: the check that spends it was not in this run.
+    """What the run spent of one kind; SetupError if nothing.
 
-    Where that check failed, what it establishes is down, and none that requires it is run.
+    Then the check that spends it was not part of this run. If that check failed, checks that require what it
+    establishes do not run.
     """
     found = [each for each in once.remembered(kind) if of.items() <= each.items()]
     if not found:
@@ -68,7 +69,7 @@ def test_counted_event_stays_counted(
 
 
 def _controlled(way: Any) -> Any:
-    """A way, with the check that used keys there for its control."""
+    """A way to the model, with the check that used keys there as its control."""
     control = pytest.mark.control(f"budget/one-key-is-one-charge[{way.id}]")
     used = pytest.mark.requires(f"{way.id}.used-key")
     return pytest.param(*way.values, id=way.id, marks=[*way.marks, control, used])

@@ -1,4 +1,4 @@
-"""G-3, phase operations: ever more calls at once; how long they take, how many fail, what they cost."""
+"""G-3, phase operations: a ramp of concurrent calls; how long they take, how many fail, what they cost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.requires("freeside", "key", "signing", "budget", "invoke", "freeside.invoke", "load"),
     pytest.mark.usefixtures("alone"),
     pytest.mark.timeout(600),
-    # a second ramp costs as much as the first
+    # a rerun would cost as much again
     pytest.mark.flaky(reruns=0),
 ]
 
@@ -40,7 +40,7 @@ def test_invoke_under_load(
     plan_facts: Mapping[str, Any],
     evidence: Evidence,
 ) -> None:
-    """A ramp of invokes: each answers its own prompt, few fail, p95 stays, and the charges are exact."""
+    """A ramp of invokes: each gets its own answer, few fail, p95 stays low, and the charges are exact."""
     load, way, limit_ms = environment.load, ways("freeside.invoke"), plan_facts["invoke"]["p95_ms"]
     count = min(load.calls, freeside.journal.affordable())
     if count < load.callers:
@@ -65,7 +65,7 @@ def test_invoke_under_load(
     failed = [call for call in calls if not answered(call.first)]
     budget = len(calls) * load.errors_percent // 100
     evidence.figure("calls of the ramp that failed", len(failed), limit=budget)
-    # a key whose call failed may have been charged: repeated, it is answered, and charged once
+    # a failed call may have been charged: repeating its key gets the answer, charged once
     together(failed, lambda call: call.repeat(answered))
     lost = [call.last.outcome for call in failed if not answered(call.last)]
     assert not lost, f"{len(lost)} of {len(failed)} failed calls got no answer when repeated: {lost[0]}"
@@ -93,7 +93,7 @@ def _text(call: TrackedCall) -> str:
 def _show(
     callers: int, calls: list[TrackedCall], took_s: float, limit_ms: float, evidence: Evidence
 ) -> float:
-    """The figures of one step of the ramp; its p95 in ms."""
+    """Record one step of the ramp; return its p95 in ms."""
     times = [(call.first.ended - call.first.began) * 1000 for call in calls if answered(call.first)]
     assert times, f"no call is answered with {callers} concurrent calls: {calls[0].first.outcome}"
     for percent in (50, 95, 99):

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.phase("operations"), pytest.mark.p0]
 @pytest.mark.requires("aws")
 @pytest.mark.parametrize("migration", sorted(MIGRATIONS))
 def test_migrations_run_once(aws: AwsReader, migration: str, evidence: Evidence) -> None:
-    """The migration has a task definition of its own, which no service keeps running."""
+    """The migration has its own task definition, and no service runs it permanently."""
     family = aws.names.full(migration)
     users = [name for name, each in aws.definitions().items() if each.family == family]
     evidence.figure(f"services that run {family}", users, expected=[])

@@ -1,4 +1,4 @@
-"""G-4, phase operations: a third party is cut off, the model provider or the facilitator, and comes back."""
+"""G-4, phase operations: the model provider or the facilitator is cut off, and comes back."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CutOff = Callable[[str], AbstractContextManager[None]]
 
 @pytest.fixture
 def cut_off(http: httpx.Client, environment: Environment) -> CutOff:
-    """Keeps a third party away inside a block, by the URLs of its section in the profile."""
+    """Cuts a third party off inside a block, by the control URLs of its section in the profile."""
 
     def order(party: str, name: str) -> None:
         if refusal := take_down(http, party, environment.get(f"{party}.{name}"), name):
@@ -65,10 +65,10 @@ def test_calls_without_the_provider(
     eventually: Eventually,
     evidence: Evidence,
 ) -> None:
-    """While the model provider is away a call ends in the error that says so, and costs nothing (1.3).
+    """While the model provider is down, a call ends in the error that says so, and costs nothing (1.3).
 
-    What was answered before is given again meanwhile. Afterwards the key of the call is good for it. A
-    platform that has another provider answers.
+    Stored answers are still replayed. Afterwards, the call's key can be used for it. A platform with a
+    fallback provider answers.
     """
     way, tenant, key, word = ways(route), tenants.main, str(uuid.uuid4()), nonce()
     before = way.body(prompt_for())
@@ -112,10 +112,10 @@ def test_payments_without(
     eventually: Eventually,
     evidence: Evidence,
 ) -> None:
-    """A payment whose call failed for a third party moved nothing; no answer is given for nothing (1.3, 1.6).
+    """A payment whose call failed because of a third party moves nothing; no answer is free (1.3, 1.6).
 
-    The payment of a call that no model answered is good for it afterwards. Without the facilitator, calls
-    that are charged to a budget are answered as ever.
+    If no model answered, the payment can be used for its call afterwards. Without the facilitator, calls
+    charged to a budget are answered as usual.
     """
     word, header = nonce(), header_of(paid.payment(wallet))
     pay = partial(paid.post, header, word=word)
@@ -135,7 +135,7 @@ def test_payments_without(
             within=environment.limits.recovery_s,
             what=f"a payment is answered, with the {party} back",
         )
-        # who ran the model before it was paid need not run it again: this payment may count as used
+        # a service that ran the model before being paid need not run it again: this payment may count as used
         calls += party == FACILITATOR and pay().status_code == 200
     else:
         require_own_answer(answer, word)

@@ -1,4 +1,4 @@
-"""Operations, at the end of the run: what any check was answered, and every budget that any check read."""
+"""Operations, at the end of the run: all answers that any check got, and all budgets that any check read."""
 
 from __future__ import annotations
 
@@ -22,32 +22,31 @@ from smoke.platform.spend import percentile
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("operations")]
 
-#: Paths that frameworks and deployments leave open. Freeside has none but those of the contract (1).
+#: Paths that frameworks and deployments leave open. Freeside has only the contract's paths (1).
 LEFT_OPEN = (
     *("/metrics", "/docs", "/openapi.json", "/graphql", "/debug/pprof/", "/debug/vars", "/actuator/env"),
     *("/admin", "/internal", "/status", "/.env", "/.git/config", "/server-status", "/api/docs"),
 )
-#: Headers of a browser, for which frameworks have pages of their own. What it is given may be JSON.
+#: A browser's headers, for which frameworks send their own HTML pages. The answer must still be JSON.
 A_BROWSERS = {
     "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
     "Accept-Language": "de,en;q=0.5",
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
 }
-#: Findings of one service that are shown with their text.
+#: How many findings per service are shown in full.
 SHOWN = 8
-#: What a percentile needs at least; a run that sent fewer sends the rest.
+#: The least sample for a percentile; a run with fewer invokes sends the rest.
 LATENCY_SAMPLES = 10
-#: How long further health reports are read, and how often, until two of one task show its uptime's pace.
+#: How long and how often more health reports are read, until two from one task show its uptime's pace.
 UPTIME_WITHIN_S, UPTIME_EVERY_S = 6.0, 0.5
 
 
 @pytest.fixture
 def seen(service: str, connect: Connect, answer_log: AnswerLog, evidence: Evidence) -> Seen:
-    """What the run saw of a service, after calls of each route without a credential: none is missing.
+    """The run's answers from a service, completed by calls to each route without a credential.
 
-    Also of paths that are none: a router that takes what begins like a route answers below it, one that is
-    blind to case in capitals, one that drops parameters or a format behind them; and what frameworks leave
-    open. Each once more as a browser asks.
+    Also by calls to paths that do not exist: below a route, in upper case, with parameters or a format
+    suffix, and paths that frameworks leave open. Each is sent once more with a browser's headers.
     """
     client = connect(service)
     asked = [("GET", "/smoke/no-such-path"), *(("GET", path) for path in LEFT_OPEN if service == "freeside")]
@@ -91,9 +90,8 @@ def test_uptime_follows_the_clock(
 ) -> None:
     """A service's uptime follows the clock, and so does Dixie's own time.
 
-    What stands still comes from a cache, or is that of the start.
-
-    Further reports are read where those of the run are too close, or of different tasks.
+    A value that does not move comes from a cache or from the start. More reports are read if the run's
+    reports are too close together or from different tasks.
     """
     client, deadline = ServiceClient(connect(service, evidence)), time.monotonic() + UPTIME_WITHIN_S
     while True:
@@ -128,7 +126,7 @@ def test_answers_show_no_secret(seen: Seen, service: str, evidence: Evidence) ->
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("rule", [pytest.param(I3, id="committed"), pytest.param(I4, id="limit")])
 def test_budgets_are_steady(rule: str, freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
-    """I-3 and I-4 hold for every tenant from the run's first reading to its last, also between checks."""
+    """I-3 and I-4 hold for every tenant from the run's first reading to its last, even between checks."""
     freeside.journal.open()
     for tenant in tenants.all():
         freeside.budget(tenant)

@@ -32,7 +32,7 @@ def repository(checkout: Checkout) -> Repository:
 
 @pytest.fixture
 def images(plan_inventory: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """The names of the services by the image that they share."""
+    """Service names by the image that they share."""
     found: dict[str, list[str]] = {}
     for row in plan_inventory:
         if row["image"]:
@@ -41,7 +41,7 @@ def images(plan_inventory: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def services_of(plan_facts: Mapping[str, Any]) -> list[str]:
-    """The names of the definitions, of their services and of their tasks."""
+    """The names of the definitions, with those of their services and tasks."""
     return [name for group, members in plan_facts["definitions"].items() for name in (group, *members)]
 
 
@@ -101,7 +101,7 @@ def test_pipeline_deploys_each_service_as_itself(
     environment: Environment,
     evidence: Evidence,
 ) -> None:
-    """No deploy job carries another service's image, or another environment's prefix, region or secrets."""
+    """No deploy job uses another service's image, or another environment's prefix, region or secrets."""
     prefix = plan_facts["source"]["prefix"]
     count, found = misdelivered(
         repository, Pipeline.of(plan_facts["pipeline"]), images, prefix, environment.aws.region
@@ -143,7 +143,7 @@ def test_pipeline_workflows_are_valid(repository: Repository, evidence: Evidence
 def test_pipeline_smoke_job_has_its_keys(
     repository: Repository, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
-    """The job that runs the smoke suite has the keys without which most of it would be skipped."""
+    """The job that runs the smoke suite has the keys without which most checks would be skipped."""
     facts = plan_facts["pipeline"]
     found, jobs = smoke_keys(repository, facts["smoke_commands"], facts["smoke_keys"])
     evidence.figure("smoke jobs", jobs)
@@ -224,7 +224,7 @@ def test_rollback_secondary_can_be_reverted(
 
 
 def verify_all(planned: list[Edit], checkout: Checkout, evidence: Evidence) -> None:
-    """Take every step in memory; name all steps that cannot be taken together."""
+    """Try every step in memory; report all impossible steps at once."""
     problems: list[str] = []
     unread: list[SetupError] = []
     for step in planned:

@@ -1,6 +1,6 @@
 """G-5, phase reputation: who may read a score, what a score is, and whose it is.
 
-What Dixie takes as an event, from whom, and that nothing else moves a score.
+Also what Dixie accepts as an event, from whom, and that nothing else moves a score.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ WITH_FINN = pytest.mark.requires("finn", "finn_key")
 
 
 def query_passes(credential: str) -> pytest.MarkDecorator:
-    """Without a query that is answered, a refused one proves nothing."""
+    """Unless some query is answered, a refused one proves nothing."""
     return pytest.mark.control(f"reputation/seeded-agent-has-a-score[{credential}]")
 
 
@@ -101,7 +101,7 @@ def test_every_credential_shows_the_score(
 ) -> None:
     """Every kind of credential sees a changed score, once no cache holds the old one.
 
-    Also for one that nothing of the agent's score came from: a user of another community and tier.
+    So does a user of another community and tier who contributed nothing to it.
     """
     other = user_claims(tenants.other, tier="free")
     claims = {name: other[name] for name in ("tenant_id", "tier", "allowed_pools")}
@@ -134,7 +134,7 @@ def test_unknown_api_key_is_refused(dixie: Dixie, agent: str) -> None:
 def test_similar_routing_keys_are_other_agents(
     connect: Connect, dixie: Dixie, agent: str, credential: str, credentials: Credentials, batch: Batch
 ) -> None:
-    """An invalid routing key is a bad request, and a similar one names another agent."""
+    """An invalid routing key is a bad request, and a similar key names another agent."""
     reader = credentials[credential]()
     known = dixie.score(agent, reader)
     assert known is not None, f"{agent} has no score: the query answers null"
@@ -170,20 +170,20 @@ def test_unknown_agent_has_no_score(dixie: Dixie, evidence: Evidence) -> None:
 
 
 EVENTS_OF_FINN = pytest.mark.requires("finn", "finn_key", "dixie.events")
-#: Without an event that counts, one that does not proves nothing.
+#: Unless some event counts, one that does not count proves nothing.
 EVENTS_COUNT = pytest.mark.control("loop/good-events-raise-the-score")
 
-#: Media types are compared without their case, and may have parameters (RFC 9110 section 8.3).
+#: Media types are case-insensitive, and may have parameters (RFC 9110 section 8.3).
 JSON_TYPES = ("application/json ; charset=utf-8", "Application/JSON", "application/json;charset=UTF-8")
 
 
-#: When an agent that nobody read yet is looked at, s after the one before: reading it may hide what comes.
+#: When the next unread agent is queried, s after the previous one: a reading may hide later events.
 LOOKS_S = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
-#: What a reading and clocks may add to the time for which a score is served, s.
+#: How much a reading and clock differences may add to the time that a score is served, s.
 SLACK_S = 1.0
-#: An event's score is so far from 0 and 1: the agent's then differs from those of agents with usual events.
+#: How far an event's score is from 0 and 1, so that the agent's score differs from those of other agents.
 ODD = 0.0371
-#: How often a score is found to be staler than that, before it is a finding.
+#: How often a score must be too stale before that is a finding.
 ROUNDS = 2
 
 
@@ -198,10 +198,10 @@ def refreshed(
     finn_key: SigningKeyLookup,
     eventually: Eventually,
 ) -> dict[str, Any]:
-    """For how long an agent's old score was served after an event, to the last of ``readers``, by kind.
+    """How long an agent's old score was served after an event, until the last of ``readers`` saw the new.
 
     ``served_s`` counts from the first reading before the event, and may be ``limit_s``; ``came``: whether new
-    agents told when the event had come.
+    agents showed when the event had arrived.
     """
     post = partial(dixie.post_event, credential=dixie.service_credential(finn_key()))
     read_at = time.monotonic()
@@ -224,13 +224,13 @@ def refreshed(
 
 @pytest.fixture
 def intake(connect: Connect, tenants: Tenants, signing_key: SigningKeyLookup) -> Dixie:
-    """Dixie, with no exchange in the evidence: a family has more of them than a report should."""
+    """Dixie, without exchanges in the evidence: a family of cases has too many for a report."""
     return Dixie(connect("dixie"), tenants.main, signing_key)
 
 
 @pytest.fixture
 def subject(scores: Scores, bystander: str, agent: str) -> str:
-    """An agent with a score that no answer of the run moves; else the seeded one, which has a score."""
+    """An agent whose score no answer of the run moves; otherwise the seeded agent, which has a score."""
     return agent if scores.hold(bystander)[bystander] is None else bystander
 
 
@@ -242,7 +242,10 @@ def before(subject: str, scores: Scores, bystander: str) -> Mapping[str, float |
 
 @pytest.fixture
 def stay(scores: Scores, bystander: str) -> Stay:
-    """Asserts that scores stay. What a cache hides, `another-agent-does-not-move` finds for a bystander."""
+    """Asserts that scores do not move.
+
+    What a cache hides, `another-agent-does-not-move` finds on a bystander.
+    """
 
     def stay(before: Mapping[str, float | None], why: str) -> None:
         scores.stay(before, why, until_held={*before} == {bystander})
@@ -293,7 +296,7 @@ def writers(
     finn_key: SigningKeyLookup,
     attacker: SigningKey,
 ) -> Mapping[str, Callable[[], Credential | None]]:
-    """Everybody who may not write events, each made only when a check uses it."""
+    """Credentials that may not write events, each made only when a check uses it."""
     return {
         "no token": lambda: None,
         "garbage": lambda: lambda: "Bearer not.a.token",
@@ -346,9 +349,10 @@ def test_only_finn_writes_events(
     writers: Mapping[str, Callable[[], Credential | None]], stay: Stay,
     before: Mapping[str, float | None],
 ) -> None:  # fmt: skip
-    """An event without a valid token of Finn is refused, and counts for no agent.
+    """An event without a valid token of Finn's is refused, and counts for no agent.
 
-    What is no event may be refused for that: the contract leaves open which of two faults is reported (1.3).
+    An invalid event may be refused for its content: the contract does not say which of two faults is reported
+    (1.3).
     """
     score = far_from(before[subject])
     bodies: dict[str, Mapping[str, Any] | bytes] = {
@@ -392,8 +396,9 @@ def test_scores_are_as_fresh_as_declared(
 ) -> None:
     """A score is cached for no longer than `[dixie] cache_s` (3).
 
-    Agents that were never read tell when events of that moment have come: how long these take is no cache.
-    One that came late for another reason does not so again. What another check saw of it is not waited for.
+    Agents that were never read show when the events of that moment have arrived, so delivery time does not
+    count as caching. A late event is tried again, because another delay would not repeat. What another check
+    has already seen is not waited for again.
     """
 
     def rounds() -> Iterator[Mapping[str, Any]]:

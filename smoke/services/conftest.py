@@ -1,4 +1,4 @@
-"""What the plan says of definitions and services, as parameters and as a fixture of this phase's checks."""
+"""The plan's definitions and services, as parameters and as a fixture for this phase's checks."""
 
 import tomllib
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from smoke.source.rules import Ownership
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a check once for each `definition` or `inventoried` service of the plan that it asks for."""
+    """Run a check for each `definition` or `inventoried` service of the plan, if it takes one."""
     plan = tomllib.loads((metafunc.config.rootpath / "readiness.toml").read_text("utf-8"))
     if "definition" in metafunc.fixturenames:
         names = list(plan["facts"]["definitions"])

@@ -1,6 +1,6 @@
-"""G-1, phase services: what ECS says of each service, and which build it runs.
+"""G-1, phase services: what ECS reports about each service, and which build it runs.
 
-For the worker, which has no port, this is its only health check.
+The worker has no port, so this is its only health check.
 """
 
 import time
@@ -29,13 +29,13 @@ pytestmark = [
 
 @pytest.mark.establishes("aws")
 def test_aws(aws: AwsReader, evidence: Evidence) -> None:
-    """AWS answers this runner, and the platform's cluster is where the profile says."""
+    """AWS answers this runner, and the platform's cluster exists where the profile says."""
     evidence.figure("cluster", aws.cluster())
 
 
 @pytest.fixture(scope="session")
 def time_left(environment: Environment) -> Callable[[], float]:
-    """How long services may still take to have their tasks: they all share one time, from here on."""
+    """How long services may still take until their tasks run: all share one deadline from now on."""
     ends = time.monotonic() + environment.limits.deployment_s
     return lambda: max(0.0, ends - time.monotonic())
 
@@ -51,8 +51,8 @@ def test_ecs(
 ) -> None:
     """The running count equals the desired count, at least one, in one completed PRIMARY deployment.
 
-    Where CodeDeploy or another controller deploys, that is one task set in a steady state. What runs is what
-    is deployed. A deployment, or tasks that come and go, have the profile's time to end.
+    If CodeDeploy or another controller deploys, that is one task set in a steady state. The running tasks are
+    the deployed ones. A deployment in progress, or tasks that come and go, have the profile's time to settle.
     """
     found = aws.service(service)
 
@@ -99,7 +99,7 @@ def test_api_and_worker_run_the_same_image(aws: AwsReader, evidence: Evidence) -
 
 
 def reported(connect: Connect, environment: Environment, service: str, evidence: Evidence) -> str:
-    """The build that a service of ECS reports, for the worker that of the api; empty where none is asked."""
+    """The build that an ECS service reports, for the worker the API's; empty if none can be queried."""
     build = next(
         (name for name, of in BUILDS.items() if of == {"worker": "api", **MIGRATIONS}.get(service, service)),
         "",

@@ -35,13 +35,13 @@ pytestmark = [
     pytest.mark.requires("iac"),
     pytest.mark.static,
 ]
-#: What no definition may share; a role counts where it lets one read what is another's.
+#: What definitions may not share; a role counts if it lets one definition read another's secrets.
 APART = (FAMILY, NETWORK, LOGS, SECRET)
 
 
 @pytest.fixture
 def found(definitions: Definitions, terraform: Configuration, evidence: Evidence) -> Definitions:
-    """Everything that a service or a task uses."""
+    """All resources that a service or a task uses."""
     evidence.figure("Terraform files", terraform.sources.count)
     evidence.figure("uses of roles, networks, log groups and secrets", len(definitions.uses))
     return definitions
@@ -54,7 +54,7 @@ def unseen(
     plan_facts: Mapping[str, Any],
     plan_inventory: Sequence[Mapping[str, Any]],
 ) -> list[Finding]:
-    """What of the plan may be in files that are not read: no rule has looked at it."""
+    """Parts of the plan that may be in unread files, which no rule has examined."""
     members = {member for group in plan_facts["definitions"].values() for member in group}
     return not_seen(terraform, found, members | {row["ecs"] for row in plan_inventory if row["ecs"]})
 
@@ -109,7 +109,7 @@ def test_definitions_are_complete(terraform: Configuration, evidence: Evidence) 
 def test_definitions_can_start(
     terraform: Configuration, found: Definitions, unseen: list[Finding], evidence: Evidence
 ) -> None:
-    """The role that starts a task can be assumed, pull the image, write logs, and read the secrets."""
+    """The role that starts a task can be assumed, and may pull the image, write logs and read the secrets."""
     evidence.evaluated("a task can start", sum(len(each.tasks) for each in found.definitions))
     examined = starts(terraform, found)
     examined.not_examined.extend(unseen)
@@ -122,7 +122,7 @@ def test_definitions_have_their_names(
 ) -> None:
     """Cluster, services, tasks, log groups, topic, dashboards and database have the contract's names.
 
-    Each service logs into the group of its name.
+    Each service logs to the group with its name.
     """
     names = Names(plan_facts["source"]["prefix"])
     services = {member for group in plan_facts["definitions"].values() for member in group} - {*MIGRATIONS}
@@ -181,7 +181,7 @@ def test_definitions_lead_to_this_platform(
     environment: Environment,
     evidence: Evidence,
 ) -> None:
-    """Tasks are given hosts, ports, regions, keys and pool sizes of this environment."""
+    """Tasks get this environment's hosts, ports, regions, keys and pool sizes."""
     names = Names(plan_facts["source"]["prefix"])
     members = {f"{host}.{names.namespace}": BUILDS.get(host, host) for host in HOSTS}
     public = [
@@ -209,7 +209,7 @@ def test_definitions_let_each_other_in(
     plan_facts: Mapping[str, Any],
     evidence: Evidence,
 ) -> None:
-    """Security groups allow every connection that the plan gives to a service."""
+    """Security groups allow every connection that the plan requires."""
     count, examined = reached(terraform, found, plan_facts["reach"])
     evidence.figure("ways", count, at_least=1)
     examined.not_examined.extend(unseen)

@@ -30,9 +30,9 @@ def uses(aws: AwsReader, evidence: Evidence) -> Sequence[Use]:
 def test_independent(
     aws: AwsReader, uses: Sequence[Use], ownership: Ownership, definition: str, evidence: Evidence
 ) -> None:
-    """A definition has its own family, roles, security group, log group and secret, and shares none.
+    """A definition has its own family, roles, security group, log group and secret.
 
-    Neither another definition's nor another environment's.
+    It shares none of them with another definition or environment.
     """
     lacking = ownership.lacks(definition, uses, dict.fromkeys(SERVICES, REQUIRED))
     common = ownership.shared(uses, [*OWN, SECRET]).get(definition, [])
@@ -56,7 +56,7 @@ def test_independent_credentials(uses: Sequence[Use], ownership: Ownership, evid
 
 @pytest.mark.p1
 def test_independent_services(uses: Sequence[Use], evidence: Evidence) -> None:
-    """Each service has its own family, execution role, security group and logs, also within a definition."""
+    """Each service has its own family, execution role, security group and logs, even within a definition."""
     own = [use for use in uses if use.owner in SERVICES]
     evidence.figure("services", len({use.owner for use in own}), expected=len(SERVICES))
     common = [finding for each in Ownership({}).shared(own, REQUIRED).values() for finding in each]
@@ -65,9 +65,9 @@ def test_independent_services(uses: Sequence[Use], evidence: Evidence) -> None:
 
 @pytest.mark.p0
 def test_tasks_can_start(aws: AwsReader, evidence: Evidence) -> None:
-    """Each task's roles exist, can be assumed, and may read the secrets that the task is given.
+    """Each task's roles exist, can be assumed, and may read the task's secrets.
 
-    And the subnets of its service have addresses left, and ways to what a task asks when it starts.
+    Its service's subnets have free addresses and reach what a task needs to start.
     """
     count, examined = kept_from_starting(aws, tuple(MIGRATIONS))
     for look in (roomless, kept_in, kept_from_aws):

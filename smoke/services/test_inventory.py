@@ -48,14 +48,14 @@ pytestmark = [
     pytest.mark.p1,
     pytest.mark.requires("aws"),
 ]
-#: The services with a public host, which a load balancer stands before.
+#: The services with a public host, behind a load balancer.
 PUBLIC = ("api", "dixie")
-#: So long an address may outlive its task in Cloud Map.
+#: How long an address may outlive its task in Cloud Map.
 SETTLES_S = 20
 
 
 def calls_of(environment: Environment, key: str, host: str) -> list[PublicCall]:
-    """A call of each route of a service by its host."""
+    """One call to each route of a service, by its host."""
     at = address_of(environment, key)
     return [
         PublicCall(each.method, at.path(each.path).replace("{id}", "x"), host, bool(each.credentials))
@@ -84,7 +84,8 @@ def test_inventory(
     url, examined = str(declared["url"]), Examined()
     ends = examined.attempt(lambda: leads(aws.account, url)) if service in PUBLIC else []
     if is_fronted(ends or ()) or (not ends and any(AT_PORT in each for each in found.addresses)):
-        # who stands before the balancer asks any port of it; without a record in sight, somebody may
+        # whatever is in front of the load balancer may use any of its ports; if no DNS record is visible,
+        # something may be
         found = replace(found, addresses=tuple(each.partition(AT_PORT)[0] for each in found.addresses))
     compared = columns(declared, found)
     for name, (wanted, seen) in compared.items():
@@ -143,7 +144,7 @@ def test_targets(
 ) -> None:
     """The load balancer checks the service's health route, and its targets are healthy.
 
-    It sends the service's requests to the service's tasks alone.
+    It routes the service's requests only to the service's tasks.
     """
     groups, boxes = aws.target_groups(service), aws.definition(service).containers
     key = next((row["key"] for row in plan_inventory if row["ecs"] == service), "")
@@ -224,7 +225,7 @@ def test_environments_lead_to_this_platform(
 
 @pytest.mark.parametrize("service", [each for each in SERVICES if each not in FOREIGN])
 def test_image_is_in_the_registry(aws: AwsReader, service: str, evidence: Evidence) -> None:
-    """ECR still has the running image, so that a replaced task can start."""
+    """ECR still has the running image, so that a replacement task can start."""
     definition = aws.definition(service)
     evidence.figure(f"images of {service}", [each.image for each in definition.containers], at_least=1)
     images_there(aws.account, definition).require()
@@ -236,9 +237,9 @@ def test_let_each_other_in(
     plan_inventory: Sequence[Mapping[str, Any]],
     evidence: Evidence,
 ) -> None:
-    """The security groups in use let every service through to those that it calls by the plan.
+    """The security groups in use let every service reach those that it calls by the plan.
 
-    And the balancer to its targets, and nobody from outside to the database and its pooler.
+    They let the load balancer reach its targets, and nobody outside reach the database or its pooler.
     """
     hosts = {row["ecs"]: str(row["url"]) for row in plan_inventory if row["ecs"] in PUBLIC}
     count, examined = reached(aws, plan_facts["reach"], hosts)

@@ -36,9 +36,9 @@ def test_certificate(environment: Environment, service: str, evidence: Evidence)
 def test_http_redirects(
     environment: Environment, service: str, http: httpx.Client, evidence: Evidence
 ) -> None:
-    """Without TLS there is nothing but a redirect to the same host with TLS, if anything listens at all.
+    """Plain HTTP only redirects to the same host over TLS, if anything listens at all.
 
-    A balancer decides by the path, so the service's own routes are asked for, too.
+    Load balancers decide by path, so the service's own routes are tried, too.
     """
     plain = environment.get(f"edge.{service}_plain_url")
     require_resolvable(plain)

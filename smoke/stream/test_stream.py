@@ -29,25 +29,25 @@ pytestmark = [
 
 #: The first content must come at least this long before the last, or the stream was buffered.
 SPREAD_MS = 20
-#: So many streams may look buffered, where the runner was busy.
+#: How many streams may look buffered because the runner was busy.
 TRIES = 10
 #: A prompt whose answer is a word or two.
 SHORT = "Hi"
-#: Hang-ups before the first event: the first waits for a share of the time to that event, each other longer
-#: than the one before, until an answer has begun. So one of them meets the call that is being served.
+#: Hang-ups before the first event: the first waits for a fraction of the time to that event, each later one
+#: longer, until an answer has begun. So one of them hits a call that is being served.
 EARLIEST, LATER, AT_MOST = 1 / 8, 1.5, 12
-#: Streams that are left at once: a pool of connections has seldom more.
+#: How many streams are abandoned at once: connection pools are rarely larger.
 MANY = 16
-#: An answer that a model needs many pieces for.
+#: A prompt whose answer takes a model many chunks.
 TIMES = 40
-#: So many characters more, where a model answers with all that it was asked; and for a prompt that is no
-#: shorter than one that asks for many pieces.
+#: Additional characters, for models that echo the whole prompt, and for a short-answer prompt that is no
+#: shorter than the long one.
 LONG, MORE_PROMPT = 400, 80
 
 
 @pytest.fixture
 def streamed(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> Stream:
-    """A complete stream, with its events in the evidence."""
+    """Read a complete stream, with its events in the evidence."""
     found = stream(freeside, tenants.main, prompt_for(times=TIMES))
     evidence.figure("events", len(found.events))
     evidence.figure("order", shape(found.names()), expected="content+ usage done")
@@ -61,7 +61,7 @@ def shape(names: list[str]) -> str:
 
 
 def test_is_declared_as_a_stream(streamed: Stream) -> None:
-    """The content type is an event stream's, and caching is off."""
+    """The content type is text/event-stream, and caching is disabled."""
     cache = [part.strip().lower() for part in streamed.headers.get("cache-control", "").split(",")]
     assert "no-cache" in cache or "no-store" in cache, f"cache-control of a stream is {cache}"
 
@@ -133,7 +133,7 @@ def test_usage_is_charged(freeside: Freeside, tenants: Tenants, watch: Conservat
 
 @pytest.mark.requires("budget", "freeside.models")
 def test_hang_up_leaves_no_reservation(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
-    """A client that hangs up gets its reservation back, and pays at most for what was produced.
+    """A client that hangs up gets its reservation released, and pays at most for what was produced.
 
     Where most of a complete answer was still to come, that is less than its price, where a shorter answer to
     a prompt that is no shorter shows that answers have a price; and what was produced is not the answer of
@@ -174,7 +174,7 @@ def test_hang_up_leaves_no_reservation(freeside: Freeside, tenants: Tenants, evi
 def test_hang_up_at_once_leaves_no_reservation(
     freeside: Freeside, tenants: Tenants, evidence: Evidence
 ) -> None:
-    """A client that hangs up before the first event gets its reservation back, and pays one call at most."""
+    """A client that hangs up before the first event leaves no reservation, and pays for one call at most."""
     whole = stream(freeside, tenants.main, SHORT)
     complete, wait = whole.usage().cost_micro, whole.events[0].at * EARLIEST
     watch, keys = freeside.watch(tenants.main, evidence), []
@@ -197,7 +197,7 @@ def test_hang_up_at_once_leaves_no_reservation(
     paid = watch.observe(watch.read()).committed - watch.first.committed - last.usage().cost_micro
     for key in keys:  # which of them paid is not known; what all paid is
         freeside.journal.learn(tenants.main, key, max(0, paid) if key == keys[-1] else 0)
-    # an answer to the same words may be longer, though not twice as dear
+    # an answer to the same words may be longer, but not twice as expensive
     most = len(keys) * max(complete, last.usage().cost_micro) * 3 // 2
     evidence.figure("paid for a stream that was abandoned at once", paid, "µUSD", limit=most)
     with watch.unless_others():
@@ -224,7 +224,7 @@ def test_many_hang_ups_cost_no_service(freeside: Freeside, tenants: Tenants, evi
 
 @pytest.mark.requires("budget")
 def test_hang_up_at_the_end_is_paid_once(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
-    """A client that hangs up once it knows the usage pays at most what that says."""
+    """A client that hangs up after the usage event pays at most what that event says."""
     watch = freeside.watch(tenants.main, evidence)
     left = stream(freeside, tenants.main, prompt_for(), hang_up=lambda event: event.name == "usage")
     cost = left.usage().cost_micro
@@ -240,7 +240,7 @@ def test_hang_up_at_the_end_is_paid_once(freeside: Freeside, tenants: Tenants, e
 
 @pytest.mark.requires("budget")
 def test_leaving_a_stored_answer_keeps_it(freeside: Freeside, tenants: Tenants, watch: Conservation) -> None:
-    """Hanging up on a stored answer keeps it under its key, at no further charge."""
+    """Hanging up on a replay keeps the stored answer under its key, at no further charge."""
     ask = partial(stream, freeside, tenants.main, prompt_for(times=TIMES), key=str(uuid.uuid4()))
     first = ask()
     cost = first.usage().cost_micro

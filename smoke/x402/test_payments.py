@@ -1,4 +1,4 @@
-"""G-6, phase x402: a call has its terms; a payment is answered once and settled; a bad one moves nothing."""
+"""G-6, phase x402: unpaid calls get terms; payments are answered once and settled; bad ones move nothing."""
 
 import json
 import secrets
@@ -53,7 +53,7 @@ def penniless() -> Wallet:
 
 @pytest.fixture(scope="session")
 def refused_agent() -> str:
-    """An agent that only calls name which are to be refused."""
+    """An agent named only by calls that must be refused."""
     return f"smoke-x402-{secrets.token_hex(6)}"
 
 
@@ -65,11 +65,11 @@ pytestmark = [
     pytest.mark.usefixtures("alone"),
 ]
 
-#: What a check needs that pays.
+#: The capabilities that a paying check needs.
 PAYING = pytest.mark.requires("x402", "chain", "payment")
 #: Calls with one payment at the same time.
 AT_ONCE = 4
-#: Letters before what a long prompt asks.
+#: The padding before the question of a long prompt.
 PADDING = 2000
 
 
@@ -83,7 +83,7 @@ def test_payment_is_required(paid: PaidRoute, evidence: Evidence) -> None:
 
 @pytest.mark.requires("x402")
 def test_unreadable_payment_is_refused(paid: PaidRoute, batch: Batch) -> None:
-    """A header that does not parse gets 400, and one that is no payment 400 or 402."""
+    """A header that does not parse gets 400; one that parses but is not a payment gets 400 or 402."""
     rule, quiet = "a header that does not parse is a 400 (1.6)", paid.unrecorded()
     batch.run(
         [
@@ -160,7 +160,7 @@ def test_payment_is_settled(
 def test_used_payment_is_refused(
     paid: PaidRoute, wallet: FundedWallet, balances: Balances, batch: Batch
 ) -> None:
-    """A used payment is refused with the same body and with another one, in any spelling."""
+    """A used payment is refused with the same or another body, in any spelling."""
     payment = paid.payment(wallet)
     content = paid.content()
     require_status(paid.post(header_of(payment), content=content), 200)
@@ -213,11 +213,10 @@ def test_payments_at_once_stay_apart(
     balances: Balances,
     evidence: Evidence,
 ) -> None:
-    """Concurrent paid calls to the cheapest and the most expensive pool: each is served as asked.
+    """Concurrent paid calls to two pools get the requested pool and their own receipt.
 
-    Each has its receipt. Their payments are valid since ever, as many payers sign them (EIP-3009), and their
-    nonces nearly alike. Where the profile has another payer, that one uses a nonce of the first, too: a nonce
-    is its payer's.
+    Their payments have no start of validity, as many payers sign them (EIP-3009), and nearly equal nonces.
+    If the profile has another payer, that one also uses a nonce of the first: nonces are per payer.
     """
     pools = (POOLS[0], POOLS[-1])
     nonces = near_nonces(len(pools))
@@ -253,7 +252,7 @@ def test_bad_payment_is_refused(
 ) -> None:
     """An almost valid payment is refused with a reason, and moves no money.
 
-    So is the price of the cheapest pool for a call to the dearest one, where that costs more.
+    So is the cheapest pool's price for a call to a more expensive one.
     """
     bad = [*bad_payments(paid.terms, wallet, penniless, time.time())]
     rule, quiet = "a payment that does not verify gets 402 (1.6)", paid.unrecorded()
@@ -271,9 +270,9 @@ def test_bad_payment_is_refused(
 def test_bad_call_costs_nothing(
     paid: PaidRoute, wallet: FundedWallet, penniless: Wallet, balances: Balances
 ) -> None:
-    """A call refused for its body does not use its payment (1.3): it is good for another call.
+    """A call refused for its body does not use up its payment (1.3): another call can use it.
 
-    So does one that brings the payment with the signature of somebody else.
+    Neither does a copy of the payment with a forged signature.
     """
     payment, quiet = paid.payment(wallet), paid.unrecorded()
     header = header_of(payment)
@@ -294,7 +293,7 @@ def test_bad_call_costs_nothing(
 def test_nothing_else_pays(
     paid: PaidRoute, wallet: FundedWallet, freeside: Freeside, tenants: Tenants, batch: Batch
 ) -> None:
-    """Without a payment a call gets its terms, whoever asks, and whatever was paid for before (1.6)."""
+    """Without a payment, a call gets its terms, whoever sends it and whatever was paid for before (1.6)."""
     key, content = str(uuid.uuid4()), paid.content()
     require_status(paid.post(header_of(paid.payment(wallet)), content=content, key=key), 200)
     quiet, rule = paid.unrecorded(), "the payment is the credential (1.6)"
@@ -352,7 +351,7 @@ def test_refused_payment_runs_no_model(
     eventually: Eventually,
     evidence: Evidence,
 ) -> None:
-    """A refused payment runs no model: Finn reports only on agents of paid calls (2, 1.6)."""
+    """A refused payment runs no model: Finn reports only agents of paid calls (2, 1.6)."""
     used = header_of(paid.payment(wallet))
     require_status(paid.post(used), 200)
     for header in (None, used):
