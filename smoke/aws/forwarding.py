@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from ipaddress import collapse_addresses, ip_network
@@ -30,9 +31,12 @@ def diverted(
     for call in calls:
         mine = [each for each in routes if each.target_group in own and each.serves(call.host)]
         for listener in dict.fromkeys(each.listener for each in mine):
-            fitting = [each for each in ranked if each.listener == listener and fits(each.conditions, call)]
-            for each in fitting:
-                foreign = each.rank == fitting[0].rank and each.target_group not in own
+            found = [(each, fits(each.conditions, call)) for each in ranked if each.listener == listener]
+            decides = min((each.rank for each, fit in found if fit), default=-math.inf)
+            if any(each.rank < decides and fit is None and each.target_group in own for each, fit in found):
+                continue  # whoever stands before the balancer may make its calls fit
+            for each, fit in found:
+                foreign = fit and each.rank == decides and each.target_group not in own
                 if foreign and (each.target_group in {*others, FIXED} or is_idle(each.target_group)):
                     return each, call
     return None

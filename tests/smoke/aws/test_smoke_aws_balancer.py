@@ -147,6 +147,20 @@ def test_what_an_own_rule_took_before_is_not_taken() -> None:
 
 
 @pytest.mark.parametrize(
+    ("more", "taken"),
+    [
+        ((), False),
+        ((with_header("X-Origin", "s"),), False),  # by which a balancer knows what comes through CloudFront
+        ((with_header("Host", "www.example"),), True),
+    ],
+)
+def test_what_stands_before_the_balancer_may_make_calls_fit(more: Any, taken: bool) -> None:
+    closed = {**ranked("default", ""), "Actions": [{"Type": "fixed-response"}]}
+    routes = routes_of([ranked("100", "dixie", HOST, *more), closed], "lb", [])
+    assert (diverted(routes, HEALTH, ["dixie"], ()) is not None) is taken
+
+
+@pytest.mark.parametrize(
     ("second", "weight", "taken"),
     [("api", 50, True), ("api", 0, False), ("dixie-green", 50, False)],
 )
