@@ -20,13 +20,13 @@ from smoke.aws.alarms import (
     unfed,
     watching,
 )
+from smoke.aws.databases import misfits
 from smoke.aws.inventory import APPLICATION, FURTHER, REQUIRED, watch_for
 from smoke.aws.monitoring import (
     QUEUE,
     fit_for_drill,
     listening,
     miscounted,
-    misfits,
     read_dashboard,
     set_off,
     state_of,

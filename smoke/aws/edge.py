@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -85,9 +86,10 @@ def unanswered(aws: AwsReader, balancer: Mapping[str, Any], calls: Sequence[Publ
         (route for each in rules for route in routes_of(each, arn, ())), key=lambda route: route.rank
     )
     for call in calls:
-        fitting = [each for each in ranked if fits(each.conditions, call)]
-        deciding = [each.target_group for each in fitting if each.rank == fitting[0].rank]
-        if deciding and all(each == FIXED or aws.is_idle(each) for each in deciding):
+        found = [(each, fits(each.conditions, call)) for each in ranked]
+        decides = min((each.rank for each, fit in found if fit), default=-math.inf)
+        ends = {each.target_group for each, fit in found if each.rank <= decides and fit is not False}
+        if ends and all(each == FIXED or aws.is_idle(each) for each in ends):
             return [f"{led} has nothing behind it for {call.method} {call.path}"]
     return []
 

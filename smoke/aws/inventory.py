@@ -11,9 +11,9 @@ from smoke.source.infrastructure.addresses import Budget, Directory
 
 from .alarms import Metric, Watch
 from .balancer import BalancerRoute, routes_to
+from .databases import DATABASE_IS_DOWN
 from .ecs import EcsService, TaskDefinition
 from .ecs_tasks import RunningTask
-from .monitoring import DATABASE_IS_DOWN
 from .names import BUILDS, HOSTS, IF_SET, PORTS, SERVICES, resolve
 from .reader import AwsReader
 

@@ -140,62 +140,6 @@ def read_retention(account: AwsAccount, names: Names, groups: Iterable[str]) -> 
     }
 
 
-#: States of a database instance in which it takes no connection until somebody acts.
-DATABASE_IS_DOWN = (
-    "stopped",
-    "stopping",
-    "deleting",
-    "failed",
-    "storage-full",
-    "incompatible-parameters",
-    "insufficient-capacity",
-    "inaccessible-encryption-credentials",
-    "inaccessible-encryption-credentials-recoverable",
-    "incompatible-network",
-    "incompatible-restore",
-    "restore-error",
-)
-
-
-def describe_databases(account: AwsAccount, name: str) -> list[Mapping[str, Any]]:
-    """The database instance of this name, else each instance of the cluster of this name, as RDS tells."""
-    absent = ("DBInstanceNotFound", "DBInstanceNotFoundFault")
-    answer = account.find("rds", "describe_db_instances", absent, DBInstanceIdentifier=name)
-    if answer is not None and answer["DBInstances"]:
-        return [answer["DBInstances"][0]]
-    every = account.pages("rds", "describe_db_instances", "DBInstances")
-    return [each for each in every if each.get("DBClusterIdentifier") == name]
-
-
-def states_of(instances: Iterable[Mapping[str, Any]], name: str) -> dict[str, str]:
-    """The state of each database instance; without a name of its own it is called by this one."""
-    return {
-        each.get("DBInstanceIdentifier", name): str(each.get("DBInstanceStatus", "")) for each in instances
-    }
-
-
-def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connections: int) -> list[str]:
-    """The database instances that take no writes, or fewer connections than these.
-
-    A limit that RDS computes from the size of the instance is not read.
-    """
-    found = []
-    for each in instances:
-        name = each.get("DBInstanceIdentifier", "")
-        if source := each.get("ReadReplicaSourceDBInstanceIdentifier"):
-            found.append(f"{name} is a replica of {source} and takes no writes")
-        groups = [one["DBParameterGroupName"] for one in each.get("DBParameterGroups", ())]
-        for group in [one for one in groups if not one.startswith("default.")]:
-            told = account.pages(
-                "rds", "describe_db_parameters", "Parameters", DBParameterGroupName=group, Source="user"
-            )
-            values = {one["ParameterName"]: one.get("ParameterValue", "") for one in told}
-            limit = values.get("max_connections", "")
-            if limit.isdecimal() and int(limit) < connections:
-                found.append(f"{name} takes {limit} connections, by {group}; the budget is {connections}")
-    return found
-
-
 def _query(index: int, metric: Metric) -> Mapping[str, Any]:
     dimensions = [{"Name": name, "Value": value} for name, value in metric.dimensions]
     described = {"Namespace": metric.namespace, "MetricName": metric.name, "Dimensions": dimensions}

@@ -13,7 +13,6 @@ from pytest_readiness import SetupError
 from smoke.source.checkout import Examined, Finding
 
 from .account import AwsAccount, at_once
-from .monitoring import describe_databases
 from .names import BUILDS, HOSTS, resolve
 from .reader import AwsReader
 from .subnets import AccessLists, Network, filtered, own_subnets
@@ -233,7 +232,7 @@ def _parties(aws: AwsReader) -> dict[str, Party]:
         )
         for name, task in tasks.items()
     }
-    instances = describe_databases(aws.account, aws.names.database)
+    instances = aws.instances()
     if instances:
         held = [each for one in instances for each in one.get("VpcSecurityGroups", ())]
         groups = [each["VpcSecurityGroupId"] for each in held]

@@ -14,7 +14,7 @@ from pytest_readiness import Environment
 
 from smoke.source.rules import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, SECRET, TASK_ROLE, Use
 
-from . import alarms, ecs, ecs_tasks, monitoring, scaling, topics
+from . import alarms, databases, ecs, ecs_tasks, monitoring, scaling, topics
 from .account import AwsAccount, account_of, at_once
 from .alarms import CompositeAlarm, Metric, MetricAlarm
 from .balancer import BalancerRoute, TargetGroup, describe_balancers, read_routes, read_target_groups
@@ -212,12 +212,12 @@ class AwsReader:
 
     def databases(self) -> Mapping[str, str]:
         """The state of the database instance, or of each one of the cluster of its name."""
-        return monitoring.states_of(self.instances(), self.names.database)
+        return databases.states_of(self.instances(), self.names.database)
 
     def instances(self) -> Sequence[Mapping[str, Any]]:
         """The database instance as RDS describes it, or each one of the cluster of its name."""
         name = self.names.database
-        return self.once("instances", lambda: monitoring.describe_databases(self.account, name))
+        return self.once("instances", lambda: databases.describe_databases(self.account, name))
 
     def topic(self) -> str:
         """The ARN of the topic that the alarms notify."""

@@ -9,6 +9,7 @@ import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
 from smoke.aws.balancer import AT_PORT, crowded, idle, read_target_groups, routes_to
+from smoke.aws.databases import astray
 from smoke.aws.ecs import images_there, read_services
 from smoke.aws.edge import hindered
 from smoke.aws.firewall import PublicCall
@@ -193,7 +194,7 @@ def test_environments_lead_to_this_platform(
     environment: Environment,
     evidence: Evidence,
 ) -> None:
-    """Tasks have this environment's hosts, ports and pool sizes, and the newest secrets."""
+    """Tasks have this environment's hosts, databases, ports and pool sizes, and the newest secrets."""
     declared = [str(row["url"]) for row in plan_inventory]
     directory = directory_of(
         aws, declared, plan_facts["connections"], key_paths(environment, aws.names.namespace)
@@ -220,6 +221,8 @@ def test_environments_lead_to_this_platform(
         for name, given in box.secrets.items()
         if pinned(given)
     ]
+    given = [(owner, *each) for owner, box in boxes for each in box.environment.items()]
+    wrong += astray(aws.account, aws.instances(), given)
     assert not wrong, "; ".join(wrong)
 
 

@@ -14,6 +14,7 @@ from stack.aws.inventory import (
     DATABASE,
     MIGRATIONS,
     PREFIX,
+    REGION,
     REPOSITORIES,
     SERVICES,
     execution_role,
@@ -328,6 +329,14 @@ def database_set(emulator: Emulator, **values: str) -> None:
         record["DBParameterGroups"] = [applied]
 
 
+def database_led_to(emulator: Emulator, service: str, name: str, variable: str = "DATABASE_HOST") -> None:
+    """Deploy a service with the host of a database, as RDS makes it of its name."""
+    rest = f"c0ffee123456.{REGION}.rds.amazonaws.com"
+    for record in internals.records("rds._instances"):
+        record["Endpoint"]["Address"] = f"{record['DBInstanceIdentifier']}.{rest}"
+    task_definition(emulator, service, environment={variable: f"{name}.{rest}"})
+
+
 def database_stopped(emulator: Emulator) -> None:
     """Stop the database instance, as one does to save money over a weekend."""
     emulator.aws("rds").stop_db_instance(DBInstanceIdentifier=DATABASE)
@@ -356,5 +365,5 @@ ALTERATIONS = (
     service_deployed_by, service_as_daemon, two_deployments, tasks_left_behind, tasks_run, task_definition,
     container_set, sidecars, security_group_shared, migration_run, migration_missing, migration_changed,
     migration_in_service, database_missing, database_stopped, database_is, database_replicates,
-    database_set, image_missing, insights_disabled,
+    database_led_to, database_set, image_missing, insights_disabled,
 )  # fmt: skip

@@ -7,6 +7,7 @@ import pytest
 from pytest_readiness import SetupError
 
 from smoke.aws.balancer import BalancerRoute, describe_balancers
+from smoke.aws.databases import describe_databases
 from smoke.aws.names import Names, Registry
 from smoke.aws.network import reached, roomless, unresolved
 from smoke.aws.reader import AwsReader
@@ -103,6 +104,7 @@ def account(
         routes=lambda: [BalancerRoute("tg", "alb", ("finn.example.com",))],
         balancers=lambda: describe_balancers(found),
         registries=lambda: registries or {},
+        instances=lambda: describe_databases(found, "p"),
         once=lambda _, read: read(),
     )
     return cast(AwsReader, aws)

@@ -14,12 +14,9 @@ from smoke.aws.alarms import Metric
 from smoke.aws.ecs import image_in_use, read_definitions, read_services
 from smoke.aws.ecs_tasks import RunningTask, read_running, read_runs
 from smoke.aws.monitoring import (
-    describe_databases,
-    misfits,
     read_dashboard,
     read_datapoints,
     read_retention,
-    states_of,
 )
 from smoke.aws.names import Names, read_registries, resolve
 from smoke.aws.reader import AwsReader
@@ -27,7 +24,7 @@ from smoke.aws.topics import topic_arn
 from smoke.aws.zones import read_records
 from smoke.platform import builds
 from smoke.source.rules import of_another
-from tests.smoke.aws.fakes import CPU, NOON, TOPIC_ARN, ecs_answers, raising, refusal, scripted
+from tests.smoke.aws.fakes import CPU, NOON, TOPIC_ARN, ecs_answers, raising, scripted
 
 NAMES = Names("p")
 
@@ -259,46 +256,6 @@ def test_a_registry_is_recognised_by_its_host_name() -> None:
     found = [each.name for each in read_registries(account, arns).values()]
     assert found == ["finn.p.local", "dixie.p.local", "lost.?"]
     assert read_registries(scripted()[0], []) == {}
-
-
-def test_the_state_of_a_database() -> None:
-    assert states_of([{"DBInstanceStatus": "stopped"}], "d") == {"d": "stopped"}
-    assert states_of([{}], "d") == {"d": ""}
-    account, _ = scripted(describe_db_instances=lambda **_: {"DBInstances": []})
-    assert describe_databases(account, "d") == []
-
-
-@pytest.mark.parametrize(
-    ("told", "limit", "why"),
-    [
-        ({}, "", []),
-        ({"ReadReplicaSourceDBInstanceIdentifier": "e"}, "", ["d is a replica of e and takes no writes"]),
-        ({"DBParameterGroups": [{"DBParameterGroupName": "default.postgres15"}]}, "60", []),
-        ({"DBParameterGroups": [{"DBParameterGroupName": "own"}]}, "85", []),
-        ({"DBParameterGroups": [{"DBParameterGroupName": "own"}]}, "", []),
-        ({"DBParameterGroups": [{"DBParameterGroupName": "own"}]}, "LEAST({DBInstanceClassMemory/9})", []),
-        ({"DBParameterGroups": [{"DBParameterGroupName": "own"}]}, "60",
-         ["d takes 60 connections, by own; the budget is 85"]),
-    ],
-)  # fmt: skip
-def test_a_database_takes_writes_and_connections(told: dict[str, Any], limit: str, why: list[str]) -> None:
-    value = {"ParameterName": "max_connections", "ParameterValue": limit}
-    account, _ = scripted(describe_db_parameters=lambda **_: {"Parameters": [value] if limit else []})
-    assert misfits(account, [{"DBInstanceIdentifier": "d", **told}], 85) == why
-
-
-def test_a_cluster_of_the_databases_name_has_its_instances() -> None:
-    def described(cluster: str, name: str) -> dict[str, str]:
-        return {"DBClusterIdentifier": cluster, "DBInstanceIdentifier": name, "DBInstanceStatus": "available"}
-
-    def describe_db_instances(**asked: Any) -> dict[str, Any]:
-        if "DBInstanceIdentifier" in asked:
-            raise refusal("DBInstanceNotFound")
-        return {"DBInstances": [described("d", "d-1"), described("d", "d-2"), described("other", "x"), {}]}
-
-    account, _ = scripted(describe_db_instances=describe_db_instances)
-    found = states_of(describe_databases(account, "d"), "d")
-    assert found == {"d-1": "available", "d-2": "available"}
 
 
 @pytest.mark.parametrize(("status", "raised"), [("InternalError", ExternalOutage), ("Forbidden", SetupError)])

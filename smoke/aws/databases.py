@@ -1,0 +1,99 @@
+"""The database: its instances, whether they take what the plan wants, and whether tasks are led to them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from .account import AwsAccount
+
+#: States of a database instance in which it takes no connection until somebody acts.
+DATABASE_IS_DOWN = (
+    "stopped",
+    "stopping",
+    "deleting",
+    "failed",
+    "storage-full",
+    "incompatible-parameters",
+    "insufficient-capacity",
+    "inaccessible-encryption-credentials",
+    "inaccessible-encryption-credentials-recoverable",
+    "incompatible-network",
+    "incompatible-restore",
+    "restore-error",
+)
+
+
+_ABSENT = ("DBInstanceNotFound", "DBInstanceNotFoundFault")
+_POOLER, _OF_READERS = "pgbouncer", "cluster-ro-"
+
+
+def describe_databases(account: AwsAccount, name: str) -> list[Mapping[str, Any]]:
+    """The database instance of this name, else each instance of the cluster of this name, as RDS tells."""
+    answer = account.find("rds", "describe_db_instances", _ABSENT, DBInstanceIdentifier=name)
+    if answer is not None and answer["DBInstances"]:
+        return [answer["DBInstances"][0]]
+    every = account.pages("rds", "describe_db_instances", "DBInstances")
+    return [each for each in every if each.get("DBClusterIdentifier") == name]
+
+
+def states_of(instances: Iterable[Mapping[str, Any]], name: str) -> dict[str, str]:
+    """The state of each database instance; without a name of its own it is called by this one."""
+    return {
+        each.get("DBInstanceIdentifier", name): str(each.get("DBInstanceStatus", "")) for each in instances
+    }
+
+
+def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connections: int) -> list[str]:
+    """The database instances that take no writes, or fewer connections than these.
+
+    A limit that RDS computes from the size of the instance is not read.
+    """
+    found = []
+    for each in instances:
+        name = each.get("DBInstanceIdentifier", "")
+        if source := each.get("ReadReplicaSourceDBInstanceIdentifier"):
+            found.append(f"{name} is a replica of {source} and takes no writes")
+        groups = [one["DBParameterGroupName"] for one in each.get("DBParameterGroups", ())]
+        for group in [one for one in groups if not one.startswith("default.")]:
+            told = account.pages(
+                "rds", "describe_db_parameters", "Parameters", DBParameterGroupName=group, Source="user"
+            )
+            values = {one["ParameterName"]: one.get("ParameterValue", "") for one in told}
+            limit = values.get("max_connections", "")
+            if limit.isdecimal() and int(limit) < connections:
+                found.append(f"{name} takes {limit} connections, by {group}; the budget is {connections}")
+    return found
+
+
+#: The host of an instance: its name, and what all those of an account have in one region.
+_HOST = re.compile(
+    r"(?<![\w.-])([a-z][a-z0-9-]*)\.((?:cluster-|cluster-ro-)?)([a-z0-9]+\.[a-z0-9-]+\.rds\.amazonaws\.com(?:\.cn)?)"
+)
+
+
+def astray(
+    account: AwsAccount, instances: Sequence[Mapping[str, Any]], given: Iterable[tuple[str, str, str]]
+) -> Iterator[str]:
+    """The variables that lead to databases of this account that are not there, and a pooler led to others.
+
+    `given` are owners, variables and values. Hosts of other accounts and regions are not looked up.
+    """
+    told = [_HOST.fullmatch(each.get("Endpoint", {}).get("Address", "")) for each in instances]
+    places = {each[3] for each in told if each}
+    known = {each.get(of, "") for each in instances for of in ("DBInstanceIdentifier", "DBClusterIdentifier")}
+    pooled: dict[str, bool] = {}
+    for owner, variable, value in given:
+        for name, kind, place in _HOST.findall(value):
+            if place not in places:
+                continue
+            written, writes = f"{variable} of {owner} leads to {name}", kind != _OF_READERS
+            if owner == _POOLER:
+                pooled[written if writes else f"{written}'s readers"] = writes and name in known
+            if kind or name in known:
+                continue
+            if account.find("rds", "describe_db_instances", _ABSENT, DBInstanceIdentifier=name) is None:
+                yield f"{written}, which is no database of this account"
+    if pooled and not any(pooled.values()):
+        yield f"{' and '.join(pooled)}, not to {' or '.join(sorted(filter(None, known)))}"

@@ -1,0 +1,77 @@
+"""The database: its state, what it takes, and who is led to it."""
+
+from typing import Any
+
+import pytest
+
+from smoke.aws.databases import astray, describe_databases, misfits, states_of
+from tests.smoke.aws.fakes import refusal, scripted
+
+
+def test_the_state_of_a_database() -> None:
+    assert states_of([{"DBInstanceStatus": "stopped"}], "d") == {"d": "stopped"}
+    assert states_of([{}], "d") == {"d": ""}
+    account, _ = scripted(describe_db_instances=lambda **_: {"DBInstances": []})
+    assert describe_databases(account, "d") == []
+
+
+@pytest.mark.parametrize(
+    ("told", "limit", "why"),
+    [
+        ({}, "", []),
+        ({"ReadReplicaSourceDBInstanceIdentifier": "e"}, "", ["d is a replica of e and takes no writes"]),
+        ({"DBParameterGroups": [{"DBParameterGroupName": "default.postgres15"}]}, "60", []),
+        ({"DBParameterGroups": [{"DBParameterGroupName": "own"}]}, "85", []),
+        ({"DBParameterGroups": [{"DBParameterGroupName": "own"}]}, "", []),
+        ({"DBParameterGroups": [{"DBParameterGroupName": "own"}]}, "LEAST({DBInstanceClassMemory/9})", []),
+        ({"DBParameterGroups": [{"DBParameterGroupName": "own"}]}, "60",
+         ["d takes 60 connections, by own; the budget is 85"]),
+    ],
+)  # fmt: skip
+def test_a_database_takes_writes_and_connections(told: dict[str, Any], limit: str, why: list[str]) -> None:
+    value = {"ParameterName": "max_connections", "ParameterValue": limit}
+    account, _ = scripted(describe_db_parameters=lambda **_: {"Parameters": [value] if limit else []})
+    assert misfits(account, [{"DBInstanceIdentifier": "d", **told}], 85) == why
+
+
+def test_a_cluster_of_the_databases_name_has_its_instances() -> None:
+    def described(cluster: str, name: str) -> dict[str, str]:
+        return {"DBClusterIdentifier": cluster, "DBInstanceIdentifier": name, "DBInstanceStatus": "available"}
+
+    def describe_db_instances(**asked: Any) -> dict[str, Any]:
+        if "DBInstanceIdentifier" in asked:
+            raise refusal("DBInstanceNotFound")
+        return {"DBInstances": [described("d", "d-1"), described("d", "d-2"), described("other", "x"), {}]}
+
+    account, _ = scripted(describe_db_instances=describe_db_instances)
+    found = states_of(describe_databases(account, "d"), "d")
+    assert found == {"d-1": "available", "d-2": "available"}
+
+
+OWN = {"DBInstanceIdentifier": "d", "Endpoint": {"Address": "d.c0ffee.us-east-1.rds.amazonaws.com"}}
+
+
+@pytest.mark.parametrize(
+    ("owner", "value", "why"),
+    [
+        ("pgbouncer", "postgres://u@d.c0ffee.us-east-1.rds.amazonaws.com:5432/x", ""),
+        ("api", "gone.c0ffee.us-east-1.rds.amazonaws.com", "no database of this account"),
+        ("api", "gone.dec0de.us-east-1.rds.amazonaws.com", ""),
+        ("api", "gone.c0ffee.eu-west-1.rds.amazonaws.com", ""),
+        ("api", "e.c0ffee.us-east-1.rds.amazonaws.com", ""),
+        ("pgbouncer", "e.c0ffee.us-east-1.rds.amazonaws.com", "not to d"),
+        ("pgbouncer", "d.cluster-ro-c0ffee.us-east-1.rds.amazonaws.com", "readers, not to d"),
+        ("pgbouncer", "d.c0ffee.us-east-1.rds.amazonaws.com,e.c0ffee.us-east-1.rds.amazonaws.com", ""),
+        ("api", "d.cluster-ro-c0ffee.us-east-1.rds.amazonaws.com", ""),
+        ("pgbouncer", "p.proxy-c0ffee.us-east-1.rds.amazonaws.com", ""),
+    ],
+)
+def test_variables_lead_to_databases_that_are_there(owner: str, value: str, why: str) -> None:
+    def describe_db_instances(DBInstanceIdentifier: str) -> dict[str, Any]:  # as botocore names it
+        if DBInstanceIdentifier == "gone":
+            raise refusal("DBInstanceNotFound")
+        return {"DBInstances": [{}]}
+
+    account, _ = scripted(describe_db_instances=describe_db_instances)
+    found = "".join(astray(account, [OWN], [(owner, "DB_HOST", value)]))
+    assert why in found if why else not found
