@@ -145,7 +145,7 @@ def test_a_check_error_of_a_p1_degrades(suite: Suite) -> None:
     ],
     ids=["coroutine", "two-yields", "unknown-fixture", "strict-xpass"],
 )
-def test_what_pytest_itself_fails_is_no_fault_of_the_platform(suite: Suite, body: str) -> None:
+def test_what_pytest_itself_fails_is_not_the_platforms_fault(suite: Suite, body: str) -> None:
     suite.checks(body if "p0" in body else f"@pytest.mark.p0\n{body}")
     run = suite.run()
     assert run.check("health/up")["class"] == "CHECK_ERROR", run.output()

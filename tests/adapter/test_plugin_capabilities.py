@@ -189,7 +189,7 @@ def test_revokes(evidence):
 """
 
 
-def test_drills_are_asked_for(suite: Suite) -> None:
+def test_drills_must_be_requested(suite: Suite) -> None:
     suite.checks(DRILL)
     run = suite.run()
     assert (run.code, run.verdict) == (0, "READY"), run.output()

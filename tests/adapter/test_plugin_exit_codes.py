@@ -119,7 +119,7 @@ def test_degraded_exit_code_cannot_be_mistaken_for_another(suite: Suite, chosen:
     assert "allowed: 0, 1, 2" in run.err
 
 
-def test_nothing_collected_is_no_verdict(suite: Suite) -> None:
+def test_nothing_collected_gives_no_verdict(suite: Suite) -> None:
     run = suite.run()
     assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
 

@@ -138,7 +138,7 @@ def test_an_option_of_a_conftest_that_looked_like_a_full_run(ready: Suite) -> No
 
 
 @pytest.mark.parametrize("where", ["conftest.py", "smoke/conftest.py"])
-def test_a_copy_that_a_conftest_forks_is_no_second_run(ready: Suite, where: str) -> None:
+def test_a_copy_that_a_conftest_forks_is_not_a_second_run(ready: Suite, where: str) -> None:
     ready.write(where, "import os; os.fork()")
     run = ready.run()
     assert (run.code, run.verdict) == (0, "READY"), run.output()

@@ -122,7 +122,7 @@ def test_a_rule_that_names_no_value_of_the_profile_is_refused(suite: Suite) -> N
 
 
 @pytest.mark.parametrize("wait", ["-1", "1.5", "86401", "soon", "٣"])
-def test_a_wait_that_is_no_time_is_refused(suite: Suite, wait: str) -> None:
+def test_a_wait_that_is_not_a_time_is_refused(suite: Suite, wait: str) -> None:
     suite.checks(PASSING)
     run = suite.run(f"--readiness-wait={wait}")
     assert run.code == 4

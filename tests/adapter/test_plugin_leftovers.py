@@ -197,7 +197,7 @@ def test_up(evidence, around):
 
 
 @WORKERS
-def test_what_a_teardown_puts_back_is_no_failure(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_what_a_teardown_puts_back_is_not_a_failure(suite: Suite, workers: tuple[str, ...]) -> None:
     suite.checks(f"""
         import builtins, json, sys
 
@@ -266,7 +266,7 @@ ASKED = {
 
 
 @pytest.mark.parametrize("how", ASKED.values(), ids=ASKED.keys())
-def test_a_future_that_is_asked_is_no_failure(suite: Suite, how: str) -> None:
+def test_a_future_that_is_asked_is_not_a_failure(suite: Suite, how: str) -> None:
     suite.checks(f"""
         from concurrent.futures import ThreadPoolExecutor, wait
         pool = ThreadPoolExecutor()
@@ -288,7 +288,7 @@ def test_a_future_that_is_asked_is_no_failure(suite: Suite, how: str) -> None:
 
 
 @WORKERS
-def test_a_future_that_nothing_ever_asks_is_no_green(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_a_future_that_nothing_ever_asks_is_not_green(suite: Suite, workers: tuple[str, ...]) -> None:
     suite.checks("""
         from concurrent.futures import ThreadPoolExecutor
         pool, kept = ThreadPoolExecutor(), []

@@ -106,7 +106,7 @@ def test_an_impossible_limit_is_refused(suite: Suite, seconds: str) -> None:
     assert "malformed timeout marker" in run.err
 
 
-def test_a_limit_of_the_plan_that_no_clock_holds_is_refused(suite: Suite) -> None:
+def test_a_limit_of_the_plan_that_no_clock_can_hold_is_refused(suite: Suite) -> None:
     suite.plan("[policy]\ncheck_limit_s = 99999999999999\n")
     suite.checks("@pytest.mark.p0\ndef test_it(evidence): passing(evidence)")
     run = suite.run()

@@ -57,7 +57,7 @@ def _large(path: Path) -> None:
 
 @pytest.mark.parametrize("make", [_pipe, _device, _large])
 @pytest.mark.parametrize("name", ["environments/full.toml", "environments/schema.toml", "key"])
-def test_what_is_no_regular_file_or_too_large_is_refused(
+def test_what_is_not_a_regular_file_or_too_large_is_refused(
     project: Path, name: str, make: Callable[[Path], None]
 ) -> None:
     make(project / name)
@@ -106,7 +106,7 @@ def test_bad_profiles_are_errors_of_three_lines(project: Path, asked: str, expec
     assert len(str(caught.value).splitlines()) == 3
 
 
-def test_a_secret_that_is_not_there_is_the_runners_fault(project: Path) -> None:
+def test_a_secret_that_does_not_exist_is_the_runners_fault(project: Path) -> None:
     (project / "key").unlink()
     with pytest.raises(SetupError, match="cannot read"):
         load_environment("full", project).secret("api.key")

@@ -226,7 +226,7 @@ def test_an_exception_without_words_is_a_failure_like_any_other(
     assert run.check("health/up")["summary"] == "Mute: <Mute with a text that raises ValueError>"
 
 
-def test_a_fixture_that_is_not_there_is_no_fault_of_the_platform(suite: Suite) -> None:
+def test_a_fixture_that_does_not_exist_is_not_the_platforms_fault(suite: Suite) -> None:
     suite.checks("@pytest.mark.p0\ndef test_up(evidense): pass")
     run = suite.run()
     assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()

@@ -35,7 +35,7 @@ def _spread(suite: Suite) -> None:
 
 
 @pytest.mark.parametrize("sorting", ["", "key=lambda item: item.name", "reverse=True"])
-def test_phases_stand_whatever_other_plugins_sort_by(suite: Suite, sorting: str) -> None:
+def test_phases_keep_their_order_whatever_other_plugins_sort_by(suite: Suite, sorting: str) -> None:
     _spread(suite)
     hook = f"def pytest_collection_modifyitems(items): items.sort({sorting})" if sorting else ""
     suite.write("smoke/conftest.py", hook.replace("sort(reverse=True)", "reverse()"))

@@ -31,7 +31,7 @@ def test_a_refusal_where_everything_is_refused_proves_nothing(suite: Suite, work
     assert blocker["behind"] == ["health/bad-token-is-refused"]
 
 
-def test_a_control_that_proves_nothing_itself_is_no_control(suite: Suite) -> None:
+def test_a_control_that_proves_nothing_itself_is_not_a_control(suite: Suite) -> None:
     chained = (
         "\n@pytest.mark.p1\n@pytest.mark.control('health/bad-token-is-refused')\ndef test_next(evidence):"
     )
@@ -55,7 +55,7 @@ def test_without_its_control_in_the_run_a_refusal_proves_nothing(suite: Suite, a
 @pytest.mark.parametrize(
     "good", ["pytest.skip('no key')", "raise SetupError('no key')", "raise ExternalOutage('x')"]
 )
-def test_a_control_without_an_answer_is_no_control(suite: Suite, good: str) -> None:
+def test_a_control_without_an_answer_is_not_a_control(suite: Suite, good: str) -> None:
     suite.checks(CHECKS.format(good=good, bad="pass"))
     run = suite.run()
     assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
@@ -78,7 +78,7 @@ def test_what_was_accepted_is_a_proof_without_any_control(suite: Suite) -> None:
 
 
 @pytest.mark.parametrize("named", ["health/no-such", "health/bad-token-is-refused"])
-def test_a_control_that_is_no_other_check_is_refused(suite: Suite, named: str) -> None:
+def test_a_control_that_is_not_another_check_is_refused(suite: Suite, named: str) -> None:
     suite.checks(
         CHECKS.format(good="pass", bad="pass").replace(
             'control("health/good-token-is-accepted"', f'control("{named}"'

@@ -146,7 +146,7 @@ class Raises:
 @pytest.mark.parametrize(
     "base", ["Exception", "AssertionError", "KeyboardInterrupt", "pytest.exit.Exception"]
 )
-def test_an_exception_without_a_text_is_no_error_of_ours(suite: Suite, base: str) -> None:
+def test_an_exception_without_a_text_is_not_our_error(suite: Suite, base: str) -> None:
     suite.checks(Raises.text.format(base=base))
     run = suite.run()
     assert run.code in (1, 6), run.output()

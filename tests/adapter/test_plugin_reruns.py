@@ -95,7 +95,7 @@ def test_number_of_reruns_can_be_chosen(suite: Suite) -> None:
     assert run.check("health/it")["outcome"] == "flaky"
 
 
-def test_reruns_of_the_ini_file_stand(suite: Suite) -> None:
+def test_reruns_of_the_ini_file_apply(suite: Suite) -> None:
     suite.write("pytest.ini", "[pytest]\nreruns = 0\n")
     _checks(suite, "    lost(count('tries') < 2)")
     assert suite.run().check("health/it")["attempts"] == 1
@@ -161,7 +161,7 @@ def test_a_rerun_by_others_hides_no_failure(suite: Suite, workers: tuple[str, ..
     "failure",
     ["assert False", "nome()", "raise ExternalOutage('down')", "raise ExceptionGroup('g', [OSError(9)])"],
 )
-def test_what_is_no_trouble_of_the_transport_is_not_repeated(
+def test_what_is_not_a_transport_error_is_not_repeated(
     suite: Suite, failure: str, asked: tuple[str, ...]
 ) -> None:
     _checks(suite, f"    if count('tries') == 1: {failure}")
@@ -231,7 +231,7 @@ def test_it(evidence, unsteady):
     assert (run.code, suite.wrote("tries")) == (1, "x"), run.output()
 
 
-def test_the_markers_own_condition_stands(suite: Suite) -> None:
+def test_the_markers_own_condition_applies(suite: Suite) -> None:
     suite.checks(f"""{COUNTED}
 @pytest.mark.p0
 @pytest.mark.flaky(reruns=2, condition=False)

@@ -233,7 +233,7 @@ def test_a_merge_of_another_place_leaves_the_reports(suite: Suite) -> None:
     assert (suite.root / "reports" / "readiness.json").read_bytes() == before
 
 
-def test_a_merge_of_what_is_not_there_leaves_the_reports(suite: Suite) -> None:
+def test_a_merge_of_missing_shards_leaves_the_reports(suite: Suite) -> None:
     """A slip in a path is no run: the last full report stays."""
     assert suite.run(*RUN).code == 0
     before = (suite.root / "reports" / "readiness.json").read_bytes()
@@ -243,7 +243,7 @@ def test_a_merge_of_what_is_not_there_leaves_the_reports(suite: Suite) -> None:
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "3", "1/1001", "a/b", "1/3/5", " 1/3"])
-def test_what_is_no_shard_is_refused(suite: Suite, text: str) -> None:
+def test_what_is_not_a_shard_is_refused(suite: Suite, text: str) -> None:
     run = suite.run("--readiness-shard", text, *RUN)
     assert run.code == 4
     assert "is not a shard (allowed: I/N" in run.err
@@ -302,7 +302,7 @@ def test_a_shard_that_ended_with_another_plugins_exit_status_leaves_no_verdict(r
     assert "shard 2: pytest exited 9" in run.model["reasons"][0]
 
 
-def test_a_shard_that_ran_again_makes_an_entry_of_its_own(ran: Suite) -> None:
+def test_a_shard_that_ran_again_makes_its_own_entry(ran: Suite) -> None:
     assert merge(ran).code == 0
     change(left(ran, 2, 2), finished_at="2099-01-01T00:00:00Z")
     assert merge(ran).code == 0

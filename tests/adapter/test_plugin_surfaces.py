@@ -73,7 +73,7 @@ def test_formats_are_written_on_request(suite: Suite) -> None:
     assert suite.wrote("reports/readiness.txt").startswith("BROKEN, exit code 1: ")
 
 
-def test_a_format_that_is_not_asked_for_any_more_goes(suite: Suite) -> None:
+def test_a_format_that_is_no_longer_requested_goes(suite: Suite) -> None:
     suite.checks(FAILING)
     suite.write("pytest.ini", "[pytest]\nreadiness_format = csv, text\n")
     suite.run()

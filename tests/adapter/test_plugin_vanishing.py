@@ -160,7 +160,7 @@ def test_a_hollow_assertion_of_a_helper_counts(suite: Suite) -> None:
         "def helper():\n    assert (\n        1 == 1\n    ), 'no'\ndef helper():\n    pass\n",
     ],
 )
-def test_what_is_no_check_may_be_what_it_is(suite: Suite, body: str) -> None:
+def test_what_is_not_a_check_may_be_what_it_is(suite: Suite, body: str) -> None:
     suite.checks(body + PASSING)
     run = suite.run()
     assert (run.code, run.verdict) == (0, "READY"), run.output()
@@ -224,7 +224,7 @@ def test_what_the_invocation_narrows_is_partial(suite: Suite, args: tuple[str, .
     assert not suite.ledger()
 
 
-def test_the_usual_configuration_is_no_narrowing(suite: Suite) -> None:
+def test_the_usual_configuration_is_not_a_narrowing(suite: Suite) -> None:
     suite.checks(PASSING)
     run = suite.run("-c", "pytest.ini")
     assert (run.code, run.model["scope"]) == (0, "full"), run.output()

@@ -109,7 +109,7 @@ def test_a_conftest_that_ends_the_process_leaves_no_older_ready(suite: Suite, co
         assert _model(suite)["verdict"] == "NO_VERDICT"
 
 
-def test_a_report_that_another_run_wrote_over_this_one_is_no_answer(suite: Suite) -> None:
+def test_a_report_that_another_run_wrote_over_this_one_is_not_an_answer(suite: Suite) -> None:
     suite.checks(PASSING)
     suite.write(
         "smoke/conftest.py",
@@ -184,7 +184,7 @@ def test_without_its_supervisor_the_run_ends(suite: Suite, number: signal.Signal
     assert _model(suite)["verdict"] == "NO_VERDICT"
 
 
-def test_a_time_limit_that_ends_the_process_is_no_verdict(suite: Suite) -> None:
+def test_a_time_limit_that_ends_the_process_gives_no_verdict(suite: Suite) -> None:
     suite.checks(ENDS.format("threading.Event().wait(30)"))
     code, out = _gate(suite, "smoke", "-p", "pytest_timeout", "--timeout=1", "--timeout-method=thread")
     assert (code, _model(suite)["verdict"]) == (6, "NO_VERDICT"), out

@@ -163,7 +163,7 @@ def test_without_a_plan_and_without_a_url_it_says_what_to_do(
     )
 
 
-def test_an_export_is_a_ledger_of_its_own(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_export_is_a_separate_ledger(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = record(project, "r1", "r2")
     assert main(["ledger", "export"]) == 0
     exported = project / "exported.jsonl"

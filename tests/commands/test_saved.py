@@ -94,13 +94,13 @@ def test_a_cause_is_explained_by_its_number_and_by_any_check_behind_it(
         ("0", "no cause 0"),
     ],
 )
-def test_what_is_not_there_is_not_explained(
+def test_what_does_not_exist_is_not_explained(
     runs: Suite, capsys: pytest.CaptureFixture[str], what: str, problem: str
 ) -> None:
     assert problem in output(capsys, "explain", what, code=4)
 
 
-def test_a_refused_run_is_no_verdict_to_explain(runs: Suite, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_run_gives_no_verdict_to_explain(runs: Suite, capsys: pytest.CaptureFixture[str]) -> None:
     runs.write("readiness.toml", runs.wrote("readiness.toml").replace("phases = [", 'phases = ["empty", '))
     assert runs.run().code == 4
     assert "PARTIAL" not in runs.wrote("reports/partial/readiness.md")
@@ -166,7 +166,7 @@ def test_a_report_is_rendered_again(runs: Suite, capsys: pytest.CaptureFixture[s
         ("[" * 100_000, "cannot be read: not JSON"),
     ],
 )
-def test_a_file_that_is_no_report_is_refused(
+def test_a_file_that_is_not_a_report_is_refused(
     project: Suite, capsys: pytest.CaptureFixture[str], content: str | None, problem: str
 ) -> None:
     if content is not None:
@@ -298,7 +298,7 @@ def test_completion_knows_the_commands(tmp_path: Path) -> None:
     assert done.stdout.strip().split() == ["waivers"]
 
 
-def test_a_reader_that_stops_early_is_no_error(runs: Suite) -> None:
+def test_a_reader_that_stops_early_is_not_an_error(runs: Suite) -> None:
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {READINESS} ledger export | true"],
         capture_output=True,

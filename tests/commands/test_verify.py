@@ -302,7 +302,7 @@ def test_a_forged_envelope_is_opened_by_neither_implementation(kind: str) -> Non
         '{"payload": "e30=", "payloadType": [], "signatures": []}',
     ],
 )
-def test_what_is_no_envelope_is_not_accepted(
+def test_what_is_not_an_envelope_is_not_accepted(
     signed: Suite, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
     signed.write(VERDICT, text)
@@ -320,7 +320,7 @@ def test_what_is_no_envelope_is_not_accepted(
         {**STATEMENT, "predicate": []},
     ],
 )
-def test_another_statement_of_the_same_key_is_no_verdict(content: Any) -> None:
+def test_another_statement_of_the_same_key_gives_no_verdict(content: Any) -> None:
     key = ed25519.Ed25519PrivateKey.generate()
     with pytest.raises(attestation.NotGenuine, match="not a verdict of readiness"):
         attestation.opened(attestation.signed(content, key), key.public_key())

@@ -366,7 +366,7 @@ def test_a_refusal_shows_no_internals(message: str, shown: bool) -> None:
     assert rules(refused) == ({"internals"} if shown else set())
 
 
-def test_a_stream_is_asked_for_with_accept() -> None:
+def test_a_stream_is_requested_with_accept() -> None:
     route: RouteKey = ("freeside", "POST", "/api/agents/invoke")
     stream = answer(route, 200, None, "text/event-stream", **{"cache-control": "no-cache"})
     assert not rules(replace(stream, sent={"accept": "text/event-stream"}))
@@ -438,7 +438,7 @@ def test_secrets_are_seen_in_body_and_headers(text: str, kind: str) -> None:
     assert secret_in(answer(HEALTH, 200, {}, **{"x-debug": text})) == kind
 
 
-def test_an_echoed_request_id_is_no_secret_but_an_id_of_the_service_may_be() -> None:
+def test_an_echoed_request_id_is_not_a_secret_but_an_id_of_the_service_may_be() -> None:
     """The suite's ids are random: once in many runs one looks like a key."""
     request_id = {"x-request-id": "/dxk_0123456789"}
     shown = answer(HEALTH, 200, {"status": "ok"}, **request_id)

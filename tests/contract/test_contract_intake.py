@@ -41,7 +41,7 @@ def test_every_event_of_the_contract_is_accepted(score: float, id_: uuid.UUID, a
 
 
 @pytest.mark.parametrize("member", EVENT)
-def test_a_neighbour_of_a_member_is_never_taken_for_it(member: str) -> None:
+def test_a_neighbour_of_a_member_is_never_mistaken_for_it(member: str) -> None:
     verdicts = set()
     for near in documents(EVENT, member, other="zz"):
         reading = read_event(near.value.encode())
@@ -86,11 +86,11 @@ def test_events(members: dict[str, Any], verdict: Verdict) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"[]", b"{", b"\xff", b'{"score": NaN}', b"[" * 100_000])
-def test_what_is_no_object_is_refused(body: bytes) -> None:
+def test_what_is_not_an_object_is_refused(body: bytes) -> None:
     assert read_event(body).verdict is read_rating(body).verdict is Verdict.REFUSED
 
 
-def test_a_member_that_is_there_twice_is_open() -> None:
+def test_a_member_that_appears_twice_is_undecided() -> None:
     assert read_event(json.dumps(EVENT)[:-1].encode() + b', "score": 0.7}').verdict is Verdict.OPEN
 
 

@@ -72,7 +72,7 @@ def test_the_rule_of_a_refusal_is_named() -> None:
         assert verdict(bearer(KEY, claims | changed)) == Refused(rule)
 
 
-def test_every_access_has_an_id_of_its_own() -> None:
+def test_every_access_has_its_own_id() -> None:
     ids = [access.id for access in accesses()]
     assert len(ids) == len(set(ids)) >= 8
     assert json.dumps(ids)

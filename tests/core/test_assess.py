@@ -144,7 +144,7 @@ def test_a_launch_says_which_builds_are_not_known(builds: dict[str, str], words:
     assert made["declaration_why"].endswith(words)
 
 
-def test_an_open_operational_item_holds_a_launch() -> None:
+def test_an_open_operational_item_blocks_a_launch() -> None:
     open_item = plan('[[operational]]\nitem = "Rotation"\nchecks = ["keys/*"]')
     history = live(2, plan_digest=open_item.digest)
     made = model(env="staging", live=True, history=history, plan_=open_item)
@@ -155,7 +155,7 @@ def test_an_open_operational_item_holds_a_launch() -> None:
 @pytest.mark.parametrize(
     ("severity", "word"), [("Medium", "READY FOR LAUNCH"), ("High", "IN VALIDATION 3/3")]
 )
-def test_a_deferral_beyond_the_allowed_severity_holds_a_launch(severity: Any, word: Any) -> None:
+def test_a_deferral_beyond_the_allowed_severity_blocks_a_launch(severity: Any, word: Any) -> None:
     deferred = plan(DEFERRAL.replace("Low", severity) + 'goal = "G-2"')
     history = live(2, plan_digest=deferred.digest)
     results = (check(), check("payments/pay", "failed", cls="PLATFORM_BUG", goal="G-2"))
@@ -189,7 +189,7 @@ def test_the_gate_refuses_a_partial_run() -> None:
     assert made["blockers"][0]["reproduce"] == "readiness gate --env local"
 
 
-def test_what_the_gate_kept_from_running_is_no_blocker_of_its_own() -> None:
+def test_what_the_gate_kept_from_running_is_not_a_separate_blocker() -> None:
     made = model(check(outcome="not-run"), check("b", outcome="failed"), scope=PARTIAL, gate=True)
     assert [blocker["check"] for blocker in made["blockers"]] == ["", "b"]
     assert made["reasons"][0] == "the gate refuses a partial run: run the whole suite"

@@ -174,17 +174,17 @@ def failure(call: Callable[[], object]) -> BaseException:
         lambda: HTTPConnection("nowhere.invalid", 8443).connect(),
     ],
 )
-def test_a_failure_of_the_network_tells_what_it_is_about(call: Callable[[], object]) -> None:
+def test_a_failure_of_the_network_says_what_it_is_about(call: Callable[[], object]) -> None:
     assert peer_of(failure(call)) == ("nowhere.invalid", 8443)
 
 
-def test_a_refused_connection_tells_what_it_is_about() -> None:
+def test_a_refused_connection_says_what_it_is_about() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     assert peer_of(failure(lambda: socket.create_connection(("127.0.0.1", port)))) == ("127.0.0.1", port)
 
 
-def test_a_failed_handshake_tells_what_it_is_about() -> None:
+def test_a_failed_handshake_says_what_it_is_about() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         threading.Thread(target=lambda: server.accept()[0].close(), daemon=True).start()

@@ -55,7 +55,7 @@ def test_a_part_of_the_checks_does_not_end_the_need_of_a_cover() -> None:
     assert (exemption.state, exemption.text) == (ExemptionState.ACTIVE, "1 check passed in this partial run")
 
 
-def test_a_drill_that_was_not_asked_for_needs_no_cover() -> None:
+def test_a_drill_that_was_not_requested_needs_no_cover() -> None:
     away: dict[str, Any] = {"severity": "P1", "applicable": False}
     made = plan(DEFERRAL + 'check = "a/*"')
     after, (exemption,) = apply_exemptions(

@@ -63,13 +63,13 @@ def test_length(facts: Any, expected: Any) -> None:
     assert length(*facts) == expected
 
 
-def test_an_unknown_build_of_a_service_that_was_down_is_no_other_build() -> None:
+def test_an_unknown_build_of_a_service_that_was_down_is_not_another_build() -> None:
     assert length("READY", {**OUTAGE, "build_identity": {"shop": ""}}, "READY") == 2
     assert length("READY", {**OUTAGE, "build_identity": {}}) == 1
     assert length("READY", {**OUTAGE, "build_identity": {"shop": "b2"}}, "READY") == 1
 
 
-def test_a_green_run_that_did_not_know_the_build_is_not_taken_for_the_same_build() -> None:
+def test_a_green_run_that_did_not_know_the_build_is_not_mistaken_for_the_same_build() -> None:
     assert length({"build_identity": {}}, "READY") == 1
 
 

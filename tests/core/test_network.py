@@ -100,7 +100,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch, url: object) -> None:
 
 @each_client
 @pytest.mark.parametrize("url", [PLAIN, SECURE])
-def test_a_proxy_that_is_not_there_is_the_runners(
+def test_a_proxy_that_does_not_exist_is_the_runners(
     monkeypatch: pytest.MonkeyPatch, client: Client, url: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -125,7 +125,7 @@ def test_text_that_is_not_toml_is_refused() -> None:
     assert refusal("title = ") == lines(problem, action="correct readiness.toml and run again")
 
 
-def test_a_byte_order_mark_is_no_mistake() -> None:
+def test_a_byte_order_mark_is_not_a_mistake() -> None:
     assert parse_toml("\ufefftitle = 1") == {"title": 1}
 
 

@@ -20,7 +20,7 @@ def figure(name: str, value: Any, **more: Any) -> dict[str, Any]:
     }
 
 
-def test_inventory_shows_what_was_observed_beside_what_is_declared() -> None:
+def test_inventory_shows_what_was_observed_next_to_what_is_declared() -> None:
     declared = plan(
         '[[inventory]]\nservice = "Shop"\nkey = "shop"\nurl = "shop.example"\ncpu = 512\nmemory = 1024\n'
         '[[inventory]]\nservice = "Other"\n'

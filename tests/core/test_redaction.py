@@ -93,7 +93,7 @@ def test_known_shapes(text: str, expected: str) -> None:
         "",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_what_is_not_a_secret_stays(text: str) -> None:
     assert Redactor().text(text) == text
 
 
@@ -136,7 +136,7 @@ def test_a_line_of_a_private_key_gives_it_away() -> None:
 
 
 @pytest.mark.parametrize("dsn", ["postgresql://finn:pass%20word@db/x", "host=db password=pass%20word"])
-def test_the_password_of_a_connection_string_is_a_secret_of_its_own(dsn: str) -> None:
+def test_the_password_of_a_connection_string_is_a_separate_secret(dsn: str) -> None:
     redactor = Redactor([dsn])
     assert redactor.leaks(b"login finn pass%20word") == ["secret-1"]
     assert redactor.text("login finn pass%20word") == f"login finn {MARK}"

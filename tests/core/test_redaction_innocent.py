@@ -187,7 +187,7 @@ def test_the_corpus_is_as_large_as_promised() -> None:
 
 
 @pytest.mark.parametrize("texts", [IDENTIFIERS, PROSE, SOURCE], ids=["identifiers", "prose", "source"])
-def test_what_is_no_secret_stays(texts: list[str]) -> None:
+def test_what_is_not_a_secret_stays(texts: list[str]) -> None:
     redactor = Redactor(["some/other-secret=value"], ["acme_"])
     for text in texts:
         assert redactor.text(text) == text

@@ -137,7 +137,7 @@ def test_data_under_the_name_of_a_secret(name: str, nested: Callable[[str], Any]
     assert "seen" in str(cleaned)
 
 
-def test_data_below_a_secret_name_shows_what_is_no_secret() -> None:
+def test_data_below_a_secret_name_shows_what_is_not_a_secret() -> None:
     data = {"token": {"valid": True, "uses": 3, "kind": None}, "password": "", "secret": "env:API_SECRET"}
     assert Redactor().data(data) == data
     assert Redactor().data({"password": 12345678}) == {"password": "[redacted]"}

@@ -73,7 +73,7 @@ def test_a_rule_counts_its_comparisons() -> None:
 
 
 @pytest.mark.parametrize("value", [None, "a {value} b", [], {}, True, 10**400])
-def test_a_value_of_any_kind_is_no_error(value: Any) -> None:
+def test_a_value_of_any_kind_is_not_an_error(value: Any) -> None:
     odd = check("orders/a", evidence=[figure("charge", value)])
     assert len(filled("{value} {sum} {min} {short}", odd)) == 1
 

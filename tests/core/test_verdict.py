@@ -67,7 +67,7 @@ def test_one_fact_of_a_run_in_which_everything_passed(facts: Any, expected: Any)
     assert verdict(PASSED, **facts) == expected
 
 
-def test_nothing_collected_is_no_verdict() -> None:
+def test_nothing_collected_gives_no_verdict() -> None:
     judged = judge((), RunFacts())
     assert judged.verdict is Verdict.NO_VERDICT
     assert judged.reasons == ("no check was collected",)
@@ -79,7 +79,7 @@ def test_what_stopped_the_collection_is_the_only_reason() -> None:
     )
 
 
-def test_a_run_in_which_nothing_applies_is_no_verdict() -> None:
+def test_a_run_in_which_nothing_applies_gives_no_verdict() -> None:
     away = check(outcome="skipped", severity="P1", applicable=False)
     unseen = check("a/b", "deferred")
     for results in ((away,), (unseen,), (away, unseen)):

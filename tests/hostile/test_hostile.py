@@ -21,7 +21,7 @@ FEW = (
 FEW_TROUBLES = ("sigkill-at-runtest_call", "reports-unwritable", "ledger-deep", "locale-c")
 
 
-def test_every_case_has_a_name_of_its_own() -> None:
+def test_every_case_has_its_own_name() -> None:
     assert len(CASES) + len(TROUBLES) == sum(
         len(each)
         for each in (

@@ -85,7 +85,7 @@ def test_tampering_is_found_at_the_first_bad_entry(
 
 
 @pytest.mark.parametrize("line", [b"", b"not json", b"[1]", b'{"a": NaN}', b"\xff"])
-def test_a_line_that_is_no_entry_is_damage(tmp_path: Path, line: bytes) -> None:
+def test_a_line_that_is_not_an_entry_is_damage(tmp_path: Path, line: bytes) -> None:
     ledger = filled(tmp_path, 2)
     lines = ledger.path.read_bytes().splitlines()
     ledger.path.write_bytes(b"\n".join([lines[0], line, lines[1], b""]))
@@ -133,7 +133,7 @@ def test_a_torn_last_line_is_set_aside_and_noted(tmp_path: Path) -> None:
     assert ledger.verify().ok
 
 
-def test_each_torn_line_has_a_file_of_its_own(tmp_path: Path) -> None:
+def test_each_torn_line_has_its_own_file(tmp_path: Path) -> None:
     ledger = filled(tmp_path, 0)
     for number in (1, 2):
         with ledger.path.open("ab") as stream:
@@ -252,7 +252,7 @@ def test_an_announcement_that_was_edited_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["[" * 100_000, '{"a":' * 100_000, '{"hash": ' + "9" * 5000 + "}"])
-def test_a_line_that_no_parser_bears_is_no_entry(tmp_path: Path, line: str) -> None:
+def test_a_line_that_no_parser_can_read_is_not_an_entry(tmp_path: Path, line: str) -> None:
     ledger = filled(tmp_path, 1)
     with ledger.path.open("a", encoding="utf-8") as stream:
         stream.write(f"{line}\n")

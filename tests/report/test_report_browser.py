@@ -59,7 +59,7 @@ def test_the_answer_is_the_first_thing_seen(visit: chrome.Visit) -> None:
     assert "Next (the platform): fix what serves POST" in cause.inner_text()
 
 
-def test_the_goals_stand_with_their_status(visit: chrome.Visit) -> None:
+def test_the_goals_have_their_status(visit: chrome.Visit) -> None:
     goals = visit.page.locator("section[aria-label='Goal Assessment'] tbody td:nth-child(2)")
     assert goals.all_inner_texts() == ["READY", "FAIL", "PENDING"]
     titles = visit.page.locator("h2").all_inner_texts()
@@ -89,7 +89,7 @@ def test_a_link_opens_the_section_of_its_check(visit: chrome.Visit) -> None:
     assert "--env local" in section.locator(".command").inner_text()
 
 
-def test_the_filter_leaves_what_was_asked_for(visit: chrome.Visit) -> None:
+def test_the_filter_leaves_what_was_requested(visit: chrome.Visit) -> None:
     page = visit.page
     page.locator("select[name=goal]").select_option("G-2")
     assert page.locator(".check:visible").count() == 1
@@ -117,7 +117,7 @@ def test_each_attempt_at_a_flaky_check_is_labelled(visit: chrome.Visit) -> None:
     assert shown == "Attempt 1\nI-1: compared 1×\nAttempt 2\nI-1: compared 2×"
 
 
-def test_without_javascript_everything_is_there(browser: Any, report: Path) -> None:
+def test_without_javascript_everything_is_visible(browser: Any, report: Path) -> None:
     page = browser.new_page(java_script_enabled=False)
     page.goto(report.as_uri())
     assert not page.locator("#filter").is_visible()

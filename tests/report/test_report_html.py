@@ -179,7 +179,7 @@ def test_what_a_check_recorded_is_in_its_section_in_its_order() -> None:
         {},
     ],
 )
-def test_incomplete_evidence_is_no_error(entry: dict[str, object]) -> None:
+def test_incomplete_evidence_is_not_an_error(entry: dict[str, object]) -> None:
     model = sample.broken()
     model["checks"][0]["evidence"] = [entry]
     Page(html.render(model))

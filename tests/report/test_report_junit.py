@@ -72,7 +72,7 @@ def test_a_prefix_of_class_names_is_known() -> None:
     assert case(root, "test_freeside")["readiness.id"] == "health/freeside"
 
 
-def test_what_is_no_xml_is_refused() -> None:
+def test_what_is_not_xml_is_refused() -> None:
     with pytest.raises(ET.ParseError):
         exports.annotated(b"<testsuites>", sample.broken())
 

@@ -86,7 +86,7 @@ def test_operational_items_are_ticked_from_the_model() -> None:
     assert "- [ ] First deploy to staging (operational): no green live run yet" in part
 
 
-def test_the_inventory_shows_what_was_observed_beside_what_is_declared() -> None:
+def test_the_inventory_shows_what_was_observed_next_to_what_is_declared() -> None:
     part = section(markdown.render(sample.ready()), "Environment Inventory")
     image = "`arrakis-staging-api:$SHA` (observed arrakis-staging-api:9b1c2d3e, build 9b1c2d3e)"
     assert f"512/1024 (observed 512/1024) | {image} |" in part

@@ -63,7 +63,7 @@ def test_a_blocker_has_its_next_action_and_its_command() -> None:
     ]
 
 
-def test_the_owner_that_the_plan_names_stands_beside_the_next_action() -> None:
+def test_the_owner_that_the_plan_names_is_next_to_the_next_action() -> None:
     model = sample.broken()
     model["blockers"][0]["whose"] = {"team": "Checkout", "contact": "#checkout", "runbook": ""}
     found = " ".join(line.strip() for line in terminal.lines(model))

@@ -75,7 +75,7 @@ def test_a_suite_that_was_changed_after_its_import(scene: Scene) -> None:
     assert not tested.model["suite_digest"]
 
 
-def test_a_failure_under_cover_is_no_clean_run(scene: Scene) -> None:
+def test_a_failure_under_cover_is_not_a_clean_run(scene: Scene) -> None:
     plan = (scene.root / "readiness.toml").read_text()
     waiver = (
         '[[waiver]]\ncheck = "health/mood*"\nreason = "known"\napprover = "A"\n'
@@ -92,7 +92,7 @@ def test_a_failure_under_cover_is_no_clean_run(scene: Scene) -> None:
     }
 
 
-def test_a_part_that_died_by_itself(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_crashed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCENE_MORTAL", "1")
     scene.catalogue(DOWN)
     tested = scene.test("--only", "down")

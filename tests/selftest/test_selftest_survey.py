@@ -105,7 +105,7 @@ def test_what_is_known_is_not_tried_again(scene: Scene) -> None:
     assert all(kept[row["id"]] == row["outcome"] for row in first["mutants"])
 
 
-def test_another_suite_is_measured_anew(scene: Scene) -> None:
+def test_another_suite_is_measured_again(scene: Scene) -> None:
     survey(scene, "--only", "moody")
     scene.write("smoke/test_checks.py", (scene.root / "smoke/test_checks.py").read_text() + "\n# changed\n")
     survey(scene, "--only", "moody")

@@ -129,7 +129,7 @@ def test_traffic_is_back_when_every_kind_is_answered_again() -> None:
     assert not any(call.reached for call in lost)
 
 
-def test_a_mistake_of_a_caller_is_not_taken_for_silence() -> None:
+def test_a_mistake_of_a_caller_is_not_mistaken_for_silence() -> None:
     def mistaken() -> httpx.Response:
         raise SetupError("the spend cap is reached")
 

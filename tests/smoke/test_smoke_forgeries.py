@@ -46,7 +46,7 @@ def embedded(genuine: Genuine, header: str | None) -> Any:
     return asyncio.run(Verifier(genuine.audience, {genuine.kind.issuer: issuer}).verify(header))
 
 
-def test_embedded_platform_refuses_every_forgery_that_is_no_matter_of_the_body(kind: str) -> None:
+def test_embedded_platform_refuses_every_forgery_that_is_not_a_matter_of_the_body(kind: str) -> None:
     genuine = MADE[kind]()
     found = forgeries(genuine)
     assert len(found) > 300

@@ -201,6 +201,6 @@ def test_json_secret_gives_the_active_key() -> None:
         (pem(ec.generate_private_key(ec.SECP384R1())), "not on P-256"),
     ],
 )  # fmt: skip
-def test_secret_that_is_no_p256_key_is_the_platforms_fault(value: str, named: str) -> None:
+def test_secret_that_is_not_a_p256_key_is_the_platforms_fault(value: str, named: str) -> None:
     with pytest.raises(AssertionError, match=named):
         private_key_of(value)

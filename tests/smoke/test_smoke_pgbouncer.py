@@ -113,7 +113,7 @@ def test_connections_past_the_pooler_are_those_it_has_not() -> None:
     assert past([own, other], 4, {"10.0.0.5"}) == ["2 from 10.0.0.9"]
 
 
-def test_another_task_of_the_pooler_is_no_way_past_it() -> None:
+def test_another_task_of_the_pooler_is_not_a_way_past_it() -> None:
     own = {"address": "10.0.0.5", "own": True, "connections": 4}
     other = {"address": "10.0.0.9", "own": False, "connections": 2}
     assert not past([own, other], 4, {"10.0.0.5", "10.0.0.9"})

@@ -114,7 +114,7 @@ def test_usage_comes_exactly_once(tmp_path: Any, events: Any) -> None:
         received.usage()
 
 
-def test_data_that_is_no_object_is_a_violation(tmp_path: Any) -> None:
+def test_data_that_is_not_an_object_is_a_violation(tmp_path: Any) -> None:
     received = stream(freeside(tmp_path, streamed([("content", "bare"), *WHOLE])), "c", "say it")
     with pytest.raises(ContractViolation, match="expected a JSON object"):
         received.text()

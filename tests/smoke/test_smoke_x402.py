@@ -71,7 +71,7 @@ def test_other_terms_are_violations(change: dict[str, Any], where: str) -> None:
 
 
 @pytest.mark.parametrize("document", [challenge(), challenge("exact"), challenge(OFFER, x402Version=2), []])
-def test_what_is_no_challenge(document: Any) -> None:
+def test_what_is_not_a_challenge(document: Any) -> None:
     assert found(document)
 
 
@@ -148,13 +148,13 @@ def test_a_run_signs_away_no_more_than_its_cap(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "0x12", "not a key", "0x" + "11" * 33])
-def test_what_is_no_key_is_not_shown(key: str, tmp_path: Path) -> None:
+def test_what_is_not_a_key_is_not_shown(key: str, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="32 bytes in hex") as refusal:
         funded(tmp_path, 1, key)
     assert not key or key not in str(refusal.value)
 
 
-def test_a_chain_that_does_not_answer_is_no_fault_of_the_platform() -> None:
+def test_a_chain_that_does_not_answer_is_not_the_platforms_fault() -> None:
     for chain in (rpc({}), rpc({"eth_chainId": None}), rpc({"eth_chainId": "x"}), rpc({"eth_call": "0x"})):
         with pytest.raises(SetupError) as refusal:
             _ = chain.chain_id

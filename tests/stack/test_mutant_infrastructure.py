@@ -90,7 +90,7 @@ def test_an_id_names_the_block() -> None:
     assert "a.yml:jobs.deploy.needs:scalar-changed:1" in {each.id for each in of_file("a.yml", WORKFLOW, {})}
 
 
-def test_every_mutant_of_the_tree_differs_and_has_an_id_of_its_own() -> None:
+def test_every_mutant_of_the_tree_differs_and_has_its_own_id() -> None:
     originals = {file: (TREE / file).read_text("utf-8") for file in {m.file for m in tree_mutants().values()}}
     assert {"infrastructure/terraform/iam.tf", ".github/workflows/deploy-staging.yml"} <= originals.keys()
     assert not [each.id for each in tree_mutants().values() if each.text == originals[each.file]]

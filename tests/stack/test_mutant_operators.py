@@ -275,7 +275,7 @@ def test_a_wrong_record_is_refused(recorded: Path, text: str, said: str) -> None
         mutants()
 
 
-def test_what_runs_on_a_variant_alone_is_no_equivalent(recorded: Path) -> None:
+def test_what_runs_on_a_variant_alone_is_not_an_equivalent(recorded: Path) -> None:
     entry = ENTRY.format(more="", change=CHANGE)
     recorded.write_text(
         entry.replace('reason = "cannot be seen from outside because ..."', 'variant = "other"')

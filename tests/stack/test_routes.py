@@ -52,7 +52,7 @@ def test_bad_bodies(platform: Platform, content: bytes, status: int) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/agents/invoke", "/api/agents/stream"])
-def test_a_caller_who_hangs_up_amid_the_request_is_no_failure(platform: Platform, path: str) -> None:
+def test_a_caller_who_hangs_up_during_the_request_is_not_a_failure(platform: Platform, path: str) -> None:
     token, request_id = platform.user()["authorization"], f"hangs-up-{nonce()}"
     head = [f"POST {path} HTTP/1.1", "host: x", f"authorization: {token}", f"x-request-id: {request_id}"]
     url = httpx.URL(platform.freeside)

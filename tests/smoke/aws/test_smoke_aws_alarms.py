@@ -173,7 +173,7 @@ def test_the_platforms_own_metrics_may_come_more_often_than_amazons(period: int)
     assert faults(firing, APPLICATION["InvokeLatencyMs"], WITHIN) == []
 
 
-def test_a_percentile_can_be_asked_for() -> None:
+def test_a_percentile_can_be_requested() -> None:
     watch = Watch((CPU,), APPLICATION["InvokeLatencyMs"], WITHIN)
     assert judged([alarm(statistic="p99")], watch, TOPIC).why == ""
     assert "its statistic is p50, expected p99" in judged([alarm(statistic="p50")], watch, TOPIC).why
@@ -283,7 +283,7 @@ def test_a_composite_alarm_must_notify_the_topic_itself(changed: dict[str, Any],
     assert why in judged([found], WATCH, TOPIC).why
 
 
-def test_composite_alarms_may_stand_on_each_other_in_any_order_and_in_a_circle() -> None:
+def test_composite_alarms_may_refer_to_each_other_in_any_order_and_in_a_circle() -> None:
     above = composite("p-page", "ALARM(p-all) OR ALARM(p-page)")
     between = composite("p-all", "ALARM(p-api-cpu-high) OR ALARM(p-page)", AlarmActions=[])
     (found,) = linked([alarm(actions=())], [above, between])
@@ -308,7 +308,7 @@ RULES = st.recursive(
 
 
 @given(RULES, st.sampled_from(["ALARM", "OK"]), st.sampled_from(["ALARM", "OK"]))
-def test_what_goes_off_with_an_alarm_does_so_whatever_the_others_do(rule: str, b: str, c: str) -> None:
+def test_what_fires_with_an_alarm_does_so_whatever_the_others_do(rule: str, b: str, c: str) -> None:
     expression = rule
     for name, state in {"a": "ALARM", "b": b, "c": c}.items():
         for wanted in ("ALARM", "OK"):
@@ -494,7 +494,7 @@ def test_an_alarm_on_a_target_group_that_nothing_leads_to_is_named() -> None:
         ("ALARM(a) AND ALARM(gone)", {}, True),
     ],
 )
-def test_a_composite_alarm_of_what_is_gone_goes_off_never(rule: str, changed: Any, dead: bool) -> None:
+def test_a_composite_alarm_of_missing_alarms_never_fires(rule: str, changed: Any, dead: bool) -> None:
     arn = "arn:aws:cloudwatch:us-east-1:1:alarm:p-page"
     good = {"name": "p-page", "state": "OK", "arn": arn, "enabled": True, "actions": (TOPIC_ARN,)}
     composite = CompositeAlarm(**{**good, **changed}, rule=rule)

@@ -324,7 +324,7 @@ def test_cloudfront_lets_calls_through_and_keeps_nobodys_answers(distribution: A
         ([], False),
     ],
 )
-def test_what_stands_before_a_balancer(ends: list[str], fronted: bool) -> None:
+def test_what_is_in_front_of_a_balancer(ends: list[str], fronted: bool) -> None:
     assert is_fronted(ends) is fronted
 
 
@@ -332,7 +332,7 @@ def test_a_listener_that_passes_tls_on_may_have_any_host() -> None:
     assert certified("TCP").serves("dixie.example")
 
 
-def test_a_target_group_of_no_weight_is_no_route() -> None:
+def test_a_target_group_with_weight_zero_is_not_a_route() -> None:
     weighted = [{"TargetGroupArn": "blue", "Weight": 0}, {"TargetGroupArn": "green", "Weight": 100}]
     action = {"TargetGroupArn": "blue", "ForwardConfig": {"TargetGroups": weighted}}
     assert [route.target_group for route in routes_of([{"Actions": [action]}], "lb", [])] == ["green"]

@@ -156,7 +156,7 @@ def test_every_kind_of_deployment_is_read(
     assert found.security_groups == (("sg-set",) if "taskSets" in record else ())
 
 
-def test_an_image_without_a_tag_is_whatever_is_newest_unless_a_digest_says_which() -> None:
+def test_an_image_without_a_tag_is_the_newest_unless_a_digest_says_which() -> None:
     assert not is_pinned("edoburu/pgbouncer")
     assert is_pinned(f"edoburu/pgbouncer@sha256:{'a' * 64}")
 
@@ -334,7 +334,7 @@ def test_a_definition_without_a_size_has_that_of_its_containers_and_firelens_nam
         ("x", {"name": "app", "image": "i"}),
     ],
 )
-def test_a_sidecar_that_stands_first_is_not_the_service(service: str, own: dict[str, Any]) -> None:
+def test_a_sidecar_that_comes_first_is_not_the_service(service: str, own: dict[str, Any]) -> None:
     beside = [
         {"name": "router", "image": "fluent-bit:2", "essential": True, "firelensConfiguration": {}},
         {"name": "agent", "image": "agent:7", "essential": False},

@@ -163,7 +163,7 @@ def test_what_never_reached_aws_is_the_runners(raised: Exception, expected: str)
     assert expected in str(caught.value)
 
 
-def test_an_expected_absence_is_no_error(ecs: Stubbed) -> None:
+def test_an_expected_absence_is_not_an_error(ecs: Stubbed) -> None:
     account, stubber = ecs
     stubber.add_client_error("describe_task_definition", "ClientException", "Unable to describe")
     asked = account.find("ecs", "describe_task_definition", ("ClientException",), taskDefinition="t")

@@ -256,7 +256,7 @@ def test_an_account_whose_groups_this_runner_may_not_read_is_not_examined() -> N
         examined(account(describe_security_groups=raising("UnauthorizedOperation")))
 
 
-def test_a_proxy_may_stand_before_the_database() -> None:
+def test_a_proxy_may_be_in_front_of_the_database() -> None:
     groups = [rule(5432, **pair("sg-finn"))]
     proxy = {"DBProxyName": "p-proxy", "VpcSecurityGroupIds": ["sg-api"]}
 

@@ -72,7 +72,7 @@ def test_the_tasks_that_run_are_those_that_started() -> None:
     assert read_running(account, NAMES, "x") == [RunningTask("1", "p-x:2", "UNKNOWN", {"x": "p-x:0123abc"})]
 
 
-def test_each_thing_is_read_once_and_anew_after_forgetting() -> None:
+def test_each_thing_is_read_once_and_again_after_forgetting() -> None:
     account, client = scripted(**ecs_answers(["p-api", "p-finn"]))
     observed = AwsReader(account, NAMES)
     for _ in range(3):

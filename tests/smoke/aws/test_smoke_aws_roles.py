@@ -247,7 +247,7 @@ def test_a_role_pulls_images_and_writes_logs(
     assert findings == [f"{start} {each}" for each in lacks]
 
 
-def test_nobody_else_is_let_in_by_a_star() -> None:
+def test_a_star_admits_nobody_else() -> None:
     document = {"Statement": [trust(TASKS), trust({"AWS": "*"})]}
     findings, _ = examined(
         statements=ALLOWED, answer=lambda **_: {"Role": {"AssumeRolePolicyDocument": document}}

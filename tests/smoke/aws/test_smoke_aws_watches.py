@@ -29,7 +29,7 @@ def watching(**more: Any) -> AwsReader:
     return AwsReader(scripted(**{**answers, **more})[0], NAMES)
 
 
-def test_every_alarm_that_is_asked_for_has_something_to_watch() -> None:
+def test_every_alarm_that_is_requested_has_something_to_watch() -> None:
     observed = watching()
     found = {name: watch_for(name, observed, FACTS) for name in (*REQUIRED, *FURTHER, *APPLICATION)}
     assert len({watch.metrics for watch in found.values()}) == len(found)

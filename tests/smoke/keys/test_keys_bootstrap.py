@@ -102,7 +102,7 @@ def test_a_read_only_store_cannot_be_written() -> None:
         (ConnectTimeoutError(endpoint_url="https://x"), SetupError, "network"),
     ],
 )
-def test_a_read_that_fails_is_never_taken_for_empty(
+def test_a_read_that_fails_is_never_mistaken_for_empty(
     service: str, problem: Exception, kind: type[Exception], message: str
 ) -> None:
     platform = FakePlatform(freeside="PLACEHOLDER", finn="PLACEHOLDER", dixie="PLACEHOLDER")
@@ -123,7 +123,7 @@ def test_a_read_that_fails_is_never_taken_for_empty(
 @pytest.mark.parametrize(
     ("state", "message"), [("missing", "terraform apply"), ("deleted", "restore-secret")]
 )
-def test_a_secret_that_is_not_there_is_not_empty(state: str, message: str) -> None:
+def test_a_secret_that_does_not_exist_is_not_empty(state: str, message: str) -> None:
     platform = FakePlatform(finn="PLACEHOLDER")
     platform.secrets["dixie"].state = state
     with pytest.raises(MissingSecret, match=message):

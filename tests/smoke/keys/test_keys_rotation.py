@@ -114,7 +114,7 @@ def test_a_verifier_that_accepts_anything_proves_nothing(bench: Bench) -> None:
     assert bench.secrets.writes == []
 
 
-def test_a_silent_verifier_is_no_reason_to_switch(bench: Bench) -> None:
+def test_a_silent_verifier_is_not_a_reason_to_switch(bench: Bench) -> None:
     bench.verifiers[1].silent = True
     with pytest.raises(KeyFault, match="finn"):
         Rotation(bench.context()).run()

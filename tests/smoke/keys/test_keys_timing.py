@@ -15,7 +15,7 @@ def environment(**keys: float) -> Any:
     return SimpleNamespace(keys=SimpleNamespace(**keys))
 
 
-def test_a_break_starts_the_count_anew() -> None:
+def test_a_break_restarts_the_count() -> None:
     answers = iter(["no", "", "", "no", *[""] * 1000])
     looks = 0
 

@@ -150,7 +150,7 @@ def test_a_task_of_one_container_has_no_other_service(
         ("DATABASE_URL", "${aws_secretsmanager_secret.it.arn}", False),
     ],
 )  # fmt: skip
-def test_a_signing_key_is_no_address(name: str, reference: str, mixed_up: bool) -> None:
+def test_a_signing_key_is_not_an_address(name: str, reference: str, mixed_up: bool) -> None:
     assert is_mixed_up(name, reference) == mixed_up
 
 
@@ -171,7 +171,7 @@ def test_a_secret_is_given_with_all_that_is_behind_its_arn(read: Read, behind: s
     ("behind", "wrong"),
     [(":privateKey::", False), (":pendingPrivateKey::", False), (":activeKid::", True)],
 )
-def test_a_private_key_is_no_other_part_of_its_secret(read: Read, behind: str, wrong: bool) -> None:
+def test_a_private_key_is_not_another_part_of_its_secret(read: Read, behind: str, wrong: bool) -> None:
     text = service("finn").replace(":key::", behind).replace('"KEY"', '"ES256_PRIVATE_KEY"')
     configuration = read(text)
     found = led(configuration, read_definitions(configuration, ["finn"]), HERE, "")[1].findings
@@ -248,7 +248,7 @@ IN_JSON = (
         (GIVEN, {}, DIXIE.replace("key.two", "key.one"), "share one key, tls_private_key.one"),
     ],
 )  # fmt: skip
-def test_a_key_that_terraform_makes_is_of_the_contract(
+def test_a_key_that_terraform_creates_fits_the_contract(
     read: Read, value: str, edits: dict[str, str], more: str, what: str
 ) -> None:
     text = SECRETS.replace("VALUE", value) + more

@@ -130,7 +130,7 @@ def test_untracked_binary_and_deleted_files_are_left_out(tmp_path: Path) -> None
     assert (found.live, found.files, found.binary) == ((), 0, 1)
 
 
-def test_text_in_utf_16_is_no_binary() -> None:
+def test_text_in_utf_16_is_not_binary() -> None:
     assert as_text("fly.io".encode("utf-16")) == b"fly.io"
     assert as_text(b"a\0b") is None
 

@@ -51,7 +51,7 @@ def env(**given: str) -> str:
         (env(KEY='"arn:aws:secretsmanager:us-east-1:1:secret:p/k-aBcDeF"'), "KEY of finn is the ARN"),
     ],
 )
-def test_a_variable_that_is_no_use_is_found(read: Read, environment: str, found: str) -> None:
+def test_a_useless_variable_is_found(read: Read, environment: str, found: str) -> None:
     (what,) = wrong(read, environment)
     assert what.startswith(found)
     assert "s3cret" not in what

@@ -113,7 +113,7 @@ ENTRY = of("CMD", 'COPY entry.sh /\nENTRYPOINT ["/entry.sh"]\nCMD')
         {"migration": "command = var.unset", "api": f"{PORT}, command = var.unset"},
     ],
 )  # fmt: skip
-def test_what_docker_takes_is_no_finding(read: Read, given: dict[str, Any]) -> None:
+def test_what_docker_accepts_is_not_a_finding(read: Read, given: dict[str, Any]) -> None:
     assert judged(read, **given) == []
 
 

@@ -257,13 +257,13 @@ def test_a_called_workflow_may_have_the_gate_inside() -> None:
     assert gate(inside, caller=caller).bypass.findings
 
 
-def test_the_plans_workflow_that_is_not_there_is_not_examined() -> None:
+def test_the_plans_workflow_that_does_not_exist_is_not_examined() -> None:
     found = examine(Repository.read([], lambda path: None), PLAN)
     with pytest.raises(SetupError, match="the workflow that the plan names is not in the checkout"):
         found.bypass.require()
 
 
-def test_a_workflow_that_is_no_yaml_stops_only_itself() -> None:
+def test_a_workflow_that_is_not_yaml_stops_only_itself() -> None:
     found = gate(workflow(), broken="a: [")
     assert "not valid YAML" in found.bypass.not_examined[0].what
     assert (found.bypass.findings, found.void, found.deploys) == ([], Examined(), ["deploy"])

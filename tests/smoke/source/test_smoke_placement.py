@@ -152,7 +152,9 @@ resource "aws_cloudwatch_metric_alarm" "c" {{
     ("version", "attribute", "count"),
     [("~> 5.40", "identifier", 0), ("~> 5.40", "id", 1), ("~> 4.67", "id", 0), (">= 6", "id", 1)],
 )
-def test_the_id_of_a_database_is_no_identifier(read: Read, version: str, attribute: str, count: int) -> None:
+def test_the_id_of_a_database_is_not_an_identifier(
+    read: Read, version: str, attribute: str, count: int
+) -> None:
     found = connection_alarms(
         read(DATABASE.format(version, attribute)), 70, {"health_s": 600, "others_s": 900}
     )[1]

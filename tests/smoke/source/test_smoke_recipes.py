@@ -240,7 +240,7 @@ def test_several_scripts_of_a_package_are_followed(run: str, passes: str, fails:
         assert judged("npm run all", files=files)[0] == verdict
 
 
-def test_a_workspace_that_is_no_list_has_no_packages() -> None:
+def test_a_workspace_that_is_not_a_list_has_no_packages() -> None:
     assert judged("npm -w api run migrate", files={"package.json": '{"workspaces": 5}'})[0] == "open"
 
 

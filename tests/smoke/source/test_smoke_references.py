@@ -52,7 +52,7 @@ output "path" { value = "${path.module}/${aws_x.one["a"].name}" }
 """
 
 
-def test_what_is_declared_is_no_finding(read: Read) -> None:
+def test_what_is_declared_is_not_a_finding(read: Read) -> None:
     count, examined = undeclared(read(DECLARED))
     assert count > 10
     assert examined == Examined()

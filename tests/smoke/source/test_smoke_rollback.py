@@ -160,7 +160,7 @@ def test_a_merge_is_reverted_along_its_first_parent(launched: Checkout) -> None:
         )
 
 
-def test_a_commit_that_is_not_there_and_the_first_one_are_no_way_back(launched: Checkout) -> None:
+def test_a_commit_that_does_not_exist_and_the_first_one_are_no_way_back(launched: Checkout) -> None:
     with pytest.raises(SetupError, match="matches none of 3 subject lines"):
         launch(launched, {"launch_subject": "^Nothing"})
     with launched.scratch() as worktree, pytest.raises(AssertionError, match="is the first commit"):
@@ -306,7 +306,7 @@ def test_decisions_are_found_however_they_are_written(notes: str, lines: list[in
         ("## Decisions\n\n| Topic | Outcome |\n|---|---|\n| x | y |\n", "line 3, below Decisions"),
     ],
 )
-def test_decisions_that_cannot_be_read_are_not_taken_for_none(notes: str, said: str) -> None:
+def test_decisions_that_cannot_be_read_are_not_mistaken_for_none(notes: str, said: str) -> None:
     with pytest.raises(LookupError, match=said):
         list(rows(notes))
 

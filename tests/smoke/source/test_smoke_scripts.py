@@ -214,7 +214,7 @@ def test_an_exit_code_that_decides_nothing_is_found(text: str, how: str) -> None
         "a() { b; }\nb() { a; npm run migrate; }\na",
     ],
 )
-def test_what_is_not_understood_is_open(text: str) -> None:
+def test_what_is_not_understood_is_undecided(text: str) -> None:
     assert judged(text)[0] == "open"
 
 
@@ -446,7 +446,7 @@ def test_what_people_write_is_judged(text: str, found: str) -> None:
         ),
     ],
 )
-def test_an_exit_code_of_its_own_is_followed(text: str, verdict: str) -> None:
+def test_a_custom_exit_code_is_followed(text: str, verdict: str) -> None:
     assert judged(text)[0] == verdict
 
 

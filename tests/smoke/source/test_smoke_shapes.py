@@ -67,7 +67,7 @@ def test_null_is_as_good_as_nothing(read: Read, containers: str, count: int) -> 
 @pytest.mark.parametrize(
     ("launch", "count"), [("", 0), ("launch_type = null", 0), ('launch_type = "FARGATE"', 1)]
 )
-def test_capacity_providers_stand_in_place_of_a_launch_type(read: Read, launch: str, count: int) -> None:
+def test_capacity_providers_replace_a_launch_type(read: Read, launch: str, count: int) -> None:
     strategy = 'capacity_provider_strategy {\n    capacity_provider = "FARGATE_SPOT"\n  }'
     found = wrong(read, f'resource "aws_ecs_service" "s" {{\n  name = "s"\n  {launch}\n  {strategy}\n}}')
     assert len(found) == count

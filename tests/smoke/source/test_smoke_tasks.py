@@ -94,7 +94,7 @@ def migrating(configuration: Configuration, *, overridden: bool = False) -> list
         ("command = var.command", ""),
     ],
 )
-def test_a_migration_runs_a_program_of_its_own(own: str, what: str, read: Read) -> None:
+def test_a_migration_runs_its_own_program(own: str, what: str, read: Read) -> None:
     image = f'image = "{IMAGE}"'
     task = MIGRATION.replace('command = ["node", "migrate.js"]', f"{image}, {own}".rstrip(", "))
     found = migrating(read('variable "command" {}', task, service("dixie", image=IMAGE)))
@@ -102,7 +102,7 @@ def test_a_migration_runs_a_program_of_its_own(own: str, what: str, read: Read) 
     assert not migrating(read('variable "command" {}', task, service("dixie", image=IMAGE)), overridden=True)
 
 
-def test_a_sidecar_that_a_migration_shares_with_a_service_is_no_program_of_it(read: Read) -> None:
+def test_a_sidecar_that_a_migration_shares_with_a_service_is_not_a_program_of_it(read: Read) -> None:
     sidecar = '{ name = "agent", image = "agent:7" }'
     beside = MIGRATION.replace("jsonencode([", f"jsonencode([{sidecar}, ")
     assert "migrate.js" in beside

@@ -88,7 +88,7 @@ def test_a_workflow_is_right_or_found(find: str, replace: str, what: str) -> Non
 
 
 @pytest.mark.parametrize("text", ["a: [", "a: \x07\n", "a: &x [*x\n", "\tjobs:\n"])
-def test_what_is_no_yaml_is_not_examined(text: str) -> None:
+def test_what_is_not_yaml_is_not_examined(text: str) -> None:
     findings, unread = found(text)
     assert findings == []
     assert len(unread) == 1

@@ -16,7 +16,7 @@ from smoke.source.pipeline.workflows import read
         ("jobs:\n  a:\n    needs: b\n  b:\n    needs: a\n", "need each other in a circle"),
     ],
 )
-def test_what_is_no_workflow_is_named(text: str, said: str) -> None:
+def test_what_is_not_a_workflow_is_named(text: str, said: str) -> None:
     with pytest.raises(Malformed) as caught:
         read(text, "w.yml")
     assert said in str(caught.value)
