@@ -1,7 +1,7 @@
 """The AWS account of the profile: clients, calls, and what each refusal means: an outage or the setup.
 
 botocore itself limits each read alone, reads a body of any length, and parses whatever it was given. So its
-requests go out as all others of the suite: within a total time, and a limit of bytes.
+requests are sent like all others of the suite: within a total time, and a limit of bytes.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class AwsCall:
 
 @dataclass(frozen=True, slots=True)
 class AwsError:
-    """What to raise. `everywhere`: every other call would meet the same. `passing`: it may be over soon."""
+    """What to raise. `everywhere`: every other call would fail likewise. `passing`: it may be over soon."""
 
     kind: type[Exception]
     message: str
@@ -112,12 +112,12 @@ class AwsError:
     passing: bool = False
 
     def exception(self) -> Exception:
-        """A fresh exception: one that is raised twice would carry two tracebacks."""
+        """A new exception: raising one twice would add up two tracebacks."""
         return self.kind(self.message)
 
 
 def code_of(problem: Exception) -> str:
-    """The error code of what AWS answered; empty for everything else."""
+    """The error code of AWS's answer; empty for everything else."""
     failure = aws_failure(problem)
     return failure.code if failure and isinstance(getattr(problem, "response", None), dict) else ""
 
@@ -143,7 +143,7 @@ def explain(problem: Exception, call: AwsCall) -> AwsError:
 
 
 def _denied(failure: AwsFailure, call: AwsCall) -> str:
-    """The action to grant: the one that AWS names, else the one that the call implies."""
+    """The action to grant: the one that AWS names, or else the one that the call implies."""
     named = _ACTION.search(failure.message)
     if named:
         return named.group(1)
@@ -229,7 +229,7 @@ class AwsAccount:
     def pages(
         self, client: str, method: str, *results: str, absent: Sequence[str] = (), **parameters: Any
     ) -> list[Any]:
-        """The lists `results` of every page, as one; empty when AWS answers by one of the codes `absent`."""
+        """The `results` of all pages in one list; empty if AWS answers with one of the codes `absent`."""
 
         def read(made: Any) -> dict[str, Any]:
             pages = made.get_paginator(method).paginate(**parameters)
@@ -239,7 +239,7 @@ class AwsAccount:
         return list(answer[""]) if answer is not None else []
 
     def forgetful(self) -> AwsAccount:
-        """The same clients without the remembered refusals."""
+        """The same clients, without the remembered refusals."""
         return AwsAccount(self.region, self.endpoint, connect=self.client)
 
     def require_cluster(self, cluster: str) -> str:
@@ -287,7 +287,7 @@ class AwsAccount:
         raise refusal.exception()
 
     def client(self, name: str) -> Any:
-        """The client of a service, made on first use; threads may share a client, not the making of one."""
+        """The client of a service, created on first use; threads may share a client, but not its creation."""
         with self._lock:
             if name not in self._clients:
                 self._clients[name] = self._connect(name)
@@ -316,7 +316,7 @@ class AwsAccount:
 
 
 def read_descriptions() -> None:
-    """Have botocore read its descriptions of all the services that checks ask; nothing is sent."""
+    """Make botocore load its descriptions of all services that the checks use; nothing is sent."""
     session = aws_session()
     session.set_credentials("none", "none")  # else it looks for the runner's
     for name in CLIENTS:
@@ -329,7 +329,7 @@ def account_of(environment: Environment) -> AwsAccount:
 
 
 def at_once(read: Callable[[Item], Value], items: Iterable[Item]) -> list[Value]:
-    """Read for all items at the same time; results in the items' order, or the first exception."""
+    """Read for all items concurrently; results in the items' order, or the first exception."""
     wanted = list(items)
     if len(wanted) < 2:
         return [read(item) for item in wanted]
@@ -393,7 +393,7 @@ class _Read:
 
 
 def _require_readable(answer: httpx.Response) -> None:
-    """ContractViolation for a body that botocore would stumble over, or take for an empty answer."""
+    """ContractViolation for a body that botocore would fail on, or mistake for an empty answer."""
     kind = answer.headers.get("content-type", "")
     if answer.content and not _KINDS.search(kind):
         raise ContractViolation(f"expected an answer of an AWS API, got {kind[:80]!r}")

@@ -1,4 +1,4 @@
-"""Alarms in CloudWatch: what each one watches, who is notified, and whether it works."""
+"""CloudWatch alarms: what each one watches, whom it notifies, and whether it works."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from .account import AwsAccount
 from .names import Names
 
 ALARM, INSUFFICIENT = "ALARM", "INSUFFICIENT_DATA"
-#: Actions of these services steer capacity; such an alarm is in ALARM as part of its work.
+#: Actions of these services change capacity; such an alarm is in ALARM as part of normal operation.
 _STEERING = (":autoscaling:", ":application-autoscaling:", ":automate:")
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric with its exact dimensions, in the order of their names; a `unit` takes only its datapoints."""
+    """A metric with its exact dimensions, sorted by name; a `unit` selects only its own datapoints."""
 
     namespace: str
     name: str
@@ -61,7 +61,7 @@ class Notifier:
 
     @property
     def steers(self) -> bool:
-        """Whether it only scales something and notifies no one."""
+        """Whether it only triggers scaling and notifies nobody."""
         return bool(self.actions) and all(any(part in each for part in _STEERING) for each in self.actions)
 
     def mute(self, topic: str) -> list[str]:
@@ -81,13 +81,13 @@ class Notifier:
 
 @dataclass(frozen=True, slots=True)
 class CompositeAlarm(Notifier):
-    """An alarm on the states of others. `suppressed` names what keeps its actions back now."""
+    """An alarm on the states of others. `suppressed` names the alarm that suppresses its actions now."""
 
     rule: str = ""
     suppressed: str = ""
 
     def mute(self, topic: str) -> list[str]:
-        """Also while another alarm suppresses its actions it notifies no one."""
+        """It also notifies nobody while another alarm suppresses its actions."""
         held = [f"its actions are suppressed by {self.suppressed}"] if self.suppressed else []
         return held or Notifier.mute(self, topic)
 
@@ -123,7 +123,7 @@ class MetricAlarm(Notifier):
         return [each for each in (self, *self.through) if not each.mute(topic)]
 
     def silent(self, topic: str) -> list[str]:
-        """Why it notifies no one, neither by itself nor through a composite alarm."""
+        """Why it notifies nobody, neither itself nor through a composite alarm."""
         if self.notifiers(topic):
             return []
         also = [f"{each.name}, which goes off with it: {each.mute(topic)[0]}" for each in self.through]
@@ -198,7 +198,7 @@ def _metric(described: Mapping[str, Any], unit: str | None, query: Mapping[str, 
 
 
 def linked(alarms: Iterable[MetricAlarm], composites: Sequence[CompositeAlarm]) -> list[MetricAlarm]:
-    """The alarms with the composite alarms that go off with them, over any number of steps."""
+    """The alarms with the composite alarms that fire with them, over any number of steps."""
     return [_linked(alarm, composites) for alarm in alarms]
 
 
@@ -269,7 +269,7 @@ def _is_of(alarm: MetricAlarm, names: Names) -> bool:
 
 
 def is_health(alarm: MetricAlarm) -> bool:
-    """Whether it watches that some task of a service is healthy."""
+    """Whether it watches that a service has a healthy task."""
     return any((metric.namespace, metric.name) in HEALTH_METRICS for metric in alarm.metrics)
 
 
@@ -334,7 +334,7 @@ class Watch:
 
 
 def watching(alarms: Iterable[MetricAlarm], watch: Watch) -> list[MetricAlarm]:
-    """The alarms on exactly this, alone."""
+    """Only the alarms on exactly this."""
     return [
         alarm
         for alarm in alarms

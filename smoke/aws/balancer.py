@@ -1,6 +1,6 @@
-"""What load balancers do: which host's requests go where, under which certificate, and to which targets.
+"""What load balancers do: which host's requests go where, with which certificate and to which targets.
 
-And how target groups ask tasks for health, and what these answered.
+Also how target groups check tasks' health, with what result.
 """
 
 import math
@@ -17,16 +17,16 @@ from .account import AwsAccount, at_once
 from .ecs import EcsService
 from .names import Names
 
-#: Where the URL of a public host leads: it names no port.
+#: The port of a public host's URL, which names none.
 HTTPS = 443
 #: Between a host and its port, where that is another one.
 AT_PORT = " on port "
-#: A certificate that ends before is about to.
+#: A certificate that expires before this is about to.
 CERTIFICATE_DAYS = 14
 _NO_GROUP, _NO_CERTIFICATE = ("TargetGroupNotFound",), ("ResourceNotFoundException",)
 #: What ACM says of a renewal with which it does not go on by itself.
 _NOT_RENEWED = ("FAILED", "PENDING_VALIDATION")
-#: In place of a target group: the balancer answers by itself.
+#: Instead of a target group: the load balancer answers itself.
 FIXED = "the balancer's own answer"
 
 
@@ -54,12 +54,12 @@ class BalancerRoute:
     listens: int = HTTPS
 
     def proves(self, host: str) -> bool:
-        """Whether a certificate of its listener is of a host; a star there stands for one label."""
+        """Whether its listener's certificate covers a host; a star there matches one label."""
         host, found = host.lower(), [each.lower() for each in self.proved]
         return bool({"*", host, f"*.{host.partition('.')[2]}"} & {*found})
 
     def serves(self, host: str) -> bool:
-        """Whether one of its hosts is this one, or a pattern of it."""
+        """Whether one of its hosts, or a host pattern, matches this one."""
         return any(fnmatchcase(host, each.lower()) for each in self.hosts)
 
     @property
@@ -217,7 +217,7 @@ def _on(account: AwsAccount, certificates: Iterable[Mapping[str, Any]]) -> dict[
 
 
 def expiring_of(certificate: Mapping[str, Any], now: datetime | None = None) -> str:
-    """Why a certificate from DescribeCertificate lasts no two weeks, or is not renewed; empty if it does."""
+    """Why a certificate from DescribeCertificate expires in two weeks or is not renewed; empty if neither."""
     status, ends = certificate.get("Status", "ISSUED"), certificate.get("NotAfter")
     if status != "ISSUED":
         return f"is {status}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from .account import AwsAccount
 
-#: States of a database instance in which it takes no connection until somebody acts.
+#: States of a database instance in which it accepts no connections until somebody intervenes.
 DATABASE_IS_DOWN = (
     "stopped",
     "stopping",

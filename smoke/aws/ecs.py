@@ -1,6 +1,6 @@
-"""What ECS says of services and their task definitions.
+"""What ECS reports about services and their task definitions.
 
-And whether the images that run are still in ECR: a task that runs goes on without its image.
+Also whether running images are still in ECR: a running task does not need its image any longer.
 """
 
 import re

@@ -93,13 +93,13 @@ def read_running(account: AwsAccount, names: Names, service: str) -> list[Runnin
     ]
 
 
-#: So many tasks that ended by themselves are no accident, within the hour for which ECS remembers them.
+#: This many tasks that stopped on their own are no accident, within the hour that ECS remembers them.
 MANY_ENDS = 5
 _BY_ITSELF = ("EssentialContainerExited", "TaskFailedToStart")
 
 
 def restless(account: AwsAccount, names: Names, service: EcsService) -> str:
-    """Why the tasks of what is deployed do not stay; empty where they do.
+    """Why the deployed tasks do not keep running; empty if they do.
 
     Tasks that ended before the running ones began may have ended for a cause that is mended. It is once a
     running task has outlived them; SetupError until then.

@@ -56,7 +56,7 @@ def _require_complete(metric: Metric, result: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class MetricFilter:
-    """What a filter of a log group makes of a line: a value, and another one while no line fits it."""
+    """A metric filter: the value that it adds per matching line, and its default value without one."""
 
     name: str
     log_group: str
@@ -79,7 +79,7 @@ class MetricFilter:
 
 
 def read_filters(account: AwsAccount, metric: Metric) -> list[MetricFilter]:
-    """The filters of logs that make a metric."""
+    """The metric filters that create a metric."""
     described = account.pages(
         "logs",
         "describe_metric_filters",
@@ -149,7 +149,7 @@ def _query(index: int, metric: Metric) -> Mapping[str, Any]:
 
 REASON = "Fire drill of the smoke suite: nothing is wrong"
 QUEUE = "readiness-drill"
-#: How long a message, and so what a killed drill leaves in its queue, is kept.
+#: How long a message is kept, and so whatever a killed drill leaves in its queue.
 KEEPS_S = 300
 RECEIVES_FOR_S = 2
 
@@ -162,7 +162,7 @@ def fit_for_drill(alarms: Sequence[MetricAlarm], topic: str) -> MetricAlarm:
 
 
 class Listener:
-    """A temporary queue that is subscribed to the topic."""
+    """A temporary queue subscribed to the topic."""
 
     def __init__(self, account: AwsAccount, url: str) -> None:
         self._account = account
@@ -185,7 +185,7 @@ class Listener:
 
 @contextmanager
 def listening(account: AwsAccount, topic_arn: str, name: str) -> Iterator[Listener]:
-    """Subscribe a new queue of this name to the topic; subscription and queue are gone afterwards."""
+    """Subscribe a new queue of this name to the topic; subscription and queue are deleted afterwards."""
     with ExitStack() as undo:
         queue_arn = ":".join([*topic_arn.replace(":sns:", ":sqs:").split(":")[:5], name])
         url = account.ask(
@@ -230,7 +230,7 @@ def set_off(account: AwsAccount, alarm: MetricAlarm) -> Iterator[None]:
 
 
 def state_of(account: AwsAccount, alarm: MetricAlarm) -> str:
-    """The state that the alarm is in now."""
+    """The alarm's current state."""
     found = account.ask("cloudwatch", "describe_alarms", AlarmNames=[alarm.name])["MetricAlarms"]
     return str(found[0]["StateValue"]) if found else "gone"
 

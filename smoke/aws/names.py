@@ -10,9 +10,9 @@ SERVICES = ("api", "worker", "finn", "dixie", "pgbouncer")
 #: Services whose image the platform does not build: a release tag of its vendor pins it, and a pull-through
 #: cache may fetch it again.
 FOREIGN = ("pgbouncer",)
-#: Which service's image a build runs; the worker has no health route that could name its build.
+#: Which service's image belongs to a build; the worker has no health route that could report its build.
 BUILDS = {"freeside": "api", "finn": "finn", "dixie": "dixie"}
-#: The ports by which services know each other (contract 2 to 4).
+#: The ports on which services call each other (contract 2 to 4).
 PORTS = {"finn": 3000, "dixie": 3001, "pgbouncer": 6432}
 #: What a service's task has in its environment: Dixie writes to its database, and needs no NATS (contract 3).
 SETTINGS = {"dixie": {"NATS_OPTIONAL": "true"}}
@@ -53,7 +53,7 @@ class Names:
 
     @property
     def logs(self) -> str:
-        """What the names of all log groups begin with."""
+        """The prefix of all log groups' names."""
         return f"/ecs/{self.prefix}/"
 
     @property

@@ -19,7 +19,7 @@ from .subnets import AccessLists, Network, filtered, own_subnets
 from .zones import ADDRESSES, Zone, is_below, list_zones, read_zones
 
 DATABASE = "database"
-#: Who is nobody's but the platform's own: no one else may connect.
+#: Parties that only the platform itself may connect to.
 PRIVATE = (DATABASE, "pgbouncer")
 _ANYWHERE = ("0.0.0.0/0", "::/0")
 
@@ -87,7 +87,7 @@ def _names(rule: Mapping[str, Any]) -> bool:
 
 
 def is_open(group: Mapping[str, Any], ports: Iterable[int]) -> bool:
-    """Whether a group lets in whoever there is on one of some ports."""
+    """Whether a group admits everybody on one of these ports."""
     return any(
         one in _ANYWHERE
         for port in ports
@@ -131,7 +131,7 @@ class Reachability:
         self.examined.not_examined.extend(other.not_examined)
 
     def admit(self, public: Party, ports: Collection[int]) -> None:
-        """Record that a balancer for the public lets nobody in on any of its ports."""
+        """Record that a public load balancer admits nobody on any of its ports."""
         held = [self.groups[each] for each in public.groups if each in self.groups]
         rules = [rule for each in held for rule in each.get("IpPermissions", ()) if _names(rule)]
         why = self.lists.closed_to_world(public.subnets)
@@ -141,7 +141,7 @@ class Reachability:
             self.examined.findings.append(Finding("", 0, f"the public does not reach {public.name}: {why}"))
 
     def guard(self, party: Party) -> None:
-        """Record that a party lets in the world."""
+        """Record that a party admits everybody."""
         self.examined.findings.extend(
             Finding("", 0, f"{each} of {party.name} lets anybody in on port {' or '.join(map(str, ports))}")
             for ports in [sorted(party.ports)]
@@ -270,7 +270,7 @@ def _goes_round(aws: AwsReader, caller: str, to: str, public: str, *, aliased: b
 
 
 def _is_aliased(aws: AwsReader, service: str) -> bool:
-    """Whether a service's name in the private zone leads to another name, such as a balancer's."""
+    """Whether a service's name in the private zone is an alias, for example of a load balancer."""
     host = _INSIDE.get(service, service)
     addresses = resolve(aws.account, aws.names, host) if host in HOSTS else []
     return any(re.search("[g-zG-Z]", each) for each in addresses)
@@ -364,7 +364,7 @@ _UNKNOWN = ("400", "404", "InvalidAction")
 
 
 def _unanswered(account: AwsAccount, network: str) -> str:
-    """Why no name of a private zone is answered in a network."""
+    """Why no name of a private zone resolves in a network."""
     for name in ("DnsSupport", "DnsHostnames"):
         told = account.ask("ec2", "describe_vpc_attribute", VpcId=network, Attribute=f"enable{name}")
         if not told.get(f"Enable{name}", {}).get("Value", True):

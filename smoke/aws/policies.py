@@ -253,7 +253,7 @@ def undecrypted(
 
 
 def statements_of(policy: str) -> Sequence[Mapping[str, Any]]:
-    """The statements of a policy in JSON; none of an empty one."""
+    """The statements of a JSON policy; none for an empty one."""
     return _statements(json.loads(policy or "{}"))
 
 
@@ -316,7 +316,7 @@ def _principals(statement: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _several(value: str | Iterable[str]) -> Iterable[str]:
-    """What a policy gives in one place: one string or a list of them."""
+    """A policy's value, a string or a list of strings, as a list."""
     return [value] if isinstance(value, str) else value
 
 
@@ -339,14 +339,14 @@ def boundary_of(account: AwsAccount, role: Mapping[str, Any]) -> Sequence[Mappin
 
 
 def policy_of(account: AwsAccount, secret: str) -> str:
-    """The policy that a secret of this account and region has of its own; empty where it has none."""
+    """The resource policy of a secret in this account and region; empty if it has none."""
     gone = ("ResourceNotFoundException",)
     answer = account.find("secretsmanager", "get_resource_policy", gone, SecretId=secret)
     return (answer or {}).get("ResourcePolicy") or ""
 
 
 def refuses(policy: str, role: str, secret: str, context: Context) -> bool:
-    """Whether the policy of a secret denies to a role of its account that it reads it."""
+    """Whether a secret's policy denies a role of its account read access."""
     account = role.split(":")[4] if role.startswith("arn:") else ""
     root = f"{role.partition(':role/')[0]}:root"
     told = {**context, "aws:principalarn": [role]}

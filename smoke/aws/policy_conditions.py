@@ -57,7 +57,7 @@ def _holds(operator: re.Match[str] | None, named: Sequence[str], context: Contex
 
 
 def _compares(kind: str, how: str, value: str, named: Sequence[str]) -> bool | None:
-    """Whether a value is one of those that are named; a date, before or after one."""
+    """Whether a value is one of those named; for a date, whether it is before or after one."""
     if kind == "date":
         return _dated(how, named)
     if how == "ipaddress":

@@ -1,6 +1,6 @@
-"""Everything that the checks ask AWS for, each read once and shared; what each service uses as it runs.
+"""Everything that the checks read from AWS, once and shared; what each running service uses.
 
-And whether the roles of tasks exist, let tasks act under them, and read the secrets that tasks are given.
+Also whether tasks' roles exist, can be assumed by tasks, and may read the tasks' secrets.
 """
 
 import fcntl
@@ -94,7 +94,7 @@ class AwsReader:
 
     @contextmanager
     def drilling(self) -> Iterator[None]:
-        """While inside, no other process of the run reads alarms, and earlier reads are dropped."""
+        """Inside, no other process of the run reads alarms, and earlier readings are dropped."""
         with self._alone(fcntl.LOCK_EX):
             turn, self._turn = self._turn, None
             self.forget()
@@ -153,7 +153,7 @@ class AwsReader:
         return self.once(f"owners {one_shots}", lambda: self._owners(one_shots))
 
     def policies(self, one_shots: Sequence[str]) -> RolePolicies:
-        """What their roles may do, and the secrets that they are given."""
+        """What their roles may do, and which secrets they use."""
         return self.once(f"policies {one_shots}", lambda: self._policies(one_shots))
 
     def uses(self, one_shots: Sequence[str]) -> Sequence[Use]:

@@ -105,7 +105,7 @@ def named(record: Record) -> str:
 
 
 def values_of(record: Record) -> list[str]:
-    """What a record of Route 53 leads to."""
+    """What a Route 53 record points to."""
     listed = [each["Value"] for each in record.get("ResourceRecords", ())]
     return [*listed, *filter(None, [record.get("AliasTarget", {}).get("DNSName")])]
 

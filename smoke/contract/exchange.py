@@ -1,4 +1,4 @@
-"""The rule of every answer: each status, member and header that the contract names, whatever was asked."""
+"""The rule for every answer: each status, member and header of the contract, whatever the request."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ SEARCHED = 64 * 1024
 SECRETS: Mapping[str, re.Pattern[str]] = {
     "a private key": re.compile("-----BEGIN [A-Z ]*PRIVATE KEY"),
     "a token": re.compile(r"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\."),
-    # Random text of other kinds may hold the prefix: the key begins a word, or stands behind an escape.
+    # Other random text may contain the prefix: a key begins a word, or follows an escape.
     "an API key": re.compile(
         r"(?:(?<![A-Za-z0-9_-])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2}))dxk_[A-Za-z0-9_-]{8,}"
     ),
@@ -282,7 +282,7 @@ def _cached(exchange: Exchange, _: RouteKey | None, __: Reply | None) -> Found:
         )
 
 
-#: One entity tag of a list; commas may stand inside of it (RFC 9110 section 8.8.3).
+#: One entity tag of a list; it may contain commas (RFC 9110 section 8.8.3).
 _TAG = re.compile(r'(?:W/)?"[^"]*"')
 
 

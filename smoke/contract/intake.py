@@ -86,7 +86,7 @@ def agent(value: Any) -> Verdict:
 
 
 def _timestamp(value: Any) -> Verdict:
-    """RFC 3339 in UTC or whole seconds. What holds a date in another form is left to the service."""
+    """RFC 3339 in UTC or whole seconds. Dates in another form are left to the service."""
     if isinstance(value, str):
         if _TIME.fullmatch(value):
             return Verdict.ACCEPTED
@@ -195,7 +195,7 @@ def pull(before: float, after: float, toward: float) -> float:
     return (after - before) / (toward - before) if toward != before else math.nan
 
 
-#: Scores beside the edges of their range, as JSON: some are no numbers to all readers.
+#: Scores just beyond the edges of their range, as JSON; some are not numbers to all readers.
 _SCORES = (
     *("-0.0", "0.0", "1.0", "0.1", "5e-324", "-5e-324", "1.0000000000000002", "0.9999999999999999", "1.5"),
     *("2", "-1", "100", "1e308", "1e400", "-1e400", "NaN", "Infinity", "-Infinity", "01", ".5", "1.", "+1"),
@@ -266,7 +266,7 @@ def _prefixed(agent: str) -> tuple[str, ...]:
 
 
 def longest_name(agent: str) -> str:
-    """A name that begins like that of ``agent`` and is as long as every service takes one."""
+    """A name that begins like that of ``agent``, with the greatest length that every service accepts."""
     return agent.ljust(USUAL_CHARS, "x")
 
 

@@ -24,7 +24,7 @@ class Ruling(StrEnum):
 
 
 class LedgerError(ValueError):
-    """A move that no history of calls allows: the text tells which."""
+    """A move that no history of calls allows; the text says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Ledger:
         return True
 
     def release(self, call: Call, produced: int = 0) -> None:
-        """The call failed or was hung up on: its reservation returns, less the price of what was produced."""
+        """The call failed or its caller hung up: its reservation is released, less its output's price."""
         held = self._returned(call)
         if not 0 <= produced <= held:
             raise LedgerError(f"{call.key} reserved {held} µUSD, {produced} cannot be due for it")
@@ -127,7 +127,7 @@ WEALTHY, SMALL = ("main", "other"), "small"
 ROUTES = ("invoke", "stream")
 #: Refusals that no budget decides.
 REFUSED = ("unknown-model", "pool-above-tier", "pool-not-allowed", "long-key", "expired-token")
-#: So many moves may be made at once.
+#: How many moves may be made at once.
 AT_ONCE = 3
 
 
@@ -255,9 +255,9 @@ def related(steps: Sequence[Step]) -> list[Step]:
 
 
 def shortest(steps: Sequence[Step], fails: Callable[[Sequence[Step]], bool]) -> list[Step]:
-    """The fewest of the steps, in their order, that still fail; the last one is always needed.
+    """The fewest of the steps, in order, that still fail; the last one is always needed.
 
-    ``fails`` walks anew; it gives False when there is no time left to try.
+    ``fails`` repeats the walk; it returns False if there is no time left to try.
     """
     kept = list(steps)
     if len(related(kept)) < len(kept) and fails(related(kept)):

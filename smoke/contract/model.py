@@ -100,7 +100,7 @@ CALL = TokenKind(
 )  # fmt: skip
 SERVICE = TokenKind("service", "loa-finn", "finn", ("iss", "aud", "iat", "exp", "jti"), _ANY_TOKEN)
 TOKEN_KINDS = {kind.name: kind for kind in (USER, CALL, SERVICE)}
-#: The credential beside tokens: a key that Dixie gave out.
+#: The other credential besides tokens: a key that Dixie issued.
 API_KEY = "api-key"
 
 

@@ -22,7 +22,7 @@ LONG = 2000
 SHARES = 4
 #: Letters that Unicode folds to an ASCII one.
 _FOLDING = {"s": "ſ", "k": "\u212a", "i": "ı", "a": "а", "e": "е", "o": "о"}
-#: Separators that a store may take for each other.
+#: Separators that a store may treat as equal.
 _SEPARATORS = str.maketrans("-_", "_-")
 
 
@@ -99,7 +99,7 @@ def shared(found: Sequence[T], number: int) -> Sequence[T]:
 
 
 def types(value: Any) -> list[Near[Any]]:
-    """Values of other JSON types that a lenient reader may take for the value."""
+    """Values of other JSON types that a lenient reader may accept as the value."""
     found: list[Near[Any]] = [
         Near("null", None),
         Near("in-a-list", [value]),
@@ -144,7 +144,7 @@ def documents(members: Mapping[str, Any], name: str, other: Any) -> Iterator[Nea
 
 
 def twice(members: Mapping[str, Any], name: str, last: Any) -> str:
-    """The object as text, with a member there a second time: who takes the last one reads ``last``."""
+    """The object as text, with a member repeated: a reader that uses the last one reads ``last``."""
     return f"{json.dumps(dict(members))[:-1]}, {json.dumps(name)}: {json.dumps(last)}}}"
 
 
@@ -234,7 +234,7 @@ def bad_bodies(good: Mapping[str, Any], schema: Schema) -> Iterator[BadCall]:
 
 
 def not_json(good: Mapping[str, Any], member: str) -> Iterator[BadCall]:
-    """What is no JSON object, or one that no reader should read; ``member`` is a text of the good body."""
+    """Bodies that are not a JSON object, or that no reader should accept; ``member`` is a good member."""
     text = json.dumps(good)
     bodies = {
         "empty": "", "null": "null", "true": "true", "number": "1", "text": json.dumps(text),
@@ -271,7 +271,7 @@ def bad_methods(good: bytes) -> Iterator[BadCall]:
 
 
 def bad_sizes(good: bytes) -> Iterator[BadCall]:
-    """Bodies beyond the limit by what costs nothing where it is let in: white space, a member more."""
+    """Bodies beyond the limit whose excess costs nothing if accepted: white space, an extra member."""
     for name, size in (("a byte", 1), ("twice the limit", MAX_BODY_BYTES)):
         body = padded(good, MAX_BODY_BYTES + size)
         yield BadCall(f"body too large by {name}", [body], (413,))
@@ -310,7 +310,7 @@ _DEFAULT = POOLS[0]
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """A token and the pool that its call asks: out of its reach, so that it must be refused."""
+    """A token and the pool that its call requests: out of reach, so it must be refused."""
 
     name: str
     pool: str
@@ -365,7 +365,7 @@ def not_allowed() -> Iterator[Reach]:
 
 
 def of_no_pool() -> Iterator[Reach]:
-    """Tokens whose own pool is a neighbour of one: it must be one of theirs, whatever is asked (1.1)."""
+    """Tokens with a misspelled pool_id: it must be one of their pools, whatever is requested (1.1)."""
     for near in strings(_DEFAULT):
         own = _claims("enterprise", [*POOLS], pool_id=near.value)
         yield Reach(f"asks {_DEFAULT}, its own pool {near.name}", _DEFAULT, own, ordinary=False)

@@ -19,7 +19,7 @@ _REFUSAL = {"$ref": "#/components/schemas/Refusal"}
 
 
 def document(service: str) -> dict[str, Any]:
-    """The document of one service. Dialects of a route stand side by side, named in their descriptions."""
+    """The document of one service. It contains all dialects of a route, named in their descriptions."""
     paths: dict[str, dict[str, Any]] = {}
     for route in (route for route in ROUTES if route.service == service):
         methods = paths.setdefault(route.path, {})
@@ -116,7 +116,7 @@ def _refusal(service: str, status: int) -> dict[str, Any]:
 
 
 def _merged(operation: dict[str, Any], route: Route) -> dict[str, Any]:
-    """The operation with what its path answers in a further dialect."""
+    """The operation, merged with its path's answers in another dialect."""
     content = operation["responses"][str(route.success)].setdefault("content", {})
     content[EVENTS] = {"schema": {"type": "string"}}
     section, dialect = route.dialect

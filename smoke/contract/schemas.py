@@ -173,7 +173,7 @@ def one_of(*values: Any) -> Schema:
 
 HEALTH = {"status": one_of("healthy", "degraded", "unhealthy"), "build_sha": SHA}
 STATUS = record(status=TEXT)
-#: Keys of other algorithms may stand beside those for ES256, which phase jwks looks at more closely.
+#: Keys of other algorithms may be next to those for ES256; phase jwks examines these more closely.
 KEY = record(kty=TEXT, kid=TEXT)
 KEY_SET = record(
     keys={"type": "array", "minItems": 1, "items": {**KEY, "properties": {**KEY["properties"], "d": False}}}
@@ -217,7 +217,7 @@ class Reply:
 CACHED = {"cache-control": "[Mm][Aa][Xx]-[Aa][Gg][Ee]=[0-9]{1,18}", "etag": '^W/"[^"]*"$'}
 #: What may follow a figure of a rate limit: its policies, or what a gateway says beside the service.
 _POLICIES = "(?: *;[^,]*)?(?: *, *[0-9]{1,18}(?: *;[^,]*)?)*$"
-#: What an invoke says of itself, beside its body. The contract does not say that a refusal carries these.
+#: An invoke's headers. The contract does not say that a refusal carries these.
 OF_A_CALL = {
     "x-idempotency-key": r"^[\x20-\x7e]{1,128}$",
     "x-trace-id": f"^{UUID}$",
@@ -337,7 +337,7 @@ REFUSALS: Mapping[str, frozenset[int]] = {
 
 @lru_cache(maxsize=4096)
 def route_key(service: str, method: str, path: str) -> RouteKey | None:
-    """The route of the contract that a request goes to, a HEAD as a GET; None for any other."""
+    """The contract's route of a request, a HEAD counting as a GET; None for any other."""
     method, path = "GET" if method == "HEAD" else method, _normal(path)
     for route in REPLIES:
         if route[:2] == (service, method) and _path(route[2]).fullmatch(path):

@@ -111,7 +111,7 @@ def _stray_bits(parts: list[str]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Members:
-    """An object as who takes the last of several members of one name reads it."""
+    """An object as read by a parser that uses the last of several members with one name."""
 
     last: Claims
     repeated: bool
@@ -253,7 +253,7 @@ def times(now: float, *, clocks_s: float = 0.0) -> Iterator[Times]:
     )
     early, late = math.floor(now + near), math.floor(now + far) + 1
     yield Times("issued-within-skew", "issued-at", {"iat": early, "exp": start + 300}, True)
-    # nbf stands in for no other time
+    # nbf does not replace another time
     yield Times("issued-beyond-skew", "issued-at", {"iat": late, "nbf": start, "exp": start + 300}, False)
     yield Times("starts-within-skew", "not-before", {"iat": start, "nbf": early, "exp": start + 300}, True)
     yield Times("starts-beyond-skew", "not-before", {"iat": start, "nbf": late, "exp": start + 300}, False)

@@ -114,7 +114,7 @@ def _offer(document: Any) -> Any:
 
 
 def near_nonces(number: int) -> list[str]:
-    """So many new nonces, up to 16, that differ in one digit in their middle alone."""
+    """This many new nonces, up to 16, that differ only in one digit in the middle."""
     digits = secrets.token_hex(32)
     return [f"0x{digits[:31]}{digit:x}{digits[32:]}" for digit in range(number)]
 
@@ -162,12 +162,12 @@ class BadPayment:
     statuses: tuple[int, ...] = (402,)
 
 
-#: Of a member that is no number, a reader may say that the header does not parse.
+#: If a member is not a number, a reader may say that the header does not parse.
 UNREADABLE = (400, 402)
 
 
 def unreadable() -> Iterator[BadPayment]:
-    """Headers that do not parse, and documents that are no payment."""
+    """Headers that do not parse, and documents that are not a payment."""
     for name, text in {
         "no base64": "%%% no base64 %%%",
         "no JSON": header_of(b"payment"),

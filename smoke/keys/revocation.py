@@ -27,7 +27,7 @@ class Timeline:
 
     @property
     def refused_from(self) -> float | None:
-        """When the old keys were refused for good."""
+        """When the old keys were finally refused."""
         return None if self.first_refused is None else max(self.first_refused, self.last_accepted or 0.0)
 
     def note(self, old: TokenReply, new: TokenReply, at: float) -> None:
@@ -240,7 +240,7 @@ class Revocation:
         return self._lock.take_over(holder, self._context.by)
 
     def _replaced(self, run: KeyRun) -> tuple[SigningKey, ...]:
-        """Put the new key in place unless that is done; return what it replaced, nothing after the seal."""
+        """Install the new key unless that is done; return what it replaced, nothing after the seal."""
         self._context.progress(f"1/3 replacing the key by {run.new_kid}")
         for _ in range(TRIES):
             self._lock.check()
@@ -272,7 +272,7 @@ class Revocation:
         return tuple(key for key in named if key.kid != run.new_kid)
 
     def _seal(self) -> None:
-        """Write the new version once more, so that AWSPREVIOUS is not on a revoked key any longer."""
+        """Write the new version once more, so that AWSPREVIOUS no longer labels a revoked key."""
         self._lock.check()
         current = self._store.read()
         version = self._store.put(current.text, NEXT)

@@ -1,6 +1,6 @@
 """The planned rotation: eight steps with two kids, each of which can be repeated after a kill.
 
-Nothing is remembered outside the secret. Where a run stands is read from its current version: which kid is
+Nothing is remembered outside the secret. A run's progress is read from its current version: which kid is
 active, and whether the other one is still published. `TokenStream` sends valid tokens meanwhile: one that is
 refused breaks the rotation's promise.
 """

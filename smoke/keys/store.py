@@ -58,7 +58,7 @@ class CommandRefused(_ThreeLines, SetupError):
 
 
 class LockHeld(CommandRefused):
-    """Another run holds the lock of this secret."""
+    """Another run has this secret's lock."""
 
 
 class Unproved(_ThreeLines, SetupError):
@@ -127,7 +127,7 @@ class SecretStore:
         return self._get(VersionStage=label)
 
     def read_version(self, version: str) -> Stored:
-        """A version by its id; also one that no label is on any more, as long as AWS keeps it."""
+        """A version by its id, even one without a label, as long as AWS keeps it."""
         return self._get(VersionId=version)
 
     def put(self, text: str, label: str) -> str:
@@ -336,7 +336,7 @@ class Lock:
         self._claim(run, expected=None)
 
     def take_over(self, holder: LockHolder, by: str) -> KeyRun:
-        """Take the lock from a run that was killed, and go on with what it set out to do."""
+        """Take the lock from a run that was killed, and continue what it began."""
         run = replace(holder.run, by=by, run_id=uuid.uuid4().hex[:12])
         self.seize(holder, run)
         return run

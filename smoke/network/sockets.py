@@ -66,7 +66,7 @@ def reach(host: str, port: int, within: float, connect: Callable[[str, float], T
 
 
 def connected(host: str, port: int, within: float) -> socket.socket:
-    """A connection to a host; OSError if it takes longer than so many seconds."""
+    """A connection to a host; OSError if it takes longer than this many seconds."""
     return reach(host, port, within, lambda address, share: socket.create_connection((address, port), share))
 
 

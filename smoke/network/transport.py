@@ -29,7 +29,7 @@ from pytest_readiness import SetupError
 from .sockets import authorities, reach
 
 CONNECT_WITHIN_S = 2.0
-#: An answer may take longer than the latency limit of G-3: that check wants to see by how much.
+#: An answer may take longer than G-3's latency limit: that check reports by how much.
 ANSWER_WITHIN_S = 30.0
 STREAM_WITHIN_S = 120.0
 #: Decoded bytes of one answer or stream; the longest honest one has some tens of thousands.
@@ -84,7 +84,7 @@ def http_pool(
 
 
 def within(seconds: float) -> httpx.Timeout:
-    """The timeout of an exchange that may take so long in all."""
+    """The timeouts of an exchange that may take this long in total."""
     return httpx.Timeout(seconds, connect=min(seconds, CONNECT_WITHIN_S))
 
 
@@ -215,7 +215,7 @@ def _taken(idle: _Idle) -> httpcore.ConnectionInterface | None:
 
 
 def _was_closed(error: BaseException) -> bool:
-    """Whether nobody reads a connection any more, and nothing came over it."""
+    """Whether the peer closed a connection before anything came over it."""
     silent = isinstance(error, httpcore.RemoteProtocolError) and "without sending a response" in str(error)
     return silent or isinstance(error, httpcore.ReadError | httpcore.WriteError)
 

@@ -84,7 +84,7 @@ def _key(environment: Environment, pool: httpx.Client, signer: str) -> SigningKe
 
 
 def claims_of(access: Access, at: Service, tenant: str, body: str) -> Claims:
-    """The claims of that token. An admin's role does no harm where it is not asked for."""
+    """The claims of that token. An admin's role does no harm where it is not required."""
     if access.kind.name == "call":
         return tokens.finn_claims(tenant, body.encode(), at=at)
     if access.kind.name == "service":

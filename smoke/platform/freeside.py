@@ -332,7 +332,7 @@ class Prices:
 
     @classmethod
     def learn(cls, freeside: Freeside, tenant: str, pool: str = POOLS[0]) -> Prices:
-        """Two paid calls of ``tenant``, the first time in a run: prices do not change amid one."""
+        """Two paid calls of ``tenant``, the first time in a run: prices do not change during one."""
         for known in freeside.journal.once.remembered("price"):
             if known["pool"] == pool:
                 return cls(**known)

@@ -52,7 +52,7 @@ JSON_HEADERS = {"Content-Type": "application/json"}
 #: What one request may wait for rate limits, a minute's window and a bit; and how often it is sent again.
 BACKOFF_BUDGET_S = 75.0
 MAX_REPEATS = 20
-#: Repeats that were told to come back at once, by whole seconds that are over, wait at least so long.
+#: Retries whose Retry-After is 0 wait at least this long.
 LEAST_PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, *[1.0] * (MAX_REPEATS - 6))
 #: In an event's data, or a whole stream of them: what a model writes has its quotes escaped there.
 _RATE_EVENT = re.compile(rb'"code"\s*:\s*"RATE_LIMITED"')
@@ -65,7 +65,7 @@ resends: ContextVar[bool] = ContextVar("resends", default=True)
 #: Makes the Authorization header anew for each send, as a verified token is spent once. None: no header.
 Credential = Callable[[], str | None]
 
-#: A Date tells whole seconds, and a server may make one of them a second.
+#: A Date header has whole seconds, and a server may update it once a second.
 DATE_S = 2.0
 
 
@@ -128,7 +128,7 @@ class Parts(TypedDict, total=False):
 
 
 def address_of(environment: Environment, service: str) -> Service:
-    """How the profile says that a service is addressed; what it leaves empty is as in the contract."""
+    """How a service is addressed, by the profile; fields that it leaves empty are as in the contract."""
     contract = SERVICES[service]
     kind = "call" if service == "finn" else "user"
     issuers = {kind: environment.get(f"{service}.issuer")}
@@ -178,7 +178,7 @@ def trust_of(environment: Environment) -> ssl.SSLContext:
 
 
 class RateGate:
-    """Lets requests that a service refused for its rate go first, or new ones would use up what it allows."""
+    """Lets rate-limited requests go first; otherwise, new ones would use up what the service allows."""
 
     def __init__(self) -> None:
         self._changed = Condition()

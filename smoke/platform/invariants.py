@@ -34,7 +34,7 @@ I8 = "I-8 a refused or failed call changes nothing"
 GRACE_S = 2.0
 RELEASED_WITHIN_S = 10.0
 GRACE_EVERY_S = 0.1
-#: So often a budget is read while others are looked for.
+#: How often a budget is read while looking for other users.
 _LOOKS = 20
 #: How likely it may be that others did what the platform is blamed for.
 CHANCE = 0.01
@@ -356,7 +356,7 @@ class Conservation:
 
     @contextmanager
     def unless_others(self, *, rarely: bool = False) -> Iterator[None]:
-        """OthersSpend in place of a finding of the block where others move this budget, too.
+        """Raise OthersSpend instead of the block's finding if others move this budget, too.
 
         ``rarely``: also where they may have done so and are not seen now.
         """

@@ -1,4 +1,4 @@
-"""What checks are parametrised by: services, ways in with a token, routes to a model asked in one manner."""
+"""Parameters of checks: services, routes with a kind of token, and routes to a model behind one interface."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def controlled(service: str) -> pytest.MarkDecorator:
 
 
 def way_in(access: str) -> list[pytest.MarkDecorator]:
-    """What a check needs that sends tokens to a route: that takes good ones, and is not missing."""
+    """The requirements of a check that sends tokens to a route: it exists and accepts valid tokens."""
     return [pytest.mark.requires(access), pytest.mark.control(f"{ACCEPTED}[{access}]")]
 
 
@@ -111,7 +111,7 @@ def each(
 
 
 class Delivery(NamedTuple):
-    """How a body is sent: beside it, by which method, with which query."""
+    """How a body is sent: with which headers, method and query."""
 
     headers: Mapping[str, str | bytes]
     method: str
@@ -137,7 +137,7 @@ class Way:
 
     @property
     def direct(self) -> bool:
-        """Whether it is Finn's: the token is bound to the body, names the pool, and there are no keys."""
+        """Whether it is Finn's route: the token is bound to the body and names the pool; no keys exist."""
         return self.route == "finn.invoke"
 
     def body(self, prompt: str, pool: str = POOLS[0], agent: str | None = None) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class Newcomers:
         return False
 
     def take(self, number: int, fits: Callable[[float], bool]) -> dict[str, float]:
-        """So many agents of the stock and the score of each, for one check alone; none where too few fit."""
+        """This many agents of the stock with their scores, for one check only; none if too few fit."""
         stock = self.prepare()["scores"]
         with self._once.turn("newcomers"):
             taken = {entry["agent"] for entry in self._once.remembered("newcomer-taken")}
@@ -133,7 +133,7 @@ def newcomer() -> str:
 
 
 def odd_names() -> dict[str, str]:
-    """New names by what a reader could take each for: a number, a flag, a part of its routing key."""
+    """New names by what a parser could mistake each for: a number, a flag, a part of its routing key."""
     number, word = uuid.uuid4().int, newcomer()
     return {
         "digits alone": f"{number}"[:12],
@@ -152,9 +152,9 @@ WATCHED_S = 0.05
 #: How long a score has not moved where no event is on its way.
 SETTLED_S = 0.3
 EVERY_S = 0.025
-#: So often scores are read while others are looked for.
+#: How often scores are read while looking for other users.
 _LOOKS_FOR_OTHERS = 20
-#: A cached score is read so often at most while the cache holds it.
+#: How often at most a cached score is read until it expires.
 _READINGS_OF_A_CACHE = 20
 #: The figure of each wait for Dixie's cache.
 WAITED = "waited for scores that may be cached"
@@ -306,7 +306,7 @@ class Scores:
         return score
 
     def blame(self, *agents: str) -> None:
-        """Tell `held` that a check which failed may have moved these: who looks next is not to be blamed."""
+        """Tell `held` that a failed check may have moved these, so that the next check is not blamed."""
         for agent, score in self.shown(*agents).items():
             self._saw(agent, score, blamed=True)
 

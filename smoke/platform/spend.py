@@ -49,7 +49,7 @@ class Once:
         self._directory = directory
 
     def remember(self, kind: str, **what: Any) -> None:
-        """Enter one thing of a kind that was spent just now, such as a token of a route; plain JSON data."""
+        """Record something of a kind that was just spent, such as a token of a route; plain JSON data."""
         append(self._directory / f"smoke-once-{kind}.jsonl", what)
 
     def remembered(self, kind: str) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ class OpeningBalance:
 
 @dataclass(slots=True)
 class Charge:
-    """One call that may be charged. Its cost is what its answer says; ``unknown`` when that was not read."""
+    """One call that may be charged. Its cost is what its answer says; ``unknown`` if that was not read."""
 
     micro: int = 0
     ms: float | None = None
@@ -230,7 +230,7 @@ class SpendJournal:
 
     @property
     def holds(self) -> bool:
-        """Whether anything stayed reserved beyond its time in this run."""
+        """Whether any reservation of this run exceeded its time."""
         return self._held.exists()
 
     def learn(self, tenant: str, key: str, micro: int) -> None:

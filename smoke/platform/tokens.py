@@ -179,7 +179,7 @@ _COORDINATES = {"P-256": 32, "P-384": 48, "P-521": 66, "secp256k1": 32}
 _POINTS = {"Ed25519": 32, "X25519": 32, "Ed448": 57, "X448": 56}
 #: RFC 7518 section 3.3: a shorter RSA key must not be used.
 _RSA_BYTES = 256
-#: What key_ops may name beside a use (RFC 7517 section 4.3).
+#: What key_ops may contain besides a use (RFC 7517 section 4.3).
 _OPERATIONS = {
     "sig": {"sign", "verify"},
     "enc": {"encrypt", "decrypt", "wrapKey", "unwrapKey", "deriveKey", "deriveBits"},

@@ -45,7 +45,7 @@ _REFUSED: Mapping[str, dict[str, Any]] = {
 }
 #: The characters of one padding, by which prompts grow.
 STEP_CHARS = 4
-#: So many calls at once race for room that one of them takes.
+#: How many concurrent calls race for room that only one of them gets.
 RACERS = 5
 #: So many calls are looked at before no more than their price is reserved for them.
 LOOKS = 3
@@ -140,7 +140,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One call of a move: for the ledger, for the platform, and what its price may be."""
+    """One call of a move: for the ledger, for the platform, and its possible price."""
 
     move: Move
     call: Call
@@ -152,7 +152,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What a move asked for, so that later ones can repeat it."""
+    """A move's request, so that later ones can repeat it."""
 
     key: str
     word: str
@@ -185,7 +185,7 @@ class Walker:
         self.calls = self.steps = 0
 
     def walk(self, steps: Sequence[Step]) -> None:
-        """Make the moves, step by step. A move that repeats one that was not made is left out."""
+        """Make the moves, step by step. A move that repeats one that was not made is skipped."""
         for step in steps:
             with ExitStack() as budgets:
                 for watch in self._watches.values():
@@ -404,7 +404,7 @@ def _outcome(replayed: bool, content: str, usage: Usage) -> Outcome:
 
 
 def _refusal(response: httpx.Response) -> Outcome:
-    """The ruling behind a refusal; none if neither key nor budget was the reason."""
+    """The ledger's ruling behind a refusal; none if neither key nor budget was the reason."""
     code = error_code(response)
     if (response.status_code, code) in _RULED:
         require_error(response, response.status_code, code)

@@ -34,7 +34,7 @@ _NAME, _VERSION = "0x06fdde03", "0x54fd4d50"
 TRANSFERRED = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 #: The event of every authorization that was used (EIP-3009).
 USED = "0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5"
-#: Until an RPC behind a load balancer shows a transaction that was settled, seconds.
+#: How long an RPC behind a load balancer may take to show a settled transaction, s.
 SHOWN_WITHIN_S = 10.0
 _HEX = re.compile("0x[0-9a-f]*", re.IGNORECASE)
 _KEY = re.compile(r"(?:0x)?[0-9a-f]{64}", re.IGNORECASE)
@@ -147,7 +147,7 @@ class Balances:
         self.payer, self.payee = self._read()
 
     def require_moved(self, amount: int, why: str, *, of_others: int = 0) -> None:
-        """SafetyViolation unless exactly so much went from the payer to the payee since.
+        """SafetyViolation unless exactly this much went from the payer to the payee since.
 
         Another payer paid the payee ``of_others`` as well.
         Less may still come: an RPC behind a load balancer shows a transaction late.
@@ -314,7 +314,7 @@ def receipt_of(response: httpx.Response) -> Receipt:
 
 
 class PaidRoute:
-    """POST /api/v1/x402/invoke, asked with payments."""
+    """POST /api/v1/x402/invoke, called with payments."""
 
     def __init__(self, http: HttpClient, body: Callable[..., dict[str, Any]]) -> None:
         self._http = http
