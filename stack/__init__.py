@@ -6,9 +6,9 @@ what the service needs.
 
 
 class StackError(Exception):
-    """The embedded platform could not do what it was asked to; `str()` is at most three lines.
+    """The embedded platform could not do something; `str()` is at most three lines.
 
-    `what` says what went wrong, `detail` what was seen (a log's last lines), `action` what to do next.
+    `what` says what went wrong, `detail` what was observed (a log's last lines), `action` what to do next.
     """
 
     def __init__(self, what: str, detail: str = "", action: str = "") -> None:

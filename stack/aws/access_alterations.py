@@ -1,4 +1,4 @@
-"""Alterations of what may be read: roles, secrets with their keys, and the signing keys in them."""
+"""Alterations of access: roles, secrets with their encryption keys, and the signing keys in them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ def role_reads(emulator: Emulator, service: str, secret_of: str, action: str = "
 
 
 def role_assumed_by(emulator: Emulator, role: str, principal: str) -> None:
-    """Let only this service of AWS act under a role."""
+    """Let only this AWS service assume a role."""
     emulator.aws("iam").update_assume_role_policy(
         RoleName=f"{PREFIX}-{role}",
         PolicyDocument=policy(Principal={"Service": principal}, Action="sts:AssumeRole"),
@@ -59,7 +59,7 @@ def role_conditioned(emulator: Emulator, role: str, condition: Mapping[str, Any]
 
 
 def role_of_anybody(emulator: Emulator, role: str) -> None:
-    """Let whoever there is act under a role, and tasks."""
+    """Let anybody assume a role, including tasks."""
     trusted = {"Service": "ecs-tasks.amazonaws.com", "AWS": "*"}
     emulator.aws("iam").update_assume_role_policy(
         RoleName=f"{PREFIX}-{role}", PolicyDocument=policy(Principal=trusted, Action="sts:AssumeRole")
@@ -71,7 +71,7 @@ def secret_given(
 ) -> None:
     """Give a service one more secret, which its role may read.
 
-    It may be marked for deletion, or be encrypted with a key for the execution roles of these services.
+    It may be scheduled for deletion, or be encrypted with a key for these services' execution roles.
     """
     secrets, request = emulator.aws("secretsmanager"), {}
     if key_for is not None:
@@ -94,7 +94,7 @@ def secret_given(
 
 
 def role_lent(emulator: Emulator, service: str, to: str) -> None:
-    """Let a service act under another's execution role, by the policies of both roles."""
+    """Let a service assume another's execution role, by the policies of both roles."""
     iam, name = emulator.aws("iam"), execution_role(service)
     trusted = {"Service": "ecs-tasks.amazonaws.com", "AWS": f"arn:aws:iam::{ACCOUNT}:root"}
     iam.update_assume_role_policy(
@@ -116,7 +116,7 @@ def role_missing(emulator: Emulator, role: str) -> None:
 
 
 def role_pulls_nothing(emulator: Emulator, role: str) -> None:
-    """Detach AWS's own policies from a role: it pulls no image, and writes no log."""
+    """Detach AWS's managed policies from a role: it cannot pull images or write logs."""
     iam, name = emulator.aws("iam"), f"{PREFIX}-{role}"
     for each in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
         iam.detach_role_policy(RoleName=name, PolicyArn=each["PolicyArn"])
@@ -162,7 +162,7 @@ def credential_shared(emulator: Emulator, services: Sequence[str]) -> None:
 
 
 def key_pinned(emulator: Emulator, service: str, to: str) -> None:
-    """Deploy a service with one version of its signing key, or one stage: what follows the secret's ARN."""
+    """Deploy a service with a pinned version or stage of its signing key, by a suffix of the secret's ARN."""
     ecs, family = emulator.aws("ecs"), f"{PREFIX}-{service}"
     definition = registered(emulator, family)
     (given,) = definition["containerDefinitions"][0]["secrets"]
@@ -172,7 +172,7 @@ def key_pinned(emulator: Emulator, service: str, to: str) -> None:
 
 
 def secret_left(emulator: Emulator, name: str) -> None:
-    """Leave one more secret of the platform's, which nothing reads."""
+    """Leave an additional secret of the platform's that nothing reads."""
     emulator.aws("secretsmanager").create_secret(Name=f"{PREFIX}/{name}", SecretString="left")
 
 
@@ -192,7 +192,7 @@ def secret_copied(emulator: Emulator, service: str, of: str) -> None:
 
 
 def secret_renewed(emulator: Emulator, service: str) -> None:
-    """Put a fresh key into a secret, as a rotation without any overlap would."""
+    """Put a new key into a secret, like a rotation without overlap."""
     secret_value(emulator, service, new_key())
 
 
@@ -204,13 +204,13 @@ def secret_half_rotated(emulator: Emulator, service: str) -> None:
 
 
 def secret_missing(emulator: Emulator, service: str, days: int = 0) -> None:
-    """Delete a secret at once, or mark it for deletion in so many days."""
+    """Delete a secret at once, or schedule its deletion in this many days."""
     how: dict[str, Any] = {"RecoveryWindowInDays": days} if days else {"ForceDeleteWithoutRecovery": True}
     emulator.aws("secretsmanager").delete_secret(SecretId=secret_id(service), **how)
 
 
 def operator_lacks(emulator: Emulator, action: str) -> None:
-    """Take one action of Secrets Manager from the role that rotates the keys."""
+    """Deny the role that rotates the keys one Secrets Manager action."""
     iam = emulator.aws("iam")
     found = iam.get_role_policy(RoleName=OPERATOR, PolicyName=OPERATOR_POLICY)["PolicyDocument"]
     left = [allowed for allowed in OPERATOR_ACTIONS if allowed != action]

@@ -64,7 +64,7 @@ def alarm_changed(emulator: Emulator, alarm: str, **settings: Any) -> None:
 
 
 def alarm_by_query(emulator: Emulator, alarm: str = "", expression: str = "", **query: Any) -> None:
-    """Have an alarm, or every one, name its metric in a query; with an `expression` that computes from it.
+    """Make an alarm, or every one, name its metric in a query, optionally with an `expression` on it.
 
     `query` is what the query says beside the metric, such as AccountId.
     """
@@ -95,7 +95,7 @@ def alarms_by_composite(emulator: Emulator, rule: str = "", **settings: Any) -> 
 
 
 def alarms_many(emulator: Emulator, count: int) -> None:
-    """Add so many alarms before the others, all of one metric: the platform's own are on later pages."""
+    """Add this many alarms on one metric before the others: the platform's own are on later pages."""
     before = _alarm(emulator, "rds-connections-high")
     kept = {name: before[name] for name in SETTINGS if name in before}
     for number in range(count):
@@ -104,7 +104,7 @@ def alarms_many(emulator: Emulator, count: int) -> None:
 
 
 def alarms_on_tasks(emulator: Emulator) -> None:
-    """Have the health of the services behind the balancer watched by their count of tasks."""
+    """Watch the health of the services behind the load balancer by their task counts."""
     for alarm in _alarms(emulator):
         if alarm["MetricName"] != "HealthyHostCount":
             continue
@@ -122,7 +122,7 @@ def alarms_on_tasks(emulator: Emulator) -> None:
 
 
 def alarm_watches_another(emulator: Emulator, alarm: str, dimension: str, value: str) -> None:
-    """Have an alarm watch the same metric of something else: one dimension gets another value."""
+    """Make an alarm watch another resource's metric: one dimension gets another value."""
     dimensions = {each["Name"]: each["Value"] for each in _alarm(emulator, alarm)["Dimensions"]}
     if dimension not in dimensions:
         raise LookupError(f"{alarm} has no dimension {dimension!r}; it has {', '.join(dimensions)}")
@@ -133,7 +133,7 @@ def alarm_watches_another(emulator: Emulator, alarm: str, dimension: str, value:
 
 
 def database_in_cluster(emulator: Emulator) -> None:
-    """Have the database be a cluster of its name, whose only instance the alarm on connections watches."""
+    """Turn the database into a cluster of its name; the alarm on connections watches its only instance."""
     rds, instance = emulator.aws("rds"), f"{DATABASE}-1"
     engine = {"DBClusterIdentifier": DATABASE, "Engine": "aurora-postgresql"}
     (before,) = rds.describe_db_instances(DBInstanceIdentifier=DATABASE)["DBInstances"]
@@ -159,7 +159,7 @@ def composite_added(emulator: Emulator, name: str, rule: str, then_deleted: Sequ
 
 
 def metric_filter(emulator: Emulator, name: str, service: str = "api", **made: Any) -> None:
-    """Have a metric of the platform's own be counted in another way; what is not named stays."""
+    """Change the metric filter of one of the platform's own metrics; settings not given stay."""
     logs, before = emulator.aws("logs"), next(each for each in METRIC_FILTERS if each[0] == name)
     group = f"/ecs/{PREFIX}/api"
     if service != "api":
@@ -193,7 +193,7 @@ def topic_unconfirmed(emulator: Emulator) -> None:
 
 
 def topic_filtered(emulator: Emulator, policy: Mapping[str, Any], scope: str = "MessageAttributes") -> None:
-    """Have every subscription to the alerts topic take only messages whose attributes, or body, fit."""
+    """Make every subscription to the alerts topic accept only messages whose attributes, or body, match."""
     sns = emulator.aws("sns")
     for each in sns.list_subscriptions_by_topic(TopicArn=TOPIC_ARN)["Subscriptions"]:
         for name, value in (("FilterPolicyScope", scope), ("FilterPolicy", json.dumps(policy))):
@@ -203,7 +203,7 @@ def topic_filtered(emulator: Emulator, policy: Mapping[str, Any], scope: str = "
 
 
 def topic_also(emulator: Emulator, endpoint: str) -> None:
-    """Notify one more address of https."""
+    """Also notify an https address."""
     emulator.aws("sns").subscribe(TopicArn=TOPIC_ARN, Protocol="https", Endpoint=endpoint)
 
 
@@ -216,7 +216,7 @@ def topic_queue_missing(emulator: Emulator) -> None:
 def topic_queue_closed(
     emulator: Emulator, topic: str = "", condition: Mapping[str, Any] | None = None
 ) -> None:
-    """Have the queue that is subscribed to the alerts topic let in another topic, or none, on a condition."""
+    """Make the queue subscribed to the alerts topic admit another topic, or none, on a condition."""
     sqs = emulator.aws("sqs")
     url = sqs.get_queue_url(QueueName=f"{TOPIC}-on-call")["QueueUrl"]
     sqs.set_queue_attributes(
@@ -227,7 +227,7 @@ def topic_queue_closed(
 def topic_function(
     emulator: Emulator, source: str = TOPIC_ARN, limit: int | None = None, *, gone: bool = False
 ) -> None:
-    """Have a function of Lambda be the only subscription, which a topic may call; it may be gone by now."""
+    """Make a Lambda function the only subscription, which a topic may invoke; it may be deleted since."""
     functions, name = emulator.aws("lambda"), f"{PREFIX}-page"
     code = io.BytesIO()
     with zipfile.ZipFile(code, "w") as archive:
@@ -255,7 +255,7 @@ def topic_function(
 
 
 def dashboard_of_another(emulator: Emulator, dashboard: str) -> None:
-    """Have a dashboard show what production has."""
+    """Make a dashboard show production."""
     cloudwatch, name = emulator.aws("cloudwatch"), f"{PREFIX}-{dashboard}"
     body = cloudwatch.get_dashboard(DashboardName=name)["DashboardBody"]
     changed = body.replace(PREFIX, f"{PREFIX.rpartition('-')[0]}-production")
@@ -263,7 +263,7 @@ def dashboard_of_another(emulator: Emulator, dashboard: str) -> None:
 
 
 def topic_encrypted(emulator: Emulator, users: Sequence[str], state: str = "Enabled") -> None:
-    """Encrypt the alerts topic with a key of its own, for these services of AWS; it may be disabled."""
+    """Encrypt the alerts topic with its own key for these AWS services; the key may be disabled."""
     statement = {"Effect": "Allow", "Resource": "*"}
     owner = {**statement, "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "kms:*"}
     used = {

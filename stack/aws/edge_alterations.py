@@ -1,4 +1,4 @@
-"""Alterations of what leads to the platform: load balancer, certificates, Route 53, Cloud Map."""
+"""Alterations of the ways to the platform: load balancer, certificates, Route 53, Cloud Map."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from stack.host import LOOPBACK
 
 
 def public_host(emulator: Emulator, service: str, host: str) -> None:
-    """Have the load balancer send another host's requests to a service; its own go to the default."""
+    """Make the load balancer route another host's requests to a service; its own go to the default."""
     elb = emulator.aws("elbv2")
     (balancer,) = elb.describe_load_balancers(Names=[f"{PREFIX}-alb"])["LoadBalancers"]
     (group,) = elb.describe_target_groups(Names=[f"{PREFIX}-{service}-tg"])["TargetGroups"]
@@ -31,7 +31,7 @@ def public_host(emulator: Emulator, service: str, host: str) -> None:
 
 
 def targets_asked(emulator: Emulator, service: str, **settings: Any) -> None:
-    """Have a target group ask for health elsewhere; settings as ModifyTargetGroup names them."""
+    """Change a target group's health check; settings as ModifyTargetGroup names them."""
     elb = emulator.aws("elbv2")
     elb.modify_target_group(TargetGroupArn=_target_group(elb, service), **settings)
 
@@ -45,7 +45,7 @@ def targets_gone(emulator: Emulator, service: str) -> None:
 
 
 def group_closed(_: Emulator, of: str, to: str = "", direction: str = "IpPermissions") -> None:
-    """Have the security group of a service, `alb` or `database` let nobody in, or out, or one of them."""
+    """Close the security group of a service, `alb` or `database`, in or out, to all or to one party."""
     found = {each["GroupName"]: each for each in internals.records("ec2._security_groups")}
     group, gone = found[f"{PREFIX}-{of}"], found[f"{PREFIX}-{to}"]["GroupId"] if to else ""
     for rule in group[direction]:
@@ -61,7 +61,7 @@ def group_open(emulator: Emulator, of: str, port: int, to: str = "0.0.0.0/0") ->
 
 
 def group_lets_out(emulator: Emulator, of: str, to: str) -> None:
-    """Have the security group of a service let it out to a range of addresses alone."""
+    """Let a service's security group out only to a range of addresses."""
     group_closed(emulator, of, direction="IpPermissionsEgress")
     ec2 = emulator.aws("ec2")
     (found,) = [
@@ -72,20 +72,20 @@ def group_lets_out(emulator: Emulator, of: str, to: str) -> None:
 
 
 def subnets_full(_: Emulator) -> None:
-    """Leave no address in any subnet."""
+    """Leave no free address in any subnet."""
     for record in internals.records("ec2._subnets"):
         record["AvailableIpAddressCount"] = 0
 
 
 def namespace_elsewhere(_: Emulator) -> None:
-    """Have the private zone of Cloud Map be one of another network."""
+    """Move Cloud Map's private zone to another VPC."""
     for record in internals.records("route53._zones"):
         for network in record.get("vpcs", ()):
             network["VPCId"] = "vpc-0a1b2c3d"
 
 
 def registered_as(emulator: Emulator, service: str, host: str) -> None:
-    """Have ECS register a service's tasks under the name that is another service's, not under its own."""
+    """Make ECS register a service's tasks under another service's name instead of its own."""
     (found,) = [
         each for each in emulator.aws("servicediscovery").list_services()["Services"] if each["Name"] == host
     ]
@@ -109,7 +109,7 @@ def host_recorded(_: Emulator, host: str, kinds: Sequence[str]) -> None:
 
 
 def host_alias(emulator: Emulator, host: str) -> None:
-    """Have a host's name lead to an internal balancer before its tasks."""
+    """Point a host's name to an internal load balancer in front of its tasks."""
     host_missing(emulator, host)
     discovery = emulator.aws("servicediscovery")
     (service,) = [each for each in discovery.list_services()["Services"] if each["Name"] == host]
@@ -118,7 +118,7 @@ def host_alias(emulator: Emulator, host: str) -> None:
 
 
 def address_left(emulator: Emulator, host: str) -> None:
-    """Leave the address of a task that is gone in Cloud Map, beside those that are there."""
+    """Leave the address of a task that is gone in Cloud Map, next to the current ones."""
     discovery = emulator.aws("servicediscovery")
     (service,) = [each for each in discovery.list_services()["Services"] if each["Name"] == host]
     gone = {"AWS_INSTANCE_IPV4": "10.0.1.250", "AWS_INSTANCE_PORT": "3000"}
@@ -126,14 +126,14 @@ def address_left(emulator: Emulator, host: str) -> None:
 
 
 def targets_foreign(emulator: Emulator, service: str) -> None:
-    """Leave a target beside a service's tasks that is none of them, and healthy."""
+    """Add a healthy target to a service's target group that is not one of its tasks."""
     elb = emulator.aws("elbv2")
     foreign = {"Id": "10.0.1.250", "Port": 3000}
     elb.register_targets(TargetGroupArn=_target_group(elb, service), Targets=[foreign])
 
 
 def targets_shared(emulator: Emulator, service: str, of: str) -> None:
-    """Put a service's tasks behind another one's target group, too."""
+    """Register a service's tasks in another service's target group as well."""
     elb = emulator.aws("elbv2")
     record = internals.service_record(CLUSTER, f"{PREFIX}-{service}")
     more = {"targetGroupArn": _target_group(elb, of), "containerName": service, "containerPort": 3000}
@@ -141,7 +141,7 @@ def targets_shared(emulator: Emulator, service: str, of: str) -> None:
 
 
 def listener_moved(emulator: Emulator, port: int) -> None:
-    """Have the load balancer serve https on another port, on which it lets in the world."""
+    """Make the load balancer serve https on another port, open to everybody."""
     elb = emulator.aws("elbv2")
     elb.modify_listener(ListenerArn=_secure_listener(elb), Port=port)
     group_open(emulator, BALANCER, port)
@@ -155,7 +155,7 @@ def certificate(
 
 
 def cloudfront_in_front(emulator: Emulator, host: str, methods: Sequence[str], policy: str = "") -> None:
-    """Have the record of a host lead to CloudFront, which lets these methods through to the balancer."""
+    """Point a host's DNS record to CloudFront, which passes these methods on to the load balancer."""
     origin = {"Id": "alb", "DomainName": f"{PREFIX}-alb.{REGION}.elb.amazonaws.com"}
     custom = {"HTTPPort": 80, "HTTPSPort": 443, "OriginProtocolPolicy": "https-only"}
     behaviour = {
@@ -178,7 +178,7 @@ def cloudfront_in_front(emulator: Emulator, host: str, methods: Sequence[str], p
 
 
 def record_leads(emulator: Emulator, host: str, to: str) -> None:
-    """Have the record of a host lead somewhere else."""
+    """Point a host's DNS record somewhere else."""
     route53 = emulator.aws("route53")
     zones = {each["Name"]: each["Id"] for each in route53.list_hosted_zones()["HostedZones"]}
     target = {"DNSName": to, "HostedZoneId": "Z2FDTNDATAQYW2", "EvaluateTargetHealth": False}
@@ -189,7 +189,7 @@ def record_leads(emulator: Emulator, host: str, to: str) -> None:
 def certificate_in_acm(
     _: Emulator, status: str = "issued", days: int = 90, names: Sequence[str] = ()
 ) -> None:
-    """Have the balancer's certificate be of another status, of other names, or end in so many days."""
+    """Give the load balancer's certificate another status, other names, or an expiry in this many days."""
     ends = datetime.now(UTC) + timedelta(days=days)
     for record in internals.records("acm._certificates"):
         record |= {"Status": status.upper(), "NotAfter": f"{ends:%Y-%m-%dT%H:%M:%SZ}"}
@@ -200,7 +200,7 @@ def certificate_in_acm(
 def balancer_rule(
     emulator: Emulator, hosts: Sequence[str], service: str = "", redirect: str = "", paths: Sequence[str] = ()
 ) -> None:
-    """Have a rule before all others send hosts to a service, or redirect them; or answer them by itself."""
+    """Add a rule before all others that routes hosts to a service, redirects them, or answers them itself."""
     elb = emulator.aws("elbv2")
     action: dict[str, Any] = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "503"}}
     if service:
@@ -214,7 +214,7 @@ def balancer_rule(
 
 
 def balancer_asks_to_log_in(emulator: Emulator, host: str) -> None:
-    """Have the rule of a host log people in at an identity provider before it forwards their requests."""
+    """Make a host's rule demand a login at an identity provider before it forwards requests."""
     elb = emulator.aws("elbv2")
     pages = ("AuthorizationEndpoint", "TokenEndpoint", "UserInfoEndpoint")
     provider = {name: f"https://id.example.com/{name}" for name in pages}
@@ -227,7 +227,7 @@ def balancer_asks_to_log_in(emulator: Emulator, host: str) -> None:
 
 
 def balancer_shared(emulator: Emulator) -> None:
-    """Have the balancer be the account's, by its name, with patterns of hosts and a certificate of IAM's."""
+    """Make the load balancer the account's shared one: its name, host patterns, an IAM certificate."""
     elb = emulator.aws("elbv2")
     listener, bought = _secure_listener(elb), f"arn:aws:iam::{ACCOUNT}:server-certificate/all"
     elb.modify_listener(ListenerArn=listener, Certificates=[{"CertificateArn": bought}])
@@ -266,7 +266,7 @@ def paths_diverted(
 
 
 def no_redirect(emulator: Emulator, service: str, *, root: bool = True) -> None:
-    """Have the load balancer serve a public service on plain HTTP as well, its root only with ``root``."""
+    """Make the load balancer also serve a public service over plain HTTP, its root only with ``root``."""
     emulator.load_balancer.serve_plain(service, root=root)
 
 

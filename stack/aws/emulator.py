@@ -35,7 +35,7 @@ MISSING = {"missing": "INSUFFICIENT_DATA", "breaching": "ALARM", "notBreaching":
 
 
 class Emulator:
-    """Holds what alterations change beyond the AWS APIs, and heals it."""
+    """Holds the state that alterations change beyond the AWS APIs, and restores it."""
 
     def __init__(self, endpoint: str, load_balancer: LoadBalancer) -> None:
         self.aws = clients(endpoint)

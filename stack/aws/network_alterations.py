@@ -8,12 +8,12 @@ from stack.aws.edge_alterations import record_leads
 from stack.aws.emulator import Emulator
 from stack.aws.inventory import PREFIX, REGION, SERVICES, ZONE, let_in, policy, role_arn
 
-#: What tasks on Fargate ask when they start, as the ends of the names of endpoints.
+#: The AWS services that Fargate tasks need to start, as suffixes of endpoint names.
 STARTING = ("ecr.api", "ecr.dkr", "s3", "logs", "secretsmanager")
 
 
 def way_out(_: Emulator, is_: str) -> None:
-    """Have the route out of the tasks' subnets be `gone`, a `blackhole`, or their NAT gateway of a state."""
+    """Make the route out of the tasks' subnets `gone` or a `blackhole`, or give their NAT gateway a state."""
     for table in internals.records("ec2._route_tables"):
         through = [each for each in table["Routes"] if each.get("NatGatewayId")]
         if is_ == "gone":
@@ -25,7 +25,7 @@ def way_out(_: Emulator, is_: str) -> None:
 
 
 def way_out_through(_: Emulator, **target: str) -> None:
-    """Have the tasks' subnets leave their network through something else than a NAT gateway."""
+    """Route the tasks' subnets out through something other than a NAT gateway."""
     for table in internals.records("ec2._route_tables"):
         for each in table["Routes"]:
             if each.pop("NatGatewayId", None):
@@ -70,13 +70,13 @@ def endpoint(
 
 
 def access_list(_: Emulator, entries: Sequence[Mapping[str, Any]] = ()) -> None:
-    """Have the network ACLs hold these entries alone: without any, they deny everything."""
+    """Leave only these entries in the network ACLs: without any, they deny everything."""
     for each in internals.records("ec2._network_acls"):
         each["Entries"] = [dict(entry) for entry in entries]
 
 
 def balancer_is(_: Emulator, **settings: Any) -> None:
-    """Have the balancer be otherwise, such as of another `Scheme` or `State`."""
+    """Change a property of the load balancer, such as its `Scheme` or `State`."""
     for each in internals.records("alb._lbs"):
         each |= settings
 
@@ -93,7 +93,7 @@ def balancer_attribute(emulator: Emulator, name: str, value: str) -> None:
 def web_acl(
     emulator: Emulator, default: str = "Allow", block: Mapping[str, Any] | None = None, *, usual: bool = False
 ) -> None:
-    """Put a web ACL before the balancer, with a rule that blocks something, and those that many have."""
+    """Associate a web ACL with the load balancer, with a blocking rule, and the usual ones if asked."""
     seen = {"SampledRequestsEnabled": False, "CloudWatchMetricsEnabled": False, "MetricName": "edge"}
     group = {
         "ManagedRuleGroupStatement": {"VendorName": "AWS", "Name": "AWSManagedRulesKnownBadInputsRuleSet"}
@@ -116,7 +116,7 @@ def web_acl(
 
 
 def zone_inside(emulator: Emulator, name: str, leads_to: str = "") -> None:
-    """Have a private zone of the tasks' network, in which every public host leads somewhere, or none does."""
+    """Add a private zone to the tasks' VPC, in which every public host points somewhere, or none does."""
     (network,) = {each["VpcId"] for each in internals.records("ec2._nat_gateways")}
     route53 = emulator.aws("route53")
     zone = route53.create_hosted_zone(
@@ -168,7 +168,7 @@ def host_at_spare_balancer(emulator: Emulator, host: str) -> None:
 
 
 def weighted(emulator: Emulator, host: str, weights: Mapping[str, int]) -> None:
-    """Share a host's requests between names by weight; the one that is `alb` is the balancer's own."""
+    """Split a host's requests between names by weight; `alb` is the load balancer's own name."""
     route53 = emulator.aws("route53")
     (balancer,) = internals.records("alb._lbs")
     zones = {each["Name"]: each["Id"] for each in route53.list_hosted_zones()["HostedZones"]}
@@ -184,7 +184,7 @@ def weighted(emulator: Emulator, host: str, weights: Mapping[str, int]) -> None:
 
 
 def database_by_proxy(emulator: Emulator) -> None:
-    """Have a proxy of RDS stand before the database, which lets nobody else in."""
+    """Put an RDS proxy in front of the database, which admits nobody else."""
     groups = {each["GroupName"]: each for each in internals.records("ec2._security_groups")}
     ec2, database, pooler = emulator.aws("ec2"), groups[f"{PREFIX}-database"], groups[f"{PREFIX}-pgbouncer"]
     name = f"{PREFIX}-proxy"
@@ -200,7 +200,7 @@ def database_by_proxy(emulator: Emulator) -> None:
 
 
 def names_unanswered(_: Emulator) -> None:
-    """Have no name be answered in the network: its attribute for DNS was turned off."""
+    """Stop name resolution in the VPC by disabling its DNS attribute."""
     for each in internals.records("ec2._vpcs"):
         each["EnableDnsSupport"] = False
 

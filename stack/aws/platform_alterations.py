@@ -31,7 +31,7 @@ def service_stopped(emulator: Emulator, service: str) -> None:
 
 
 def service_scaled(emulator: Emulator, service: str, desired: int) -> None:
-    """Have a service want another number of tasks, and run it."""
+    """Give a service another desired count, and run that many tasks."""
     emulator.aws("ecs").update_service(cluster=CLUSTER, service=f"{PREFIX}-{service}", desiredCount=desired)
 
 
@@ -52,7 +52,7 @@ def service_scales(
 
 
 def service_replaces(emulator: Emulator, service: str, least: int, most: int) -> None:
-    """Have a deployment keep a service at so many percent of its tasks."""
+    """Limit a service's deployments to these percentages of its tasks."""
     kept = {"minimumHealthyPercent": least, "maximumPercent": most}
     emulator.aws("ecs").update_service(
         cluster=CLUSTER, service=f"{PREFIX}-{service}", deploymentConfiguration=kept
@@ -65,13 +65,13 @@ def service_missing(emulator: Emulator, service: str) -> None:
 
 
 def rollout(_: Emulator, service: str, state: str) -> None:
-    """Have a service's deployment be IN_PROGRESS or FAILED."""
+    """Set a service's deployment to IN_PROGRESS or FAILED."""
     record = internals.service_record(CLUSTER, f"{PREFIX}-{service}")
     record["deployments"][0]["rolloutState"] = state
 
 
 def tasks_left_behind(emulator: Emulator, service: str) -> None:
-    """Have a service want a newer revision, its deployment be over, and its tasks run the one before."""
+    """Give a service a newer revision and a completed deployment while its tasks run the previous one."""
     ecs, family = emulator.aws("ecs"), f"{PREFIX}-{service}"
     made = ecs.register_task_definition(**registered(emulator, family))["taskDefinition"]
     record = internals.service_record(CLUSTER, family)
@@ -80,7 +80,7 @@ def tasks_left_behind(emulator: Emulator, service: str) -> None:
 
 
 def tasks_run(_: Emulator, service: str, tag: str = "", health: str = "") -> None:
-    """Have the tasks of a service run an image of another tag, or be of another health."""
+    """Make a service's tasks run another image tag, or have another health status."""
     for task in internals.task_records(f"{PREFIX}-{service}"):
         task["healthStatus"] = health or task["healthStatus"]
         for container in task["containers"]:
@@ -201,7 +201,7 @@ def container_set(emulator: Emulator, service: str, **settings: Any) -> None:
 
 
 def sidecars(emulator: Emulator) -> None:
-    """Deploy every task with a log router and an agent that stand before its own container."""
+    """Deploy every task with a log router and an agent listed before its own container."""
     ecs = emulator.aws("ecs")
     for family in (*(service.family for service in SERVICES), *MIGRATIONS):
         definition = registered(emulator, family)
@@ -289,7 +289,7 @@ def migration_changed(
 
 
 def migration_in_service(emulator: Emulator, migration: str) -> None:
-    """Run a migration as a service, over and over."""
+    """Run a migration permanently as a service."""
     family = f"{PREFIX}-{migration}"
     emulator.aws("ecs").create_service(
         cluster=CLUSTER, serviceName=family, taskDefinition=family, desiredCount=1, launchType="FARGATE"
@@ -338,19 +338,19 @@ def database_led_to(emulator: Emulator, service: str, name: str, variable: str =
 
 
 def database_stopped(emulator: Emulator) -> None:
-    """Stop the database instance, as one does to save money over a weekend."""
+    """Stop the database instance, for example to save money over a weekend."""
     emulator.aws("rds").stop_db_instance(DBInstanceIdentifier=DATABASE)
 
 
 def image_missing(emulator: Emulator, build: str) -> None:
-    """Have the registry drop every image of a build, as a rule that lets old ones expire would."""
+    """Delete every image of a build from the registry, like a lifecycle policy."""
     ecr, repository = emulator.aws("ecr"), REPOSITORIES[build]
     images = ecr.list_images(repositoryName=repository)["imageIds"]
     ecr.batch_delete_image(repositoryName=repository, imageIds=images)
 
 
 def insights_disabled(emulator: Emulator) -> None:
-    """Have the cluster count no tasks for CloudWatch; what was published stays."""
+    """Disable Container Insights; published datapoints stay."""
     off = [{"name": "containerInsights", "value": "disabled"}]
     emulator.aws("ecs").update_cluster_settings(cluster=CLUSTER, settings=off)
 

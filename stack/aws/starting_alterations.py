@@ -1,4 +1,4 @@
-"""Alterations of what tasks need to start again, and of how they end: secrets, parameters, boundaries."""
+"""Alterations of what tasks need to start again, and of how they stop: secrets, parameters, boundaries."""
 
 import copy
 import json
@@ -12,7 +12,7 @@ from stack.aws.platform_alterations import container_set, secret_arn
 
 
 def secret_denied(emulator: Emulator, service: str) -> None:
-    """Have the policy of a signing key's secret deny it to everybody."""
+    """Make the policy of a signing key's secret deny everybody access."""
     reads = {"Action": "secretsmanager:GetSecretValue", "Resource": "*"}
     everybody = {"Effect": "Deny", "Principal": "*", **reads}
     emulator.aws("secretsmanager").put_resource_policy(
@@ -22,7 +22,7 @@ def secret_denied(emulator: Emulator, service: str) -> None:
 
 
 def parameter_given(emulator: Emulator, service: str, *, there: bool = True, allowed: bool = True) -> None:
-    """Give a service's task a parameter of Systems Manager, which may be gone or not for it to read."""
+    """Give a service's task a Systems Manager parameter, which may be deleted or not readable for it."""
     name = f"/{PREFIX}/{service}/model-key"
     arn = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter{name}"
     if there:
@@ -40,7 +40,7 @@ def parameter_given(emulator: Emulator, service: str, *, there: bool = True, all
 
 
 def role_bounded(emulator: Emulator, service: str, action: str) -> None:
-    """Have a permissions boundary leave a service's execution role no more than an action."""
+    """Add a permissions boundary that allows a service's execution role only one action."""
     iam = emulator.aws("iam")
     document = policy(Action=action, Resource="*")
     arn = iam.create_policy(PolicyName=f"{PREFIX}-boundary", PolicyDocument=document)["Policy"]["Arn"]
@@ -81,14 +81,14 @@ def tasks_ended(
 
 
 def registry_gone(_: Emulator, service: str) -> None:
-    """Have a service name an entry of Cloud Map that was deleted."""
+    """Make a service refer to a deleted Cloud Map service."""
     record = internals.service_record(CLUSTER, f"{PREFIX}-{service}")
     (registry,) = record["serviceRegistries"]
     record["serviceRegistries"] = [{**registry, "registryArn": f"{registry['registryArn'][:-8]}00000000"}]
 
 
 def targets_by(_: Emulator, protocol: str) -> None:
-    """Have the target groups forward by another protocol."""
+    """Make the target groups forward over another protocol."""
     for each in internals.records("alb._tgs"):
         each["Protocol"] = protocol
 

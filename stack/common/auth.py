@@ -1,4 +1,4 @@
-"""Who is calling a service: verify the credential of a request, spend it, refuse in the service's words."""
+"""Authentication of callers: verify a request's credential, spend it, refuse in the service's words."""
 
 import hmac
 import logging
@@ -149,7 +149,7 @@ class DixieAuth(TokenAuth):
     async def service(self, request: Request) -> None:
         """Finn's token only; raises 401 for everything else, a good user's token included."""
         claims = await self.verified(request)
-        # Before it is spent: a token that is refused with 401 stays good for the routes that are its own.
+        # Before it is spent: a token refused with 401 remains valid for its own routes.
         if not self.may_write(claims):
             raise unauthorized()
         await self.spend(claims, request)
@@ -169,6 +169,6 @@ class DixieAuth(TokenAuth):
 
 
 def offered_api_key(request: Request) -> str | None:
-    """What the request offers as an API key; None if it is no key by its looks."""
+    """The request's API key; None if it does not look like one."""
     scheme, _, offered = request.headers.get("authorization", "").partition(" ")
     return offered if scheme.lower() == "bearer" and offered.startswith(_KEY_PREFIX) else None

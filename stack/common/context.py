@@ -17,7 +17,7 @@ from stack.common.verifier import Issuer, SpentTokens, Verifier
 _log = logging.getLogger("stack.context")
 
 VERSION = "1.0.0"
-# Below the 2 s in which a health route has to answer.
+# Less than the 2 s within which a health route must answer.
 WITHIN_S = 1.0
 
 
@@ -69,7 +69,7 @@ class Context:
         return SpentTokens(self.db, self.settings.service)
 
     def on_reset(self, callback: Callable[[], None]) -> None:
-        """Run the callback whenever the platform is reset: what is held in memory goes."""
+        """Run the callback whenever the platform is reset, to drop what is in memory."""
         self._resets.append(callback)
 
     def reset(self) -> None:
@@ -86,7 +86,7 @@ class Context:
             return False
 
     def background(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Have an endless coroutine run for as long as the service does."""
+        """Run an endless coroutine for as long as the service runs."""
         self._background.append(work)
 
     @asynccontextmanager

@@ -13,13 +13,13 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 Connection = psycopg.AsyncConnection[DictRow]
 
-# What "the database cannot be reached" looks like, for those who answer 503 to it.
+# The exceptions that mean "the database cannot be reached", which is answered with 503.
 UNREACHABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 
 
 # Sooner than anything can stop and start the database or its pooler.
 _ALIVE_FOR_S = 0.1
-# How long who was cancelled waits for what must not be cut off.
+# How long a cancelled caller waits for work that must not be interrupted.
 _PATIENCE_S = 5.0
 
 T = TypeVar("T")

@@ -106,7 +106,7 @@ async def stray_charge(db: Database, tenant_id: str, amount_micro: int = STRAY_M
 
 
 async def free_all(ledger: BudgetLedger) -> None:
-    """Give back what all open calls hold."""
+    """Release the reservations of all open calls."""
     await ledger.db.execute("UPDATE freeside.reservations SET expires_at = '-infinity' WHERE state = 'held'")
     await ledger.reap()
 
@@ -115,7 +115,7 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
     """Moves money wrongly while a fault is on."""
 
     async def reserve(self, tenant_id: str, amount_micro: int, lease_s: float = LEASE_S) -> Reservation:
-        """Reserve without looking, after looking too early, not to the limit, or for ever."""
+        """Reserve without a check, after an early check, below the limit, or for ever."""
         if self._faults.on("freeside-forgets-reservations"):
             lease_s = FOR_EVER_S
         try:

@@ -1,4 +1,4 @@
-"""Keys and tokens handled wrongly, the same way in every service: what a faulty `Context` makes."""
+"""Faults of keys and tokens, the same in every service: the parts that a faulty `Context` makes."""
 
 import json
 import time
@@ -39,7 +39,7 @@ _SAME_RULE = {
 
 
 class FaultyContext(Faulty, Context):
-    """Makes faulty parts, and drops what it holds when the platform is reset."""
+    """Makes faulty parts, and drops their state when the platform is reset."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -101,7 +101,7 @@ class FaultyKeyring(Faulty, Keyring):
         return super().published
 
     async def find(self, kid: str) -> PublicKey | None:
-        """A published key, one of long ago, or the pending one only."""
+        """A published key, an old one, or only the pending one."""
         if self._faults.on(f"{self._owner}-keeps-old-keys"):
             known = tuple(self._ever.values())
         elif self._faults.on(f"{self._owner}-forgets-active-in-overlap"):
@@ -121,7 +121,7 @@ class FaultyKeyring(Faulty, Keyring):
         return fresh
 
     def read_soon(self) -> None:
-        """Note a reset: keys of before it must not come back."""
+        """Note a reset: keys from before it must not come back."""
         super().read_soon()
         self._ever_outdated = True
 
@@ -134,7 +134,7 @@ class FaultyKeyring(Faulty, Keyring):
 
 
 class FaultyJwksRoute(Faulty, JwksRoute):
-    """Takes a list of ETags for one, or keeps its ETag when the keys change."""
+    """Treats a list of ETags as one, or keeps its ETag when the keys change."""
 
     def __init__(self, faults: Faults, service: str, keyring: Keyring) -> None:
         super().__init__(faults, keyring)
@@ -169,7 +169,7 @@ def _shortened(key: dict[str, str]) -> dict[str, str]:
 
 
 class FaultyJwksClient(Faulty, JwksClient):
-    """Trusts keys that are no longer published, always or on and off, or never one that it once lacked."""
+    """Trusts unpublished keys, always or intermittently, or never trusts a key that it once lacked."""
 
     def __init__(self, faults: Faults, service: str, *arguments: Any) -> None:
         self._service = service
@@ -229,7 +229,7 @@ class FaultyVerifier(Faulty, Verifier):
         self._verified: set[bytes] = set()
 
     async def verify(self, authorization: str | None) -> Claims:
-        """The claims, verified or just believed."""
+        """The claims, verified or merely believed."""
         try:
             claims = await super().verify(self._read(authorization))
         except TokenRefused as refused:
@@ -363,13 +363,13 @@ class FaultyTokenAuth(Faulty, TokenAuth):
         await self._spent.unspend(believed(request.headers.get("authorization")))
 
     async def spend(self, claims: Claims, request: Request) -> None:
-        """Spend a verified token, unless what came with it is no request."""
+        """Spend a verified token, unless its request is invalid."""
         service = self.context.settings.service
         if not self._faults.on(f"{service}-spends-no-token-of-invalid-calls") or await _is_call(request):
             await super().spend(claims, request)
 
     async def verified(self, request: Request, verifier: Verifier | None = None) -> Claims:
-        """The claims of the request's token, verified or just believed."""
+        """The claims of the request's token, verified or merely believed."""
         service, path = self.context.settings.service, request.url.path
         try:
             return await super().verified(request, verifier)
@@ -389,7 +389,7 @@ class FaultyTokenAuth(Faulty, TokenAuth):
 
 
 async def _is_call(request: Request) -> bool:
-    """Whether a request has what it needs at least: a JSON object with members, or a name in its query."""
+    """Whether a request is minimally valid: a JSON object with members, or a name in its query."""
     if request.method == "GET":
         return ":" in request.query_params.get("routingKey", ":")
     try:
