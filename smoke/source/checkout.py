@@ -70,6 +70,7 @@ def listed(findings: Sequence[Finding], what: str = "") -> str:
 
 GITLINK = "160000"
 SYMLINK = "120000"
+PLAIN = "100644"
 TIMEOUT_S = 60
 
 
@@ -142,10 +143,18 @@ class Checkout:
             raise SetupError(f"not examined: {path} is not in UTF-8: {error.reason}") from error
 
     def script(self, path: str) -> str | None:
-        """The text of a file that a command names; None if it does not exist."""
+        """The text of a file that a command names; None if it does not exist.
+
+        Its lines end as on any system, but for one that says which program runs it: a carriage return there
+        is a part of the name.
+        """
         try:
             file = (self.root / path).resolve()
-            return file.read_text("utf-8") if file.is_relative_to(self.root) and file.is_file() else None
+            if not file.is_relative_to(self.root) or not file.is_file():
+                return None
+            first, end, rest = file.read_bytes().decode("utf-8").partition("\n")
+            first = first if first.startswith("#!") else first.removesuffix("\r")
+            return first + end + rest.replace("\r\n", "\n")
         except (OSError, ValueError):  # a word that is no path, or a program
             return None
 

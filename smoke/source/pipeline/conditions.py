@@ -34,6 +34,8 @@ _ELSEWHERE = re.compile(
     r"|(?:contains|startsWith|endsWith)\(\s*(?:github|vars|env)\.[\w.-]+\s*,\s*'[^']*'\s*\)",
     re.IGNORECASE,
 )
+#: A value that stands for itself.
+_LITERAL = re.compile(r"'[^']*'|\d+|null")
 _COMPARED = re.compile(r"==|!=|<|>")
 #: A value by its name, alone or compared with a text or a number.
 _VALUE = re.compile(r"([a-z_][\w.-]*)(?:\s*(==|!=)\s*(?:'([^']*)'|(-?\d+)))?", re.IGNORECASE)
@@ -136,6 +138,8 @@ _UNREAD = "unread"
 def _leaf(text: str, situation: Situation) -> Ways:
     if text in ("true", "false"):
         return _TRUE if text == "true" else _FALSE
+    if _LITERAL.fullmatch(text):
+        return _FALSE if text in ("''", "0", "null") else _TRUE
     if found := _STATUS.fullmatch(text):
         return _status(found[1].lower(), situation)
     if found := _RESULT.fullmatch(text):

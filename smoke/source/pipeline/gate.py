@@ -11,7 +11,8 @@ import json
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from smoke.source.checkout import Examined, Finding
@@ -20,7 +21,7 @@ from smoke.source.scripts.commands import migrates
 
 from .conditions import CANCELLED, FAILURE, OUTCOMES, SKIPPED, SUCCESS, Situation
 from .deploys import Pipeline, deploy_jobs, deploys, deploys_here, goes_back, of_whom, unseen
-from .jobs import examine_job
+from .jobs import examine_job, unreached
 from .mentions import names_any, spoken_of, values_of
 from .workflows import Job, Placed, Repository, Workflow
 
@@ -320,6 +321,10 @@ def unmigrated(repository: Repository, plan: Pipeline, migrations: Sequence[str]
         named += [
             each for each in migrations if each not in named and spoken_of(repository, workflow, job, each)
         ]
+        for each in named:
+            place = unreached(repository, workflow, job, partial(_is_named, each))
+            if place is not None:
+                found.findings.append(replace(place, what=f"{job.name} names {each} and never runs it"))
         for each in (each for each in migrations if named and each not in named):
             what = f"{job.name} runs {' and '.join(named)} but not {each}"
             found.findings.append(workflow.finding(job.line, what))
@@ -329,6 +334,10 @@ def unmigrated(repository: Repository, plan: Pipeline, migrations: Sequence[str]
     if not any(plan.migration in workflow.jobs for workflow in repository.workflows.values()):
         found.not_examined.extend(unseen(repository, plan))
     return found
+
+
+def _is_named(migration: str, word: str) -> bool:
+    return names_any({word}, [migration])
 
 
 def overrides(repository: Repository, plan: Pipeline) -> bool:

@@ -6,7 +6,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from tree_sitter import Node
+
 from smoke.source.checkout import Examined, Finding
+from smoke.source.scripts import shell
 from smoke.source.scripts.commands import MIGRATION, asks_for_one, migrates
 from smoke.source.scripts.state import SYMBOL, UNSURE, Failure, State, TooMany
 from smoke.source.scripts.ways import Ways
@@ -43,6 +46,36 @@ def examine_job(repository: Repository, workflow: Workflow, job: Job) -> Examine
         _read_continue(each.continue_on_error, called, called.finding(each.line, each.name), found)
         _read_skipped(called, each.condition, called.finding(each.line, each.name), found)
     return _merged([found, *(inner for _, inner in migrating)])
+
+
+def unreached(
+    repository: Repository, workflow: Workflow, job: Job, named: Callable[[str], bool]
+) -> Finding | None:
+    """The first command of a job with a word that `named` tells of, where none of them runs on any way."""
+    ways = Ways(repository.script, workflow.path)
+    _, examined = _steps(repository, workflow, job, ways=ways)
+    if ways.unread or any("too many paths" in each.what for each in examined.not_examined):
+        return None
+    places = list[tuple[str, int]]()
+    for placed in repository.steps(workflow.path, job.steps):
+        step = placed.step
+        if step.run and _options(step, job) is None:
+            return None
+        for node in shell.commands(shell.parse(step.run)):
+            if any(map(named, shell.words(node))):
+                if _is_within(node, ("command_substitution", "pipeline")):
+                    return None
+                places.append((placed.path, step.run_line + shell.line_of(node)))
+    if not places or ways.visited & {*places}:
+        return None
+    return Finding(*places[0], "")
+
+
+def _is_within(node: Node, kinds: Sequence[str]) -> bool:
+    above = node.parent
+    while above is not None and above.type not in kinds:
+        above = above.parent
+    return above is not None
 
 
 def unnoticed(
@@ -108,10 +141,11 @@ def _steps(
     workflow: Workflow,
     job: Job,
     counts: Callable[[Sequence[str]], bool] = migrates,
+    ways: Ways | None = None,
 ) -> tuple[int, Examined]:
     """How often the job's steps migrate, or do what `counts` tells of, and what is found in them."""
     found = Examined()
-    ways = Ways(repository.script, workflow.path, counts=counts)
+    ways = ways or Ways(repository.script, workflow.path, counts=counts)
     states = {State()}
     for placed in repository.steps(workflow.path, job.steps):
         step, before = placed.step, ways.migrations

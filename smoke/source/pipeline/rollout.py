@@ -6,13 +6,14 @@ None of another service's image or environment is delivered, and the smoke job h
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from smoke.source.checkout import Examined, Finding
 from smoke.source.rules import ENVIRONMENTS
 from smoke.source.scripts import shell
 
+from .concurrency import cancelled
 from .deploys import Pipeline, deploy_jobs, of_whom, runs_any, runs_one
 from .jobs import unnoticed
 from .mentions import names_any, values_of
@@ -24,6 +25,14 @@ _MUTE = "aws cloudwatch disable-alarm-actions"
 #: What may switch actions on again: a command, a call of a library, an action or a workflow of another place.
 _UNMUTES = re.compile(
     r"enable[-_]?alarm[-_]?actions|put[-_]?metric[-_]?alarm|^uses .*(?:mute|alarm)", re.IGNORECASE
+)
+#: An action that only registers where it is given no service, and what puts a definition into a service.
+_REGISTERS = re.compile(r"aws-actions/amazon-ecs-deploy-task-definition@")
+_PUTS_IN = re.compile(
+    r"(?:update|create)[-_]?service|create[-_]?(?:deployment|task[-_]?set)|put[-_]?targets|"
+    r"\b(?:terraform|tofu|terragrunt|pulumi|cdk|copilot|ecspresso|(?<!amazon-)ecs-deploy|ecs-cli)\b|"
+    r"^uses (?!aws-actions/|actions/)\S",
+    re.IGNORECASE,
 )
 _APPLIES = re.compile(r"\b(?:terraform|tofu|terragrunt)\s(?:.*\s)?apply\b")
 #: Commands that work in the cluster `default` where they name none.
@@ -63,6 +72,8 @@ def uncarried(repository: Repository, plan: Pipeline, cluster: str) -> tuple[int
             result.findings.extend(_of_another_branch(repository, workflow, each))
         for what in (*_wrong(repository, workflow, job), *_astray(repository, workflow, job, cluster)):
             result.findings.append(workflow.finding(job.line, f"{job.name} {what}"))
+    deploying = {workflow.path for workflow, _ in deploy_jobs(repository, plan)}
+    result.findings.extend(cancelled(repository, deploying))
     result.findings.extend(_muted(repository, plan, f"{cluster.rpartition('-')[0]}-"))
     return count, Examined(*(list(dict.fromkeys(each)) for each in (result.findings, result.not_examined)))
 
@@ -87,7 +98,11 @@ def _muted(repository: Repository, plan: Pipeline, environment: str) -> Iterator
 
 def _said(repository: Repository, workflow: Workflow) -> Iterator[str]:
     """What a workflow runs: steps, commands, scripts in other languages, names of actions and workflows."""
-    for job in workflow.jobs.values():
+    yield from _said_by(repository, workflow, workflow.jobs.values())
+
+
+def _said_by(repository: Repository, workflow: Workflow, jobs: Iterable[Job]) -> Iterator[str]:
+    for job in jobs:
         yield f"uses {job.uses}"
         for placed in repository.everything(workflow, job):
             yield from (f"uses {placed.step.uses}", placed.step.run)
@@ -111,6 +126,19 @@ def _wrong(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str
     others = [shell.option(each, "--task-definition", "--cli-input-json") for each in updates]
     if registers and updates and not any(others):
         yield "registers a task definition but does not deploy it: the service keeps its current one"
+    yield from _shelved(repository, workflow, [job, *later], registers=registers and not updates)
+
+
+def _shelved(
+    repository: Repository, workflow: Workflow, jobs: Sequence[Job], *, registers: bool
+) -> Iterator[str]:
+    """Definitions that a job registers, by a command or an action, and that no job puts into a service."""
+    acts = [placed.step for job in jobs for placed in repository.everything(workflow, job)
+            if _REGISTERS.match(placed.step.uses)]  # fmt: skip
+    if any({"service", "run-task"} & {*step.given} for step in acts):
+        return
+    if (registers or acts) and not any(map(_PUTS_IN.search, _said_by(repository, workflow, jobs))):
+        yield "registers a task definition and puts it into no service"
 
 
 def _astray(repository: Repository, workflow: Workflow, job: Job, cluster: str) -> Iterator[str]:

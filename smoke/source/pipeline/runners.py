@@ -53,7 +53,29 @@ def missing_scripts(repository: Repository, job: Job) -> Iterator[tuple[str, int
                     yield f"{path} is not in the checkout", step.line
         if FETCHES.search(step.run):
             return
-        before += step.run
+        before += _without_calls(repository, step)
+
+
+def _without_calls(repository: Repository, step: Step) -> str:
+    """A step's script without the names of scripts of the checkout: what it says else may make a file."""
+    text = step.run
+    for command in shell.commands(shell.parse(step.run)):
+        for path, _ in shell.scripts_called(shell.words(command)):
+            if posixpath.normpath(posixpath.join(step.directory, path)) in repository.paths:
+                text = text.replace(path, "")
+    return text
+
+
+def inert_scripts(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
+    """Scripts that a step runs by their names, and that git does not have as programs."""
+    for step in job.steps:
+        if may_be_fetched(step) or "${{" in step.directory or re.search(r"\bchmod\b|\bcd\b", step.run):
+            return
+        for command in shell.commands(shell.parse(step.run)):
+            for path, direct in shell.scripts_called(shell.words(command)):
+                whole = posixpath.normpath(posixpath.join(step.directory, path))
+                if direct and whole in repository.inert and repository.script(whole) is not None:
+                    yield f"{path} is not a program: its mode in git is 644", step.line
 
 
 def foreign_words(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:

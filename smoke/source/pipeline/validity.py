@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from smoke.source.checkout import Examined, Finding
 
+from .calls import misgiven, of_actions
 from .conditions import OUTCOMES, Condition, Situation
 from .jobs import EXPRESSION
-from .runners import FETCHES, OTHERS, foreign_words, may_be_fetched, missing_scripts
+from .runners import FETCHES, OTHERS, foreign_words, inert_scripts, may_be_fetched, missing_scripts
 from .workflows import Job, Repository, Step, Workflow
 
 _NEEDS = re.compile(r"\bneeds\.([\w-]+)(?:\.outputs\.([\w-]+))?")
 _STEPS = re.compile(r"\bsteps\.([\w-]+)(?:\.outputs\.([\w-]+))?")
 #: A line that writes one output, of which it says the name.
 _SETS = re.compile(r"\s*(?:echo|printf)\s+(?:-\w+\s+)?[\"']?[A-Za-z_][\w-]*(?:=|<<)")
+#: A line that prints something, and not into the file of the outputs.
+_PLAIN = re.compile(r"\s*(?:echo|printf)\s(?!.*(?:GITHUB_OUTPUT|::set-output|[|;&`]|\$\())")
 
 
 def invalid(repository: Repository) -> tuple[int, Examined]:
@@ -30,12 +35,19 @@ def invalid(repository: Repository) -> tuple[int, Examined]:
     for workflow in repository.workflows.values():
         if workflow.triggers in ((), ("None",)):
             result.findings.append(workflow.finding(0, "nothing starts this workflow: it has no `on`"))
+        if workflow.triggers == ("workflow_run",) and not repository.unread:
+            named = {each.name for each in repository.workflows.values()}
+            if not named & {*workflow.follows}:
+                after = " or ".join(workflow.follows)
+                what = f"nothing starts this workflow: no workflow is called {after}"
+                result.findings.append(workflow.finding(0, what))
         for job in workflow.jobs.values():
             count += 1
             wrong = [*_refused(job), *_empty(workflow, job), *_without_checkout(repository, workflow, job)]
             wrong += [*_not_there(repository, job), *_without_token(workflow, job)]
             wrong += [*_misplaced(workflow, job), *missing_scripts(repository, job)]
-            wrong += foreign_words(repository, job)
+            wrong += [*foreign_words(repository, job), *inert_scripts(repository, job)]
+            wrong += [*misgiven(repository, job), *of_actions(repository, job)]
             result.findings.extend(
                 workflow.finding(line or job.line, f"{job.name}: {what}") for what, line in wrong
             )
@@ -68,9 +80,23 @@ def may_run(workflow: Workflow, job: Job, event: Mapping[str, str | None], *, as
 
     `asked`: whatever a manual run asks for; else only where its inputs are left alone.
     """
-    inputs = [{}, workflow.inputs, *([None] if asked else [])]
+    inputs = [{}, workflow.inputs, *(_asked(workflow) if asked else [])]
     situations = [Situation(inputs=each, unread=OUTCOMES, known=event) for each in inputs]
     return any(job.condition.ways(each)[0] for each in situations)
+
+
+#: So many switches of a manual run are tried in each position.
+_SWITCHES = 5
+
+
+def _asked(workflow: Workflow) -> Iterator[dict[str, Any] | None]:
+    """What a manual run may ask for: its switches on and off, anything of its other inputs."""
+    switches = [name for name, default in workflow.inputs.items() if isinstance(default, bool)]
+    if len(switches) > _SWITCHES or not workflow.inputs:
+        yield None
+        return
+    for positions in itertools.product((True, False), repeat=len(switches)):
+        yield {**dict.fromkeys(workflow.inputs, ...), **dict(zip(switches, positions, strict=True))}
 
 
 def _not_there(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
@@ -155,7 +181,8 @@ def _refused(job: Job) -> Iterator[tuple[str, int]]:
 def _empty(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
     """What is empty since nothing sets it: the result of a job that is not needed, the output of no step."""
     for texts, line, ids in _written(job):
-        for text in texts:
+        for text in (_QUOTED.sub("''", each) for each in texts):
+            yield from ((what, line) for what in _unset(workflow, job, text))
             for name, output in _NEEDS.findall(text):
                 needed = workflow.jobs.get(name)
                 if name not in job.needs:
@@ -169,9 +196,39 @@ def _empty(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
                     yield f"steps.{name}.outputs.{output} is empty: that step sets no such output", line
 
 
+def _unset(workflow: Workflow, job: Job, text: str) -> Iterator[str]:
+    """The names in an expression that a job's matrix, or its workflow's inputs, do not have."""
+    keys = _keys(job.matrix)
+    for name in _MATRIX.findall(text):
+        if keys is not None and name not in keys:
+            yield f"matrix.{name} is empty: the matrix has no such key"
+    for name in _INPUTS.findall(text) if _ASKS & {*workflow.triggers} else ():
+        if name not in workflow.inputs and name not in workflow.defaults:
+            yield f"inputs.{name} is empty: the workflow has no such input"
+
+
+#: What gives a workflow inputs.
+_ASKS = {"workflow_dispatch", "workflow_call"}
+_MATRIX, _INPUTS = re.compile(r"(?<![\w.])matrix\.([\w-]+)"), re.compile(r"(?<![\w.])inputs\.([\w-]+)")
+
+
+def _keys(matrix: Any) -> set[str] | None:
+    """The names in a job's matrix; None where only a run knows them."""
+    if matrix is None:
+        return set()
+    included = matrix.get("include", []) if isinstance(matrix, dict) else ""
+    if not isinstance(matrix, dict) or not isinstance(included, list):
+        return None
+    if not all(isinstance(each, dict) for each in included):
+        return None
+    return {*matrix, *(name for each in included for name in each)} - {"include", "exclude"}
+
+
 def _may_set(step: Step, output: str) -> bool:
     """Whether a step may set an output: not if it says the name of each that it sets, and this is none."""
     lines = [line for line in step.run.splitlines() if "GITHUB_OUTPUT" in line]
+    if not step.uses and step.run.strip() and all(map(_PLAIN.match, step.run.strip().splitlines())):
+        return False
     if step.uses or not lines or not all(map(_SETS.match, lines)):
         return True
     return re.search(rf"(?<![\w-]){re.escape(output)}(?![\w-])", step.run) is not None

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from smoke.source.checkout import Checkout, Finding, Malformed
+from smoke.source.checkout import PLAIN, Checkout, Finding, Malformed
 from smoke.source.scripts import recipes, shell
 from smoke.source.scripts.commands import OTHER_LANGUAGES, Script, found_in
 from smoke.source.scripts.recipes import NONE, Entries, entries_of, plain
@@ -147,6 +147,8 @@ def read(text: str, path: str) -> Workflow:
                 raise Rejected(f"{path}:{job.line}: {job.name} needs {needed}, which is not a job")
     if any(job.name in _needed(jobs, job.name) for job in jobs.values()):
         raise Rejected(f"{path}: the jobs need each other in a circle")
+    if refused := _unfit(top):
+        raise Rejected(f"{path}: {refused}")
     triggers = plain(top.get("on", NONE)[1])
     names = triggers if isinstance(triggers, (list, dict)) else [triggers]
     name = str(plain(top.get("name", NONE)[1]) or path)
@@ -167,6 +169,21 @@ def read(text: str, path: str) -> Workflow:
         branches=_branches(top),
         permissions=_permissions(top),
     )
+
+
+def _unfit(top: Entries) -> str:
+    """What GitHub does not take: a filter beside its opposite, an `if` that begins with `!` and no quotes."""
+    for event, (_, node) in entries_of(top.get("on", NONE)[1]).items():
+        for name in ("branches", "paths", "tags"):
+            if {name, f"{name}-ignore"} <= entries_of(node).keys():
+                return f"{event} has both {name} and {name}-ignore"
+    for name, (_, node) in entries_of(top.get("jobs", NONE)[1]).items():
+        steps = entries_of(node).get("steps", NONE)[1]
+        for each in (node, *(steps.value if isinstance(steps, yaml.SequenceNode) else ())):
+            line, condition = entries_of(each).get("if", NONE)
+            if isinstance(condition, yaml.ScalarNode) and re.match(r"!(?!!)\S", str(condition.tag)):
+                return f"line {line}: the `if` of {name} begins with `!`: YAML takes that for a tag"
+    return ""
 
 
 def action_steps(text: str, path: str) -> tuple[Step, ...] | None:
@@ -330,7 +347,7 @@ class Repository:
     """The workflows of a checkout by path.
 
     `unread` are files that could not be read, with the reason; of those, GitHub itself refuses `refused`.
-    `paths` are all files of the checkout.
+    `paths` are all files of the checkout, `inert` those that git does not have as programs.
     """
 
     workflows: Mapping[str, Workflow]
@@ -338,12 +355,15 @@ class Repository:
     script: Script
     refused: dict[str, str] = field(default_factory=dict)
     paths: tuple[str, ...] = ()
+    inert: frozenset[str] = frozenset()
     _commands: dict[str, list[list[str]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, checkout: Checkout) -> Repository:
         """Read the workflows of a checkout; other files are read when something calls them."""
-        return cls.read([file.path for file in checkout.tracked()], checkout.script)
+        files = checkout.tracked()
+        found = cls.read([file.path for file in files], checkout.script)
+        return replace(found, inert=frozenset(file.path for file in files if file.mode == PLAIN))
 
     @classmethod
     def read(cls, paths: Iterable[str], script: Script) -> Repository:

@@ -103,7 +103,8 @@ class Commands(Words):
 
     `unread` is what could not be read, with its place, `unfollowed` what may migrate where nothing else does.
     Scripts are looked for in `directories`, the last one first. `into` is what `echo` sets: "env" or
-    "outputs" where it writes into GitHub's file, else nothing.
+    "outputs" where it writes into GitHub's file, else nothing. `visited` are the places of the commands that
+    are on some way.
     """
 
     script: Script
@@ -115,6 +116,7 @@ class Commands(Words):
     unread: list[Failure] = field(default_factory=list)
     unfollowed: list[Failure] = field(default_factory=list)
     depth: int = 0
+    visited: set[tuple[str, int]] = field(default_factory=set)
     counts: Callable[[Sequence[str]], bool] = migrates
 
     @abstractmethod
@@ -129,6 +131,7 @@ class Commands(Words):
         self.unread.append(Failure(self.path, self.line + shell.line_of(node), what))
 
     def _command(self, node: Node, state: State, cond: bool) -> set[State]:
+        self.visited.add((self.path, self.line + shell.line_of(node)))
         before = [(state, ())]  # type: list[tuple[State, tuple[Word, ...]]]
         for argument in shell.arguments(node):
             several = state.several(shell.unquoted(argument))
@@ -256,7 +259,10 @@ class Commands(Words):
         if name in ("", ":", "true", "echo", "printf", "sleep"):
             return {_said(good, self.into, found[1:]) if self.into and name == "echo" else good}
         if name == "wait":  # with a process: its status
-            return {replace(bad, how="") if rest and state.failed else good}
+            found_bad = {replace(bad, how="") if rest and state.failed else good}
+            last = "`wait` with several processes has the status of the last one"
+            several = state.failed and sum(not each.startswith("-") for each in rest) > 1
+            return {*found_bad, *([replace(good, how=last)] if several else [])}
         if name == "let":  # arithmetic in words of its own
             return {each.guessed(" ".join([name, *rest])) for each in (good, bad)}
         if name == "read":

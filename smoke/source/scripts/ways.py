@@ -106,7 +106,10 @@ class Ways(Commands):
             body = next(
                 (shell.text_of(each) for each in here.named_children if each.type == "heredoc_body"), ""
             )
-            return self._apart(body, [], [], state)
+            at = max(
+                (i for i, word in enumerate(found) if posixpath.basename(word) in shell.SHELLS), default=0
+            )
+            return {ended(each, cond) for each in self._apart(body, found[at + 1 :], [], state)}
         if (
             here is not None
             and _OTHER_LANGUAGE.match(" ".join(found))

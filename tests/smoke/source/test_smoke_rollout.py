@@ -301,3 +301,49 @@ def test_a_job_that_only_runs_scripts_of_another_branch_builds_nothing() -> None
     data = workflow(build={"steps": [checkout, {"run": "scripts/notify.sh"}]})
     data["on"] = {"push": {"branches": ["staging"]}}
     assert not uncarried(repository(data), PLAN, "p-cluster")[1].findings
+
+
+ECS_ACTION = "aws-actions/amazon-ecs-deploy-task-definition@v2"
+REGISTER = {"run": "aws ecs register-task-definition --cli-input-json file://task.json"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "shelved"),
+    [
+        ([REGISTER, {"run": UPDATE}], False),
+        ([REGISTER, {"run": "terraform apply -auto-approve"}], False),
+        ([REGISTER, {"uses": "acme/roll-out@v1"}], False),
+        ([{"uses": ECS_ACTION, "with": {"service": "api"}}], False),
+        ([REGISTER, {"uses": ECS_ACTION, "with": {"service": "api"}}], False),
+        ([{"uses": ECS_ACTION, "with": {"run-task": True}}], False),
+        ([{"uses": ECS_ACTION, "with": {"cluster": "c"}}], True),
+        ([REGISTER, {"run": WAIT}], True),
+    ],
+)
+def test_what_is_registered_is_put_into_a_service(steps: list[dict[str, Any]], shelved: bool) -> None:
+    deploy = {"needs": ["build", "migrate"], "steps": steps}
+    _, found = uncarried(repository(workflow(deploy=deploy)), PLAN, "p-cluster")
+    said = [each.what for each in found.findings if "into no" in each.what]
+    assert said == ["deploy registers a task definition and puts it into no service"] * shelved
+
+
+@pytest.mark.parametrize(
+    ("group", "cancels", "found"),
+    [
+        ("deploys", True, True),
+        ("Deploys", True, True),
+        ("deploys", False, False),
+        ("tests", True, False),
+        ("${{ github.ref }}", True, False),
+    ],
+)
+def test_no_other_workflow_cancels_a_deployment(group: str, cancels: bool, found: bool) -> None:
+    tests = {
+        "on": "pull_request",
+        "concurrency": {"group": group, "cancel-in-progress": cancels},
+        "jobs": {"test": {"steps": [{"run": "make test"}]}},
+    }
+    data = workflow() | {"concurrency": {"group": "deploys", "cancel-in-progress": True}}
+    _, examined = uncarried(repository(data, ci=tests), PLAN, "p-cluster")
+    said = [each.what for each in examined.findings if "cancels" in each.what]
+    assert len(said) == found, said

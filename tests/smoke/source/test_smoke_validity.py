@@ -1,5 +1,7 @@
 """Workflows that GitHub refuses, or in which something is empty or never runs, and their right neighbours."""
 
+import dataclasses
+
 import pytest
 
 from smoke.source.pipeline.deploys import Pipeline
@@ -202,3 +204,165 @@ def test_a_file_that_another_repository_may_bring_is_not_missed() -> None:
     steps = [{"uses": "actions/checkout@v4", "with": {"repository": "a/b"}}, {"run": "scripts/b.sh"}]
     data = {"on": "push", "jobs": {"a": {"runs-on": "ubuntu-24.04", "steps": steps}}}
     assert not [each for each in invalid(repository(data))[1].findings if "b.sh" in each.what]
+
+
+CALLED = """
+on:
+  workflow_call:
+    inputs:
+      tag: { required: true }
+      region: { default: x }
+    secrets:
+      ROLE: { required: true }
+jobs:
+  deploy: { runs-on: x, steps: [{ run: 'true' }] }
+"""
+CALL = "on: push\njobs:\n  deploy:\n    uses: ./.github/workflows/called.yml\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "called", "what"),
+    [
+        ("    secrets: inherit\n    with: { tag: a }\n", CALLED, ""),
+        ("    secrets: { ROLE: r }\n    with: { tag: a, region: y }\n", CALLED, ""),
+        ("    secrets: inherit\n", CALLED, "is not given its input tag, which it requires"),
+        ("    with: { tag: a }\n", CALLED, "is not given its secret ROLE, which it requires"),
+        ("    secrets: inherit\n    with: { tag: a, size: 2 }\n", CALLED, "has no input size"),
+        ("    secrets: { ROLE: r, KEY: k }\n    with: { tag: a }\n", CALLED, "has no secret KEY"),
+        ("    secrets: inherit\n    with: { tag: a }\n    runs-on: x\n", CALLED, "a machine of its own"),
+        ("", CALLED.replace("workflow_call", "workflow_dispatch"), "cannot be called"),
+    ],
+)
+def test_a_workflow_is_called_with_what_it_asks_for(given: str, called: str, what: str) -> None:
+    files = {".github/workflows/deploy.yml": CALL + given, ".github/workflows/called.yml": called}
+    findings = [each.what for each in invalid(Repository.read(files, files.get))[1].findings]
+    assert [what in each for each in findings] == [True] * bool(what), findings
+
+
+ACTION = "inputs:\n  tag: {}\nruns:\n  using: composite\n  steps:\n    - run: echo ${{ inputs.tag }}\n"
+
+
+@pytest.mark.parametrize(
+    ("action", "what"),
+    [
+        (ACTION + "      shell: bash\n", ""),
+        (ACTION, "runs a script and names no shell"),
+        (ACTION.replace("inputs.tag", "inputs.sha") + "      shell: bash\n", "inputs.sha is empty"),
+    ],
+)
+def test_an_action_has_a_shell_and_the_inputs_that_it_reads(action: str, what: str) -> None:
+    steps = "    runs-on: x\n    steps:\n      - uses: actions/checkout@v4\n      - uses: ./deploy\n"
+    files = {".github/workflows/w.yml": f"on: push\njobs:\n  deploy:\n{steps}", "deploy/action.yml": action}
+    findings = [each.what for each in invalid(Repository.read(files, files.get))[1].findings]
+    assert [what in each for each in findings] == [True] * bool(what), findings
+
+
+MATRIX = "    strategy: {{ matrix: {} }}\n    env: {{ X: '${{{{ matrix.a }}}}' }}\n"
+MANUAL = "{ workflow_dispatch: { inputs: { a: %s } } }"
+
+
+@pytest.mark.parametrize(
+    ("on", "job", "what"),
+    [
+        ("push", MATRIX.format("{ a: [1] }"), ""),
+        ("push", MATRIX.format("{ include: [{ a: 1 }] }"), ""),
+        ("push", MATRIX.format("'${{ fromJSON(x) }}'"), ""),
+        ("push", MATRIX.format("{ b: [1] }"), "matrix.a is empty"),
+        ("push", "    if: github.event.inputs.b == 'x'\n", ""),
+        (MANUAL % "{}", "    if: inputs.a\n", ""),
+        (MANUAL % "{}", "    env: { X: '${{ inputs.b }}' }\n", "inputs.b is empty"),
+        (MANUAL % "{ default: false }", "    if: inputs.a != true\n", ""),
+        (MANUAL % "{ default: false }", "    if: inputs.a == 'false'\n", "never runs: its `if` is false"),
+        ("{ push: { branches: [a], paths-ignore: [b] } }", "", ""),
+        ("{ push: { branches: [a], branches-ignore: [b] } }", "", "both branches and branches-ignore"),
+        ("push", "    if: ${{ !cancelled() }}\n", ""),
+        ("push", "    if: !cancelled()\n", "the `if` of x begins with `!`"),
+        ("push", "    if: '!cancelled()'\n", ""),
+        ("{ workflow_run: { workflows: [w] } }", "", ""),
+        ("{ workflow_run: { workflows: [Tests] } }", "", "no workflow is called Tests"),
+    ],
+)
+def test_what_a_job_reads_is_there(on: str, job: str, what: str) -> None:
+    text = f"name: w\non: {on}\njobs:\n  x:\n    runs-on: x\n    steps: [{{ run: 'true' }}]\n{job}"
+    findings, _ = found(text)
+    assert [what in each for each in findings] == [True] * bool(what), findings
+
+
+STEPS = "on: push\njobs:\n  x:\n    runs-on: ubuntu-24.04\n    steps:\n      - uses: actions/checkout@v4\n"
+
+
+@pytest.mark.parametrize(
+    ("steps", "what"),
+    [
+        ("      - run: scripts/a.sh\n      - run: scripts/a.sh\n        working-directory: scripts\n",
+         "scripts/a.sh is not in the checkout"),
+        ("      - run: cp x scripts/b.sh\n      - run: scripts/b.sh\n", ""),
+        ("      - id: t\n        run: echo t=1 >> $GITHUB_ENV\n      - run: echo ${{ steps.t.outputs.t }}\n",
+         "steps.t.outputs.t is empty"),
+        ("      - id: t\n        run: make tag\n      - run: echo ${{ steps.t.outputs.t }}\n", ""),
+    ],
+)  # fmt: skip
+def test_what_a_step_uses_is_there(steps: str, what: str) -> None:
+    files = {".github/workflows/w.yml": STEPS + steps, "scripts/a.sh": "true\n"}
+    findings = [each.what for each in invalid(Repository.read(files, files.get))[1].findings]
+    assert [what in each for each in findings] == [True] * bool(what), findings
+
+
+@pytest.mark.parametrize(
+    ("run", "inert", "what"),
+    [
+        ("scripts/a.sh", {}, ""),
+        ("scripts/a.sh", {"scripts/a.sh"}, "scripts/a.sh is not a program: its mode in git is 644"),
+        ("bash scripts/a.sh", {"scripts/a.sh"}, ""),
+        ("chmod +x scripts/*.sh\n          scripts/a.sh", {"scripts/a.sh"}, ""),
+    ],
+)
+def test_a_script_that_is_run_by_its_name_is_a_program(run: str, inert: set[str], what: str) -> None:
+    files = {
+        ".github/workflows/w.yml": f"{STEPS}      - run: |\n          {run}\n",
+        "scripts/a.sh": "#!/bin/bash\ntrue\n",
+    }
+    read = dataclasses.replace(Repository.read(files, files.get), inert=frozenset(inert))
+    findings = [each.what for each in invalid(read)[1].findings]
+    assert [what in each for each in findings] == [True] * bool(what), findings
+
+
+A, B = (f"      - run: m.sh {each}-migration\n" for each in "ab")
+CASES = """\
+      - run: |
+          for each in a b; do
+            case $each in
+              a) m.sh a-migration ;;
+              B) m.sh b-migration ;;
+            esac
+          done
+"""
+FUNCTION = """\
+      - run: |
+          migrate() { m.sh "$1"; }
+          migrate a-migration
+          migrate b-migration
+"""
+
+
+@pytest.mark.parametrize(
+    ("steps", "left_out"),
+    [
+        (A + B, ""),
+        (A.rstrip() + "; exit 0\n", ""),
+        ("      - run: |\n          m.sh a-migration\n          exit 0\n          m.sh b-migration\n", "b"),
+        (f"{A}{B}        if: failure()\n", "b"),
+        (f"{A}{B}        if: always()\n", ""),
+        (CASES, "b"),
+        (CASES.replace("B)", "b)"), ""),
+        (FUNCTION, ""),
+        (f"{A}        shell: pwsh\n{B}        if: failure()\n", ""),
+    ],
+)
+def test_a_migration_that_is_named_runs_on_some_way(steps: str, left_out: str) -> None:
+    text = f"on: push\njobs:\n  migrate:\n    runs-on: x\n    steps:\n{steps}"
+    files = {".github/workflows/deploy.yml": text}
+    plan = Pipeline(".github/workflows/deploy.yml", "migrate", [], [], [])
+    examined = unmigrated(Repository.read(files, files.get), plan, ["a-migration", "b-migration"])
+    said = [each.what for each in examined.findings if "never runs" in each.what]
+    assert said == [f"migrate names {each}-migration and never runs it" for each in left_out]
