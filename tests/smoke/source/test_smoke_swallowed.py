@@ -25,7 +25,7 @@ resource "aws_ecs_task_definition" "m" {
         ('command = ["sh", "-c", "set -e; node migrate.js; echo done"]', ""),
         ('command = ["sh", "-c", var.unset]', ""),
         ('entryPoint = ["sh", "-c"], command = ["node migrate.js || exit 1"]', ""),
-        ('command = ["sh", "-c", "node migrate.js || true"]', "`|| true` goes on"),
+        ('command = ["sh", "-c", "node migrate.js || true"]', "|| true"),
         ('entryPoint = ["sh", "-c"], command = ["node migrate.js; echo done"]', "set -e is not set"),
         ('command = ["sh", "-c", "node migrate.js | tee /tmp/log"]', "lost in a pipe"),
     ],
