@@ -13,6 +13,7 @@ from smoke.source.infrastructure.definitions import Definitions
 from smoke.source.infrastructure.swallowed import swallowed
 from smoke.source.infrastructure.tasks import startup_migrations
 from smoke.source.pipeline.delivery import delivered
+from smoke.source.pipeline.demands import ungiven
 from smoke.source.pipeline.deploys import Pipeline, unseen
 from smoke.source.pipeline.gate import MigrationGate, examine, overrides, undeployed, unmigrated
 from smoke.source.pipeline.programs import started_migrations, unfit_images
@@ -124,6 +125,7 @@ def test_pipeline_carries_deployments_out(
     cluster, plan = Names(plan_facts["source"]["prefix"]).cluster, Pipeline.of(plan_facts["pipeline"])
     count, found = uncarried(repository, plan, cluster)
     found.findings.extend(delivered(repository, plan, images, definitions, cluster))
+    found.findings.extend(ungiven(repository, images, definitions))
     built = unfit_images(repository, images, definitions)
     found.findings.extend(built.findings)
     found.not_examined.extend(built.not_examined)

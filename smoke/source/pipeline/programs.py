@@ -39,7 +39,7 @@ _MAKES_USERS = re.compile(r"user|passwd|\s/(?:etc/?)?\Z|\.sh\b")
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class Run:
     """A container of a definition that runs an image that is built here."""
 
     definition: Definition
@@ -65,7 +65,8 @@ def _words(each: Instruction | None) -> list[str]:
     return [] if each is None else each.listed() or [each.text]
 
 
-def _runs(defined: Definitions, made: Sequence[Build]) -> Iterator[_Run]:
+def runs_of(defined: Definitions, made: Sequence[Build]) -> Iterator[Run]:
+    """Yield the containers of all definitions that run one of these images."""
     by_image: dict[str, list[Build]] = {}
     for build in made:
         by_image.setdefault(build.image, []).append(build)
@@ -75,7 +76,7 @@ def _runs(defined: Definitions, made: Sequence[Build]) -> Iterator[_Run]:
                 names = {repository_of(image) for image in items(container.entries.get("image"))}
                 own = by_image.get(names.pop(), []) if len(names) == 1 else []
                 if len(own) == 1:
-                    yield _Run(definition, task, container, own[0])
+                    yield Run(definition, task, container, own[0])
 
 
 def unfit_images(
@@ -91,7 +92,7 @@ def unfit_images(
     for build in made:
         result.findings.extend(refused(repository, build))
         result.findings.extend(_inside(build))
-    runs = list(_runs(defined, made))
+    runs = list(runs_of(defined, made))
     result.findings.extend(_alike([each for each in runs if each.definition.service is not None]))
     for run in runs:
         result.findings.extend(_of_machine(run))
@@ -100,7 +101,7 @@ def unfit_images(
     return Examined([*dict.fromkeys(result.findings)], [*dict.fromkeys(result.not_examined)])
 
 
-def _alike(runs: Sequence[_Run]) -> Iterator[Finding]:
+def _alike(runs: Sequence[Run]) -> Iterator[Finding]:
     """A service with a command that is what its image runs anyway, for another service."""
     for run, other in itertools.permutations(runs, 2):
         told, words = run.container.entries.get("command"), run.words()
@@ -133,7 +134,7 @@ def _inside(build: Build) -> Iterator[Finding]:
         yield build.finding(f"{build.image} runs as {called}, a user that its base image lacks", user.line)
 
 
-def _of_machine(run: _Run) -> Iterator[Finding]:
+def _of_machine(run: Run) -> Iterator[Finding]:
     """An image that is built for one machine, and runs on another."""
     wanted = [block.attribute("cpu_architecture") for block in run.task.blocks("runtime_platform")]
     if any(each is not None and not is_known(each) for each in wanted):
@@ -155,7 +156,7 @@ def _of_machine(run: _Run) -> Iterator[Finding]:
             yield Finding(run.build.command.path, run.build.command.line, what)
 
 
-def _of_ports(run: _Run, result: Examined) -> None:
+def _of_ports(run: Run, result: Examined) -> None:
     """A port that the image is told to listen on, or says that it does, and its container does not have."""
     ports = [entries(one).get("containerPort") for one in items(run.container.entries.get("portMappings"))]
     known = [number(flat(port)) if port is not None else None for port in ports]
@@ -205,7 +206,7 @@ def _scripts(repository: Repository, build: Build) -> Mapping[str, str] | None:
     return {name: str(each) for name, each in found.items()} if isinstance(found, dict) else None
 
 
-def _unscripted(repository: Repository, run: _Run) -> Iterator[Finding]:
+def _unscripted(repository: Repository, run: Run) -> Iterator[Finding]:
     """A script of the package by which a container starts, and which is not there."""
     asked, scripts = _OF_NPM.match(" ".join(run.words() or ())), _scripts(repository, run.build)
     moved = any(each.name == "WORKDIR" and each.text not in ("/app", "/usr/src/app", "/")
@@ -223,7 +224,7 @@ def started_migrations(
 ) -> Examined:
     """Return which services migrate by their images, and which migrations run a service's program."""
     result = Examined()
-    runs = list(_runs(defined, builds(repository, groups, Examined())))
+    runs = list(runs_of(defined, builds(repository, groups, Examined())))
     served = [run for run in runs if run.definition.service is not None]
     for run in served:
         _migrating(repository, run, result)
@@ -241,7 +242,7 @@ def started_migrations(
     return result
 
 
-def _migrating(repository: Repository, run: _Run, result: Examined) -> None:
+def _migrating(repository: Repository, run: Run, result: Examined) -> None:
     """A service that migrates by its image's own words, by a script of its package, or by its entry point."""
     words = " ".join(run.words() or ())
     entries_ = run.container.entries
