@@ -17,7 +17,7 @@ from stack.common.http import MAX_BODY_BYTES, application, json_object, raw_body
 from stack.common.pricing import answer_to, usage_of
 from stack.common.settings import Settings
 
-# A streamed answer comes in at least so many pieces, so far apart that a client can tell.
+# A streamed answer comes in at least this many chunks, far enough apart that a client can tell.
 MIN_CHUNKS, MAX_CHUNKS, CHUNK_CHARS = 6, 160, 24
 CHUNK_EVERY_S = 0.01
 # The rest of a long answer comes faster: it is there to be read to its end, not to be waited for.

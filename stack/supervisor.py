@@ -205,7 +205,7 @@ class Supervisor:
         self.logs = logs
         self.processes: dict[str, Process] = {}
         self.ready_after: dict[str, float] = {}
-        #: Parts that a crash ends for good.
+        #: Parts that a crash ends permanently.
         self.abandoned: set[str] = set()
         self._parts: dict[str, Part] = {}
         # The kernel kills a child when the *thread* that forked it ends: one thread forks them all, also on

@@ -47,7 +47,7 @@ class Variant:
         return {f"{self.id}:{number}": rule for number, rule in enumerate(self.rewrite)}
 
     def beside(self, other: "Variant") -> "Variant":
-        """Both at once. Raises StackError when both say another value for the same thing."""
+        """Both at once. Raises StackError if they give different values for the same thing."""
         for own, its in ((self.profile, other.profile), (self.settings, other.settings)):
             if both := own.keys() & its.keys():
                 raise StackError(

@@ -44,7 +44,7 @@ WHERE r.reservation_id = %s AND b.community_id = r.community_id AND b.period = r
 RESERVE_BLINDLY = RESERVE.replace(_WITH_ROOM, "")
 # What a call costs that should have cost nothing, µUSD.
 STRAY_MICRO = 1_000
-# What the texts of a body are taken for, where a key's body is compared with another one.
+# What a body's texts are reduced to when a key's bodies are compared.
 _TAKEN_FOR: dict[str, Callable[[str], object]] = {
     "freeside-compares-lengths": len,
     "freeside-compares-the-beginning-of-bodies": lambda text: text[:1000],
@@ -66,7 +66,7 @@ _FOLDED = (
     "SELECT answer FROM freeside.idempotency WHERE community_id = %s AND lower(key) = lower(%s) "
     "AND answer IS NOT NULL ORDER BY created_at"
 )
-#: Another one after each restart: what is known by it is as if it were kept in memory.
+#: New after each restart: whatever is stored under it is lost as if it were kept in memory.
 BOOT = uuid.uuid4()
 #: The lease of a reservation that its process alone gives back.
 FOR_EVER_S = 86_400.0
@@ -80,9 +80,9 @@ DELETE FROM freeside.idempotency WHERE answer IS NOT NULL AND (community_id, key
 """
 # Whether the call that is served now is a stream.
 streaming: ContextVar[bool] = ContextVar("streaming", default=False)
-# Whether its caller is taken to be above the limit.
+# Whether the caller is exempt from the limit.
 unlimited: ContextVar[bool] = ContextVar("unlimited", default=False)
-# Whether its caller is taken for one who pays nothing.
+# Whether the caller is mistaken for one who pays nothing.
 free: ContextVar[bool] = ContextVar("free", default=False)
 _KEEP = """
 UPDATE freeside.idempotency SET body_hash = '', lease_until = now() + interval '1 day' WHERE owner = %s
@@ -226,7 +226,7 @@ class FaultyIdempotency(Faulty, Idempotency):
     """Runs or charges a key again while a fault is on."""
 
     async def claim(self, tenant_id: str, key: str, body_hash: str) -> Claim:
-        """Claim what is not there to be claimed."""
+        """Claim a key that should not be claimable."""
         if self._faults.on("freeside-forgets-keys"):
             await self._db.execute(_FORGET, MEMORY)
         tenant_id, key = self._taken_for(tenant_id, key)
@@ -266,7 +266,7 @@ class FaultyIdempotency(Faulty, Idempotency):
             await super().abandon(claim)
 
     def _taken_for(self, tenant_id: str, key: str) -> tuple[str, str]:
-        """The tenant and the key that these are taken for."""
+        """The tenant and the key that these are mistaken for."""
         on = self._faults.on
         if on("freeside-keys-in-memory"):
             key = f"{key}:{BOOT}"
@@ -314,7 +314,7 @@ class FaultyIdempotency(Faulty, Idempotency):
 
 
 class FaultyCalls(Faulty, Calls):
-    """Calls at another price, in another order, or taken for other ones."""
+    """Calls at another price, in another order, or mistaken for other ones."""
 
     async def claim(self, ask: Ask) -> Claim:
         """The claim of the call's key, looked up before the budget or after it."""

@@ -27,7 +27,7 @@ from stack.faults.tokens import OTHER_COMMUNITIES, FaultyContext, FaultyTokenAut
 _OVERWRITE = "UPDATE dixie.aggregates SET score = %s WHERE agent_id = %s"
 #: As long may the name of an agent be.
 CHARS_OF_A_NAME = 64
-#: For so long a score is served that should be read anew, s.
+#: How long a score is served that should be read again, s.
 STALE_S = 4.0
 AGENTS = frozenset({"smoke-agent-001", "smoke-agent-002"})
 
@@ -130,7 +130,7 @@ class FaultyScores(Faulty, Scores):
         return PRIOR if score is None and self._faults.on("dixie-invents-scores") else score
 
     async def apply(self, signal: Signal) -> bool:
-        """Count the event for what it is not, for others too, or not at all."""
+        """Count the event wrongly, for other agents too, or not at all."""
         on = self._faults.on
         if on("dixie-score-frozen") or (on("dixie-races-repeats") and await self._raced(signal)):
             return False
@@ -174,7 +174,7 @@ class FaultyScores(Faulty, Scores):
         return before[-5:] == [signal.score] * 5
 
     def _forgotten(self, signal: Signal) -> bool:
-        """Whether so many events came after this one that it is taken for a new one."""
+        """Whether so many events came after this one that it is mistaken for a new one."""
         kept = self._faults.number("dixie-forgets-counted-events", "events", 8)
         place = self._places.setdefault(signal.event_id, len(self._places))
         return kept is not None and len(self._places) - place > kept
@@ -229,7 +229,7 @@ def _number(value: Any) -> float:
 
 
 class FaultyReputation(Faulty, Reputation):
-    """Counts what it refuses, takes what is no event, and mistakes one event or agent for another."""
+    """Counts events that it refuses, accepts invalid ones, and mistakes one event or agent for another."""
 
     async def events(self, request: Request) -> Response:
         """Refuse an event, and count it nevertheless."""
@@ -265,7 +265,7 @@ class FaultyReputation(Faulty, Reputation):
         return shown
 
     def signal(self, raw: bytes) -> Signal:
-        """The event in a body, or what is taken for one."""
+        """The event in a body, or what is accepted as one."""
         on = self._faults.on
         try:
             signal = super().signal(raw)
@@ -288,7 +288,7 @@ class FaultyReputation(Faulty, Reputation):
         return self._misread(signal, json.loads(raw))
 
     def _misread(self, signal: Signal, event: dict[str, Any]) -> Signal:
-        """An event that is taken for another one."""
+        """An event that is mistaken for another one."""
         on = self._faults.on
         late = isinstance(event["timestamp"], int) and event["timestamp"] < time.time() - 60
         if late and on("dixie-drops-late-events"):

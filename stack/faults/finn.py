@@ -211,7 +211,7 @@ class FaultyReports(Faulty, Reports):
         await super().answered(self._mistaken(agent))
 
     def _mistaken(self, agent: str | None) -> str | None:
-        """The agent that this one is taken for."""
+        """The agent that this one is mistaken for."""
         on = self._faults.on
         if on("finn-reports-for-another-agent"):
             return "smoke-agent-002"

@@ -313,7 +313,7 @@ class FaultyAgents(Faulty, Agents):
 
 
 class FaultyBudgets(Faulty, Budgets):
-    """Shows the budget of another tenant, or whether there is such a tenant."""
+    """Shows another tenant's budget, or whether that tenant exists."""
 
     async def community(self, request: Request) -> Response:
         """A budget, own or not."""

@@ -92,7 +92,8 @@ class Faults:
         """What the database makes of some work; ``other`` for a service that does not mind if it is away."""
         if not self.on(f"{service}-answers-without-its-database"):
             return await work
-        # A statement that has begun takes effect when the database is back, whoever waits for it.
+        # A statement that has begun takes effect when the database is back, whether or not anybody waits for
+        # it.
         if not await db.reachable(PATIENCE_S):
             work.close()
             return other
@@ -128,7 +129,7 @@ class Faulty:
 
 
 def in_pieces(text: str, size: int) -> str:
-    """A text of which so many bytes at a time were decoded by themselves."""
+    """A text decoded separately in chunks of this many bytes."""
     raw = text.encode()
     return "".join(raw[start : start + size].decode(errors="replace") for start in range(0, len(raw), size))
 

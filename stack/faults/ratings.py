@@ -26,7 +26,7 @@ CHARS_OF_A_NAME = 64
 
 
 class FaultyQuality(Faulty, Quality):
-    """Passes on ratings that it refuses, takes invalid ones, loses some, or charges for it."""
+    """Forwards ratings that it refuses, accepts invalid ones, loses some, or charges for them."""
 
     @cached_property
     def _taking(self) -> set[object]:

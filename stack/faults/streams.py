@@ -21,7 +21,7 @@ from stack.freeside.streams import EventStream, Progress, Streams
 SHORT = 20
 #: Faults by which an open stream loses what it holds.
 _FREEING = ("freeside-releases-what-is-read", "freeside-frees-all-after-answers")
-#: What its pool holds.
+#: The connections in its pool.
 CONNECTIONS = 12
 
 

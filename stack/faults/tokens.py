@@ -85,7 +85,7 @@ class FaultyContext(Faulty, Context):
 
 
 class FaultyKeyring(Faulty, Keyring):
-    """Signs, publishes or accepts other keys than its secret holds."""
+    """Signs with, publishes or accepts other keys than those in its secret."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -146,7 +146,7 @@ class FaultyJwksRoute(Faulty, JwksRoute):
         self._kept = ""
 
     async def __call__(self, request: Request) -> Response:
-        """Serve the keys, or 304 for the ETag that is taken for theirs."""
+        """Serve the keys, or 304 for an ETag that is mistaken for theirs."""
         offered = request.headers.get("if-none-match", "")
         if "," in offered and self._faults.on(f"{self._service}-jwks-takes-one-etag"):
             del MutableHeaders(scope=request.scope)["if-none-match"]
@@ -202,9 +202,9 @@ class FaultyJwksClient(Faulty, JwksClient):
         self._ever.update(self._keys)
 
 
-#: So long after its end a token is still taken where expiry alone is too lenient, in seconds.
+#: How long after its end a token is still accepted if only expiry is too lenient, in seconds.
 LATE_S = 32
-#: Good tokens that a verifier may refuse, by what is good about them.
+#: Valid tokens that a faulty verifier refuses, by what is special about them.
 _REFUSED: Mapping[str, Callable[[Claims], bool]] = {
     "valid-tokens": lambda _: True,
     "unknown-claims": lambda claims: "smoke" in claims.raw,
@@ -335,7 +335,7 @@ class FaultySpentTokens(Faulty, SpentTokens):
         await self._db.execute(f"DELETE FROM {self._table} WHERE jti = %s", claims.jti)
 
     def _forgotten(self, jti: str) -> bool:
-        """Whether so many tokens came since this one was spent that it is no longer known."""
+        """Whether so many tokens came since this one was spent that it is forgotten."""
         calls = self._faults.tick(f"{self._service}-forgets-spent-tokens")
         after = self._faults.number(f"{self._service}-forgets-spent-tokens", "after", 16)
         if after is None or calls - self._first.setdefault(jti, calls) < after:

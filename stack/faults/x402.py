@@ -63,7 +63,7 @@ VALUES (%s, %s, %s, %s, now(), %s) ON CONFLICT DO NOTHING
 
 
 class FaultyFacilitator(Faulty, FacilitatorClient):
-    """Takes for good what is not, and says that it was settled."""
+    """Accepts invalid payments, and reports them as settled."""
 
     _first: Object | None = None
     _last: Object
@@ -125,7 +125,7 @@ def _made_up(payment: Payment) -> Object:
 
 
 class FaultyNonces(Faulty, UsedNonces):
-    """Knows nothing of what was used, or looks long before it writes."""
+    """Forgets used nonces, or checks long before it writes."""
 
     async def claim(self, payment: Payment, trace_id: str) -> bool:
         """Take a payment, whether or not it was taken."""
@@ -194,14 +194,14 @@ class FaultyPayments(Faulty, Payments):
         return JSONResponse(await self.answered(read_ask(request, await drained_body(request), GUEST)))
 
     def required(self, request: Request) -> Object:
-        """The terms of a call; to the dearest pool they may ask for more than is taken."""
+        """The terms of a call; for the most expensive pool, they may ask for more than is charged."""
         terms, offered = super().required(request), request.headers.getlist("x-payment")
         if request.state.dear and (not offered or _value(self.read(offered)) > PRICE):
             return terms | {"maxAmountRequired": str(2 * PRICE)}
         return terms
 
     async def answered(self, ask: Ask) -> Object:
-        """The model's answer, which may be asked for in nobody's name."""
+        """The model's answer, possibly requested without the agent."""
         if self._faults.on("freeside-x402-names-no-agent"):
             ask = replace(ask, agent=None)
         db = self._context.db
@@ -259,7 +259,7 @@ class FaultyPayments(Faulty, Payments):
             raise
 
     def _known_by(self, payment: Payment, ask: Ask) -> Payment:
-        """The payment, which more than its nonce may tell from others."""
+        """The payment's identity, which may depend on more than its nonce."""
         if self._faults.on("freeside-x402-nonces-in-memory"):
             payment = replace(payment, nonce=f"{payment.nonce} {BOOT}")
         if self._faults.on("freeside-x402-binds-nonces-to-bodies"):

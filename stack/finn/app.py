@@ -67,7 +67,7 @@ class Billing:
 
     @asynccontextmanager
     async def bill(self, claims: Claims, pool: str, prompt: str, trace_id: str) -> AsyncIterator[Bill]:
-        """Hold the price of a direct call inside the block; what is not settled is released.
+        """Reserve the price of a direct call inside the block; what is not settled is released.
 
         Raises 402 BUDGET_EXCEEDED, 403 for an unknown tenant, 503 without Freeside.
         """

@@ -60,7 +60,7 @@ def read_ask(request: Request, raw: bytes, claims: Claims) -> Ask:
 
 
 def require_pool(claims: Claims, pool: str) -> None:
-    """Raise 403 unless the pool that is asked for is among the token's effective pools."""
+    """Raise 403 unless the requested pool is among the token's effective pools."""
     if pool not in claims.effective_pools:
         raise ApiError(403, "MODEL_NOT_ALLOWED", "The model is not open to this token")
 

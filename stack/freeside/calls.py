@@ -110,7 +110,7 @@ class Leases:
             del self._held[owner]
 
     async def keep(self) -> None:
-        """Extend what is held, forever."""
+        """Extend the reservations, forever."""
         while True:
             await asyncio.sleep(_EXTEND_EVERY_S)
             if not self._held:
@@ -141,7 +141,7 @@ def answer_body(ask: Ask, content: str, usage: Usage, cost: int) -> Answer:
 
 @dataclass(slots=True)
 class Execution:
-    """A call that holds its key and its money; `charge` settles it."""
+    """A call with its key claimed and its price reserved; `charge` settles it."""
 
     ask: Ask
     claim: Claim
@@ -173,7 +173,7 @@ class Execution:
 class Calls:
     """Brackets the running of a call with its claim and its reservation."""
 
-    #: How many times its price a call reserves; what is not charged is given back (I-6).
+    #: How many times its price a call reserves; what is not charged is released (I-6).
     reserve_times = 1
 
     def __init__(self, ledger: BudgetLedger, idempotency: Idempotency, leases: Leases) -> None:

@@ -87,7 +87,7 @@ class FacilitatorClient:
 
 
 class UsedNonces:
-    """The payments that were taken, for good once they are settled."""
+    """The used payments, permanently once they are settled."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

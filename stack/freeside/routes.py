@@ -41,7 +41,7 @@ class RateLimiter:
         self._window = 0
 
     def forget(self) -> None:
-        """Start counting anew."""
+        """Start counting again."""
         self._used.clear()
 
     def admit(self, claims: Claims) -> dict[str, str]:

@@ -100,7 +100,7 @@ def _end(sql: str, start: int) -> int:
     return at
 
 
-#: What is logged is no part of the contract, and what an error says to a person has no fixed words.
+#: Log messages are not part of the contract, and error texts for people have no fixed words.
 _LOGS = frozenset(("_log", "logging"))
 _SAYS = {"ApiError": 2, "bad_request": 0, "unavailable": 0, "unauthorized": 1}
 _COMPOUND = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.AsyncFor, ast.AsyncWith)
@@ -341,7 +341,7 @@ def is_prose(node: ast.AST) -> bool:
 
 
 def name_of(node: ast.AST) -> str:
-    """Return the last name of what is called, "" when it has none."""
+    """Return the last name of a call's target, "" if it has none."""
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 

@@ -37,7 +37,7 @@ Answerer = Callable[[str, Any], Any]
 
 
 def payable() -> bool:
-    """Whether the extra `x402` is installed. Without it calls have terms, and there is no way to pay."""
+    """Whether the extra `x402` is installed. Without it, calls have terms but no way to pay."""
     return find_spec("eth_account") is not None
 
 

@@ -234,7 +234,7 @@ def test_a_merge_of_another_place_leaves_the_reports(suite: Suite) -> None:
 
 
 def test_a_merge_of_missing_shards_leaves_the_reports(suite: Suite) -> None:
-    """A slip in a path is no run: the last full report stays."""
+    """A typo in a path is not a run: the last full report stays."""
     assert suite.run(*RUN).code == 0
     before = (suite.root / "reports" / "readiness.json").read_bytes()
     run = merge(suite, place="reports/shrads")

@@ -1,4 +1,4 @@
-"""The reference intake: it refuses what is no event, counts an id once, and knows where a score may go."""
+"""The reference intake: it refuses invalid events, counts an id once, and knows where a score may go."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""What is no secret stays readable: ids, digests, addresses, source code, and prose about secrets."""
+"""Text without secrets stays readable: ids, digests, addresses, source code, and prose about secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands beside the name of a secret is secret, in text and in data, in any usual spelling of either."""
+"""The value next to a secret's name is secret, in text and in data, in any usual spelling of either."""
 
 from __future__ import annotations
 

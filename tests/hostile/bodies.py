@@ -1,4 +1,4 @@
-"""JSON that is none or that two readers would read differently, and values that the contract excludes."""
+"""Invalid JSON or JSON that two readers would read differently, and values that the contract excludes."""
 
 from __future__ import annotations
 

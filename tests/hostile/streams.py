@@ -1,4 +1,4 @@
-"""Event streams that are hostile: endless, slow, broken off, or with events that are none."""
+"""Hostile event streams: endless, slow, broken off, or with invalid events."""
 
 from __future__ import annotations
 

@@ -250,7 +250,7 @@ class Careless(BaseHTTPRequestHandler):
     lost: ClassVar[set[str]] = set()
     #: Stores what is to be created only if absent, whatever is there.
     ignores = False
-    #: Objects whose writer hears nothing, the first time or for good.
+    #: Objects whose writer gets no answer, the first time or ever.
     drops_once = drops = ""
 
     def log_message(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""What a check costs beside what it does: counted, not timed, so that a busy machine changes nothing."""
+"""The overhead of a check: counted, not timed, so that a busy machine makes no difference."""
 
 import subprocess
 import sys

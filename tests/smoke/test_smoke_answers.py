@@ -1,4 +1,4 @@
-"""Answers: strict decoding that names the field, and statuses with whoever is to blame for them."""
+"""Answers: strict decoding that names the field, and statuses with the party to blame."""
 
 import time
 from typing import Any

@@ -1,4 +1,4 @@
-"""`python -m smoke.platform mint`: every case of a report can be made anew by its name."""
+"""`python -m smoke.platform mint`: every case of a report can be recreated by its name."""
 
 import json
 import shlex

@@ -197,7 +197,7 @@ def test_what_a_place_counts_for(module: str, function: str, group: str) -> None
 
 @pytest.fixture
 def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A file of equivalents in place of the project's."""
+    """A file of equivalents instead of the project's."""
     monkeypatch.setattr(catalogue, "RECORDED", tmp_path / "mutants.toml")
     mutants.cache_clear()
     yield tmp_path / "mutants.toml"

@@ -1,4 +1,4 @@
-"""Payments of the embedded platform, beside the x402 project's own client and facilitator."""
+"""Payments of the embedded platform, compared with the x402 project's own client and facilitator."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""What is read from AWS: once, at the same time where it helps, and anew when asked."""
+"""Readings from AWS: once, concurrently where it helps, and again on request."""
 
 import threading
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Bootstrap: fills what was never filled, once, and takes nothing that it could not read for empty."""
+"""Bootstrap: fills secrets that were never filled, once, and never treats an unreadable one as empty."""
 
 import json
 from typing import Any

@@ -98,7 +98,7 @@ def test_what_leads_elsewhere_is_a_finding(given: dict[str, str], why: str) -> N
     ],
 )  # fmt: skip
 def test_own_addresses_and_values_not_understood_are_no_findings(given: dict[str, str]) -> None:
-    """Own hosts on their ports, hosts of others, and whatever is no address."""
+    """Own hosts on their ports, other hosts, and values that are not addresses."""
     assert not list(HERE.wrong("pgbouncer", given, {3000}))
 
 
@@ -117,7 +117,7 @@ def test_a_pooler_may_be_asked_beside_it_and_know_its_own_name(
 
 
 def test_a_prefix_without_an_environment_says_nothing_of_others() -> None:
-    """Another word behind the stem is no other environment then."""
+    """Then, another word after the stem is not another environment."""
     here = Directory("arrakis", {}, ["api.arrakis.community"], lambda _: True)
     assert not list(here.wrong("api", {"URL": "http://finn.arrakis-production.local"}))
 

@@ -1,4 +1,4 @@
-"""A checkout is read with git, refused when it is none, and never written to."""
+"""A checkout is read with git, refused if it is not one, and never written to."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How users enter: certificates, ports and rules of public hosts, and what answers in place of a service."""
+"""How users enter: certificates, ports and rules of public hosts, and what answers instead of a service."""
 
 import pytest
 

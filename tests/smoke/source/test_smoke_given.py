@@ -1,4 +1,4 @@
-"""Variables of a container that are no use to it, and those that only look so."""
+"""Useless variables of a container, and those that only look useless."""
 
 import json
 from typing import Any

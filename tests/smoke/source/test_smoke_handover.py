@@ -1,4 +1,4 @@
-"""Deployments that another system makes are not examined; those of another product are none of ours."""
+"""Deployments by another system are not examined; those of another product do not concern us."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Services that run nowhere, elsewhere or never anew: regions, numbers of tasks, versions of secrets."""
+"""Services that run nowhere, elsewhere, or never again: regions, task counts, versions of secrets."""
 
 import pytest
 

@@ -194,7 +194,7 @@ def test_how_the_launch_was_found_is_reported(launched: Checkout) -> None:
         ({"launch_commit": "feedfeed"}, "feedfeed is not in the history"),
         ({"launch_subject": "("}, "is not a pattern"),
         ({"launch_subject": "a"}, r"matches 2 subject lines: \w{12} afterwards; \w{12} Launch: two"),
-        # the body of a commit is no subject line
+        # the body of a commit is not a subject line
         ({"launch_subject": "third opinion"}, r"squashed into \w{12} \(Everything\).*'\* a third opinion'"),
     ],
 )

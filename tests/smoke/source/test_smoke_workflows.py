@@ -1,4 +1,4 @@
-"""Workflows are read as GitHub reads them, and what is none is named."""
+"""Workflows are read as GitHub reads them, and invalid ones are named."""
 
 import pytest
 
