@@ -48,7 +48,7 @@ def _constant(name: str) -> NoReturn:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > _LONGEST_INTEGER or not -(2**63) <= int(digits) < 2**63:
+    if len(digits) > _LONGEST_INTEGER or not -(2**63) <= int(digits) < 2**64:
         raise NotStrict(f"an integer of {len(digits.lstrip('-'))} digits")
     return int(digits)
 

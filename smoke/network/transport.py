@@ -39,6 +39,9 @@ _PIECE = 64 * 1024
 LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1")
 _NO_BODY = frozenset({101, 204, 304})
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
+#: The first frame of a server of HTTP/2: its settings, or its farewell to who has none (RFC 9113).
+_FRAME = re.compile(rb"\0\0.[\4\7]", re.DOTALL)
+_OF_HTTP2 = "not examined: the service speaks HTTP/2 alone, and this runner HTTP/1.1"
 
 
 class ContractViolation(AssertionError):
@@ -344,15 +347,21 @@ def _translated(proxy: str, seconds: float | None) -> Iterator[None]:
             and not failed_in_handshake(error)
         ):
             raise SetupError(f"the proxy of this runner's environment does not answer: {error}") from error
+        if "no application protocol" in str(_tls_error(error)).lower().replace("_", " "):  # RFC 7301, 3.2
+            raise SetupError(_OF_HTTP2) from error
         raise getattr(httpx, type(error).__name__)(str(error) or type(error).__name__) from error
 
 
 def failed_in_handshake(error: BaseException) -> bool:
     """Whether a connection failed in its handshake, which under a proxy is the platform's part of it."""
+    return _tls_error(error) is not None
+
+
+def _tls_error(error: BaseException) -> ssl.SSLError | None:
     link: BaseException | None = error
     while link is not None and not isinstance(link, ssl.SSLError):
         link = link.__cause__ or link.__context__
-    return link is not None
+    return link
 
 
 class Connection(httpcore.NetworkStream):
@@ -385,6 +394,8 @@ class Connection(httpcore.NetworkStream):
                 self._flush(timeout)
         if not self._received:
             self._received = self._inner.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+            if self._in_head and not self._seen and _FRAME.match(self._received):
+                raise SetupError(_OF_HTTP2)
         size = min(max_bytes, len(self._received))
         if self._in_head:
             size = min(size, self._rest_of_head())

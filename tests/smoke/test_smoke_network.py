@@ -23,7 +23,7 @@ from tests.hostile.timing import endless_gzip, endlessly
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 VALUES = st.recursive(
-    st.none() | st.booleans() | TEXT | st.integers(-(2**63), 2**63 - 1)
+    st.none() | st.booleans() | TEXT | st.integers(-(2**63), 2**64 - 1)
     | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=12,
@@ -153,3 +153,23 @@ def test_a_connection_that_was_closed_while_idle_is_not_used_again() -> None:
     with Server(always(answer())) as server, http_pool("test", proxies=False) as pool:
         pool.get(server.url).extensions["network_stream"].close()
         assert pool.get(server.url).content == BODY
+
+
+def test_a_service_of_http2_alone_is_not_examined() -> None:
+    settings = bytes.fromhex("00000c040000000000000300000064000400100000")
+    with (
+        Server(always(lambda peer: peer.send(settings))) as service,
+        http_pool("test", proxies=False) as pool,
+        pytest.raises(SetupError, match="HTTP/2 alone"),
+    ):
+        pool.get(service.url)
+
+
+def test_a_service_that_refuses_http1_in_its_handshake_is_not_examined() -> None:
+    alert = bytes.fromhex("15030300020278")  # fatal: no_application_protocol
+    with (
+        Server(always(lambda peer: peer.send(alert)), speaks_first=True) as service,
+        http_pool("test", proxies=False) as pool,
+        pytest.raises(SetupError, match="HTTP/2 alone"),
+    ):
+        pool.get(service.url.replace("http:", "https:"))
