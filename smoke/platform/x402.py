@@ -253,6 +253,8 @@ class FundedWallet(Wallet):
         self._chain = chain
         self._max_spend = max_spend
         self._once = once
+        #: At least so much is left, by asset.
+        self._left: dict[str, int] = {}
 
     def sign(self, typed_data: Mapping[str, Any]) -> str:
         """The signature of a payment; SetupError if signing it is not allowed."""
@@ -265,6 +267,17 @@ class FundedWallet(Wallet):
         if spendable:
             self.admit(message["value"])
         return super().sign(typed_data)
+
+    def require(self, amount: int, asset: str) -> None:
+        """SetupError where the wallet has less of a token; read where what it paid since may be missing."""
+        if self._left.get(asset, 0) < amount:
+            self._left[asset] = self._chain.balance(asset, self.address)
+        if self._left[asset] < amount:
+            raise SetupError(
+                f"the wallet {self.address} has {self._left[asset]} of the token {asset} left, and a payment "
+                f"takes {amount}, in its smallest unit: fund it"
+            )
+        self._left[asset] -= amount
 
     def admit(self, amount: int) -> None:
         """Record the amount to be signed; SetupError if the run would exceed its cap."""
@@ -350,6 +363,10 @@ class PaidRoute:
         header(answer, "x-payment-required")
         return answer
 
+    def terms_for(self, content: bytes) -> Terms:
+        """What a call with this body costs."""
+        return self.terms_in(require_status(self.post(content=content), 402))
+
     def terms_in(self, answer: httpx.Response) -> Terms:
         """The terms in a 402; ContractViolation for one without the contract's."""
         document = fields_of(answer).data
@@ -378,9 +395,13 @@ class PaidRoute:
         ``other`` members of what is signed differ.
         """
         terms = terms or self.terms
+        if isinstance(wallet, FundedWallet):
+            wallet.require(terms.price, terms.asset)
         authorization = terms.authorization(wallet.address, time.time(), **other)
         return payment(terms, authorization, wallet.sign(terms.typed_data(authorization)))
 
     def pay(self, wallet: Wallet, agent: str | None = None) -> httpx.Response:
         """The answer to a new payment of the price, which must be 200."""
-        return require_status(self.post(header_of(self.payment(wallet)), agent=agent), 200)
+        content = self.content(agent=agent)
+        header = header_of(self.payment(wallet, self.terms_for(content)))
+        return require_status(self.post(header, content=content), 200)

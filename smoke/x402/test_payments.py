@@ -17,6 +17,7 @@ from smoke.contract.model import POOLS
 from smoke.contract.neighbours import bad_sizes
 from smoke.contract.x402 import (
     BadPayment,
+    Terms,
     again,
     bad_payments,
     header_of,
@@ -119,6 +120,7 @@ def test_official_client_is_answered(paid: PaidRoute, wallet: FundedWallet) -> N
     terms = terms_of(json_of(challenge))  # what it pays is counted, not what another challenge asks for
     client = x402ClientSync().register_v1(terms.network, ExactEvmSchemeV1(wallet.account))
     client.set_spend_controls(False)  # it knows a few tokens only; the wallet's own cap holds
+    wallet.require(terms.price, terms.asset)
     wallet.admit(terms.price)
     headers, _ = x402HTTPClientSync(client).handle_402_response(
         dict(challenge.headers), challenge.content, str(challenge.request.url)
@@ -166,7 +168,7 @@ def test_used_payment_is_refused(
     require_status(paid.post(header_of(payment), content=content), 200)
     rule, quiet = "a used payment is a 402 (1.6)", paid.unrecorded()
     cases = [Case("same body", rule, lambda: quiet.post(header_of(payment), content=content), answering(402))]
-    batch.run(cases + _cases(quiet, [*again(payment)], rule))
+    batch.run(cases + _cases(quiet, [*again(payment)], rule, paid.terms))
     balances.require_moved(paid.terms.price, "one payment, used again")
 
 
@@ -226,7 +228,7 @@ def test_payments_at_once_stay_apart(
     for payer, pool, near, long in payers:
         word = nonce()
         body = paid.content(word, model=pool, padding=PADDING * long)
-        terms = paid.terms_in(require_status(paid.post(content=body), 402))
+        terms = paid.terms_for(body)
         header = header_of(paid.payment(payer, terms, validAfter=0, nonce=near))
         calls.append((word, pool, partial(paid.post, header, content=body)))
         prices[payer.address] += terms.price
@@ -254,12 +256,13 @@ def test_bad_payment_is_refused(
 
     So is the cheapest pool's price for a call to a more expensive one.
     """
-    bad = [*bad_payments(paid.terms, wallet, penniless, time.time())]
+    terms = paid.terms_for(paid.content(agent=refused_agent))  # a price may go by the letters of a call
+    bad = [*bad_payments(terms, wallet, penniless, time.time())]
     rule, quiet = "a payment that does not verify gets 402 (1.6)", paid.unrecorded()
-    cases = _cases(quiet, bad, rule, refused_agent)
+    cases = _cases(quiet, bad, rule, terms, refused_agent)
     dear = paid.content(agent=refused_agent, model=POOLS[-1])
-    if paid.terms_in(require_status(paid.post(content=dear), 402)).price > paid.terms.price:
-        low = header_of(paid.payment(wallet))
+    if paid.terms_for(dear).price > terms.price:
+        low = header_of(paid.payment(wallet, terms))
         send = partial(quiet.post, low, content=dear)
         cases.append(Case("x402: the price of a cheaper call", rule, send, answering(402)))
     batch.run(cases)
@@ -358,7 +361,7 @@ def test_refused_payment_runs_no_model(
         if paid.post(header, agent=refused_agent).status_code == 200:
             raise ContractViolation("a call without a good payment was answered")
     answered = f"smoke-x402-{secrets.token_hex(6)}"
-    require_status(paid.post(header_of(paid.payment(wallet)), agent=answered), 200)
+    paid.pay(wallet, answered)
     eventually(
         lambda: dixie.score(answered) is not None,
         within=environment.limits.propagation_s,
@@ -371,9 +374,9 @@ def test_refused_payment_runs_no_model(
         raise SafetyViolation(f"the model ran for a refused payment: its agent has the score {score}")
 
 
-def _cases(paid: PaidRoute, bad: Sequence[BadPayment], rule: str, agent: str | None = None) -> list[Case]:
-    terms = paid.terms
-
+def _cases(
+    paid: PaidRoute, bad: Sequence[BadPayment], rule: str, terms: Terms, agent: str | None = None
+) -> list[Case]:
     def judging(one: BadPayment) -> Callable[[httpx.Response], object]:
         def judge(answer: httpx.Response) -> None:
             answering(*one.statuses)(answer)

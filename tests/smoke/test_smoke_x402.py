@@ -122,8 +122,8 @@ def test_on_another_chain_not_even_the_key_is_read(allowed: str, tmp_path: Path)
         FundedWallet(never, rpc({"eth_chainId": hex(8453)}), str(CHAIN), 10**6, Once(tmp_path))
 
 
-def funded(directory: Path, cap: int, key: str = "0x" + "11" * 32) -> FundedWallet:
-    chain = rpc({"eth_chainId": hex(CHAIN)})
+def funded(directory: Path, cap: int, key: str = "0x" + "11" * 32, has: int = 0) -> FundedWallet:
+    chain = rpc({"eth_chainId": hex(CHAIN), "eth_call": hex(has)})
     return FundedWallet(lambda: key, chain, f"1, {CHAIN}", cap, Once(directory))
 
 
@@ -145,6 +145,14 @@ def test_a_run_signs_away_no_more_than_its_cap(tmp_path: Path) -> None:
     sign(second, validBefore=1)
     with pytest.raises(SetupError):
         sign(second, value=1)
+
+
+def test_a_wallet_without_money_is_no_fault_of_the_platform(tmp_path: Path) -> None:
+    wallet = funded(tmp_path, 10**6, has=25_000)
+    wallet.require(20_000, TERMS.asset)
+    wallet.require(20_000, TERMS.asset)  # the first payment was not carried out: all is still there
+    with pytest.raises(SetupError, match="fund it"):
+        wallet.require(30_000, TERMS.asset)
 
 
 @pytest.mark.parametrize("key", ["", "0x12", "not a key", "0x" + "11" * 33])
