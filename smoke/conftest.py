@@ -151,6 +151,7 @@ def journal(
         environment.budget.max_spend_cents * MICRO_PER_CENT,
         read_balances,
         quiet_s=environment.get("limits.quiet_s"),
+        wealthy={tenants.main, tenants.other} - {tenants.small},
     )
     return run_journal
 

@@ -77,6 +77,8 @@ def test_random_walk_follows_the_ledger(
         raise reworded(error, text) from error
     evidence.figure("steps of the walk", walk.steps, expected=len(steps))
     evidence.figure("calls of the walk", walk.calls)
+    for why in walk.left_out:
+        evidence.note(f"not examined: {why}")
     if not live and not walk.exhausted(tenants.small):
         evidence.note(
             f"not examined: the last unit of {tenants.small}'s budget, as no calls cost what was left"

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import httpx
 import pytest
@@ -23,10 +22,11 @@ from smoke.platform.answers import require_status
 from smoke.platform.attacks import require_refused
 from smoke.platform.backends import ELSEWHERE, NO_SUCH_ROUTE, OFFER_RULES, judging, offer_cases, with_status
 from smoke.platform.batch import Batch, Case, at_once
-from smoke.platform.freeside import QUALITY_PATH, Freeside, Prices, Tenants, prompt_for
+from smoke.platform.freeside import QUALITY_PATH, Freeside, Tenants, prompt_for
 from smoke.platform.http import Connect, Credential
 from smoke.platform.invariants import Conservation
 from smoke.platform.parameters import Way, all_ways
+from smoke.platform.prices import beyond
 from smoke.platform.scores import Scores, newcomer, odd_names
 from smoke.platform.tokens import SigningKey, bearer, user_claims
 
@@ -207,18 +207,20 @@ def test_over_budget_runs_nothing(
     bystander: str,
     scores: Scores,
     eventually: Eventually,
+    evidence: Evidence,
 ) -> None:
     """A call refused for its price reaches no model, so no report follows.
 
     That holds on any route, even if the agent had the same prompt before.
     """
-    room = freeside.budget(tenants.small).room
-    prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_beyond(room))
-    other = scores.hold(bystander)
-    way = ways(route)
-    body = way.body(prompt_for(padding=padding), prices.pool, bystander)
-    claims: dict[str, Any] = {"pool_id": prices.pool} if way.direct else {}
-    require_status(way.post(body, tenants.small, **claims), 402)
+    other, way = scores.hold(bystander), ways(route)
+
+    def send(pool: str, padding: int, about: str | None = None) -> httpx.Response:
+        body = way.body(prompt_for(padding=padding), pool, about)
+        return way.post(body, tenants.small, **way.own(pool))
+
+    _, prices, padding = beyond(freeside, tenants, evidence, send)
+    require_status(send(prices.pool, padding, bystander), 402)
     scores.arrives(
         agent,
         lambda about, _: require_status(

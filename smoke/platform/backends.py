@@ -65,6 +65,7 @@ class Finn(ServiceClient):
             )
             if response.status_code == 200:
                 charge.settle(cost_in(response))
+        self.journal.answered(tenant, response)
         return response
 
 

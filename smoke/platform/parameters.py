@@ -144,6 +144,10 @@ class Way:
         """A good body; the pool is left to the token where the route's body has none."""
         return self._body(prompt, pool, agent)
 
+    def own(self, pool: str) -> dict[str, Any]:
+        """The claims of a token that asks for a pool where the body cannot."""
+        return {"pool_id": pool} if self.direct else {}
+
     def conversation(self, prompt: str) -> dict[str, Any]:
         """A good body with messages of each role before the prompt; empty where bodies hold one prompt."""
         body = self.body(prompt)

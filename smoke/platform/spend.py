@@ -12,13 +12,14 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import httpx
 from pytest_readiness import SetupError
 
 
@@ -72,6 +73,12 @@ class OpeningBalance:
     period: str = ""
     problem: str = ""
     reserved: int = 0
+    limit: int = 0
+
+    @property
+    def room(self) -> int:
+        """What could be spent."""
+        return self.limit - self.committed - self.reserved
 
 
 @dataclass(slots=True)
@@ -151,7 +158,8 @@ class SpendJournal:
 
     Calls under one idempotency key of one tenant are one charge, as the contract has it. ``cap_micro`` is
     what the run may spend, in µUSD; None for no cap. ``read_balances`` reads every tenant's budget.
-    ``quiet_s`` is how long a budget is watched for the spending of others before a charge is blamed.
+    ``quiet_s`` is how long a budget is watched for the spending of others before a charge is blamed. Calls of
+    the ``wealthy`` tenants are to be answered, whatever they cost.
     """
 
     def __init__(
@@ -160,8 +168,10 @@ class SpendJournal:
         cap_micro: int | None = None,
         read_balances: Callable[[], Mapping[str, OpeningBalance]] = dict,
         quiet_s: float = 0,
+        wealthy: Set[str] = frozenset(),
     ) -> None:
         self._cap = cap_micro
+        self._wealthy = wealthy
         self._read_balances = read_balances
         self.quiet_s = quiet_s
         self._under_way: list[int] = []
@@ -215,6 +225,15 @@ class SpendJournal:
             self._write(tenant, key, charge)
             with self._mutex:
                 self._under_way.remove(expected)
+
+    def answered(self, tenant: str, response: httpx.Response) -> None:
+        """SetupError for a call without room in a budget that had less left than the run may spend."""
+        opening = self.open().get(tenant) if response.status_code == 402 and tenant in self._wealthy else None
+        if opening and not opening.problem and self._cap is not None and opening.room < self._cap:
+            raise SetupError(
+                f"not examined: {tenant} had {opening.room} µUSD left this month, and a run may spend "
+                f"{self._cap}: raise its budget, or lower [budget] max_spend_cents"
+            )
 
     def affordable(self) -> int:
         """How many calls of the usual price fit below the cap; a tenth of the rest is for other checks."""

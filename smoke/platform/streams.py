@@ -142,6 +142,7 @@ def _stream_once(
             json=freeside.invoke_body(prompt, model=model),
         )
         try:
+            freeside.journal.answered(tenant, response)
             require_status(response, 200)
             events, ended = _read(response, started, hang_up)
         finally:

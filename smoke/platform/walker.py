@@ -30,8 +30,9 @@ from .answers import (
 from .attacks import UNKNOWN_MODEL
 from .backends import Finn
 from .batch import at_once, sampling
-from .freeside import MAX_PADDING, Freeside, PriceOutOfReach, Tenants, Usage, answer_of, nonce, prompt_for
+from .freeside import Freeside, Tenants, Usage, answer_of, nonce, prompt_for
 from .invariants import BudgetReading, Conservation
+from .prices import MAX_PADDING, PriceOutOfReach
 from .streams import StreamEvent, stream
 
 _NONCE = re.compile(r"nonce[0-9a-f]{12}")
@@ -70,8 +71,10 @@ class Tariff:
 
         PriceOutOfReach where no prompt costs so much, as with a price by the call.
         """
-        price = (1.5 * room + 1) * self.spread
-        steps = max(1, math.ceil((price - self.first) / self.step) + 1)
+        price = (1.5 * room + 1 if self.step else room + 1) * self.spread
+        if max(self.bare, self.first) >= price:
+            return 0 if self.bare >= price else 1
+        steps = math.ceil((price - self.first) / self.step) + 1 if self.step else MAX_PADDING
         if STEP_CHARS * steps > MAX_PADDING:
             raise PriceOutOfReach(
                 f"no prompt costs {price:.0f} µUSD on the pool {POOLS[0]}: "
@@ -85,7 +88,7 @@ class Tariff:
         So many at the ``fewest``, or less where there is no room for that; the first is the largest.
         """
         for count in [*range(fewest, calls + 1), *range(1, fewest)]:
-            more, rest = divmod(room - count * self.first, self.step)
+            more, rest = divmod(room - count * self.first, self.step or room + 1)
             if not rest and more >= 0:
                 return [1 + more, *[1] * (count - 1)]
         return []
@@ -99,7 +102,7 @@ def learn_tariff(freeside: Freeside, tenant: str, *, live: bool) -> tuple[Tariff
     steps = (0, 1, 500, 0, 0)
     answers = at_once([partial(freeside.invoke, tenant, prompt_for(padding=STEP_CHARS * n)) for n in steps])
     costs = [answer.usage.cost_micro for answer in answers]
-    step = max(1, round((costs[2] - costs[1]) / (steps[2] - steps[1])))
+    step = max(0, round((costs[2] - costs[1]) / (steps[2] - steps[1])))
     even = not live and costs[3:] == [costs[0]] * 2
     return Tariff(costs[0], costs[1], step, spread=1 if even else 4), costs
 
@@ -183,6 +186,8 @@ class Walker:
         self._paid: dict[str, list[int]] = {tenant: [] for tenant in watches}
         self._asked: dict[int, _Asked] = {}
         self.calls = self.steps = 0
+        #: Why moves were left out.
+        self.left_out = set[str]()
 
     def walk(self, steps: Sequence[Step]) -> None:
         """Make the moves, step by step. A move that repeats one that was not made is skipped."""
@@ -242,7 +247,11 @@ class Walker:
             first = self._asked[move.of]
             asked = replace(first, word=nonce()) if move.action == "conflict" else first
             return [self._ask(move, asked)]
-        steps = self._tariff.beyond(self._account(move).room) if move.action == "beyond" else 0
+        try:
+            steps = self._tariff.beyond(self._account(move).room) if move.action == "beyond" else 0
+        except PriceOutOfReach as why:
+            self.left_out.add(str(why))
+            return []
         asked = _Asked(_key(), nonce(), move.pool, steps)
         return [self._ask(move, asked)] * (2 if move.action == "twins" else 1)
 

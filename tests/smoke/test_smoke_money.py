@@ -1,6 +1,7 @@
 """Readings in both dialects, the invariants over them, the spend journal, prices and percentiles."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -13,7 +14,7 @@ from pytest_readiness import SafetyViolation, SetupError
 
 from smoke.platform import invariants
 from smoke.platform.answers import ContractViolation
-from smoke.platform.freeside import Freeside, Prices, nonce, prompt_for
+from smoke.platform.freeside import Freeside, nonce, prompt_for
 from smoke.platform.invariants import (
     I3,
     I4,
@@ -245,7 +246,20 @@ def test_what_a_killed_run_left_reserved_is_waited_for(
     freeside = Freeside(None, None, None, SpendJournal(tmp_path))  # type: ignore[arg-type]
     later = iter([reading(0, 40), reading(30)])
     monkeypatch.setattr(freeside, "budget", lambda _: next(later))
-    assert freeside.opening_balances(["c"]) == {"c": OpeningBalance(30, "2026-11")}
+    assert freeside.opening_balances(["c"]) == {"c": OpeningBalance(30, "2026-11", limit=1000)}
+
+
+@pytest.mark.parametrize(
+    ("tenant", "limit", "status", "raises"),
+    [("a", 99, 402, True), ("a", 99, 200, False), ("a", 107, 402, False), ("small", 9, 402, False)],
+)
+def test_a_budget_that_was_used_up_before_the_run_is_no_fault_of_the_platform(
+    tmp_path: Path, tenant: str, limit: int, status: int, raises: bool
+) -> None:
+    opening = {name: OpeningBalance(5, "2026-11", reserved=2, limit=limit) for name in ("a", "small")}
+    journal = SpendJournal(tmp_path, 100, lambda: opening, wealthy={"a"})
+    with pytest.raises(SetupError, match="raise its budget") if raises else nullcontext():
+        journal.answered(tenant, httpx.Response(status))
 
 
 @pytest.mark.parametrize(("whole_cents", "held"), [(3, False), (9, True)])
@@ -318,35 +332,6 @@ def test_call_that_would_pass_the_cap_is_not_made(tmp_path: Any) -> None:
         charge.settle(30)
     with pytest.raises(SetupError, match="spent 90"):
         there.charging("b", "6").__enter__()
-
-
-def test_padding_for_a_price() -> None:
-    prices = Prices(2_000, 4.0)
-    assert (prices.padding_for(1_000), prices.padding_for(10_000)) == (0, 2_000)
-    with pytest.raises(SetupError):
-        Prices(2_000, 0.0).padding_for(10_000)
-
-
-@pytest.mark.parametrize(("cost", "pool"), [(10_000, "cheap"), (400_000, "fast-code"), (900_000, "reviewer")])
-def test_more_expensive_pool_is_taken_where_no_prompt_of_the_cheap_one_costs_enough(
-    monkeypatch: pytest.MonkeyPatch, cost: int, pool: str
-) -> None:
-    rates = {"cheap": 1.0, "fast-code": 4.0, "reviewer": 9.0, "reasoning": 10.0, "architect": 11.0}
-    monkeypatch.setattr(Prices, "learn", lambda _f, _t, pool="cheap": Prices(2_000, rates[pool], pool))
-    unused: Any = None
-    prices, padding = Prices.reaching(unused, "c", lambda prices: prices.padding_for(cost))
-    assert (prices.pool, padding) == (pool, int((cost - 2_000) / rates[pool]))
-    with pytest.raises(SetupError, match="architect"):
-        Prices.reaching(unused, "c", lambda prices: prices.padding_for(10**9))
-
-
-@pytest.mark.parametrize("room", [2_100, 4_000, 15_000, 30_000, 100_000])
-def test_one_call_fits_and_half_of_the_room_is_left(room: Any) -> None:
-    prices = Prices(2_000, 4.0)
-    price = 2_000 + 4 * prices.padding_for_one(room)
-    assert room // price == 1
-    assert price <= max(2_000, 0.52 * room)
-    assert 2_000 + 4 * prices.padding_beyond(room) > room
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smoke.platform.freeside import MAX_PADDING, PriceOutOfReach
+from smoke.platform.prices import MAX_PADDING, PriceOutOfReach
 from smoke.platform.walker import STEP_CHARS, Tariff
 
 tariffs = st.builds(
-    Tariff, st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 200), st.sampled_from([1, 4])
+    Tariff, st.integers(1, 5000), st.integers(1, 5000), st.integers(0, 200), st.sampled_from([1, 4])
 )
 
 
@@ -24,7 +24,8 @@ def test_beyond_costs_more_than_the_room_whatever_the_answer(tariff: Tariff, roo
 
 def test_a_price_by_the_call_is_not_examined_and_no_fault_of_the_platform() -> None:
     with pytest.raises(PriceOutOfReach, match="give the small community a smaller budget"):
-        Tariff(2000, 2000, 1).beyond(30_000)
+        Tariff(2000, 2000, 0).beyond(30_000)
+    assert Tariff(2000, 2000, 0).beyond(1_999) == 0
 
 
 @given(tariffs, st.integers(0, 60_000), st.integers(1, 3))

@@ -1,0 +1,154 @@
+"""What calls cost by the length of their prompts, and calls that a tenant has room for, or has not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+
+import httpx
+from pytest_readiness import Evidence, SetupError
+
+from smoke.contract.model import POOLS
+
+from .batch import at_once
+from .freeside import Freeside, Tenants, cost_in, prompt_for
+from .invariants import Conservation
+
+#: Paddings that are far enough apart to see what a character costs; the last one where a call has a least
+#: price, which hides that.
+SHORT, LONGER = 0, (1000, 10_000)
+#: The share of the room that one call takes: one fits, a second does not, and later runs have half.
+FOR_ONE = 0.51
+#: Stay clear of the limit of a request body, 128 KiB.
+MAX_PADDING = 120 * 1024
+#: So many calls may be made to spend a room, or fit into it, where no single prompt costs so much.
+FEW = 20
+#: How often a call that turned out cheaper than its length let expect is replaced by a longer one.
+TRIES = 4
+
+
+class PriceOutOfReach(SetupError):
+    """No prompt of a pool costs as much as is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a pool charges by the length of the prompt, from two measured calls; µUSD."""
+
+    least: int
+    per_character: float
+    pool: str = POOLS[0]
+
+    @classmethod
+    def learn(cls, freeside: Freeside, tenant: str, pool: str = POOLS[0]) -> Prices:
+        """A few paid calls of ``tenant``, the first time in a run: prices do not change during one."""
+        for known in reversed(freeside.journal.once.remembered("price")):
+            if known["pool"] == pool:
+                return cls(**known)
+
+        def cost(padding: int) -> int:
+            return freeside.invoke(tenant, prompt_for(padding=padding), model=pool).usage.cost_micro
+
+        prices = cls(cost(SHORT), 0.0, pool)
+        for padding in LONGER:
+            prices = prices.with_seen(padding, cost(padding))
+            if prices.per_character:
+                break
+        freeside.journal.once.remember("price", **asdict(prices))
+        return prices
+
+    def with_seen(self, padding: int, cost: int) -> Prices:
+        """The same prices, after a call with this padding cost so much."""
+        return replace(self, per_character=max(0.0, (cost - self.least) / max(1, padding - SHORT)))
+
+    @classmethod
+    def reaching(
+        cls, freeside: Freeside, tenant: str, padding: Callable[[Prices], int]
+    ) -> tuple[Prices, int]:
+        """The cheapest pool that has a prompt of the wanted price, and that prompt's padding."""
+        for pool in POOLS[:-1]:
+            prices = cls.learn(freeside, tenant, pool)
+            with suppress(PriceOutOfReach):
+                return prices, padding(prices)
+        prices = cls.learn(freeside, tenant, POOLS[-1])
+        return prices, padding(prices)
+
+    def known_to_exceed(self, freeside: Freeside, tenant: str, padding: int, room: int) -> bool:
+        """Whether a call of ``tenant`` with this padding costs more than ``room``; if not, it is learned."""
+        cost = freeside.invoke(tenant, prompt_for(padding=padding), model=self.pool).usage.cost_micro
+        if cost <= room:
+            freeside.journal.once.remember("price", **asdict(self.with_seen(padding, cost)))
+        return cost > room
+
+    def padding_for(self, cost: float) -> int:
+        """The padding whose prompt costs about ``cost``; PriceOutOfReach when none can cost that much."""
+        if cost <= self.least:
+            return 0
+        padding = int((cost - self.least) / self.per_character) if self.per_character else MAX_PADDING + 1
+        if padding > MAX_PADDING:
+            raise PriceOutOfReach(
+                f"no prompt costs {cost:.0f} µUSD on the pool {self.pool}: "
+                "give the small community a smaller budget"
+            )
+        return padding
+
+    def padding_for_one(self, room: int) -> int:
+        """The padding of a prompt that fits once into ``room``, and leaves half of it to later runs.
+
+        Where the prompt does not matter, any will do that fits a few times.
+        """
+        if not self.per_character and self.least <= room <= FEW * self.least:
+            return 0
+        return self.padding_for(max(self.least, room * FOR_ONE))
+
+    def padding_beyond(self, room: int) -> int:
+        """The padding of a prompt that costs more than ``room``, whatever its answer turns out to be."""
+        if self.least > (1.5 * room if self.per_character else room):
+            return 0
+        return self.padding_for(1.5 * room + self.least)
+
+
+def spend_down(freeside: Freeside, tenants: Tenants, watch: Conservation, *, leave: int) -> list[int]:
+    """Make the few calls that leave the small community room for ``leave`` more; what they cost, µUSD.
+
+    PriceOutOfReach where these are many.
+    """
+    least, room = Prices.learn(freeside, tenants.main).least, watch.last.room
+    calls = room // least - leave
+    if not 0 < calls <= FEW:
+        raise PriceOutOfReach(
+            f"no prompt costs as much as the {room} µUSD that {tenants.small} has left, and a call only "
+            f"{least}: give the small community a smaller budget"
+        )
+    calling = [lambda: freeside.invoke(tenants.small, prompt_for()).usage.cost_micro] * calls
+    return at_once(calling)
+
+
+def beyond(
+    freeside: Freeside,
+    tenants: Tenants,
+    evidence: Evidence,
+    send: Callable[[str, int], httpx.Response],
+) -> tuple[Conservation, Prices, int]:
+    """A watch of the small community's budget; prices, and the padding of a call that does not fit into it.
+
+    ``send`` sends one, to a pool with a padding. One that fits all the same is cheaper than its length let
+    expect, if it is for others, too: then a longer one is taken. Where no prompt costs as much as is left, as
+    with a price by the call, that is spent down to less than a call.
+    """
+    for _ in range(TRIES):
+        watch = freeside.watch(tenants.small, evidence)
+        room = watch.first.room
+        try:
+            found = Prices.reaching(freeside, tenants.main, partial(Prices.padding_beyond, room=room))
+        except PriceOutOfReach:
+            watch.charged(spend_down(freeside, tenants, watch, leave=0))
+            continue
+        answer = send(found[0].pool, found[1])
+        fits = answer.is_success and 0 < cost_in(answer) <= room
+        if not fits or found[0].known_to_exceed(freeside, tenants.main, found[1], room):
+            return watch, *found
+        watch.charged([cost_in(answer)])
+    raise PriceOutOfReach(f"no prompt was found that costs more than the room of {tenants.small}: run again")
