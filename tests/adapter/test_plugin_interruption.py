@@ -221,3 +221,27 @@ def test_what_a_worker_would_have_handed_on_at_its_end_is_missed(suite: Suite) -
     run = suite.run("-n1", "--max-worker-restart=0")
     assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert run.model["reasons"] == ["worker gw0 died after its last check"]
+
+
+def test_a_collection_error_says_what_is_wrong_and_what_to_do(suite: Suite) -> None:
+    suite.checks(PASSING)
+    for directory in ("one", "two"):
+        suite.checks(f"@pytest.mark.p0\ndef test_{directory}(evidence): passing(evidence)",
+                     f"smoke/{directory}/test_same.py")  # fmt: skip
+    run = suite.run()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    reason = run.model["reasons"][0]
+    assert reason.startswith("collection error: smoke/two/test_same.py: import file mismatch: HINT: "), reason
+
+
+def test_workers_that_collect_different_checks(suite: Suite) -> None:
+    suite.checks(
+        """
+        @pytest.mark.p0
+        @pytest.mark.parametrize("process", [os.getpid()])
+        def test_up(evidence, process): passing(evidence)
+        """
+    )
+    run = suite.run("-n2")
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    assert "Different tests were collected between gw" in run.model["reasons"][0]

@@ -28,6 +28,11 @@ MISTAKES = {
     "marker in the plural": ("@pytest.mark.p0\n@pytest.mark.drills\n", "unknown marker 'drills'",
                              "drill, or register"),
     "marker in capitals": ("@pytest.mark.p0\n@pytest.mark.Static\n", "unknown marker 'Static'", "static, or"),
+    "static that is said to be off": ("@pytest.mark.p0\n@pytest.mark.static(False)\n",
+                                      "malformed static marker", "pytest.mark.static, without arguments"),
+    "drill that is said to be off": ("@pytest.mark.p0\n@pytest.mark.drill(False)\n",
+                                     "malformed drill marker", "pytest.mark.drill, without arguments"),
+    "severity with arguments": ("@pytest.mark.p0(False)\n", "malformed p0 marker", "pytest.mark.p0, without"),
     "doubled id": (f"class TestMore:\n    @pytest.mark.p0\n    {UP}\n@pytest.mark.p0\n",
                    "check id 'health/up' is also used by smoke/test_checks.py:", "unique within its phase"),
 }  # fmt: skip

@@ -1,11 +1,16 @@
 """What a run offers beside its reports: to GitHub Actions, in formats on request, in pytest's JUnit file."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from pytest_readiness.report import report_of
 
-from tests.adapter.scenario import Suite
+from tests.adapter.samples import PLAN
+from tests.adapter.scenario import DEFAULT, PLUGINS, Suite
 from tests.adapter.test_plugin_exit_codes import PASSING
 from tests.adapter.test_plugin_interruption import TAKES_THE_LEDGER_AWAY
 
@@ -141,3 +146,25 @@ def test_no_file_shows_a_verdict_that_was_taken_back(suite: Suite) -> None:
     assert "READY" not in summary.read_text()
     assert suite.wrote("reports/readiness.txt").startswith("NO_VERDICT, exit code 6: ")
     assert 'verdict="READY"} 0' in suite.wrote("reports/readiness.prom")
+
+
+@pytest.mark.parametrize(("body", "code"), [("passing(evidence)", 0), ("assert False", 1)])
+def test_who_reads_only_the_first_lines_has_the_verdict_all_the_same(
+    suite: Suite, body: str, code: int
+) -> None:
+    """``pytest | head`` breaks the pipe, for which pytest would exit with 1: BROKEN."""
+    suite.write("readiness.toml", PLAN.replace('"health", "work", "late"', '"health"'))
+    suite.checks(f"@pytest.mark.p0\ndef test_up(evidence):\n    {body}\n")
+    plugins = [word for name in DEFAULT for word in ("-p", PLUGINS[name])]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", *plugins, "smoke"],
+        cwd=suite.root,
+        env={"PATH": os.environ["PATH"], "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(60) == code, process.stderr and process.stderr.read()
+    assert report_of(suite.root / "reports").exists()

@@ -263,6 +263,17 @@ def test_a_renamed_check_keeps_its_history(suite: Suite) -> None:
     assert [each["id"] for each in run.model["vanished"]] == ["health/another[a]", "health/another[b]"]
 
 
+def test_a_rename_to_a_check_that_is_there_already_hides_nothing(suite: Suite) -> None:
+    suite.checks(PASSING)
+    suite.checks("@pytest.mark.p0\ndef test_other(evidence): passing(evidence)", OTHER)
+    suite.plan('[renamed]\n"health/other" = "health/up"')
+    assert suite.run().code == 0
+    (suite.root / OTHER).unlink()
+    run = suite.run()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    assert [each["id"] for each in run.model["vanished"]] == ["health/other"]
+
+
 def test_a_vanished_p1_and_any_check_that_vanished_with_a_new_plan_are_reported(suite: Suite) -> None:
     suite.checks(PASSING)
     assert suite.run().code == 0

@@ -267,7 +267,10 @@ class RedactedStream:
         """Write also what has no end yet."""
         if self._lines:
             self._pass(self._lines.flush())
-        self.beneath.flush()
+        try:
+            self.beneath.flush()
+        except BrokenPipeError:
+            self._leave_pipe()
         self.is_pending = False
 
     @property
@@ -283,6 +286,18 @@ class RedactedStream:
         except UnicodeEncodeError:  # comes too late for the caller to write the line otherwise
             encoding = self.beneath.encoding
             self.beneath.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        except BrokenPipeError:
+            self._leave_pipe()
+
+    def _leave_pipe(self) -> None:
+        """Go on without a reader, as behind ``| head``: pytest would end with 1, which means BROKEN.
+
+        pytest's capture puts the pipe back each time it stops, and then this happens again.
+        """
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.beneath.fileno())
+        os.close(nowhere)
+        self.beneath.flush()  # what could not be written is still in its buffer
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.beneath, name)

@@ -94,8 +94,8 @@ def _declared(marks: Marks, goals: tuple[str, ...], phases: tuple[str, ...]) -> 
         "covered_by": covered_by,
         "establishes": read(lambda: tuple(dict.fromkeys(_strings(marks, "establishes"))), none),
         "controls": read(lambda: tuple(dict.fromkeys(_strings(marks, "control"))), none),
-        "drill": "drill" in marks,
-        "static": "static" in marks,
+        "drill": read(lambda: _is_marked(marks, "drill"), False),
+        "static": read(lambda: _is_marked(marks, "static"), False),
         "limit_s": read(lambda: _limit(marks), None),
     }
     return declared, mistakes
@@ -133,7 +133,16 @@ def _severity(marks: Marks) -> Severity:
         raise MarkerError("no severity", allowed="pytest.mark.p0, pytest.mark.p1")
     if len({*found.values()}) < len(found):
         raise MarkerError("both p0 and p1", allowed="one of pytest.mark.p0, pytest.mark.p1")
-    return _SEVERITIES[min(found, key=found.__getitem__)]
+    nearest = min(found, key=found.__getitem__)
+    _is_marked(marks, nearest)
+    return _SEVERITIES[nearest]
+
+
+def _is_marked(marks: Marks, name: str) -> bool:
+    """Tell whether a marker without arguments is there: ``static(False)`` would say the opposite of False."""
+    if any(mark.args or mark.kwargs for mark in _all(marks, name)):
+        raise MarkerError(f"malformed {name} marker", allowed=f"pytest.mark.{name}, without arguments")
+    return name in marks
 
 
 def _one_of(marks: Marks, name: str, allowed: tuple[str, ...], *, required: bool = True) -> str:

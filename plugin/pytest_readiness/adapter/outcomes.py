@@ -281,7 +281,7 @@ class Tally:
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Keep what could not be collected."""
         if report.failed:
-            self.collection_errors[report.nodeid or "."] = self._last_line(report).removeprefix("E").strip()
+            self.collection_errors[report.nodeid or "."] = self._collection_error(report)
 
     @pytest.hookimpl
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
@@ -304,6 +304,13 @@ class Tally:
     def stop(self, why: str) -> None:
         """Note why the run ended early; what came first is why."""
         self.interrupted = self.interrupted or self._redactor.shown(why)
+
+    def _collection_error(self, report: pytest.CollectReport) -> str:
+        """Return how a traceback ends; of a text without one, what is wrong and what to do."""
+        lines = [line for line in self._redactor.shown(report.longreprtext).splitlines() if line.strip()]
+        raised = [line for line in lines if line.startswith("E ")]
+        told = raised[-1:] or dict.fromkeys((*lines[:1], *lines[-1:]))
+        return " ".join(line.removeprefix("E ").strip() for line in told)
 
     def _last_line(self, report: pytest.TestReport | pytest.CollectReport) -> str:
         """Return how a traceback ends, found in its redacted text: a line may be half a secret."""

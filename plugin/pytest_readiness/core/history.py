@@ -233,7 +233,8 @@ def vanished(
     Nothing else fails when a check is no longer there.
     A run that was blocked for a vanished P0 hands it on, so that running twice does not settle it. Only a
     change of the plan does: best one that names the check in ``retired``, then it is not mentioned any more.
-    A check that the plan has ``renamed`` is looked for under its present id.
+    A check that the plan has ``renamed`` is looked for under its present id. If that run had a check of this
+    id beside it, there were two, and one is gone.
     """
     newest: Entry = next(filter(_is_whole, reversed(entries)), {})
     run_id = str(newest.get("run_id"))
@@ -242,7 +243,12 @@ def vanished(
     if unchanged:
         had |= {check["id"]: (check["severity"], check["run_id"]) for check in newest.get("vanished", ())}
     known = frozenset(collected)
-    gone = [id_ for id_ in had if present_id(id_, plan.renamed) not in known]
+    now = {id_: present_id(id_, plan.renamed) for id_ in had}
+    gone = [
+        id_
+        for id_ in had
+        if id_ not in known and (now[id_] not in known or (now[id_] != id_ and now[id_] in had))
+    ]
     on_purpose = matching(plan.retired, gone)
     return tuple(
         Vanished(

@@ -226,8 +226,8 @@ def _translated(directory: Path) -> Iterator[None]:
         raise ReadinessError(
             f"the reports cannot be written: {error.strerror or error}",
             where=str(error.filename or directory),
-            action="free space or correct permissions there, or name another directory: --readiness-dir, "
-            "of report --to",
+            action="free space or correct permissions there, or name another directory: --readiness-dir "
+            "(of the command report: --to)",
         ) from error
 
 
