@@ -9,9 +9,9 @@ from smoke.source.checkout import Finding
 from smoke.source.terraform.configuration import Configuration, Module
 from smoke.source.terraform.evaluate import Body, Environment, Resource
 from smoke.source.terraform.references import items, named_by, referenced, thing
-from smoke.source.terraform.values import flat, is_known, options, text
+from smoke.source.terraform.values import Value, flat, is_known, options, text
 
-from .iam import roles_of
+from .iam import ROLE, roles_of
 
 #: What AWS has once, by the attributes that say which: the second is refused, or overwrites the first.
 _ONCE: Mapping[str, tuple[str, ...]] = {
@@ -122,26 +122,60 @@ def _false(condition: Body, what: str) -> Iterator[Finding]:
         yield condition.finding(what, value)
 
 
+#: Complete lists of what a role has: its own attribute, and the resources and attribute that add to it.
+_COMPLETE = {
+    "aws_iam_role_policies_exclusive": ("policy_names", "aws_iam_role_policy", "name"),
+    "aws_iam_role_policy_attachments_exclusive": (
+        "policy_arns", "aws_iam_role_policy_attachment", "policy_arn",
+    ),
+}  # fmt: skip
+
+
+_COMPLETE_OF = ("aws_iam_role_policy", "aws_iam_role_policy_attachment")
+
+
 def _undone(configuration: Configuration) -> Iterator[Finding]:
     """Policies of a role that another resource takes away, as they are not in its complete list of them."""
-    own = configuration.of_type("aws_iam_role_policy")
-    for complete in configuration.of_type("aws_iam_role_policies_exclusive"):
-        listed = complete.attribute("policy_names")
-        if complete.uncertain or listed is None or not all(map(is_known, items(listed))):
-            continue
-        names, roles = {text(flat(each)) for each in items(listed)}, roles_of(complete.attribute("role_name"))
-        for policy in own:
-            name = policy.attribute("name")
-            if name is None or not is_known(name) or text(flat(name)) in names:
+    for type_, (attribute, adds, by) in _COMPLETE.items():
+        for complete in configuration.of_type(type_):
+            listed = complete.attribute(attribute)
+            keys = {_key(each) for each in items(listed)}
+            if complete.uncertain or listed is None or None in keys:
                 continue
-            if {*roles} & {*roles_of(policy.attribute("role"))}:
-                yield complete.finding(f"{complete.address} removes {policy.address}, which it does not list")
+            roles = {*roles_of(complete.attribute("role_name"))}
+            for policy in configuration.of_type(adds):
+                named = policy.attribute(by)
+                other = _key(named) is not None and _key(named) not in keys if named is not None else False
+                if other and roles & {*roles_of(policy.attribute("role"))}:
+                    what = f"{complete.address} removes {policy.address}, which it does not list"
+                    yield complete.finding(what)
+    for role in configuration.of_type(ROLE):
+        own = {*roles_of(role.reference)}
+        for attribute, adds in (("inline_policy", _COMPLETE_OF[0]), ("managed_policy_arns", _COMPLETE_OF[1])):
+            held = bool(role.blocks(attribute)) or any(items(role.attribute(attribute)))
+            for policy in configuration.of_type(adds) if held else ():
+                if own & {*roles_of(policy.attribute("role"))}:
+                    what = f"{role.address} has {attribute}: it and {policy.address} overwrite each other"
+                    yield policy.finding(what)
+
+
+def _key(value: Value) -> str | None:
+    """What tells one policy from another: its resource, or its name or ARN; None where that is not known."""
+    resource = referenced(value)
+    if resource is not None and resource.block.type != "data" and resource.type == "aws_iam_policy":
+        return resource.address
+    return text(flat(value)) if is_known(value) else None
 
 
 def _mixed(configuration: Configuration) -> Iterator[Finding]:
     """Security groups with rules of their own, and rules beside them: the two overwrite each other."""
-    for rule in configuration.of_type("aws_security_group_rule"):
-        of, way = rule.attribute("security_group_id"), text(rule.attribute("type"))
+    rules = [
+        (each, text(each.attribute("type"))) for each in configuration.of_type("aws_security_group_rule")
+    ]
+    for way in ("ingress", "egress"):
+        rules += [(each, way) for each in configuration.of_type(f"aws_vpc_security_group_{way}_rule")]
+    for rule, way in rules:
+        of = rule.attribute("security_group_id")
         group = referenced(of) if of is not None else None
         if group is None or rule.uncertain or group.type != "aws_security_group":
             continue

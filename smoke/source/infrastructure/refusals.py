@@ -251,6 +251,9 @@ def _of_scaling(target: Resource) -> Iterator[Wrong]:
 def _of_service(service: Resource) -> Iterator[Wrong]:
     """Fargate for a task that is not made for it; what is made for it runs on EC2, too."""
     launch, of = service.attribute("launch_type"), service.attribute("task_definition")
+    kind = service.attribute("scheduling_strategy")
+    if text(launch) == "FARGATE" and text(kind) == "DAEMON":
+        yield "Fargate runs no service of the strategy DAEMON", kind
     task = referenced(of) if of is not None else None
     made = task.attribute("requires_compatibilities") if task is not None else None
     if launch is None or made is None or task is None or not (is_known(launch) and is_known(made)):

@@ -258,11 +258,8 @@ class Commands(Words):
             return {good.guessed(f"trap {' '.join(rest)}", always=True)}
         if name in ("", ":", "true", "echo", "printf", "sleep"):
             return {_said(good, self.into, found[1:]) if self.into and name == "echo" else good}
-        if name == "wait":  # with a process: its status
-            found_bad = {replace(bad, how="") if rest and state.failed else good}
-            last = "`wait` with several processes has the status of the last one"
-            several = state.failed and sum(not each.startswith("-") for each in rest) > 1
-            return {*found_bad, *([replace(good, how=last)] if several else [])}
+        if name == "wait":
+            return _waited(rest, good, bad)
         if name == "let":  # arithmetic in words of its own
             return {each.guessed(" ".join([name, *rest])) for each in (good, bad)}
         if name == "read":
@@ -358,6 +355,18 @@ class Commands(Words):
         finally:
             self.functions = functions
         return {outside(each, state) for each in found}
+
+
+def _waited(rest: Sequence[str], good: State, bad: State) -> set[State]:
+    """The states behind `wait`: with a process it has that one's status, with several the last one's."""
+    if not rest or not good.failed:
+        return {good}
+    found = {replace(bad, how="")}
+    if "-n" in rest or any("[@]" in each for each in rest):
+        found.add(good.guessed(" ".join(["wait", *rest])))
+    elif sum(not each.startswith("-") for each in rest) > 1:
+        found.add(replace(good, how="`wait` with several processes has the status of the last one"))
+    return found
 
 
 def _test(found: Sequence[Word]) -> tuple[str, Word, Word] | None:

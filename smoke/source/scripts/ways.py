@@ -122,11 +122,23 @@ class Ways(Commands):
                 ended(each, cond)
                 for each in self._migrated(inner, [*shell.words(inner), "<", read[1]], state)
             }
+        state = self._beside(redirections, state)
         into = next(filter(None, (_GITHUB_FILE.search(shell.text_of(each)) for each in redirections)), None)
         self.into = {"ENV": "env", "OUTPUT": "outputs"}[into[1]] if into else ""
         after = self._run(inner, state, cond)
         self.into = ""
         return after
+
+    def _beside(self, redirections: Sequence[Node], state: State) -> State:
+        """The state in which a command starts beside those of `<( )`: nobody sees how these end."""
+        for each in redirections:
+            for process in shell.below(each, "process_substitution"):
+                start = replace(state, errexit=False)
+                for after in self._sequence(process.children[1:-1], {start}, cond=False):
+                    if {*after.failed} - {*start.failed}:
+                        lost = outside(after, state).lost("its status is lost in a process substitution")
+                        state = replace(lost, ok=True, flow="")
+        return state
 
     def _list(self, node: Node, state: State, cond: bool) -> set[State]:
         left, operator, right = node.children

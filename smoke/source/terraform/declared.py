@@ -11,7 +11,7 @@ from smoke.source.checkout import Finding
 from .configuration import Configuration, Module
 from .evaluate import Environment
 from .functions import ABSENT
-from .hcl import Expr
+from .hcl import Block, Expr
 from .references import expressions, names_in, paths
 from .values import Symbol, settle
 
@@ -50,8 +50,14 @@ def _addressed(module: Module) -> Iterator[Finding]:
         if block.type == "import":
             if not there and address.count(".") == 1 and not address.startswith("module."):
                 yield Finding(expr.at.path, expr.at.line, f"{address} is imported and declared nowhere")
-        elif there:
+        elif there and not _is_keyed(block, address):
             yield Finding(expr.at.path, expr.at.line, f"{address} is {block.type} and still declared")
+
+
+def _is_keyed(block: Block, address: str) -> bool:
+    """Whether a thing becomes one of several of the same name."""
+    to = block.attributes.get("to")
+    return to is not None and _bare(to).startswith(f"{address}[")
 
 
 def _bare(expr: Expr) -> str:

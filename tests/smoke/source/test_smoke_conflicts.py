@@ -147,3 +147,37 @@ resource "aws_security_group_rule" "r" {{
 def test_rules_stand_in_their_group_or_beside_it(read: Read, inside: str, way: str, mixed: bool) -> None:
     found = wrong(read, GROUP.format("a", "a", inside), GROUP.format("b", "b", ""), RULE_OF.format(way))
     assert ["overwrite each other" in each for each in found] == [True] * mixed
+
+
+ATTACHED = """
+resource "aws_iam_role_policy_attachment" "p" {
+  role       = aws_iam_role.a.name
+  policy_arn = "arn:aws:iam::aws:policy/x"
+}
+resource "aws_iam_role_policy_attachments_exclusive" "a" {
+  role_name   = aws_iam_role.a.name
+  policy_arns = %s
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("listed", "count"),
+    [('["arn:aws:iam::aws:policy/x"]', 0), ("var.unset", 0), ("[]", 1), ('["arn:aws:iam::aws:policy/y"]', 1)],
+)
+def test_a_complete_list_of_attachments_has_all_of_them(read: Read, listed: str, count: int) -> None:
+    parts = [ROLE.format("a", "a", ""), ATTACHED % listed, 'variable "unset" {}']
+    assert ["removes aws_iam_role_policy_attachment.p" in each for each in wrong(read, *parts)] == [
+        True
+    ] * count
+
+
+def test_a_role_has_policies_of_its_own_or_beside_it(read: Read) -> None:
+    assert not wrong(read, ROLE.format("a", "a", ""), POLICY)
+    assert len(wrong(read, ROLE.format("a", "a", "  inline_policy {}\n"), POLICY)) == 1
+    managed = '  managed_policy_arns = ["x"]\n'
+    assert not wrong(read, ROLE.format("a", "a", managed), POLICY)
+    attached = ATTACHED.partition("}")[0] + "}"
+    assert len(wrong(read, ROLE.format("a", "a", managed), attached)) == 1
+    others = [ROLE.format("a", "a", ""), ROLE.format("b", "b", "  inline_policy {}\n"), POLICY]
+    assert not wrong(read, *others)

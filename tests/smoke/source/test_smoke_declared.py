@@ -34,6 +34,7 @@ def wrong(read: Read, *parts: str, files: Mapping[str, str] | None = None) -> li
         ([ONE % "  provider = aws.west[each.key]\n", WEST], ""),
         ([ONE % "", MOVED % ("old", "one")], ""),
         ([ONE % "", MOVED % ("one[0]", 'one["a"]')], ""),
+        ([ONE % "  count = 1\n", MOVED % ("one", "one[0]")], ""),
         ([ONE % "", MOVED % ("one", "two")], "aws_x.one is moved and still declared"),
         ([ONE % "", REMOVED % "old"], ""),
         ([ONE % "", REMOVED % "one"], "aws_x.one is removed and still declared"),
