@@ -205,7 +205,7 @@ def test_connections_alarm_fits_the_budget(
 @pytest.mark.p1
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_dashboard(aws: AwsReader, name: str, evidence: Evidence) -> None:
-    """The dashboard exists, has widgets, and shows only this environment.
+    """The dashboard exists, has widgets, and shows only this environment, in its region.
 
     A dashboard variable may replace another environment's name in its widgets.
     """
@@ -218,6 +218,9 @@ def test_dashboard(aws: AwsReader, name: str, evidence: Evidence) -> None:
     assert widgets, f"the dashboard {full} is empty: it has only text widgets"
     another = of_another(json.dumps(found), aws.names.prefix)
     assert not another, f"the dashboard {full} shows {another}, but nothing of {aws.names.prefix}"
+    regions = {each.get("properties", {}).get("region") or aws.account.region for each in widgets}
+    shown = " and ".join(sorted(regions))
+    assert aws.account.region in regions, f"the dashboard {full} shows {shown}, not {aws.account.region}"
 
 
 @pytest.mark.p1

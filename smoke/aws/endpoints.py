@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from ipaddress import ip_network
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from smoke.source.checkout import Examined, Finding
@@ -49,7 +48,8 @@ def _shut_in(
     held = [groups[each] for each in party.groups if each in groups]
     rules = [rule for each in held for rule in each.get("IpPermissionsEgress", ())]
     rules = [rule for rule in rules if covers_port(rule, _TLS)]
-    outside = any(rule.get("PrefixListIds") or _is_public(ranges_of(rule)) for rule in rules)
+    # endpoints may be in a network with which this one is connected
+    outside = any(rule.get("PrefixListIds") or not ways.contain(ranges_of(rule)) for rule in rules)
     inside = any(ranges_of(rule) or rule.get("UserIdGroupPairs") for rule in rules)
     lacking = [
         each
@@ -58,10 +58,6 @@ def _shut_in(
     ]
     if held and places and not outside and lacking:
         yield f"no security group of it lets it out on port {_TLS} to {' or '.join(lacking)}"
-
-
-def _is_public(ranges: Iterable[str]) -> bool:
-    return any(each.prefixlen == 0 or not each.is_private for each in map(ip_network, ranges))
 
 
 def _closed(

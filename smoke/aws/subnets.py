@@ -232,6 +232,21 @@ class WaysOut:
         named = bool(endpoint.get("PrivateDnsEnabled"))
         return named and endpoint["VpcId"] == self.subnets[subnet].vpc
 
+    def contain(self, ranges: Iterable[str]) -> bool:
+        """Whether ranges are all inside of the networks."""
+        local = [route for table in self.tables for route in table.get("Routes", ())]
+        own = [
+            ip_network(written, strict=False)
+            for each in local
+            if each.get("GatewayId") == "local"
+            if (written := each.get("DestinationCidrBlock") or each.get("DestinationIpv6CidrBlock"))
+        ]
+        wanted = [ip_network(each, strict=False) for each in ranges]
+        return all(
+            any(one.version == each.version and one.supernet_of(each) for one in own)  # type: ignore[arg-type]
+            for each in wanted
+        )
+
     def offers(self, service: str, subnet: str) -> bool:
         """Whether there is an endpoint of a service of AWS, by the end of its name."""
         network = self.subnets[subnet].vpc

@@ -254,11 +254,13 @@ def topic_function(
         functions.delete_function(FunctionName=name)
 
 
-def dashboard_of_another(emulator: Emulator, dashboard: str) -> None:
-    """Make a dashboard show production."""
+def dashboard_of_another(emulator: Emulator, dashboard: str, region: str = "") -> None:
+    """Make a dashboard show production, or another region."""
     cloudwatch, name = emulator.aws("cloudwatch"), f"{PREFIX}-{dashboard}"
     body = cloudwatch.get_dashboard(DashboardName=name)["DashboardBody"]
-    changed = body.replace(PREFIX, f"{PREFIX.rpartition('-')[0]}-production")
+    changed = body.replace(f'"{REGION}"', f'"{region}"')
+    if not region:
+        changed = body.replace(PREFIX, f"{PREFIX.rpartition('-')[0]}-production")
     cloudwatch.put_dashboard(DashboardName=name, DashboardBody=changed)
 
 

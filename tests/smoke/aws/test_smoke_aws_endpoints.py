@@ -12,6 +12,8 @@ from tests.smoke.aws.fakes import definition, scripted, secret, service
 
 OUT = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 INSIDE = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "10.0.0.0/16"}]}
+LOCAL = {"DestinationCidrBlock": "10.0.0.0/16", "GatewayId": "local"}
+CONNECTED = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}
 TO_LIST = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "PrefixListIds": [{"PrefixListId": "pl-1"}]}
 OTHER_PORT = {"IpProtocol": "tcp", "FromPort": 5432, "ToPort": 5432, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 ALL = ("ecr.api", "ecr.dkr", "s3", "logs", "secretsmanager")
@@ -38,7 +40,7 @@ def found(
         {"GroupId": "sg-1", "IpPermissionsEgress": [*egress]},
         {"GroupId": "sg-e", "IpPermissions": [*ingress]},
     ]
-    table = {"RouteTableId": "rtb-1", "VpcId": "vpc-1", "Associations": [{"Main": True}], "Routes": []}
+    table = {"RouteTableId": "rtb-1", "VpcId": "vpc-1", "Associations": [{"Main": True}], "Routes": [LOCAL]}
     subnet = {"SubnetId": "subnet-1", "VpcId": "vpc-1", "CidrBlock": "10.0.1.0/24"}
     account, _ = scripted(
         describe_subnets=lambda **_: {"Subnets": [subnet]},
@@ -67,6 +69,7 @@ def found(
         ((INSIDE,), ALL[1:], True),
         ((OTHER_PORT,), ALL, True),
         ((TO_LIST,), (), False),
+        ((CONNECTED,), (), False),  # what it needs may be in a network beside its own
     ],
 )
 def test_a_group_lets_a_task_out_to_aws(egress: Any, offered: tuple[str, ...], shut: bool) -> None:
