@@ -95,6 +95,6 @@ def test_the_policies_hold_what_the_key_commands_say_they_need() -> None:
 
 def test_the_page_on_permissions_explains_each_of_them() -> None:
     page = (ROOT / "docs" / "permissions.md").read_text("utf-8")
-    rows = re.findall(r"^\| `([a-z0-9]+:\w+)` \| (.+) \|$", page, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z0-9-]+:\w+)` \| (.+) \|$", page, re.MULTILINE)
     assert {action for action, _ in rows} == allowed("iam-policy.json") | allowed("iam-policy-drills.json")
     assert len(rows) == len(dict(rows)), "one row for each"
