@@ -223,7 +223,7 @@ def seen_or_skip(scores: Scores, once: Once, eventually: Eventually) -> SeenOrSk
     """Waits until a change shows on the run's own agents; on seeded agents, the loop's checks assert it."""
 
     def seen_or_skip(probe: Callable[[], bool], what: str) -> None:
-        unseen = "what a lost event changes is not to be seen on agents that were not seeded"
+        unseen = "the effect of a lost event is not visible on agents that were not seeded"
         if once.remembered("unseen"):
             pytest.skip(f"{unseen}, as another check of this run found")
         try:
@@ -364,7 +364,7 @@ def test_agent_asked_for_early_is_scored(
     ):
         evidence.figure(f"score of an agent {name}", shown[agent])
     assert shown[asked] is not None or shown[unasked] is None, (
-        f"an agent that was asked for before its first event has no score after {scores.limit_s:g} s, "
+        f"an agent that was queried before its first event has no score after {scores.limit_s:g} s, "
         f"another one has {shown[unasked]}"
     )
     good, worse = shown[unasked], shown[bad]

@@ -430,7 +430,7 @@ def test_every_name_counts(
             )
     if long := named["rating"].get(LONG):
         for near, score in scores.shown(f"{long[:-1]}y", f"y{long[1:]}").items():
-            assert score is None, f"{near}, that no event is about, has the score {score} of {long}"
+            assert score is None, f"{near}, about which no event was sent, has the score {score} of {long}"
 
 
 @RATED

@@ -232,7 +232,7 @@ def test_revocation_in_time(operator: KeyPlatform, service: str, evidence: Evide
         evidence.figure(
             f"{one.name}: new key accepted after", round(one.new_accepted or 0, 2), "s", limit=report.limit_s
         )
-        evidence.evaluated(f"{one.name} refuses for good what it has refused once", one.polls)
+        evidence.evaluated(f"{one.name} keeps refusing a key that it has refused once", one.polls)
     evidence.note(f"left in the new state: {report.new_kid} signs for {service}")
     if report.unseen:
         raise SetupError(f"revoked, but not observed from this runner: {'; '.join(report.unseen)}")

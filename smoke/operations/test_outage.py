@@ -90,7 +90,7 @@ def test_calls_without_the_provider(
             what="the call is answered under its key, with the provider back",
         )
     assert call.last.answer is not None
-    assert word in way.content(call.last.answer), f"{route}: what was answered is not the prompt"
+    assert word in way.content(call.last.answer), f"{route}: the answer is not for the prompt"
     watch.charged([cost_in(call.last.answer)])
 
 

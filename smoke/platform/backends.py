@@ -142,7 +142,7 @@ ELSEWHERE = "smoke-elsewhere"
 OFFER_RULES = {
     Verdict.ACCEPTED: "what the contract describes is taken",
     Verdict.REFUSED: "anything else is refused, not corrected",
-    Verdict.OPEN: "what the contract leaves open is taken or refused",
+    Verdict.OPEN: "what the contract leaves open is accepted or refused",
 }
 
 

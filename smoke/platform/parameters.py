@@ -272,6 +272,6 @@ def require_no_run(run: list[str], answer: httpx.Response) -> None:
     if answer.status_code != 200:
         return
     if not is_replay(answer.headers):
-        raise SafetyViolation("a key that was answered got an answer without X-Idempotent-Replay: true (1.2)")
+        raise SafetyViolation("an answered key got an answer without X-Idempotent-Replay: true (1.2)")
     if run_of(answer) != run:
         raise SafetyViolation("a key was answered with another answer than the stored one (1.2)")

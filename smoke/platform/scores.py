@@ -396,7 +396,7 @@ class Scores:
                 if earlier["score"] != later["score"] and not (earlier["blamed"] or later["blamed"]):
                     self._refuse(
                         f"the score of {about} went from {earlier['score']} to {later['score']} between the"
-                        f" readings of {earlier['by']} and {later['by']}, and no event was to count for it",
+                        f" readings of {earlier['by']} and {later['by']}, without an event for it",
                         about,
                     )
             self.evidence.evaluated(f"the score of {about} stays", len(seen))

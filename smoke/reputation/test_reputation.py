@@ -158,7 +158,7 @@ def require_not(known: float, verdict: Verdict, answer: httpx.Response) -> None:
         require_refused(answer, "dixie", "the routing key", (400, 422))
     elif answer.is_success or verdict is Verdict.ACCEPTED:
         shown = score_in(require_status(answer, 200))
-        assert shown != known, f"the query shows the score {known} of the agent that is spelled like it"
+        assert shown != known, f"the query shows the score {known} of the agent with a similar name"
 
 
 @WITH_TOKEN

@@ -71,7 +71,7 @@ def test_checkout(checkout: Checkout, plan_facts: Mapping[str, Any], evidence: E
     evidence.figure("checkout", str(checkout.root))
     evidence.figure("commit", checkout.commit())
     evidence.figure("changed and untracked files", checkout.changes())
-    evidence.figure("what the plan looks for, and is there", there)
+    evidence.figure("files that the plan names and that exist", there)
     if not there:
         raise SetupError(
             f"{checkout.root} is not the platform's repository: it contains none of {', '.join(wanted)}; "
