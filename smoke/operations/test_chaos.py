@@ -19,6 +19,7 @@ from smoke.contract.intake import rating
 from smoke.contract.model import SERVICES
 from smoke.contract.x402 import header_of
 from smoke.platform.answers import error_code, fields_of, require_status
+from smoke.platform.attacks import require_spent
 from smoke.platform.backends import quality_signal
 from smoke.platform.chaos import (
     WARM_WITHIN_S,
@@ -63,6 +64,9 @@ STRIKES = 3
 #: A part that serves streams is killed until one of them is cut off, for at most this long.
 HOLDING_STREAMS = ("freeside", "finn")
 CUT_WITHIN_S = 45.0
+#: Parts that take part in charging a direct call, and the time between two of these.
+BILLED = ("freeside", "finn", "pgbouncer", "postgres")
+DIRECT_PAUSE_S = 0.3
 #: Streams that end in an error event instead of breaking off when a part goes down, because another part
 #: answers.
 UNBROKEN = {"finn": ("freeside.stream",)}
@@ -285,6 +289,71 @@ class Payments:
         evidence.evaluated("a payment moves its price once over a restart", len(calls))
 
 
+class Direct:
+    """Calls to Finn itself, for which it has Freeside charge another community."""
+
+    def __init__(self, ways: Callable[[str], Way], tenant: str, *, possible: bool) -> None:
+        self._way = ways("finn.invoke")
+        self._tenant = tenant
+        self._possible = possible
+
+    def kinds(self) -> list[Kind]:
+        """Calls without a key, a few each second, where they are possible."""
+        return [Kind(self._way.route, self._call)] if self._possible else []
+
+    def _call(self) -> TrackedCall:
+        wait(DIRECT_PAUSE_S)
+        body = self._way.body(prompt_for())
+        return TrackedCall("", partial(self._way.post, body, self._tenant))
+
+    def settle(self, traffic: Traffic, watch: Conservation, evidence: Evidence) -> None:
+        """What was answered is charged; so may be what failed when only its answer was lost."""
+        calls = [call.first for call in traffic.calls.get(self._way.route, ())]
+        costs = [cost_in(call.answer) for call in calls if call.answer is not None and answered(call)]
+        lost = len(calls) - len(costs)
+        reading = watch.released()
+        paid, blur = reading.committed - watch.first.committed, reading.tolerance_per_call * len(calls)
+        least, most = sum(costs) - blur, sum(costs) + lost * max(costs, default=0) + blur
+        evidence.figure("charges of direct calls", paid, "µUSD", expected=sum(costs), limit=most)
+        with watch.unless_others():
+            if not least <= paid <= most:
+                raise SafetyViolation(
+                    f"{len(costs)} direct calls were answered at {sum(costs)} µUSD, and {lost} were not: "
+                    f"{paid} were charged"
+                )
+
+
+class Tokens:
+    """Calls that cost nothing, each of whose tokens is kept: one that was accepted is spent."""
+
+    def __init__(self, freeside: Freeside, tenant: str) -> None:
+        self._freeside = freeside.unrecorded()
+        self._tenant = tenant
+
+    def kinds(self) -> list[Kind]:
+        """Questions for the models."""
+        return [Kind("freeside.models", self._call)]
+
+    def _call(self) -> TrackedCall:
+        token = self._freeside.credential(self._tenant)()
+        return TrackedCall("", partial(self._freeside.models, lambda: token))
+
+    def settle(self, traffic: Traffic, evidence: Evidence) -> None:
+        """Offer each token again that was accepted, whatever its service could write down meanwhile (1.1)."""
+        calls = [call for call in traffic.calls["freeside.models"] if answered(call.first)]
+        together(calls, lambda call: call.repeat(_decided))
+        for call in calls:
+            answer = call.last.answer
+            assert answer is not None, f"a token that was offered again got {call.last.outcome}"
+            require_spent(answer, "freeside", "a token that was accepted around a restart")
+        evidence.evaluated("a token that was accepted is spent", len(calls))
+
+
+def _decided(attempt: Attempt) -> bool:
+    answer = attempt.answer
+    return answer is not None and not answer.is_server_error and answer.status_code != 429
+
+
 def _is(attempt: Attempt, status: int) -> bool:
     return attempt.answer is not None and attempt.answer.status_code == status
 
@@ -318,6 +387,7 @@ def test_survives_restart(
     http: httpx.Client,
     freeside: Freeside,
     tenants: Tenants,
+    ways: Callable[[str], Way],
     scores: Scores,
     finn_key: SigningKeyLookup,
     watch: Conservation,
@@ -332,7 +402,10 @@ def test_survives_restart(
         events.learn(eventually)
     except SetupError as reason:
         unexamined = str(reason)
-    kinds = [*money.kinds(), *events.kinds(), *(payments.kinds() if payments else ())]
+    direct = Direct(ways, tenants.other, possible=part in BILLED and environment.finn.reachable)
+    others, spent = freeside.watch(tenants.other, evidence), Tokens(freeside, tenants.main)
+    kinds = [kind for each in (money, events, spent, direct) for kind in each.kinds()]
+    kinds += payments.kinds() if payments else ()
     services = _services(request, environment)
     kinds += [
         Kind(f"{name}.health", partial(TrackedCall, "", each.get_health)) for name, each in services.items()
@@ -362,13 +435,17 @@ def test_survives_restart(
     evidence.figure(f"calls that failed around the restart of {part}", len(failed), limit=len(calls))
     for outcome, count in Counter(attempt.outcome for attempt in failed).items():
         evidence.note(f"{count} calls got {outcome}")
+    # whose keys cannot be fetched is refused by Finn, rightly
+    indirect = {name: sent for name, sent in traffic.calls.items() if name != "finn.invoke"}
     with blamed(part):
         evidence.evaluated(
             "a call ends in its answer or in an error",
-            require_ends(traffic.calls, unbroken=UNBROKEN.get(part, ())),
+            require_ends(indirect, unbroken=UNBROKEN.get(part, ())),
         )
         require_own_outage(calls)
+        spent.settle(traffic, evidence)
         money.settle(traffic, watch, evidence)
+        direct.settle(traffic, others, evidence)
         if payments:
             payments.settle(traffic, evidence)
         if not unexamined:

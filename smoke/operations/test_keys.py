@@ -4,10 +4,11 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import combinations, repeat
 
 import pytest
-from pytest_readiness import Environment, Evidence, ExternalOutage, SafetyViolation, SetupError
+from pytest_readiness import Environment, Eventually, Evidence, ExternalOutage, SafetyViolation, SetupError
 
 from smoke.aws.reader import AwsReader
 from smoke.keys.bootstrap import bootstrap, contents
@@ -18,7 +19,9 @@ from smoke.keys.store import CODES, NEXT, KeyFault, MissingSecret, failing_reads
 from smoke.keys.verifiers import TokenReply
 from smoke.platform import tokens
 from smoke.platform.answers import require_status
+from smoke.platform.backends import Dixie
 from smoke.platform.freeside import Freeside, nonce, prompt_for
+from smoke.platform.scores import newcomer
 from smoke.platform.tokens import KeySet, SigningKey, SigningKeyLookup
 
 pytestmark = [pytest.mark.phase("operations"), pytest.mark.requires("aws")]
@@ -29,6 +32,8 @@ OPERATED = [
     pytest.param("finn", marks=pytest.mark.requires("finn", "dixie")),
     pytest.param("dixie", marks=pytest.mark.requires("dixie")),
 ]
+#: Whose keys sign what ratings become on their way.
+LOOP = ("freeside", "finn")
 #: A rotation requires that every verifier accepts the current signing key.
 PLANNED = [
     pytest.param(
@@ -161,11 +166,13 @@ def test_key_rotation_carried_out(
     service: str,
     evidence: Evidence,
     request: pytest.FixtureRequest,
+    eventually: Eventually,
 ) -> None:
     """A full rotation under a steady stream of valid tokens: none is refused, kids overlap, the old one ends.
 
     The new key is tried before it is published: verifiers must not keep refusing it afterwards. A verifier
     that sends the set's ETag must learn of every change. A coordinate of the key begins with a zero byte.
+    Ratings, which both services sign for on their way, arrive as before.
     """
     context = operator.context(service)
     issuer = Issuer(context.store, context.named, operator.environment.keys.reread_s)
@@ -191,10 +198,19 @@ def test_key_rotation_carried_out(
         if text.startswith("6/"):
             through()
 
+    arrives: Callable[[], bool] = bool
+    if service in LOOP:
+        raters, shows = (request.getfixturevalue(name).unrecorded() for name in ("freeside", "dixie"))
+        if service == "freeside":
+            raters.key = shows.key = issuer
+        within = operator.environment.limits.propagation_s
+        arrives = partial(rating_arrives, raters, shows, within, eventually)
+    rated = arrives()
     with TokenStream(operator.context(service).verifiers, issuer) as stream:
         outcome = Rotation(replace(context, key_set=key_set, progress=progress, make_key=short_key)).run()
     through()
     show(stream, evidence)
+    assert not rated or arrives(), "a rating counted before the rotation, and none does since"
     for step, seconds in outcome.took.items():
         evidence.figure(f"step {step}, {STEPS[step - 1]}", seconds, "s")
     both = {outcome.old_kid, outcome.new_kid}
@@ -275,6 +291,17 @@ def refuse_the_wrong_place(keys: KeyPlatform) -> None:
     raise SetupError(
         f"no secret of {prefix} exists in {region}: correct aws.region, aws.prefix or the account"
     )
+
+
+def rating_arrives(freeside: Freeside, dixie: Dixie, within: float, eventually: Eventually) -> bool:
+    """Whether a rating gives a new agent a score in time."""
+    agent = newcomer()
+    freeside.rate(dixie.tenant, agent, "excellent")
+    try:
+        eventually(lambda: dixie.score(agent) is not None, within=within, what=f"a rating of {agent} counts")
+    except AssertionError:
+        return False
+    return True
 
 
 def invoke(freeside: Freeside, tenant: str, sign: Callable[[], SigningKey]) -> None:

@@ -136,7 +136,8 @@ class FaultyBilling(Faulty, Billing):
                 self._faults.on("finn-runs-over-budget")
                 or (_admin.get() and self._faults.on("finn-has-no-limit-for-admins"))
             )
-            if beyond or (refusal.status == 403 and self._faults.on("finn-serves-unknown-tenants")):
+            serves = {403: "finn-serves-unknown-tenants", 503: "finn-serves-without-billing"}
+            if beyond or self._faults.on(serves.get(refusal.status, "")):
                 return None
             raise
 

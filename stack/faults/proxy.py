@@ -88,9 +88,14 @@ class Faults:
         self._ticks[fault_id] = self._ticks.get(fault_id, 0) + 1
         return self._ticks[fault_id]
 
-    async def unless_away(self, service: str, db: Database, work: Coroutine[Any, Any, T], other: T) -> T:
-        """What the database makes of some work; ``other`` for a service that does not mind if it is away."""
-        if not self.on(f"{service}-answers-without-its-database"):
+    async def unless_away(
+        self, service: str, db: Database, work: Coroutine[Any, Any, T], other: T, *also: str
+    ) -> T:
+        """What the database makes of some work; ``other`` for a service that does not mind if it is away.
+
+        It does not, either, while one of the faults ``also`` is on.
+        """
+        if not any(map(self.on, (f"{service}-answers-without-its-database", *also))):
             return await work
         # A statement that has begun takes effect when the database is back, whether or not anybody waits for
         # it.

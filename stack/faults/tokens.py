@@ -92,6 +92,7 @@ class FaultyKeyring(Faulty, Keyring):
         self._owner = "freeside" if self._settings.service == "worker" else self._settings.service
         self._ever: dict[str, SigningKey] = {}
         self._ever_outdated = False
+        self._first: SigningKey | None = None
 
     @property
     def published(self) -> tuple[SigningKey, ...]:
@@ -99,6 +100,13 @@ class FaultyKeyring(Faulty, Keyring):
         if self._faults.on(f"{self._owner}-jwks-keeps-old-keys"):
             return tuple(self._ever.values())
         return super().published
+
+    def signer(self) -> SigningKey:
+        """The active key, or the one that this process signed with first."""
+        key = super().signer()
+        keeps = self._faults.on(f"{self._settings.service}-signs-with-its-first-key")
+        self._first = (self._first or key) if keeps else None
+        return self._first or key
 
     async def find(self, kid: str) -> PublicKey | None:
         """A published key, an old one, or only the pending one."""
@@ -328,7 +336,8 @@ class FaultySpentTokens(Faulty, SpentTokens):
             self._memory.add(jti)
             return fresh
         spent = super().spend(claims, route) if jti == claims.jti else self._record(claims, jti)
-        return await faults.unless_away(service, self._db, spent, other=True)
+        blindly = f"{service}-takes-tokens-without-its-database"
+        return await faults.unless_away(service, self._db, spent, True, blindly)
 
     async def unspend(self, claims: Claims) -> None:
         """Forget a token."""
