@@ -236,7 +236,7 @@ def require_own(
     between = max(0.0, time.monotonic() - min(begun, default=math.inf) - watched)
     if (between / (between + watched)) ** number > CHANCE:
         raise OthersSpend(
-            f"not examined: {tenant} was moved {number} times by more than this run's calls, and not once in "
+            f"not examined: {tenant} was moved {number}× by more than this run's calls, and not once in "
             f"{watched:.0f} s without calls: by somebody who calls rarely, or by the platform. Reserve "
             "tenants for the run, or set [limits] quiet_s = 0 where it is alone"
         )

@@ -136,8 +136,9 @@ class FaultyBilling(Faulty, Billing):
                 self._faults.on("finn-runs-over-budget")
                 or (_admin.get() and self._faults.on("finn-has-no-limit-for-admins"))
             )
-            serves = {403: "finn-serves-unknown-tenants", 503: "finn-serves-without-billing"}
-            if beyond or self._faults.on(serves.get(refusal.status, "")):
+            unbilled = refusal.status == 503 and self._faults.on("finn-serves-without-billing")
+            unknown = refusal.status == 403 and self._faults.on("finn-serves-unknown-tenants")
+            if beyond or unbilled or unknown:
                 return None
             raise
 
