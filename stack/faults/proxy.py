@@ -89,13 +89,13 @@ class Faults:
         return self._ticks[fault_id]
 
     async def unless_away(
-        self, service: str, db: Database, work: Coroutine[Any, Any, T], other: T, *also: str
+        self, service: str, db: Database, work: Coroutine[Any, Any, T], other: T, *, anyway: bool = False
     ) -> T:
         """What the database makes of some work; ``other`` for a service that does not mind if it is away.
 
-        It does not, either, while one of the faults ``also`` is on.
+        ``anyway``: for another fault.
         """
-        if not any(map(self.on, (f"{service}-answers-without-its-database", *also))):
+        if not (anyway or self.on(f"{service}-answers-without-its-database")):
             return await work
         # A statement that has begun takes effect when the database is back, whether or not anybody waits for
         # it.

@@ -104,7 +104,11 @@ class FaultyKeyring(Faulty, Keyring):
     def signer(self) -> SigningKey:
         """The active key, or the one that this process signed with first."""
         key = super().signer()
-        keeps = self._faults.on(f"{self._settings.service}-signs-with-its-first-key")
+        service = self._settings.service
+        keeps = self._faults.on(
+            "worker-signs-with-its-first-key" if service == "worker"
+            else f"{service}-signs-with-its-first-key"
+        )  # fmt: skip
         self._first = (self._first or key) if keeps else None
         return self._first or key
 
@@ -336,8 +340,8 @@ class FaultySpentTokens(Faulty, SpentTokens):
             self._memory.add(jti)
             return fresh
         spent = super().spend(claims, route) if jti == claims.jti else self._record(claims, jti)
-        blindly = f"{service}-takes-tokens-without-its-database"
-        return await faults.unless_away(service, self._db, spent, True, blindly)
+        anyway = faults.on(f"{service}-takes-tokens-without-its-database")
+        return await faults.unless_away(service, self._db, spent, other=True, anyway=anyway)
 
     async def unspend(self, claims: Claims) -> None:
         """Forget a token."""
