@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -220,8 +221,24 @@ def _digest(top: TomlTable) -> str:
     try:
         return digest(meaning)
     except ValueError:
-        top.refuse("facts", "a number that is not finite", allowed="numbers other than nan and inf")
+        where = _not_finite(top.data)
+        top.refuse(where, "a number that is not finite", allowed="numbers other than nan and inf")
         return ""
+
+
+def _not_finite(value: Any) -> str:
+    """Return the key under which there is nan or inf, "" if there is none."""
+    members: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        members = ((f".{key}", member) for key, member in value.items())
+    elif isinstance(value, list):
+        members = ((f"[{place}]", member) for place, member in enumerate(value, start=1))
+    for key, member in members:
+        if isinstance(member, float) and not math.isfinite(member):
+            return key.lstrip(".")
+        if inner := _not_finite(member):
+            return f"{key}{'' if inner.startswith('[') else '.'}{inner}".lstrip(".")
+    return ""
 
 
 def _without_figures(entry: Any) -> Any:
