@@ -228,7 +228,12 @@ class Walker:
         before = account.room
         if alone:
             race = replace(last, action="race", route=route)
-            self._settle([self._ask(race, _Asked(_key(), nonce(), last.pool, steps)) for _ in range(RACERS)])
+            racers = [_Asked(_key(), nonce(), last.pool, steps) for _ in range(RACERS)]
+            self._settle([self._ask(race, racer) for racer in racers])
+            for racer in racers if route != "direct" else ():
+                with suppress(LedgerError):  # only what was answered is replayed later
+                    self.ledger.answer(self._tenant(last), racer.key)
+                    self._asked[last.number] = racer
         # a stream or a direct call may need more room than it costs
         if account.room == before >= price:
             self._settle([self._ask(last, _Asked(_key(), nonce(), last.pool, steps))])
