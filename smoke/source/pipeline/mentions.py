@@ -43,13 +43,19 @@ _MOST = 100
 
 
 def spoken_of(repository: Repository, workflow: Workflow, job: Job, name: str) -> bool:
-    """Whether a script in another language that a job runs has a name in its text."""
+    """Whether a script in another language that a job runs, or the input of a command, has a name in it."""
     pattern = re.compile(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![\w-])")
     return any(
         pattern.search(text)
         for placed in repository.everything(workflow, job)
-        for _, text in repository.others(placed.step)
+        for text in (*(text for _, text in repository.others(placed.step)), *_inputs(placed.step.run))
     )
+
+
+def _inputs(script: str) -> Iterator[str]:
+    """What a script hands to the input of its commands."""
+    for kind in ("heredoc_body", "herestring_redirect") if "<<" in script else ():
+        yield from (shell.text_of(node) for node in shell.below(shell.parse(script), kind))
 
 
 def _of_matrix(matrix: Any) -> Any:

@@ -359,9 +359,22 @@ def misdelivered(
         wrong = [] if _WORDS.search(job.name) else wrong  # one that says for which environment it is
         if len(own) == 1:
             wrong += list(_foreign(_texts(repository, workflow, job), own[0], groups))
+        for texts, of in _legs(job, groups):
+            wrong += list(_foreign(texts, of, groups))
         for what in wrong:
             result.findings.append(workflow.finding(job.line, f"{job.name} carries {what}"))
     return count, result
+
+
+def _legs(job: Job, groups: Mapping[str, Sequence[str]]) -> Iterator[tuple[set[str], str]]:
+    """The values of each leg of a job's matrix that names services of one image, and that image."""
+    included = job.matrix.get("include") if isinstance(job.matrix, dict) else None
+    for leg in included if isinstance(included, list) else ():
+        texts = {str(value) for value in leg.values()} if isinstance(leg, dict) else set[str]()
+        plain = {each for each in texts if "${{" not in each}
+        own = [group for group, names in groups.items() if names_any(plain, names)]
+        if len(own) == 1:
+            yield texts, own[0]
 
 
 def _is_production(environment: str, prefix: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from posixpath import dirname, normpath
 
 from smoke.source.checkout import Finding
 
@@ -27,10 +28,24 @@ def misdeclared(configuration: Configuration) -> list[Finding]:
     for module in {each.files.directory: each for each in configuration.modules}.values():
         found += _twice(module)
         if not module.files.unread:
-            found += [*_addressed(module), *_providers(module)]
+            found += [*_addressed(module), *_providers(module), *_elsewhere(module)]
     for module in configuration.modules:
         found += _missing(module)
     return list(dict.fromkeys(found))
+
+
+def _elsewhere(module: Module) -> Iterator[Finding]:
+    """Calls of modules by a path at which there is nothing, beside what is there."""
+    for address, block in module.files.blocks.items():
+        written = block.attributes.get("source") if address.startswith("module.") else None
+        source = written.args[0] if written is not None and written.kind == "literal" else ""
+        if written is None or not isinstance(source, str) or not source.startswith(("./", "../")):
+            continue
+        path, sources = normpath(f"{module.files.directory}/{source}"), module.sources
+        beside = any(each.startswith(f"{dirname(path)}/") for each in sources.tracked)
+        if beside and not sources.has(path) and not sources.has(".gitmodules"):
+            what = f"{address} calls {path}, which is not in the checkout"
+            yield Finding(written.at.path, written.at.line, what)
 
 
 def _twice(module: Module) -> Iterator[Finding]:
@@ -111,8 +126,8 @@ def _of_expr(module: Module, environment: Environment, expr: Expr, *, guarded: b
         if guard or not sure or len(steps) < 2 or any(step[0] == "splat" for step in steps):
             continue
         for number in range(2 if base.args[0] != "each" else 1, len(steps) + 1):
-            held = settle(environment.value(_cut(path, number - 1)))
-            if not isinstance(held.content, dict) or any("${" in str(key) for key in held.content):
+            held = settle(environment.value(_cut(path, number - 1))).content
+            if not isinstance(held, dict | tuple) or any("${" in str(key) for key in held):
                 continue
             found = settle(environment.value(_cut(path, number))).content
             if isinstance(found, Symbol) and found.why == f"{ABSENT}{path.text}":

@@ -86,6 +86,10 @@ class Sources:
         paths = [file.path for file in self._checkout.tracked()]
         return sorted(path for path in paths if (self._checkout.root / path).is_file())
 
+    def has(self, path: str) -> bool:
+        """Whether something is at a path of the checkout, tracked or not."""
+        return (self._checkout.root / path).exists()
+
     def files(self, directory: str) -> Files:
         """Read the files of one directory, not of those below; overrides are merged last."""
         if directory not in self._files:

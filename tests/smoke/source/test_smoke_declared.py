@@ -50,6 +50,11 @@ def wrong(read: Read, *parts: str, files: Mapping[str, str] | None = None) -> li
         ([SIZES % 'contains(keys(local.sizes), "finn") ? local.sizes["finn"] : 0'], ""),
         ([SIZES % "{ for key, size in local.sizes : key => local.sizes[key] }"], ""),
         ([SIZES % 'local.sizes["finn"]'], 'local.sizes["finn"]: there is no such key'),
+        (["locals {\n  list = [1, 2]\n  wanted = local.list[1]\n}"], ""),
+        (["locals {\n  list = [1, 2]\n  wanted = local.list[2]\n}"], "local.list[2]: there is no such key"),
+        (['module "m" {\n  source = "./sub"\n}'], ""),
+        (['module "m" {\n  source = "../../elsewhere"\n}'], ""),
+        (['module "m" {\n  source = "./gone"\n}'], "module.m calls tf/gone, which is not in the checkout"),
         ([SIZES % "1", ONE % '  for_each = toset(["api"])\n  n = local.sizes[each.key]\n'], ""),
         (
             [SIZES % "1", ONE % '  for_each = toset(["api", "finn"])\n  n = local.sizes[each.key]\n'],

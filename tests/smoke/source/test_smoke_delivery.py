@@ -211,6 +211,24 @@ def test_a_deploy_job_has_no_secrets_of_production(
     assert sum("secrets and variables" in each for each in wrong) == count, wrong
 
 
+@pytest.mark.parametrize(
+    ("tag", "count"),
+    [
+        ("${{ vars.FINN_TAG }}", 0),
+        ("${{ vars.TAG }}", 0),
+        ("${{ github.sha }}", 0),
+        ("${{ vars.API_TAG }}", 1),
+    ],
+)
+def test_each_leg_of_a_matrix_carries_its_own_image(tag: str, count: int) -> None:
+    legs = [{"service": "api", "tag": "${{ github.sha }}"}, {"service": "finn", "tag": tag}]
+    run = {"run": 'scripts/deploy.sh "${{ matrix.service }}" "${{ matrix.tag }}"'}
+    job = deploy(strategy={"matrix": {"include": legs}}, steps=[run])
+    images = {"shop-api": ["api"], "shop-finn": ["finn"]}
+    found = misdelivered(repository(workflow(deploy=job)), PLAN, images, "shop-staging")[1].findings
+    assert sum("the image of another service" in each.what for each in found) == count, found
+
+
 def test_a_script_that_calls_itself_is_followed_so_far() -> None:
     run = {"steps": [{"run": "scripts/a.sh"}]}
     repo = repository(workflow(deploy=run), **{"scripts/a.sh": "scripts/a.sh\n" * 40})
