@@ -29,8 +29,9 @@ from smoke.platform.builds import builds, spelled_as
 from smoke.platform.freeside import Dialects, Freeside, Tenants
 from smoke.platform.http import Connect, HttpClient, ServiceClient, address_of, trust_of
 from smoke.platform.invariants import Conservation
+from smoke.platform.newcomers import Newcomers
 from smoke.platform.parameters import Way, finn_way, freeside_way
-from smoke.platform.scores import Newcomers, Scores
+from smoke.platform.scores import Scores
 from smoke.platform.spend import Once, OpeningBalance, SpendJournal
 from smoke.platform.tokens import SigningKey, SigningKeyLookup
 from smoke.platform.x402 import Balances, Chain, FundedWallet, PaidRoute

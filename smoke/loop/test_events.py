@@ -19,7 +19,8 @@ from smoke.platform.backends import Dixie, judging, now_text, quality_signal, wi
 from smoke.platform.batch import Batch, Case, at_once
 from smoke.platform.freeside import Freeside, Tenants, nonce
 from smoke.platform.http import Connect
-from smoke.platform.scores import Scores, Send, newcomer
+from smoke.platform.newcomers import newcomer
+from smoke.platform.scores import Scores, Send
 from smoke.platform.spend import Once
 from smoke.platform.tokens import SigningKeyLookup
 

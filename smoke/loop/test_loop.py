@@ -25,9 +25,10 @@ from smoke.platform.batch import Batch, Case, at_once
 from smoke.platform.freeside import QUALITY_PATH, Freeside, Tenants, prompt_for
 from smoke.platform.http import Connect, Credential
 from smoke.platform.invariants import Conservation
+from smoke.platform.newcomers import newcomer, odd_names
 from smoke.platform.parameters import Way, all_ways
 from smoke.platform.prices import beyond
-from smoke.platform.scores import Scores, newcomer, odd_names
+from smoke.platform.scores import Scores
 from smoke.platform.tokens import SigningKey, bearer, user_claims
 
 pytestmark = [

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import random
 import re
-import socket
 import ssl
 import time
 import zlib
@@ -26,22 +25,17 @@ import httpcore
 import httpx
 from pytest_readiness import SetupError
 
-from .sockets import authorities, reach
+from .connections import CONNECT_WITHIN_S, OF_HTTP2, PIECE, Connection, Network
+from .sockets import authorities
 
-CONNECT_WITHIN_S = 2.0
 #: An answer may take longer than G-3's latency limit: that check reports by how much.
 ANSWER_WITHIN_S = 30.0
 STREAM_WITHIN_S = 120.0
 #: Decoded bytes of one answer or stream; the longest honest one has some tens of thousands.
 MAX_BODY = 2 * 1024 * 1024
-_PIECE = 64 * 1024
 #: This machine: no proxy is on the way, whatever the environment says.
 LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1")
 _NO_BODY = frozenset({101, 204, 304})
-_END_OF_HEAD = re.compile(rb"\n\r?\n")
-#: The first frame of a server of HTTP/2: its settings, or its farewell to who has none (RFC 9113).
-_FRAME = re.compile(rb"\0\0.[\4\7]", re.DOTALL)
-_OF_HTTP2 = "not examined: the service speaks HTTP/2 alone, and this runner HTTP/1.1"
 
 
 class ContractViolation(AssertionError):
@@ -310,7 +304,7 @@ class _Body(httpx.SyncByteStream):
                 if unpacked.eof:  # another member follows (RFC 1952, 2.2)
                     unpacked = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
                 try:
-                    yield unpacked.decompress(packed, _PIECE)
+                    yield unpacked.decompress(packed, PIECE)
                 except zlib.error:
                     self._refuse("gzip, as its content-encoding says", "other bytes")
                 packed = unpacked.unconsumed_tail or unpacked.unused_data
@@ -348,7 +342,7 @@ def _translated(proxy: str, seconds: float | None) -> Iterator[None]:
         ):
             raise SetupError(f"the proxy of this runner's environment does not answer: {error}") from error
         if "no application protocol" in str(_tls_error(error)).lower().replace("_", " "):  # RFC 7301, 3.2
-            raise SetupError(_OF_HTTP2) from error
+            raise SetupError(OF_HTTP2) from error
         raise getattr(httpx, type(error).__name__)(str(error) or type(error).__name__) from error
 
 
@@ -362,114 +356,3 @@ def _tls_error(error: BaseException) -> ssl.SSLError | None:
     while link is not None and not isinstance(link, ssl.SSLError):
         link = link.__cause__ or link.__context__
     return link
-
-
-class Connection(httpcore.NetworkStream):
-    """One connection. It hands out an answer's head alone, then as much of the body as the head announced.
-
-    So no byte beyond an answer reaches the parser, which would take it for the answer to the next request.
-    """
-
-    def __init__(self, inner: httpcore.NetworkStream) -> None:
-        self._inner = inner
-        self._to_send = b""
-        self._received = b""
-        self._seen = b""
-        self._in_head = True
-        self._announced: int | None = None
-
-    def expect(self, body: int | None) -> None:
-        """The head is read: ``body`` bytes follow, or as many as come when it is None."""
-        self._in_head, self._announced = False, body
-
-    @property
-    def excess(self) -> bytes:
-        """What came after the end of the answer."""
-        return self._received
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """The next bytes; ``timeout`` is the moment at which the exchange ends."""
-        if self._to_send:
-            with suppress(httpcore.WriteError):  # a service may answer, and close, before it has read all
-                self._flush(timeout)
-        if not self._received:
-            self._received = self._inner.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
-            if self._in_head and not self._seen and _FRAME.match(self._received):
-                raise SetupError(_OF_HTTP2)
-        size = min(max_bytes, len(self._received))
-        if self._in_head:
-            size = min(size, self._rest_of_head())
-        elif self._announced is not None:
-            size = min(size, self._announced)
-            self._announced -= size
-        given, self._received = self._received[:size], self._received[size:]
-        self._seen = (self._seen + given)[-3:]
-        return given
-
-    def _rest_of_head(self) -> int:
-        """How many of the received bytes belong to the head; its end may lie across two reads."""
-        before = len(self._seen)
-        end = _END_OF_HEAD.search(self._seen + self._received)
-        return end.end() - before if end and end.end() > before else len(self._received)
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send, a short request all at once: for its first part alone a service would be woken twice.
-
-        What follows is the head of an answer again.
-        """
-        self._in_head, self._announced, self._seen = True, None, b""
-        self._to_send += buffer
-        if len(self._to_send) > _PIECE:
-            self._flush(timeout)
-
-    def _flush(self, end: float | None) -> None:
-        sent, self._to_send = self._to_send, b""
-        self._inner.write(sent, _left(end, httpcore.WriteTimeout))
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._inner.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        """Go on under TLS; ``timeout`` in seconds, as the handshake belongs to connecting."""
-        return Connection(self._inner.start_tls(ssl_context, server_hostname, timeout))
-
-    def get_extra_info(self, info: str) -> Any:
-        """What httpcore asks of a socket."""
-        return self._inner.get_extra_info(info)
-
-
-class Network(httpcore.NetworkBackend):
-    """Opens connections."""
-
-    def __init__(self) -> None:
-        self._inner = httpcore.SyncBackend()
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        """Connect within ``timeout`` seconds, the look-up of the name among them."""
-
-        def connect(address: str, share: float) -> httpcore.NetworkStream:
-            return self._inner.connect_tcp(address, port, share, local_address, socket_options)
-
-        try:
-            return Connection(reach(host, port, CONNECT_WITHIN_S if timeout is None else timeout, connect))
-        except socket.gaierror as error:
-            raise httpcore.ConnectError(str(error)) from error
-
-
-def _left(end: float | None, late: type[httpcore.TimeoutException]) -> float | None:
-    if end is None:
-        return None
-    left = end - time.monotonic()
-    if left <= 0:
-        raise late("timed out")
-    return left

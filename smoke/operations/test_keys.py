@@ -21,7 +21,7 @@ from smoke.platform import tokens
 from smoke.platform.answers import require_status
 from smoke.platform.backends import Dixie
 from smoke.platform.freeside import Freeside, nonce, prompt_for
-from smoke.platform.scores import newcomer
+from smoke.platform.newcomers import newcomer
 from smoke.platform.tokens import KeySet, SigningKey, SigningKeyLookup
 
 pytestmark = [pytest.mark.phase("operations"), pytest.mark.requires("aws")]

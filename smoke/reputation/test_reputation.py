@@ -35,7 +35,8 @@ from smoke.platform.backends import (
 from smoke.platform.batch import Batch, Case
 from smoke.platform.freeside import Tenants
 from smoke.platform.http import Connect, Credential, wait
-from smoke.platform.scores import Scores, newcomer
+from smoke.platform.newcomers import newcomer
+from smoke.platform.scores import Scores
 from smoke.platform.spend import Once
 from smoke.platform.tokens import SigningKey, SigningKeyLookup, dixie_service_claims, user_claims
 

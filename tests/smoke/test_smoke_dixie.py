@@ -11,7 +11,8 @@ import pytest
 from pytest_readiness import SetupError
 
 from smoke.platform.batch import at_once, sampling
-from smoke.platform.scores import Newcomers, Scores
+from smoke.platform.newcomers import Newcomers
+from smoke.platform.scores import Scores
 from smoke.platform.spend import Once
 from tests.smoke.log import Log
 
