@@ -17,10 +17,10 @@ from smoke.source.pipeline.demands import ungiven
 from smoke.source.pipeline.deploys import Pipeline, unseen
 from smoke.source.pipeline.gate import MigrationGate, examine, overrides, undeployed, unmigrated
 from smoke.source.pipeline.programs import started_migrations, unfit_images
+from smoke.source.pipeline.repository import Repository
 from smoke.source.pipeline.rollback import Edit, Row, edits, launch, revert, rows, verify
 from smoke.source.pipeline.rollout import misdelivered, smoke_keys, uncarried, undecided
 from smoke.source.pipeline.validity import invalid
-from smoke.source.pipeline.workflows import Repository
 from smoke.source.terraform.configuration import Configuration
 
 pytestmark = [pytest.mark.phase("operations"), pytest.mark.requires("iac"), pytest.mark.static]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from smoke.source.scripts import shell
 from smoke.source.terraform.files import SUFFIXES
 
-from .workflows import Placed, Repository
+from .repository import Placed, Repository
 
 _APPLY = ("terraform apply", "tofu apply")
 #: What makes a service or a task, or holds what may.

@@ -14,7 +14,8 @@ from smoke.source.scripts.dockerfiles import Dockerfile, Instruction, Stage, rea
 
 from .deploys import runs_one
 from .expansion import Command, Expansion
-from .workflows import Job, Placed, Repository, Workflow
+from .repository import Placed, Repository
+from .workflows import Job, Workflow
 
 _BUILDS = ("docker build", "docker buildx build", "docker image build")
 _BUILD_ACTION = "docker/build-push-action"

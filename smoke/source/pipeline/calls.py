@@ -10,7 +10,8 @@ import yaml
 
 from smoke.source.scripts.recipes import NONE, Entries, entries_of, plain
 
-from .workflows import Job, Repository
+from .repository import Repository
+from .workflows import Job
 
 Wrong = tuple[str, int]
 _INPUTS = re.compile(r"(?<![\w.])inputs\.([\w-]+)")

@@ -9,7 +9,8 @@ import yaml
 from smoke.source.checkout import Finding
 from smoke.source.scripts.recipes import NONE, entries_of, plain
 
-from .workflows import Repository, Workflow
+from .repository import Repository
+from .workflows import Workflow
 
 
 def cancelled(repository: Repository, deploying: Collection[str]) -> Iterator[Finding]:

@@ -22,7 +22,8 @@ from smoke.source.terraform.values import text
 from .deploys import Pipeline, deploy_jobs, runs_one
 from .expansion import MOST, Command, Expansion
 from .mentions import names_any
-from .workflows import Job, Repository, Workflow
+from .repository import Repository
+from .workflows import Job, Workflow
 
 _REGISTERS, _UPDATES = ("aws ecs register-task-definition",), ("aws ecs update-service",)
 _PUSHES = ("docker push", "docker image push")

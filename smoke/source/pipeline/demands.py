@@ -15,7 +15,7 @@ from smoke.source.terraform.values import Value, flat, is_known, text
 
 from .builds import Build, builds
 from .programs import Run, runs_of
-from .workflows import Repository
+from .repository import Repository
 
 #: Files in which a program reads all its configuration.
 _CONFIG = re.compile(r"(?:config|configuration|env|environment|settings)\.(?:[cm]?[jt]s|py)")

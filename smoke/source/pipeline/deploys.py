@@ -12,7 +12,8 @@ from smoke.source.scripts import shell
 from . import applied
 from .handover import handed, pipelines
 from .mentions import values_of
-from .workflows import Job, Placed, Repository, Workflow
+from .repository import Placed, Repository
+from .workflows import Job, Workflow
 
 
 @dataclass(frozen=True, slots=True)

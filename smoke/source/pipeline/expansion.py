@@ -17,7 +17,8 @@ from smoke.source.checkout import Finding
 from smoke.source.scripts import recipes, shell
 from smoke.source.scripts.commands import OTHER_LANGUAGES, found_in
 
-from .workflows import Job, Placed, Repository, Workflow
+from .repository import Placed, Repository
+from .workflows import Job, Workflow
 
 _EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}", re.DOTALL)
 _PARAMETER = re.compile(r"\$\{(\w+)(?::?[?=-].*|:0?:(\d+))?\}", re.DOTALL)

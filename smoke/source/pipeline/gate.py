@@ -23,7 +23,8 @@ from .conditions import CANCELLED, FAILURE, OUTCOMES, SKIPPED, SUCCESS, Situatio
 from .deploys import Pipeline, deploy_jobs, deploys, deploys_here, goes_back, of_whom, unseen
 from .jobs import examine_job, unreached
 from .mentions import names_any, spoken_of, values_of
-from .workflows import Job, Placed, Repository, Workflow
+from .repository import Placed, Repository
+from .workflows import Job, Workflow
 
 _BY_WEIGHT = (FAILURE, CANCELLED, SKIPPED)
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from smoke.source.checkout import Finding
 from smoke.source.scripts import shell
 
-from .workflows import Job, Repository, Workflow
+from .repository import Repository
+from .workflows import Job, Workflow
 
 #: Commands that have another system deploy.
 _COMMANDS = (

@@ -15,7 +15,8 @@ from smoke.source.scripts.state import SYMBOL, UNSURE, Failure, State, TooMany
 from smoke.source.scripts.ways import Ways
 
 from .conditions import OUTCOMES, Condition, Situation
-from .workflows import Job, Placed, Repository, Step, Workflow
+from .repository import Placed, Repository
+from .workflows import Job, Step, Workflow
 
 EXPRESSION = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
 #: GitHub's shell where a step names none, and what `bash` stands for when it does.

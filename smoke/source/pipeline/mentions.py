@@ -8,7 +8,8 @@ from typing import Any
 
 from smoke.source.scripts import shell
 
-from .workflows import Job, Repository, Workflow
+from .repository import Repository
+from .workflows import Job, Workflow
 
 
 def names_any(values: set[str], names: Sequence[str]) -> bool:

@@ -27,7 +27,7 @@ from smoke.source.terraform.references import entries, items
 from smoke.source.terraform.values import flat, hidden, is_known, number, text
 
 from .builds import Build, builds, refused
-from .workflows import Repository
+from .repository import Repository
 
 #: What a machine is called by Docker, by ECS's name for it; the last is what ECS takes without one.
 _MACHINES = {"ARM64": "arm64", "X86_64": "amd64"}

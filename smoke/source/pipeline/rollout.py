@@ -17,8 +17,9 @@ from .concurrency import cancelled
 from .deploys import Pipeline, deploy_jobs, of_whom, runs_any, runs_one
 from .jobs import unnoticed
 from .mentions import names_any, values_of
+from .repository import WORKFLOWS, Placed, Repository
 from .validity import events, may_run
-from .workflows import WORKFLOWS, Job, Placed, Repository, Workflow
+from .workflows import Job, Workflow
 
 _UPDATE, _REGISTER = "aws ecs update-service", "aws ecs register-task-definition"
 _MUTE = "aws cloudwatch disable-alarm-actions"

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from smoke.source.scripts import shell
 
-from .workflows import Job, Repository, Step
+from .repository import Repository
+from .workflows import Job, Step
 
 #: Actions that put nothing into the directory in which steps run, unless their names say so.
 OTHERS = re.compile(r"(?:actions|aws-actions|docker|hashicorp)/(?!.*(?:checkout|artifact|cache))")

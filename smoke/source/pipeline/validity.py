@@ -13,8 +13,9 @@ from smoke.source.checkout import Examined, Finding
 from .calls import misgiven, of_actions
 from .conditions import OUTCOMES, Condition, Situation
 from .jobs import EXPRESSION
+from .repository import Repository
 from .runners import FETCHES, OTHERS, foreign_words, inert_scripts, may_be_fetched, missing_scripts
-from .workflows import Job, Repository, Step, Workflow
+from .workflows import Job, Step, Workflow
 
 _NEEDS = re.compile(r"\bneeds\.([\w-]+)(?:\.outputs\.([\w-]+))?")
 _STEPS = re.compile(r"\bsteps\.([\w-]+)(?:\.outputs\.([\w-]+))?")

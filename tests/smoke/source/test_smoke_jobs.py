@@ -6,7 +6,7 @@ import pytest
 
 from smoke.source.checkout import Examined
 from smoke.source.pipeline.gate import examine
-from smoke.source.pipeline.workflows import Repository
+from smoke.source.pipeline.repository import Repository
 from tests.smoke.source.workflow_files import MIGRATE, PLAN, SCRIPT, W, gate, migrate, workflow
 
 

@@ -9,7 +9,7 @@ from pytest_readiness import SetupError
 
 from smoke.source.checkout import Examined, Finding
 from smoke.source.pipeline.gate import examine, undeployed
-from smoke.source.pipeline.workflows import Repository
+from smoke.source.pipeline.repository import Repository
 from tests.smoke.source.workflow_files import (
     PLAN,
     SCRIPT,

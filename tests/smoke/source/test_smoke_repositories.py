@@ -8,8 +8,8 @@ import pytest
 from smoke.source.checkout import Examined
 from smoke.source.pipeline.deploys import Pipeline
 from smoke.source.pipeline.gate import examine, undeployed
+from smoke.source.pipeline.repository import Repository
 from smoke.source.pipeline.rollout import smoke_keys
-from smoke.source.pipeline.workflows import Repository
 
 HERE = Path(__file__).parent / "repositories"
 FACTS = tomllib.loads((Path(__file__).parents[3] / "readiness.toml").read_text("utf-8"))["facts"]["pipeline"]

@@ -6,8 +6,8 @@ import pytest
 
 from smoke.source.pipeline.deploys import Pipeline
 from smoke.source.pipeline.gate import unmigrated
+from smoke.source.pipeline.repository import Repository
 from smoke.source.pipeline.validity import invalid
-from smoke.source.pipeline.workflows import Repository
 from tests.smoke.source.workflow_files import repository
 
 WORKFLOW = """

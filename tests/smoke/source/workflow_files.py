@@ -6,7 +6,7 @@ import yaml
 
 from smoke.source.pipeline.deploys import Pipeline
 from smoke.source.pipeline.gate import MigrationGate, examine
-from smoke.source.pipeline.workflows import Repository
+from smoke.source.pipeline.repository import Repository
 from smoke.source.scripts.state import State
 from smoke.source.scripts.ways import Ways
 
