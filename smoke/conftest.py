@@ -355,10 +355,18 @@ def wallet(environment: Environment, chain: Chain, once: Once) -> FundedWallet:
 
 
 @pytest.fixture(scope="session")
-def other_wallet(environment: Environment, chain: Chain, once: Once) -> FundedWallet | None:
+def other_wallet(
+    environment: Environment, chain: Chain, once: Once, wallet: FundedWallet
+) -> FundedWallet | None:
     """The wallet of another payer, where the profile has one."""
-    offered = environment.get("x402.other_wallet_key")
-    return _wallet("other_wallet_key", environment, chain, once) if offered else None
+    if not environment.get("x402.other_wallet_key"):
+        return None
+    other = _wallet("other_wallet_key", environment, chain, once)
+    if other.address == wallet.address:
+        raise SetupError(
+            "[x402] other_wallet_key is the key of the first wallet: use another payer's, or none"
+        )
+    return other
 
 
 def _wallet(key: str, environment: Environment, chain: Chain, once: Once) -> FundedWallet:

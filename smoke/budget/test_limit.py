@@ -286,11 +286,11 @@ def require_nothing_fits(freeside: Freeside, tenant: str, prices: Prices, watch:
     watch.unchanged(f"{CROWD} calls at once beyond the budget")
 
 
-def nearly(room: int, prices: Prices) -> int:
-    """The padding of a prompt that fits into the room beside the shortest one, and not beside one more."""
+def nearly(room: int, short: int, prices: Prices) -> int:
+    """The padding of a prompt that fits beside ``short`` of the shortest ones, and not beside one more."""
     if not prices.per_character and room < 3 * prices.least:
         return 0
-    return prices.padding_for(room - 1.5 * prices.least)
+    return prices.padding_for(room - (short + 0.5) * prices.least)
 
 
 @dataclass
@@ -383,13 +383,14 @@ def test_held_room_is_taken(
     for _ in range(STREAMS):
         room = watch.last.room
         evidence.figure("room", room, "µUSD")
+        jti = spent if unseen[0].endswith("refused") else None
         try:
-            prices, padding = Prices.reaching(freeside, tenants.main, partial(nearly, room))
+            fits = partial(nearly, room, 0 if jti else 1)
+            prices, padding = Prices.reaching(freeside, tenants.main, fits)
         except PriceOutOfReach:
             paid += spend_down(freeside, tenants, watch, leave=2)
             watch.charged(paid)
             continue
-        jti = spent if unseen[0].endswith("refused") else None
         beside = Beside([ways(route) for route in routes], tenants.small, watch, prices.pool, padding, jti)
         prompt = prompt_for(times=TIMES, padding=PADDING)
         try:

@@ -171,7 +171,7 @@ def _claims(claims: Claims, kind: TokenKind, audience: str) -> Iterator[str]:
         if isinstance(claims[name], str) and not claims[name].strip():
             yield f"a blank {name} may pass"
     if not all(isinstance(pool, str) for pool in claims.get("allowed_pools", ())):
-        yield "unknown values in allowed_pools may be ignored"
+        yield "values in allowed_pools that are not strings may be ignored"
     if isinstance(claims.get("jti"), str) and not _UUID.fullmatch(claims["jti"]):
         yield "the issuer chooses the form of a jti"
 

@@ -237,8 +237,9 @@ def test_over_budget_runs_nothing(
 LONG_CHARS, TOO_LONG = 100, (400, 413, 422)
 #: The padding before the question of a long prompt.
 PADDING = 2000
-#: Forms of names. How many equal calls are sent in a row, because one of them may be forgotten.
+#: How many equal calls are sent in a row, because one of them may be forgotten.
 ALIKE = 8
+#: Forms of names.
 PLAIN, LONG = "a plain name", f"a name of {LONG_CHARS} characters"
 JSON_TYPES = ("application/json ; charset=utf-8", "Application/JSON")
 OTHER_TYPES = (

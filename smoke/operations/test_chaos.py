@@ -105,7 +105,7 @@ def test_survives_restart(
         events.learn(eventually)
     except SetupError as reason:
         unexamined = str(reason)
-    direct = Direct(ways, tenants.other, possible=part in BILLED and environment.finn.reachable)
+    direct = Direct(ways, tenants.other, wanted=part in BILLED, possible=environment.finn.reachable)
     others, spent = freeside.watch(tenants.other, evidence), Tokens(freeside, tenants.main)
     kinds = [kind for each in (money, events, spent, direct) for kind in each.kinds()]
     kinds += payments.kinds() if payments else ()
@@ -139,7 +139,7 @@ def test_survives_restart(
     for outcome, count in Counter(attempt.outcome for attempt in failed).items():
         evidence.note(f"{count} calls got {outcome}")
     # whose keys cannot be fetched is refused by Finn, rightly
-    indirect = {name: sent for name, sent in traffic.calls.items() if name != "finn.invoke"}
+    indirect = {name: sent for name, sent in traffic.calls.items() if name != "finn.invoke" or part == "finn"}
     with blamed(part):
         evidence.evaluated(
             "a call ends in its answer or in an error",

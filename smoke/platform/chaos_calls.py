@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
+import httpx
 from pytest_readiness import Eventually, Evidence, SafetyViolation, SetupError
 
 from smoke.contract.intake import rating
@@ -102,7 +103,7 @@ class Events:
         self._scores = scores
         self._dixie = scores.dixie.unrecorded()
         self._key = finn_key
-        # queued queued behind what an earlier drill sent as fast as it could
+        # queued behind what an earlier drill sent as fast as it could
         self._patience_s = max(scores.limit_s, WARM_WITHIN_S)
         self.worth: dict[str, tuple[float, float]] = {}
 
@@ -259,14 +260,14 @@ class Payments:
 class Direct:
     """Calls to Finn itself, for which it has Freeside charge another community."""
 
-    def __init__(self, ways: Callable[[str], Way], tenant: str, *, possible: bool) -> None:
+    def __init__(self, ways: Callable[[str], Way], tenant: str, *, wanted: bool, possible: bool) -> None:
         self._way = ways("finn.invoke")
         self._tenant = tenant
-        self._possible = possible
+        self._wanted, self._possible = wanted, possible
 
     def kinds(self) -> list[Kind]:
-        """Calls without a key, a few each second, where they are possible."""
-        return [Kind(self._way.route, self._call)] if self._possible else []
+        """Calls without a key, a few each second, where they are wanted and possible."""
+        return [Kind(self._way.route, self._call)] if self._wanted and self._possible else []
 
     def _call(self) -> TrackedCall:
         wait(DIRECT_PAUSE_S)
@@ -275,6 +276,8 @@ class Direct:
 
     def settle(self, traffic: Traffic, watch: Conservation, evidence: Evidence) -> None:
         """What was answered is charged; so may be what failed when only its answer was lost."""
+        if self._wanted and not self._possible:
+            evidence.note("not examined: direct calls, as this runner does not reach Finn")
         calls = [call.first for call in traffic.calls.get(self._way.route, ())]
         costs = [cost_in(call.answer) for call in calls if call.answer is not None and answered(call)]
         lost = len(calls) - len(costs)
@@ -302,8 +305,19 @@ class Tokens:
         return [Kind("freeside.models", self._call)]
 
     def _call(self) -> TrackedCall:
-        token = self._freeside.credential(self._tenant)()
-        return TrackedCall("", partial(self._freeside.models, lambda: token))
+        fresh, sent = self._freeside.credential(self._tenant), list[str | None]()
+
+        def send() -> httpx.Response:
+            again = bool(sent)  # a repeat offers the token that was accepted
+
+            def credential() -> str | None:
+                if not again:
+                    sent.append(fresh())  # a 429 may have spent the one before
+                return sent[-1]
+
+            return self._freeside.models(credential)
+
+        return TrackedCall("", send)
 
     def settle(self, traffic: Traffic, evidence: Evidence) -> None:
         """Offer each token again that was accepted, whatever its service could write down meanwhile (1.1)."""

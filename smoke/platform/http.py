@@ -52,7 +52,7 @@ JSON_HEADERS = {"Content-Type": "application/json"}
 #: What one request may wait for rate limits, a minute's window and a bit; and how often it is sent again.
 BACKOFF_BUDGET_S = 75.0
 MAX_REPEATS = 20
-#: Retries whose Retry-After is 0 wait at least this long.
+#: Retries whose Retry-After is 0, or a date that has passed, wait at least this long.
 LEAST_PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, *[1.0] * (MAX_REPEATS - 6))
 #: In an event's data, or a whole stream of them: what a model writes has its quotes escaped there.
 _RATE_EVENT = re.compile(rb'"code"\s*:\s*"RATE_LIMITED"')

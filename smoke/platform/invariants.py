@@ -218,10 +218,10 @@ def require_own(
 
     Who calls rarely is not seen in a quiet time. Yet if every time that the run found more than it had caused
     itself others were the reason, they came between the quiet times only: the more often, the less likely.
-    So the platform is blamed once that is next to impossible. ``what`` names a state that lasts, and counts
-    once.
+    So the platform is blamed once that is next to impossible, and from then on. ``what`` names a state that
+    lasts, and counts once.
     """
-    if not journal.quiet_s:
+    if not journal.quiet_s or tenant in {entry["tenant"] for entry in journal.once.remembered("blamed")}:
         return
     before = [entry for entry in journal.once.remembered("unexplained") if entry["tenant"] == tenant]
     if what and any(entry["what"] == what for entry in before):
@@ -240,6 +240,7 @@ def require_own(
             f"{watched:.0f} s without calls: by somebody who calls rarely, or by the platform. Reserve "
             "tenants for the run, or set [limits] quiet_s = 0 where it is alone"
         )
+    journal.once.remember("blamed", tenant=tenant)
 
 
 class Conservation:
@@ -316,9 +317,10 @@ class Conservation:
             reading = self.observe(self.read())
         observed = reading.committed - self.first.committed
         broken = f"{I5}: {reading.tenant}: {len(costs)} calls cost {sum(costs)} µUSD, {observed} were charged"
-        _hold(reading.committed >= least, broken)  # which nobody else can cause
+        if reading.exact:
+            _hold(reading.committed >= least, broken)  # which nobody else can cause
         with self.unless_others(rarely=True):
-            _hold(reading.committed <= most, broken)
+            _hold(least <= reading.committed <= most, broken)
         self.evidence.evaluated(I5)
         return reading
 

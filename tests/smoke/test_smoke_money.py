@@ -167,6 +167,8 @@ def test_who_calls_rarely_is_blamed_neither_once_nor_for_ever(tmp_path: Path) ->
         outcomes.append(caught.type)
     assert outcomes[:2] == [OthersSpend] * 2
     assert outcomes[-1] is SafetyViolation
+    # who was blamed once is not watched again
+    assert len(journal.once.remembered("unexplained")) == outcomes.count(OthersSpend) + 1
 
 
 def test_what_lasts_is_unexplained_once(tmp_path: Path) -> None:

@@ -24,10 +24,12 @@ LINEAR, BY_THE_CALL = PRICES["by the letter"], PRICES["by the call"]
 
 
 class Platform:
-    """Charges all pools alike; `enforces`: whether a call beyond the room is refused."""
+    """Charges all pools alike. It `enforces` its limit, or not, and `holds` so many prices for a call."""
 
-    def __init__(self, path: Path, price: Callable[[int], int], room: int, *, enforces: bool = True) -> None:
-        self.price, self.room, self.enforces = price, room, enforces
+    def __init__(
+        self, path: Path, price: Callable[[int], int], room: int, *, enforces: bool = True, holds: int = 1
+    ) -> None:
+        self.price, self.room, self.enforces, self.holds = price, room, enforces, holds
         self.journal = SpendJournal(path)
 
     def invoke(self, tenant: str, prompt: str, model: str = "cheap") -> Any:
@@ -35,11 +37,14 @@ class Platform:
         self.room -= cost if tenant == TENANTS.small else 0
         return SimpleNamespace(usage=SimpleNamespace(cost_micro=cost))
 
+    def try_invoke(self, _: str, prompt: str) -> httpx.Response:
+        return self.send("", len(prompt) - 65 if "pad" in prompt else 0)
+
     def watch(self, *_: Any) -> Any:
         return SimpleNamespace(first=self, last=self, charged=lambda _: None)
 
     def send(self, _: str, padding: int) -> httpx.Response:
-        if self.enforces and self.price(padding) > self.room:
+        if self.enforces and self.holds * self.price(padding) > self.room:
             return httpx.Response(402)
         self.room -= self.price(padding)
         request = httpx.Request("POST", "http://h/api/agents/invoke")
@@ -67,6 +72,14 @@ def test_a_call_that_is_answered_beyond_the_room_is_left_to_its_check(tmp_path: 
 def test_a_room_for_many_calls_is_not_spent_down(tmp_path: Path) -> None:
     platform: Any = Platform(tmp_path, BY_THE_CALL, 21 * 9_000)
     with pytest.raises(PriceOutOfReach, match="give the small community a smaller budget"):
+        beyond(platform, TENANTS, platform, platform.send)
+
+
+def test_a_call_that_reserves_more_than_it_costs_may_be_refused_before_the_room_is_spent(
+    tmp_path: Path,
+) -> None:
+    platform: Any = Platform(tmp_path, BY_THE_CALL, 30_000, holds=3)
+    with pytest.raises(PriceOutOfReach, match="more is reserved for one than it costs"):
         beyond(platform, TENANTS, platform, platform.send)
 
 
