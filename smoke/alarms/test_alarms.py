@@ -205,7 +205,7 @@ def test_connections_alarm_fits_the_budget(
 @pytest.mark.p1
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_dashboard(aws: AwsReader, name: str, evidence: Evidence) -> None:
-    """The dashboard exists, has widgets, and shows only this environment, in its region.
+    """The dashboard exists, has widgets, and shows only this environment, at least once in its region.
 
     A dashboard variable may replace another environment's name in its widgets.
     """

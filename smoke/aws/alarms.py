@@ -334,7 +334,7 @@ class Watch:
 
 
 def watching(alarms: Iterable[MetricAlarm], watch: Watch) -> list[MetricAlarm]:
-    """Only the alarms on exactly this."""
+    """The alarms on exactly this metric alone, without an expression."""
     return [
         alarm
         for alarm in alarms

@@ -49,7 +49,12 @@ def _shut_in(
     rules = [rule for each in held for rule in each.get("IpPermissionsEgress", ())]
     rules = [rule for rule in rules if covers_port(rule, _TLS)]
     # endpoints may be in a network with which this one is connected
-    outside = any(rule.get("PrefixListIds") or not ways.contain(ranges_of(rule)) for rule in rules)
+    peers = [
+        each.get("VpcPeeringConnectionId") for rule in rules for each in rule.get("UserIdGroupPairs", ())
+    ]
+    outside = any(peers) or any(
+        rule.get("PrefixListIds") or not ways.contain(ranges_of(rule)) for rule in rules
+    )
     inside = any(ranges_of(rule) or rule.get("UserIdGroupPairs") for rule in rules)
     lacking = [
         each

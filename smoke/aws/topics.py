@@ -271,7 +271,7 @@ def closed_to_alarms(attributes: Mapping[str, str], alarms: Sequence[str] = ()) 
     ]
     context = _sent_by(topic, alarms)
     if any(each["Effect"] == "Deny" and met(each, context) for each in publishing):
-        return "its policy denies publishing to alarms"
+        return "its policy denies alarms permission to publish"
     return "" if permitted(publishing, context) else "its policy does not allow alarms to publish"
 
 

@@ -153,6 +153,7 @@ def _undone(configuration: Configuration) -> Iterator[Finding]:
         own = {*roles_of(role.reference)}
         for attribute, adds in (("inline_policy", _COMPLETE_OF[0]), ("managed_policy_arns", _COMPLETE_OF[1])):
             held = bool(role.blocks(attribute)) or any(items(role.attribute(attribute)))
+            held = held and not role.ignores(attribute)
             for policy in configuration.of_type(adds) if held else ():
                 if own & {*roles_of(policy.attribute("role"))}:
                     what = f"{role.address} has {attribute}: it and {policy.address} overwrite each other"

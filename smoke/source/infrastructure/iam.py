@@ -204,7 +204,7 @@ def never(parts: Mapping[str, Value], region: str, tags: Mapping[str, str] | Non
     for test, keys in entries(parts.get("Condition")).items():
         for key, value in entries(keys).items():
             values = list(items(value))
-            if not values or not all(map(is_known, values)):
+            if not values or any(not is_known(each) or "${" in text(flat(each)) for each in values):
                 continue
             said, name = [text(flat(each)) for each in values], key.lower()
             if test == "Bool" and name == "aws:multifactorauthpresent" and said == ["true"]:
@@ -217,7 +217,7 @@ def never(parts: Mapping[str, Value], region: str, tags: Mapping[str, str] | Non
             elif name == "aws:sourcearn":
                 said, found = [(each.split(":") + ["*"] * 4)[3] for each in said], region
             elif tags is not None and name.startswith(("aws:resourcetag/", "secretsmanager:resourcetag/")):
-                found = tags.get(key.partition("/")[2])
+                found = {tag.lower(): each for tag, each in tags.items()}.get(name.partition("/")[2])
             if found is None or (found and not any(fits(found.lower(), each.lower()) for each in said)):
                 return True
     return False

@@ -257,7 +257,9 @@ def _takes_alarms(subscription: Resource) -> bool | None:
         return False if is_known(policy) else None  # the message of an alarm has no attributes
     asked = entries(decoded(policy))
     states = [text(flat(each)) for each in items(asked.get(_STATE))]
-    if not states or not all(map(is_known, items(asked.get(_STATE)))):
+    if not states or not all(
+        is_known(one) and isinstance(one.content, str) for one in items(asked.get(_STATE))
+    ):
         return None
     return (True if len(asked) == 1 else None) if _ALARMED in states else False
 

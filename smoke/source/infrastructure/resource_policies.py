@@ -39,7 +39,7 @@ def publishing(configuration: Configuration, topic: Resource, alarm: Resource | 
     for document in documents or ([own] if own is not None else []):
         said = allows_sender(document, ("sns:publish",), alarm, accounts=True)
         if said == "denied":
-            return f"the policy of {topic.address} denies publishing to alarms", ""
+            return f"the policy of {topic.address} denies alarms permission to publish", ""
         if said == "not allowed":
             return f"the policy of {topic.address} does not allow alarms to publish", ""
         if said:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from smoke.source.checkout import Examined
@@ -10,7 +11,7 @@ from smoke.source.scripts.state import State, TooMany, options_of
 from smoke.source.scripts.ways import Ways
 from smoke.source.terraform.evaluate import Resource
 from smoke.source.terraform.references import items
-from smoke.source.terraform.values import flat, is_known, text
+from smoke.source.terraform.values import flat, text
 
 from .definitions import Container, Definitions, containers
 
@@ -27,14 +28,16 @@ def swallowed(defined: Definitions, migrations: Sequence[str]) -> Examined:
 
 def _judge(result: Examined, name: str, task: Resource, container: Container) -> None:
     words = [word for part in ("entryPoint", "command") for word in items(container.entries.get(part))]
-    inline = shell.inline_script([text(flat(word)) for word in words]) if all(map(is_known, words)) else None
+    inline = shell.inline_script([re.sub(r"\$\{[^{}]*\}", "$unknown", text(flat(word))) for word in words])
     if inline is None:
         return
     ways, at = Ways(lambda _: None, task.at.path), words[-1]
     try:
         states = ways.through(inline[0], {options_of(State(), inline[1])})
     except TooMany:
-        states = set()
+        what = f"whether {name} fails where it must: too many paths"
+        result.not_examined.append(task.finding(what, at))
+        return
     lost = [each for each in states if each.ok and each.failed]
     if ways.unread or any(each.guess for each in lost):
         why = next((each.guess for each in lost if each.guess), "") or ways.unread[0].command

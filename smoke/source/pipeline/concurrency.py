@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import yaml
 
@@ -13,12 +13,14 @@ from .repository import Repository
 from .workflows import Workflow
 
 
-def cancelled(repository: Repository, deploying: Collection[str]) -> Iterator[Finding]:
+def cancelled(repository: Repository, deploying: Mapping[str, Collection[str]]) -> Iterator[Finding]:
     """Yield the workflows that cancel one of those at `deploying`; these themselves are left alone.
 
     A newer deployment may take the place of an older one.
     """
-    held = {group: path for path in deploying for group, _, _ in _groups(repository, path)}
+    held = {
+        group: path for path, jobs in deploying.items() for group, _, _ in _groups(repository, path, jobs)
+    }
     for workflow in repository.workflows.values():
         for group, cancels, line in (
             _groups(repository, workflow.path) if workflow.path not in deploying else ()
@@ -35,10 +37,19 @@ def _is_called(repository: Repository, workflow: Workflow) -> bool:
     return any(job.uses == f"./{workflow.path}" for job in jobs)
 
 
-def _groups(repository: Repository, path: str) -> Iterator[tuple[str, bool, int]]:
+def _groups(
+    repository: Repository, path: str, jobs: Collection[str] | None = None
+) -> Iterator[tuple[str, bool, int]]:
     """The groups of a workflow and of its jobs by their names, and whether they cancel what runs in them."""
     top = entries_of(yaml.compose(repository.script(path) or "", Loader=yaml.SafeLoader))
-    for entries in (top, *(entries_of(job) for _, job in entries_of(top.get("jobs", NONE)[1]).values())):
+    for entries in (
+        top,
+        *(
+            entries_of(job)
+            for name, (_, job) in entries_of(top.get("jobs", NONE)[1]).items()
+            if jobs is None or name in jobs
+        ),
+    ):
         line, node = entries.get("concurrency", NONE)
         said = plain(node)
         group = said.get("group") if isinstance(said, dict) else said

@@ -32,7 +32,14 @@ _HELPER = re.compile(
 _PYTHON = re.compile(rf"(?<!in )os\.environ\[[\"']{_NAME}[\"']\](?!\s*=[^=])")
 _DIRECT = re.compile(rf"if\s*\(\s*!\s*(?:process\.)?env\.{_NAME}\s*\)\s*\{{?\s*throw\b")
 #: What makes a demand depend on something else.
-_MAYBE = re.compile(r"\?(?![.?]?\s*:)|&&|\|\||\bif\b|\btry\b|\bcase\b|\belse\b")
+_MAYBE = re.compile(
+    r"\?(?![.?]?\s*:)|&&|\|\||\b(?:if|try|case|else|def|lambda|get|function|async)\b|=>|\A\s*(?:#|//|/?\*)"
+)
+#: A line that opens an object or a call, and the function that loads the configuration.
+_OPENS = re.compile(r"(?:[=:(\[,]|\breturn)\s*[\[({]+\s*\Z")
+_LOADS = re.compile(r"(?:export\s+)?(?:default\s+)?function\s.*\{\s*\Z")
+_RETURNS = re.compile(r"\breturn\s*[({]+\s*\Z")
+_ASSIGNED = re.compile(r"(?<![\w$])([A-Z][A-Z0-9_]{2,})=")
 #: What AWS, or every image, gives to a program.
 _GIVEN = re.compile(r"(?:AWS|ECS)_\w+|PATH|HOME|HOSTNAME|PWD|USER|TZ|LANG|NODE_VERSION|PYTHON_VERSION")
 
@@ -64,6 +71,8 @@ def ungiven(
         if own is None or own.open or filled or not build.context:
             continue
         set_here = own.names | _of_image(build)
+        scripts = [repository.script(each) or "" for each in repository.paths if each.endswith(".sh")]
+        set_here |= {name for each in scripts for name in _ASSIGNED.findall(each)}
         for path in repository.paths:
             if not _is_config(path, build, groups[build.image]):
                 continue
@@ -81,6 +90,7 @@ def _add(given: _Given, run: Run) -> None:
     container = run.container.entries
     given.open |= "environmentFiles" in container or bool(run.task.uncertain)
     given.among.append(run.definition.name)
+    given.names |= {*_ASSIGNED.findall(" ".join(run.words() or ()))}
     for kind in ("environment", "secrets"):
         listed = container.get(kind)
         every = choices(listed) if listed is not None else [[]]
@@ -118,7 +128,22 @@ def _demanded(source: str) -> Iterator[tuple[str, int]]:
     """The names that a source file demands whatever else is set, with their lines."""
     helpers = {found[1] for found in _HELPER.finditer(source)}
     patterns = [re.compile(rf"\b{re.escape(each)}\(\s*[\"']{_NAME}[\"']\s*\)") for each in helpers]
-    for number, line in enumerate(source.splitlines(), 1):
+    lines = source.splitlines()
+    for number, line in enumerate(lines, 1):
+        if not _is_sure(lines, number - 1):
+            continue
         for pattern in (*patterns, _PYTHON) if not _MAYBE.search(line) else ():
             yield from ((found[1], number) for found in pattern.finditer(line))
         yield from ((found[1], number) for found in _DIRECT.finditer(line))
+
+
+def _is_sure(lines: Sequence[str], at: int) -> bool:
+    """Whether a line runs when its file is loaded: in nothing but objects, calls, and what returns them."""
+    around, depth = list[str](), len(lines[at]) - len(lines[at].lstrip())
+    for line in reversed(lines[:at]):
+        if line.strip() and len(line) - len(line.lstrip()) < depth:
+            depth = len(line) - len(line.lstrip())
+            around.append(line)
+    if around and _LOADS.match(around[-1]) and any(map(_RETURNS.search, around)):
+        around.pop()
+    return all(_OPENS.search(each) and not _MAYBE.search(each) for each in around)

@@ -63,7 +63,8 @@ def unreached(
         if step.run and _options(step, job) is None:
             return None
         for node in shell.commands(shell.parse(step.run)):
-            if any(map(named, shell.words(node))):
+            found = shell.words(node)
+            if found[:1] and found[0] not in shell.SILENT and any(map(named, found)):
                 if _is_within(node, ("command_substitution", "pipeline")):
                     return None
                 places.append((placed.path, step.run_line + shell.line_of(node)))

@@ -31,7 +31,8 @@ _UNMUTES = re.compile(
 _REGISTERS = re.compile(r"aws-actions/amazon-ecs-deploy-task-definition@")
 _PUTS_IN = re.compile(
     r"(?:update|create)[-_]?service|create[-_]?(?:deployment|task[-_]?set)|put[-_]?targets|"
-    r"\b(?:terraform|tofu|terragrunt|pulumi|cdk|copilot|ecspresso|(?<!amazon-)ecs-deploy|ecs-cli)\b|"
+    r"\b(?:terraform|tofu|terragrunt|pulumi|cdk|copilot|ecspresso|(?<!amazon-)ecs-deploy|ecs-cli|"
+    r"cloudformation|codepipeline|gh workflow run|helm|kubectl|sam)\b|"
     r"^uses (?!aws-actions/|actions/)\S",
     re.IGNORECASE,
 )
@@ -73,7 +74,9 @@ def uncarried(repository: Repository, plan: Pipeline, cluster: str) -> tuple[int
             result.findings.extend(_of_another_branch(repository, workflow, each))
         for what in (*_wrong(repository, workflow, job), *_astray(repository, workflow, job, cluster)):
             result.findings.append(workflow.finding(job.line, f"{job.name} {what}"))
-    deploying = {workflow.path for workflow, _ in deploy_jobs(repository, plan)}
+    deploying: dict[str, list[str]] = {}
+    for workflow, job in deploy_jobs(repository, plan):
+        deploying.setdefault(workflow.path, []).append(job.name)
     result.findings.extend(cancelled(repository, deploying))
     result.findings.extend(_muted(repository, plan, f"{cluster.rpartition('-')[0]}-"))
     return count, Examined(*(list(dict.fromkeys(each)) for each in (result.findings, result.not_examined)))

@@ -70,6 +70,10 @@ def _without_calls(repository: Repository, step: Step) -> str:
 def inert_scripts(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
     """Scripts that a step runs by their names, and that git does not have as programs."""
     for step in job.steps:
+        if any(
+            each in f"{job.runs_on} {job.shell} {step.shell}" for each in ("windows", "pwsh", "powershell")
+        ):
+            return
         if may_be_fetched(step) or "${{" in step.directory or re.search(r"\bchmod\b|\bcd\b", step.run):
             return
         for command in shell.commands(shell.parse(step.run)):

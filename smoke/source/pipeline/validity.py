@@ -199,12 +199,15 @@ def _empty(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
 
 def _unset(workflow: Workflow, job: Job, text: str) -> Iterator[str]:
     """The names in an expression that a job's matrix, or its workflow's inputs, do not have."""
+    if "||" in text:  # an alternative, where it is empty
+        return
     keys = _keys(job.matrix)
+    inputs = {each.lower() for each in (*workflow.inputs, *workflow.defaults)}
     for name in _MATRIX.findall(text):
-        if keys is not None and name not in keys:
+        if keys is not None and name.lower() not in map(str.lower, map(str, keys)):
             yield f"matrix.{name} is empty: the matrix has no such key"
     for name in _INPUTS.findall(text) if _ASKS & {*workflow.triggers} else ():
-        if name not in workflow.inputs and name not in workflow.defaults:
+        if name.lower() not in inputs:
             yield f"inputs.{name} is empty: the workflow has no such input"
 
 

@@ -361,7 +361,13 @@ def _waited(rest: Sequence[str], good: State, bad: State) -> set[State]:
     """The states behind `wait`: with a process it has that one's status, with several the last one's."""
     if not rest or not good.failed:
         return {good}
-    found = {replace(bad, how="")}
+    processes = [each for each in rest if not each.startswith("-")]
+    last = processes[-1] if "-n" not in rest and {*processes} <= {"lost", "fine"} and processes else ""
+    if last == "lost":
+        return {replace(bad, how="")}
+    if last == "fine" and "lost" not in processes:
+        return {good}
+    found = {replace(bad, how="")} if not last else set()
     if "-n" in rest or any("[@]" in each for each in rest):
         found.add(good.guessed(" ".join(["wait", *rest])))
     elif sum(not each.startswith("-") for each in rest) > 1:

@@ -293,6 +293,8 @@ class Words(ABC):
     def _parameter(self, text: str, state: State) -> str | None:
         if text in ("$?", "${?}"):
             return "0" if state.ok else "1"
+        if text in ("$!", "${!}"):
+            return state.value("!")
         if re.fullmatch(r"\$\{_+\}", text.strip()) or "PIPESTATUS" in text:
             return state.value(text[2:-1]) or UNSURE
         array = re.fullmatch(r"\$\{#?(\w+)\[[@*]\]\}", text)

@@ -68,7 +68,10 @@ class Ways(Commands):
                 found = self._run(child, before, cond or background)
                 if background:
                     found = {
-                        replace(each.lost("it runs in the background"), ok=True, flow="") for each in found
+                        replace(each.lost("it runs in the background"), ok=True, flow="").having(
+                            "!", "lost" if {*each.failed} - {*before.failed} else "fine"
+                        )
+                        for each in found
                     }
                 if child.type != "pipeline":
                     found = {each.having(FIRST_OF_PIPE, None) for each in found}

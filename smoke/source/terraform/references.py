@@ -346,6 +346,10 @@ def paths(expr: Expr, guarded: bool = False) -> Iterator[tuple[Expr, bool]]:
     if expr.kind == "path" and expr.args[0].kind == "name":
         yield expr, guarded
     guards = expr.kind in {"condition", "for"} or (expr.kind == "call" and expr.args[0] not in _PLAIN)
+    guards |= expr.kind == "operation" and expr.args[0] in {
+        "&&",
+        "||",
+    }  # they short-circuit (1.12, OpenTofu 1.10)
     for child in expr.children():
         yield from paths(child, guarded or guards)
 

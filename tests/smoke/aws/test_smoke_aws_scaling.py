@@ -25,12 +25,22 @@ def action(most: int | None, **more: Any) -> dict[str, Any]:
         (4, [action(0)], "a0 of"),
         (4, [action(0), action(1)], ""),
         (4, [action(0, EndTime=datetime(2020, 1, 1, tzinfo=UTC))], ""),
+        (4, [action(0, Schedule="at(2020-01-01T08:00:00)")], ""),
+        (4, [action(0), action(1, Schedule="at(2020-01-01T08:00:00)", Timezone="Europe/Paris")], "a0 of"),
+        (4, [action(0, Schedule="at(2999-01-01T08:00:00)")], "a0 of"),
     ],
 )
 def test_a_service_keeps_a_task(most: int, actions: list[dict[str, Any]], why: str) -> None:
     account, _ = scripted(describe_scheduled_actions=lambda **_: {"ScheduledActions": actions})
     found = left_without_tasks(account, {"MaxCapacity": most, "ResourceId": "service/c/p-api"})
     assert why in found if why else not found
+
+
+def test_schedules_that_are_suspended_scale_nothing() -> None:
+    account, _ = scripted(describe_scheduled_actions=lambda **_: {"ScheduledActions": [action(0)]})
+    target = {"MaxCapacity": 4, "ResourceId": "service/c/p-api"}
+    assert left_without_tasks(account, target)
+    assert not left_without_tasks(account, target | {"SuspendedState": {"ScheduledScalingSuspended": True}})
 
 
 def test_the_services_of_the_cluster_are_read() -> None:

@@ -28,7 +28,7 @@ def barring(all_but: Any) -> dict[str, Any]:
 
 ALARMS = "arn:aws:cloudwatch:us-east-1:1:alarm"
 NO_ALARM = "its policy does not allow alarms to publish"
-DENIED = "its policy denies publishing to alarms"
+DENIED = "its policy denies alarms permission to publish"
 
 
 @pytest.mark.parametrize(

@@ -179,5 +179,7 @@ def test_a_role_has_policies_of_its_own_or_beside_it(read: Read) -> None:
     assert not wrong(read, ROLE.format("a", "a", managed), POLICY)
     attached = ATTACHED.partition("}")[0] + "}"
     assert len(wrong(read, ROLE.format("a", "a", managed), attached)) == 1
+    left = "  lifecycle {\n    ignore_changes = [managed_policy_arns]\n  }\n"
+    assert not wrong(read, ROLE.format("a", "a", managed + left), attached)
     others = [ROLE.format("a", "a", ""), ROLE.format("b", "b", "  inline_policy {}\n"), POLICY]
     assert not wrong(read, *others)

@@ -48,6 +48,7 @@ def wrong(read: Read, *parts: str, files: Mapping[str, str] | None = None) -> li
         ([SIZES % "local.sizes[var.key]"], ""),
         ([SIZES % 'try(local.sizes["finn"], 1)'], ""),
         ([SIZES % 'contains(keys(local.sizes), "finn") ? local.sizes["finn"] : 0'], ""),
+        ([SIZES % 'contains(keys(local.sizes), "finn") && local.sizes["finn"] == 1'], ""),
         ([SIZES % "{ for key, size in local.sizes : key => local.sizes[key] }"], ""),
         ([SIZES % 'local.sizes["finn"]'], 'local.sizes["finn"]: there is no such key'),
         (["locals {\n  list = [1, 2]\n  wanted = local.list[1]\n}"], ""),

@@ -60,6 +60,9 @@ def demands(read: Read, files: dict[str, str], more: str = "") -> list[str]:
         ("packages/api/src/config.ts", 'optional("DIXIE_URL");', ""),
         ("packages/api/src/config.ts", 'const d = on ? required("DIXIE_URL") : "";', ""),
         ("packages/api/src/config.ts", 'if (on) required("DIXIE_URL");', ""),
+        ("packages/api/src/config.ts", '// required("DIXIE_URL");', ""),
+        ("packages/api/src/config.ts", 'const later = () => required("DIXIE_URL");', ""),
+        ("packages/api/src/config.ts", 'const all = { get dixie() { return required("DIXIE_URL"); } };', ""),
         ("packages/api/src/seed.ts", 'required("DIXIE_URL");', ""),
         ("packages/api/tests/config.ts", 'required("DIXIE_URL");', ""),
         ("packages/web/src/config.ts", 'required("DIXIE_URL");', ""),
@@ -69,6 +72,35 @@ def test_what_the_configuration_demands_is_given(read: Read, path: str, line: st
     found = demands(read, {path: f"{CONFIG}{line}\n"})
     said = f"{path}:8: it demands {missing}, which no task of api sets"
     assert found == ([said] if missing else [])
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ("export const c = {\n  dixie: required('DIXIE_URL'),\n};", True),
+        ("if (on) {\n  required('DIXIE_URL');\n}", False),
+        ("export function load() {\n  return {\n    dixie: required('DIXIE_URL'),\n  };\n}", True),
+        ("export function dixie() {\n  required('DIXIE_URL');\n}", False),
+    ],
+)
+def test_a_demand_is_made_when_the_configuration_is_loaded(read: Read, lines: str, found: bool) -> None:
+    assert len(demands(read, {"src/config.ts": f"{CONFIG}{lines}\n"})) == found
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ['# os.environ["API_KEY"]', 'try:\n    os.environ["API_KEY"]\nexcept KeyError:\n    pass',
+     'def key():\n    return os.environ["API_KEY"]'],
+)  # fmt: skip
+def test_python_need_not_demand_what_it_names(read: Read, lines: str) -> None:
+    assert demands(read, {"src/config.py": f"import os\n{lines}\n"}) == []
+
+
+def test_a_command_or_a_script_may_set_what_is_demanded(read: Read) -> None:
+    files = {"src/config.ts": f'{CONFIG}required("DIXIE_URL");\n'}
+    by_script = {"docker/entry.sh": "#!/bin/sh\nexport DIXIE_URL=http://dixie\nexec node .\n"}
+    assert demands(read, files | by_script) == []
+    assert demands(read, files, ', command = ["sh", "-c", "DIXIE_URL=http://d exec node ."]') == []
 
 
 def test_python_demands_by_a_subscript(read: Read) -> None:

@@ -102,6 +102,9 @@ CASES = {
     ),
     "a second factor that no task has": (only("Bool", "aws:MultiFactorAuthPresent", "true"), NOTHING),
     "a tag that the secret has not": (only("StringEquals", "aws:ResourceTag/team", "dixie"), NOTHING),
+    "a tag that is the caller's": (
+        only("StringEquals", "aws:ResourceTag/team", "$${aws:PrincipalTag/team}"), FOUND,
+    ),
     "a condition that may hold": (only("StringEquals", "aws:SourceVpc", "vpc-1"), FOUND),
     "a region that may be this one": (only("StringEquals", "aws:RequestedRegion", "us-west-2"), FOUND),
     "another region": (

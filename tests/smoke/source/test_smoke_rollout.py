@@ -312,6 +312,8 @@ REGISTER = {"run": "aws ecs register-task-definition --cli-input-json file://tas
     [
         ([REGISTER, {"run": UPDATE}], False),
         ([REGISTER, {"run": "terraform apply -auto-approve"}], False),
+        ([REGISTER, {"run": "aws cloudformation deploy --template-file t.yml --stack-name s"}], False),
+        ([REGISTER, {"run": "gh workflow run roll-out.yml"}], False),
         ([REGISTER, {"uses": "acme/roll-out@v1"}], False),
         ([{"uses": ECS_ACTION, "with": {"service": "api"}}], False),
         ([REGISTER, {"uses": ECS_ACTION, "with": {"service": "api"}}], False),
@@ -347,3 +349,10 @@ def test_no_other_workflow_cancels_a_deployment(group: str, cancels: bool, found
     _, examined = uncarried(repository(data, ci=tests), PLAN, "p-cluster")
     said = [each.what for each in examined.findings if "cancels" in each.what]
     assert len(said) == found, said
+
+
+def test_a_group_of_jobs_that_deploy_nothing_is_shared() -> None:
+    lint = {"steps": [{"run": "make lint"}], "concurrency": {"group": "lint", "cancel-in-progress": True}}
+    data = workflow(lint=lint)
+    _, examined = uncarried(repository(data, ci={"on": "push", "jobs": {"lint": lint}}), PLAN, "p-cluster")
+    assert not [each for each in examined.findings if "cancels" in each.what]

@@ -34,6 +34,7 @@ EMPTY = JQ.replace("exitCode", "exitCode // empty")
         "npm run migrate & wait $!",
         "npm run migrate > >(tee log)",
         "npm run migrate & a=$!\nnode x & b=$!\nwait $a\nwait $b",
+        "node x & a=$!\nnpm run migrate & b=$!\nwait $a $b",
         "bash -e <<'EOF'\nnpm run migrate\necho done\nEOF",
         "bash -eu <<'EOF'\nnpm run migrate\necho done\nEOF\necho behind",
         "set -o pipefail\nnpm run migrate | tee log",

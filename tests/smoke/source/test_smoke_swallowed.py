@@ -26,6 +26,8 @@ resource "aws_ecs_task_definition" "m" {
         ('command = ["sh", "-c", var.unset]', ""),
         ('entryPoint = ["sh", "-c"], command = ["node migrate.js || exit 1"]', ""),
         ('command = ["sh", "-c", "node migrate.js || true"]', "|| true"),
+        ('command = ["sh", "-c", "node migrate.js --to ${var.unset} || true"]', "|| true"),
+        ('command = ["sh", "-c", "node migrate.js --to ${var.unset}"]', ""),
         ('entryPoint = ["sh", "-c"], command = ["node migrate.js; echo done"]', "set -e is not set"),
         ('command = ["sh", "-c", "node migrate.js | tee /tmp/log"]', "lost in a pipe"),
     ],

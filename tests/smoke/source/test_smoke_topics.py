@@ -67,16 +67,19 @@ def of(arn: str, test: str = "ArnLike") -> dict[str, Any]:
         ),
         ([allow(Principal=ROOT)], ""),
         ([allow(Principal={"Service": "events.amazonaws.com"})], "does not allow alarms to publish"),
-        ([allow(), deny()], "denies publishing to alarms"),
-        ([allow(), deny(Action="SNS:*")], "denies publishing to alarms"),
+        ([allow(), deny()], "denies alarms permission to publish"),
+        ([allow(), deny(Action="SNS:*")], "denies alarms permission to publish"),
         ([allow(), deny(Action="sns:Subscribe")], ""),
         ([allow(), deny(NotAction="sns:Publish", Action=None)], ""),
         ([allow(), deny(Principal={"Service": "events.amazonaws.com"})], ""),
         ([allow(), deny(Principal=None, NotPrincipal=CLOUDWATCH)], ""),
-        ([allow(), deny(Principal=None, NotPrincipal=ROOT)], "denies publishing to alarms"),
+        ([allow(), deny(Principal=None, NotPrincipal=ROOT)], "denies alarms permission to publish"),
         ([allow(Principal=None, NotPrincipal={"Service": "events.amazonaws.com"})], ""),
         ([allow(), deny(Condition=INSECURE)], ""),
-        ([allow(), deny(Condition={"Bool": {"aws:SecureTransport": "true"}})], "denies publishing to alarms"),
+        (
+            [allow(), deny(Condition={"Bool": {"aws:SecureTransport": "true"}})],
+            "denies alarms permission to publish",
+        ),
         ([allow(), deny(Condition={"StringNotEquals": {"aws:SourceAccount": ME}})], ""),
         ([allow(), deny(Condition={"StringNotEquals": {"aws:SourceAccount": "222222222222"}})], "?"),
         ([allow(), deny(Condition={"StringEquals": {"aws:PrincipalOrgID": "o-1"}})], "?"),
@@ -96,7 +99,7 @@ def of(arn: str, test: str = "ArnLike") -> dict[str, Any]:
         ([allow(Condition=of("${aws_sns_topic.t.arn}", "ArnEquals"))], "does not allow alarms to publish"),
         (
             [allow(), deny(Condition=of("arn:aws:cloudwatch:*:*:alarm:api-cpu"))],
-            "denies publishing to alarms",
+            "denies alarms permission to publish",
         ),
         ([allow(), deny(Condition=of("arn:aws:cloudwatch:*:*:alarm:web-*"))], ""),
         ([allow(), deny(Principal="${var.unset}")], "?"),
@@ -143,9 +146,9 @@ data "aws_iam_policy_document" "d" {
 """
     for kind, who, value, what in [
         ("principals", "*", "false", ""),
-        ("principals", "*", "true", "denies publishing to alarms"),
+        ("principals", "*", "true", "denies alarms permission to publish"),
         ("not_principals", "cloudwatch.amazonaws.com", "true", ""),
-        ("not_principals", "events.amazonaws.com", "true", "denies publishing to alarms"),
+        ("not_principals", "events.amazonaws.com", "true", "denies alarms permission to publish"),
     ]:
         text = written.replace("PRINCIPALS", kind).replace("WHO", who).replace("VALUE", value)
         found = said(read, topic("  policy = data.aws_iam_policy_document.d.json"), text)
@@ -364,6 +367,8 @@ def test_a_queue_is_encrypted_with_a_key_that_its_topic_may_use(
         ),
         ("MessageBody", '{ NewStateValue = ["ALARM"], Region = ["EU"] }', "? which messages the filter"),
         ("MessageBody", "{ Region = var.unset }", "? which messages the filter"),
+        ("MessageBody", '{ NewStateValue = [{ "anything-but" = ["OK"] }] }', "? which messages the filter"),
+        ("MessageBody", '{ NewStateValue = ["OK", { prefix = "ALA" }] }', "? which messages the filter"),
         ("MessageAttributes", '{ NewStateValue = ["ALARM"] }', "filters by attributes"),
     ],
 )
