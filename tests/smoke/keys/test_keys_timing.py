@@ -41,8 +41,8 @@ def test_flapping_never_counts() -> None:
 
 def test_what_holds_at_the_deadline_may_still_prove_itself() -> None:
     answers = iter(["no"] * 3 + [""] * 1000)
-    timing = Timing(propagation_s=0.03, every_s=0.01)
-    assert timing.steadily(lambda: next(answers), steady_s=0.1, **HOW) >= 0.03 - 0.01
+    timing = Timing(propagation_s=0.4, every_s=0.01)
+    assert timing.steadily(lambda: next(answers), steady_s=0.6, **HOW) >= 0.03 - 0.01
 
 
 @pytest.mark.parametrize("limit", [0, 301])
