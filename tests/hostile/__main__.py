@@ -51,12 +51,15 @@ def jobs(words: list[str]) -> list[tuple[str, Callable[[], Outcome]]]:
 
 
 def main(words: list[str]) -> int:
-    """Run all, print one line for each group, and end 1 when any case was not survived."""
+    """Run all, a line for each group; 1 when a case was not survived, 2 when no name has one of the words."""
     started = time.monotonic()
     # A job in the background of a script, or under nohup, would hand down that these are ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     chosen = jobs(words)
+    if not chosen:
+        print(f"no case has {' or '.join(words)} in its name; without words, all are tried")
+        return 2
     groups = {group: Outcome() for group, _ in chosen}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for (group, _), outcome in zip(chosen, pool.map(lambda job: job[1](), chosen), strict=True):
