@@ -140,6 +140,13 @@ def two_deployments(_: Emulator, service: str) -> None:
     record["deployments"].append(old)
 
 
+def own_container(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """The container that a task's service is named for; sidecars may be listed before it."""
+    containers: list[dict[str, Any]] = definition["containerDefinitions"]
+    name = definition["family"].removeprefix(f"{PREFIX}-")
+    return next((each for each in containers if each["name"] == name), containers[0])
+
+
 def task_definition(
     emulator: Emulator,
     service: str,
@@ -166,7 +173,7 @@ def task_definition(
     """
     ecs, family = emulator.aws("ecs"), f"{PREFIX}-{service}"
     definition = registered(emulator, family)
-    container = definition["containerDefinitions"][0]
+    container = own_container(definition)
     if digest == "own":
         digest = _digest(emulator, container["image"])
     container["image"] = _image(container["image"], tag, image, digest)
@@ -195,7 +202,7 @@ def container_set(emulator: Emulator, service: str, **settings: Any) -> None:
     """Deploy a service with other settings of its container, such as the MiB at which that is ended."""
     ecs, family = emulator.aws("ecs"), f"{PREFIX}-{service}"
     definition = registered(emulator, family)
-    definition["containerDefinitions"][0] |= settings
+    own_container(definition).update(settings)
     ecs.register_task_definition(**definition)
     ecs.update_service(cluster=CLUSTER, service=family, taskDefinition=family)
 
