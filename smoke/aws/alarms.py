@@ -61,7 +61,7 @@ class Notifier:
 
     @property
     def steers(self) -> bool:
-        """Whether it only triggers scaling and notifies nobody."""
+        """Whether it only triggers scaling and sends no notification."""
         return bool(self.actions) and all(any(part in each for part in _STEERING) for each in self.actions)
 
     def mute(self, topic: str) -> list[str]:
@@ -87,7 +87,7 @@ class CompositeAlarm(Notifier):
     suppressed: str = ""
 
     def mute(self, topic: str) -> list[str]:
-        """It also notifies nobody while another alarm suppresses its actions."""
+        """It also sends no notification while another alarm suppresses its actions."""
         held = [f"its actions are suppressed by {self.suppressed}"] if self.suppressed else []
         return held or Notifier.mute(self, topic)
 
@@ -123,7 +123,7 @@ class MetricAlarm(Notifier):
         return [each for each in (self, *self.through) if not each.mute(topic)]
 
     def silent(self, topic: str) -> list[str]:
-        """Why it notifies nobody, neither itself nor through a composite alarm."""
+        """Why it sends no notification, neither itself nor through a composite alarm."""
         if self.notifiers(topic):
             return []
         also = [f"{each.name}, which goes off with it: {each.mute(topic)[0]}" for each in self.through]

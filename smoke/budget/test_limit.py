@@ -1,6 +1,5 @@
 """G-4, phase budget: calls at the limit of a small budget."""
 
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +23,7 @@ from smoke.platform.answers import (
 from smoke.platform.attacks import require_spent
 from smoke.platform.batch import Batch, Case, at_once, sampling
 from smoke.platform.freeside import Freeside, Tenants, answer_of, cost_in, prompt_for
+from smoke.platform.http import wait
 from smoke.platform.invariants import Conservation
 from smoke.platform.parameters import Way, all_ways
 from smoke.platform.prices import PriceOutOfReach, Prices, beyond, spend_down
@@ -102,7 +102,7 @@ def ask_at_once(count: int, ask: Callable[[], httpx.Response]) -> list[httpx.Res
         for attempt in range(AGAIN):
             if answer.status_code != 402 or len(ended) == count:
                 break
-            time.sleep(max(0, attempt - UNPAUSED) * PAUSE_S)
+            wait(max(0, attempt - UNPAUSED) * PAUSE_S)
             answer = ask()
         return answer
 
