@@ -65,19 +65,30 @@ class Ways(Commands):
                 before = state.lost(
                     f"line {self.line + shell.line_of(child)} runs anyway because set -e is not set"
                 )
-                found = self._run(child, before, cond or background)
-                if background:
-                    found = {
-                        replace(each.lost("it runs in the background"), ok=True, flow="").having(
-                            "!", "lost" if {*each.failed} - {*before.failed} else "fine"
-                        )
-                        for each in found
-                    }
+                found = (
+                    self._in_background(child, before) if background else self._run(child, before, cond)
+                )
                 if child.type != "pipeline":
                     found = {each.having(FIRST_OF_PIPE, None) for each in found}
                 after |= found
             states = bounded(after)
         return states
+
+    def _in_background(self, node: Node, state: State) -> set[State]:
+        """The states behind `&`: how a process ends is its own matter, whatever failed before it."""
+        found = self._run(node, replace(state, failed=(), how="", guess=""), cond=True)
+        ends = {each.lost("it runs in the background") for each in found}
+        return {
+            replace(
+                end,
+                ok=True,
+                failed=tuple(dict.fromkeys((*state.failed, *end.failed))),
+                how=state.how or end.how,
+                guess=state.guess or end.guess,
+                flow="",
+            ).having("!", "lost" if end.failed else "fine")
+            for end in ends
+        }
 
     def _run(self, node: Node, state: State, cond: bool) -> set[State]:
         handler = getattr(self, f"_{node.type}", None)

@@ -254,6 +254,30 @@ def test_scripts_of_the_checkout_are_followed(call: str, script: str, found: str
     assert judged(call, files={path: script})[0] == found
 
 
+TASK_OF = (
+    "set -e\n"
+    + CODE.replace("definition m", "definition $1-migration")
+    + 'if [ "$code" != "0" ]; then exit 1; fi\n'
+)
+OF_TWO = "scripts/task.sh a & one=$!\nscripts/task.sh b & other=$!\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (f"{OF_TWO}wait $one $other", "lost"),
+        (f"{OF_TWO}wait $other $one", "lost"),
+        (f"{OF_TWO}wait", "lost"),
+        (f"{OF_TWO}wait $one\nwait $other", "sound"),
+        (f"{OF_TWO}wait $other && wait $one", "sound"),
+        ("scripts/task.sh a & one=$!\nscripts/task.sh b\nwait $one", "sound"),
+        ("scripts/task.sh a & one=$!\nscripts/task.sh b", "lost"),
+    ],
+)
+def test_tasks_in_the_background_end_each_for_itself(text: str, found: str) -> None:
+    assert judged(text, files={"scripts/task.sh": TASK_OF})[0] == found
+
+
 def test_an_exit_code_that_a_script_prints_may_be_read_by_its_caller() -> None:
     files = {"scripts/ask.sh": f"#!/bin/bash -e\ntask=$1\n{DESCRIBE}\n"}
     assert judged(f'{TASK}code=$(scripts/ask.sh $task)\n[ "$code" = 0 ]', files=files)[0] == "open"
