@@ -260,6 +260,8 @@ class FaultyIdempotency(Faulty, Idempotency):
 
     async def abandon(self, claim: Claim) -> None:
         """Free the key of a call that was not answered, or keep it for a body that no call has."""
+        if self._faults.on("freeside-trips-over-freed-keys"):
+            await asyncio.sleep(0.1)  # others with the key arrive meanwhile, on a fast machine, too
         if self._faults.on("freeside-keeps-keys-of-unaffordable-calls"):
             await self._db.execute(_KEEP, claim.owner)
         else:
@@ -296,9 +298,9 @@ class FaultyIdempotency(Faulty, Idempotency):
         """
         if self._faults.on("freeside-gives-running-keys-away"):
             await self._db.execute(_GIVE_AWAY, uuid.uuid4(), tenant_id, key, body_hash)
-        on = self._faults.on("freeside-trips-over-freed-keys")
-        if on and await self._db.one(_HELD, tenant_id, key):
-            await asyncio.sleep(0.05)
+        if self._faults.on("freeside-trips-over-freed-keys") and await self._db.one(_HELD, tenant_id, key):
+            while await self._db.one(_HELD, tenant_id, key):
+                await asyncio.sleep(0.01)
             if await self._db.one(_KNOWN, tenant_id, key) is None:
                 raise KeyError(key)
 

@@ -65,9 +65,7 @@ class Ways(Commands):
                 before = state.lost(
                     f"line {self.line + shell.line_of(child)} runs anyway because set -e is not set"
                 )
-                found = (
-                    self._in_background(child, before) if background else self._run(child, before, cond)
-                )
+                found = self._in_background(child, before) if background else self._run(child, before, cond)
                 if child.type != "pipeline":
                     found = {each.having(FIRST_OF_PIPE, None) for each in found}
                 after |= found
