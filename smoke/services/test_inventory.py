@@ -1,14 +1,16 @@
-"""G-1, phase services: what runs is what the plan's inventory declares, can start again, and is found."""
+"""G-1, phase services: what runs is what the inventory declares, can start again, is found, also over TLS."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
-from smoke.aws.balancer import AT_PORT, crowded, idle, read_target_groups, routes_to
+from smoke.aws.balancer import AT_PORT, CERTIFICATE_DAYS, crowded, idle, read_target_groups, routes_to
 from smoke.aws.databases import astray
 from smoke.aws.ecs import images_there, read_services
 from smoke.aws.edge import hindered
@@ -25,21 +27,13 @@ from smoke.aws.inventory import (
     misnamed,
     seen_of,
 )
-from smoke.aws.names import (
-    BUILDS,
-    FOREIGN,
-    HOSTS,
-    MIGRATIONS,
-    SERVICES,
-    SETTINGS,
-    resolve,
-)
+from smoke.aws.names import BUILDS, FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTINGS, resolve
 from smoke.aws.network import reached, unresolved
 from smoke.aws.reader import AwsReader
 from smoke.aws.scaling import left_without_tasks
 from smoke.contract.model import ROUTES
 from smoke.contract.model import SERVICES as CONTRACT
-from smoke.platform.http import address_of, key_paths
+from smoke.platform.http import address_of, certificate_of, key_paths, require_resolvable
 from smoke.source.checkout import Examined
 from smoke.source.infrastructure.addresses import is_mixed_up, pinned
 
@@ -47,10 +41,11 @@ pytestmark = [
     pytest.mark.goal("G-1"),
     pytest.mark.phase("services"),
     pytest.mark.p1,
-    pytest.mark.requires("aws"),
 ]
 #: The services with a public host, behind a load balancer.
 PUBLIC = ("api", "dixie")
+#: The services with a public URL.
+TLS = ("freeside", "dixie")
 #: How long an address may outlive its task in Cloud Map.
 SETTLES_S = 20
 
@@ -70,6 +65,7 @@ def health_path(environment: Environment, key: str) -> str:
     return address_of(environment, key).path(CONTRACT[key].health) if key in CONTRACT else ""
 
 
+@pytest.mark.requires("aws")
 @pytest.mark.parametrize("service", SERVICES)
 def test_inventory(
     aws: AwsReader,
@@ -134,6 +130,7 @@ def test_inventory(
     examined.require()
 
 
+@pytest.mark.requires("aws")
 @pytest.mark.parametrize("service", PUBLIC)
 def test_targets(
     aws: AwsReader,
@@ -174,6 +171,7 @@ def test_targets(
         eventually(is_gone, within=SETTLES_S, every=2, what=f"no more targets than tasks ({more})")
 
 
+@pytest.mark.requires("aws")
 @pytest.mark.parametrize("service", SETTINGS)
 def test_settings(aws: AwsReader, service: str, evidence: Evidence) -> None:
     """The running task has the settings that the contract names."""
@@ -187,6 +185,7 @@ def test_settings(aws: AwsReader, service: str, evidence: Evidence) -> None:
         assert {*found} == {wanted}, f"{name} of {service} is {' and '.join(found)}, expected {wanted}"
 
 
+@pytest.mark.requires("aws")
 def test_environments_lead_to_this_platform(
     aws: AwsReader,
     plan_inventory: Sequence[Mapping[str, Any]],
@@ -226,6 +225,7 @@ def test_environments_lead_to_this_platform(
     assert not wrong, "; ".join(wrong)
 
 
+@pytest.mark.requires("aws")
 @pytest.mark.parametrize("service", [each for each in SERVICES if each not in FOREIGN])
 def test_image_is_in_the_registry(aws: AwsReader, service: str, evidence: Evidence) -> None:
     """ECR still has the running image, so that a replacement task can start."""
@@ -234,6 +234,7 @@ def test_image_is_in_the_registry(aws: AwsReader, service: str, evidence: Eviden
     images_there(aws.account, definition).require()
 
 
+@pytest.mark.requires("aws")
 def test_let_each_other_in(
     aws: AwsReader,
     plan_facts: Mapping[str, Any],
@@ -250,6 +251,7 @@ def test_let_each_other_in(
     examined.require()
 
 
+@pytest.mark.requires("aws")
 @pytest.mark.parametrize("host", HOSTS)
 def test_cloud_map(aws: AwsReader, host: str, eventually: Eventually, evidence: Evidence) -> None:
     """The service's private name resolves to its own tasks, and to no other service's."""
@@ -268,3 +270,44 @@ def test_cloud_map(aws: AwsReader, host: str, eventually: Eventually, evidence: 
         eventually(is_gone, within=SETTLES_S, every=2, what=f"as many addresses as tasks ({left})")
     unknown = unresolved(aws, host)
     assert not unknown, unknown
+
+
+@pytest.mark.requires("https")
+@pytest.mark.parametrize("service", TLS)
+def test_certificate(environment: Environment, service: str, evidence: Evidence) -> None:
+    """The certificate covers the host, is trusted, and lasts another two weeks."""
+    url = environment.get(f"edge.{service}_url")
+    found = certificate_of(url, environment.edge.ca_file)
+    evidence.figure(f"names on the certificate of {urlsplit(url).hostname}", list(found.names))
+    evidence.figure("days that it is valid", round(found.days, 1), "days", at_least=CERTIFICATE_DAYS)
+    evidence.note(f"issued by {found.issuer}")
+    assert found.days >= CERTIFICATE_DAYS, (
+        f"the certificate of {urlsplit(url).hostname} ends in {found.days:.1f} days"
+    )
+
+
+@pytest.mark.requires("https")
+@pytest.mark.parametrize("service", TLS)
+def test_http_redirects(
+    environment: Environment, service: str, http: httpx.Client, evidence: Evidence
+) -> None:
+    """Plain HTTP only redirects to the same host over TLS, if anything listens at all.
+
+    Load balancers decide by path, so the service's own routes are tried, too.
+    """
+    plain = environment.get(f"edge.{service}_plain_url")
+    require_resolvable(plain)
+    host, at = urlsplit(plain).hostname, address_of(environment, service)
+    for path in ("/", at.path(at.health), at.path(at.jwks)):
+        try:
+            response = http.get(f"{plain}{path}", follow_redirects=False)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            evidence.figure(f"answer of {plain}", f"none: {error}")
+            return
+        evidence.exchange(response)
+        target = urlsplit(response.headers.get("location", ""))
+        got = f"{plain}{path} answers {response.status_code} without TLS"
+        assert response.is_redirect, f"{got}, and does not redirect"
+        assert (target.scheme, target.hostname) == ("https", host), (
+            f"{plain}{path} redirects to {target.geturl()}, not to https://{host}"
+        )

@@ -66,9 +66,7 @@ def test_without_access_the_rest_is_not_run(
     stack: Stack, tmp_path: Path, edit: tuple[str, str], changed: dict[str, Any], reported: str
 ) -> None:
     text = stack.profile_path.read_text("utf-8").replace(*edit)
-    model = run(
-        stack, tmp_path, text, changed, "smoke/services/test_builds.py", "smoke/alarms/test_alarms.py"
-    )
+    model = run(stack, tmp_path, text, changed, "smoke/services/test_ecs.py", "smoke/alarms/test_alarms.py")
     first, *others = model["checks"]
     assert (first["id"], first["outcome"], first["class"]) == ("services/aws", "failed", "SETUP_ERROR")
     assert reported in first["summary"]

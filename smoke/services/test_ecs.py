@@ -1,32 +1,39 @@
-"""G-1, phase services: what ECS reports about each service, and which build it runs.
+"""G-1, phase services: what ECS reports about each service, which build it runs, and with whose resources.
 
 The worker has no port, so this is its only health check.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
 from smoke.aws.ecs import read_services
 from smoke.aws.ecs_tasks import read_running, restless
+from smoke.aws.endpoints import kept_from_aws
 from smoke.aws.inventory import agree, digest_of, is_commit, is_pinned, same_image, strays, tag_of
 from smoke.aws.names import BUILDS, FOREIGN, MIGRATIONS, SERVICES
+from smoke.aws.network import roomless
 from smoke.aws.reader import AwsReader
+from smoke.aws.starting import kept_from_starting
+from smoke.aws.subnets import kept_in
 from smoke.platform.http import Connect, ServiceClient
 from smoke.platform.parameters import each
+from smoke.source.checkout import Examined, listed
 from smoke.source.infrastructure.starting import stuck
+from smoke.source.rules import OWN, REQUIRED, SECRET, Ownership, Use, elsewhere
 
 pytestmark = [
     pytest.mark.goal("G-1"),
     pytest.mark.phase("services"),
-    pytest.mark.p0,
     pytest.mark.requires("aws"),
 ]
 
 
+@pytest.mark.p0
 @pytest.mark.establishes("aws")
 def test_aws(aws: AwsReader, evidence: Evidence) -> None:
     """AWS answers this runner, and the platform's cluster exists where the profile says."""
@@ -40,6 +47,7 @@ def time_left(environment: Environment) -> Callable[[], float]:
     return lambda: max(0.0, ends - time.monotonic())
 
 
+@pytest.mark.p0
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("service", SERVICES)
 def test_ecs(
@@ -85,6 +93,7 @@ def test_ecs(
     assert not ending, f"{service}: {ending}"
 
 
+@pytest.mark.p0
 def test_api_and_worker_run_the_same_image(aws: AwsReader, evidence: Evidence) -> None:
     """Freeside's API and worker run the same build."""
     images = {name: aws.definition(name).main(name).image for name in ("api", "worker")}
@@ -109,6 +118,7 @@ def reported(connect: Connect, environment: Environment, service: str, evidence:
     return ServiceClient(connect(build, evidence)).health().text("build_sha")
 
 
+@pytest.mark.p0
 @pytest.mark.parametrize("service", [*SERVICES, *MIGRATIONS])
 def test_image_tag(
     aws: AwsReader, connect: Connect, environment: Environment, service: str, evidence: Evidence
@@ -129,6 +139,7 @@ def test_image_tag(
     assert fixed, f"{service} runs {image}: the tag {tag or '(none)'} is not {wanted}"
 
 
+@pytest.mark.p0
 @pytest.mark.parametrize("service", each(finn_covered_by="services/ecs[finn]"))
 def test_build_is_its_image(connect: Connect, aws: AwsReader, service: str, evidence: Evidence) -> None:
     """The build that a service reports is the one that ECS runs: its image's tag, a git sha."""
@@ -143,3 +154,63 @@ def test_build_is_its_image(connect: Connect, aws: AwsReader, service: str, evid
         f"{service} runs {image}, whose tag is not a git commit, so the build cannot be compared with it"
     )
     assert agree(tag_of(image), sha), f"{service} reports build {sha}, but ECS runs {image}"
+
+
+@pytest.fixture
+def uses(aws: AwsReader, evidence: Evidence) -> Sequence[Use]:
+    """What every service and one-shot task uses."""
+    found = aws.uses(tuple(MIGRATIONS))
+    evidence.figure("uses of families, roles, networks, log groups and secrets", len(found))
+    return found
+
+
+@pytest.mark.p0
+def test_independent(
+    aws: AwsReader, uses: Sequence[Use], ownership: Ownership, definition: str, evidence: Evidence
+) -> None:
+    """A definition has its own family, roles, security group, log group and secret.
+
+    It shares none of them with another definition or environment.
+    """
+    lacking = ownership.lacks(definition, uses, dict.fromkeys(SERVICES, REQUIRED))
+    common = ownership.shared(uses, [*OWN, SECRET]).get(definition, [])
+    common += elsewhere((use for use in uses if ownership.of(use.owner) == definition), aws.names.prefix)
+    for use in uses:
+        if ownership.of(use.owner) == definition:
+            evidence.evaluated(f"the {use.kind} is {definition}'s alone")
+    assert not lacking, f"{definition} is incomplete: {'; '.join(lacking)}"
+    assert not common, listed(common, f"{definition} is not independent")
+    own = [use for use in uses if ownership.of(use.owner) == definition]
+    Examined([], ownership.unclear(own, [SECRET])).require()
+
+
+@pytest.mark.p1
+def test_independent_credentials(uses: Sequence[Use], ownership: Ownership, evidence: Evidence) -> None:
+    """No secret serves several definitions."""
+    evidence.figure("secrets", len({use.identity for use in uses if use.kind == SECRET}))
+    communal = ownership.communal(uses)
+    assert not communal, listed(communal)
+
+
+@pytest.mark.p1
+def test_independent_services(uses: Sequence[Use], evidence: Evidence) -> None:
+    """Each service has its own family, execution role, security group and logs, even within a definition."""
+    own = [use for use in uses if use.owner in SERVICES]
+    evidence.figure("services", len({use.owner for use in own}), expected=len(SERVICES))
+    common = [finding for each in Ownership({}).shared(own, REQUIRED).values() for finding in each]
+    assert not common, listed(common)
+
+
+@pytest.mark.p0
+def test_tasks_can_start(aws: AwsReader, evidence: Evidence) -> None:
+    """Each task's roles exist, can be assumed, and may read the task's secrets.
+
+    Its service's subnets have free addresses and reach what a task needs to start.
+    """
+    count, examined = kept_from_starting(aws, tuple(MIGRATIONS))
+    for look in (roomless, kept_in, kept_from_aws):
+        if found := examined.attempt(partial(look, aws)):
+            examined.findings.extend(found.findings)
+            examined.not_examined.extend(found.not_examined)
+    evidence.figure("roles of tasks", count, at_least=1)
+    examined.require()
