@@ -1,19 +1,280 @@
-"""Whether a public host's requests come through: where its record leads, and what its balancer does."""
+"""The way of a call from the internet to a service: DNS, CloudFront, WAF and the load balancer."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from ipaddress import collapse_addresses, ip_network
 from typing import Any
 
 from smoke.source.checkout import Examined, Finding
 
 from .account import AwsAccount
 from .balancer import FIXED, HTTPS, BalancerRoute, listeners_of, routes_of, rules_of
-from .firewall import PublicCall, read_web_acl, refused
-from .forwarding import fits
-from .fronts import is_balancer, is_fronted
 from .reader import AwsReader
+from .zones import ADDRESSES, answering, is_below, list_zones, read_zones, values_of
+
+_NO_ACL = ("WAFNonexistentItemException",)
+#: A change of what is compared that leaves the calls of the contract as they are.
+_HARMLESS = ("NONE", "LOWERCASE", "URL_DECODE", "NORMALIZE_PATH", "COMPRESS_WHITE_SPACE")
+#: What no program answers: a block, and a question to a person or a browser.
+_REFUSING = ("Block", "Captcha", "Challenge")
+
+
+@dataclass(frozen=True, slots=True)
+class PublicCall:
+    """What is known of a call; one that is `authorized` has a credential in its header."""
+
+    method: str
+    path: str
+    host: str
+    authorized: bool = False
+
+
+def read_web_acl(account: AwsAccount, resource: str) -> Mapping[str, Any] | None:
+    """The web ACL in front of a balancer; None if there is none."""
+    found = account.find("wafv2", "get_web_acl_for_resource", _NO_ACL, ResourceArn=resource)
+    return (found or {}).get("WebACL")
+
+
+def refused(acl: Mapping[str, Any], calls: Sequence[PublicCall]) -> Iterator[str]:
+    """What of a web ACL refuses which calls. A rule on what is not known of a call may let it through."""
+    found: dict[str, list[str]] = {}
+    for call in calls:
+        if by := _refused_by(acl, call):
+            found.setdefault(by, []).append(f"{call.method} {call.path}")
+    for by, hit in found.items():
+        yield f"{by} of {acl.get('Name')} (WAF) refuses {' and '.join(hit)}"
+
+
+def _refused_by(acl: Mapping[str, Any], call: PublicCall) -> str:
+    for rule in sorted(acl.get("Rules", ()), key=lambda each: int(each["Priority"])):
+        (action,) = rule.get("Action") or ("",)  # a group of rules decides by itself
+        hit = _matches(rule.get("Statement", {}), call)
+        if action == "Allow" and hit is not False:
+            return ""
+        if action in _REFUSING and hit:
+            return f"the rule {rule.get('Name')}"
+    return "the default action" if "Block" in acl.get("DefaultAction", {}) else ""
+
+
+def _matches(statement: Mapping[str, Any], call: PublicCall) -> bool | None:
+    """Whether a call is what a statement is about; None where what is known of it does not say."""
+    ((kind, about),) = statement.items() if len(statement) == 1 else [("", {})]
+    if kind == "NotStatement":
+        found = _matches(about["Statement"], call)
+        return None if found is None else not found
+    if kind in ("AndStatement", "OrStatement"):
+        parts = [_matches(each, call) for each in about["Statements"]]
+        decisive = kind == "OrStatement"
+        return decisive if decisive in parts else None if None in parts else not decisive
+    of = _compared(about, call)
+    if of is None:
+        return None
+    if kind == "RegexMatchStatement":
+        return re.search(about["RegexString"], of) is not None
+    return _POSITIONS[about["PositionalConstraint"]](of, _text(about["SearchString"]))
+
+
+_POSITIONS: Mapping[str, Callable[[str, str], bool]] = {
+    "EXACTLY": lambda of, text: of == text,
+    "STARTS_WITH": lambda of, text: of.startswith(text),
+    "ENDS_WITH": lambda of, text: of.endswith(text),
+    "CONTAINS": lambda of, text: text in of,
+    "CONTAINS_WORD": lambda of, text: re.search(rf"(?<!\w){re.escape(text)}(?!\w)", of) is not None,
+}
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _compared(about: Mapping[str, Any], call: PublicCall) -> str | None:
+    """The part of a call that a statement compares; None where it is about another."""
+    if not {"RegexString", "SearchString"} & about.keys():
+        return None
+    if any(each["Type"] not in _HARMLESS for each in about.get("TextTransformations", ())):
+        return None
+    field = about.get("FieldToMatch", {})
+    lowered = any(each["Type"] == "LOWERCASE" for each in about.get("TextTransformations", ()))
+    parts = {"UriPath": call.path, "Method": call.method}
+    header = field.get("SingleHeader", {}).get("Name", "").lower()
+    found = call.host if header == "host" else next((parts[each] for each in field if each in parts), None)
+    return found.lower() if found and lowered else found
+
+
+#: What every program sends, whatever its value.
+_ALWAYS = ("user-agent",)
+
+
+def diverted(
+    routes: Sequence[BalancerRoute],
+    calls: Iterable[PublicCall],
+    own: Sequence[str],
+    others: Collection[str],
+    is_idle: Callable[[str], bool] = lambda _: False,
+) -> tuple[BalancerRoute, PublicCall] | None:
+    """The first of the calls that a listener takes from its target groups, and the route by which it does.
+
+    That leads to those of others, to one that `is_idle`, or to the balancer's own answer. It may be one of
+    the same rule, which shares the requests between several target groups.
+    """
+    ranked = sorted(routes, key=lambda each: each.rank)
+    for call in calls:
+        mine = [each for each in routes if each.target_group in own and each.serves(call.host)]
+        for listener in dict.fromkeys(each.listener for each in mine):
+            found = [(each, fits(each.conditions, call)) for each in ranked if each.listener == listener]
+            decides = min((each.rank for each, fit in found if fit), default=-math.inf)
+            if any(each.rank < decides and fit is None and each.target_group in own for each, fit in found):
+                continue  # whoever stands before the balancer may make its calls fit
+            for each, fit in found:
+                foreign = fit and each.rank == decides and each.target_group not in own
+                if foreign and (each.target_group in {*others, FIXED} or is_idle(each.target_group)):
+                    return each, call
+    return None
+
+
+def fits(conditions: Iterable[Mapping[str, Any]], call: PublicCall) -> bool | None:
+    """Whether a rule with these conditions takes a call, whoever makes it; None where the caller decides."""
+    found = [_fits(each, call) for each in conditions]
+    return False if False in found else None if None in found else True
+
+
+def _fits(condition: Mapping[str, Any], call: PublicCall) -> bool | None:
+    field = condition.get("Field", "")
+    told: Mapping[str, Any] = condition.get(_CONFIGS.get(field, ""), {})
+    patterns: Sequence[Any] = told.get("Values") or condition.get("Values", ())
+    if field == "source-ip":
+        return _is_everybody(patterns) or None
+    name = told.get("HttpHeaderName", "").lower()
+    of = {
+        "host-header": call.host.lower(),
+        "path-pattern": call.path,
+        "http-request-method": call.method,
+        "http-header": _headers(call).get(name),
+    }.get(field)
+    if of is None:  # a header that callers may send, or what is not known of a call
+        return True if name in _ALWAYS and "*" in patterns else None
+    lowered = field in ("host-header", "http-header")
+    hit = any(_is_like(of, each.lower() if lowered else each) for each in patterns)
+    return hit or (None if told.get("RegexValues") else False)
+
+
+_CONFIGS = {
+    "host-header": "HostHeaderConfig",
+    "path-pattern": "PathPatternConfig",
+    "http-request-method": "HttpRequestMethodConfig",
+    "http-header": "HttpHeaderConfig",
+    "source-ip": "SourceIpConfig",
+}
+
+
+def _headers(call: PublicCall) -> dict[str, str]:
+    """The headers of a call that are known, in small letters."""
+    known = {"host": call.host.lower()}
+    known |= {"authorization": "bearer x"} if call.authorized else {}
+    return known | ({"content-type": "application/json"} if call.method == "POST" else {})
+
+
+def _is_like(text: str, pattern: str) -> bool:
+    return fnmatchcase(text, pattern.replace("[", "[[]"))
+
+
+def _is_everybody(ranges: Iterable[str]) -> bool:
+    """Whether ranges of addresses together are all of IPv4."""
+    found = [each for each in (ip_network(one, strict=False) for one in ranges) if each.version == 4]
+    return any(each.prefixlen == 0 for each in collapse_addresses(found))
+
+
+#: What a name or an address may be; other records than those that lead somewhere have other values.
+_LEADS = re.compile(r"[\w.-]+\.[\w-]+\.?|[0-9a-fA-F:]*:[0-9a-fA-F:]+")
+_BALANCER = re.compile(r"(?i)\.elb\.(?:[a-z0-9-]+\.)?amazonaws\.com(?:\.cn)?\.?$")
+_ADDRESS = re.compile(r"[0-9.]+|[0-9a-fA-F:]*:[0-9a-fA-F:]+")
+_CLOUDFRONT = re.compile(r"(?i)\.cloudfront\.(?:net|cn)\.?$")
+#: CloudFront's own policies that keep answers, whoever asked for them.
+_KEEPING = ("658327ea-f89d-4fab-a63d-7e88639e58f6", "b2884449-e4de-46a7-ac36-70bc7f1ddd6d")
+
+
+def leads(account: AwsAccount, host: str) -> list[str]:
+    """Where the account's records of a public host lead for the public; nowhere when its zone is another's.
+
+    Nobody is sent where a record of weight 0 leads, unless all weights are 0, nor where one for a failure
+    leads while there is none.
+    """
+    near = [each for each in list_zones(account) if not each.private and is_below(host, each.name)]
+    zone = answering(read_zones(account, near), host)
+    found = (
+        [each for each in zone.of(host, *ADDRESSES) if each.get("Failover") != "SECONDARY"] if zone else []
+    )
+    weights = {each["Weight"] for each in found if "Weight" in each}
+    used = [each for each in found if each.get("Weight", 1) or not any(weights)]
+    return [value for each in used for value in values_of(each) if _LEADS.fullmatch(value)]
+
+
+def is_balancer(end: str) -> bool:
+    """Whether a record leads to a balancer."""
+    return _BALANCER.search(end) is not None
+
+
+def is_fronted(ends: Iterable[str]) -> bool:
+    """Whether something stands before the balancer: it takes a host's requests to any port of that."""
+    return any(not is_balancer(each) and not _ADDRESS.fullmatch(each) for each in ends)
+
+
+def by_cloudfront(ends: Iterable[str]) -> bool:
+    """Whether CloudFront is what stands there."""
+    return any(_CLOUDFRONT.search(each) for each in ends)
+
+
+def read_distributions(account: AwsAccount, host: str) -> list[Mapping[str, Any]]:
+    """The distributions of CloudFront that take a host."""
+    found: list[Mapping[str, Any]] = []
+    marker: dict[str, str] = {}
+    while True:
+        told = account.ask("cloudfront", "list_distributions", **marker)["DistributionList"]
+        found += told.get("Items", ())
+        if not told.get("IsTruncated"):
+            break
+        marker = {"Marker": told["NextMarker"]}
+    return [
+        each for each in found
+        if any(fnmatchcase(host, alias.lower()) for alias in each.get("Aliases", {}).get("Items", ()))
+    ]  # fmt: skip
+
+
+def unserved(distribution: Mapping[str, Any], calls: Iterable[PublicCall]) -> Iterator[str]:
+    """How a distribution hinders calls."""
+    name = distribution.get("Id", "CloudFront")
+    if distribution.get("Enabled") is False:
+        yield f"the CloudFront distribution {name} is disabled"
+    for call in calls:
+        behaviour = _behaviour(distribution, call.path)
+        allowed = behaviour.get("AllowedMethods", {}).get("Items", ("GET", "HEAD"))
+        if call.method not in allowed:
+            yield f"the CloudFront distribution {name} does not allow {call.method} {call.path}"
+        elif call.authorized and call.method == "GET" and _keeps(behaviour):
+            yield f"the CloudFront distribution {name} caches answers of {call.path} for all callers"
+
+
+def _behaviour(distribution: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    """What a distribution does with a path: the first of its behaviours that fits, else the default."""
+    others: Sequence[Mapping[str, Any]] = distribution.get("CacheBehaviors", {}).get("Items", ())
+    default: Mapping[str, Any] = distribution.get("DefaultCacheBehavior", {})
+    fitting = (each for each in others if fnmatchcase(path, "/" + each["PathPattern"].lstrip("/")))
+    return next(fitting, default)
+
+
+def _keeps(behaviour: Mapping[str, Any]) -> bool:
+    """Whether answers are kept although they do not say so; what a policy of one's own says is not read."""
+    if "CachePolicyId" in behaviour:
+        return behaviour["CachePolicyId"] in _KEEPING
+    headers = behaviour.get("ForwardedValues", {}).get("Headers", {}).get("Items", ())
+    by_caller = {each.lower() for each in headers} & {"authorization", "*"}
+    return not by_caller and (behaviour.get("MinTTL", 0) > 0 or behaviour.get("DefaultTTL", 0) > 0)
+
 
 #: A stream may be silent for so long between two of its comments (contract 1.4).
 SILENT_S = 15

@@ -14,7 +14,7 @@ from pytest_readiness import Environment
 
 from smoke.source.rules import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, SECRET, TASK_ROLE, Use
 
-from . import alarms, databases, ecs, ecs_tasks, monitoring, scaling, topics
+from . import alarms, databases, ecs, ecs_tasks, monitoring, topics
 from .account import AwsAccount, account_of, at_once
 from .alarms import CompositeAlarm, Metric, MetricAlarm
 from .balancer import BalancerRoute, TargetGroup, describe_balancers, read_routes, read_target_groups
@@ -180,7 +180,7 @@ class AwsReader:
 
     def scalable(self) -> Mapping[str, Mapping[str, Any]]:
         """The services that Application Auto Scaling scales, as it describes them."""
-        return self.once("scalable", lambda: scaling.read_scalable(self.account, self.names))
+        return self.once("scalable", lambda: ecs.read_scalable(self.account, self.names))
 
     def has_insights(self) -> bool:
         """Whether the cluster counts its tasks for CloudWatch."""

@@ -16,6 +16,7 @@ from .policies import (
     PULL_TOKEN,
     PULLS,
     READ_PARAMETERS,
+    Context,
     RolePolicies,
     allows,
     boundary_of,
@@ -23,13 +24,13 @@ from .policies import (
     is_anybodys,
     is_assumed,
     may_read,
+    met,
     policy_of,
     refuses,
     resources,
     role_of,
     undecrypted,
 )
-from .policy_conditions import Context, met
 from .reader import AwsReader, secret_of
 
 _ACCOUNT, _REGION, _PARTITION = 4, 3, 1

@@ -13,8 +13,7 @@ from pytest_readiness import SetupError
 from .account import AwsAccount, at_once
 from .alarms import ALARM
 from .names import Names
-from .policies import covers, read_key, statements_of
-from .policy_conditions import NO_NETWORK, Context, met, permitted
+from .policies import NO_NETWORK, Context, covers, met, permitted, read_key, statements_of
 
 PENDING = "PendingConfirmation"
 #: In place of the alarms that notify a topic, where they do not matter.

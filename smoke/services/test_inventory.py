@@ -12,11 +12,17 @@ from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
 from smoke.aws.balancer import AT_PORT, CERTIFICATE_DAYS, crowded, idle, read_target_groups, routes_to
 from smoke.aws.databases import astray
-from smoke.aws.ecs import images_there, read_services
-from smoke.aws.edge import hindered
-from smoke.aws.firewall import PublicCall
-from smoke.aws.forwarding import diverted
-from smoke.aws.fronts import by_cloudfront, is_fronted, leads, read_distributions, unserved
+from smoke.aws.ecs import images_there, left_without_tasks, read_services
+from smoke.aws.edge import (
+    PublicCall,
+    by_cloudfront,
+    diverted,
+    hindered,
+    is_fronted,
+    leads,
+    read_distributions,
+    unserved,
+)
 from smoke.aws.inventory import (
     UNITS,
     columns,
@@ -30,7 +36,6 @@ from smoke.aws.inventory import (
 from smoke.aws.names import BUILDS, FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTINGS, resolve
 from smoke.aws.network import reached, unresolved
 from smoke.aws.reader import AwsReader
-from smoke.aws.scaling import left_without_tasks
 from smoke.contract.model import ROUTES
 from smoke.contract.model import SERVICES as CONTRACT
 from smoke.platform.http import address_of, certificate_of, key_paths, require_resolvable

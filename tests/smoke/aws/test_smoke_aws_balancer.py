@@ -17,9 +17,7 @@ from smoke.aws.balancer import (
     routes_to,
     target_group_of,
 )
-from smoke.aws.firewall import PublicCall
-from smoke.aws.forwarding import diverted
-from smoke.aws.fronts import is_fronted, unserved
+from smoke.aws.edge import PublicCall, diverted, is_fronted, unserved
 from smoke.aws.inventory import columns, seen_of
 from smoke.aws.names import Names
 from tests.smoke.aws.fakes import NOON, UNDER_WAY, definition, scripted, service

@@ -6,8 +6,7 @@ from typing import Any, cast
 import pytest
 
 from smoke.aws.balancer import BalancerRoute, expiring_of, target_group_of
-from smoke.aws.edge import astray, hindered, idle_for, unanswered
-from smoke.aws.firewall import PublicCall, refused
+from smoke.aws.edge import PublicCall, astray, hindered, idle_for, refused, unanswered
 from smoke.aws.reader import AwsReader
 from tests.smoke.aws.fakes import scripted
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from smoke.aws.ecs import left_without_tasks, read_scalable
 from smoke.aws.names import Names
-from smoke.aws.scaling import left_without_tasks, read_scalable
 from tests.smoke.aws.fakes import scripted
 
 

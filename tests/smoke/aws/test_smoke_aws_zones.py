@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from smoke.aws.fronts import leads
+from smoke.aws.edge import leads
 from smoke.aws.zones import Zone, answering
 from tests.smoke.aws.fakes import scripted
 
