@@ -13,8 +13,7 @@ from smoke.source.scripts import shell
 from smoke.source.scripts.dockerfiles import Dockerfile, Instruction, Stage, read
 
 from .deploys import runs_one
-from .expansion import Command, Expansion
-from .repository import Placed, Repository
+from .repository import Command, Expansion, Placed, Repository
 from .workflows import Job, Workflow
 
 _BUILDS = ("docker build", "docker buildx build", "docker image build")

@@ -19,10 +19,8 @@ from smoke.source.scripts import shell
 from smoke.source.terraform.references import items
 from smoke.source.terraform.values import text
 
-from .deploys import Pipeline, deploy_jobs, runs_one
-from .expansion import MOST, Command, Expansion
-from .mentions import names_any
-from .repository import Repository
+from .deploys import Pipeline, deploy_jobs, names_any, runs_one
+from .repository import MOST, Command, Expansion, Repository
 from .workflows import Job, Workflow
 
 _REGISTERS, _UPDATES = ("aws ecs register-task-definition",), ("aws ecs update-service",)

@@ -1,6 +1,9 @@
-"""Which jobs deploy, and whether they deploy this platform: by name, by what they run and what they name."""
+"""Which jobs deploy this platform, by what they run and name, and what they leave to another system."""
+
+from __future__ import annotations
 
 import fnmatch
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +11,165 @@ from typing import Any
 
 from smoke.source.checkout import Finding
 from smoke.source.scripts import shell
+from smoke.source.terraform.files import SUFFIXES
 
-from . import applied
-from .handover import handed, pipelines
-from .mentions import values_of
 from .repository import Placed, Repository
 from .workflows import Job, Workflow
+
+
+def names_any(values: set[str], names: Sequence[str]) -> bool:
+    """Whether a value is a service's name or ends in it, such as `$PREFIX-api` and `prod/api`."""
+    pattern = re.compile(rf"(?:.*[^A-Za-z0-9])?(?:{'|'.join(map(re.escape, names))})", re.DOTALL)
+    return any(pattern.fullmatch(value) for value in values)
+
+
+def values_of(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str]:
+    """Every value that may name a service: words of the commands, the matrix, environments, inputs."""
+    jobs, texts = [job], list[str]()
+    for each in jobs:
+        texts += [*_flat(_of_matrix(each.matrix)), *each.env.values(), *each.given.values()]
+        inner = repository.called(each) if len(jobs) <= _MOST else None
+        jobs += inner.jobs.values() if inner else ()
+    for placed in repository.everything(workflow, job):
+        texts += [*placed.step.env.values(), *placed.step.given.values()]
+        texts += [word for words in repository.recipes(placed.step) for word in words[1:]]
+        script = shell.parse(placed.step.run)
+        for command in shell.commands(script):
+            texts += shell.words(command)[1:]
+        for kind in ("for_statement", "array"):
+            texts += [
+                shell.unquoted(word) for node in shell.below(script, kind) for word in node.named_children
+            ]
+    for text in texts:
+        yield from re.split(r"[\s,;\"'\[\]]+", text)
+
+
+#: How many jobs, those of called workflows included, are looked through.
+_MOST = 100
+
+
+def spoken_of(repository: Repository, workflow: Workflow, job: Job, name: str) -> bool:
+    """Whether a script in another language that a job runs, or the input of a command, has a name in it."""
+    pattern = re.compile(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![\w-])")
+    return any(
+        pattern.search(text)
+        for placed in repository.everything(workflow, job)
+        for text in (*(text for _, text in repository.others(placed.step)), *_inputs(placed.step.run))
+    )
+
+
+def _inputs(script: str) -> Iterator[str]:
+    """What a script hands to the input of its commands."""
+    for kind in ("heredoc_body", "herestring_redirect") if "<<" in script else ():
+        yield from (shell.text_of(node) for node in shell.below(shell.parse(script), kind))
+
+
+def _of_matrix(matrix: Any) -> Any:
+    """A matrix without the values that it leaves out; an entry of several names leaves out a combination."""
+    if not isinstance(matrix, dict):
+        return matrix
+    alone = [each for each in matrix.get("exclude") or () if isinstance(each, dict) and len(each) == 1]
+    left_out = [item for each in alone for item in each.items()]
+    return {
+        name: [each for each in values if (name, each) not in left_out]
+        if isinstance(values, list)
+        else values
+        for name, values in matrix.items()
+        if name != "exclude"
+    }
+
+
+def _flat(data: Any) -> Iterator[str]:
+    if isinstance(data, (dict, list)):
+        for value in data.values() if isinstance(data, dict) else data:
+            yield from _flat(value)
+    elif data is not None:
+        yield str(data)
+
+
+_APPLY = ("terraform apply", "tofu apply")
+#: What makes a service or a task, or holds what may.
+_SERVES = re.compile(
+    r"\baws_(?:ecs_(?:service|task)|codedeploy|cloudformation)|\b(?:helm|kubernetes)_|\becs\b|fargate"
+)
+_SOURCE = re.compile(r"\bsource\"?\s*[=:]\s*\"([^\"]*)\"")
+
+
+def _relevant_commands(repository: Repository, placed: Placed) -> Iterator[list[str]]:
+    """Yield the commands of a step without those that apply a folder in which there is no service."""
+    folder = placed.step.directory
+    for words in repository.commands(placed.step):
+        if words[:1] == ["cd"]:
+            folder = posixpath.join(folder, words[1]) if len(words) == 2 else ""
+        if not any(shell.runs(words, each) for each in _APPLY):
+            yield words
+            continue
+        where = posixpath.join(folder, shell.option(words, "-chdir"))
+        if "$" in where or _makes_services(repository, posixpath.normpath(where), set()):
+            yield words
+
+
+def _makes_services(repository: Repository, folder: str, seen: set[str]) -> bool:
+    """Whether the Terraform of a folder may make a service; where there is none, it may be anything."""
+    seen.add(folder)
+    inside = [path for path in repository.paths if (posixpath.dirname(path) or ".") == folder]
+    texts = [repository.script(path) for path in inside if path.endswith(SUFFIXES)]
+    if not texts or any(text is None or _SERVES.search(text) for text in texts):
+        return True
+    local = {
+        posixpath.normpath(posixpath.join(folder, source))
+        for text in texts
+        for source in _SOURCE.findall(text or "")
+        if source.startswith(("./", "../"))
+    }
+    return any(_makes_services(repository, each, seen) for each in sorted(local - seen))
+
+
+#: Commands that have another system deploy.
+_COMMANDS = (
+    "argocd app sync", "argocd app set", "flux reconcile", "spin pipeline execute", "gh workflow run",
+    "aws codepipeline start-pipeline-execution", "aws codebuild start-build",
+    "aws ssm start-automation-execution", "aws stepfunctions start-execution",
+)  # fmt: skip
+_ACTIONS = re.compile(r"repository-dispatch|workflow-dispatch|argocd|codebuild-run-build|trigger.*pipeline")
+#: What a request must ask for to start a workflow of GitHub's, or a pipeline of GitLab's.
+_REQUEST = re.compile(r"\b(?:curl|http|gh api)\b[^\n]*(?:\\\n[^\n]*)*/(?:dispatches|trigger/pipeline)\b")
+#: Where other tools than GitHub's have their pipelines.
+PIPELINES = (
+    ".gitlab-ci.yml", "Jenkinsfile", "buildspec.yml", "buildspec.yaml", ".circleci/config.yml",
+    "bitbucket-pipelines.yml", "azure-pipelines.yml", ".buildkite/pipeline.yml", ".drone.yml",
+)  # fmt: skip
+
+
+def pipelines(repository: Repository) -> list[str]:
+    """The pipelines of other tools in the checkout."""
+    return [path for path in PIPELINES if repository.script(path) is not None]
+
+
+def handed(repository: Repository, workflow: Workflow) -> Iterator[Finding]:
+    """The jobs of a workflow that start a deployment elsewhere, each with how."""
+    for job in workflow.jobs.values():
+        how = next(_how(repository, workflow, job), "")
+        if how:
+            yield workflow.finding(job.line, f"{job.name} leaves the deployment to another system: {how}")
+
+
+def _how(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str]:
+    elsewhere = ""
+    for placed in repository.everything(workflow, job):
+        step = placed.step
+        if step.uses.partition("@")[0] == "actions/checkout":
+            elsewhere = step.given.get("repository", elsewhere)
+        if _ACTIONS.search(step.uses):
+            yield step.uses
+        if _REQUEST.search(step.run):
+            yield "a request that starts a pipeline"
+        for words in repository.commands(step):
+            started = next((command for command in _COMMANDS if shell.runs(words, command)), "")
+            if started:
+                yield started
+            elif elsewhere and shell.runs(words, "git push"):
+                yield f"git push to {elsewhere}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +192,7 @@ class Pipeline:
     services: Sequence[str] = ()
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any], services: Iterable[str] = ()) -> "Pipeline":
+    def of(cls, facts: Mapping[str, Any], services: Iterable[str] = ()) -> Pipeline:
         """Read the plan's facts."""
         return cls(
             facts["workflow"], facts["migration_job"], facts["deploy_jobs"], facts["deploy_commands"],
@@ -168,7 +324,7 @@ def _runs_a_task(given: Mapping[str, str]) -> bool:
 
 def runs_any(repository: Repository, placed: Placed, commands: Sequence[str], clusters: str = "*") -> bool:
     """Whether a step runs one of some commands, in one of the clusters."""
-    found = (each for each in applied.commands(repository, placed) if runs_one(each, commands))
+    found = (each for each in _relevant_commands(repository, placed) if runs_one(each, commands))
     return any(not _is_foreign(shell.option(each, "--cluster"), clusters) for each in found)
 
 

@@ -20,9 +20,19 @@ from smoke.source.scripts import shell
 from smoke.source.scripts.commands import migrates
 
 from .conditions import CANCELLED, FAILURE, OUTCOMES, SKIPPED, SUCCESS, Situation
-from .deploys import Pipeline, deploy_jobs, deploys, deploys_here, goes_back, of_whom, unseen
+from .deploys import (
+    Pipeline,
+    deploy_jobs,
+    deploys,
+    deploys_here,
+    goes_back,
+    names_any,
+    of_whom,
+    spoken_of,
+    unseen,
+    values_of,
+)
 from .jobs import examine_job, unreached
-from .mentions import names_any, spoken_of, values_of
 from .repository import Placed, Repository
 from .workflows import Job, Workflow
 

@@ -1,16 +1,18 @@
-"""What GitHub refuses of a workflow or takes for empty, and jobs that never run."""
+"""What GitHub refuses of a workflow or takes for empty, jobs that never run, and runs that it cancels."""
 
 from __future__ import annotations
 
 import itertools
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from smoke.source.checkout import Examined, Finding
+import yaml
 
-from .calls import misgiven, of_actions
+from smoke.source.checkout import Examined, Finding
+from smoke.source.scripts.recipes import NONE, Entries, entries_of, plain
+
 from .conditions import OUTCOMES, Condition, Situation
 from .jobs import EXPRESSION
 from .repository import Repository
@@ -270,3 +272,102 @@ def _without_checkout(repository: Repository, workflow: Workflow, job: Job) -> I
             return
         if (step.uses and not OTHERS.match(step.uses)) or FETCHES.search(step.run):
             return
+
+
+Wrong = tuple[str, int]
+
+
+def misgiven(repository: Repository, job: Job) -> Iterator[Wrong]:
+    """What GitHub refuses of a call: something that is missing, or that the called workflow does not know."""
+    path = posixpath.normpath(job.uses) if job.uses.startswith("./") else ""
+    if job.uses and (job.steps or job.runs_on):
+        yield "it calls a workflow and has steps or a machine of its own", 0
+    if path not in repository.workflows:
+        return
+    if "workflow_call" not in repository.workflows[path].triggers:
+        yield f"{path} cannot be called: it has no workflow_call under `on`", 0
+        return
+    top = entries_of(yaml.compose(repository.script(path) or "", Loader=yaml.SafeLoader))
+    call = entries_of(entries_of(top.get("on", NONE)[1]).get("workflow_call", NONE)[1])
+    parts = [("input", _declared(call, "inputs"), job.given)]
+    if job.secrets.get("*") != "inherit":
+        parts.append(("secret", _declared(call, "secrets"), job.secrets))
+    for kind, declared, given in parts:
+        for name, required in declared.items():
+            if required and name not in given:
+                yield f"{path} is not given its {kind} {name}, which it requires", 0
+        for name in given.keys() - declared.keys() - {"*"}:
+            yield f"{path} has no {kind} {name}", 0
+
+
+def _declared(call: Entries, kind: str) -> dict[str, bool]:
+    """The inputs or secrets of a workflow by name, and whether it requires them."""
+    found = entries_of(call.get(kind, NONE)[1])
+    return {
+        name: plain(entries_of(node).get("required", NONE)[1]) in (True, "true")
+        for name, (_, node) in found.items()
+    }
+
+
+def of_actions(repository: Repository, job: Job) -> Iterator[Wrong]:
+    """What a composite action of the checkout lacks: the shell of a step, an input that it reads."""
+    for step in job.steps:
+        action = repository.action(step.uses) if step.uses.startswith("./") else None
+        if action is None:
+            continue
+        path, steps = action
+        top = entries_of(yaml.compose(repository.script(path) or "", Loader=yaml.SafeLoader))
+        declared = {*entries_of(top.get("inputs", NONE)[1])}
+        for each in steps:
+            if each.run and not each.shell:
+                yield f"a step of {path} runs a script and names no shell", step.line
+            for text in (each.run, *each.env.values(), *each.given.values()):
+                for written in EXPRESSION.findall(text):
+                    for name in _INPUTS.findall(written):
+                        if name not in declared:
+                            yield f"inputs.{name} is empty: {path} has no such input", step.line
+
+
+def cancelled(repository: Repository, deploying: Mapping[str, Collection[str]]) -> Iterator[Finding]:
+    """Yield the workflows that cancel one of those at `deploying`; these themselves are left alone.
+
+    A newer deployment may take the place of an older one.
+    """
+    held = {
+        group: path for path, jobs in deploying.items() for group, _, _ in _groups(repository, path, jobs)
+    }
+    for workflow in repository.workflows.values():
+        for group, cancels, line in (
+            _groups(repository, workflow.path) if workflow.path not in deploying else ()
+        ):
+            if cancels and group in held and not _is_called(repository, workflow):
+                what = (
+                    f"it cancels {held[group]} in the middle of a deployment: both are in the group {group}"
+                )
+                yield workflow.finding(line, what)
+
+
+def _is_called(repository: Repository, workflow: Workflow) -> bool:
+    jobs = [job for each in repository.workflows.values() for job in each.jobs.values()]
+    return any(job.uses == f"./{workflow.path}" for job in jobs)
+
+
+def _groups(
+    repository: Repository, path: str, jobs: Collection[str] | None = None
+) -> Iterator[tuple[str, bool, int]]:
+    """The groups of a workflow and of its jobs by their names, and whether they cancel what runs in them."""
+    top = entries_of(yaml.compose(repository.script(path) or "", Loader=yaml.SafeLoader))
+    for entries in (
+        top,
+        *(
+            entries_of(job)
+            for name, (_, job) in entries_of(top.get("jobs", NONE)[1]).items()
+            if jobs is None or name in jobs
+        ),
+    ):
+        line, node = entries.get("concurrency", NONE)
+        said = plain(node)
+        group = said.get("group") if isinstance(said, dict) else said
+        if isinstance(group, str) and "${{" not in group:
+            cancels = isinstance(said, dict) and said.get("cancel-in-progress") in (True, "true")
+            yield group.lower(), cancels, line

@@ -6,7 +6,7 @@ import pytest
 
 from smoke.source.infrastructure.definitions import read as read_definitions
 from smoke.source.pipeline.delivery import delivered
-from smoke.source.pipeline.expansion import MOST, Expansion
+from smoke.source.pipeline.repository import MOST, Expansion
 from smoke.source.pipeline.rollout import misdelivered
 from tests.smoke.source.terraform_files import Read
 from tests.smoke.source.workflow_files import PLAN, W, deploy, repository, workflow
