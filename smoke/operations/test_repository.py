@@ -10,8 +10,7 @@ from pytest_readiness import Environment, Evidence, SetupError
 from smoke.aws.names import Names
 from smoke.source.checkout import Checkout
 from smoke.source.infrastructure.definitions import Definitions
-from smoke.source.infrastructure.swallowed import swallowed
-from smoke.source.infrastructure.tasks import startup_migrations
+from smoke.source.infrastructure.tasks import startup_migrations, swallowed
 from smoke.source.pipeline.delivery import delivered
 from smoke.source.pipeline.deploys import Pipeline, unseen
 from smoke.source.pipeline.gate import MigrationGate, examine, overrides, undeployed, unmigrated

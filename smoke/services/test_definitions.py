@@ -12,21 +12,18 @@ from smoke.contract.model import ROUTES, SERVICES, USER
 from smoke.platform.http import key_paths
 from smoke.source.checkout import Checkout, Examined, Finding
 from smoke.source.infrastructure.addresses import Budget, directory_of, led
-from smoke.source.infrastructure.conflicts import conflicts
+from smoke.source.infrastructure.conflicts import conflicts, misdeclared
 from smoke.source.infrastructure.connections import Address, connected
 from smoke.source.infrastructure.databases import served
-from smoke.source.infrastructure.definitions import ROLES, Definitions, unnamed
+from smoke.source.infrastructure.definitions import ROLES, Definitions, named, unnamed
 from smoke.source.infrastructure.definitions import unseen as not_seen
-from smoke.source.infrastructure.naming import named
-from smoke.source.infrastructure.security_groups import reached
+from smoke.source.infrastructure.network import reached
 from smoke.source.infrastructure.shapes import misshapen
-from smoke.source.infrastructure.signing import generated, partless
-from smoke.source.infrastructure.starting import starts
+from smoke.source.infrastructure.starting import generated, partless, starts
 from smoke.source.infrastructure.tasks import images, inventory, logged, of_another, one_build, twins
 from smoke.source.pipeline.rollback import expiring
 from smoke.source.rules import FAMILY, LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership, elsewhere
 from smoke.source.terraform.configuration import Configuration
-from smoke.source.terraform.declared import misdeclared
 from smoke.source.terraform.references import undeclared
 
 pytestmark = [

@@ -17,7 +17,7 @@ from smoke.source.terraform.references import entries, items, referenced, thing
 from smoke.source.terraform.values import Symbol, Value, flat, hidden, is_known, number, options, settle, text
 
 from .definitions import Definition, containers
-from .listeners import balancers
+from .network import balancers
 from .notifications import ALARM, Judged, Recipients
 from .resource_policies import TOPIC
 

@@ -15,7 +15,7 @@ from smoke.source.terraform.values import Value, boolean, flat, is_known, number
 from .definitions import Definition, Definitions, containers, plainly, ports
 from .entrances import HTTPS, entered, fronted, open_to_the_public, recorded
 from .iam import fits
-from .listeners import ListenerRule, answered, divided, forwards, patterns, takes, unclear
+from .network import ListenerRule, answered, divided, forwards, patterns, takes, unclear
 
 _TARGETS = "aws_lb_target_group"
 #: The status of a service that is well.

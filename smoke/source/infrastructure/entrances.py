@@ -12,7 +12,7 @@ from smoke.source.terraform.references import items, referenced
 from smoke.source.terraform.values import Value, boolean, flat, is_known, number, text
 
 from .iam import fits
-from .listeners import actions, balancers, forwards, unclear
+from .network import actions, balancers, forwards, unclear
 
 HTTPS = 443
 _TLS, _PLAIN = ("HTTPS", "TLS"), ("HTTP", "HTTPS")

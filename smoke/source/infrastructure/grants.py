@@ -24,8 +24,11 @@ from smoke.source.terraform.references import (
 from smoke.source.terraform.values import Value, is_known, text
 
 from .iam import (
+    READ,
     ROLE,
     Attached,
+    Grant,
+    Narrowing,
     Statement,
     allows,
     attached,
@@ -33,10 +36,12 @@ from .iam import (
     fits,
     never,
     policy_name,
+    reads_of,
     roles_of,
     statements,
+    tags_of,
+    target_of,
 )
-from .reading import READ, Grant, Narrowing, reads_of, tags_of, target_of
 
 _ASSUME = "sts:assumerole"
 #: Policies of AWS that let a role read secrets or parameters of any name, and those that do not.

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from smoke.source.checkout import Examined, Finding
+from smoke.source.infrastructure.addresses import PASSWORD
 from smoke.source.infrastructure.definitions import (
     Container,
     Definition,
@@ -18,7 +19,6 @@ from smoke.source.infrastructure.definitions import (
     containers,
     plain_ports,
 )
-from smoke.source.infrastructure.given import PASSWORD
 from smoke.source.infrastructure.tasks import MIGRATES, modes
 from smoke.source.infrastructure.tasks import repository as repository_of
 from smoke.source.scripts import shell

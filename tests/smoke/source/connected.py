@@ -2,9 +2,9 @@
 
 from smoke.source.checkout import Examined
 from smoke.source.infrastructure.connections import Address, connected
+from smoke.source.infrastructure.definitions import named
 from smoke.source.infrastructure.definitions import read as read_definitions
-from smoke.source.infrastructure.naming import named
-from smoke.source.infrastructure.security_groups import reached
+from smoke.source.infrastructure.network import reached
 from smoke.source.infrastructure.shapes import misshapen
 from smoke.source.infrastructure.starting import starts
 from tests.smoke.source.terraform_files import Read

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from smoke.source.terraform.declared import misdeclared
+from smoke.source.infrastructure.conflicts import misdeclared
 from tests.smoke.source.terraform_files import Read
 
 ONE = 'resource "aws_x" "one" {\n%s}\n'

@@ -4,7 +4,7 @@ import pytest
 
 from smoke.source.infrastructure.connections import Address, connected
 from smoke.source.infrastructure.definitions import read as read_definitions
-from smoke.source.infrastructure.security_groups import reached
+from smoke.source.infrastructure.network import reached
 from tests.smoke.source.connected import GIVEN, OF_HTTP, OF_TCP, PLATFORM, earlier
 from tests.smoke.source.terraform_files import Read
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from smoke.source.infrastructure.addresses import names_of_secrets, unfit
 from smoke.source.infrastructure.definitions import read as read_definitions
-from smoke.source.infrastructure.given import names_of_secrets, unfit
-from smoke.source.infrastructure.signing import generated, partless
+from smoke.source.infrastructure.starting import generated, partless
 from smoke.source.terraform.references import items
 from smoke.source.terraform.values import Value, decoded
 from tests.smoke.source.terraform_files import Read, service

@@ -3,7 +3,7 @@
 import pytest
 
 from smoke.source.infrastructure.definitions import read as read_definitions
-from smoke.source.infrastructure.swallowed import swallowed
+from smoke.source.infrastructure.tasks import swallowed
 from tests.smoke.source.terraform_files import Read
 
 TASK = """

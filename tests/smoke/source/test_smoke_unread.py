@@ -3,9 +3,8 @@
 import pytest
 
 from smoke.source.checkout import Examined
+from smoke.source.infrastructure.definitions import named, unseen
 from smoke.source.infrastructure.definitions import read as read_definitions
-from smoke.source.infrastructure.definitions import unseen
-from smoke.source.infrastructure.naming import named
 from smoke.source.terraform.values import Value, flat, text
 from tests.smoke.source.terraform_files import Read, service
 
