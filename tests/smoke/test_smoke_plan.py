@@ -52,7 +52,7 @@ import json
 from smoke.auth.test_once import test_token_is_spent_once as token
 from smoke.budget.test_idempotency import test_one_key_is_one_charge as key
 from smoke.loop.test_events import test_same_event_counts_once as event
-from smoke.operations import test_whole_run as late
+from smoke.operations import test_late as late
 
 def named(check, kind):
     sets = [each for mark in check.pytestmark if mark.name == "parametrize" for each in mark.args[1]]
