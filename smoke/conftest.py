@@ -19,7 +19,7 @@ from smoke.aws.account import read_descriptions
 from smoke.aws.reader import AwsReader, reader_of
 from smoke.contract.exchange import MICRO_PER_CENT
 from smoke.contract.model import SERVICE, Access
-from smoke.network.sockets import authorities
+from smoke.network.connections import authorities
 from smoke.network.transport import http_pool
 from smoke.platform.answers import AnswerLog
 from smoke.platform.attacks import Target, target_of

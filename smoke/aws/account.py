@@ -25,8 +25,8 @@ from pytest_readiness import (
     aws_session,
 )
 
+from smoke.network.connections import trusting
 from smoke.network.decoders import NotStrict, strict_json
-from smoke.network.sockets import trusting
 from smoke.network.transport import ContractViolation, failed_in_handshake, http_pool
 
 POLICY = "docs/iam-policy.json"

@@ -1,22 +1,21 @@
-"""Networks of the account: which security groups let whom in and out, and where tasks find room and names."""
+"""Security groups: whom they let in and out, between tasks and databases, and on the way to AWS itself."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from typing import Any
 
-from pytest_readiness import SetupError
-
 from smoke.source.checkout import Examined, Finding
 
-from .account import AwsAccount, at_once
+from .account import AwsAccount
+from .ecs import IN_ECR, TaskDefinition
 from .names import BUILDS, HOSTS, resolve
-from .reader import AwsReader
-from .subnets import AccessLists, Network, filtered, own_subnets
-from .zones import ADDRESSES, Zone, is_below, list_zones, read_zones
+from .policies import PULL_TOKEN, READ, allows, statements_of
+from .reader import AwsReader, secret_of
+from .subnets import AccessLists, Network, WaysOut, filtered, needed_by, own_subnets, read_ways
 
 DATABASE = "database"
 #: Parties that only the platform itself may connect to.
@@ -281,92 +280,93 @@ _INSIDE = {service: host for host, service in BUILDS.items()}
 _POSTGRES = 5432
 
 
-def roomless(aws: AwsReader) -> Examined:
-    """Return the services whose next task has no subnet, or no address in any of them."""
-    services = {name: each for name, each in aws.services().items() if each.subnets}
-    found = own_subnets(aws)
-    result = Examined()
-    for name, each in services.items():
-        left = [found[one].left for one in each.subnets if one in found]
-        if not left or not any(left):
-            why = "no free address is left in" if left else "AWS has none of"
-            what = f"{name} cannot start again: {why} its subnets {', '.join(each.subnets)}"
-            result.findings.append(Finding("", 0, what))
+_TLS = 443
+#: From where ECR serves the layers of images.
+_LAYERS = "arn:aws:s3:::prod-{}-starport-layer-bucket/x"
+
+
+def kept_from_aws(aws: AwsReader) -> Examined:
+    """Whether a task on Fargate may call what it needs of AWS: out of its groups, and through endpoints."""
+    services, subnets, result = aws.services(), own_subnets(aws), Examined()
+    tasks = {name: each for name, each in aws.definitions().items() if name in services and each.fargate}
+    ways = read_ways(aws)
+    used = [each for name in tasks for each in services[name].security_groups]
+    used += [each["GroupId"] for one in ways.endpoints for each in one.get("Groups", ())]
+    groups = read_groups(aws.account, used)
+    for name, task in tasks.items():
+        places = [each for each in services[name].subnets if each in subnets]
+        ranges = tuple(one for each in places for one in subnets[each].ranges)
+        party = Party(name, services[name].security_groups, ranges)
+        whys = [*_shut_in(party, task, ways, places, groups)]
+        for each in ways.endpoints:
+            whys += _closed(each, party, task, ways, places, groups, aws.account.region)
+        result.findings.extend(Finding("", 0, f"{name} cannot start again: {why}") for why in whys)
     return result
 
 
-def unresolved(aws: AwsReader, host: str) -> str:
-    """Why tasks do not find a host of the private zone; empty if they do.
-
-    SetupError where only a profile of Route 53 may show them the zone.
-    """
-    name = f"{host}.{aws.names.namespace}"
-    why = aws.once("unresolved", lambda: _unresolved(aws)) or _unrecorded(aws, host, name)
-    return f"{name} {why}" if why else ""
-
-
-def _unrecorded(aws: AwsReader, host: str, name: str) -> str:
-    """Why the private zones of the tasks' networks have no address of a host; empty if they may.
-
-    Of several private zones, that with the longest name answers.
-    """
-    inside = {each.vpc for each in own_subnets(aws).values()}
-    every = aws.once("zones", lambda: list_zones(aws.account))
-    private = [each for each in every if each.private and is_below(name, each.name)]
-    for zone in [each for each in private if len(each.name) > len(aws.names.namespace)]:
-        told = aws.account.ask("route53", "get_hosted_zone", Id=zone.id)
-        if inside & {each["VPCId"] for each in told.get("VPCs", ())} and not _records(aws, zone, name):
-            return f"is for the private zone {zone.name} to answer, which has no address of it"
-    owner = aws.services().get(BUILDS.get(host, host))
-    held = [aws.registries().get(each) for each in owner.registries] if owner and not owner.aliases else []
-    kinds = [each.records for each in held if each and each.name == name]
-    if not kinds or {*ADDRESSES} & {one for each in kinds for one in each}:
-        return ""
-    if any(_records(aws, zone, name) for zone in private):
-        return ""
-    put = " and ".join(sorted(one for each in kinds for one in each)) or "nothing"
-    return f"has no address in DNS: its entry in Cloud Map puts {put} there"
-
-
-def _records(aws: AwsReader, zone: Zone, name: str) -> bool:
-    (read,) = read_zones(aws.account, [zone])
-    return bool(read.of(name, *ADDRESSES))
-
-
-def _unresolved(aws: AwsReader) -> str:
-    spaces = [
-        each["Properties"]["DnsProperties"]["HostedZoneId"]
-        for each in aws.account.pages("servicediscovery", "list_namespaces", "Namespaces")
-        if each["Name"] == aws.names.namespace and each.get("Type") == "DNS_PRIVATE"
+def _shut_in(
+    party: Party,
+    task: TaskDefinition,
+    ways: WaysOut,
+    places: Sequence[str],
+    groups: Mapping[str, Mapping[str, Any]],
+) -> Iterator[str]:
+    """Whether no security group lets a task out to AWS, nor to the endpoints that stand for it."""
+    held = [groups[each] for each in party.groups if each in groups]
+    rules = [rule for each in held for rule in each.get("IpPermissionsEgress", ())]
+    rules = [rule for rule in rules if covers_port(rule, _TLS)]
+    # endpoints may be in a network with which this one is connected
+    peers = [
+        each.get("VpcPeeringConnectionId") for rule in rules for each in rule.get("UserIdGroupPairs", ())
     ]
-    inside = {each.vpc for each in own_subnets(aws).values()}
-    if not spaces or not inside:
-        return ""
-    zones = at_once(lambda zone: aws.account.ask("route53", "get_hosted_zone", Id=zone), spaces)
-    reached = {each["VPCId"] for zone in zones for each in zone.get("VPCs", ())}
-    if inside & reached:
-        return next(filter(None, (_unanswered(aws.account, each) for each in sorted(inside & reached))), "")
-    for each in sorted(inside):
-        if found := aws.account.pages(*_PROFILES, absent=_UNKNOWN, ResourceId=each):
-            profile = found[0].get("ProfileId")
-            raise SetupError(
-                f"not examined: whether the Route 53 profile {profile} associates the zone with {each}"
-            )
-    return (
-        f"belongs to {' and '.join(sorted(reached)) or 'no network'}, "
-        f"but the tasks run in {' and '.join(sorted(inside))}"
+    outside = any(peers) or any(
+        rule.get("PrefixListIds") or not ways.contain(ranges_of(rule)) for rule in rules
     )
+    inside = any(ranges_of(rule) or rule.get("UserIdGroupPairs") for rule in rules)
+    lacking = [
+        each
+        for each in needed_by(task, elsewhere=())
+        if not (inside and all(ways.offers(each, one) for one in places))
+    ]
+    if held and places and not outside and lacking:
+        yield f"no security group of it lets it out on port {_TLS} to {' or '.join(lacking)}"
 
 
-_PROFILES = ("route53profiles", "list_profile_associations", "ProfileAssociations")
-#: How an endpoint of one's own answers that does not know them.
-_UNKNOWN = ("400", "404", "InvalidAction")
+def _closed(
+    endpoint: Mapping[str, Any],
+    party: Party,
+    task: TaskDefinition,
+    ways: WaysOut,
+    places: Sequence[str],
+    groups: Mapping[str, Mapping[str, Any]],
+    region: str,
+) -> Iterator[str]:
+    """Why an endpoint does not take what a task asks. One with private names takes it all, way out or not."""
+    used = [each for each in needed_by(task) if endpoint["ServiceName"].endswith(f".{region}.{each}")]
+    if not used or not any(ways.takes(endpoint, one) for one in places):
+        return
+    named = f"{endpoint['VpcEndpointId']}, the endpoint of {used[0]},"
+    held = [groups[each["GroupId"]] for each in endpoint.get("Groups", ()) if each["GroupId"] in groups]
+    if held and not {True, None} & {lets(each.get("IpPermissions", ()), party, _TLS) for each in held}:
+        yield f"{named} does not let it in on port {_TLS}"
+    # of whom else it speaks is not known to be another's
+    told = [
+        each
+        for each in statements_of(endpoint.get("PolicyDocument") or "")
+        if each.get("Effect") == "Allow" or each.get("Principal") in ("*", {"AWS": "*"})
+    ]
+    for action, resource in _asked(used[0], task, region) if told else ():
+        if not allows(told, action, resource):
+            yield f"{named} has a policy that does not let it {action}"
+            return
 
 
-def _unanswered(account: AwsAccount, network: str) -> str:
-    """Why no name of a private zone resolves in a network."""
-    for name in ("DnsSupport", "DnsHostnames"):
-        told = account.ask("ec2", "describe_vpc_attribute", VpcId=network, Attribute=f"enable{name}")
-        if not told.get(f"Enable{name}", {}).get("Value", True):
-            return f"does not resolve in {network}: its attribute enable{name} is off"
-    return ""
+def _asked(service: str, task: TaskDefinition, region: str) -> Iterator[tuple[str, str]]:
+    """What a task asks of a service when it starts: actions, each with its resource."""
+    if service == "ecr.api":
+        yield PULL_TOKEN, "*"
+    elif service == "s3" and any(IN_ECR.fullmatch(box.image) for box in task.containers):
+        yield "s3:GetObject", _LAYERS.format(region)
+    elif service == "secretsmanager":
+        given = [secret_of(each) for box in task.containers for each in box.secrets.values()]
+        yield from ((READ, each) for each in given if ":secretsmanager:" in each)

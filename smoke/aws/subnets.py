@@ -316,3 +316,17 @@ def needed_by(definition: TaskDefinition, elsewhere: Sequence[str] = ("the inter
         given = [":secretsmanager:" in each for each in box.secrets.values()]
         found |= dict.fromkeys("secretsmanager" if each else "ssm" for each in given)
     return [*found]
+
+
+def roomless(aws: AwsReader) -> Examined:
+    """Return the services whose next task has no subnet, or no address in any of them."""
+    services = {name: each for name, each in aws.services().items() if each.subnets}
+    found = own_subnets(aws)
+    result = Examined()
+    for name, each in services.items():
+        left = [found[one].left for one in each.subnets if one in found]
+        if not left or not any(left):
+            why = "no free address is left in" if left else "AWS has none of"
+            what = f"{name} cannot start again: {why} its subnets {', '.join(each.subnets)}"
+            result.findings.append(Finding("", 0, what))
+    return result

@@ -1,4 +1,4 @@
-"""Zones of Route 53: the records of this environment, and which of several zones answers for a host."""
+"""Zones of Route 53: records of this environment, which zone answers for a host, and what tasks resolve."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_readiness import SetupError
+
 from .account import AwsAccount, at_once
-from .names import HOSTS, SERVICES, Names
+from .names import BUILDS, HOSTS, SERVICES, Names
+from .reader import AwsReader
+from .subnets import own_subnets
 
 Record = Mapping[str, Any]
 #: The kinds of records that lead to something.
@@ -113,3 +117,80 @@ def values_of(record: Record) -> list[str]:
 def is_below(name: str, zone: str) -> bool:
     """Whether a name is a zone's, or is below it."""
     return f".{name}".endswith(f".{zone}")
+
+
+def unresolved(aws: AwsReader, host: str) -> str:
+    """Why tasks do not find a host of the private zone; empty if they do.
+
+    SetupError where only a profile of Route 53 may show them the zone.
+    """
+    name = f"{host}.{aws.names.namespace}"
+    why = aws.once("unresolved", lambda: _unresolved(aws)) or _unrecorded(aws, host, name)
+    return f"{name} {why}" if why else ""
+
+
+def _unrecorded(aws: AwsReader, host: str, name: str) -> str:
+    """Why the private zones of the tasks' networks have no address of a host; empty if they may.
+
+    Of several private zones, that with the longest name answers.
+    """
+    inside = {each.vpc for each in own_subnets(aws).values()}
+    every = aws.once("zones", lambda: list_zones(aws.account))
+    private = [each for each in every if each.private and is_below(name, each.name)]
+    for zone in [each for each in private if len(each.name) > len(aws.names.namespace)]:
+        told = aws.account.ask("route53", "get_hosted_zone", Id=zone.id)
+        if inside & {each["VPCId"] for each in told.get("VPCs", ())} and not _records(aws, zone, name):
+            return f"is for the private zone {zone.name} to answer, which has no address of it"
+    owner = aws.services().get(BUILDS.get(host, host))
+    held = [aws.registries().get(each) for each in owner.registries] if owner and not owner.aliases else []
+    kinds = [each.records for each in held if each and each.name == name]
+    if not kinds or {*ADDRESSES} & {one for each in kinds for one in each}:
+        return ""
+    if any(_records(aws, zone, name) for zone in private):
+        return ""
+    put = " and ".join(sorted(one for each in kinds for one in each)) or "nothing"
+    return f"has no address in DNS: its entry in Cloud Map puts {put} there"
+
+
+def _records(aws: AwsReader, zone: Zone, name: str) -> bool:
+    (read,) = read_zones(aws.account, [zone])
+    return bool(read.of(name, *ADDRESSES))
+
+
+def _unresolved(aws: AwsReader) -> str:
+    spaces = [
+        each["Properties"]["DnsProperties"]["HostedZoneId"]
+        for each in aws.account.pages("servicediscovery", "list_namespaces", "Namespaces")
+        if each["Name"] == aws.names.namespace and each.get("Type") == "DNS_PRIVATE"
+    ]
+    inside = {each.vpc for each in own_subnets(aws).values()}
+    if not spaces or not inside:
+        return ""
+    zones = at_once(lambda zone: aws.account.ask("route53", "get_hosted_zone", Id=zone), spaces)
+    reached = {each["VPCId"] for zone in zones for each in zone.get("VPCs", ())}
+    if inside & reached:
+        return next(filter(None, (_unanswered(aws.account, each) for each in sorted(inside & reached))), "")
+    for each in sorted(inside):
+        if found := aws.account.pages(*_PROFILES, absent=_UNKNOWN, ResourceId=each):
+            profile = found[0].get("ProfileId")
+            raise SetupError(
+                f"not examined: whether the Route 53 profile {profile} associates the zone with {each}"
+            )
+    return (
+        f"belongs to {' and '.join(sorted(reached)) or 'no network'}, "
+        f"but the tasks run in {' and '.join(sorted(inside))}"
+    )
+
+
+_PROFILES = ("route53profiles", "list_profile_associations", "ProfileAssociations")
+#: How an endpoint of one's own answers that does not know them.
+_UNKNOWN = ("400", "404", "InvalidAction")
+
+
+def _unanswered(account: AwsAccount, network: str) -> str:
+    """Why no name of a private zone resolves in a network."""
+    for name in ("DnsSupport", "DnsHostnames"):
+        told = account.ask("ec2", "describe_vpc_attribute", VpcId=network, Attribute=f"enable{name}")
+        if not told.get(f"Enable{name}", {}).get("Value", True):
+            return f"does not resolve in {network}: its attribute enable{name} is off"
+    return ""

@@ -25,8 +25,7 @@ import httpcore
 import httpx
 from pytest_readiness import SetupError
 
-from .connections import CONNECT_WITHIN_S, OF_HTTP2, PIECE, Connection, Network
-from .sockets import authorities
+from .connections import CONNECT_WITHIN_S, OF_HTTP2, PIECE, Connection, Network, authorities
 
 #: An answer may take longer than G-3's latency limit: that check reports by how much.
 ANSWER_WITHIN_S = 30.0

@@ -23,7 +23,7 @@ from smoke.contract.exchange import SECONDS_OR_DATE, pause_in
 from smoke.contract.health import PER_SECOND
 from smoke.contract.model import SERVICES, Service
 from smoke.contract.schemas import EVENTS
-from smoke.network.sockets import addresses_of, authorities, connected
+from smoke.network.connections import addresses_of, authorities, connected
 from smoke.network.transport import LOOPBACK, ClosedWhileIdle, within
 
 from .answers import (

@@ -12,7 +12,7 @@ from typing import Any
 
 from pytest_readiness import SetupError
 
-from smoke.network.sockets import relayed
+from smoke.network.connections import relayed
 
 CONNECT_TIMEOUT_S = 2
 #: The console answers at once; its longest answer has a line for each client.

@@ -13,13 +13,12 @@ from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
 from smoke.aws.ecs import read_services
 from smoke.aws.ecs_tasks import read_running, restless
-from smoke.aws.endpoints import kept_from_aws
 from smoke.aws.inventory import agree, digest_of, is_commit, is_pinned, same_image, strays, tag_of
 from smoke.aws.names import BUILDS, FOREIGN, MIGRATIONS, SERVICES
-from smoke.aws.network import roomless
+from smoke.aws.network import kept_from_aws
 from smoke.aws.reader import AwsReader
 from smoke.aws.starting import kept_from_starting
-from smoke.aws.subnets import kept_in
+from smoke.aws.subnets import kept_in, roomless
 from smoke.platform.http import Connect, ServiceClient
 from smoke.platform.parameters import each
 from smoke.source.checkout import Examined, listed

@@ -34,8 +34,9 @@ from smoke.aws.inventory import (
     seen_of,
 )
 from smoke.aws.names import BUILDS, FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTINGS, resolve
-from smoke.aws.network import reached, unresolved
+from smoke.aws.network import reached
 from smoke.aws.reader import AwsReader
+from smoke.aws.zones import unresolved
 from smoke.contract.model import ROUTES
 from smoke.contract.model import SERVICES as CONTRACT
 from smoke.platform.http import address_of, certificate_of, key_paths, require_resolvable

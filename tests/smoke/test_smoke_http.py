@@ -21,7 +21,7 @@ from pytest_readiness import SetupError
 
 from smoke.contract.exchange import judge
 from smoke.contract.model import SERVICES, Service
-from smoke.network.sockets import authorities
+from smoke.network.connections import authorities
 from smoke.network.transport import ClosedWhileIdle, http_pool
 from smoke.platform.answers import AnswerLog, ContractViolation, Events, exchange_of
 from smoke.platform.chaos import TrackedCall

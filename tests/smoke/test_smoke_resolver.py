@@ -10,7 +10,7 @@ import httpx
 import pytest
 from pytest_readiness import SetupError
 
-from smoke.network.sockets import addresses_of, connected, reach, relayed
+from smoke.network.connections import addresses_of, connected, reach, relayed
 from smoke.network.transport import http_pool
 from smoke.platform.http import certificate_of, require_resolvable
 from smoke.platform.pgbouncer import ask

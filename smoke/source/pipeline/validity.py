@@ -14,9 +14,8 @@ from smoke.source.checkout import Examined, Finding
 from smoke.source.scripts.recipes import NONE, Entries, entries_of, plain
 
 from .conditions import OUTCOMES, Condition, Situation
-from .jobs import EXPRESSION
+from .jobs import EXPRESSION, FETCHES, OTHERS, foreign_words, inert_scripts, may_be_fetched, missing_scripts
 from .repository import Repository
-from .runners import FETCHES, OTHERS, foreign_words, inert_scripts, may_be_fetched, missing_scripts
 from .workflows import Job, Step, Workflow
 
 _NEEDS = re.compile(r"\bneeds\.([\w-]+)(?:\.outputs\.([\w-]+))?")

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from smoke.aws.endpoints import kept_from_aws
+from smoke.aws.network import kept_from_aws
 from smoke.aws.reader import AwsReader
 from tests.smoke.aws.fakes import definition, scripted, secret, service
 

@@ -9,8 +9,10 @@ from pytest_readiness import SetupError
 from smoke.aws.balancer import BalancerRoute, describe_balancers
 from smoke.aws.databases import describe_databases
 from smoke.aws.names import Names, Registry
-from smoke.aws.network import reached, roomless, unresolved
+from smoke.aws.network import reached
 from smoke.aws.reader import AwsReader
+from smoke.aws.subnets import roomless
+from smoke.aws.zones import unresolved
 from tests.smoke.aws.fakes import definition, raising, scripted, service
 
 PUBLIC = {"api": "api.example.com"}
