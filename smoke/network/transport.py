@@ -125,43 +125,34 @@ class BoundedTransport(httpx.BaseTransport):
         self._proxies = proxies
         self._max_body = max_body
         self._makers: dict[str, httpcore.ConnectionPool] = {}
-        self._idle: dict[tuple[str, str], _Idle] = {}
+        self._idle: dict[tuple[str, bytes, bytes, int | None], _Idle] = {}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """The answer's head; its body follows as it is read."""
         start = time.perf_counter()
-        proxy = self._proxy_of(request.url)
+        url = request.url
+        proxy = self._proxy_of(url) if self._proxies else ""
         timeout = request.extensions["timeout"]
         seconds = timeout["read"]
         end = None if seconds is None else time.monotonic() + seconds
         sent = httpcore.Request(
             request.method,
-            httpcore.URL(
-                scheme=request.url.raw_scheme,
-                host=request.url.raw_host,
-                port=request.url.port,
-                target=request.url.raw_path,
-            ),
+            httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
             headers=request.headers.raw,
             content=request.stream,
             extensions={**request.extensions, "timeout": {**timeout, "read": end, "write": end}},
         )
-        idle = self._idle.setdefault((proxy, str(sent.url.origin)), [])
-        with _translated(proxy, seconds):
+        idle = self._idle.setdefault((proxy, url.raw_scheme, url.raw_host, url.port), [])
+        translated = partial(_translated, proxy, seconds)
+        with translated():
             connection, came = self._exchange(sent, proxy, idle)
-        body = _Body(
-            f"{request.method} {request.url.path}",
-            came,
-            self._max_body,
-            partial(_translated, proxy, seconds),
-            partial(_give_back, connection, idle),
-            start,
-        )
+        route, give_back = f"{request.method} {url.path}", partial(_give_back, connection, idle)
+        body = _Body(route, came, self._max_body, translated, give_back, start)
         if request.method == "HEAD" or came.status in _NO_BODY:
             body.expect_nothing()
         # the encoding is undone here, within the limit; httpx would undo it without one
         headers = [(name, value) for name, value in came.headers if name.lower() != b"content-encoding"]
-        body.answer = httpx.Response(came.status, headers=headers, stream=body, extensions=came.extensions)
+        body.answer = _Answer(came.status, headers=headers, stream=body, extensions=came.extensions)
         return body.answer
 
     def close(self) -> None:
@@ -189,7 +180,7 @@ class BoundedTransport(httpx.BaseTransport):
             raise
 
     def _proxy_of(self, url: httpx.URL) -> str:
-        if not self._proxies or LOOPBACK.fullmatch(url.host) or proxy_bypass(url.host):
+        if LOOPBACK.fullmatch(url.host) or proxy_bypass(url.host):
             return ""
         found = getproxies()
         return found.get(url.scheme) or found.get("all") or ""
@@ -232,6 +223,19 @@ def _proxy_pool(address: str, options: dict[str, Any]) -> httpcore.ConnectionPoo
             f"a proxy of this runner's environment is not the URL of a proxy: {problem}"
         ) from None
     return httpcore.HTTPProxy(str(proxy.url), proxy_auth=proxy.raw_auth, **options)
+
+
+class _Answer(httpx.Response):
+    """An answer whose body is decoded already: httpx's layers would take as long as reading it."""
+
+    def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
+        """The pieces of the body as they come; in pieces of another size once it was read."""
+        if self.is_closed or chunk_size is not None:
+            yield from super().iter_bytes(chunk_size)
+            return
+        assert isinstance(self.stream, _Body)
+        yield from self.stream
+        self.close()
 
 
 class _Body(httpx.SyncByteStream):

@@ -74,8 +74,10 @@ def wait(seconds: float) -> bool:
     return _NEVER.wait(seconds)
 
 
-#: Parsing an address takes longer than sending a request to it.
-_url = lru_cache(maxsize=256)(httpx.URL)
+@lru_cache(maxsize=1024)
+def _url(address: str, params: tuple[tuple[str, str], ...]) -> httpx.URL:
+    """An address with its query: to parse it takes longer than to send a request to it."""
+    return httpx.URL(address, params=dict(params)) if params else httpx.URL(address)
 
 
 def over_rate(response: httpx.Response) -> bool:
@@ -262,9 +264,8 @@ class HttpClient:
             headers.setdefault("X-Request-Id", own)
         request = self.pool.build_request(
             method,
-            _url(self.base_url + self.address.path(path)),
+            _url(self.base_url + self.address.path(path), tuple(parts.get("params", {}).items())),
             headers=renamed(headers, self.address.headers),
-            params=parts.get("params"),
             content=parts.get("content"),
             json=parts.get("json"),
             timeout=within(parts["timeout"]) if "timeout" in parts else httpx.USE_CLIENT_DEFAULT,
