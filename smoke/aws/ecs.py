@@ -37,8 +37,8 @@ class EcsService:
 
     `controller` deploys it: ECS itself, CODE_DEPLOY or EXTERNAL. The others keep what runs in task sets.
     `healthy` are the least and the most percent of its tasks while ECS replaces them, None where it does not
-    do so one by one. `aliases` are the ports by which Service Connect lets others call it. The tasks of a
-    `public` one have an address of their own in the internet.
+    do so one by one. `aliases` are the addresses, HOST:PORT, by which Service Connect lets others call it.
+    The tasks of a `public` one have an address of their own in the internet.
     """
 
     name: str
@@ -52,7 +52,7 @@ class EcsService:
     registries: tuple[str, ...] = ()
     controller: str = "ECS"
     healthy: tuple[float, float] | None = None
-    aliases: tuple[int, ...] = ()
+    aliases: tuple[str, ...] = ()
     pending: int = 0
     public: bool = False
 
@@ -89,7 +89,9 @@ class ContainerDefinition:
     """One container of a task definition; `secrets` maps a variable to where its value comes from.
 
     `plain` are the ports on which it asks itself for health by HTTP without TLS, `words` those of its
-    commands and labels. One that `needs_log_group` does not start without it.
+    commands and labels. One that `needs_log_group` does not start without it, nor without what else it is
+    `given`: the credentials of its registry, secrets of its log driver. Of `files`, whose place they name,
+    it has further variables.
     """
 
     name: str
@@ -104,6 +106,13 @@ class ContainerDefinition:
     plain: tuple[int, ...] = ()
     words: tuple[str, ...] = ()
     needs_log_group: bool = False
+    given: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Every secret and parameter without which it does not start."""
+        return *self.secrets.values(), *self.given
 
     @property
     def is_needed(self) -> bool:
@@ -229,7 +238,7 @@ def service_of(described: Mapping[str, Any], names: Names) -> EcsService:
         controller=controller,
         healthy=_healthy(described) if controller == "ECS" else None,
         aliases=tuple(
-            alias["port"]
+            f"{alias.get('dnsName') or offered.get('discoveryName') or offered['portName']}:{alias['port']}"
             for deployment in described.get("deployments", ())
             for offered in deployment.get("serviceConnectConfiguration", {}).get("services", ())
             for alias in offered.get("clientAliases", ())
@@ -286,6 +295,11 @@ def _container(described: Mapping[str, Any]) -> ContainerDefinition:
             each["containerPort"] for each in described.get("portMappings", ()) if "containerPort" in each
         ),
         needs_log_group=logs.get("logDriver") == "awslogs" and options.get("awslogs-create-group") != "true",
+        given=(
+            *(each["valueFrom"] for each in logs.get("secretOptions") or ()),
+            *(each for each in (described.get("repositoryCredentials") or {}).values() if ":secret:" in each),
+        ),
+        files=tuple(each["value"] for each in described.get("environmentFiles") or ()),
         essential=described.get("essential", True),
         routes_logs="firelensConfiguration" in described,
         plain=tuple(sorted(plain_ports(described.get("healthCheck", {}).get("command", ())))),

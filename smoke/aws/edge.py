@@ -10,12 +10,14 @@ from fnmatch import fnmatchcase
 from ipaddress import collapse_addresses, ip_network
 from typing import Any
 
+from pytest_readiness import SetupError
+
 from smoke.source.checkout import Examined, Finding
 
 from .account import AwsAccount
 from .balancer import FIXED, HTTPS, BalancerRoute, listeners_of, routes_of, rules_of
 from .reader import AwsReader
-from .zones import ADDRESSES, answering, is_below, list_zones, read_zones, values_of
+from .zones import ADDRESSES, Zone, answering, is_below, list_zones, read_zones, values_of
 
 _NO_ACL = ("WAFNonexistentItemException",)
 #: A change of what is compared that leaves the calls of the contract as they are.
@@ -26,12 +28,16 @@ _REFUSING = ("Block", "Captcha", "Challenge")
 
 @dataclass(frozen=True, slots=True)
 class PublicCall:
-    """What is known of a call; one that is `authorized` has a credential in its header."""
+    """What is known of a call; one that is `authorized` has a credential in its header.
+
+    `query` are the names and values of its query string.
+    """
 
     method: str
     path: str
     host: str
     authorized: bool = False
+    query: tuple[tuple[str, str], ...] = ()
 
 
 def read_web_acl(account: AwsAccount, resource: str) -> Mapping[str, Any] | None:
@@ -100,7 +106,8 @@ def _compared(about: Mapping[str, Any], call: PublicCall) -> str | None:
         return None
     field = about.get("FieldToMatch", {})
     lowered = any(each["Type"] == "LOWERCASE" for each in about.get("TextTransformations", ()))
-    parts = {"UriPath": call.path, "Method": call.method}
+    query = "&".join(map("=".join, call.query))
+    parts = {"UriPath": call.path, "Method": call.method, "QueryString": query}
     header = field.get("SingleHeader", {}).get("Name", "").lower()
     found = call.host if header == "host" else next((parts[each] for each in field if each in parts), None)
     return found.lower() if found and lowered else found
@@ -149,6 +156,8 @@ def _fits(condition: Mapping[str, Any], call: PublicCall) -> bool | None:
     patterns: Sequence[Any] = told.get("Values") or condition.get("Values", ())
     if field == "source-ip":
         return _is_everybody(patterns) or None
+    if field == "query-string":
+        return any(_has(call, each) for each in patterns)
     name = told.get("HttpHeaderName", "").lower()
     of = {
         "host-header": call.host.lower(),
@@ -169,7 +178,14 @@ _CONFIGS = {
     "http-request-method": "HttpRequestMethodConfig",
     "http-header": "HttpHeaderConfig",
     "source-ip": "SourceIpConfig",
+    "query-string": "QueryStringConfig",
 }
+
+
+def _has(call: PublicCall, pair: Mapping[str, str]) -> bool:
+    """Whether a call has a pair of its query like this one, of which the key may be any."""
+    key, value = pair.get("Key", "*").lower(), pair.get("Value", "*").lower()
+    return any(_is_like(name.lower(), key) and _is_like(of.lower(), value) for name, of in call.query)
 
 
 def _headers(call: PublicCall) -> dict[str, str]:
@@ -201,17 +217,39 @@ _KEEPING = ("658327ea-f89d-4fab-a63d-7e88639e58f6", "b2884449-e4de-46a7-ac36-70b
 def leads(account: AwsAccount, host: str) -> list[str]:
     """Where the account's records of a public host lead for the public; nowhere when its zone is another's.
 
-    Nobody is sent where a record of weight 0 leads, unless all weights are 0, nor where one for a failure
-    leads while there is none.
+    A record that leads to another name of the account's leads on from there. SetupError where several zones
+    may answer, and differ.
     """
-    near = [each for each in list_zones(account) if not each.private and is_below(host, each.name)]
-    zone = answering(read_zones(account, near), host)
-    found = (
-        [each for each in zone.of(host, *ADDRESSES) if each.get("Failover") != "SECONDARY"] if zone else []
-    )
+    return _led(account, [each for each in list_zones(account) if not each.private], host, ())
+
+
+def _led(account: AwsAccount, every: Sequence[Zone], host: str, before: Sequence[str]) -> list[str]:
+    zones = answering(read_zones(account, [each for each in every if is_below(host, each.name)]), host)
+    # a host without any record would be found by nobody, which is said elsewhere
+    told = {tuple(_ends(each, host)): each.id for each in zones}
+    told = {ends: zone for ends, zone in told.items() if ends or len(zones) == 1}
+    if len(told) > 1:
+        named = " and ".join(sorted(told.values()))
+        raise SetupError(f"where {host} leads: the zones {named} differ, and either may answer")
+    found: list[str] = []
+    for end in next(iter(told), ()):
+        name = end.lower().rstrip(".")
+        further = [] if name in before else _led(account, every, name, (*before, name))
+        found += further or [end]
+    return found
+
+
+def _ends(zone: Zone, host: str) -> Iterator[str]:
+    """Where a zone leads a host's callers.
+
+    Not where a record of weight 0 leads, unless all weights are 0, nor where one for a failure does beside
+    another.
+    """
+    records = zone.of(host, *ADDRESSES)
+    found = [each for each in records if each.get("Failover") != "SECONDARY"] or records
     weights = {each["Weight"] for each in found if "Weight" in each}
     used = [each for each in found if each.get("Weight", 1) or not any(weights)]
-    return [value for each in used for value in values_of(each) if _LEADS.fullmatch(value)]
+    yield from (value for each in used for value in values_of(each) if _LEADS.fullmatch(value))
 
 
 def is_balancer(end: str) -> bool:
@@ -259,6 +297,13 @@ def unserved(distribution: Mapping[str, Any], calls: Iterable[PublicCall]) -> It
             yield f"the CloudFront distribution {name} caches answers of {call.path} for all callers"
 
 
+def origins(distribution: Mapping[str, Any], calls: Iterable[PublicCall]) -> list[str]:
+    """Where in the internet a distribution sends calls; an origin inside of a network is not."""
+    used = {_behaviour(distribution, call.path).get("TargetOriginId") for call in calls}
+    held = distribution.get("Origins", {}).get("Items", ())
+    return [each["DomainName"] for each in held if each["Id"] in used and "VpcOriginConfig" not in each]
+
+
 def _behaviour(distribution: Mapping[str, Any], path: str) -> Mapping[str, Any]:
     """What a distribution does with a path: the first of its behaviours that fits, else the default."""
     others: Sequence[Mapping[str, Any]] = distribution.get("CacheBehaviors", {}).get("Items", ())
@@ -286,10 +331,12 @@ def hindered(
     routes: Iterable[BalancerRoute],
     ends: Sequence[str],
     calls: Iterable[PublicCall],
+    origins: Sequence[str] = (),
 ) -> Examined:
     """What keeps a host's requests from its balancers, or its answers from those who asked.
 
-    `routes` are those of the host, `ends` where its record leads, `calls` those that it is to answer.
+    `routes` are those of the host, `ends` where its record leads, `calls` those that it is to answer;
+    `origins` are where what stands before the balancers sends them.
     """
     found, asked, result = [*routes], [*calls], Examined()
     used = {arn: each for arn, each in aws.balancers().items() if arn in {one.balancer for one in found}}
@@ -301,10 +348,14 @@ def hindered(
             why += result.attempt(lambda: idle_for(aws.account, arn, name)) or []  # noqa: B023
             acl = result.attempt(lambda: read_web_acl(aws.account, arn))  # noqa: B023
             why += refused(acl, asked) if acl else []
+    every = [*aws.balancers().values()]
+    for origin in origins:
+        led = result.attempt(lambda: leads(aws.account, origin)) or [origin]  # noqa: B023
+        why += astray([*used.values()], every, led, aws.account.region, "origin in CloudFront")
     if not is_fronted(ends):
         asking = [each.listener.rpartition("/")[2] for each in found if each.verifies]
         why += [f"its listener {each} asks callers for certificates" for each in dict.fromkeys(asking)]
-        why += astray([*used.values()], [*aws.balancers().values()], ends, aws.account.region)
+        why += astray([*used.values()], every, ends, aws.account.region)
         others = [each for arn, each in aws.balancers().items() if arn not in used and _is_led(each, ends)]
         for each in others if used and asked else ():
             why += result.attempt(lambda: unanswered(aws, each, asked)) or []  # noqa: B023
@@ -322,18 +373,22 @@ def idle_for(account: AwsAccount, arn: str, name: str) -> list[str]:
 
 
 def astray(
-    used: Sequence[Mapping[str, Any]], every: Sequence[Mapping[str, Any]], ends: Sequence[str], region: str
+    used: Sequence[Mapping[str, Any]],
+    every: Sequence[Mapping[str, Any]],
+    ends: Sequence[str],
+    region: str,
+    what: str = "DNS record",
 ) -> Iterator[str]:
-    """How a record that leads straight to a balancer misses the public.
+    """How a record, or `what` else leads straight to a balancer, misses the public.
 
     One of another account may lead to an internal balancer here, not to a public one.
     """
     known = {_name(each["DNSName"]): each for each in every}
     for end in {_name(each): None for each in ends if is_balancer(each) and f".{region}." in f".{each}"}:
         if end in known and known[end].get("Scheme") == "internal":
-            yield f"its DNS record points to {known[end]['LoadBalancerName']}, which is internal"
+            yield f"its {what} points to {known[end]['LoadBalancerName']}, which is internal"
         elif end not in known and any(each.get("Scheme") == _PUBLIC for each in used):
-            yield f"its DNS record points to {end}, which is no load balancer of this account"
+            yield f"its {what} points to {end}, which is no load balancer of this account"
 
 
 def unanswered(aws: AwsReader, balancer: Mapping[str, Any], calls: Sequence[PublicCall]) -> list[str]:

@@ -118,6 +118,7 @@ def seen_of(
     container = definition.main(service.name)
     port = f":{container.ports[0]}" if container.ports else ""
     internal = [f"{registered[arn]}{port}" for arn in service.registries if arn in registered]
+    internal += service.aliases
     return ObservedService(
         cpu=definition.cpu,
         memory=definition.memory,
@@ -218,7 +219,7 @@ def directory_of(
         aws.names.prefix,
         {
             host: {port for box in tasks[service].containers for port in box.ports}
-            | {*aws.service(service).aliases}
+            | {int(each.rpartition(":")[2]) for each in aws.service(service).aliases}
             for host, service in hosts.items()
         },
         [url for url in declared if url and not url.partition(":")[0].endswith(zone)],

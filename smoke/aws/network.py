@@ -368,5 +368,5 @@ def _asked(service: str, task: TaskDefinition, region: str) -> Iterator[tuple[st
     elif service == "s3" and any(IN_ECR.fullmatch(box.image) for box in task.containers):
         yield "s3:GetObject", _LAYERS.format(region)
     elif service == "secretsmanager":
-        given = [secret_of(each) for box in task.containers for each in box.secrets.values()]
+        given = [secret_of(each) for box in task.containers for each in box.references]
         yield from ((READ, each) for each in given if ":secretsmanager:" in each)

@@ -280,7 +280,7 @@ def _examine_parameters(
         (name, definition.execution_role, each): None
         for name, definition in owners.items()
         for box in definition.containers
-        for each in box.secrets.values()
+        for each in box.references
         if not re.match(r"arn:[\w-]+:secretsmanager:", each)
     }
     for name, role, each in given:
@@ -330,5 +330,5 @@ def _finding(what: str) -> Finding:
 
 def _given(definition: TaskDefinition) -> list[str]:
     """The secrets of Secrets Manager that a task's containers are given."""
-    found = [secret_of(each) for box in definition.containers for each in box.secrets.values()]
+    found = [secret_of(each) for box in definition.containers for each in box.references]
     return [each for each in found if re.match(r"arn:[\w-]+:secretsmanager:", each)]

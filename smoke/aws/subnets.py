@@ -313,20 +313,20 @@ def needed_by(definition: TaskDefinition, elsewhere: Sequence[str] = ("the inter
     for box in definition.containers:
         found |= dict.fromkeys(_PULLING if IN_ECR.fullmatch(box.image) else elsewhere)
         found |= dict.fromkeys(["logs"] if box.log_group else ())
-        given = [":secretsmanager:" in each for each in box.secrets.values()]
+        given = [":secretsmanager:" in each for each in box.references]
         found |= dict.fromkeys("secretsmanager" if each else "ssm" for each in given)
     return [*found]
 
 
 def roomless(aws: AwsReader) -> Examined:
-    """Return the services whose next task has no subnet, or no address in any of them."""
+    """Return the services whose next task may get a subnet that is gone, or finds no address in any."""
     services = {name: each for name, each in aws.services().items() if each.subnets}
     found = own_subnets(aws)
     result = Examined()
     for name, each in services.items():
-        left = [found[one].left for one in each.subnets if one in found]
-        if not left or not any(left):
-            why = "no free address is left in" if left else "AWS has none of"
+        gone = [one for one in each.subnets if one not in found]
+        if gone or not any(found[one].left for one in each.subnets):
+            why = f"there is no {' or '.join(gone)} among" if gone else "no free address is left in"
             what = f"{name} cannot start again: {why} its subnets {', '.join(each.subnets)}"
             result.findings.append(Finding("", 0, what))
     return result

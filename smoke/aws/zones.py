@@ -28,10 +28,18 @@ class Zone:
     records: Sequence[Record] = ()
 
     def of(self, host: str, *kinds: str) -> list[Record]:
-        """Its records of a host, of some kinds or of all."""
+        """Its records of a host, of some kinds or of all: those of its name, else those for any such name."""
+        name = self._found(host)
         return [
-            each for each in self.records if named(each) == host and (not kinds or each.get("Type") in kinds)
+            each for each in self.records if named(each) == name and (not kinds or each.get("Type") in kinds)
         ]
+
+    def _found(self, host: str) -> str:
+        """The name whose records answer for a host: a wildcard is asked only below what there is."""
+        names, above = {named(each) for each in self.records}, host
+        while above not in ("", self.name) and not any(is_below(one, above) for one in names):
+            above = above.partition(".")[2]
+        return host if above == host else f"*.{above}"
 
 
 def list_zones(account: AwsAccount) -> list[Zone]:
@@ -73,11 +81,11 @@ def read_records(account: AwsAccount, names: Names, hosts: Collection[str]) -> l
     ]
 
 
-def answering(zones: Sequence[Zone], host: str) -> Zone | None:
-    """The one of public zones that the internet is led to for a host; None where they do not say which.
+def answering(zones: Sequence[Zone], host: str) -> Sequence[Zone]:
+    """The one of public zones that the internet is led to for a host; several where they do not say which.
 
-    A zone leads on by records of kind NS, below which its own records are not seen. One to which no other
-    leads may be left over.
+    None where it is another account's. A zone leads on by records of kind NS, below which its own records are
+    not seen. One to which no other leads may be left over.
     """
     led = min((each.name for each in zones), key=len, default="")
     found, seen = [each for each in zones if each.name == led], 0
@@ -87,7 +95,7 @@ def answering(zones: Sequence[Zone], host: str) -> Zone | None:
         cuts = [each for each in zone.records if each.get("Type") == "NS" and named(each) != zone.name]
         cuts = [each for each in cuts if is_below(host, named(each))]
         if not cuts:
-            return zone if seen == len({each.name for each in zones}) else None
+            return found if seen == len({each.name for each in zones}) else zones
         cut = min(cuts, key=lambda each: len(named(each)))
         servers = {*map(_server, values_of(cut))}
         below = [each for each in zones if each.name == named(cut)]
@@ -96,7 +104,7 @@ def answering(zones: Sequence[Zone], host: str) -> Zone | None:
             for each in below
             if servers & {_server(one) for record in each.of(each.name, "NS") for one in values_of(record)}
         ]
-    return None
+    return found
 
 
 def _server(written: str) -> str:
@@ -104,8 +112,8 @@ def _server(written: str) -> str:
 
 
 def named(record: Record) -> str:
-    """The name of a record."""
-    return str(record["Name"]).rstrip(".")
+    """The name of a record; Route 53 writes the star of a wildcard as its code."""
+    return str(record["Name"]).rstrip(".").replace(r"\052", "*")
 
 
 def values_of(record: Record) -> list[str]:

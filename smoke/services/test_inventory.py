@@ -20,6 +20,7 @@ from smoke.aws.edge import (
     hindered,
     is_fronted,
     leads,
+    origins,
     read_distributions,
     unserved,
 )
@@ -58,9 +59,17 @@ SETTLES_S = 20
 
 def calls_of(environment: Environment, key: str, host: str) -> list[PublicCall]:
     """One call to each route of a service, by its host."""
-    at = address_of(environment, key)
+    at, agent = address_of(environment, key), f"nft:{environment.auth.nft_id}"
     return [
-        PublicCall(each.method, at.path(each.path).replace("{id}", "x"), host, bool(each.credentials))
+        PublicCall(
+            each.method,
+            at.path(each.path).replace("{id}", "x"),
+            host,
+            bool(each.credentials),
+            tuple((name, agent) for name in each.request["required"])
+            if each.request and each.method == "GET"
+            else (),
+        )
         for each in ROUTES
         if each.service == key and not any(each.dialect)
     ]
@@ -122,13 +131,16 @@ def test_inventory(
     if proving and not is_fronted(ends or ()) and not any(route.proves(url) for route in proving):
         names = " and ".join(dict.fromkeys(name for route in proving for name in route.proved))
         different.append(f"url: the certificates of its listener are for {names}, not for {url}")
+    before: Sequence[Mapping[str, Any]] = ()
+    if by_cloudfront(ends or ()):
+        before = examined.attempt(lambda: read_distributions(aws.account, url)) or ()
+        different += [f"url: {why}" for each in before for why in unserved(each, calls)]
     if mine:
-        through = hindered(aws, mine, ends or (), calls)
+        through = hindered(
+            aws, mine, ends or (), calls, [one for each in before for one in origins(each, calls)]
+        )
         different += [f"url: {each.what}" for each in through.findings]
         examined.not_examined.extend(through.not_examined)
-    if by_cloudfront(ends or ()):
-        before = examined.attempt(lambda: read_distributions(aws.account, url)) or []
-        different += [f"url: {why}" for each in before for why in unserved(each, calls)]
     target = (examined.attempt(aws.scalable) or {}).get(service)
     left = examined.attempt(lambda: left_without_tasks(aws.account, target)) if target else ""
     different += [f"tasks: {left}"] if left else []
@@ -187,6 +199,9 @@ def test_settings(aws: AwsReader, service: str, evidence: Evidence) -> None:
             raise SetupError(f"not examined: {name} of {service} comes from a secret")
         found = [box.environment[name] for box in containers if name in box.environment]
         evidence.figure(f"{name} of {service}", found, expected=[wanted])
+        files = [one for box in containers for one in box.files]
+        if files and not found:
+            raise SetupError(f"not examined: whether {name} of {service} comes from {' or '.join(files)}")
         assert found, f"no container of {service} has {name}, expected {wanted}"
         assert {*found} == {wanted}, f"{name} of {service} is {' and '.join(found)}, expected {wanted}"
 

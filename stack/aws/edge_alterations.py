@@ -17,6 +17,8 @@ from stack.aws.inventory import (
 )
 from stack.host import LOOPBACK
 
+METHODS = ("GET", "HEAD", "OPTIONS", "PUT", "POST", "PATCH", "DELETE")
+
 
 def public_host(emulator: Emulator, service: str, host: str) -> None:
     """Make the load balancer route another host's requests to a service; its own go to the default."""
@@ -154,9 +156,12 @@ def certificate(
     emulator.load_balancer.certificate(service, host, days, trusted=trusted)
 
 
-def cloudfront_in_front(emulator: Emulator, host: str, methods: Sequence[str], policy: str = "") -> None:
-    """Point a host's DNS record to CloudFront, which passes these methods on to the load balancer."""
-    origin = {"Id": "alb", "DomainName": f"{PREFIX}-alb.{REGION}.elb.amazonaws.com"}
+def cloudfront_in_front(
+    emulator: Emulator, host: str, methods: Sequence[str] = METHODS, policy: str = "", origin: str = ""
+) -> None:
+    """Point a host's DNS record to CloudFront, which passes these methods on to the balancer or another."""
+    (balancer,) = internals.records("alb._lbs")
+    led = {"Id": "alb", "DomainName": origin or balancer["DNSName"]}
     custom = {"HTTPPort": 80, "HTTPSPort": 443, "OriginProtocolPolicy": "https-only"}
     behaviour = {
         "TargetOriginId": "alb",
@@ -170,7 +175,7 @@ def cloudfront_in_front(emulator: Emulator, host: str, methods: Sequence[str], p
             "Comment": "",
             "Enabled": True,
             "Aliases": {"Quantity": 1, "Items": [host]},
-            "Origins": {"Quantity": 1, "Items": [{**origin, "CustomOriginConfig": custom}]},
+            "Origins": {"Quantity": 1, "Items": [{**led, "CustomOriginConfig": custom}]},
             "DefaultCacheBehavior": behaviour,
         }
     )["Distribution"]
@@ -263,6 +268,9 @@ def paths_diverted(
     if paths:
         found.append({"Field": "path-pattern", "PathPatternConfig": {"Values": [*paths]}})
     elb.create_rule(ListenerArn=_secure_listener(elb), Priority=100, Conditions=found, Actions=[action])
+    for rule in internals.records("alb._rules"):
+        if rule["Priority"] == "100":  # the emulator does not take query strings
+            rule["Conditions"] = [told | one for told, one in zip(rule["Conditions"], found, strict=True)]
 
 
 def no_redirect(emulator: Emulator, service: str, *, root: bool = True) -> None:

@@ -48,6 +48,7 @@ class Emulator:
         internals.judge_alarms_by(evaluate)
         internals.deliver_notifications_if(lambda: not self.notifications_lost)
         internals.tell_endpoints_whole()
+        internals.tell_conditions_whole()
 
     def heal(self) -> None:
         """Undo every alteration that is not part of the emulator's own state."""

@@ -14,7 +14,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from ministack.core.responses import AccountRegionScopedDict, AccountScopedDict
-from ministack.services import cloudwatch, ec2, ecs, secretsmanager, sns
+from ministack.services import alb, cloudwatch, ec2, ecs, secretsmanager, sns
 
 SERVICES = "ministack.services."
 # Changes by being read: two equal states may differ in it.
@@ -137,6 +137,22 @@ def tell_endpoints_whole() -> None:
         return f"{head}{told}{end}{rest}"
 
     ec2._vpce_fields_xml = whole
+
+
+def tell_conditions_whole() -> None:
+    """Have a load balancer tell of a rule's condition also which query strings it is for."""
+    tell = alb._condition_xml
+
+    def whole(condition: Mapping[str, Any]) -> str:
+        pairs = "".join(
+            f"<member>{''.join(f'<{key}>{escape(value)}</{key}>' for key, value in pair.items())}</member>"
+            for pair in condition.get("QueryStringConfig", {}).get("Values", ())
+        )
+        head, end, rest = tell(condition).rpartition("</member>")
+        told = f"<QueryStringConfig><Values>{pairs}</Values></QueryStringConfig>" if pairs else ""
+        return f"{head}{told}{end}{rest}"
+
+    alb._condition_xml = whole
 
 
 def put_datapoints(series: Mapping[str, Any], value: float | None, times: list[float]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from stack.aws import internals
 from stack.aws.edge_alterations import record_leads
 from stack.aws.emulator import Emulator
-from stack.aws.inventory import PREFIX, REGION, SERVICES, ZONE, let_in, policy, role_arn
+from stack.aws.inventory import CLUSTER, NAMESPACE, PREFIX, REGION, SERVICES, ZONE, let_in, policy, role_arn
 
 #: The AWS services that Fargate tasks need to start, as suffixes of endpoint names.
 STARTING = ("ecr.api", "ecr.dkr", "s3", "logs", "secretsmanager")
@@ -157,6 +157,47 @@ def host_delegated(emulator: Emulator, host: str, to: str = "", before: str = ""
         route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
 
 
+def host_by(emulator: Emulator, host: str, names: Mapping[str, str]) -> None:
+    """Have the public zone know a host by other names than its own, each with what it leads to.
+
+    `alb` is the load balancer.
+    """
+    route53 = emulator.aws("route53")
+    (balancer,) = internals.records("alb._lbs")
+    zones = {each["Name"]: each["Id"] for each in route53.list_hosted_zones()["HostedZones"]}
+    zone = zones[f"{ZONE}."]
+    listed = route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
+    changes = [
+        {"Action": "DELETE", "ResourceRecordSet": each} for each in listed if each["Name"] == f"{host}."
+    ]
+    for name, to in names.items():
+        value = [{"Value": balancer["DNSName"] if to == "alb" else to}]
+        record = {"Name": name, "Type": "CNAME", "TTL": 300, "ResourceRecords": value}
+        changes.append({"Action": "CREATE", "ResourceRecordSet": record})
+    route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
+
+
+def zone_again(emulator: Emulator, host: str = "", to: str = "") -> None:
+    """Leave a second public zone of the same name, in which a host leads elsewhere, or nothing does."""
+    route53 = emulator.aws("route53")
+    made = route53.create_hosted_zone(Name=ZONE, CallerReference="again")["HostedZone"]["Id"]
+    record = {"Name": host, "Type": "CNAME", "TTL": 300, "ResourceRecords": [{"Value": to}]}
+    changes = [{"Action": "CREATE", "ResourceRecordSet": record}]
+    if host:
+        route53.change_resource_record_sets(HostedZoneId=made, ChangeBatch={"Changes": changes})
+
+
+def connected(_: Emulator, service: str, port: int) -> None:
+    """Have Service Connect instead of a registry make a service known by its name."""
+    record = internals.service_record(CLUSTER, f"{PREFIX}-{service}")
+    record["serviceRegistries"] = []
+    alias = {"port": port, "dnsName": f"{service}.{NAMESPACE}"}
+    offered = {"portName": service, "discoveryName": service, "clientAliases": [alias]}
+    told = {"enabled": True, "namespace": NAMESPACE, "services": [offered]}
+    for each in record["deployments"]:
+        each["serviceConnectConfiguration"] = told
+
+
 def host_at_spare_balancer(emulator: Emulator, host: str) -> None:
     """Have the record of a host lead to another balancer of the account, which serves nothing any more."""
     (balancer,) = internals.records("alb._lbs")
@@ -207,5 +248,6 @@ def names_unanswered(_: Emulator) -> None:
 
 ALTERATIONS = (
     way_out, way_out_through, endpoints, endpoint, access_list, balancer_is, balancer_attribute, web_acl,
-    zone_inside, host_delegated, host_at_spare_balancer, weighted, names_unanswered, database_by_proxy,
+    zone_inside, zone_again, connected, host_by, host_delegated, host_at_spare_balancer, weighted,
+    names_unanswered, database_by_proxy,
 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 from stack.aws import internals
 from stack.aws.emulator import Emulator
 from stack.aws.inventory import ACCOUNT, CLUSTER, PREFIX, REGION, TOPIC, execution_role, policy
-from stack.aws.platform_alterations import container_set, secret_arn
+from stack.aws.platform_alterations import container_set, own_container, registered, secret_arn
 
 
 def secret_denied(emulator: Emulator, service: str) -> None:
@@ -37,6 +37,35 @@ def parameter_given(emulator: Emulator, service: str, *, there: bool = True, all
     told = emulator.aws("ecs").describe_task_definition(taskDefinition=family)["taskDefinition"]
     given = told["containerDefinitions"][0].get("secrets", [])
     container_set(emulator, service, secrets=[*given, {"name": "MODEL_KEY", "valueFrom": arn}])
+
+
+def given_beside(emulator: Emulator, service: str, by: str) -> None:
+    """Give a service's task something that is gone: `registry` credentials, or a secret for its `logs`."""
+    arn = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{PREFIX}/{service}/{by}-AbCdEf"
+    emulator.aws("iam").put_role_policy(
+        RoleName=execution_role(service),
+        PolicyName=by,
+        PolicyDocument=policy(Action="secretsmanager:GetSecretValue", Resource=arn),
+    )
+    if by == "registry":
+        container_set(emulator, service, repositoryCredentials={"credentialsParameter": arn})
+        return
+    driver = own_container(registered(emulator, f"{PREFIX}-{service}"))["logConfiguration"]
+    options = [{"name": "apikey", "valueFrom": arn}]
+    container_set(emulator, service, logConfiguration={**driver, "secretOptions": options})
+
+
+def settings_in_a_file(emulator: Emulator, service: str) -> None:
+    """Deploy a service with its variables in a file instead of its task definition."""
+    file = {"type": "s3", "value": f"arn:aws:s3:::{PREFIX}-settings/{service}.env"}
+    container_set(emulator, service, environment=[], environmentFiles=[file])
+
+
+def subnet_gone(_: Emulator, service: str) -> None:
+    """Leave a deleted subnet among those of a service."""
+    record = internals.service_record(CLUSTER, f"{PREFIX}-{service}")
+    network = record["networkConfiguration"]["awsvpcConfiguration"]
+    network["subnets"] = [*network["subnets"], "subnet-0123456789abcdef0"]
 
 
 def role_bounded(emulator: Emulator, service: str, action: str) -> None:
@@ -94,6 +123,7 @@ def targets_by(_: Emulator, protocol: str) -> None:
 
 
 ALTERATIONS = (
-    secret_denied, parameter_given, role_bounded, topic_queue_encrypted, tasks_ended, registry_gone,
+    secret_denied, parameter_given, given_beside, settings_in_a_file, subnet_gone, role_bounded,
+    topic_queue_encrypted, tasks_ended, registry_gone,
     targets_by,
 )  # fmt: skip

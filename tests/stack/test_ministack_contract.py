@@ -14,6 +14,7 @@ INTERNALS = STACK / "aws" / "internals.py"
 PRIVATE: dict[str, tuple[str, ...] | None] = {
     "core.responses.AccountRegionScopedDict._data": None,
     "core.responses.AccountScopedDict._data": None,
+    "services.alb._condition_xml": ("c",),
     "services.cloudwatch._alarms": None,
     "services.cloudwatch._calc_stats": ("points",),
     "services.cloudwatch._dims_key": ("dims",),

@@ -412,10 +412,11 @@ def test_only_a_rolling_deployment_has_bounds(told: dict[str, Any], healthy: tup
     assert service_of({"serviceName": "p-finn", **told}, Names("p")).healthy == healthy
 
 
-def test_the_ports_of_service_connect_are_known() -> None:
+def test_the_addresses_of_service_connect_are_known() -> None:
     offered = {"services": [{"portName": "http", "clientAliases": [{"port": 80, "dnsName": "finn"}]}]}
     deployment = {"status": "PRIMARY", "createdAt": datetime.now(UTC), "serviceConnectConfiguration": offered}
-    assert service_of({"serviceName": "p-finn", "deployments": [deployment]}, Names("p")).aliases == (80,)
+    found = service_of({"serviceName": "p-finn", "deployments": [deployment]}, Names("p"))
+    assert found.aliases == ("finn:80",)
 
 
 @pytest.mark.parametrize(

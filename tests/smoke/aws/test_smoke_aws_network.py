@@ -134,7 +134,7 @@ def examined(aws: AwsReader) -> tuple[list[str], list[str]]:
         {"out": [rule(**ranges("10.0.1.0/24"))]},
         {"finn": [rule(**pair("sg-alb"))], "addresses": "internal-finn.elb.amazonaws.com"},
         {"finn": [rule(**pair("sg-alb"))], "api": {"FINN_URL": "https://finn.example.com"}},
-        {"finn": [rule(**pair("sg-alb"))], "finn_service": {"aliases": (3000,)}},  # Service Connect
+        {"finn": [rule(**pair("sg-alb"))], "finn_service": {"aliases": ("finn:3000",)}},  # Service Connect
         {"database": [rule(5432, **pair("sg-pgbouncer", "sg-bastion")), rule(22, **ranges("0.0.0.0/0"))]},
     ],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from pytest_readiness import SetupError
 
 from smoke.aws.edge import leads
 from smoke.aws.zones import Zone, answering
@@ -27,19 +28,18 @@ CHILD, COPY = zone("2", HOST), zone("3", HOST)
     ("zones", "answers"),
     [
         ([PARENT], "1"),
-        ([], None),
-        ([PARENT, zone("4", "x.example")], None),
+        ([], ""),
+        ([PARENT, zone("4", "x.example")], "14"),
         ([LEADING, CHILD], "2"),
         ([COPY, LEADING, CHILD], "2"),
-        ([LEADING, COPY], None),  # another account's
-        ([PARENT, CHILD], None),
-        ([LEADING], None),
+        ([LEADING, COPY], ""),  # another account's
+        ([PARENT, CHILD], "12"),
+        ([LEADING], ""),
         ([CHILD], "2"),
     ],
 )
-def test_which_zone_answers_for_a_host(zones: list[Zone], answers: str | None) -> None:
-    found = answering(zones, HOST)
-    assert (found.id if found else None) == answers
+def test_which_zone_answers_for_a_host(zones: list[Zone], answers: str) -> None:
+    assert "".join(each.id for each in answering(zones, HOST)) == answers
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,14 @@ def test_which_zone_answers_for_a_host(zones: list[Zone], answers: str | None) -
         ),
         ([to(HOST, "10.0.0.1", Weight=1), to(HOST, "10.0.0.2", Weight=0)], ["10.0.0.1"]),
         ([to(HOST, "10.0.0.1", Weight=0)], ["10.0.0.1"]),
+        ([to(HOST, "10.0.0.2", Failover="SECONDARY")], ["10.0.0.2"]),
         ([to(f"www.{HOST}", "10.0.0.1")], []),
+        ([to(r"\052.x.example", "10.0.0.1")], ["10.0.0.1"]),
+        ([to("*.x.example", "10.0.0.1"), to(HOST, "v", kind="TXT")], []),
+        ([to("*.x.example", "10.0.0.1"), to(f"www.{HOST}", "10.0.0.2")], []),
+        ([to(HOST, "w.x.example", kind="CNAME"), to("w.x.example", "10.0.0.1")], ["10.0.0.1"]),
+        ([to(HOST, "w.x.example", kind="CNAME")], ["w.x.example"]),
+        ([to(HOST, HOST, kind="CNAME")], [HOST]),
     ],
 )
 def test_where_records_lead(records: list[dict[str, Any]], ends: list[str]) -> None:
@@ -62,3 +69,21 @@ def test_where_records_lead(records: list[dict[str, Any]], ends: list[str]) -> N
         list_resource_record_sets=lambda **_: {"ResourceRecordSets": records},
     )
     assert leads(account, HOST) == ends
+
+
+@pytest.mark.parametrize(
+    ("other", "differ"), [([], False), ([to(HOST, "10.0.0.1")], False), ([to(HOST, "10.0.0.2")], True)]
+)
+def test_zones_of_one_name_may_not_differ(other: list[dict[str, Any]], differ: bool) -> None:
+    records = {"Z1": [to(HOST, "10.0.0.1")], "Z2": other}
+    account, _ = scripted(
+        list_hosted_zones=lambda **_: {
+            "HostedZones": [{"Name": "x.example.", "Id": each} for each in records]
+        },
+        list_resource_record_sets=lambda HostedZoneId: {"ResourceRecordSets": records[HostedZoneId]},
+    )
+    if differ:
+        with pytest.raises(SetupError, match=f"where {HOST} leads: the zones Z1 and Z2 differ"):
+            leads(account, HOST)
+    else:
+        assert leads(account, HOST) == ["10.0.0.1"]
