@@ -381,11 +381,7 @@ _UNKNOWN = ("InvalidAction", "UnknownOperationException")
 def read_scalable(account: AwsAccount, names: Names) -> dict[str, Mapping[str, Any]]:
     """The targets of Application Auto Scaling that are services of the cluster, by their short names."""
     found = account.pages(
-        _SCALING,
-        "describe_scalable_targets",
-        "ScalableTargets",
-        absent=_UNKNOWN,
-        ServiceNamespace=_NAMESPACE,
+        _SCALING, "describe_scalable_targets", "ScalableTargets", absent=_UNKNOWN, ServiceNamespace=_NAMESPACE
     )
     start = f"service/{names.cluster}/"
     return {

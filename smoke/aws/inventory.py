@@ -187,10 +187,7 @@ def misnamed(
 
 
 def leftover(
-    services: Mapping[str, EcsService],
-    registered: Mapping[str, str],
-    host: str,
-    addresses: Sequence[str],
+    services: Mapping[str, EcsService], registered: Mapping[str, str], host: str, addresses: Sequence[str]
 ) -> str:
     """The addresses of a host name that belong to no running task behind it; empty if there are none.
 

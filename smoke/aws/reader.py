@@ -20,11 +20,7 @@ from .alarms import CompositeAlarm, Metric, MetricAlarm
 from .balancer import BalancerRoute, TargetGroup, describe_balancers, read_routes, read_target_groups
 from .ecs import EcsService, TaskDefinition
 from .names import Names, Registry, read_registries
-from .policies import (
-    RolePolicies,
-    read_policies,
-    trust_of,
-)
+from .policies import RolePolicies, read_policies, trust_of
 
 
 def uses_of(

@@ -73,10 +73,7 @@ OF_TOKENS = (
         }.items()
     ),
     Rule(
-        "binding",
-        "the token contains the hash of the body it is sent with (2)",
-        ("finn.invoke",),
-        (FORGED,),
+        "binding", "the token contains the hash of the body it is sent with (2)", ("finn.invoke",), (FORGED,)
     ),
     Rule(
         "spent-once",

@@ -253,13 +253,11 @@ REPLIES: Mapping[RouteKey, Mapping[int, Reply]] = {
         402: Reply(record(error=TEXT), headers={"x-payment-required": r"[\x21-\x7e]"}),
     },
     ("freeside", "GET", "/api/agents/models"): {
-        200: Reply(record(models={"type": "array", "minItems": 1, "items": one_of(*POOLS)})),
+        200: Reply(record(models={"type": "array", "minItems": 1, "items": one_of(*POOLS)}))
     },
     ("freeside", "GET", "/api/v1/communities/{id}/budget"): {200: Reply(COMMUNITY_BUDGET)},
     ("freeside", "GET", "/api/agents/budget"): {200: Reply(GATEWAY_BUDGET)},
-    ("freeside", "POST", "/api/agents/quality"): {
-        202: Reply(record(accepted=one_of(True), event_id=TEXT)),
-    },
+    ("freeside", "POST", "/api/agents/quality"): {202: Reply(record(accepted=one_of(True), event_id=TEXT))},
     ("finn", "GET", "/health"): {
         200: Reply(
             record(
@@ -269,7 +267,7 @@ REPLIES: Mapping[RouteKey, Mapping[int, Reply]] = {
                 protocol=record(contract_version=VERSION),
                 ready_for_billing=BOOLEAN,
             )
-        ),
+        )
     },
     ("finn", "GET", "/.well-known/jwks.json"): {200: Reply(KEY_SET), 304: Reply(None, "")},
     ("finn", "POST", "/api/v1/invoke"): {200: DIRECT},
@@ -286,7 +284,7 @@ REPLIES: Mapping[RouteKey, Mapping[int, Reply]] = {
                 reputation_service=record(initialized=BOOLEAN, aggregate_count=COUNT),
                 timestamp={"type": ["string", "integer"], "pattern": f"^{_TIME}$"},
             )
-        ),
+        )
     },
     ("dixie", "GET", "/api/auth/.well-known/jwks.json"): {200: Reply(KEY_SET), 304: Reply(None, "")},
     ("dixie", "GET", "/api/reputation/query"): {200: Reply(record(score=SCORE))},

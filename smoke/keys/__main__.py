@@ -124,9 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--env", required=True, metavar="NAME|PATH.toml", help="Environment profile")
         command.add_argument(
-            "--service",
-            choices=SERVICES,
-            help="Owner of the key (default: all three; revoke requires it)",
+            "--service", choices=SERVICES, help="Owner of the key (default: all three; revoke requires it)"
         )
         command.add_argument(
             "--dry-run", action="store_true", help="Show the plan and check the permissions; write nothing"

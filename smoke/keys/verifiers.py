@@ -285,9 +285,7 @@ class Verifiers:
             pause.wait(self.timing.every_s)
         if unpublished:
             raise KeyFault(
-                unpublished,
-                where=self.service,
-                action="both keys must stay published: rotate --resume",
+                unpublished, where=self.service, action="both keys must stay published: rotate --resume"
             )
         if silent:
             raise Unproved(

@@ -88,10 +88,7 @@ class Relay:
 def relayed(host: str, port: int, *, within: float, most: int) -> Iterator[Relay]:
     """Relay one connection for ``within`` seconds and ``most`` bytes of answers; OSError without a server."""
     end = time.monotonic() + within
-    with (
-        connected(host, port, within) as server,
-        socket.create_server(("127.0.0.1", 0)) as listener,
-    ):
+    with connected(host, port, within) as server, socket.create_server(("127.0.0.1", 0)) as listener:
         relay = Relay(listener.getsockname()[1])
         listener.settimeout(within)
         serving = threading.Thread(

@@ -78,10 +78,7 @@ def _of_container(container: Mapping[str, Value], room: float | None) -> Iterato
     for one in map(entries, items(container.get("environment"))):
         value = one.get("value")
         if value is not None and isinstance(value.content, (bool, int, float)):
-            yield (
-                f"{text(one.get('name'))} is {text(value)} without quotes; a variable is a string",
-                value,
-            )
+            yield (f"{text(one.get('name'))} is {text(value)} without quotes; a variable is a string", value)
     for name in sorted(_names(container.get("environment")) & _names(container.get("secrets"))):
         yield f"{name} is both a variable and a secret of one container", container.get("secrets")
     for name in ("memory", "memoryReservation"):

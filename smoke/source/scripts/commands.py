@@ -308,13 +308,7 @@ class Commands(Words):
         return {replace(each, flow="") if each.flow == "return" else each for each in found}
 
     def _script(
-        self,
-        node: Node,
-        path: str,
-        file: tuple[str, str],
-        found: Sequence[Word],
-        direct: bool,
-        state: State,
+        self, node: Node, path: str, file: tuple[str, str], found: Sequence[Word], direct: bool, state: State
     ) -> set[State]:
         (place, text), texts = file, [word for word, _ in found]
         first = text.partition("\n")[0]

@@ -257,11 +257,7 @@ class Words(ABC):
         if kind == "variable_name":  # in (( ))
             value = state.value(text)
             return [
-                (
-                    state,
-                    f"{text}{UNSURE}" if value == UNSURE else value or text,
-                    value not in (None, UNSURE),
-                )
+                (state, f"{text}{UNSURE}" if value == UNSURE else value or text, value not in (None, UNSURE))
             ]
         if kind == "command_substitution":
             return self._substituted(node, state)

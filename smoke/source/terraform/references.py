@@ -20,10 +20,7 @@ from .values import MOST, Symbol, Text, Value, flat, hidden, options, settle, te
 
 #: What a container is given as a secret comes from one of these two services.
 SECRETS_MANAGER, PARAMETERS = "secretsmanager", "ssm"
-_SECRET_TYPES = {
-    "aws_secretsmanager_secret": SECRETS_MANAGER,
-    "aws_ssm_parameter": PARAMETERS,
-}
+_SECRET_TYPES = {"aws_secretsmanager_secret": SECRETS_MANAGER, "aws_ssm_parameter": PARAMETERS}
 #: What refers to a secret by one of its attributes.
 _VERSIONS = {"aws_secretsmanager_secret_version", "aws_secretsmanager_secret_rotation"}
 #: Secrets Manager puts a hyphen and six characters behind the name in an ARN; a policy may match those.
