@@ -1,7 +1,7 @@
 """The AWS account of the profile: clients, calls, and what each refusal means: an outage or the setup.
 
-botocore itself limits each read alone, reads a body of any length, and parses whatever it was given. So its
-requests are sent like all others of the suite: within a total time, and a limit of bytes.
+botocore limits only each single read, and takes a body of any length. So its requests are sent like all
+others of the suite: within a total time and a limit of bytes.
 """
 
 from __future__ import annotations
@@ -343,7 +343,7 @@ def _operation(method: str) -> str:
 
 
 class BoundedSender:
-    """A handler of botocore's event ``before-send``, whose answer takes the place of botocore's own."""
+    """A handler of botocore's event ``before-send``: its answer replaces botocore's own."""
 
     def __init__(self, ca_bundle: str | None, *, within: float) -> None:
         self._pool = http_pool(

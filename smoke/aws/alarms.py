@@ -317,9 +317,9 @@ def unfed(alarms: Iterable[MetricAlarm], fed: Mapping[Metric, int]) -> list[str]
 class Watch:
     """What some alarm must watch, any of these metrics, and what it must be set to.
 
-    `of` is the service, by which a person would name such an alarm; `within` is the plan's time. `unreached`
-    are its target groups, as dimensions, to which no load balancer forwards; `unpublished` those of the
-    metrics for which nothing comes, as the cluster's Container Insights are off.
+    `of` is the service that such an alarm would be named after; `within` is the plan's time. `unreached` are
+    the service's target groups, as dimensions, to which no load balancer forwards; `unpublished` are metrics
+    without data, because the cluster's Container Insights are off.
     """
 
     metrics: tuple[Metric, ...]

@@ -278,9 +278,9 @@ _PORT = re.compile(r":\d+$")
 class TargetGroup:
     """A target group: the port and the path that it asks for health, and the states of its targets.
 
-    The port is 0 where it is that of each target, the path empty where it is only connected to; `codes` are
-    the statuses that it takes for health, such as `200-299`. It `speaks` a version of HTTP, and `forwards` by
-    a protocol.
+    The port is 0 where each target's own is asked, the path empty where it only connects; `codes` are the
+    statuses that count as healthy, such as `200-299`. It `speaks` a version of HTTP, and `forwards` by a
+    protocol.
     """
 
     name: str

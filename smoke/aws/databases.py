@@ -1,4 +1,4 @@
-"""The database: its instances, whether they take what the plan wants, and whether tasks are led to them."""
+"""The database: its instances, whether they fit the plan, and whether tasks connect to them."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ class TaskDefinition:
     def main(self, service: str) -> ContainerDefinition:
         """The container of the service itself: the one of its name, else the likeliest, else the first.
 
-        A sidecar may stand before it: an agent whose end ends no task, a log router, an image from elsewhere.
+        A sidecar may stand before it: an agent that is not essential, a log router, an image from elsewhere.
         """
 
         def likelihood(box: ContainerDefinition) -> tuple[bool, ...]:
@@ -258,7 +258,7 @@ def _healthy(described: Mapping[str, Any]) -> tuple[float, float] | None:
 
 
 def _rollout(deployment: Mapping[str, Any]) -> str:
-    """The state of a deployment of which ECS tells none, such as behind a classic load balancer."""
+    """The state of a deployment for which ECS reports none, such as behind a classic load balancer."""
     return "COMPLETED" if deployment.get("runningCount") == deployment.get("desiredCount") else "IN_PROGRESS"
 
 

@@ -39,7 +39,7 @@ STOPPED = "STOPPED"
 
 
 def last_of(runs: Sequence[TaskRun]) -> TaskRun | None:
-    """The newest run of those that ECS still knows; they come oldest first."""
+    """The newest run that ECS still knows; runs come oldest first."""
     return runs[-1] if runs else None
 
 

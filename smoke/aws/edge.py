@@ -20,7 +20,7 @@ from .reader import AwsReader
 from .zones import ADDRESSES, Zone, answering, is_below, list_zones, read_zones, values_of
 
 _NO_ACL = ("WAFNonexistentItemException",)
-#: A change of what is compared that leaves the calls of the contract as they are.
+#: Text transformations that leave the calls of the contract as they are.
 _HARMLESS = ("NONE", "LOWERCASE", "URL_DECODE", "NORMALIZE_PATH", "COMPRESS_WHITE_SPACE")
 #: What no program answers: a block, and a question to a person or a browser.
 _REFUSING = ("Block", "Captcha", "Challenge")
@@ -113,7 +113,7 @@ def _compared(about: Mapping[str, Any], call: PublicCall) -> str | None:
     return found.lower() if found and lowered else found
 
 
-#: What every program sends, whatever its value.
+#: Headers that every program sends, with any value.
 _ALWAYS = ("user-agent",)
 
 
@@ -124,10 +124,10 @@ def diverted(
     others: Collection[str],
     is_idle: Callable[[str], bool] = lambda _: False,
 ) -> tuple[BalancerRoute, PublicCall] | None:
-    """The first of the calls that a listener takes from its target groups, and the route by which it does.
+    """The first call that a listener routes past its target groups, with the route that does so.
 
-    That leads to those of others, to one that `is_idle`, or to the balancer's own answer. It may be one of
-    the same rule, which shares the requests between several target groups.
+    The route leads to the target groups of others, to one that `is_idle`, or to the balancer's own answer. It
+    may belong to the same rule, if that shares requests between several target groups.
     """
     ranked = sorted(routes, key=lambda each: each.rank)
     for call in calls:
@@ -145,7 +145,7 @@ def diverted(
 
 
 def fits(conditions: Iterable[Mapping[str, Any]], call: PublicCall) -> bool | None:
-    """Whether a rule with these conditions takes a call, whoever makes it; None where the caller decides."""
+    """Whether a rule with these conditions takes a call; None where that depends on the caller."""
     found = [_fits(each, call) for each in conditions]
     return False if False in found else None if None in found else True
 
@@ -210,12 +210,12 @@ _LEADS = re.compile(r"[\w.-]+\.[\w-]+\.?|[0-9a-fA-F:]*:[0-9a-fA-F:]+")
 _BALANCER = re.compile(r"(?i)\.elb\.(?:[a-z0-9-]+\.)?amazonaws\.com(?:\.cn)?\.?$")
 _ADDRESS = re.compile(r"[0-9.]+|[0-9a-fA-F:]*:[0-9a-fA-F:]+")
 _CLOUDFRONT = re.compile(r"(?i)\.cloudfront\.(?:net|cn)\.?$")
-#: CloudFront's own policies that keep answers, whoever asked for them.
+#: CloudFront's own policies that cache answers for all callers.
 _KEEPING = ("658327ea-f89d-4fab-a63d-7e88639e58f6", "b2884449-e4de-46a7-ac36-70bc7f1ddd6d")
 
 
 def leads(account: AwsAccount, host: str) -> list[str]:
-    """Where the account's records of a public host lead for the public; nowhere when its zone is another's.
+    """Where the account's records of a public host lead the public; nowhere when its zone is another's.
 
     A record that leads to another name of the account's leads on from there. SetupError where several zones
     may answer, and differ.
@@ -258,7 +258,7 @@ def is_balancer(end: str) -> bool:
 
 
 def is_fronted(ends: Iterable[str]) -> bool:
-    """Whether something stands before the balancer: it takes a host's requests to any port of that."""
+    """Whether something stands before the balancer: it may send requests to any port of that."""
     return any(not is_balancer(each) and not _ADDRESS.fullmatch(each) for each in ends)
 
 

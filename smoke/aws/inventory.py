@@ -164,7 +164,7 @@ def _address(declared: str, addresses: Sequence[str]) -> str:
 
 
 def known_port(row: Mapping[str, Any]) -> int:
-    """The port by which a service of the plan's inventory is known inside: its URL's, else the contract's."""
+    """The port of a service of the plan's inventory inside the platform: its URL's, else the contract's."""
     port = str(row["url"]).rpartition(":")[2]
     return int(port) if port.isdecimal() else PORTS.get(row["ecs"], 0)
 

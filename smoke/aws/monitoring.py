@@ -212,7 +212,7 @@ def listening(account: AwsAccount, topic_arn: str, name: str) -> Iterator[Listen
 
 @contextmanager
 def set_off(account: AwsAccount, alarm: MetricAlarm) -> Iterator[None]:
-    """Put an alarm into ALARM; afterwards it is back in the state that it was found in, whatever happened.
+    """Put an alarm into ALARM; afterwards it is always back in the state in which it was found.
 
     SetupError with the command to give by hand when AWS does not let it be put back.
     """
@@ -263,7 +263,7 @@ def _policy(queue_arn: str, topic_arn: str) -> dict[str, Any]:
 
 
 def _notice(body: str) -> dict[str, Any]:
-    """The alarm's own message inside of SNS's; an empty one for whatever else was published."""
+    """The alarm's own message inside that of SNS; an empty one for anything else that was published."""
     try:
         notice = json.loads(json.loads(body)["Message"])
     except (ValueError, KeyError, TypeError):

@@ -21,7 +21,7 @@ IF_SET = {**SETTINGS, "pgbouncer": {"POOL_MODE": "transaction"}}
 #: What Cloud Map resolves.
 HOSTS = ("freeside", "finn", "dixie", "pgbouncer")
 DASHBOARDS = ("overview", "service-health")
-#: The one-shot task definitions, and the service whose deployment each one comes before.
+#: The one-shot task definitions, each with the service that is deployed after it.
 MIGRATIONS = {"freeside-migration": "api", "dixie-migration": "dixie"}
 
 

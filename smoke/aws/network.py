@@ -152,7 +152,7 @@ class Reachability:
 def reached(
     aws: AwsReader, reach: Mapping[str, Collection[str]], hosts: Mapping[str, str]
 ) -> tuple[int, Examined]:
-    """Return how many ways there are, and those that the security groups in use do not let through.
+    """Return how many ways there are, and those that the security groups in use block.
 
     `reach` are by a service, or `database`, the services that it must let in on one of its ports; `hosts` the
     public host names, by which one service may call another, too.
@@ -281,7 +281,7 @@ _POSTGRES = 5432
 
 
 _TLS = 443
-#: From where ECR serves the layers of images.
+#: The bucket from which ECR serves the layers of images.
 _LAYERS = "arn:aws:s3:::prod-{}-starport-layer-bucket/x"
 
 

@@ -205,7 +205,7 @@ _NO_KEY = ("NotFoundException",)
 _USABLE = ("Enabled", "Creating", "Updating")
 
 
-#: How AWS answers whoever asks for what is another account's, or another region's.
+#: How AWS answers a request for a resource of another account or region.
 FOREIGN = ("AccessDeniedException", "InvalidArnException", "ValidationException")
 
 
@@ -348,7 +348,7 @@ def _statements(document: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def is_anybodys(document: Mapping[str, Any]) -> bool:
-    """Whether a trust policy lets whoever there is act under its role, without any condition.
+    """Whether a trust policy lets anyone act under its role, without any condition.
 
     One that denies it to many, such as to all of other organisations, does not.
     """

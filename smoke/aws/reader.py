@@ -226,7 +226,7 @@ class AwsReader:
         )
 
     def once(self, key: str, read: Callable[[], Value]) -> Value:
-        """What is read, the same for whoever asks by this key."""
+        """Read something once: everyone who asks with this key gets the same."""
         with self._lock:
             if key not in self._known:
                 self._known[key] = read()

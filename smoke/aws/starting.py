@@ -257,7 +257,7 @@ _NO_SECRET = ("ResourceNotFoundException", "InvalidRequestException")
 
 
 def _unusable(secret: Mapping[str, Any] | None) -> str:
-    """Why nobody can read a secret, whatever the policies say; empty if nothing is known to be wrong."""
+    """Why no policy can make a secret readable; empty if nothing is known to be wrong."""
     if secret is None:
         return "does not exist"
     if secret.get("DeletedDate"):

@@ -1,4 +1,4 @@
-"""How subnets are connected: the ways out of those of tasks, and the network ACLs between any two of them."""
+"""How subnets are connected: the ways out of those of tasks, and the network ACLs between two of them."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def read_subscriptions(
 ) -> Subscriptions:
     """The topic's subscriptions, and whether they receive its alarms; queues of drills begin with `drill`.
 
-    `alarms` has for each one by which alarms it notifies, itself and the composite ones that go off with it.
+    `alarms` has, for each alarm, those that notify for it: itself, and composite ones that go off with it.
     """
     described = account.pages("sns", "list_subscriptions_by_topic", "Subscriptions", TopicArn=arn)
     listed = [each for each in described if each["SubscriptionArn"].startswith("arn:")]
@@ -172,7 +172,7 @@ def _is(wanted: Any, there: bool, value: str | None) -> bool | None:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """Where a subscription leads: why nothing arrives there, and what of that cannot be read."""
+    """Where a subscription leads: why nothing arrives there, and what cannot be read."""
 
     lost: str = ""
     unread: str = ""
@@ -246,7 +246,7 @@ def _lost_function(account: AwsAccount, topic: str, function: str) -> str:
 _ENDS: Mapping[str, Callable[[AwsAccount, str, str], str]] = {"sqs": _lost_queue, "lambda": _lost_function}
 
 
-#: What closes a topic to alarms: it has the default key, whose policy lets no service of AWS use it.
+#: Why a topic takes no alarms: it has the default key, and the policy of that admits no service of AWS.
 DEFAULT_KEY = "alias/aws/sns"
 
 

@@ -249,7 +249,7 @@ def references(text: bytes, path: str) -> Iterator[Reference]:
 
 
 def _encodings(name: bytes) -> Iterator[bytes]:
-    """What base64 makes of a name, wherever it begins: the letters that what is around it does not touch."""
+    """The base64 letters of a name at each offset, without those that depend on its neighbours."""
     for before in range(3):
         whole = base64.b64encode(bytes(before) + name + bytes(3))
         yield whole[-(-before * 8 // 6) : (before + len(name)) * 8 // 6]
@@ -276,7 +276,7 @@ def _decoded(token: bytes) -> str:
 
 
 def _points(kind: str, host: str, text: bytes, end: int) -> bool:
-    """Whether a reference points somewhere by itself, wherever it stands: an address, a token's value."""
+    """Whether a reference points somewhere in any context: an address, a token's value."""
     if kind in HOSTS:
         page = host == "fly.io" and _APPLICATION_PAGE.match(text, end) is not None
         return host.endswith(".fly.dev") or host in APIS or page
@@ -323,7 +323,7 @@ def points_to_fly(text: str) -> bool:
 
 
 def as_text(content: bytes) -> bytes | None:
-    """Return a file's text in an encoding whose ASCII is plain, None for a binary file."""
+    """Return a file's text in an encoding that contains ASCII as it is, None for a binary file."""
     for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
         if content.startswith(mark):
             return content.decode(encoding, errors="replace").encode()

@@ -55,7 +55,7 @@ class Ownership:
         return next((group for group, members in self.groups.items() if owner in members), owner)
 
     def of_secret(self, name: str) -> str | None:
-        """The group whose name is a part of a secret's path; None for a secret of no single group."""
+        """The group that a part of a secret's path names; None for a secret of no single group."""
         parts = name.split("/")
         return next((group for group in self.groups if group in parts), None)
 
@@ -133,14 +133,14 @@ class Ownership:
         })  # fmt: skip
 
 
-#: What environments are called, in the prefix of what belongs to one.
+#: Names of environments in prefixes.
 ENVIRONMENTS = "prod|production|live|stag|stage|staging|preprod|uat|qa|test|dev|development|sandbox|demo"
 
 
 def elsewhere(uses: Iterable[Use], prefix: str) -> list[Finding]:
-    """Return the uses of what is named as this environment's `prefix`, but for its last word: another's.
+    """Return the uses of things of another environment: named as `prefix`, but for its last word.
 
-    A prefix that does not end in an environment says nothing of how others are named.
+    A prefix that does not end in an environment does not say how others are named.
     """
     stem, _, own = prefix.rpartition("-")
     if not stem or not re.fullmatch(ENVIRONMENTS, own):
@@ -255,7 +255,7 @@ def connections(limit: float) -> Need:
     return Need(at_most(limit, low=1), ("Average", "Maximum"), "Count")
 
 
-#: The metrics of which one shows whether anything of a service is left.
+#: Metrics that show whether anything of a service is left; one of them is enough.
 HEALTH_METRICS = {
     ("AWS/ApplicationELB", "HealthyHostCount"),
     ("AWS/NetworkELB", "HealthyHostCount"),
@@ -343,7 +343,7 @@ class RuleUnread(ValueError):
 
 
 def goes_off_with(rule: str, alarm: Collection[str]) -> bool:
-    """Whether a composite alarm goes off whenever one alarm does, whatever state the others are in.
+    """Whether a composite alarm goes off whenever one alarm does, in any state of the others.
 
     `alarm` are the ways to refer to it: its name and its ARN. Raises RuleUnread.
     """

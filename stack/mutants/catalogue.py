@@ -174,7 +174,7 @@ def of_module(
 
 
 def group_of(module: str, function: str) -> str:
-    """Return the group of what is in a function, or outside of any: the function is then ""."""
+    """Return the group of what is in a function, or outside of any, where the function is ""."""
     parts = function.split(".") if function else []
     names = [f"{module}:{'.'.join(parts[:n])}" for n in range(len(parts), 0, -1)] or [f"{module}:"]
     return next((GROUPS[name] for name in (*names, module) if name in GROUPS), "service")
@@ -196,7 +196,7 @@ def modules() -> tuple[str, ...]:
 
 @cache
 def services_of(module: str) -> list[str]:
-    """Return the services whose processes import a module."""
+    """Return the services that import a module in their process."""
     return [service for service, entry in ENTRIES.items() if module in _imported(entry)]
 
 
@@ -291,7 +291,7 @@ _HEADER = re.compile(r'[a-z]+ ".*\{')
 #: What is only for people: a change of it changes nothing.
 _WORDS = re.compile(r"\s*(?:#|description\b|tags\b)")
 _TURNED: dict[str, str] = {"&&": "||", "||": "&&", "==": "!=", "!=": "==", "!": ""}
-#: Operator, what in a line it is about, and what becomes of that.
+#: Operator, the text in a line that it changes, and what it puts there.
 _LITERALS: tuple[tuple[str, re.Pattern[str], Callable[[str], list[str]]], ...] = (
     ("bool", re.compile(r"\b(?:true|false)\b"), lambda text: ["false" if text == "true" else "true"]),
     (

@@ -177,7 +177,7 @@ class MutantBoard:
 
     def _exchange(self, name: str, environ: Mapping[str, str]) -> None:
         command = self._at_boot.setdefault(name, self._supervisor.command(name))
-        # Without a file of faults it is honest: their subclasses would run in place of what is mutated.
+        # Without a file of faults it is honest: faults are subclasses, and would replace the mutated code.
         environ = {**command.environ, "STACK_FAULTS_FILE": "", **environ}
         argv = python("stack.mutants.process", name)
         self._supervisor.exchange(name, replace(command, argv=argv, environ=environ), STARTS_WITHIN_S)

@@ -153,7 +153,7 @@ class Finder(ast.NodeVisitor):
     # What is visited
 
     def visit(self, node: ast.AST) -> None:
-        """Collect what can be made of a node and of what is in it."""
+        """Collect the mutants of a node and its children."""
         if isinstance(node, ast.stmt):
             self._statement = node
         if isinstance(node, (ast.Import, ast.ImportFrom)) or is_log(node) or _is_alias(node):
@@ -294,7 +294,7 @@ class Reads(ast.NodeVisitor):
         self.visit(ast.parse(source))
 
     def visit(self, node: ast.AST) -> None:
-        """Take note of a name that is read, and of those within."""
+        """Note a name that is read, and the names inside it."""
         if isinstance(node, ast.stmt):
             self._statement = node
         if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load):

@@ -16,7 +16,7 @@ from smoke.source.rules import ENVIRONMENTS
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Body, Environment, Resource
 from smoke.source.terraform.references import choices, entries, items, referenced, secret
-from smoke.source.terraform.values import Symbol, Value, flat, is_known, number, settle, text
+from smoke.source.terraform.values import Symbol, Value, is_known, number, settle, text
 
 from .definitions import Definitions, containers, plainly, ports
 
@@ -32,7 +32,7 @@ def names_of_secrets(defined: Definitions) -> set[str]:
     """The variables that pass secret values to containers."""
     boxes = (box for each in defined.definitions for task in each.tasks for box in containers(task)[0])
     pairs = (entries(pair) for box in boxes for pair in items(box.entries.get("secrets")))
-    return {text(flat(pair["name"])) for pair in pairs if "name" in pair}
+    return {text(pair["name"]) for pair in pairs if "name" in pair}
 
 
 def unfit(
@@ -48,7 +48,7 @@ def unfit(
         if all(name in each for each in every):
             yield f"{name} of {owner} has two values", value
     for name, value in given.items():
-        if is_known(value) and PASSWORD.match(text(flat(value))):
+        if is_known(value) and PASSWORD.match(text(value)):
             yield f"{name} of {owner} has a password in plain text", value
         read_as_value = _OF_ADDRESS.fullmatch(name) or (name in secrets and not _OF_NAME.fullmatch(name))
         if read_as_value and _is_where(value):
@@ -62,8 +62,8 @@ def _twice(chosen: Collection[Value]) -> Iterator[tuple[str, Value]]:
         name, value = pair.get("name"), pair.get("value")
         if name is None or value is None or not is_known(name) or not is_known(value):
             continue
-        if text(flat(first.setdefault(text(flat(name)), value))) != text(flat(value)):
-            yield text(flat(name)), value
+        if text(first.setdefault(text(name), value)) != text(value):
+            yield text(name), value
 
 
 def _is_where(value: Value) -> bool:
@@ -71,7 +71,7 @@ def _is_where(value: Value) -> bool:
     content, holder = settle(value).content, referenced(value)
     if holder is not None and holder.type in _HOLDERS and isinstance(content, Symbol):
         return content.path[:1] in (("arn",), ("id",)) and holder.block.type == "resource"
-    return is_known(value) and _ARN.fullmatch(text(flat(value))) is not None
+    return is_known(value) and _ARN.fullmatch(text(value)) is not None
 
 
 _PLACE = re.compile(
@@ -90,9 +90,9 @@ _PRIVATE_KEY = re.compile(
     r"-----BEGIN ([A-Z]+ )?PRIVATE KEY-----|LS0tLS1CRUdJTi(?:BQUklWQVRF|BFQyBQUklWQVRF|BSU0EgUFJJVkFUR)"
     r"|\{(?=[^{}]*\"kty\")[^{}]*\"d\"\s*:\s*\"[\w-]{16}"
 )
-#: Variables by which a pooler finds its database.
+#: Variables with which a pooler finds its database.
 OF_SERVER = re.compile(r"(?:DB|DATABASE|POSTGRES(?:QL)?|PG)_?(?:HOST|HOSTNAME|URL)")
-#: Variables by which a container itself is given its port.
+#: Variables that give a container its own port.
 _OWN_PORT = ("PORT", "LISTEN_PORT")
 
 
@@ -157,9 +157,9 @@ class Directory:
     def wrong(
         self, owner: str, given: Mapping[str, str], ports: Collection[int] = (), *, alone: bool = False
     ) -> Iterator[str]:
-        """What the variables of a container of `owner` that listens on `ports` say, and is wrong.
+        """What is wrong in the variables of a container of `owner` that listens on `ports`.
 
-        One that is `alone` in its task finds nobody but itself on the task's own address.
+        If it is `alone` in its task, an address of the task leads to itself.
         """
         for name, value in given.items():
             for scheme, host, port, path in _places(name, value, given):
@@ -210,7 +210,7 @@ class Directory:
             yield "nothing has this name"
 
     def _meant(self, name: str) -> str:
-        """The service whose address a variable holds, by its name; FINN_CALLBACK_URL says not whose."""
+        """The service that a variable's name says it addresses; FINN_CALLBACK_URL does not say."""
         words = {*name.lower().split("_")}
         named = words & {known.partition(".")[0] for known in self.listening}
         return named.pop() if len(named) == 1 and words - named <= _ADDRESS_WORDS else ""
@@ -269,7 +269,7 @@ def directory_of(
                  for each in defined.definitions if each.service is not None}  # fmt: skip
     plain = {each.name: plainly(each) for each in defined.definitions if each.service is not None}
     held = [each.attribute("name") for each in configuration.of_type(_NAMES)]
-    known = {text(flat(name)) for name in held if name is not None and is_known(name)}
+    known = {text(name) for name in held if name is not None and is_known(name)}
     # with a name that the files leave open, or a file that could not be read, any may be there
     open_ = len(known) < len(held) or not held or bool(configuration.unread)
     return Directory(
@@ -294,24 +294,24 @@ _ZONES = ("aws_route53_zone", "aws_service_discovery_private_dns_namespace",
 
 
 def _zones(configuration: Configuration) -> set[str]:
-    """The names of the zones in the files, and those by which Service Connect lets others call a service."""
+    """The names of zones in the files, and the aliases of services in Service Connect."""
     held = [each.attribute("name") for type_ in _ZONES for each in configuration.of_type(type_)]
     for service in configuration.of_type("aws_ecs_service"):
         for connect in service.blocks("service_connect_configuration"):
             for offered in connect.blocks("service"):
                 held += [alias.attribute("dns_name") for alias in offered.blocks("client_alias")]
-    return {text(flat(name)).rstrip(".").lower() for name in held if name is not None}
+    return {text(name).rstrip(".").lower() for name in held if name is not None}
 
 
 def _aliases(service: Resource) -> set[int]:
-    """The ports by which Service Connect lets others call a service."""
+    """The ports of a service in Service Connect."""
     return {
         int(port)
         for connect in service.blocks("service_connect_configuration")
         for offered in connect.blocks("service")
         for alias in offered.blocks("client_alias")
         for value in items(alias.attribute("port"))
-        if (port := number(flat(value))) is not None
+        if (port := number(value)) is not None
     }
 
 
@@ -332,10 +332,10 @@ def led(
         if (value := body.attribute("region")) is not None
     ]
     for body, value in regions:
-        if region and is_known(value) and text(flat(value)) != region:
-            what = f"the provider uses the region {text(flat(value))}, but the profile {region}"
+        if region and is_known(value) and text(value) != region:
+            what = f"the provider uses the region {text(value)}, but the profile {region}"
             result.findings.append(body.finding(what, value))
-    known = {text(flat(value)) for _, value in regions if is_known(value)}
+    known = {text(value) for _, value in regions if is_known(value)}
     here = region or (known.pop() if len(known) == 1 else "")
     secrets = names_of_secrets(defined)
     for each in defined.definitions:
@@ -350,7 +350,7 @@ def led(
                 alone = len(boxes) == 1 and not unread
                 wrong = _misled(each.name, container.entries, given, directory, here, alone=alone)
                 result.findings.extend(task.finding(what, at) for what, at in wrong)
-                texts = {name: text(flat(value)) for name, value in given.items()}
+                texts = {name: text(value) for name, value in given.items()}
                 for what in directory.unresolved(each.name, texts):
                     result.not_examined.append(task.finding(what, given[what.split()[1]]))
                 useless = unfit(each.name, container.entries.get("environment"), given, secrets)
@@ -364,7 +364,7 @@ def _misled(
 ) -> Iterator[tuple[str, Value]]:  # fmt: skip
     """What of a container of `owner` leads away: its variables, its secrets, where its logs go."""
     for name, value in _secrets(container.get("secrets")):
-        written = text(flat(value))
+        written = text(value)
         if pinned(written):
             yield f"{name} of {owner} is pinned to one version, so a later version never reaches it", value
         known = secret(value)
@@ -381,15 +381,15 @@ def _misled(
             yield f"{name} of {owner} reads a part of its secret that is not a key", value
         if is_mixed_up(name, known.name if known is not None else written):
             yield f"{name} of {owner} contains a signing key", value
-    texts = {name: text(flat(value)) for name, value in given.items()}
+    texts = {name: text(value) for name, value in given.items()}
     listening = {int(n) for one in items(container.get("portMappings"))
                  for port in items(entries(one).get("containerPort"))
                  if (n := number(port)) is not None}  # fmt: skip
     for what in directory.wrong(owner, texts, listening, alone=alone):
         yield what, given[what.partition(" ")[0]]
     logs = entries(entries(container.get("logConfiguration")).get("options")).get("awslogs-region")
-    if region and logs is not None and is_known(logs) and text(flat(logs)) != region:
-        yield f"the logs of {owner} go to {text(flat(logs))}, but its tasks run in {region}", logs
+    if region and logs is not None and is_known(logs) and text(logs) != region:
+        yield f"the logs of {owner} go to {text(logs)}, but its tasks run in {region}", logs
 
 
 #: A secret as a container is given it, with the JSON key, the stage and the id of a version behind its ARN.
@@ -404,7 +404,7 @@ _CUT_OFF = re.compile(r"\$\{[^}]*\.arn\}(?::[^:]*){1,2}")
 
 
 def pinned(reference: str) -> bool:
-    """Whether what a container is given as a secret is one version of it, whatever comes later."""
+    """Whether a container gets a fixed version of a secret, and so never a newer one."""
     found = _GIVEN.fullmatch(reference)
     known = {name: "" if "${" in part else part for name, part in found.groupdict().items()} if found else {}
     return bool(known.get("version")) or known.get("stage", "") not in ("", "AWSCURRENT")
@@ -426,7 +426,7 @@ def _secrets(whole: Value | None) -> Iterator[tuple[str, Value]]:
         pair = entries(each)
         name, value = pair.get("name"), pair.get("valueFrom")
         if name is not None and value is not None:
-            yield text(flat(name)), value
+            yield text(name), value
 
 
 def variables_of(whole: Value | None) -> Iterator[tuple[str, Value]]:
@@ -435,7 +435,7 @@ def variables_of(whole: Value | None) -> Iterator[tuple[str, Value]]:
         pair = entries(each)
         name, value = pair.get("name"), pair.get("value")
         if name is not None and value is not None and is_known(name):
-            yield text(flat(name)), value
+            yield text(name), value
 
 
 _OF_SECRET = re.compile(r"arn:[^:]*:secretsmanager:([a-z0-9-]+):[^:]*:secret:([^:]+)")

@@ -38,7 +38,7 @@ class Watched:
     computed: str | None = None
 
     def may_be(self, *metrics: str) -> bool:
-        """Whether something is not understood of which one of these metrics may be part."""
+        """Whether something that may contain one of these metrics is not understood."""
         if self.computed is None:
             return bool(self.why)
         names = {*metrics, *(part for each in metrics for part in rules.PARTS.get(each, ()))}
@@ -101,7 +101,7 @@ def connection_alarms(
             elsewhere.append(alarm.finding(what, found.dimensions["DBInstanceIdentifier"]))
             continue
         upper += 1
-        seen[alarm.title] = text(flat(threshold))
+        seen[alarm.title] = text(threshold)
         judged = fires(alarm, found, rules.connections(limit), within)
         if not {"DBInstanceIdentifier", "DBClusterIdentifier"} & {*found.dimensions}:
             judged.wrong.append("it watches no database")
@@ -126,8 +126,8 @@ def _of_no_database(configuration: Configuration, found: Watched) -> str:
     named = [each.attribute("identifier") for each in configuration.of_type("aws_db_instance")]
     if value is None or not named or referenced(value) is not None or not is_known(value):
         return ""
-    known = {text(flat(each)) for each in named if each is not None and is_known(each)}
-    return "" if len(known) < len(named) or text(flat(value)) in known else text(flat(value))
+    known = {text(each) for each in named if each is not None and is_known(each)}
+    return "" if len(known) < len(named) or text(value) in known else text(value)
 
 
 def _by_resource_id(configuration: Configuration, found: Watched) -> Iterator[str]:
@@ -213,7 +213,7 @@ def _cover(
     elif near := [each for each in alarms if resembles(each[1]) and of is not None and _called(each[0], of)]:
         alarm, found = near[0]
         at = found.dimensions.get("TargetGroup") or found.dimensions.get("ServiceName")
-        of_what = f" of {text(flat(at)).strip('${}')}" if at is not None else ""
+        of_what = f" of {text(at).strip('${}')}" if at is not None else ""
         what_else = f"no alarm watches {what}: {alarm.title} watches {found.metric}{of_what}"
         result.findings.append(alarm.finding(what_else, at))
     else:
@@ -230,7 +230,7 @@ def _called(alarm: Resource, of: Definition) -> bool:
 def _name(alarm: Resource) -> str:
     """An alarm's name; empty where the files do not say it."""
     name = alarm.attribute("alarm_name")
-    return "" if name is None or hidden(name) else text(flat(name))
+    return "" if name is None or hidden(name) else text(name)
 
 
 #: By dimension: the attributes of a resource with which AWS names it there. An ARN is no such name.
@@ -255,7 +255,7 @@ def _misnamed(found: Watched) -> Iterator[str]:
 def _unpublished(configuration: Configuration, found: Watched) -> Iterator[str]:
     """Why nothing ever comes for what an alarm watches: no balancer leads to its group, no cluster counts."""
     at, of = (found.dimensions.get(name) for name in ("LoadBalancer", "TargetGroup"))
-    balancer, group = (referenced(each) if each is not None else None for each in (at, of))
+    balancer, group = (referenced(each) for each in (at, of))
     if balancer is not None and group is not None and balancer.block.type != "data":
         leading = [each.address for each in balancers(configuration, group) or ()]
         if leading and balancer.address not in leading:
@@ -282,7 +282,7 @@ def _unfiltered(configuration: Configuration, found: Watched) -> Iterator[str]:
     for each in configuration.of_type("aws_cloudwatch_log_metric_filter"):
         for block in each.blocks("metric_transformation"):
             named = (block.attribute(name) for name in ("namespace", "name"))
-            said = [text(flat(one)) if one is not None else "" for one in named]
+            said = [text(one) for one in named]
             made += [(each, block)] if said == [found.namespace, found.metric] else []
     dimensions = [block.attribute("dimensions") for _, block in made]
     if not made or any(one is not None and hidden(one) for one in dimensions):
@@ -291,10 +291,10 @@ def _unfiltered(configuration: Configuration, found: Watched) -> Iterator[str]:
     if frozenset(found.dimensions) not in names:
         own, others = (" and ".join(sorted(each)) or "none" for each in (found.dimensions, names[0]))
         yield f"its dimensions are {own}, but {made[0][0].address}, which creates its metric, uses {others}"
-    counts = [number(flat(one)) if one is not None and is_known(one) else None
+    counts = [number(one) if one is not None and is_known(one) else None
               for one in (block.attribute("value") for _, block in made)]  # fmt: skip
     patterns = [each.attribute("pattern") for each, _ in made]
-    sought = [text(flat(one)).strip() if one is not None and is_known(one) else None for one in patterns]
+    sought = [text(one).strip() if one is not None and is_known(one) else None for one in patterns]
     if all(count is not None and count <= 0 for count in counts) and all(sought):
         yield f"{made[0][0].address} adds {counts[0]:g} for each match, so its metric never rises"
     written = _written(configuration)
@@ -398,7 +398,7 @@ _CALLED = {
 
 
 def _settings(alarm: Resource, where: Body) -> dict[str, tuple[type, Iterable[Value | None]]]:
-    """The kind of each field of a `Firing`, and the attributes of which one sets it."""
+    """The kind of each field of a `Firing`, and the attributes that may set it."""
 
     def of(body: Body, kind: type, *names: str) -> tuple[type, Iterable[Value | None]]:
         return kind, [body.attribute(name) for name in names]
@@ -418,8 +418,8 @@ def _settings(alarm: Resource, where: Body) -> dict[str, tuple[type, Iterable[Va
 def _plain(kind: type, option: Value) -> Any:
     """A setting as a plain value of its kind; None for what the files do not say."""
     if kind is str:
-        return text(flat(option)) if not hidden(option) else None
-    value = number(flat(option))
+        return text(option) if not hidden(option) else None
+    value = number(option)
     return kind(value) if value is not None and math.isfinite(value) else None
 
 

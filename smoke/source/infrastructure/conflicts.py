@@ -1,4 +1,4 @@
-"""What Terraform refuses to read, plan or apply of files whose parts are right, each by itself."""
+"""What Terraform refuses to read, plan or apply although each part is right by itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from smoke.source.terraform.evaluate import Body, Environment, Resource
 from smoke.source.terraform.functions import ABSENT
 from smoke.source.terraform.hcl import Block, Expr
 from smoke.source.terraform.references import expressions, items, named_by, names_in, paths, referenced, thing
-from smoke.source.terraform.values import Symbol, Value, flat, is_known, options, settle, text
+from smoke.source.terraform.values import Symbol, Value, is_known, options, settle, text
 
 from .iam import ROLE, roles_of
 
@@ -57,14 +57,14 @@ def _taken(configuration: Configuration) -> Iterator[Finding]:
         for each in configuration.of_type(type_):
             values = [each.attribute(attribute) for attribute in attributes]
             own = values[-1]
-            if each.uncertain or own is None or "${" in text(flat(own)):
+            if each.uncertain or own is None or "${" in text(own):
                 continue
             around = [thing(value, type_).key if value is not None else "" for value in values[:-1]]
             provider = each.block.attributes.get("provider")
-            key = (*around, text(flat(own)), provider.text if provider is not None else "")
+            key = (*around, text(own), provider.text if provider is not None else "")
             first = held.setdefault(key, each)
             if first is not each and first.address != each.address:
-                what = f"{each.address} and {first.address} share the {attributes[-1]} {text(flat(own))}"
+                what = f"{each.address} and {first.address} share the {attributes[-1]} {text(own)}"
                 yield each.finding(what, own)
 
 
@@ -100,16 +100,16 @@ def _circle(name: str, needs: Mapping[str, set[str]], path: list[str], done: set
 
 
 def _unmet(module: Module) -> Iterator[Finding]:
-    """Conditions of variables and resources that are false whatever the files leave open.
+    """Conditions of variables and resources that are false for every value that the files leave open.
 
-    A default that its validation refuses has a value given when Terraform runs.
+    A default that its validation refuses is replaced when Terraform runs.
     """
     if module.uncertain:
         return
     for address, block in module.files.blocks.items():
         if address.startswith("variable.") and block.labels[0] in module.given:
             for condition in block.nested("validation"):
-                said = f"var.{block.labels[0]} is {text(flat(module.variable(block.labels[0])))}"
+                said = f"var.{block.labels[0]} is {text(module.variable(block.labels[0]))}"
                 yield from _false(
                     Body(condition, Environment(module)), f"{said}, which its validation refuses"
                 )
@@ -127,7 +127,7 @@ def _false(condition: Body, what: str) -> Iterator[Finding]:
         yield condition.finding(what, value)
 
 
-#: Complete lists of what a role has: its own attribute, and the resources and attribute that add to it.
+#: Attributes that list all that a role has, and the resources that add to the same.
 _COMPLETE = {
     "aws_iam_role_policies_exclusive": ("policy_names", "aws_iam_role_policy", "name"),
     "aws_iam_role_policy_attachments_exclusive": (
@@ -170,7 +170,7 @@ def _key(value: Value) -> str | None:
     resource = referenced(value)
     if resource is not None and resource.block.type != "data" and resource.type == "aws_iam_policy":
         return resource.address
-    return text(flat(value)) if is_known(value) else None
+    return text(value) if is_known(value) else None
 
 
 def _mixed(configuration: Configuration) -> Iterator[Finding]:
@@ -182,7 +182,7 @@ def _mixed(configuration: Configuration) -> Iterator[Finding]:
         rules += [(each, way) for each in configuration.of_type(f"aws_vpc_security_group_{way}_rule")]
     for rule, way in rules:
         of = rule.attribute("security_group_id")
-        group = referenced(of) if of is not None else None
+        group = referenced(of)
         if group is None or rule.uncertain or group.type != "aws_security_group":
             continue
         ignored = any("ingress" in each.text or "egress" in each.text or "all" in each.text

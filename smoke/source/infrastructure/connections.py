@@ -10,7 +10,7 @@ from smoke.source.checkout import Examined, Finding
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Body, Resource
 from smoke.source.terraform.references import entries, items, referenced
-from smoke.source.terraform.values import Value, boolean, flat, is_known, number, text
+from smoke.source.terraform.values import Value, boolean, is_known, number, text
 
 from .definitions import Definition, Definitions, containers, plainly, ports
 from .entrances import HTTPS, entered, fronted, open_to_the_public, recorded
@@ -20,7 +20,7 @@ from .network import ListenerRule, answered, divided, forwards, patterns, takes,
 _TARGETS = "aws_lb_target_group"
 #: The status of a service that is well.
 OK = 200
-#: A URL by which a container asks itself: its port and its path.
+#: A URL with which a container asks itself: its port and its path.
 _ITSELF = re.compile(
     r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1?\])(?::([0-9]+))?(/[^\s\"'?#|;&)]*)?"
 )
@@ -57,7 +57,7 @@ def connected(
         # none where the files do not say all
         listening = ports(each) if all(map(_numbered, each.tasks)) else {}
         for balanced in each.service.blocks("load_balancer"):
-            _balanced(configuration, result, each, balanced, listening, addresses.get(each.name, Address()))
+            _balanced(result, each, balanced, listening, addresses.get(each.name, Address()))
         address = addresses.get(each.name)
         if address is not None and address.health:
             _asked_by_itself(result, each, address, {port for one in listening.values() for port in one})
@@ -89,21 +89,21 @@ def _groups(each: Definition) -> Iterator[Value]:
 
 
 def _balanced(
-    configuration: Configuration, result: Examined, each: Definition, block: Body,
+    result: Examined, each: Definition, block: Body,
     listening: Mapping[str, Collection[float]], address: Address,
 ) -> None:  # fmt: skip
     name, port = block.attribute("container_name"), block.attribute("container_port")
-    wanted = number(flat(port)) if port is not None else None
-    if listening and name is not None and is_known(name) and text(flat(name)) not in listening:
-        result.findings.append(block.finding(f"{each.name} has no container {text(flat(name))}", name))
+    wanted = number(port)
+    if listening and name is not None and is_known(name) and text(name) not in listening:
+        result.findings.append(block.finding(f"{each.name} has no container {text(name)}", name))
     elif (
         listening
         and name is not None
         and is_known(name)
         and wanted is not None
-        and wanted not in listening[text(flat(name))]
+        and wanted not in listening[text(name)]
     ):
-        result.findings.append(block.finding(f"{text(flat(name))} does not listen on port {wanted:g}", port))
+        result.findings.append(block.finding(f"{text(name)} does not listen on port {wanted:g}", port))
     for value in items(block.attribute("target_group_arn")):
         group = referenced(value)
         if group is None or group.type != _TARGETS or group.block.type == "data":
@@ -113,7 +113,7 @@ def _balanced(
             continue
         kind = group.attribute("target_type")
         own = {text(task.attribute("network_mode")) for task in each.tasks} == {"awsvpc"}
-        if own and (kind is None or (is_known(kind) and text(flat(kind)) != "ip")):
+        if own and (kind is None or (is_known(kind) and text(kind) != "ip")):
             what = f"{group.address} does not accept IP targets, but awsvpc tasks need them"
             result.findings.append(group.finding(what, kind))
         _checked(result, group, each, listening if own else {}, address)  # else a host maps other ports
@@ -125,7 +125,7 @@ def _numbered(task: Resource) -> bool:
     read, unread = containers(task)
     names = [name for each in read if (name := each.entries.get("name")) is not None]
     mapped = [entries(one) for each in read for one in items(each.entries.get("portMappings"))]
-    numbers = [number(flat(port)) for one in mapped for port in items(one.get("containerPort"))]
+    numbers = [number(port) for one in mapped for port in items(one.get("containerPort"))]
     return not unread and all(map(is_known, names)) and len(numbers) >= len(mapped) and None not in numbers
 
 
@@ -137,7 +137,7 @@ def _checked(
     checks = group.blocks("health_check")
     for check in checks:
         asked_port = check.attribute("port")
-        at = number(flat(asked_port)) if asked_port is not None else None
+        at = number(asked_port)
         if at is not None and listening and not any(at in each_port for each_port in listening.values()):
             what = f"{group.address} checks health on port {at:g}, but {each.name} does not listen there"
             result.findings.append(check.finding(what, asked_port))
@@ -145,14 +145,14 @@ def _checked(
     if not checks and not _connects(group):
         paths = [None]
     for path in paths:
-        asked = text(flat(path)) if path is not None else "/"
+        asked = text(path) if path is not None else "/"
         if address.health and "${" not in asked and asked.partition("?")[0] != address.health:
             what = f"{group.address} checks health at {asked}, but {each.name} reports it at {address.health}"
             result.findings.append(group.finding(what, path))
     for check in checks if not _connects(group) else ():
         codes = check.attribute("matcher")
-        if codes is not None and is_known(codes) and accepted(text(flat(codes)), OK) is False:
-            wanted = f"{group.address} expects {text(flat(codes))} from healthy targets"
+        if codes is not None and is_known(codes) and accepted(text(codes), OK) is False:
+            wanted = f"{group.address} expects {text(codes)} from healthy targets"
             what = f"{wanted}, but {each.name} answers {OK}"
             result.findings.append(check.finding(what, codes))
 
@@ -161,8 +161,8 @@ def _encrypted(group: Resource, each: Definition) -> Iterator[Finding]:
     """A target group, or its check, that speaks TLS with a service that asks itself by plain HTTP."""
     for block in (group, *group.blocks("health_check")) if plainly(each) else ():
         protocol = block.attribute("protocol")
-        if protocol is not None and text(flat(protocol)) in ("HTTPS", "TLS"):
-            what = f"{group.address} speaks {text(flat(protocol))} to {each.name}, which speaks plain HTTP"
+        if protocol is not None and text(protocol) in ("HTTPS", "TLS"):
+            what = f"{group.address} speaks {text(protocol)} to {each.name}, which speaks plain HTTP"
             yield block.finding(what, protocol)
 
 
@@ -185,7 +185,7 @@ def _listens(result: Examined, each: Definition, address: Address) -> None:
         for one in items(container.entries.get("portMappings"))
         for port in items(entries(one).get("containerPort"))
     ]
-    found = [number(flat(port)) for _, port in mapped]
+    found = [number(port) for _, port in mapped]
     if address.port and found and None not in found and address.port not in found:
         listening = " and ".join(f"{port:g}" for port in found if port is not None)
         what = f"{each.name} listens on port {listening}, but the services use {address.port}"
@@ -200,7 +200,7 @@ def _asked_by_itself(
         for container in containers(task)[0]:
             command = entries(container.entries.get("healthCheck")).get("command")
             for word in items(command):
-                for port, path in _ITSELF.findall(text(flat(word))):
+                for port, path in _ITSELF.findall(text(word)):
                     if path == address.health and listening and float(port or 80) not in listening:
                         what = f"a container of {each.name} checks its health on port {port or 80}"
                         at = " and ".join(f"{one:g}" for one in sorted(listening))
@@ -210,7 +210,7 @@ def _asked_by_itself(
 def _connects(block: Body) -> bool:
     """Whether a target group, or its check, speaks no HTTP: health is then that a connection is taken."""
     protocol = block.attribute("protocol")
-    return protocol is not None and not text(flat(protocol)).startswith("HTTP")
+    return protocol is not None and not text(protocol).startswith("HTTP")
 
 
 def _registered(configuration: Configuration, result: Examined, each: Definition, address: Address) -> None:
@@ -234,7 +234,7 @@ def _registered(configuration: Configuration, result: Examined, each: Definition
                     block.finding(f"the registry of {each.name}: {text(value)}", value)
                 )
                 return
-            names.append(f"{text(flat(name))}.{text(flat(zone))}")
+            names.append(f"{text(name)}.{text(zone)}")
     wanted = f"{address.host}.{address.zone}"
     if wanted not in names and not any("${" in name or " or " in name for name in names):
         said = f"as {', '.join(names)}" if names else "under no name"
@@ -270,18 +270,18 @@ def _network(value: Value | None) -> tuple[str, str]:
     of = referenced(value)
     if of is not None:
         return ("made", of.address) if of.type == "aws_vpc" and of.block.type == "resource" else ("", "")
-    return ("named", text(flat(value))) if is_known(value) else ("", "")
+    return ("named", text(value)) if is_known(value) else ("", "")
 
 
 def _unaddressed(registry: Resource, each: Definition) -> Iterator[Finding]:
-    """A name of which the zone holds ports and no address, by which nobody is found."""
+    """A name that nothing resolves: the zone has its ports, but no address."""
     kinds = [
         kind
         for dns in registry.blocks("dns_config")
         for record in dns.blocks("dns_records")
         for kind in items(record.attribute("type"))
     ]
-    if kinds and {text(flat(kind)) for kind in kinds} == {"SRV"}:
+    if kinds and {text(kind) for kind in kinds} == {"SRV"}:
         yield registry.finding(
             f"{registry.address} gives {each.name} no address: its records are SRV", kinds[0]
         )
@@ -302,7 +302,7 @@ def _public(configuration: Configuration, result: Examined, each: Definition, ad
             not of_hosts or any(fits(address.public, host) for host in patterns(rule, "host_header"))
         ):
             listener = rule.attribute("listener_arn")
-            at = referenced(listener) if listener is not None else None
+            at = referenced(listener)
             kept = named if of_hosts else of_any
             kept += [(action, at) for action in rule.blocks("action")]
     default = [
@@ -370,12 +370,12 @@ def _elsewhere(listener: Resource | None) -> float | None:
     if listener is None or text(listener.attribute("protocol")) not in ("HTTPS", "TLS"):
         return None
     arn = listener.attribute("load_balancer_arn")
-    balancer = referenced(arn) if arn is not None else None
+    balancer = referenced(arn)
     internal = balancer.attribute("internal") if balancer is not None else None
     port = listener.attribute("port")
     if port is None or (internal is not None and boolean(internal) is not False):
         return None
-    at = number(flat(port))
+    at = number(port)
     return None if at == HTTPS else at
 
 

@@ -7,17 +7,7 @@ from smoke.source.checkout import Finding
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Resource
 from smoke.source.terraform.references import referenced
-from smoke.source.terraform.values import (
-    Symbol,
-    Value,
-    flat,
-    is_known,
-    number,
-    options,
-    settle,
-    symbols,
-    text,
-)
+from smoke.source.terraform.values import Symbol, Value, is_known, number, options, settle, symbols, text
 
 from .addresses import OF_SERVER, variables_of
 from .definitions import Definitions, containers
@@ -29,14 +19,14 @@ _NEIGHBOUR = re.compile(r"(?:HOST|HOSTNAME|URL)\Z")
 _HOSTS = ("HOST", "HOSTNAME")
 
 
-#: Variables by which a connection is without TLS, which newer versions demand; libpq has its own.
+#: Variables that turn off TLS, which newer versions demand; libpq has its own.
 _DATABASE_TLS, _LIBPQ = ("SERVER_TLS_SSLMODE", "PGBOUNCER_SERVER_TLS_SSLMODE"), ("PGHOST", "PGSSLMODE")
 
 
 _POSTGRES_PORT, _TLS_SINCE = 5432, 15
 
 
-#: Arguments by which a database has what another one has.
+#: Arguments that make a database a copy of another.
 _COPIES = ("replicate_source_db", "snapshot_identifier", "restore_to_point_in_time")
 
 
@@ -54,14 +44,14 @@ def served(
                 yield from (task.finding(what, at) for what, at in _unserved(each.name, given))
     for one in configuration.of_type("aws_db_instance"):
         most, name = (_parameters(one) or {}).get("max_connections"), one.attribute("identifier")
-        limit = number(flat(most)) if most is not None else None
+        limit = number(most)
         if most is not None and limit is not None and limit < connections and text(name) == database:
             what = f"{database} allows {limit:g} connections, but the plan has a budget of {connections}"
             yield one.finding(what, most)
 
 
 def _database(value: Value) -> Resource | None:
-    """The database of the files whose host a value is; none where it is one of several."""
+    """The database that a value names as host; None where it may be one of several."""
     for each in symbols(value) if len(options(value)) == 1 else ():
         one, of_host = each.resource, each.path in (("address",), ("endpoint",))
         if (
@@ -83,7 +73,7 @@ def _unserved(owner: str, given: Mapping[str, Value]) -> Iterator[tuple[str, Val
             what = f"{name} of {owner} is the endpoint of {database.address}, a host and a port"
             yield what, given[name]
         neighbour = _NEIGHBOUR.sub("PORT", name)
-        asked = number(flat(given[neighbour])) if neighbour in given else None
+        asked = number(given[neighbour]) if neighbour in given else None
         port = _listening(database) if database is not None else None
         if database is not None and asked is not None and port is not None and asked != port:
             what = f"{neighbour} of {owner} is {asked:g}, but {database.address} listens on port {port:g}"
@@ -92,7 +82,7 @@ def _unserved(owner: str, given: Mapping[str, Value]) -> Iterator[tuple[str, Val
     plain = [name for name in (*_DATABASE_TLS, *([mode] if host in servers else [])) if name in given]
     for name in plain if None not in servers.values() else ():
         for database in servers.values():
-            if database is not None and text(flat(given[name])) == "disable" and _demands_tls(database):
+            if database is not None and text(given[name]) == "disable" and _demands_tls(database):
                 what = f"{name} of {owner} is disable, but {database.address} accepts only TLS connections"
                 yield what, given[name]
                 break
@@ -102,7 +92,7 @@ def _listening(database: Resource) -> float | None:
     """The port of a database; None where the files do not say."""
     own = database.attribute("port")
     if own is not None:
-        return number(flat(own))
+        return number(own)
     copied = any(database.attribute(name) is not None or database.blocks(name) for name in _COPIES)
     return None if copied else _POSTGRES_PORT
 
@@ -112,17 +102,17 @@ def _demands_tls(database: Resource) -> bool:
     parameters, engine = _parameters(database), database.attribute("engine")
     version = database.attribute("engine_version")
     if parameters is None or "rds.force_ssl" in parameters or text(engine) != "postgres":
-        return text(flat((parameters or {}).get("rds.force_ssl", Value("", database.at)))) == "1"
+        return text((parameters or {}).get("rds.force_ssl", Value("", database.at))) == "1"
     if version is None or not is_known(version) or database.ignores("engine_version"):
         return False
-    major = re.match(r"\d+", text(flat(version)))
+    major = re.match(r"\d+", text(version))
     return major is not None and int(major[0]) >= _TLS_SINCE
 
 
 def _parameters(database: Resource) -> Mapping[str, Value] | None:
     """The parameters of a database's group by their names; None where the files do not say all."""
     of = database.attribute("parameter_group_name")
-    group = referenced(of) if of is not None else None
+    group = referenced(of)
     if of is None:
         return {}
     if group is None or group.block.type == "data" or database.ignores("parameter_group_name"):

@@ -22,17 +22,7 @@ from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Resource
 from smoke.source.terraform.hcl import Place
 from smoke.source.terraform.references import Identity, entries, items, referenced, secret, thing
-from smoke.source.terraform.values import (
-    Value,
-    decoded,
-    flat,
-    hidden,
-    is_known,
-    number,
-    options,
-    settle,
-    text,
-)
+from smoke.source.terraform.values import Value, decoded, hidden, is_known, number, options, settle, text
 
 from .grants import grants
 from .iam import ROLE, Grant
@@ -62,7 +52,7 @@ class Definition:
 
 @dataclass(slots=True)
 class Definitions:
-    """Everything that services and tasks use, and what of that could not be read."""
+    """Everything that services and tasks use, and what could not be read."""
 
     uses: list[Use] = field(default_factory=list)
     not_examined: list[Finding] = field(default_factory=list)
@@ -127,7 +117,7 @@ def ports(definition: Definition) -> dict[str, set[float]]:
     return found
 
 
-#: A URL by which a container asks itself by HTTP without TLS, and its port.
+#: A URL with which a container asks itself by HTTP without TLS, and its port.
 _PLAIN = re.compile(r"\bhttp://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1?\])(?::(\d{1,5}))?(?![\w.])")
 
 
@@ -143,7 +133,7 @@ def plainly(definition: Definition) -> set[int]:
         for task in definition.tasks
         for each in containers(task)[0]
     )
-    return plain_ports(text(flat(word)) for command in checks for word in items(command))
+    return plain_ports(text(word) for command in checks for word in items(command))
 
 
 def definitions(configuration: Configuration, members: Collection[str]) -> list[Definition]:
@@ -165,9 +155,9 @@ def definitions(configuration: Configuration, members: Collection[str]) -> list[
 
 
 def unseen(configuration: Configuration, defined: Definitions, members: Collection[str]) -> list[Finding]:
-    """Return the services and tasks that no rule has seen: those of which the files do not say enough.
+    """Return the services and tasks that no rule has seen, because the files do not say enough.
 
-    One that is not in the files at all may be in what of these is not read; else its absence is a finding.
+    One that is missing is a finding, unless it may be in a file that could not be read.
     """
     found = Examined([], [what for each in defined.definitions for what in each.not_examined])
     for member in sorted({*members} - {each.name for each in defined.definitions}):
@@ -218,7 +208,7 @@ def _tasks(service: Resource, tasks: Sequence[Resource]) -> tuple[list[Resource]
         task = referenced(each)
         if task is None or task.block.type == "data":
             family = task.attribute("task_definition") if task is not None else each
-            name = text(flat(family)).rpartition("/")[2].partition(":")[0] if family is not None else ""
+            name = text(family).rpartition("/")[2].partition(":")[0] if family is not None else ""
             task = next((other for other in tasks if text(other.attribute("family")) == name), None)
         if task is not None and task.type == TASK:
             found.append(task)
@@ -355,7 +345,7 @@ def named(configuration: Configuration, names: Mapping[str, Collection[str]]) ->
         attribute = _NAMED.get(type_, "name")
         held = [(each, each.attribute(attribute)) for each in configuration.of_type(type_)]
         made = [value for _, value in held] + _elsewhere_made(configuration, type_, attribute)
-        known = {text(flat(value)) for value in made if value is not None}
+        known = {text(value) for value in made if value is not None}
         for name in sorted({*wanted} - known):
             open_ = [each for each, value in held if value is not None and not is_known(value)]
             what = f"there is no {type_} called {name}"
@@ -367,7 +357,7 @@ def named(configuration: Configuration, names: Mapping[str, Collection[str]]) ->
 
 
 def _elsewhere_made(configuration: Configuration, type_: str, attribute: str) -> list[Value | None]:
-    """The names of what the files look up, as data or, of a task, in a service: something else makes it."""
+    """The names that the files look up, as data or in a service's task: something else makes these."""
     found = [
         value for each in configuration.of_type(type_, data=True)
         for value in (each.attribute(_LOOKED_UP.get(type_, attribute)), each.attribute(attribute))
@@ -375,7 +365,7 @@ def _elsewhere_made(configuration: Configuration, type_: str, attribute: str) ->
     if type_ == "aws_ecs_task_definition":
         for service in configuration.of_type("aws_ecs_service"):
             found += [
-                value.to(text(flat(value)).partition(":")[0])
+                value.to(text(value).partition(":")[0])
                 for value in items(service.attribute("task_definition"))
                 if referenced(value) is None
             ]

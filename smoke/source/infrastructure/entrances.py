@@ -9,7 +9,7 @@ from smoke.source.checkout import Finding
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Body, Resource
 from smoke.source.terraform.references import items, referenced
-from smoke.source.terraform.values import Value, boolean, flat, is_known, number, text
+from smoke.source.terraform.values import Value, boolean, is_known, number, text
 
 from .iam import fits
 from .network import actions, balancers, forwards, unclear
@@ -42,7 +42,7 @@ def _takes(front: Resource, host: str) -> bool:
         names = [*items(front.attribute("name"))]
     else:
         return True
-    written = [text(flat(name)).lower() if is_known(name) else "*" for name in names] or ["*"]
+    written = [text(name).lower() if is_known(name) else "*" for name in names] or ["*"]
     short = front.type in _RECORDS  # one may leave out the name of its zone, or be @ for it
     return any(fits(host, name) or (short and (name == "@" or fits(host, f"{name}.*"))) for name in written)
 
@@ -60,7 +60,7 @@ def entered(
     secured = [each for each in listeners if _speaks(each) not in ("HTTP", "TCP")]
     for each in listeners if not secured else ():
         port = each.attribute("port")
-        if _speaks(each) == "HTTP" and port is not None and number(flat(port)) == HTTPS and _public(each):
+        if _speaks(each) == "HTTP" and port is not None and number(port) == HTTPS and _public(each):
             what = f"{each.address} speaks plain HTTP on port {HTTPS}, but clients use https for {host}"
             yield each.finding(what, each.attribute("protocol"))
     beside = _beside(configuration, listeners) if not secured else None
@@ -84,7 +84,7 @@ def _unfit(ways: Sequence[tuple[Value, Resource | None]]) -> Iterator[Finding]:
         protocol = group.attribute("protocol") if group is not None else None
         if group is None or listener is None or protocol is None or not is_known(protocol):
             continue
-        said = text(flat(protocol))
+        said = text(protocol)
         if _speaks(listener) in _PLAIN and said not in _PLAIN:
             what = f"{listener.address} speaks {_speaks(listener)}: it takes no target group of {said}"
             yield group.finding(f"{group.address}: {what}", protocol)
@@ -103,7 +103,7 @@ def _beside(configuration: Configuration, listeners: Sequence[Resource]) -> Reso
         return None
     ends = [each for each in configuration.of_type("aws_lb_listener") if _speaks(each) == "HTTPS"]
     found = (each for each in ends if _balancer(each) in balancers and not each.uncertain)
-    return next((each for each in found if number(flat(_port(each))) == HTTPS), None)
+    return next((each for each in found if number(_port(each)) == HTTPS), None)
 
 
 def _port(listener: Resource) -> Value:
@@ -132,8 +132,8 @@ def recorded(
         to = [*items(record.attribute("records"))]
         to += [each for alias in record.blocks("alias") for each in items(alias.attribute("name"))]
         at = [each for value in to if (each := referenced(value)) is not None]
-        if to and all(_PRIVATE.match(text(flat(value))) for value in to if is_known(value)) and not at:
-            what = f"{record.address} points {host} to {text(flat(to[0]))}, which the public cannot reach"
+        if to and all(_PRIVATE.match(text(value)) for value in to if is_known(value)) and not at:
+            what = f"{record.address} points {host} to {text(to[0])}, which the public cannot reach"
             wrong += [record.finding(what, to[0])] if is_known(to[0]) else []
         elif own and at and all(_leads_astray(each, own) for each in at):
             what = f"{record.address} points {host} to {at[0].address}, which does not route to {name}"
@@ -150,8 +150,8 @@ _PRIVATE = re.compile(r"(?:10|127|192\.168|172\.(?:1[6-9]|2\d|3[01]))\.[\d.]+\Z"
 def _called(record: Resource) -> str:
     """The whole name of a record: Terraform puts that of its zone behind one that does not end with it."""
     name, of = record.attribute("name"), record.attribute("zone_id")
-    zone = referenced(of) if of is not None else None
-    said = text(flat(name)).lower().rstrip(".") if name is not None and is_known(name) else ""
+    zone = referenced(of)
+    said = text(name).lower().rstrip(".") if name is not None and is_known(name) else ""
     end = text(zone.attribute("name")).lower().rstrip(".") if zone is not None else ""
     return said if said.endswith(end) or "${" in end else f"{said}.{end}"
 
@@ -166,7 +166,7 @@ def _leads_astray(to: Resource, own: Collection[str]) -> bool:
 def _is_public(record: Resource) -> bool:
     """Whether a record is of a zone of the files that the public sees."""
     of = record.attribute("zone_id")
-    zone = referenced(of) if of is not None else None
+    zone = referenced(of)
     if zone is None or zone.type != "aws_route53_zone" or zone.blocks("vpc"):
         return False
     if zone.block.type == "data" and (zone.attribute("name") is None or zone.attribute("vpc_id") is not None):
@@ -177,14 +177,14 @@ def _is_public(record: Resource) -> bool:
 
 def _balancer(listener: Resource) -> str:
     arn = listener.attribute("load_balancer_arn")
-    of = referenced(arn) if arn is not None else None
+    of = referenced(arn)
     return of.address if of is not None else ""
 
 
 def _abroad(configuration: Configuration, listener: Resource) -> Iterator[Finding]:
     """A certificate of another region than the listener's, which it cannot have."""
     arn, region = listener.attribute("certificate_arn"), configuration.region(listener)
-    found = [_OF_REGION.match(text(flat(each))) for each in items(arn)]
+    found = [_OF_REGION.match(text(each)) for each in items(arn)]
     others = [each[1] for each in found if each is not None and each[1] != region]
     if region and others and len(others) == len(found):
         yield listener.finding(
@@ -194,13 +194,13 @@ def _abroad(configuration: Configuration, listener: Resource) -> Iterator[Findin
 
 def _speaks(listener: Resource) -> str:
     protocol = listener.attribute("protocol")
-    return text(flat(protocol)) if protocol is not None else ""
+    return text(protocol)
 
 
 def _public(listener: Resource) -> bool:
     """Whether the files say that a listener's balancer is one that the public reaches."""
     arn = listener.attribute("load_balancer_arn")
-    balancer = referenced(arn) if arn is not None else None
+    balancer = referenced(arn)
     if balancer is None or balancer.block.type == "data":
         return False
     internal = balancer.attribute("internal")
@@ -212,7 +212,7 @@ def _names(configuration: Configuration, listener: Resource) -> set[str] | None:
     arns = [listener.attribute("certificate_arn")]
     for each in configuration.of_type("aws_lb_listener_certificate"):
         at = each.attribute("listener_arn")
-        of = referenced(at) if at is not None else None
+        of = referenced(at)
         if of is not None and of.block.type == "data":
             of = None  # which may be any listener
         if of is None or of.address == listener.address:
@@ -227,10 +227,10 @@ def _names(configuration: Configuration, listener: Resource) -> set[str] | None:
 
 
 def _of_certificate(arn: Value | None) -> set[str] | None:
-    certificate = referenced(arn) if arn is not None else None
+    certificate = referenced(arn)
     if certificate is not None and certificate.type == _VALIDATED:
         inner = certificate.attribute("certificate_arn")
-        certificate = referenced(inner) if inner is not None else None
+        certificate = referenced(inner)
     if certificate is None or certificate.type != _CERTIFICATE or certificate.block.type == "data":
         return None
     domain, further = (certificate.attribute(name) for name in ("domain_name", "subject_alternative_names"))
@@ -238,7 +238,7 @@ def _of_certificate(arn: Value | None) -> set[str] | None:
     if domain is None or certificate.uncertain or not all(is_known(each) for each in values):
         return None
     # the name of a zone may be written with a dot at its end
-    return {text(flat(each)).lower().rstrip(".") for each in values}
+    return {text(each).lower().rstrip(".") for each in values}
 
 
 def _covers(names: set[str], host: str) -> bool:
@@ -259,7 +259,7 @@ def open_to_the_public(
     balancers = {}
     for listener in listeners:
         arn = listener.attribute("load_balancer_arn") if listener is not None else None
-        balancer = referenced(arn) if arn is not None else None
+        balancer = referenced(arn)
         if balancer is not None and balancer.block.type != "data":
             balancers[balancer.address] = balancer
     inside = [one for one in balancers.values() if _is(one, "internal")]
@@ -270,7 +270,7 @@ def open_to_the_public(
         yield balancer.finding(what, balancer.attribute("internal"))
     for balancer in balancers.values():
         idle = balancer.attribute("idle_timeout")
-        seconds = number(flat(idle)) if idle is not None else None
+        seconds = number(idle)
         if seconds is not None and seconds <= SILENCE_S:
             what = f"{balancer.address} closes a stream of {name} that is silent for {seconds:g} s"
             yield balancer.finding(f"{what}, but one may be silent for {SILENCE_S} s", idle)
@@ -283,8 +283,8 @@ def _firewalls(configuration: Configuration, balancer: Resource) -> Iterator[Res
     """The web ACLs of a balancer that block by default and have no rule that may allow anything."""
     for one in configuration.of_type("aws_wafv2_web_acl_association"):
         at, by = one.attribute("resource_arn"), one.attribute("web_acl_arn")
-        acl = referenced(by) if by is not None else None
-        of = referenced(at) if at is not None else None
+        acl = referenced(by)
+        of = referenced(at)
         if acl is None or of is None or of.address != balancer.address or acl.block.type == "data":
             continue
         rules = acl.blocks("rule")

@@ -1,7 +1,4 @@
-"""Which secrets the policies of roles let them read, and what of that the files do not say.
-
-Compared as IAM compares.
-"""
+"""Which secrets roles may read by their policies, compared as IAM does, and where the files do not say."""
 
 from __future__ import annotations
 
@@ -68,7 +65,7 @@ _HARMLESS = {
 
 @dataclass(slots=True)
 class Grants:
-    """What roles may read, and what of that is not understood, by the roles that it concerns."""
+    """What roles may read, and what is not understood, by the roles that it concerns."""
 
     configuration: Configuration
     found: list[Grant] = field(default_factory=list)
@@ -199,7 +196,7 @@ def _statement(result: Grants, roles: tuple[str, ...], holder: Resource, stateme
 
 
 def _allowed(result: Grants, grant: Grant, parts: dict[str, Value]) -> None:
-    """Add a grant for each resource of a statement whose conditions can hold."""
+    """Add a grant for each resource of a statement, if its conditions can hold."""
     for target in items(parts.get("Resource")):
         found, why = target_of(target, grant.service)
         if never(parts, result.configuration.home, tags_of(result.configuration, target)):

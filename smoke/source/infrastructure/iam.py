@@ -21,7 +21,7 @@ from smoke.source.terraform.references import (
     secret,
     thing,
 )
-from smoke.source.terraform.values import Text, Value, decoded, flat, hidden, is_known, options, plain, text
+from smoke.source.terraform.values import Text, Value, decoded, hidden, is_known, options, plain, text
 
 ROLE = "aws_iam_role"
 
@@ -62,7 +62,7 @@ _ATTACHMENTS = {
 
 
 def roles_of(*values: Value | None) -> tuple[str, ...]:
-    """The keys of the roles that values name: a role is one, whatever its name may be."""
+    """The keys of the roles that values name."""
     return tuple(
         thing(item, ROLE).key
         for value in values
@@ -95,7 +95,7 @@ def policy_name(arn: Value) -> str:
     policy = referenced(arn)
     if policy is not None and policy.block.type == "data":
         return text(policy.attribute("name") or policy.attribute("arn")).rpartition("/")[2]
-    return text(flat(arn)).rpartition("/")[2]
+    return text(arn).rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def statements(document: Value | None, why: list[str], around: tuple[Body, ...] 
 
 _DATA = {"sid": "Sid", "actions": "Action", "not_actions": "NotAction", "resources": "Resource",
          "not_resources": "NotResource", "effect": "Effect"}  # fmt: skip
-#: Documents below and above a document's own statements: of those with one Sid the uppermost counts.
+#: Documents below and above a document's own statements; the uppermost of one Sid counts.
 _LOWER, _UPPER = ("source_policy_documents", "source_json"), ("override_policy_documents", "override_json")
 
 
@@ -192,12 +192,12 @@ def _regular(pattern: str) -> str:
 
 
 def allows(parts: Mapping[str, Value], action: str) -> bool:
-    """Whether a statement allows an action, given in lower case, on whatever and under any condition."""
+    """Whether a statement allows an action, given in lower case, on any resource, under any condition."""
     return (text(parts.get("Effect")) or "Allow") == "Allow" and names_action(parts, action)
 
 
 def names_action(parts: Mapping[str, Value], action: str) -> bool:
-    """Whether a statement is about an action, given in lower case, whatever it says of it."""
+    """Whether a statement is about an action, given in lower case, to allow or deny it."""
     name = "NotAction" if "NotAction" in parts else "Action"
     named = any(fits(action, str(plain(each)).lower()) for each in items(parts.get(name)) if is_known(each))
     return named != (name == "NotAction")
@@ -210,14 +210,14 @@ _FITTING = re.compile(r"(ForAnyValue:)?(String(Equals|Like|EqualsIgnoreCase)|Arn
 def never(parts: Mapping[str, Value], region: str, tags: Mapping[str, str] | None = None) -> bool:
     """Whether a statement's conditions rule out what ECS asks for a task in a region (empty: not known).
 
-    `tags` are those of what it asks for, where they are known. ECS uses no second factor.
+    `tags` are those of the resource, where they are known. ECS uses no second factor.
     """
     for test, keys in entries(parts.get("Condition")).items():
         for key, value in entries(keys).items():
             values = list(items(value))
-            if not values or any(not is_known(each) or "${" in text(flat(each)) for each in values):
+            if not values or any(not is_known(each) or "${" in text(each) for each in values):
                 continue
-            said, name = [text(flat(each)) for each in values], key.lower()
+            said, name = [text(each) for each in values], key.lower()
             if test == "Bool" and name == "aws:multifactorauthpresent" and said == ["true"]:
                 return True
             if not _FITTING.fullmatch(test):
@@ -328,7 +328,7 @@ def target_of(target: Value, service: str) -> tuple[Grant | None, str]:
         if identity is None:
             return None, resource.address if resource.type in _SEVERAL else ""
         return (replace(grant, target=identity) if of_service(resource) in {service, ""} else None), ""
-    pattern = _pattern(text(flat(target)), service)
+    pattern = _pattern(text(target), service)
     if pattern is None:
         return None, ""
     if "${" in pattern and hidden(target):
@@ -354,7 +354,7 @@ def _misses(target: Value) -> bool:
         if held is not None and of_service(held) == SECRETS_MANAGER:
             behind = rest[0] if rest else ""
             return isinstance(behind, str) and re.fullmatch(r"-[?*]+|\?+", behind) is not None
-    around, colon, name = text(flat(target)).rpartition(":secret:")
+    around, colon, name = text(target).rpartition(":secret:")
     filled = re.sub(r"\$\{[^{}]*\}", "x", around)
     return "$" not in name and _WHOLE_NAME.fullmatch(f"{filled}{colon}{name}") is not None
 
@@ -396,7 +396,7 @@ def tags_of(configuration: Configuration, target: Value) -> Mapping[str, str] | 
     if any("tags" in each or each == "all" for each in ignored):
         return None
     known = tags is None or (isinstance(tags.content, dict) and all(map(is_known, found.values())))
-    return None if configuration.tags_all or not known else {k: text(flat(v)) for k, v in found.items()}
+    return None if configuration.tags_all or not known else {k: text(v) for k, v in found.items()}
 
 
 _TAGGED = {"aws_secretsmanager_secret", "aws_ssm_parameter"}

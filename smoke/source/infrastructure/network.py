@@ -29,14 +29,14 @@ class ListenerRule:
 
     @classmethod
     def of(cls, rule: Resource) -> ListenerRule:
-        """Read a rule; one of which the files do not say to which groups it leads leads nowhere."""
+        """Read a rule; it leads nowhere where the files do not say to which groups."""
         listener, priority = rule.attribute("listener_arn"), rule.attribute("priority")
-        rank = number(flat(priority)) if priority is not None else None
+        rank = number(priority)
         found = [referenced(value) for action in rule.blocks("action") for value in _targets(action)]
         groups = tuple(group.address for group in found if group is not None)
         return cls(
             rule,
-            text(flat(listener)) if listener is not None else "",
+            text(listener),
             math.inf if rank is None else rank,
             groups if len(groups) == len(found) else (),
         )
@@ -45,7 +45,7 @@ class ListenerRule:
 def patterns(rule: Body, kind: str) -> list[str]:
     """The values of a rule's conditions of one kind; hosts in lower case, as they are compared."""
     return [
-        text(flat(value)).lower() if kind == "host_header" else text(flat(value))
+        text(value).lower() if kind == "host_header" else text(value)
         for condition in rule.blocks("condition")
         for block in condition.blocks(kind)
         for value in items(block.attribute("values"))
@@ -97,7 +97,7 @@ def _targets(action: Body, *, idle: bool = False) -> Iterator[Value]:
     for forward in action.blocks("forward"):
         for group in forward.blocks("target_group"):
             weight = group.attribute("weight")
-            if idle or weight is None or number(flat(weight)) != 0 or action.drifts:
+            if idle or weight is None or number(weight) != 0 or action.drifts:
                 targets.append(group.attribute("arn"))
     yield from (each for each in targets if each is not None)
 
@@ -117,7 +117,7 @@ def actions(configuration: Configuration) -> list[Action]:
 
 
 def balancers(configuration: Configuration, group: Resource) -> list[Resource] | None:
-    """The load balancers that a target group is of, of whatever weight; None where the files do not say."""
+    """The load balancers of a target group, at any weight; None where the files do not say."""
     if configuration.receivers(group):
         return None
     found: list[Resource] = []
@@ -149,7 +149,7 @@ def answered(
     for rule in rules:
         said, first = _said(rule, host), ListenerRule.of(rule)
         arn = rule.attribute("listener_arn")
-        at = referenced(arn) if arn is not None else None
+        at = referenced(arn)
         if not said or at is None or first.rank == math.inf:
             continue
         for path in paths:
@@ -195,7 +195,7 @@ def _guarded(
 
 def _refers(body: Body, name: str) -> Resource | None:
     value = body.attribute(name)
-    return referenced(value) if value is not None else None
+    return referenced(value)
 
 
 def _is_on(rule: Resource, listener: Resource) -> bool:
@@ -208,7 +208,7 @@ def _asks_for_a_login(action: Body) -> bool:
     said = text(action.attribute("type")) if not action.uncertain else ""
     blocks = action.blocks(said.replace("-", "_")) if said.startswith("authenticate-") else []
     others = (block.attribute("on_unauthenticated_request") for block in blocks)
-    return any(other is None or (is_known(other) and text(flat(other)) != "allow") for other in others)
+    return any(other is None or (is_known(other) and text(other) != "allow") for other in others)
 
 
 def divided(
@@ -297,7 +297,7 @@ def _through(configuration: Configuration, each: Definition) -> Iterator[tuple[R
     """The balancers that lead to a service, and the ports of its containers that they ask."""
     for block in each.service.blocks("load_balancer") if each.service is not None else ():
         group, wanted = _refers(block, "target_group_arn"), block.attribute("container_port")
-        port = number(flat(wanted)) if wanted is not None else None
+        port = number(wanted)
         if group is not None and port:
             found = {one.address: one for one in balancers(configuration, group) or ()}
             yield from ((one, port) for one in found.values())
@@ -375,14 +375,14 @@ def _lets_through(rule: Body, own: str, wanted: Collection[str], port: float) ->
     parties = [each for name in _PARTIES for each in items(rule.attribute(name))]
     itself = rule.attribute("self")
     through = (itself is not None and boolean(itself) is True and own in wanted) or any(
-        thing(each, GROUP).key in wanted or text(flat(each)) in _ANYWHERE for each in parties
+        thing(each, GROUP).key in wanted or text(each) in _ANYWHERE for each in parties
     )
     if through and fit and not rule.uncertain:
         return True
     # A range of addresses, of a network or as it is written, may be those of a group's tasks.
     kinds = [of.type if (of := referenced(each)) is not None else GROUP for each in parties]
     ranges = (
-        any("/" in text(flat(each)) for each in parties)
+        any("/" in text(each) for each in parties)
         or {*kinds} - {GROUP}
         or any(rule.attribute(name) is not None for name in ("prefix_list_ids", "prefix_list_id"))
     )
@@ -407,11 +407,11 @@ def _covers_port(rule: Body, port: float) -> bool | None:
     protocol = rule.attribute("protocol") or rule.attribute("ip_protocol")
     if protocol is None or not is_known(protocol):
         return None
-    if text(flat(protocol)).lower() in {"-1", "all"}:
+    if text(protocol).lower() in {"-1", "all"}:
         return True
-    if text(flat(protocol)).lower() not in {"tcp", "6"}:
+    if text(protocol).lower() not in {"tcp", "6"}:
         return False
     low, high = rule.attribute("from_port"), rule.attribute("to_port")
-    if low is None or high is None or number(flat(low)) is None or number(flat(high)) is None:
+    if low is None or high is None or number(low) is None or number(high) is None:
         return None
-    return (number(flat(low)) or 0) <= port <= (number(flat(high)) or 0)
+    return (number(low) or 0) <= port <= (number(high) or 0)

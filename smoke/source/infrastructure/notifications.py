@@ -128,7 +128,7 @@ class Recipients:
 
     def _named(self, value: Value) -> Resource | None:
         """The topic of the configuration that an ARN names."""
-        written = text(flat(value))
+        written = text(value)
         if not written.startswith("arn:") or ":sns:" not in written:
             return None
         name = written.rpartition(":")[2]
@@ -180,9 +180,9 @@ class Recipients:
         return judged
 
     def _shut_out(self, subscription: Resource, topic: Resource) -> tuple[str, list[str]]:
-        """What keeps SNS from a subscription's function or queue, and what of that cannot be read."""
+        """What keeps SNS from a subscription's function or queue, and what cannot be read."""
         endpoint = subscription.attribute("endpoint")
-        queue = referenced(endpoint) if endpoint is not None else None
+        queue = referenced(endpoint)
         if queue is None or queue.type != "aws_sqs_queue" or queue.block.type == "data":
             return self._uninvited(subscription), []
         if wrong := unlocked(self._configuration, queue):
@@ -210,7 +210,7 @@ class Recipients:
     def _uninvited(self, subscription: Resource) -> str:
         """What keeps SNS from calling the function of a subscription: no permission of the files."""
         endpoint = subscription.attribute("endpoint")
-        function = referenced(endpoint) if endpoint is not None else None
+        function = referenced(endpoint)
         if function is None or function.type != "aws_lambda_function" or function.block.type == "data":
             return ""
         name = function.attribute("function_name")
@@ -220,7 +220,7 @@ class Recipients:
                 continue
             if of is None or name is None or hidden(of) or referenced(of) is function:
                 return ""
-            if text(flat(name)) in text(flat(of)):
+            if text(name) in text(of):
                 return ""
         others = (each.type in _ELSEWHERE for each in self._configuration.resources)
         if self._configuration.receivers(function) or any(others):
@@ -233,7 +233,7 @@ class Recipients:
             value = subscriber.attribute(attribute)
             for each in items(value):
                 if any(symbol.resource is topic for symbol in symbols(each)) or (
-                    name and text(flat(each)).startswith("arn:") and text(flat(each)).endswith(f":{name}")
+                    name and text(each).startswith("arn:") and text(each).endswith(f":{name}")
                 ):
                     return True
         return False
@@ -250,13 +250,13 @@ def _doubts(subscriber: Resource, topic: Resource) -> Iterator[str]:
 def _takes_alarms(subscription: Resource) -> bool | None:
     """Whether a subscription's filter lets alarms through; None where the files do not say."""
     policy = subscription.attribute("filter_policy")
-    if policy is None or text(flat(policy)) in ("", "{}"):
+    if policy is None or text(policy) in ("", "{}"):
         return True
     by_body = text(subscription.attribute("filter_policy_scope")) == "MessageBody"
     if not by_body:
         return False if is_known(policy) else None  # the message of an alarm has no attributes
     asked = entries(decoded(policy))
-    states = [text(flat(each)) for each in items(asked.get(_STATE))]
+    states = [text(each) for each in items(asked.get(_STATE))]
     if not states or not all(
         is_known(one) and isinstance(one.content, str) for one in items(asked.get(_STATE))
     ):
@@ -273,7 +273,7 @@ def _only_acts(action: Value) -> bool:
     resource = referenced(action)
     if resource is not None:
         return resource.type.endswith("autoscaling_policy")
-    return _ACTS.match(text(flat(action))) is not None
+    return _ACTS.match(text(action)) is not None
 
 
 def _references(alarm: Resource) -> set[str]:

@@ -1,4 +1,4 @@
-"""What AWS refuses, or cannot run, of one thing whose values do not fit together."""
+"""What AWS refuses, or cannot run, because the values of one resource do not fit together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REGION = r"[a-z]{2}(-[a-z]+)+-\d"
 
 
 def of_containers(task: Resource, listed: Value, *, fargate: bool) -> Iterator[Wrong]:
-    """What ECS refuses of a list of containers, one by one, and together whichever alternatives it has."""
+    """What ECS refuses of a list of containers: of each one, and of each alternative of the list."""
     volumes = _volumes(task)
     every = [
         dict(
@@ -56,21 +56,17 @@ _KINDS = {"aws_sqs_queue": "sqs", "aws_lambda_function": "lambda", "aws_lambda_a
 def _of_endpoint(subscription: Resource) -> Iterator[Wrong]:
     """An endpoint that does not fit its protocol."""
     protocol, endpoint = (subscription.attribute(name) for name in ("protocol", "endpoint"))
-    if protocol is None or endpoint is None or not is_known(protocol) or not text(flat(endpoint)):
+    if protocol is None or endpoint is None or not is_known(protocol) or not text(endpoint):
         return
-    said, resource = text(flat(protocol)), referenced(endpoint)
+    said, resource = text(protocol), referenced(endpoint)
     kind = _KINDS.get(resource.type) if resource is not None else None
     if kind is not None and kind != said:
         yield f"{said} does not deliver to {resource.address if resource is not None else ''}", endpoint
     elif isinstance(to := settle(endpoint).content, Symbol) and resource is not None and to.path:
         if to.path[0] in _NO_ARNS.get(resource.type, ()):
             yield f"{said} needs the ARN of {resource.address}, not its {to.path[0]}", endpoint
-    elif (
-        kind is None
-        and is_known(endpoint)
-        and not re.fullmatch(_ENDPOINTS.get(said, ".*"), text(flat(endpoint)))
-    ):
-        yield f"{said} does not deliver to {text(flat(endpoint))}", endpoint
+    elif kind is None and is_known(endpoint) and not re.fullmatch(_ENDPOINTS.get(said, ".*"), text(endpoint)):
+        yield f"{said} does not deliver to {text(endpoint)}", endpoint
 
 
 def _of_container(container: Mapping[str, Value], room: float | None) -> Iterator[Wrong]:
@@ -82,34 +78,29 @@ def _of_container(container: Mapping[str, Value], room: float | None) -> Iterato
     for name in sorted(_names(container.get("environment")) & _names(container.get("secrets"))):
         yield f"{name} is both a variable and a secret of one container", container.get("secrets")
     for name in ("memory", "memoryReservation"):
-        wanted = number(flat(container[name])) if name in container else None
+        wanted = number(container[name]) if name in container else None
         if wanted is not None and room is not None and wanted > room:
             yield f"a container has a {name} of {wanted:g} MiB in a task of {room:g}", container[name]
 
 
 def _names(listed: Value | None) -> set[str]:
-    """The names that a list has, whichever alternatives it has."""
+    """The names in each alternative of a list."""
     every = [
-        {text(flat(name)) for each in chosen if (name := entries(each).get("name"))}
-        for chosen in choices(listed)
+        {text(name) for each in chosen if (name := entries(each).get("name"))} for chosen in choices(listed)
     ]
     return set.intersection(*every) if every else set()
 
 
 def _together(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
-    """Containers of which none is essential, two of one name, and one that waits for what never comes."""
+    """Containers without an essential one, two of one name, and one that waits for what never comes."""
     marks = [each.get("essential") for each in containers]
     if marks and all(mark is not None and flat(mark).content is False for mark in marks):
         yield "no container is essential", None
     named: dict[str, Mapping[str, Value]] = {}
     for container in containers:
         name = container.get("name")
-        if (
-            name is not None
-            and is_known(name)
-            and named.setdefault(text(flat(name)), container) is not container
-        ):
-            yield f"two containers are called {text(flat(name))}", name
+        if name is not None and is_known(name) and named.setdefault(text(name), container) is not container:
+            yield f"two containers are called {text(name)}", name
     if any("name" not in each or not is_known(each["name"]) for each in containers):
         return
     for container in containers:
@@ -117,8 +108,8 @@ def _together(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
             on, condition = one.get("containerName"), text(one.get("condition"))
             if on is None or not is_known(on):
                 continue
-            what = f"{text(flat(container['name']))} waits for {text(flat(on))}"
-            other = named.get(text(flat(on)))
+            what = f"{text(container['name'])} waits for {text(on)}"
+            other = named.get(text(on))
             if other is None:
                 yield f"{what}, which is not a container of the task", on
             elif condition == "HEALTHY" and "healthCheck" not in other:
@@ -138,7 +129,7 @@ def _beside(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
     for container in containers:
         name = text(container.get("name"))
         for one in map(entries, items(container.get("portMappings"))) if name not in apart else ():
-            port = number(flat(one["containerPort"])) if "containerPort" in one else None
+            port = number(one["containerPort"]) if "containerPort" in one else None
             first = held.setdefault((port, text(one.get("protocol")) or "tcp"), name) if port else name
             if first != name and "${" not in first + name:
                 yield f"{first} and {name} listen on port {port:g} of one task", one["containerPort"]
@@ -147,13 +138,13 @@ def _beside(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
 def _of_host(container: Mapping[str, Value], mode: str, fargate: bool) -> Iterator[Wrong]:
     """What the host of a container refuses: a port of its own in a task's network, a long end on Fargate."""
     for one in map(entries, items(container.get("portMappings"))):
-        inner, outer = (number(flat(one[name])) if name in one else None for name in _PORTS)
+        inner, outer = (number(one[name]) if name in one else None for name in _PORTS)
         if mode == "awsvpc" and inner and outer and inner != outer:
             yield (
                 f"hostPort is {outer:g}, but in awsvpc mode it must be the containerPort, {inner:g}",
                 one["hostPort"],
             )
-    stop = number(flat(container["stopTimeout"])) if "stopTimeout" in container else None
+    stop = number(container["stopTimeout"]) if "stopTimeout" in container else None
     if fargate and stop is not None and stop > _STOP_S:
         yield f"stopTimeout is {stop:g}, but Fargate waits at most {_STOP_S} s", container["stopTimeout"]
 
@@ -183,17 +174,17 @@ _WITH_ARGUMENTS = re.compile(r"\S+\s(.*\s)?(-{1,2}[A-Za-z]|https?://).*", re.DOT
 
 
 def _of_words(container: Mapping[str, Value]) -> Iterator[Wrong]:
-    """Commands whose words are not divided as who runs them expects: a shell takes one text."""
+    """Commands divided into words as their program does not expect: a shell takes one text."""
     check = entries(container.get("healthCheck")).get("command")
     for words in choices(check):
-        said = [text(flat(word)) if is_known(word) else "$" for word in words]
+        said = [text(word) if is_known(word) else "$" for word in words]
         if said[:1] == ["CMD-SHELL"] and _lost(said[1:]):
             yield f"a CMD-SHELL health check must be one string: of this one, only {said[1]} runs", words[1]
         elif said[:1] == ["CMD"] and len(said) == 2 and _WITH_ARGUMENTS.fullmatch(said[1]):
             yield f"a CMD health check needs one string per word: there is no program {said[1]}", words[1]
     for name in ("command", "entryPoint"):
         for words in choices(container.get(name)):
-            said = [text(flat(word)) if is_known(word) else "$" for word in words]
+            said = [text(word) if is_known(word) else "$" for word in words]
             shell = len(said) > 1 and _SHELL.fullmatch(said[0]) and re.fullmatch(r"-[a-z]*c", said[1])
             if shell and _lost(said[2:]):
                 yield f"{name}: a shell takes one string after {said[1]}, so only {said[2]} runs", words[2]
@@ -214,18 +205,18 @@ def _volumes(task: Resource) -> set[str] | None:
         for each in task.block.nested("dynamic")
         if each.labels == ("volume",) and "for_each" in each.attributes
     )
-    return None if hidden_ones or unread or task.block.unread else {text(flat(name)) for name in names}
+    return None if hidden_ones or unread or task.block.unread else {text(name) for name in names}
 
 
 def _of_mounts(container: Mapping[str, Value], volumes: set[str] | None) -> Iterator[Wrong]:
     """A volume that the task does not have, and a limit that is over its own end."""
     for one in map(entries, items(container.get("mountPoints"))):
         source = one.get("sourceVolume")
-        named = text(flat(source)) if source is not None and is_known(source) else ""
+        named = text(source) if source is not None and is_known(source) else ""
         if volumes is not None and named and named not in volumes:
             yield f"there is no volume {named} to mount", source
     for one in map(entries, items(container.get("ulimits"))):
-        soft, hard = (number(flat(one[name])) if name in one else None for name in ("softLimit", "hardLimit"))
+        soft, hard = (number(one[name]) if name in one else None for name in ("softLimit", "hardLimit"))
         if soft is not None and hard is not None and soft > hard != _UNLIMITED:
             yield f"a ulimit has a softLimit of {soft:g} and a hardLimit of {hard:g}", one["softLimit"]
 
@@ -240,7 +231,7 @@ _STOP_S = 120
 def _of_scaling(target: Resource) -> Iterator[Wrong]:
     """A range that ends below its beginning."""
     low, high = (target.attribute(name) for name in ("min_capacity", "max_capacity"))
-    least, most = (number(flat(each)) if each is not None else None for each in (low, high))
+    least, most = (number(each) for each in (low, high))
     if least is not None and most is not None and least > most:
         yield f"min_capacity is {least:g}, but max_capacity is {most:g}", low
 
@@ -251,12 +242,12 @@ def _of_service(service: Resource) -> Iterator[Wrong]:
     kind = service.attribute("scheduling_strategy")
     if text(launch) == "FARGATE" and text(kind) == "DAEMON":
         yield "Fargate runs no service of the strategy DAEMON", kind
-    task = referenced(of) if of is not None else None
+    task = referenced(of)
     made = task.attribute("requires_compatibilities") if task is not None else None
     if launch is None or made is None or task is None or not (is_known(launch) and is_known(made)):
         return
-    kinds = {text(flat(each)) for each in items(made)}
-    if kinds and text(flat(launch)) == "FARGATE" and "FARGATE" not in kinds:
+    kinds = {text(each) for each in items(made)}
+    if kinds and text(launch) == "FARGATE" and "FARGATE" not in kinds:
         yield f"launch_type is FARGATE, but {task.address} is for {' and '.join(sorted(kinds))}", launch
 
 
@@ -264,7 +255,7 @@ def _of_registration(service: Resource) -> Iterator[Wrong]:
     """A health check of Route 53 in a private zone, which it cannot look into."""
     for block in service.blocks("dns_config"):
         of = block.attribute("namespace_id")
-        zone = referenced(of) if of is not None else None
+        zone = referenced(of)
         if zone is not None and zone.type == "aws_service_discovery_private_dns_namespace":
             for check in service.blocks("health_check_config"):
                 if check.uncertain:
@@ -279,12 +270,12 @@ _NAME = 32
 def _of_targets(group: Resource) -> Iterator[Wrong]:
     """A long name, and a check over HTTP that may last longer than the time between two."""
     name = group.attribute("name")
-    if name is not None and is_known(name) and len(text(flat(name))) > _NAME:
-        yield f"the name {text(flat(name))} has more than {_NAME} characters", name
+    if name is not None and is_known(name) and len(text(name)) > _NAME:
+        yield f"the name {text(name)} has more than {_NAME} characters", name
     http = text(group.attribute("protocol")) in ("HTTP", "HTTPS")
     for check in group.blocks("health_check") if http else ():
         named = {name: check.attribute(name) for name in ("interval", "timeout")}
-        every, longest = (number(flat(each)) if each is not None else None for each in named.values())
+        every, longest = (number(each) for each in named.values())
         if every is not None and longest is not None and longest >= every:
             yield f"health_check: timeout is {longest:g}, but its interval is {every:g}", named["timeout"]
 
@@ -300,7 +291,7 @@ def _of_listener(listener: Resource) -> Iterator[Wrong]:
     port = listener.attribute("port")
     for action in listener.blocks("default_action"):
         for to in action.blocks("redirect"):
-            here = {"protocol": said, "port": text(flat(port)) if port is not None else "",
+            here = {"protocol": said, "port": text(port),
                     "host": "", "path": "", "query": ""}  # fmt: skip
             if text(action.attribute("type")) == "redirect" and all(map(partial(_stays, to), here.items())):
                 yield f"it redirects {said} on port {here['port']} to itself", to.attribute("port")
@@ -314,7 +305,7 @@ def _stays(redirect: Body, part: tuple[str, str]) -> bool:
     """Whether a redirect leaves a part of a URL, given by its name and what it is here, as it is."""
     name, here = part
     to = redirect.attribute(name)
-    said = text(flat(to)) if to is not None else ""
+    said = text(to)
     return said in ("", f"#{{{name}}}", _KEPT.get(name, here))
 
 
@@ -324,14 +315,14 @@ def _of_balancer(balancer: Resource) -> Iterator[Wrong]:
     outpost = balancer.attribute("customer_owned_ipv4_pool") is not None
     if subnets is None or outpost or kind not in ("", "application") or not is_known(subnets):
         return
-    if len({text(flat(each)) for each in items(subnets)} - {""}) == 1:
+    if len({text(each) for each in items(subnets)} - {""}) == 1:
         yield "an application load balancer needs two subnets in two zones", subnets
 
 
 def _of_filter(filter_: Resource) -> Iterator[Wrong]:
     """A JSON pattern without its closing brace, and a default value together with dimensions."""
     pattern = filter_.attribute("pattern")
-    written = text(flat(pattern)).strip() if pattern is not None else ""
+    written = text(pattern).strip() if pattern is not None else ""
     if pattern is not None and is_known(pattern) and written.startswith("{") and not written.endswith("}"):
         yield f"pattern is {written}, which has no closing brace", pattern
     for made in filter_.blocks("metric_transformation"):
@@ -351,12 +342,12 @@ def _of_logs(container: Mapping[str, Value], fargate: bool) -> Iterator[Wrong]:
             if name not in configured and not hidden(logs.get("options")):
                 yield f"awslogs needs its option {name}", container.get("logConfiguration")
         region = configured.get("awslogs-region")
-        if region is not None and is_known(region) and not re.fullmatch(REGION, text(flat(region))):
-            yield f"awslogs-region is {text(flat(region))}, which is not a region", region
+        if region is not None and is_known(region) and not re.fullmatch(REGION, text(region)):
+            yield f"awslogs-region is {text(region)}, which is not a region", region
     command = entries(container.get("healthCheck")).get("command")
     first = next(items(command), None)
-    if first is not None and is_known(first) and text(flat(first)) not in ("CMD", "CMD-SHELL", "NONE"):
-        yield f"a health check begins with CMD or CMD-SHELL, not {text(flat(first))}", first
+    if first is not None and is_known(first) and text(first) not in ("CMD", "CMD-SHELL", "NONE"):
+        yield f"a health check begins with CMD or CMD-SHELL, not {text(first)}", first
 
 
 #: For so many days a deleted secret can be restored at least, unless it is deleted at once.
@@ -366,7 +357,7 @@ _WINDOW = 7
 def _of_secret(secret: Resource) -> Iterator[Wrong]:
     """A window that is neither none nor long enough."""
     window = secret.attribute("recovery_window_in_days")
-    days = number(flat(window)) if window is not None else None
+    days = number(window)
     if days is not None and 0 < days < _WINDOW:
         yield f"recovery_window_in_days is {days:g}, expected 0 or {_WINDOW} to 30", window
 
@@ -374,12 +365,12 @@ def _of_secret(secret: Resource) -> Iterator[Wrong]:
 def _of_database(database: Resource) -> Iterator[Wrong]:
     """A group of parameters for another version of PostgreSQL."""
     of, version = database.attribute("parameter_group_name"), database.attribute("engine_version")
-    group = referenced(of) if of is not None else None
+    group = referenced(of)
     family = text(group.attribute("family")) if group is not None else ""
     named, engine = re.fullmatch(r"postgres(\d+)", family), text(database.attribute("engine"))
     kept = database.ignores("engine_version") or database.ignores("parameter_group_name")
     if named and version is not None and is_known(version) and engine == "postgres" and not kept:
-        major = text(flat(version)).partition(".")[0]
+        major = text(version).partition(".")[0]
         if major != named[1]:
             yield f"its parameter group is for {family}, but its engine is PostgreSQL {major}", of
 
@@ -387,9 +378,9 @@ def _of_database(database: Resource) -> Iterator[Wrong]:
 def _of_firewall(association: Resource) -> Iterator[Wrong]:
     """A web ACL of CloudFront before what is in a region."""
     by = association.attribute("web_acl_arn")
-    acl = referenced(by) if by is not None else None
+    acl = referenced(by)
     scope = acl.attribute("scope") if acl is not None else None
-    if acl is not None and scope is not None and text(flat(scope)) == "CLOUDFRONT":
+    if acl is not None and scope is not None and text(scope) == "CLOUDFRONT":
         yield f"{acl.address} is for CloudFront and cannot protect a regional resource", by
 
 

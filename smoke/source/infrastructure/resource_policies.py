@@ -13,19 +13,19 @@ from collections.abc import Iterable, Iterator
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Resource
 from smoke.source.terraform.references import entries, items, referenced
-from smoke.source.terraform.values import Value, flat, hidden, options, symbols, text
+from smoke.source.terraform.values import Value, hidden, options, symbols, text
 
 from .iam import Statement, fits, names_action, statements
 
 CLOUDWATCH, SNS = "cloudwatch.amazonaws.com", "sns.amazonaws.com"
-#: What SNS asks of the key in the name of whoever publishes.
+#: What SNS asks of the key on behalf of the publisher.
 _KEY_ACTIONS = ("kms:decrypt", "kms:generatedatakey")
 _ACCOUNT = re.compile(r"\d{12}|arn:[^:]*:iam::(?:\d{12}|\$\{.*\}):root|\$\{.*\.account_id\}")
 _OWN_ACCOUNT = re.compile(r"\$\{(?:.*\.)?data\.aws_caller_identity\.[^}]*\.(?:account_id|id)\}")
 
 
 def publishing(configuration: Configuration, topic: Resource, alarm: Resource | None) -> tuple[str, str]:
-    """What keeps an alarm (None: any) from publishing to a topic, and what of that cannot be read."""
+    """What keeps an alarm (None: any) from publishing to a topic, and what cannot be read."""
     wrong, unread = _by_key(configuration, topic)
     if wrong:
         return wrong, ""
@@ -48,14 +48,14 @@ def publishing(configuration: Configuration, topic: Resource, alarm: Resource | 
 
 
 def _names(topic: Resource, arn: Value) -> bool:
-    written, name = text(flat(arn)), text(topic.attribute("name"))
+    written, name = text(arn), text(topic.attribute("name"))
     return bool(name) and written.startswith("arn:") and written.endswith(f":{name}")
 
 
 def _by_key(configuration: Configuration, topic: Resource) -> tuple[str, str]:
-    """What keeps CloudWatch from the key of a topic, and what of that cannot be read."""
+    """What keeps CloudWatch from the key of a topic, and what cannot be read."""
     for each in options(topic.attribute("kms_master_key_id") or Value(None, topic.at)):
-        written, resource = text(flat(each)), referenced(each)
+        written, resource = text(each), referenced(each)
         if each.content is None or written == "":
             continue
         if resource is not None and resource.type == "aws_kms_alias" and resource.block.type == "data":
@@ -78,7 +78,7 @@ def _by_key(configuration: Configuration, topic: Resource) -> tuple[str, str]:
 def unlocked(configuration: Configuration, queue: Resource) -> str:
     """What keeps SNS from the key with which a queue is encrypted; empty where nothing is known to."""
     for each in options(queue.attribute("kms_master_key_id") or Value(None, queue.at)):
-        if text(flat(each)).rpartition(":")[2] == "alias/aws/sqs":
+        if text(each).rpartition(":")[2] == "alias/aws/sqs":
             return f"{queue.address} is encrypted with SQS's own key, which does not allow SNS to send"
         key = key_of(configuration, each) if each.content is not None else None
         if key is not None and _lets(configuration, key, SNS) in ("denied", "not allowed"):
@@ -101,8 +101,8 @@ def _lets(configuration: Configuration, key: Resource, sender: str) -> str:
 def key_of(configuration: Configuration, value: Value) -> Resource | None:
     """The key that a value names, by a reference or an alias; None for one that is not in the files."""
     resource = referenced(value)
-    if resource is None and text(flat(value)).rpartition(":")[2].startswith("alias/"):
-        alias = text(flat(value)).rpartition(":")[2]
+    if resource is None and text(value).rpartition(":")[2].startswith("alias/"):
+        alias = text(value).rpartition(":")[2]
         resource = next(
             (
                 each
@@ -159,7 +159,7 @@ def _applies(statement: Statement, source: Resource | None, *, accounts: bool, s
     key = "Principal" if "Principal" in statement.parts else "NotPrincipal"
     principal: bool | str = False
     for name in _principals(statement.parts.get(key)):
-        written = text(flat(name))
+        written = text(name)
         if written in ("*", sender) or (accounts and _ACCOUNT.fullmatch(written)):
             principal = True
             break
@@ -198,10 +198,10 @@ def _holds(test: str, key: str, values: list[Value], source: Resource | None) ->
     name = re.sub(r"^ForA(?:ny|ll)Values:|IfExists$", "", test)
     negated = "Not" in name
     if name == "Null" and key in _ALWAYS_THERE and values:
-        return all(text(flat(each)).lower() == "false" for each in values)
+        return all(text(each).lower() == "false" for each in values)
     said: list[bool | str] = []
     for each in values:
-        written = text(flat(each))
+        written = text(each)
         if key in ("aws:securetransport", "aws:principalisawsservice"):
             said.append(written.lower() == "true")
         elif key in ("aws:sourceaccount", "aws:sourceowner", "kms:calleraccount"):

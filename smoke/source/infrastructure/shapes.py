@@ -18,7 +18,6 @@ from smoke.source.terraform.values import (
     Value,
     decoded,
     either,
-    flat,
     hidden,
     is_known,
     malformed,
@@ -274,12 +273,12 @@ def _of_value(name: str, value: Value, shape: Shape) -> Iterator[Wrong]:
     for each in itertools.chain.from_iterable(map(items, read)):
         if inner is not None:
             yield from ((f"{name}: {what}", at or each) for what, at in _of_object(each, inner))
-        elif pattern is not None and is_known(each) and not re.fullmatch(pattern, text(flat(each))):
-            yield f"{name} is {text(flat(each))}, which does not exist", each
+        elif pattern is not None and is_known(each) and not re.fullmatch(pattern, text(each)):
+            yield f"{name} is {text(each)}, which does not exist", each
         elif bounds is not None and is_known(each):
-            found = number(flat(each))
+            found = number(each)
             if found is None or not bounds[0] <= found <= bounds[1]:
-                yield f"{name} is {text(flat(each))}, expected {bounds[0]:g} to {bounds[1]:g}", each
+                yield f"{name} is {text(each)}, expected {bounds[0]:g} to {bounds[1]:g}", each
 
 
 def _of_object(value: Value, shape: Shape) -> Iterator[Wrong]:
@@ -295,10 +294,10 @@ def _of_object(value: Value, shape: Shape) -> Iterator[Wrong]:
 
 def _of_fargate(task: Resource) -> Iterator[Wrong]:
     """What Fargate, and any ECS, refuses of a task definition as a unit."""
-    compatible = [text(flat(each)) for each in items(task.attribute("requires_compatibilities"))]
+    compatible = [text(each) for each in items(task.attribute("requires_compatibilities"))]
     if "FARGATE" in compatible:
         mode, cpu, memory = (task.attribute(name) for name in ("network_mode", "cpu", "memory"))
-        if mode is None or (is_known(mode) and text(flat(mode)) != "awsvpc"):
+        if mode is None or (is_known(mode) and text(mode) != "awsvpc"):
             yield "Fargate needs network_mode awsvpc", mode
         yield from _sizes(cpu, memory)
         if task.attribute("execution_role_arn") is None:
@@ -325,4 +324,4 @@ def _sizes(cpu: Value | None, memory: Value | None) -> Iterator[Wrong]:
             yield f"Fargate needs its {name}", None
         for each in options(value) if value is not None else ():
             if is_known(each) and size(each) is None:
-                yield f"{name} is {text(flat(each))}, expected a number, or a size in vCPU or GB", each
+                yield f"{name} is {text(each)}, expected a number, or a size in vCPU or GB", each

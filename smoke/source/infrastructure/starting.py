@@ -55,7 +55,7 @@ class Roles:
         why: list[str] = []
         for each in statements(role.attribute("assume_role_policy"), why):
             principal = each.parts.get("Principal")
-            services = {text(flat(one)) for one in items(entries(principal).get("Service", principal))}
+            services = {text(one) for one in items(entries(principal).get("Service", principal))}
             if _SERVICE in services and allows(each.parts, "sts:assumerole"):
                 if never(each.parts, self._configuration.home):
                     continue
@@ -64,7 +64,7 @@ class Roles:
         return None if why else False
 
     def may(self, key: str, action: str) -> bool | None:
-        """Whether the policies of a role allow an action, on whatever; None where one cannot be read."""
+        """Whether the policies of a role allow an action on any resource; None where one cannot be read."""
         unread = self.open(key)
         for each in self._policies:
             if key not in each.roles:
@@ -76,7 +76,7 @@ class Roles:
         return None if unread else False
 
     def open(self, key: str) -> bool:
-        """Whether a role may have policies of which the files do not say: by a module, or a variable."""
+        """Whether a role may have policies that are not in the files, by a module or a variable."""
         role = self.role(key)
         named = {each for policy in self._policies for each in policy.roles} - self._roles.keys()
         given = role is not None and self._configuration.receivers(role)
@@ -119,7 +119,7 @@ def starts(configuration: Configuration, defined: Definitions) -> Examined:
                 key = thing(value, ROLE).key
                 role = roles.role(key)
                 if role is None:
-                    what = f"the execution role of {definition.name}: {hidden(value) or text(flat(value))}"
+                    what = f"the execution role of {definition.name}: {hidden(value) or text(value)}"
                     result.not_examined.append(task.finding(what, value))
                     continue
                 wanted = list(_wanted(roles, key, role, task))
@@ -187,7 +187,7 @@ def _of_ecr(container: Mapping[str, Value]) -> bool:
         resource = referenced(first) if isinstance(first, Value) else None
         if resource is not None and resource.type == "aws_ecr_repository":
             return True
-        if ".dkr.ecr." in text(flat(each)):
+        if ".dkr.ecr." in text(each):
             return True
     return False
 
@@ -204,15 +204,15 @@ def _reads(defined: Definitions, role: str, use: Use) -> bool:
 
 
 def without_task(configuration: Configuration, service: Resource, name: str) -> Iterator[Finding]:
-    """What leaves a service without a task: its own number, or that of what scales it."""
+    """What leaves a service without a task: its own count, or that of its autoscaling."""
     for target in configuration.of_type("aws_appautoscaling_target"):
         most = target.attribute("max_capacity") if _scales(target, service) else None
-        if most is not None and number(flat(most)) == 0:
+        if most is not None and number(most) == 0:
             yield target.finding(f"{name} is scaled to 0 tasks at most", most)
     for action in configuration.of_type("aws_appautoscaling_scheduled_action"):
         for block in action.blocks("scalable_target_action") if _scales(action, service) else ():
             most = block.attribute("max_capacity")
-            if most is not None and number(flat(most)) == 0:
+            if most is not None and number(most) == 0:
                 yield block.finding(f"{name} is scaled to 0 tasks by {action.address}", most)
     for count in items(service.attribute("desired_count")):
         if number(count) == 0:
@@ -224,19 +224,19 @@ def _scales(scaling: Resource, service: Resource) -> bool:
     of = scaling.attribute("resource_id")
     named = {each.resource for each in symbols(settle(of))} if of is not None else set()
     own = service.attribute("name")
-    written = text(flat(of)) if of is not None else ""
-    return service in named or (own is not None and written.endswith(f"/{text(flat(own))}"))
+    written = text(of)
+    return service in named or (own is not None and written.endswith(f"/{text(own)}"))
 
 
 def unreplaceable(service: Resource, name: str) -> Iterator[Finding]:
-    """A service of which no task may be stopped, and none started: its deployments never end."""
+    """A service that may neither stop nor start a task: its deployments never end."""
     low, high, wanted = (
         service.attribute(each)
         for each in ("deployment_minimum_healthy_percent", "deployment_maximum_percent", "desired_count")
     )
-    tasks = number(flat(wanted)) if wanted is not None else None
-    least = 100.0 if low is None else number(flat(low))
-    most = 200.0 if high is None else number(flat(high))
+    tasks = number(wanted)
+    least = 100.0 if low is None else number(low)
+    most = 200.0 if high is None else number(high)
     rolling = not service.blocks("deployment_controller") and not service.blocks("deployment_configuration")
     if rolling and tasks and least is not None and most is not None and stuck(int(tasks), least, most):
         what = f"{name} keeps {least:g} to {most:g} percent of {tasks:g} tasks: no deployment can replace one"
@@ -311,7 +311,7 @@ def partless(configuration: Configuration, defined: Definitions) -> Iterator[Fin
                 entries(pair) for box in containers(task)[0] for pair in items(box.entries.get("secrets"))
             )
             for value in (pair["valueFrom"] for pair in given if "valueFrom" in pair):
-                asked, of = _PART.fullmatch(text(flat(value))), secret(value)
+                asked, of = _PART.fullmatch(text(value)), secret(value)
                 if asked is not None and of is not None:
                     for what in _without(asked["member"], of.name, made[of.name]):
                         yield task.finding(f"{each.name} asks {what}, so it never starts", value)
@@ -362,10 +362,10 @@ def _wrong_members(value: Value) -> Iterator[tuple[str, Value]]:
 def _unfit(made: Resource, attribute: str) -> Iterator[str]:
     """What of a key that Terraform makes is not as the contract has it; a P-224 key is the default."""
     algorithm, curve = made.attribute("algorithm"), made.attribute("ecdsa_curve")
-    said = text(flat(algorithm)) if algorithm is not None and is_known(algorithm) else ""
+    said = text(algorithm) if algorithm is not None and is_known(algorithm) else ""
     if said and said != "ECDSA":
         yield f"is {said}, not P-256"
-    elif said and (curve is None or (is_known(curve) and text(flat(curve)) != "P256")):
-        yield f"is {text(flat(curve)) if curve is not None else 'P224'}, not P-256"
+    elif said and (curve is None or (is_known(curve) and text(curve) != "P256")):
+        yield f"is {text(curve) if curve is not None else 'P224'}, not P-256"
     if attribute != _PKCS8:
         yield f"is stored as {attribute}, not as PKCS#8"

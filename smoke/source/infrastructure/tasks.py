@@ -15,7 +15,7 @@ from smoke.source.scripts.ways import Ways
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Resource
 from smoke.source.terraform.references import entries, items, referenced
-from smoke.source.terraform.values import Text, Value, flat, hidden, number, options, settle, size, text
+from smoke.source.terraform.values import Text, Value, hidden, number, options, settle, size, text
 
 from .definitions import TASK, Container, Definition, Definitions, containers
 from .starting import unreplaceable, without_task
@@ -30,9 +30,9 @@ MIGRATES = re.compile(rf"{MIGRATION.pattern}|drizzle|db:push|db push|prisma", re
 
 
 def images(configuration: Configuration) -> tuple[list[str], Examined]:
-    """Return every container image, with those that have no tag, or one that can come to mean another image.
+    """Return every container image, with those that have no tag, or a tag that can move to another image.
 
-    A tag that is a variable without a value in the files is whatever the pipeline has built: pinned.
+    A tag that is a variable without a value in the files comes from the pipeline: pinned.
     """
     seen: list[str] = []
     result = Examined()
@@ -41,7 +41,7 @@ def images(configuration: Configuration) -> tuple[list[str], Examined]:
         result.not_examined.extend(unread)
         for container in found:
             for image in options(container.entries["image"]) if "image" in container.entries else ():
-                written = text(flat(image))
+                written = text(image)
                 seen.append(written)
                 wrong = _moving(written)
                 if wrong and written.startswith("${") and written.endswith("}") and hidden(image):
@@ -72,7 +72,8 @@ def startup_migrations(
     """Return what keeps migrations from being one-shot tasks.
 
     `migrations` are the names of their task definitions. Each must exist, belong to no service and run a
-    program of its own, which whoever runs it may name (`overridden`). No service may migrate by its command.
+    program of its own, which may be named when the task is run (`overridden`). No service may migrate by its
+    command.
     """
     result = Examined([], [finding for each in defined.definitions for finding in each.not_examined])
     tasks = {_called(task, defined) for each in defined.definitions for task in each.tasks}
@@ -101,7 +102,7 @@ def _scheduled(
     plans: list[tuple[Resource, Resource, Value | None]] = []
     for target in configuration.of_type("aws_cloudwatch_event_target"):
         of = target.attribute("rule")
-        rule = referenced(of) if of is not None else None
+        rule = referenced(of)
         if isinstance(rule, Resource):
             plans += [(rule, target, each.attribute("task_definition_arn"))
                       for each in target.blocks("ecs_target")]  # fmt: skip
@@ -109,8 +110,8 @@ def _scheduled(
         plans += [(one, one, each.attribute("task_definition_arn"))
                   for target in one.blocks("target") for each in target.blocks("ecs_parameters")]  # fmt: skip
     for rule, made, value in plans:
-        task, when = referenced(value) if value is not None else None, rule.attribute("schedule_expression")
-        again = when is not None and re.match(r"(?:rate|cron)\(", text(flat(when))) is not None
+        task, when = referenced(value), rule.attribute("schedule_expression")
+        again = when is not None and re.match(r"(?:rate|cron)\(", text(when)) is not None
         off = any(
             text(rule.attribute(name)).lower() in ("disabled", "false") for name in ("state", "is_enabled")
         )
@@ -143,7 +144,7 @@ def _runs_as(container: Container, other: Container) -> bool:
     if any("image" not in each or "environmentFiles" in each for each in both):
         return False
     programs = [
-        [text(flat(word)) for key in ("image", "entryPoint", "command") for word in items(each.get(key))]
+        [text(word) for key in ("image", "entryPoint", "command") for word in items(each.get(key))]
         for each in both
     ]
     return programs[0] == programs[1] and modes(container.entries) <= modes(other.entries)
@@ -158,7 +159,7 @@ def modes(given: Mapping[str, Value]) -> set[str]:
     """The variables of a container that may tell its image what to run: no addresses, sizes and levels."""
     found = {}
     for one in map(entries, items(given.get("environment"))):
-        found[text(one.get("name"))] = text(flat(one["value"])) if "value" in one else ""
+        found[text(one.get("name"))] = text(one["value"]) if "value" in one else ""
     return {
         f"{name}={value}"
         for name, value in found.items()
@@ -179,7 +180,7 @@ def _starts(result: Examined, definition: Definition, task: Resource) -> None:
         for name in ("name", "command", "entryPoint"):
             value = container.entries.get(name)
             for option in options(value) if value is not None else ():
-                words = " ".join(text(flat(item)) for item in items(option))
+                words = " ".join(text(item) for item in items(option))
                 if MIGRATES.search(re.sub(r"\$\{[^}]*\}", "", words)):
                     what = f"{definition.name} migrates when it starts: {words}"
                     result.findings.append(task.finding(what, option))
@@ -289,7 +290,7 @@ def _tagged(defined: Definitions, row: Mapping[str, Any]) -> Iterator[tuple[Reso
             for container in containers(task)[0]:
                 for image in items(container.entries.get("image")):
                     if row["image"] and repository(image) == row["image"]:
-                        yield task, image, re.split(r":(?![^{]*\})", text(flat(image)))[-1]
+                        yield task, image, re.split(r":(?![^{]*\})", text(image))[-1]
 
 
 def _compare(result: Examined, seen: dict[str, str], task: Resource, column: str, wanted: float) -> None:
@@ -301,7 +302,7 @@ def _compare(result: Examined, seen: dict[str, str], task: Resource, column: str
         return
     for option in options(value):
         found = size(option)
-        seen[column] = text(flat(option))
+        seen[column] = text(option)
         if found is None:
             result.not_examined.append(
                 task.finding(f"the {column} of {task.title}: {hidden(option)}", option)
@@ -354,7 +355,7 @@ def repository(image: Value) -> str:
         and resource.attribute("name") is not None
     ):
         return text(resource.attribute("name"))
-    written = text(flat(image)).partition("@")[0]
+    written = text(image).partition("@")[0]
     last = re.split(r"/(?![^{]*\})", written)[-1]
     return re.split(r":(?![^{]*\})", last)[0]
 
@@ -371,7 +372,7 @@ def swallowed(defined: Definitions, migrations: Sequence[str]) -> Examined:
 
 def _judge(result: Examined, name: str, task: Resource, container: Container) -> None:
     words = [word for part in ("entryPoint", "command") for word in items(container.entries.get(part))]
-    inline = shell.inline_script([re.sub(r"\$\{[^{}]*\}", "$unknown", text(flat(word))) for word in words])
+    inline = shell.inline_script([re.sub(r"\$\{[^{}]*\}", "$unknown", text(word)) for word in words])
     if inline is None:
         return
     ways, at = Ways(lambda _: None, task.at.path), words[-1]

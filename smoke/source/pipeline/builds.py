@@ -1,4 +1,4 @@
-"""The images that the pipeline builds: by which Dockerfile, from which files, what Docker refuses of that."""
+"""The images that the pipeline builds: with which Dockerfile, from which files, and what Docker refuses."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _of_job(
 
 
 def _makes_nothing(repository: Repository, command: Command) -> bool:
-    """Whether a command makes no file: by its name, or as a script, whose own commands are seen as well."""
+    """Whether a command makes no file: by its name, or as a script, whose commands are seen as well."""
     paths = [posixpath.normpath(path) for path, _ in shell.scripts_called(list(command.words))]
     return command.words[0].rpartition("/")[2] in _IDLE or (
         bool(paths) and all(repository.script(path) is not None for path in paths)
@@ -171,7 +171,7 @@ def _build(
     repository: Repository, job: Job, groups: Mapping[str, Sequence[str]], result: Examined,
     options: Mapping[str, Sequence[str]], command: Command, place: str, alone: bool,
 ) -> Iterator[Build]:  # fmt: skip
-    """The build of a command, where the files say of which image and by which Dockerfile."""
+    """The build of a command, where the files say which image it is and which Dockerfile makes it."""
     names = {tag.rpartition("/")[2].partition(":")[0] for tag in options.get("--tag", ())}
     image = next((each for each in groups if each in names), "")
     known = command.directory and place and not re.search(r"[$«]|://|\A-\Z|\Agit@", place)

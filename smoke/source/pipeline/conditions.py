@@ -79,7 +79,7 @@ class Condition:
         """Read what a job's or step's `if` says; an absent one is `success()`.
 
         Without a status function GitHub puts `success() &&` in front. Text around `${{ }}`, a line break
-        included, makes a string, which is true whatever the expressions in it say.
+        included, makes a string, which is always true.
         """
         if "${{" in written:
             if not re.fullmatch(r"\$\{\{(?:(?!\$\{\{).)*\}\}", written, re.DOTALL):
@@ -159,7 +159,7 @@ def _leaf(text: str, situation: Situation) -> Ways:
 
 
 def _known(value: str | None, found: re.Match[str]) -> Ways:
-    """A value, or its comparison: texts are equal whatever their case, a number is one in any spelling."""
+    """A value, or its comparison: texts are equal in any case, numbers in any spelling."""
     if value is None:
         return _EITHER
     _, operator, text, number = found.groups()

@@ -33,7 +33,7 @@ _OTHERWISE = re.compile(
 )
 _PUSHING = re.compile("push|bake|publish|kaniko")
 _BUILD_ACTION, _RENDER_ACTION = "docker/build-push-action", "amazon-ecs-render-task-definition"
-#: A tag of which each part is known, or is one of those that GitHub numbers and names its runs by.
+#: A tag with known parts, or numbers and names of a run of GitHub.
 _BY_GITHUB = re.compile(r"«(?:vars|secrets)\.\w+»")
 _KNOWN = re.compile(r"(?:[\w.-]|«github\.(?:sha|run_number|run_id|ref_name)»(?:\[:\d+\])?)+")
 
@@ -87,7 +87,7 @@ def _unlike(tags: Sequence[Finding], image: str) -> Iterator[Finding]:
 
 
 def _pinned(commands: Sequence[Command]) -> Iterator[Finding]:
-    """A service that is given one revision of its task definition, whichever comes to be the newest."""
+    """A service that always gets one revision of its task definition, even if there is a newer one."""
     updates = [each for each in commands if runs_one(each.words, _UPDATES)]
     given = [shell.option(each.words, "--task-definition") for each in updates]
     if given and all(re.search(r"[\w-]:\d+$", each) for each in given):

@@ -318,7 +318,7 @@ def _is_action(plan: Pipeline, uses: str) -> bool:
 
 
 def _runs_a_task(given: Mapping[str, str]) -> bool:
-    """Whether an action that may deploy is told to run a task to its end, and of no service."""
+    """Whether an action that may deploy only runs a task to its end, and updates no service."""
     return given.get("run-task") == "true" and not given.get("service")
 
 
@@ -329,7 +329,7 @@ def runs_any(repository: Repository, placed: Placed, commands: Sequence[str], cl
 
 
 def _is_foreign(cluster: str, clusters: str) -> bool:
-    """Whether a cluster that a command names, as a name or an ARN, is none of those meant."""
+    """Whether a command names another cluster than those meant, as a name or an ARN."""
     name = cluster.rpartition("/")[2]
     return bool(name) and re.search(r"[$`{]", name) is None and not fnmatch.fnmatchcase(name, clusters)
 

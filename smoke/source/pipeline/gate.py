@@ -87,13 +87,13 @@ def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
     return found
 
 
-#: What a command speaks of that may migrate, and programs that migrate nothing.
+#: Words of a command that may migrate, and programs that migrate nothing.
 _SPEAKS = re.compile(r"migrat|schema|flyway|liquibase|prisma|drizzle|alembic|db:|psql", re.IGNORECASE)
 _IDLE = frozenset({"true", ":", "echo", "printf", "sleep", "exit", "date", "ls", "cat"})
 
 
 def _replaced(repository: Repository, workflow: Workflow, job: Job) -> Iterator[Finding]:
-    """Tasks that are told to run, in place of the migration, what migrates nothing."""
+    """Tasks that run something else than the migration."""
     for placed in repository.everything(workflow, job):
         for words in repository.commands(placed.step):
             written = shell.option(words, "--overrides") if shell.runs(words, "aws ecs run-task") else ""

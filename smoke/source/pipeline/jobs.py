@@ -96,7 +96,7 @@ def unnoticed(
 
 
 def _continues(value: object, workflow: Workflow) -> bool | None:
-    """Whether `continue-on-error` holds, whatever is asked for by hand; None where that is not known."""
+    """Whether `continue-on-error` holds for any manual input; None where that is not known."""
     if value is None or isinstance(value, bool):
         return value is True
     condition = Condition.of(str(value))

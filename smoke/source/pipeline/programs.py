@@ -25,7 +25,7 @@ from smoke.source.scripts import shell
 from smoke.source.scripts.dockerfiles import Instruction
 from smoke.source.terraform.evaluate import Resource
 from smoke.source.terraform.references import choices, entries, items
-from smoke.source.terraform.values import Value, flat, hidden, is_known, number, text
+from smoke.source.terraform.values import Value, hidden, is_known, number, text
 
 from .builds import Build, builds, refused
 from .repository import Repository
@@ -53,7 +53,7 @@ class Run:
         own = {name: self.container.entries.get(name) for name in ("entryPoint", "command")}
         if any(value is not None and (not is_known(value) or hidden(value)) for value in own.values()):
             return None
-        first, then = ([text(flat(word)) for word in items(own[name])] for name in ("entryPoint", "command"))
+        first, then = ([text(word) for word in items(own[name])] for name in ("entryPoint", "command"))
         file, stage = self.build.file, self.build.stage
         entry, command = (file.effective(stage, name) for name in ("ENTRYPOINT", "CMD"))
         if not first and not then and entry is None and command is None:
@@ -140,7 +140,7 @@ def _of_machine(run: Run) -> Iterator[Finding]:
     wanted = [block.attribute("cpu_architecture") for block in run.task.blocks("runtime_platform")]
     if any(each is not None and not is_known(each) for each in wanted):
         return
-    named = next((text(flat(each)) for each in wanted if each is not None), "X86_64")
+    named = next((text(each) for each in wanted if each is not None), "X86_64")
     machine = _MACHINES.get(named, "")
     stages = run.build.file.below(run.build.stage)
     fixed = next((each.platform for each in reversed(stages) if each.platform), "")
@@ -158,9 +158,9 @@ def _of_machine(run: Run) -> Iterator[Finding]:
 
 
 def _of_ports(run: Run, result: Examined) -> None:
-    """A port that the image is told to listen on, or says that it does, and its container does not have."""
+    """A port that the image listens on by its settings or its own word, and its container does not map."""
     ports = [entries(one).get("containerPort") for one in items(run.container.entries.get("portMappings"))]
-    known = [number(flat(port)) if port is not None else None for port in ports]
+    known = [number(port) for port in ports]
     listening = {int(port) for port in known if port is not None}
     if not listening:
         return
@@ -208,7 +208,7 @@ def _scripts(repository: Repository, build: Build) -> Mapping[str, str] | None:
 
 
 def _unscripted(repository: Repository, run: Run) -> Iterator[Finding]:
-    """A script of the package by which a container starts, and which is not there."""
+    """A script of package.json that a container starts with, and that does not exist."""
     asked, scripts = _OF_NPM.match(" ".join(run.words() or ())), _scripts(repository, run.build)
     moved = any(each.name == "WORKDIR" and each.text not in ("/app", "/usr/src/app", "/")
                 for each in run.build.stage.instructions)  # fmt: skip
@@ -374,11 +374,11 @@ def _add(given: _Given, run: Run) -> None:
             if name is None or not is_known(name):
                 given.open = True
             elif not _is_empty(value):
-                given.names.add(text(flat(name)))
+                given.names.add(text(name))
 
 
 def _is_empty(value: Value | None) -> bool:
-    return value is not None and is_known(value) and text(flat(value)) == ""
+    return value is not None and is_known(value) and text(value) == ""
 
 
 def _of_image(build: Build) -> set[str]:
@@ -389,7 +389,7 @@ def _of_image(build: Build) -> set[str]:
 
 
 def _is_config(path: str, build: Build, names: Sequence[str]) -> bool:
-    """Whether a file is the configuration of a service of these names, or of all of what is built."""
+    """Whether a file is the configuration of a service of these names, or of the whole build."""
     directory, name = posixpath.split(path)
     inside = build.context == "." or path.startswith(f"{build.context}/")
     below = directory.removeprefix(build.context).strip("/").split("/")
@@ -398,7 +398,7 @@ def _is_config(path: str, build: Build, names: Sequence[str]) -> bool:
 
 
 def _demanded(source: str) -> Iterator[tuple[str, int]]:
-    """The names that a source file demands whatever else is set, with their lines."""
+    """The variables that a source file always demands, with their lines."""
     helpers = {found[1] for found in _HELPER.finditer(source)}
     patterns = [re.compile(rf"\b{re.escape(each)}\(\s*[\"']{_NAME}[\"']\s*\)") for each in helpers]
     lines = source.splitlines()

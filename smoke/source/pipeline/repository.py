@@ -75,7 +75,7 @@ class Repository:
         return self.workflows[path].called_by(job) if path in self.workflows else None
 
     def steps(self, path: str, steps: tuple[Step, ...], depth: int = 0) -> Iterator[Placed]:
-        """Yield steps with those of local composite actions in place of what calls them."""
+        """Yield steps, with the steps of local composite actions in place of their calls."""
         for step in steps:
             inner = self.action(step.uses) if step.uses.startswith("./") and depth < _DEEPEST else None
             if inner is None:

@@ -329,10 +329,9 @@ _FEWEST_IMAGES, _FEWEST_DAYS = 2, 7
 
 
 def expiring(configuration: Configuration, defined: Definitions) -> Iterator[Finding]:
-    """Return the lifecycle policies by which an image is gone while it is needed: in use, or to go back to.
+    """Return the lifecycle policies that delete an image while it is needed: in use, or to go back to.
 
-    ECR counts what is in use like all else. The rule of the lowest priority that fits an image is the one
-    that decides about it.
+    ECR counts images in use like all others. The rule of the lowest priority that fits an image decides.
     """
     used = {
         repository(image)
@@ -343,9 +342,9 @@ def expiring(configuration: Configuration, defined: Definitions) -> Iterator[Fin
     }
     for policy in configuration.of_type("aws_ecr_lifecycle_policy"):
         of = policy.attribute("repository")
-        kept = referenced(of) if of is not None else None
+        kept = referenced(of)
         name = kept.attribute("name") if kept is not None else of
-        if name is None or text(flat(name)) not in used or policy.uncertain:
+        if name is None or text(name) not in used or policy.uncertain:
             continue
         for document in items(policy.attribute("policy")):
             rules = [entries(rule) for rule in items(entries(decoded(document)).get("rules"))]
@@ -363,8 +362,8 @@ def _lost(rules: Sequence[Mapping[str, Value]]) -> Iterator[str]:
     for rule in rules:
         chosen = entries(rule.get("selection"))
         status = text(chosen.get("tagStatus"))
-        patterns = [text(flat(each)) for each in items(chosen.get("tagPatternList"))]
-        prefixes = [text(flat(each)) for each in items(chosen.get("tagPrefixList"))]
+        patterns = [text(each) for each in items(chosen.get("tagPatternList"))]
+        prefixes = [text(each) for each in items(chosen.get("tagPrefixList"))]
         archived = text(chosen.get("storageClass")) == "archive"
         if status == "untagged" or archived:
             continue

@@ -41,8 +41,6 @@ _IN_A_CLUSTER = (_UPDATE, "aws ecs run-task", "aws ecs describe-services", "aws 
 _VARIABLE = re.compile(r"\$\{\{ *env\.(\w+) *\}\}|\$\{(\w+)\}|\$(\w+)")
 #: The suite's exit code 2 is DEGRADED, which a team may let pass.
 _DEGRADED = "whether exit code 2 stands for a failure"
-#: The name of a branch: no commit, version or expression.
-_BRANCH = re.compile(r"(?![0-9a-f]{7,40}\Z|v?\d|refs/)[A-Za-z][\w./-]*")
 _BUILDS, _PUSHES = ("docker build", "docker buildx build"), ("docker push", "docker image push")
 #: Commands that end when a deployment is over, in success where it succeeded.
 _WAITS = ("aws ecs wait services-stable", "aws deploy wait deployment-successful")
@@ -274,7 +272,7 @@ def _is_own(workflow: Workflow, job: Job, environment: str) -> bool:
 
 
 def _order(workflow: Workflow, job: Job, deploying: Sequence[Job]) -> Iterator[Finding]:
-    """A smoke job runs behind every deployment, and wherever one happens."""
+    """A smoke job runs after every deployment, in every place where one happens."""
     before = workflow.ancestors(job.name)
     first = [each for each in deploying if job.name not in workflow.ancestors(each.name) and each is not job]
     missing = [each.name for each in first if each.name not in before]
@@ -342,10 +340,10 @@ PRODUCTION = ("prod", "production", "live")
 def misdelivered(
     repository: Repository, plan: Pipeline, groups: Mapping[str, Sequence[str]], prefix: str, region: str = ""
 ) -> tuple[int, Examined]:
-    """Return how many deploy jobs were read, and what they carry that is not of what they deploy.
+    """Return how many deploy jobs were read, and what they carry that belongs to other services.
 
-    `groups` are the names of services by what they share an image of. A job that names the services of
-    several groups, or none, may carry anything of theirs; a value that says nothing of these says nothing.
+    `groups` are the names of services that share an image. A job that names services of several groups, or
+    none, may carry anything of theirs; a value that names none of them says nothing.
     """
     result, count = Examined(), 0
     for workflow, job in deploy_jobs(repository, plan):

@@ -1,4 +1,4 @@
-"""What GitHub refuses of a workflow or takes for empty, jobs that never run, and runs that it cancels."""
+"""What GitHub refuses in a workflow or reads as empty, jobs that never run, and runs that it cancels."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .workflows import Job, Step, Workflow
 
 _NEEDS = re.compile(r"\bneeds\.([\w-]+)(?:\.outputs\.([\w-]+))?")
 _STEPS = re.compile(r"\bsteps\.([\w-]+)(?:\.outputs\.([\w-]+))?")
-#: A line that writes one output, of which it says the name.
+#: A line that writes one output and names it.
 _SETS = re.compile(r"\s*(?:echo|printf)\s+(?:-\w+\s+)?[\"']?[A-Za-z_][\w-]*(?:=|<<)")
 #: A line that prints something, and not into the file of the outputs.
 _PLAIN = re.compile(r"\s*(?:echo|printf)\s(?!.*(?:GITHUB_OUTPUT|::set-output|[|;&`]|\$\())")
 
 
 def invalid(repository: Repository) -> tuple[int, Examined]:
-    """Return how many jobs there are, and what of them GitHub refuses or takes for empty."""
+    """Return how many jobs there are, and what GitHub refuses in them or reads as empty."""
     count, result = 0, Examined([Finding("", 0, problem) for problem in repository.refused.values()])
     result.not_examined.extend(
         Finding("", 0, problem)
@@ -45,7 +45,7 @@ def invalid(repository: Repository) -> tuple[int, Examined]:
                 result.findings.append(workflow.finding(0, what))
         for job in workflow.jobs.values():
             count += 1
-            wrong = [*_refused(job), *_empty(workflow, job), *_without_checkout(repository, workflow, job)]
+            wrong = [*_refused(job), *_empty(workflow, job), *_without_checkout(repository, job)]
             wrong += [*_not_there(repository, job), *_without_token(workflow, job)]
             wrong += [*_misplaced(workflow, job), *missing_scripts(repository, job)]
             wrong += [*foreign_words(repository, job), *inert_scripts(repository, job)]
@@ -61,7 +61,7 @@ def invalid(repository: Repository) -> tuple[int, Examined]:
 
 
 def never_runs(workflow: Workflow, job: Job) -> bool:
-    """Whether a job does not run although all before it succeeded, whatever starts the workflow."""
+    """Whether a job does not run although all before it succeeded, on every event of its workflow."""
     return not any(may_run(workflow, job, event) for event in events(workflow))
 
 
@@ -80,7 +80,7 @@ def events(workflow: Workflow) -> list[dict[str, str | None]]:
 def may_run(workflow: Workflow, job: Job, event: Mapping[str, str | None], *, asked: bool = True) -> bool:
     """Whether a job may run on an event when all before it succeeded.
 
-    `asked`: whatever a manual run asks for; else only where its inputs are left alone.
+    `asked`: with any input of a manual run; else only with the defaults.
     """
     inputs = [{}, workflow.inputs, *(_asked(workflow) if asked else [])]
     situations = [Situation(inputs=each, unread=OUTCOMES, known=event) for each in inputs]
@@ -260,7 +260,7 @@ def _expressions(texts: Iterable[str], condition: Condition | None) -> list[str]
     return found
 
 
-def _without_checkout(repository: Repository, workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
+def _without_checkout(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
     """A step that runs a script of the checkout before anything can have put it there."""
     if "self-hosted" in job.runs_on:
         return
@@ -328,7 +328,7 @@ def of_actions(repository: Repository, job: Job) -> Iterator[Wrong]:
 
 
 def cancelled(repository: Repository, deploying: Mapping[str, Collection[str]]) -> Iterator[Finding]:
-    """Yield the workflows that cancel one of those at `deploying`; these themselves are left alone.
+    """Yield the workflows that cancel one of those at `deploying`, but not these themselves.
 
     A newer deployment may take the place of an older one.
     """

@@ -133,7 +133,7 @@ class Workflow:
 
 
 class Rejected(Malformed):
-    """A workflow that GitHub does not take, whoever reads it."""
+    """A workflow that GitHub does not accept."""
 
 
 def read(text: str, path: str) -> Workflow:
@@ -237,7 +237,7 @@ def _job(path: str, name: str, line: int, node: yaml.Node | None, defaults: dict
 
 
 def _environment(entries: Entries) -> str:
-    """The name of GitHub's environment, whose secrets and variables a job has."""
+    """The name of the GitHub environment that gives a job secrets and variables."""
     named = plain(entries.get("environment", NONE)[1])
     return str((named.get("name") if isinstance(named, dict) else named) or "")
 

@@ -99,7 +99,7 @@ def migrates(texts: Sequence[str]) -> bool:
 class Commands(Words):
     """Runs simple commands. `line` is added to lines of `path`; `migrations` counts what migrates.
 
-    Or what else `counts` tells of: commands whose failure must not be lost.
+    `counts` may name other commands: their failure must not be lost.
 
     `unread` is what could not be read, with its place, `unfollowed` what may migrate where nothing else does.
     Scripts are looked for in `directories`, the last one first. `into` is what `echo` sets: "env" or
@@ -420,7 +420,7 @@ def _only_prints(node: Node, texts: Sequence[str]) -> bool:
     return above is None and shell.runs(texts, "aws ecs describe-tasks")
 
 
-#: What a command stands in whose output goes elsewhere, or may.
+#: Nodes around a command that redirect its output, or may.
 _TAKES_OUTPUT = frozenset(
     [
         "pipeline",
@@ -439,6 +439,6 @@ def _vanishes(argument: Node, text: str, before: Sequence[Word]) -> bool:
 
 
 def asks_for_one(texts: Sequence[str]) -> bool:
-    """Whether a command asks another system for a migration, of which nothing here says what becomes."""
+    """Whether a command asks another system for a migration, so that its outcome is unknown here."""
     written = " ".join(texts)
     return _ELSEWHERE.match(written) is not None and MIGRATION.search(written) is not None

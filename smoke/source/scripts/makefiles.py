@@ -63,7 +63,7 @@ class Arguments:
 _FILES = {"make": ("GNUmakefile", "makefile", "Makefile"), "just": ("justfile", "Justfile", ".justfile")}
 _VALUED = frozenset({"-C", "--directory", "-d", "--working-directory", "-f", "--file", "--makefile",
                      "--justfile", "-W", "-o", "-I"})  # fmt: skip
-#: Options with which make goes on, and ends in success, whatever fails.
+#: Options with which make goes on, and ends in success, after any failure.
 IGNORES = re.compile(r"-[bBdeiknrRsStvw]*i[bBdeiknrRsStvw]*|--ignore-errors")
 _SETTING = re.compile(r"(?:(?:export|override|set)\s+)*(\.?[\w-]+)\s*(\?|\+|!|:{1,3})?=\s*(.*)", re.DOTALL)
 _RULE = re.compile(r"([^:=#\t]+?)\s*::?(?!=)([^;]*)(?:;(.*))?", re.DOTALL)
@@ -99,7 +99,7 @@ def lines(program: str, words: Sequence[str], find: Find) -> Iterator[Line]:
 
 
 class _Targets:
-    """The rules of a file and of those that it includes."""
+    """The rules of a file and its includes."""
 
     def __init__(
         self, just: bool, find: Find, directory: str, given: Mapping[str, str], ignored: bool

@@ -10,7 +10,7 @@ from tree_sitter import Language, Node, Parser
 
 #: An expression of GitHub, which is replaced before a shell sees the text.
 _EXPRESSION = re.compile(r"\$\{\{.*?\}\}", re.DOTALL)
-#: The parameter that stands for an expression: its value is unknown to whoever reads the script.
+#: The parameter that stands for an expression: the script alone does not say its value.
 _PLACEHOLDER = re.compile(r"\$\{_+\}\Z")
 #: Programs that run the command behind their own options.
 _WRAPPERS = frozenset(
@@ -197,7 +197,7 @@ def inline_script(found: Sequence[str]) -> tuple[str, list[str]] | None:
 
 
 def runs(found: Sequence[str], wanted: str) -> bool:
-    """Whether a command's words run `wanted` (`aws ecs update-service`), whatever options stand in between.
+    """Whether a command's words run `wanted` (`aws ecs update-service`), with any options in between.
 
     Wrappers such as `sudo`, and variables, may stand in front. An option may have one value.
     """

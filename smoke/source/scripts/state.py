@@ -381,7 +381,7 @@ class Words(ABC):
     def _truth_of_parts(
         self, node: Node, parts: list[list[list[Node]]], state: State
     ) -> list[tuple[State, bool | None]]:
-        """What `[ a -a b -o c ]` says: one of the parts holds, of which each has conditions that all hold."""
+        """What `[ a -a b -o c ]` says: all conditions of at least one alternative hold."""
         some: list[tuple[State, bool | None]] = [(state, False)]
         for part in parts:
             every: list[tuple[State, bool | None]] = [(start, True) for start, _ in some]

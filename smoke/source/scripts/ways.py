@@ -73,7 +73,7 @@ class Ways(Commands):
         return states
 
     def _in_background(self, node: Node, state: State) -> set[State]:
-        """The states behind `&`: how a process ends is its own matter, whatever failed before it."""
+        """The states behind `&`: the script does not notice how that process ends."""
         found = self._run(node, replace(state, failed=(), how="", guess=""), cond=True)
         ends = {each.lost("it runs in the background") for each in found}
         return {
@@ -142,7 +142,7 @@ class Ways(Commands):
         return after
 
     def _beside(self, redirections: Sequence[Node], state: State) -> State:
-        """The state in which a command starts beside those of `<( )`: nobody sees how these end."""
+        """The state in which a command starts beside those of `<( )`: nothing sees how these end."""
         for each in redirections:
             for process in shell.below(each, "process_substitution"):
                 start = replace(state, errexit=False)

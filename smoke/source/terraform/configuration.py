@@ -152,7 +152,7 @@ class Module:
     def _call(self, block: Block, name: str) -> tuple[list[Module], str]:
         written = block.attributes.get("source")
         self._children[name] = [], f"the module {name}, whose source refers to itself"
-        source = text(flat(Environment(self).value(written))) if written is not None else "elsewhere"
+        source = text(Environment(self).value(written)) if written is not None else "elsewhere"
         below = source.removeprefix(f"{self.files.directory}/")  # as `path.module` begins
         if below == source and not source.startswith(("./", "../")):
             return [], f"the module {name}, which comes from {source}"
@@ -199,7 +199,7 @@ class Module:
 
     @cached_property
     def addresses(self) -> list[str]:
-        """The addresses in this module of its resources and data sources, whatever their number."""
+        """The addresses of this module's resources and data sources, without indices."""
         others = ("variable.", "output.", "module.")
         return [address for address in self.files.blocks if not address.startswith(others)]
 
@@ -385,9 +385,9 @@ class Configuration:
     def lacks(self, result: Examined, what: str, about: Sequence[str], at: Finding | None = None) -> None:
         """Record that something is missing: a finding, unless it may stand where nothing could be read.
 
-        That is in a file that is not valid, in a module whose call or a stack whose template has one of the
-        words `about` in it, or among services and tasks of which the files do not say for what there are any.
-        A module with such a word as its own name is where to look first.
+        It may stand in an invalid file, in a module or a stack with one of the words `about` in its call or
+        template, or among services and tasks when the files do not say what these are for. A module named by
+        such a word comes first.
         """
         place = at or Finding(self.directory, 0, "")
         invalid = [

@@ -91,7 +91,7 @@ class Sources:
         return (self._checkout.root / path).exists()
 
     def files(self, directory: str) -> Files:
-        """Read the files of one directory, not of those below; overrides are merged last."""
+        """Read the files of one directory, not of its subdirectories; overrides are merged last."""
         if directory not in self._files:
             paths = [path for path in self._in(directory) if path.endswith(SUFFIXES)]
             shadowed = {path.replace(".tofu", ".tf") for path in paths if ".tofu" in PurePosixPath(path).name}
@@ -140,7 +140,7 @@ class Sources:
         return values, unread
 
     def _terragrunt(self, directory: str, var_files: Sequence[str]) -> list[str]:
-        """The file by which Terragrunt gives a directory its variables: beside it, or this environment's.
+        """The file with the variables that Terragrunt gives a directory: beside it, or this environment's.
 
         That is one below a directory of the name in which the plan's variable files are.
         """

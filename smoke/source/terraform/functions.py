@@ -41,7 +41,7 @@ class Unclear(Exception):
 
 
 class Wrong(Exception):
-    """The call fails, whatever is not known: Terraform would refuse it."""
+    """The call fails for every value of what is not known: Terraform would refuse it."""
 
 
 def call(name: str, arguments: Sequence[Value], at: Place, written: str) -> Value:

@@ -136,7 +136,6 @@ _END = "END_OF_THE_TEMPLATE_FILE"
 
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f"}
 _ESCAPED = re.compile(r"\\(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
-_TOKENS = ("(", ")", "[", "]", "{", "}", ",", "comment")
 
 
 class _Reader:
@@ -297,7 +296,7 @@ class _Reader:
         return _dedented(read) if self._text(inner[0]).startswith("<<-") else read
 
     def _template(self, node: Node, parts: Sequence[Node], start: int, end: int, *, quoted: bool) -> Expr:
-        """What stands between interpolations is text, blanks included, whatever the grammar makes of it."""
+        """The text between interpolations, with the blanks that the grammar drops."""
         found: list[Expr] = []
 
         def add(start: int, end: int) -> None:

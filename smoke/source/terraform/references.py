@@ -16,7 +16,7 @@ from .configuration import META, Configuration, Module
 from .evaluate import Resource
 from .files import Files
 from .hcl import Block, Expr, Place
-from .values import MOST, Symbol, Text, Value, flat, hidden, options, settle, text
+from .values import MOST, Symbol, Text, Value, hidden, options, settle, text
 
 #: What a container is given as a secret comes from one of these two services.
 SECRETS_MANAGER, PARAMETERS = "secretsmanager", "ssm"
@@ -98,7 +98,7 @@ def thing(value: Value, type_: str) -> Identity:
     resource = referenced(value)
     if resource is not None:
         return named(resource) if resource.type == type_ else Identity(resource.address, resource.address)
-    name = text(flat(value))
+    name = text(value)
     if name.startswith("arn:"):
         name = name.split(":", 5)[-1].removeprefix("log-group:").removesuffix(":*").rpartition("role/")[2]
     return Identity(f"{type_} {name}", name, hidden(value) if "${" in name else "")
@@ -109,7 +109,7 @@ def secret(value: Value) -> Identity | None:
     resource = referenced(value)
     if resource is not None:
         return _secret_of(resource)
-    written = text(flat(value))
+    written = text(value)
     name, service = written, PARAMETERS
     if written.startswith("arn:"):
         parts = written.split(":")
@@ -334,7 +334,7 @@ def expressions(block: Block) -> Iterator[Expr]:
             yield from expressions(inner)
 
 
-#: Functions that need their arguments, whatever these come to.
+#: Functions that need all of their arguments.
 _PLAIN = {"jsonencode", "concat", "merge", "toset", "compact", "join", "format"}
 
 

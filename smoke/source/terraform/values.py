@@ -45,7 +45,7 @@ class Symbol:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A string of which some parts are symbols."""
+    """A string with symbols as parts of it."""
 
     parts: tuple[str | Value, ...]
 
@@ -124,7 +124,7 @@ def either(values: Iterable[Value]) -> Value:
 
 
 def lift(function: Callable[..., Value], *values: Value, name: str) -> Value:
-    """Apply a function to every combination of what its arguments may be."""
+    """Apply a function to every combination of its arguments' alternatives."""
     alternatives = [options(value) for value in values]
     total = 1
     for each in alternatives:
@@ -200,9 +200,9 @@ def text(value: Value | None) -> str:
     return scalar(content) or ""
 
 
-def number(value: Value) -> float | None:
+def number(value: Value | None) -> float | None:
     """A number, also one that is written as a string; None for all else, truth values included."""
-    content = settle(value).content
+    content = flat(value).content if value is not None else None
     if isinstance(content, bool) or not isinstance(content, int | float | str):
         return None
     try:
@@ -213,7 +213,7 @@ def number(value: Value) -> float | None:
 
 def size(value: Value) -> float | None:
     """The CPU units or MiB of a task: a number, or one of `vCPU` or `GB`; None for anything else."""
-    written = re.fullmatch(r"(\d*\.?\d+) ?(?:vcpu|gb)", text(flat(value)).strip(), re.IGNORECASE)
+    written = re.fullmatch(r"(\d*\.?\d+) ?(?:vcpu|gb)", text(value).strip(), re.IGNORECASE)
     return float(written[1]) * 1024 if written else number(value)
 
 
@@ -245,7 +245,7 @@ def symbols(value: Value | None) -> Iterator[Symbol]:
 
 
 def why_unknown(value: Value) -> str:
-    """Why the value itself is not known; empty where it is, whatever is inside."""
+    """Why the value itself is not known; empty where it is, even if its members are not."""
     content = settle(value).content
     return content.why if isinstance(content, Symbol) else ""
 
@@ -339,7 +339,7 @@ def decoded(value: Value) -> Value | None:
 
 
 def malformed(value: Value) -> bool:
-    """Whether a text is no JSON whatever its symbols stand for: these are parts of its strings."""
+    """Whether a text is no JSON for any value of its symbols: these are parts of its strings."""
     if not isinstance(settle(value).content, str | Text):
         return False
     written, _, inside = _as_json(settle(value))

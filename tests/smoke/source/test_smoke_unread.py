@@ -5,7 +5,7 @@ import pytest
 from smoke.source.checkout import Examined
 from smoke.source.infrastructure.definitions import named, unseen
 from smoke.source.infrastructure.definitions import read as read_definitions
-from smoke.source.terraform.values import Value, flat, text
+from smoke.source.terraform.values import Value, text
 from tests.smoke.source.terraform_files import Read, service
 
 TOPICS = """
@@ -125,7 +125,7 @@ NAMED = 'resource "aws_sns_topic" "t" { name = "p-${terraform.workspace}" }'
 def test_a_workspace_is_the_one_that_scripts_select(read: Read, files: dict[str, str], name: str) -> None:
     configuration = read(NAMED, files=files)
     (topic,) = configuration.of_type("aws_sns_topic")
-    assert text(flat(topic.attribute("name") or Value("", topic.at))) == (
+    assert text(topic.attribute("name") or Value("", topic.at)) == (
         f"p-{name}" if name else "p-${terraform.workspace}"
     )
 
@@ -151,5 +151,5 @@ def test_a_workspace_is_the_one_that_scripts_select(read: Read, files: dict[str,
 )
 def test_terragrunt_gives_what_it_says(read: Read, path: str, content: str, name: str) -> None:
     configuration = read('variable "region" {}', files={path: content})
-    assert text(flat(configuration.root.variable("region"))) == (name or "${var.region}")
-    assert text(flat(configuration.root.variable("environment"))) == "staging"
+    assert text(configuration.root.variable("region")) == (name or "${var.region}")
+    assert text(configuration.root.variable("environment")) == "staging"
