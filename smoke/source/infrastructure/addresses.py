@@ -269,7 +269,7 @@ def directory_of(
                  for each in defined.definitions if each.service is not None}  # fmt: skip
     plain = {each.name: plainly(each) for each in defined.definitions if each.service is not None}
     held = [each.attribute("name") for each in configuration.of_type(_NAMES)]
-    known = {text(name) for name in held if name is not None and is_known(name)}
+    known = {text(name) for name in held if is_known(name)}
     # with a name that the files leave open, or a file that could not be read, any may be there
     open_ = len(known) < len(held) or not held or bool(configuration.unread)
     return Directory(
@@ -388,7 +388,7 @@ def _misled(
     for what in directory.wrong(owner, texts, listening, alone=alone):
         yield what, given[what.partition(" ")[0]]
     logs = entries(entries(container.get("logConfiguration")).get("options")).get("awslogs-region")
-    if region and logs is not None and is_known(logs) and text(logs) != region:
+    if region and is_known(logs) and text(logs) != region:
         yield f"the logs of {owner} go to {text(logs)}, but its tasks run in {region}", logs
 
 

@@ -126,7 +126,7 @@ def _of_no_database(configuration: Configuration, found: Watched) -> str:
     named = [each.attribute("identifier") for each in configuration.of_type("aws_db_instance")]
     if value is None or not named or referenced(value) is not None or not is_known(value):
         return ""
-    known = {text(each) for each in named if each is not None and is_known(each)}
+    known = {text(each) for each in named if is_known(each)}
     return "" if len(known) < len(named) or text(value) in known else text(value)
 
 
@@ -291,10 +291,10 @@ def _unfiltered(configuration: Configuration, found: Watched) -> Iterator[str]:
     if frozenset(found.dimensions) not in names:
         own, others = (" and ".join(sorted(each)) or "none" for each in (found.dimensions, names[0]))
         yield f"its dimensions are {own}, but {made[0][0].address}, which creates its metric, uses {others}"
-    counts = [number(one) if one is not None and is_known(one) else None
+    counts = [number(one) if is_known(one) else None
               for one in (block.attribute("value") for _, block in made)]  # fmt: skip
     patterns = [each.attribute("pattern") for each, _ in made]
-    sought = [text(one).strip() if one is not None and is_known(one) else None for one in patterns]
+    sought = [text(one).strip() if is_known(one) else None for one in patterns]
     if all(count is not None and count <= 0 for count in counts) and all(sought):
         yield f"{made[0][0].address} adds {counts[0]:g} for each match, so its metric never rises"
     written = _written(configuration)

@@ -181,8 +181,7 @@ def _mixed(configuration: Configuration) -> Iterator[Finding]:
     for way in ("ingress", "egress"):
         rules += [(each, way) for each in configuration.of_type(f"aws_vpc_security_group_{way}_rule")]
     for rule, way in rules:
-        of = rule.attribute("security_group_id")
-        group = referenced(of)
+        group = referenced(rule.attribute("security_group_id"))
         if group is None or rule.uncertain or group.type != "aws_security_group":
             continue
         ignored = any("ingress" in each.text or "egress" in each.text or "all" in each.text

@@ -94,15 +94,9 @@ def _balanced(
 ) -> None:  # fmt: skip
     name, port = block.attribute("container_name"), block.attribute("container_port")
     wanted = number(port)
-    if listening and name is not None and is_known(name) and text(name) not in listening:
+    if listening and is_known(name) and text(name) not in listening:
         result.findings.append(block.finding(f"{each.name} has no container {text(name)}", name))
-    elif (
-        listening
-        and name is not None
-        and is_known(name)
-        and wanted is not None
-        and wanted not in listening[text(name)]
-    ):
+    elif listening and is_known(name) and wanted is not None and wanted not in listening[text(name)]:
         result.findings.append(block.finding(f"{text(name)} does not listen on port {wanted:g}", port))
     for value in items(block.attribute("target_group_arn")):
         group = referenced(value)
@@ -151,7 +145,7 @@ def _checked(
             result.findings.append(group.finding(what, path))
     for check in checks if not _connects(group) else ():
         codes = check.attribute("matcher")
-        if codes is not None and is_known(codes) and accepted(text(codes), OK) is False:
+        if is_known(codes) and accepted(text(codes), OK) is False:
             wanted = f"{group.address} expects {text(codes)} from healthy targets"
             what = f"{wanted}, but {each.name} answers {OK}"
             result.findings.append(check.finding(what, codes))
@@ -369,8 +363,7 @@ def _elsewhere(listener: Resource | None) -> float | None:
     """The port of a listener that serves TLS to the public on another port than that of https."""
     if listener is None or text(listener.attribute("protocol")) not in ("HTTPS", "TLS"):
         return None
-    arn = listener.attribute("load_balancer_arn")
-    balancer = referenced(arn)
+    balancer = referenced(listener.attribute("load_balancer_arn"))
     internal = balancer.attribute("internal") if balancer is not None else None
     port = listener.attribute("port")
     if port is None or (internal is not None and boolean(internal) is not False):

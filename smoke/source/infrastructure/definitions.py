@@ -145,7 +145,7 @@ def definitions(configuration: Configuration, members: Collection[str]) -> list[
     for service in services:
         run, unread = _tasks(service, tasks)
         called = service.attribute("name")
-        if named[service.address] not in members and called is not None and is_known(called):
+        if named[service.address] not in members and is_known(called):
             unread = []  # what another product's service runs is its own
         served |= {task.address for task in run}
         found.append(Definition(named[service.address], service, tuple(run), tuple(unread)))

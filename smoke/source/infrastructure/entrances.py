@@ -151,7 +151,7 @@ def _called(record: Resource) -> str:
     """The whole name of a record: Terraform puts that of its zone behind one that does not end with it."""
     name, of = record.attribute("name"), record.attribute("zone_id")
     zone = referenced(of)
-    said = text(name).lower().rstrip(".") if name is not None and is_known(name) else ""
+    said = text(name).lower().rstrip(".") if is_known(name) else ""
     end = text(zone.attribute("name")).lower().rstrip(".") if zone is not None else ""
     return said if said.endswith(end) or "${" in end else f"{said}.{end}"
 
@@ -165,8 +165,7 @@ def _leads_astray(to: Resource, own: Collection[str]) -> bool:
 
 def _is_public(record: Resource) -> bool:
     """Whether a record is of a zone of the files that the public sees."""
-    of = record.attribute("zone_id")
-    zone = referenced(of)
+    zone = referenced(record.attribute("zone_id"))
     if zone is None or zone.type != "aws_route53_zone" or zone.blocks("vpc"):
         return False
     if zone.block.type == "data" and (zone.attribute("name") is None or zone.attribute("vpc_id") is not None):
@@ -176,8 +175,7 @@ def _is_public(record: Resource) -> bool:
 
 
 def _balancer(listener: Resource) -> str:
-    arn = listener.attribute("load_balancer_arn")
-    of = referenced(arn)
+    of = referenced(listener.attribute("load_balancer_arn"))
     return of.address if of is not None else ""
 
 
@@ -193,14 +191,12 @@ def _abroad(configuration: Configuration, listener: Resource) -> Iterator[Findin
 
 
 def _speaks(listener: Resource) -> str:
-    protocol = listener.attribute("protocol")
-    return text(protocol)
+    return text(listener.attribute("protocol"))
 
 
 def _public(listener: Resource) -> bool:
     """Whether the files say that a listener's balancer is one that the public reaches."""
-    arn = listener.attribute("load_balancer_arn")
-    balancer = referenced(arn)
+    balancer = referenced(listener.attribute("load_balancer_arn"))
     if balancer is None or balancer.block.type == "data":
         return False
     internal = balancer.attribute("internal")
@@ -211,8 +207,7 @@ def _names(configuration: Configuration, listener: Resource) -> set[str] | None:
     """The names that a listener can prove; None where the files do not say, or give it no certificate."""
     arns = [listener.attribute("certificate_arn")]
     for each in configuration.of_type("aws_lb_listener_certificate"):
-        at = each.attribute("listener_arn")
-        of = referenced(at)
+        of = referenced(each.attribute("listener_arn"))
         if of is not None and of.block.type == "data":
             of = None  # which may be any listener
         if of is None or of.address == listener.address:
@@ -229,8 +224,7 @@ def _names(configuration: Configuration, listener: Resource) -> set[str] | None:
 def _of_certificate(arn: Value | None) -> set[str] | None:
     certificate = referenced(arn)
     if certificate is not None and certificate.type == _VALIDATED:
-        inner = certificate.attribute("certificate_arn")
-        certificate = referenced(inner)
+        certificate = referenced(certificate.attribute("certificate_arn"))
     if certificate is None or certificate.type != _CERTIFICATE or certificate.block.type == "data":
         return None
     domain, further = (certificate.attribute(name) for name in ("domain_name", "subject_alternative_names"))
@@ -258,8 +252,7 @@ def open_to_the_public(
     """The balancer of a public host can be reached from outside, and leaves a silent stream alone."""
     balancers = {}
     for listener in listeners:
-        arn = listener.attribute("load_balancer_arn") if listener is not None else None
-        balancer = referenced(arn)
+        balancer = referenced(listener.attribute("load_balancer_arn") if listener is not None else None)
         if balancer is not None and balancer.block.type != "data":
             balancers[balancer.address] = balancer
     inside = [one for one in balancers.values() if _is(one, "internal")]

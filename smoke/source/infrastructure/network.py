@@ -148,8 +148,7 @@ def answered(
     rules = [each for each in configuration.of_type("aws_lb_listener_rule") if not each.uncertain]
     for rule in rules:
         said, first = _said(rule, host), ListenerRule.of(rule)
-        arn = rule.attribute("listener_arn")
-        at = referenced(arn)
+        at = referenced(rule.attribute("listener_arn"))
         if not said or at is None or first.rank == math.inf:
             continue
         for path in paths:
@@ -194,8 +193,7 @@ def _guarded(
 
 
 def _refers(body: Body, name: str) -> Resource | None:
-    value = body.attribute(name)
-    return referenced(value)
+    return referenced(body.attribute(name))
 
 
 def _is_on(rule: Resource, listener: Resource) -> bool:

@@ -181,8 +181,7 @@ class Recipients:
 
     def _shut_out(self, subscription: Resource, topic: Resource) -> tuple[str, list[str]]:
         """What keeps SNS from a subscription's function or queue, and what cannot be read."""
-        endpoint = subscription.attribute("endpoint")
-        queue = referenced(endpoint)
+        queue = referenced(subscription.attribute("endpoint"))
         if queue is None or queue.type != "aws_sqs_queue" or queue.block.type == "data":
             return self._uninvited(subscription), []
         if wrong := unlocked(self._configuration, queue):
@@ -209,8 +208,7 @@ class Recipients:
 
     def _uninvited(self, subscription: Resource) -> str:
         """What keeps SNS from calling the function of a subscription: no permission of the files."""
-        endpoint = subscription.attribute("endpoint")
-        function = referenced(endpoint)
+        function = referenced(subscription.attribute("endpoint"))
         if function is None or function.type != "aws_lambda_function" or function.block.type == "data":
             return ""
         name = function.attribute("function_name")

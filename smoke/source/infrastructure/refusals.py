@@ -99,7 +99,7 @@ def _together(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
     named: dict[str, Mapping[str, Value]] = {}
     for container in containers:
         name = container.get("name")
-        if name is not None and is_known(name) and named.setdefault(text(name), container) is not container:
+        if is_known(name) and named.setdefault(text(name), container) is not container:
             yield f"two containers are called {text(name)}", name
     if any("name" not in each or not is_known(each["name"]) for each in containers):
         return
@@ -212,7 +212,7 @@ def _of_mounts(container: Mapping[str, Value], volumes: set[str] | None) -> Iter
     """A volume that the task does not have, and a limit that is over its own end."""
     for one in map(entries, items(container.get("mountPoints"))):
         source = one.get("sourceVolume")
-        named = text(source) if source is not None and is_known(source) else ""
+        named = text(source) if is_known(source) else ""
         if volumes is not None and named and named not in volumes:
             yield f"there is no volume {named} to mount", source
     for one in map(entries, items(container.get("ulimits"))):
@@ -254,8 +254,7 @@ def _of_service(service: Resource) -> Iterator[Wrong]:
 def _of_registration(service: Resource) -> Iterator[Wrong]:
     """A health check of Route 53 in a private zone, which it cannot look into."""
     for block in service.blocks("dns_config"):
-        of = block.attribute("namespace_id")
-        zone = referenced(of)
+        zone = referenced(block.attribute("namespace_id"))
         if zone is not None and zone.type == "aws_service_discovery_private_dns_namespace":
             for check in service.blocks("health_check_config"):
                 if check.uncertain:
@@ -270,7 +269,7 @@ _NAME = 32
 def _of_targets(group: Resource) -> Iterator[Wrong]:
     """A long name, and a check over HTTP that may last longer than the time between two."""
     name = group.attribute("name")
-    if name is not None and is_known(name) and len(text(name)) > _NAME:
+    if is_known(name) and len(text(name)) > _NAME:
         yield f"the name {text(name)} has more than {_NAME} characters", name
     http = text(group.attribute("protocol")) in ("HTTP", "HTTPS")
     for check in group.blocks("health_check") if http else ():
@@ -304,8 +303,7 @@ _KEPT = {"host": "#{host}", "path": "/#{path}", "query": "#{query}"}
 def _stays(redirect: Body, part: tuple[str, str]) -> bool:
     """Whether a redirect leaves a part of a URL, given by its name and what it is here, as it is."""
     name, here = part
-    to = redirect.attribute(name)
-    said = text(to)
+    said = text(redirect.attribute(name))
     return said in ("", f"#{{{name}}}", _KEPT.get(name, here))
 
 
@@ -323,11 +321,11 @@ def _of_filter(filter_: Resource) -> Iterator[Wrong]:
     """A JSON pattern without its closing brace, and a default value together with dimensions."""
     pattern = filter_.attribute("pattern")
     written = text(pattern).strip() if pattern is not None else ""
-    if pattern is not None and is_known(pattern) and written.startswith("{") and not written.endswith("}"):
+    if is_known(pattern) and written.startswith("{") and not written.endswith("}"):
         yield f"pattern is {written}, which has no closing brace", pattern
     for made in filter_.blocks("metric_transformation"):
         default, by = made.attribute("default_value"), made.attribute("dimensions")
-        given = default is not None and is_known(default) and flat(default).content not in (None, "")
+        given = is_known(default) and flat(default).content not in (None, "")
         if given and entries(by):
             yield "metric_transformation: default_value and dimensions exclude each other", default
 
@@ -342,11 +340,11 @@ def _of_logs(container: Mapping[str, Value], fargate: bool) -> Iterator[Wrong]:
             if name not in configured and not hidden(logs.get("options")):
                 yield f"awslogs needs its option {name}", container.get("logConfiguration")
         region = configured.get("awslogs-region")
-        if region is not None and is_known(region) and not re.fullmatch(REGION, text(region)):
+        if is_known(region) and not re.fullmatch(REGION, text(region)):
             yield f"awslogs-region is {text(region)}, which is not a region", region
     command = entries(container.get("healthCheck")).get("command")
     first = next(items(command), None)
-    if first is not None and is_known(first) and text(first) not in ("CMD", "CMD-SHELL", "NONE"):
+    if is_known(first) and text(first) not in ("CMD", "CMD-SHELL", "NONE"):
         yield f"a health check begins with CMD or CMD-SHELL, not {text(first)}", first
 
 
@@ -369,7 +367,7 @@ def _of_database(database: Resource) -> Iterator[Wrong]:
     family = text(group.attribute("family")) if group is not None else ""
     named, engine = re.fullmatch(r"postgres(\d+)", family), text(database.attribute("engine"))
     kept = database.ignores("engine_version") or database.ignores("parameter_group_name")
-    if named and version is not None and is_known(version) and engine == "postgres" and not kept:
+    if named and is_known(version) and engine == "postgres" and not kept:
         major = text(version).partition(".")[0]
         if major != named[1]:
             yield f"its parameter group is for {family}, but its engine is PostgreSQL {major}", of

@@ -362,7 +362,7 @@ def _wrong_members(value: Value) -> Iterator[tuple[str, Value]]:
 def _unfit(made: Resource, attribute: str) -> Iterator[str]:
     """What of a key that Terraform makes is not as the contract has it; a P-224 key is the default."""
     algorithm, curve = made.attribute("algorithm"), made.attribute("ecdsa_curve")
-    said = text(algorithm) if algorithm is not None and is_known(algorithm) else ""
+    said = text(algorithm) if is_known(algorithm) else ""
     if said and said != "ECDSA":
         yield f"is {said}, not P-256"
     elif said and (curve is None or (is_known(curve) and text(curve) != "P256")):

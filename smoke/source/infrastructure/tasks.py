@@ -101,8 +101,7 @@ def _scheduled(
     """Migrations that a schedule runs again and again."""
     plans: list[tuple[Resource, Resource, Value | None]] = []
     for target in configuration.of_type("aws_cloudwatch_event_target"):
-        of = target.attribute("rule")
-        rule = referenced(of)
+        rule = referenced(target.attribute("rule"))
         if isinstance(rule, Resource):
             plans += [(rule, target, each.attribute("task_definition_arn"))
                       for each in target.blocks("ecs_target")]  # fmt: skip

@@ -378,7 +378,7 @@ def _add(given: _Given, run: Run) -> None:
 
 
 def _is_empty(value: Value | None) -> bool:
-    return value is not None and is_known(value) and text(value) == ""
+    return is_known(value) and text(value) == ""
 
 
 def _of_image(build: Build) -> set[str]:

@@ -330,7 +330,7 @@ class Configuration:
                 wanted = Body(inner, Environment(self.root)).attribute("aws")
                 if wanted is not None:
                     version = wanted.content.get("version") if isinstance(wanted.content, dict) else wanted
-                    return str(plain(version)) if version is not None and is_known(version) else ""
+                    return str(plain(version)) if is_known(version) else ""
         return ""
 
     @cached_property
@@ -348,7 +348,7 @@ class Configuration:
     def home(self) -> str:
         """The region of the default provider; empty where the files do not say."""
         region = self._regions.get("aws")
-        return str(plain(region)) if region is not None and is_known(region) else ""
+        return str(plain(region)) if is_known(region) else ""
 
     @cached_property
     def tags_all(self) -> bool:
@@ -363,7 +363,7 @@ class Configuration:
         if own is None and isinstance(module, Module) and module.rerouted:
             return ""
         region = self._regions.get(written.text if written is not None else "aws") if own is None else own
-        return str(plain(region)) if region is not None and is_known(region) else ""
+        return str(plain(region)) if is_known(region) else ""
 
     def foreign_region(self, resource: Resource) -> str | None:
         """The region in which a resource is made, where that is not the default provider's."""

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from .hcl import Place
 
@@ -257,8 +257,10 @@ def hidden(value: Value | None) -> str:
     return next((each.why for each in symbols(settle(value)) if each.why), "")
 
 
-def is_known(value: Value) -> bool:
-    """Whether a value is plain, at any depth."""
+def is_known(value: Value | None) -> TypeGuard[Value]:
+    """Whether a value is there, and plain at any depth."""
+    if value is None:
+        return False
     content = flat(value).content
     if isinstance(content, Encoded):
         return is_known(content.value)
