@@ -13,7 +13,16 @@ from smoke.source.terraform.configuration import Configuration, Module
 from smoke.source.terraform.evaluate import Body, Environment, Resource
 from smoke.source.terraform.functions import ABSENT
 from smoke.source.terraform.hcl import Block, Expr
-from smoke.source.terraform.references import expressions, items, named_by, names_in, paths, referenced, thing
+from smoke.source.terraform.references import (
+    declared,
+    expressions,
+    items,
+    named_by,
+    names_in,
+    paths,
+    referenced,
+    thing,
+)
 from smoke.source.terraform.values import Symbol, Value, is_known, options, settle, text
 
 from .iam import ROLE, roles_of
@@ -167,10 +176,8 @@ def _undone(configuration: Configuration) -> Iterator[Finding]:
 
 def _key(value: Value) -> str | None:
     """What tells one policy from another: its resource, or its name or ARN; None where that is not known."""
-    resource = referenced(value)
-    if resource is not None and resource.block.type != "data" and resource.type == "aws_iam_policy":
-        return resource.address
-    return text(value) if is_known(value) else None
+    policy = declared(value, "aws_iam_policy")
+    return policy.address if policy is not None else text(value) if is_known(value) else None
 
 
 def _mixed(configuration: Configuration) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from smoke.source.checkout import Examined, Finding
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Body, Resource
-from smoke.source.terraform.references import entries, items, referenced
+from smoke.source.terraform.references import declared, entries, items, referenced
 from smoke.source.terraform.values import Value, boolean, is_known, number, text
 
 from .definitions import Definition, Definitions, containers, plainly, ports
@@ -99,8 +99,8 @@ def _balanced(
     elif listening and is_known(name) and wanted is not None and wanted not in listening[text(name)]:
         result.findings.append(block.finding(f"{text(name)} does not listen on port {wanted:g}", port))
     for value in items(block.attribute("target_group_arn")):
-        group = referenced(value)
-        if group is None or group.type != _TARGETS or group.block.type == "data":
+        group = declared(value, _TARGETS)
+        if group is None:
             result.not_examined.append(
                 block.finding(f"the target group of {each.name}: {text(value)}", value)
             )

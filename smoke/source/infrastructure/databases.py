@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from smoke.source.checkout import Finding
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Resource
-from smoke.source.terraform.references import referenced
+from smoke.source.terraform.references import declared
 from smoke.source.terraform.values import Symbol, Value, is_known, number, options, settle, symbols, text
 
 from .addresses import OF_SERVER, variables_of
@@ -112,10 +112,10 @@ def _demands_tls(database: Resource) -> bool:
 def _parameters(database: Resource) -> Mapping[str, Value] | None:
     """The parameters of a database's group by their names; None where the files do not say all."""
     of = database.attribute("parameter_group_name")
-    group = referenced(of)
     if of is None:
         return {}
-    if group is None or group.block.type == "data" or database.ignores("parameter_group_name"):
+    group = declared(of)
+    if group is None or database.ignores("parameter_group_name"):
         return None
     blocks = group.blocks("parameter")
     named = {text(name): value for each in blocks if not each.uncertain and not each.drifts

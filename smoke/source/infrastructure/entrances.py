@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from smoke.source.checkout import Finding
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Body, Resource
-from smoke.source.terraform.references import items, referenced
+from smoke.source.terraform.references import declared, items, referenced
 from smoke.source.terraform.values import Value, boolean, is_known, number, text
 
 from .iam import fits
@@ -196,11 +196,9 @@ def _speaks(listener: Resource) -> str:
 
 def _public(listener: Resource) -> bool:
     """Whether the files say that a listener's balancer is one that the public reaches."""
-    balancer = referenced(listener.attribute("load_balancer_arn"))
-    if balancer is None or balancer.block.type == "data":
-        return False
-    internal = balancer.attribute("internal")
-    return internal is None or boolean(internal) is False
+    balancer = declared(listener.attribute("load_balancer_arn"))
+    internal = balancer.attribute("internal") if balancer is not None else None
+    return balancer is not None and (internal is None or boolean(internal) is False)
 
 
 def _names(configuration: Configuration, listener: Resource) -> set[str] | None:
@@ -222,10 +220,9 @@ def _names(configuration: Configuration, listener: Resource) -> set[str] | None:
 
 
 def _of_certificate(arn: Value | None) -> set[str] | None:
-    certificate = referenced(arn)
-    if certificate is not None and certificate.type == _VALIDATED:
-        certificate = referenced(certificate.attribute("certificate_arn"))
-    if certificate is None or certificate.type != _CERTIFICATE or certificate.block.type == "data":
+    validated = declared(arn, _VALIDATED)
+    certificate = declared(validated.attribute("certificate_arn") if validated else arn, _CERTIFICATE)
+    if certificate is None:
         return None
     domain, further = (certificate.attribute(name) for name in ("domain_name", "subject_alternative_names"))
     values = [*items(domain), *items(further)]
@@ -252,8 +249,8 @@ def open_to_the_public(
     """The balancer of a public host can be reached from outside, and leaves a silent stream alone."""
     balancers = {}
     for listener in listeners:
-        balancer = referenced(listener.attribute("load_balancer_arn") if listener is not None else None)
-        if balancer is not None and balancer.block.type != "data":
+        balancer = declared(listener.attribute("load_balancer_arn") if listener is not None else None)
+        if balancer is not None:
             balancers[balancer.address] = balancer
     inside = [one for one in balancers.values() if _is(one, "internal")]
     fronts = any(configuration.of_type(type_) for type_ in _INWARD)
@@ -275,10 +272,8 @@ def open_to_the_public(
 def _firewalls(configuration: Configuration, balancer: Resource) -> Iterator[Resource]:
     """The web ACLs of a balancer that block by default and have no rule that may allow anything."""
     for one in configuration.of_type("aws_wafv2_web_acl_association"):
-        at, by = one.attribute("resource_arn"), one.attribute("web_acl_arn")
-        acl = referenced(by)
-        of = referenced(at)
-        if acl is None or of is None or of.address != balancer.address or acl.block.type == "data":
+        acl, of = declared(one.attribute("web_acl_arn")), referenced(one.attribute("resource_arn"))
+        if acl is None or of is None or of.address != balancer.address:
             continue
         rules = acl.blocks("rule")
         allows = any(action.blocks("allow") for rule in rules for action in rule.blocks("action"))

@@ -14,6 +14,7 @@ from smoke.source.terraform.references import (
     PARAMETERS,
     SECRETS_MANAGER,
     Identity,
+    declared,
     entries,
     items,
     of_service,
@@ -78,8 +79,8 @@ def _is_role(resource: Resource | None) -> bool:
 def behind(configuration: Configuration, found: Attached) -> Iterator[Attached]:
     """Yield the policy that an ARN names: its document where that is in the files, else the ARN."""
     assert found.arn is not None
-    policy, name = referenced(found.arn), policy_name(found.arn)
-    if policy is None or policy.block.type == "data":
+    policy, name = declared(found.arn), policy_name(found.arn)
+    if policy is None:
         own = [
             each for each in configuration.of_type("aws_iam_policy") if text(each.attribute("name")) == name
         ]
@@ -386,8 +387,8 @@ def _pattern(written: str, service: str) -> str | None:
 
 def tags_of(configuration: Configuration, target: Value) -> Mapping[str, str] | None:
     """The tags of what a statement refers to; None where the files do not say all of them."""
-    resource = referenced(target)
-    if resource is None or resource.type not in _TAGGED or resource.block.type == "data":
+    resource = declared(target, *_TAGGED)
+    if resource is None:
         return None
     tags = resource.attribute("tags")
     found = entries(tags)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from smoke.source.checkout import Examined, Finding
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Body, Resource
-from smoke.source.terraform.references import items, referenced, thing
+from smoke.source.terraform.references import declared, items, referenced, thing
 from smoke.source.terraform.values import Value, boolean, flat, hidden, is_known, number, text
 
 from .definitions import Definition, Definitions, ports
@@ -130,8 +130,8 @@ def balancers(configuration: Configuration, group: Resource) -> list[Resource] |
             if None in to:
                 return None
             continue
-        balancer = _refers(at, "load_balancer_arn") if at is not None else None
-        if balancer is None or balancer.block.type == "data":
+        balancer = declared(at.attribute("load_balancer_arn")) if at is not None else None
+        if balancer is None:
             return None
         found.append(balancer)
     return found
@@ -333,8 +333,8 @@ class _Network:
 
     def _lets(self, own: Value, direction: str, others: list[Value], port: float) -> bool | None:
         """Whether a group has a rule for a port and one of some groups; None where the files do not say."""
-        group = referenced(own)
-        if group is None or group.type != GROUP or group.block.type == "data":
+        group = declared(own, GROUP)
+        if group is None:
             return None
         key, wanted = thing(own, GROUP).key, {thing(each, GROUP).key for each in others}
         if group.attribute(direction) is not None:  # rules as a list, which is rare and not read

@@ -11,7 +11,7 @@ from smoke.source import rules
 from smoke.source.checkout import Examined
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Resource
-from smoke.source.terraform.references import entries, items, referenced
+from smoke.source.terraform.references import declared, entries, items, referenced
 from smoke.source.terraform.values import (
     Value,
     boolean,
@@ -181,8 +181,8 @@ class Recipients:
 
     def _shut_out(self, subscription: Resource, topic: Resource) -> tuple[str, list[str]]:
         """What keeps SNS from a subscription's function or queue, and what cannot be read."""
-        queue = referenced(subscription.attribute("endpoint"))
-        if queue is None or queue.type != "aws_sqs_queue" or queue.block.type == "data":
+        queue = declared(subscription.attribute("endpoint"), "aws_sqs_queue")
+        if queue is None:
             return self._uninvited(subscription), []
         if wrong := unlocked(self._configuration, queue):
             return wrong, []
@@ -208,8 +208,8 @@ class Recipients:
 
     def _uninvited(self, subscription: Resource) -> str:
         """What keeps SNS from calling the function of a subscription: no permission of the files."""
-        function = referenced(subscription.attribute("endpoint"))
-        if function is None or function.type != "aws_lambda_function" or function.block.type == "data":
+        function = declared(subscription.attribute("endpoint"), "aws_lambda_function")
+        if function is None:
             return ""
         name = function.attribute("function_name")
         for each in self._configuration.of_type("aws_lambda_permission"):

@@ -85,6 +85,13 @@ def referenced(value: Value | None) -> Resource | None:
     return referenced(settled) if settled is not value else None
 
 
+def declared(value: Value | None, *types: str) -> Resource | None:
+    """The resource that a value refers to, of one of these types (none: of any); None for data."""
+    found = referenced(value)
+    fits = found is not None and found.block.type != "data" and (not types or found.type in types)
+    return found if fits else None
+
+
 def named(resource: Resource, attribute: str = "name") -> Identity:
     """Identify a resource by its name; two of one type and name are the same thing, data sources included."""
     name = resource.attribute(attribute)
