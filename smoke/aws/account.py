@@ -104,7 +104,7 @@ class AwsCall:
 
 @dataclass(frozen=True, slots=True)
 class AwsError:
-    """What to raise. `everywhere`: every other call would fail likewise. `passing`: it may be over soon."""
+    """What to raise. `everywhere`: every other call would fail, too. `passing`: it may be over soon."""
 
     kind: type[Exception]
     message: str
@@ -125,8 +125,8 @@ def code_of(problem: Exception) -> str:
 def explain(problem: Exception, call: AwsCall) -> AwsError:
     """What an exception of botocore means.
 
-    ExternalOutage needs a signal that AWS itself gave: a throttle or a 5xx. All else is the runner's: it says
-    which permission, credential or setting to correct, and nothing of the platform.
+    ExternalOutage needs a signal of AWS itself: a throttle or a 5xx. All else is the runner's, and names the
+    permission, credential or setting to correct; it says nothing about the platform.
     """
     failure = aws_failure(problem) or AwsFailure(AwsCause.OTHER, type(problem).__name__, str(problem))
     asked, place = f"{call.permission} in {call.place}", call.place
@@ -307,7 +307,7 @@ class AwsAccount:
             endpoint_url=self.endpoint or None,
             config=Config(
                 retries={"mode": "adaptive", "total_max_attempts": ATTEMPTS},
-                # an endpoint of one's own has no host for each kind of call
+                # a custom endpoint has no host for each kind of call
                 inject_host_prefix=not self.endpoint,
             ),
         )
@@ -318,7 +318,7 @@ class AwsAccount:
 def read_descriptions() -> None:
     """Make botocore load its descriptions of all services that the checks use; nothing is sent."""
     session = aws_session()
-    session.set_credentials("none", "none")  # else it looks for the runner's
+    session.set_credentials("none", "none")  # else botocore looks for the runner's
     for name in CLIENTS:
         session.create_client(name, region_name="us-east-1")
 
@@ -382,7 +382,7 @@ class BoundedSender:
 
 
 class _Read:
-    """A body that was read, in the form that botocore reads."""
+    """A body that was already read, as botocore expects it."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content

@@ -189,7 +189,7 @@ def _notifier(described: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _metric(described: Mapping[str, Any], unit: str | None, query: Mapping[str, Any], arn: str) -> Metric:
-    """A metric; where it is another account's than the alarm's, that account is one more dimension."""
+    """A metric; an account other than the alarm's is one more dimension."""
     dimensions = {each["Name"]: each["Value"] for each in described.get("Dimensions", ())}
     account = query.get("AccountId", "")
     if account and f":{account}:alarm:" not in arn:
@@ -237,9 +237,9 @@ def hollow(composites: Iterable[CompositeAlarm], known: Collection[str], topic: 
 def read_alarms(
     account: AwsAccount, names: Names
 ) -> tuple[list[MetricAlarm], list[CompositeAlarm], frozenset[str]]:
-    """The platform's alarms: those that have its prefix, watch what has it, or are made of such alarms.
+    """The platform's alarms, and the names of all alarms.
 
-    And the names of all that there are.
+    Its alarms have its prefix, watch something that has it, or are composed of such alarms.
     """
     described = account.pages(
         "cloudwatch",
@@ -279,9 +279,10 @@ NAMED |= {"DatabaseConnections"} | {part for parts in PARTS.values() for part in
 
 
 def is_named(alarm: MetricAlarm) -> bool:
-    """Whether an alarm watches what the contract names. Of others it says nothing: they may notify anybody.
+    """Whether an alarm watches what the contract names.
 
-    And they may wait for their first datapoint, as one on errors does that never happened.
+    Other alarms may notify anybody, and may wait for their first datapoint, such as that of an error that
+    never happened.
     """
     if alarm.metrics:
         return any(metric.name in NAMED for metric in alarm.metrics)
@@ -301,8 +302,8 @@ DEFAULT_VALUE = "if a log metric filter feeds it, give the filter a default valu
 def unfed(alarms: Iterable[MetricAlarm], fed: Mapping[Metric, int]) -> list[str]:
     """The alarms with a metric that has no datapoint, and what to do; `fed` counts each metric's fresh ones.
 
-    Namespaces of AWS begin with `AWS/` or `ECS/`; any other is fed by the platform, with what a filter of its
-    logs counts: without a default value such a filter says nothing while nothing happens.
+    Namespaces of AWS begin with `AWS/` or `ECS/`; all others are fed by the platform. A filter of its logs
+    without a default value publishes nothing while nothing happens.
     """
     return [
         f"{alarm.name}: no datapoint of {metric}"
@@ -315,7 +316,7 @@ def unfed(alarms: Iterable[MetricAlarm], fed: Mapping[Metric, int]) -> list[str]
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What some alarm must watch, any of these metrics, and what it must be set to.
+    """What an alarm must watch, one of these metrics, and how it must be set.
 
     `of` is the service that such an alarm would be named after; `within` is the plan's time. `unreached` are
     the service's target groups, as dimensions, to which no load balancer forwards; `unpublished` are metrics
@@ -360,7 +361,7 @@ _NAMES_METRICS = re.compile("SELECT|SEARCH")
 
 
 def may_watch(alarms: Iterable[MetricAlarm], watch: Watch) -> list[MetricAlarm]:
-    """The alarms that compute something of this: of its metric or its parts, or of one found by its name."""
+    """The alarms that compute with this metric or its parts, or with metrics found by its name."""
     names = {metric.name for metric in watch.metrics}
     parts = {(part, each.dimensions) for each in watch.metrics for part in PARTS.get(each.name, ())}
     return [
@@ -380,7 +381,7 @@ def may_watch(alarms: Iterable[MetricAlarm], watch: Watch) -> list[MetricAlarm]:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The alarm that does what the watch asks for, else why none does, and what could not be read of some."""
+    """The alarm that does what the watch asks for, else why none does, and what could not be read."""
 
     good: MetricAlarm | None
     why: str = ""

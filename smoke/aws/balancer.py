@@ -64,7 +64,7 @@ class BalancerRoute:
 
     @property
     def addresses(self) -> list[str]:
-        """What the hosts are reached by: on another port than that of https, not by their names alone."""
+        """The addresses of the hosts: with the port, unless it is 443."""
         return [host if self.port == HTTPS else f"{host}{AT_PORT}{self.port}" for host in self.hosts]
 
     @property
@@ -88,7 +88,7 @@ def describe_balancers(account: AwsAccount) -> dict[str, Mapping[str, Any]]:
 
 
 def read_routes(account: AwsAccount, names: Names, groups: Iterable[str] = ()) -> list[BalancerRoute]:
-    """The routes of the platform's balancers: those of its name, and of others before the target groups.
+    """The routes of the platform's balancers: those with its name, and others before its target groups.
 
     A default route takes the hosts of its listener's certificate that no rule takes.
     """
@@ -125,7 +125,7 @@ def _before(account: AwsAccount, group: str) -> list[str]:
 
 
 def port_of(listener: Mapping[str, Any], scheme: str | None) -> int:
-    """The port on which a listener serves TLS to the public; that of https for all other listeners."""
+    """The port on which a listener serves TLS to the public; 443 for all other listeners."""
     public = scheme == "internet-facing" and listener.get("Protocol") in ("HTTPS", "TLS")
     return int(listener.get("Port", HTTPS)) if public else HTTPS
 
@@ -170,10 +170,10 @@ def rules_of(account: AwsAccount, listener: Mapping[str, Any]) -> list[Any]:
 
 
 def _certified(account: AwsAccount, listener: Mapping[str, Any]) -> dict[str, str]:
-    """The names on a listener's certificates, each with what is wrong with that.
+    """The names on a listener's certificates, each with what is wrong with its certificate.
 
-    One that is not ACM's may have any name, and so may one behind a listener that passes TLS on. Where a good
-    one has a name as well, nothing is wrong.
+    A certificate from outside ACM may have any name, and so may one behind a listener that passes TLS on. If
+    a good certificate has the name as well, nothing is wrong.
     """
     passes = (listener.get("Protocol"), listener.get("Port")) == ("TCP", HTTPS)
     names = {"*": ""} if passes else _on(account, listener.get("Certificates", ()))
@@ -183,7 +183,7 @@ def _certified(account: AwsAccount, listener: Mapping[str, Any]) -> dict[str, st
         "elbv2",
         "describe_listener_certificates",
         "Certificates",
-        absent=("InvalidAction",),  # an endpoint of one's own may not know it
+        absent=("InvalidAction",),  # a custom endpoint may not know it
         ListenerArn=listener["ListenerArn"],
     )
     own = {each["CertificateArn"] for each in listener.get("Certificates", ())}
@@ -246,10 +246,9 @@ _SAME_PATH = "/#{path}"
 
 
 def _groups(rule: Mapping[str, Any]) -> list[str]:
-    """The target groups that a rule sends anything to: one of weight 0 waits for the next deployment.
+    """The target groups that a rule sends anything to; one of weight 0 waits for the next deployment.
 
-    FIXED is one of them where the balancer answers by itself, has people log in, or sends them to another
-    path or host.
+    FIXED stands for an answer of the balancer itself, a login, or a redirect to another path or host.
     """
     found = []
     hosts = _hosts(rule)
@@ -322,9 +321,9 @@ def idle(groups: Sequence[TargetGroup]) -> str:
 
 
 def crowded(groups: Sequence[TargetGroup], services: Iterable[EcsService]) -> str:
-    """A target group that has more targets that get requests than all its services run tasks.
+    """A target group with more targets that get requests than its services run tasks.
 
-    Targets come and go while a deployment is under way or a service scales: they say nothing then.
+    During a deployment, or while a service scales, targets come and go and say nothing.
     """
     for group in groups:
         users = [each for each in services if group.arn in each.target_groups]

@@ -30,7 +30,7 @@ _POOLER, _OF_READERS = "pgbouncer", "cluster-ro-"
 
 
 def describe_databases(account: AwsAccount, name: str) -> list[Mapping[str, Any]]:
-    """The database instance of this name, else each instance of the cluster of this name, as RDS tells."""
+    """The database instance of this name, else each instance of the cluster of this name, as RDS has them."""
     answer = account.find("rds", "describe_db_instances", _ABSENT, DBInstanceIdentifier=name)
     if answer is not None and answer["DBInstances"]:
         return [answer["DBInstances"][0]]
@@ -39,7 +39,7 @@ def describe_databases(account: AwsAccount, name: str) -> list[Mapping[str, Any]
 
 
 def states_of(instances: Iterable[Mapping[str, Any]], name: str) -> dict[str, str]:
-    """The state of each database instance; without a name of its own it is called by this one."""
+    """The state of each database instance; one without a name gets this one."""
     return {
         each.get("DBInstanceIdentifier", name): str(each.get("DBInstanceStatus", "")) for each in instances
     }
@@ -76,7 +76,7 @@ _HOST = re.compile(
 def astray(
     account: AwsAccount, instances: Sequence[Mapping[str, Any]], given: Iterable[tuple[str, str, str]]
 ) -> Iterator[str]:
-    """The variables that lead to databases of this account that are not there, and a pooler led to others.
+    """The variables that point to missing databases of this account, and a pooler that points to others.
 
     `given` are owners, variables and values. Hosts of other accounts and regions are not looked up.
     """

@@ -21,9 +21,9 @@ SERVICES_AT_ONCE = 10
 
 @dataclass(frozen=True, slots=True)
 class EcsDeployment:
-    """One deployment of a service, or one of its task sets: PRIMARY is the one that is wanted.
+    """One deployment of a service, or one of its task sets; PRIMARY is the wanted one.
 
-    `rollout` is the state of its rollout, of a task set its stability.
+    `rollout` is the state of its rollout, for a task set its stability.
     """
 
     status: str
@@ -58,13 +58,13 @@ class EcsService:
 
     @property
     def is_moving(self) -> bool:
-        """Whether tasks come or go, or a deployment is under way: it may be over in a while."""
+        """Whether tasks come or go, or a deployment is under way, which may soon be over."""
         failed = any(each.rollout == "FAILED" for each in self.deployments)
         still = self.is_settled and self.running == self.desired
         return self.desired > 0 and bool(self.deployments) and not failed and not still
 
     def __str__(self) -> str:
-        """How many of its tasks run, and how far its deployments are."""
+        """How many of its tasks run, and how far its deployments have come."""
         told = ", ".join(f"{each.status} {each.rollout}" for each in self.deployments) or "none"
         return f"{self.running} of {self.desired} tasks run, {self.pending} are pending; deployments: {told}"
 
@@ -80,7 +80,7 @@ class EcsService:
 
     @property
     def deployed_at(self) -> datetime | None:
-        """When the deployment that is wanted began."""
+        """When the wanted deployment began."""
         return next((each.created_at for each in self.deployments if each.status == "PRIMARY"), None)
 
 
@@ -140,11 +140,11 @@ class TaskDefinition:
 
     @property
     def wasted(self) -> bool:
-        """Whether its containers together are ended before they use half of its memory."""
+        """Whether its containers together are killed before they use half of its memory."""
         return 0 < self.limit < self.memory / 2
 
     def main(self, service: str) -> ContainerDefinition:
-        """The container of the service itself: the one of its name, else the likeliest, else the first.
+        """The container of the service itself: the one with its name, else the likeliest, else the first.
 
         A sidecar may stand before it: an agent that is not essential, a log router, an image from elsewhere.
         """
@@ -173,7 +173,7 @@ def read_services(account: AwsAccount, names: Names) -> dict[str, EcsService]:
 
 
 def has_insights(account: AwsAccount, names: Names) -> bool:
-    """Whether the cluster counts its tasks for CloudWatch; False only where it says that it does not."""
+    """Whether the cluster counts its tasks for CloudWatch; False only where it says so."""
     found = account.ask("ecs", "describe_clusters", clusters=[names.cluster], include=["SETTINGS"])
     settings = {each["name"]: each["value"] for cluster in found["clusters"]
                 for each in cluster.get("settings", ())}  # fmt: skip
@@ -263,7 +263,7 @@ def _rollout(deployment: Mapping[str, Any]) -> str:
 
 
 def definition_of(described: Mapping[str, Any]) -> TaskDefinition:
-    """A task definition from DescribeTaskDefinition; without a size it has that of its containers."""
+    """A task definition from DescribeTaskDefinition; if it has no size, the sum of its containers' sizes."""
     boxes = described["containerDefinitions"]
     return TaskDefinition(
         family=described["family"],
@@ -365,7 +365,7 @@ def _is_fetched(account: AwsAccount, image: re.Match[str]) -> bool:
         "ecr",
         "describe_pull_through_cache_rules",
         "pullThroughCacheRules",
-        absent=("InvalidAction",),  # an endpoint of one's own may not know it
+        absent=("InvalidAction",),  # a custom endpoint may not know it
         registryId=image["registry"],
     )
     prefixes = {each["ecrRepositoryPrefix"] for each in rules}
@@ -374,7 +374,7 @@ def _is_fetched(account: AwsAccount, image: re.Match[str]) -> bool:
 
 _SCALING, _NAMESPACE, _COUNT = "application-autoscaling", "ecs", "ecs:service:DesiredCount"
 
-#: How an endpoint of one's own answers that does not know it.
+#: How a custom endpoint answers that does not know it.
 _UNKNOWN = ("InvalidAction", "UnknownOperationException")
 
 
@@ -392,7 +392,7 @@ def read_scalable(account: AwsAccount, names: Names) -> dict[str, Mapping[str, A
 
 
 def left_without_tasks(account: AwsAccount, target: Mapping[str, Any]) -> str:
-    """Why a service is left without tasks sooner or later; empty where nothing is known to."""
+    """Why a service ends up without tasks; empty where nothing is known to do that."""
     if target["MaxCapacity"] < 1:
         return f"it may be scaled to {target['MaxCapacity']} at most"
     if target.get("SuspendedState", {}).get("ScheduledScalingSuspended"):

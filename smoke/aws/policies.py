@@ -126,7 +126,7 @@ class RolePolicies:
     secrets: frozenset[str] = field(default_factory=frozenset)
 
     def usable(self, roles: Iterable[str]) -> dict[str, str]:
-        """Those of the secrets that at least one of the roles may read, or only put; which of both.
+        """The secrets that at least one of the roles may read, or only put, and which of both.
 
         Where a condition chooses secrets, none is taken as allowed, and each as denied.
         """
@@ -142,7 +142,7 @@ class RolePolicies:
         )
 
     def unclear(self, roles: Iterable[str]) -> list[str]:
-        """Those of the secrets that a role may read or put if the conditions of its policies choose them."""
+        """The secrets that a role may read or put only if the conditions of its policies select them."""
         used = {*roles}
         sure = self.usable(used)
         return [
@@ -158,7 +158,7 @@ class RolePolicies:
         }
 
     def lent(self, trusts: Mapping[str, Mapping[str, Any] | None]) -> Self:
-        """What each role may do also by acting under another of them, which that one's trust lets it do."""
+        """What each role may also do by assuming another of them, where that one's trust permits it."""
         found = {role: [*own] for role, own in self.statements.items()}
         for lender, document in trusts.items():
             for role, own in self.statements.items():
@@ -189,10 +189,10 @@ def allows(
     resource: str,
     context: Context = MappingProxyType({}),
 ) -> bool:
-    """Whether policies allow an action, conditions taken as met by what allows and unmet by what denies.
+    """Whether policies allow an action; unknown conditions count as met in an Allow, and as unmet in a Deny.
 
-    Unless the `context` of the request decides them. So are variables: what they stand for is known when the
-    role acts.
+    Conditions that the `context` of the request decides are known. Variables count like unknown conditions:
+    their values are known only when the role acts.
     """
     hit = [
         each for each in statements if covers(each, "Action", action) and covers(each, "Resource", resource)
@@ -239,9 +239,9 @@ def read_key(account: AwsAccount, key: str, place: Sequence[str]) -> Key:
 
 
 def read_policies(account: AwsAccount, roles: Iterable[str], secrets: Iterable[str]) -> RolePolicies:
-    """Read the inline policies of roles and what is attached to them; a role that does not exist has none.
+    """Read the inline and attached policies of roles; a role that does not exist has none.
 
-    AWS's own policy that tasks start with is known.
+    The contents of AWS's own policy for execution roles are known.
     """
     wanted = sorted({role for role in roles if role})
     listed = at_once(lambda role: _listed(account, _name(role)), wanted)
@@ -362,7 +362,7 @@ def is_anybodys(document: Mapping[str, Any]) -> bool:
 
 
 def is_assumed(document: Mapping[str, Any], context: Context = MappingProxyType({})) -> bool | None:
-    """Whether a trust policy lets tasks act under its role, in the `context` of ECS; None where unclear.
+    """Whether a trust policy lets tasks assume its role, in the `context` of ECS; None where unclear.
 
     A condition that the context does not decide is met.
     """

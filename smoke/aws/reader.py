@@ -127,7 +127,7 @@ class AwsReader:
         return found
 
     def tasks(self, families: Sequence[str]) -> Mapping[str, TaskDefinition]:
-        """The newest active task definition of each of these families, by its short name."""
+        """The newest active task definition of each of these families, by short name."""
         wanted = [self.names.full(name) for name in families]
         return self.once(
             f"tasks {wanted}",
@@ -170,7 +170,7 @@ class AwsReader:
         return self.once(f"targets {service}", lambda: read_target_groups(self.account, arns))
 
     def is_idle(self, target_group: str) -> bool:
-        """Whether a target group has no target, or none of its name is there."""
+        """Whether a target group has no target, or does not exist."""
         found = self.once(f"idle {target_group}", lambda: read_target_groups(self.account, [target_group]))
         return not any(each.targets for each in found)
 

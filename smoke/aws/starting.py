@@ -1,4 +1,4 @@
-"""Whether tasks start again: their roles, the secrets and parameters that they are given, their logs."""
+"""Whether tasks can start again: their roles, their secrets and parameters, their logs."""
 
 import json
 import re
@@ -37,7 +37,7 @@ _ACCOUNT, _REGION, _PARTITION = 4, 3, 1
 
 
 def kept_from_starting(aws: AwsReader, one_shots: Sequence[str]) -> tuple[int, Examined]:
-    """Return the number of roles, and what keeps tasks from starting under theirs, or lets anybody use them.
+    """Return the number of roles, and why tasks cannot start under theirs, or anybody may use them.
 
     A role of another account, a secret that has a policy of its own, and what this runner may not read are
     not examined; the rest is.
@@ -77,14 +77,14 @@ def _is_here(role: str, place: Sequence[str]) -> bool:
 
 
 def _acting(place: Sequence[str], region: str) -> Context:
-    """What is known of a request that a task's role makes in a region, when the task starts."""
+    """The known context of a request that a task's role makes in a region when the task starts."""
     keys = ("aws:principalaccount", "aws:resourceaccount", "aws:sourceaccount")
     own = {key: [place[_ACCOUNT]] for key in keys}
     return {**own, "aws:requestedregion": [region], "aws:securetransport": ["true"]}
 
 
 def _starting(place: Sequence[str]) -> Context:
-    """What is known of ECS when it acts under a role for a task; which of its ARNs it names is not."""
+    """The known context of ECS when it assumes a task's role; which of its ARNs it sends is not known."""
     arn = ":".join(place[:5])
     sources = [f"{arn}:{kind}/{place[5].rpartition('/')[2]}/x" for kind in ("task", "service")]
     sources += [":".join(place), f"{arn}:task-definition/x:1"]
@@ -94,7 +94,7 @@ def _starting(place: Sequence[str]) -> Context:
 def _examine_roles(
     aws: AwsReader, wanted: Mapping[str, str], place: Sequence[str], result: Examined
 ) -> dict[str, Sequence[Mapping[str, Any]] | None]:
-    """Whether tasks may act under their roles; the roles that are there, each with its boundary, if any."""
+    """Whether tasks may assume their roles; the roles that exist, each with its boundary, if any."""
     there: dict[str, Sequence[Mapping[str, Any]] | None] = {}
     for role, name in wanted.items():
         if not _is_here(role, place):
@@ -134,7 +134,7 @@ def _unreadable(aws: AwsReader, name: str, role: str, secret: str, result: Exami
 def _unstarted(
     definition: TaskDefinition, place: Sequence[str], own: Sequence[Mapping[str, Any]]
 ) -> Iterator[str]:
-    """What a task on Fargate needs to pull images from ECR and to write logs, and its role may not."""
+    """What a task on Fargate needs to pull images from ECR and to write logs, but its role may not do."""
     images = (ecs.IN_ECR.fullmatch(box.image) for box in definition.containers)
     regions = {found["region"] for found in images if found}
     if any(not allows(own, PULL_TOKEN, "*", _acting(place, each)) for each in regions):
@@ -156,7 +156,7 @@ def _unpulled(
     limit: Sequence[Mapping[str, Any]] | None,
     result: Examined,
 ) -> None:
-    """Whether a role may pull the images of its account. A repository may let it that does not by itself."""
+    """Whether a role may pull the images of its account, by its own policies or those of the repository."""
     place, role = aws.cluster().split(":"), definition.execution_role
     for image in {box.image: ecs.IN_ECR.fullmatch(box.image) for box in definition.containers}.values():
         if image is None or image["registry"] != place[_ACCOUNT]:
@@ -189,7 +189,7 @@ def _examine_secrets(
     there: Collection[str],
     result: Examined,
 ) -> None:
-    """Whether the secrets that tasks are given are there, and can be decrypted under their roles, if `there`.
+    """Whether the secrets of tasks exist, and their roles, if `there`, can decrypt them.
 
     Those of another account or region are not looked up.
     """
@@ -231,7 +231,7 @@ def _examine_secrets(
 
 
 def _examine_parts(aws: AwsReader, owners: Mapping[str, TaskDefinition], result: Examined) -> None:
-    """Whether a signing key's secret is JSON with the part that a container is given; others are not read."""
+    """Whether a signing key's secret is JSON with the member that a container uses; others are not read."""
     ours = re.compile(rf"arn:[\w:-]+:secret:{re.escape(aws.names.prefix)}/\w+/es256-private-key-\w{{6}}")
     for name, definition in owners.items():
         for given in {value for box in definition.containers for value in box.secrets.values()}:
@@ -274,7 +274,7 @@ def _examine_parameters(
     there: Collection[str],
     result: Examined,
 ) -> None:
-    """Whether the parameters of Systems Manager that tasks are given are there, and may be read."""
+    """Whether the parameters of Systems Manager that tasks use exist, and may be read."""
     place = aws.cluster().split(":")
     given = {
         (name, definition.execution_role, each): None
@@ -302,7 +302,7 @@ def _examine_parameters(
 
 
 def _examine_logs(aws: AwsReader, owners: Mapping[str, TaskDefinition], result: Examined) -> None:
-    """Whether the log groups are there without which containers do not start."""
+    """Whether the log groups exist that containers need to start."""
     wanted = {
         box.log_group: name
         for name, definition in owners.items()

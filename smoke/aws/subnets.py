@@ -46,7 +46,7 @@ def read_subnets(account: AwsAccount, ids: Iterable[str]) -> dict[str, Subnet]:
 
 
 def own_subnets(aws: AwsReader) -> Mapping[str, Subnet]:
-    """Those of all services, by their ids."""
+    """The subnets of all services, by their ids."""
     wanted = {one for each in aws.services().values() for one in each.subnets}
     return aws.once("subnets", lambda: read_subnets(aws.account, wanted))
 
@@ -78,7 +78,7 @@ def _of_networks(account: AwsAccount, method: str, result: str, networks: Iterab
 
 
 def _of_subnet(described: Iterable[Described], subnet: str, network: str, main: str) -> Described | None:
-    """The one of route tables, or of ACLs, that a subnet has: its own, else the network's."""
+    """The route table, or ACL, of a subnet: its own, else the network's."""
     own, common = None, None
     for each in described:
         for associated in each.get("Associations", ()):
@@ -90,22 +90,22 @@ def _of_subnet(described: Iterable[Described], subnet: str, network: str, main: 
 
 @dataclass(frozen=True, slots=True)
 class AccessLists:
-    """The network ACLs of subnets, and the ranges of these."""
+    """The network ACLs of subnets, and the subnets' address ranges."""
 
     lists: Sequence[Described] = ()
     subnets: Mapping[str, Subnet] = field(default_factory=dict)
 
     @classmethod
     def read(cls, account: AwsAccount, ids: Iterable[str]) -> AccessLists:
-        """Those of these subnets."""
+        """Read the ACLs of these subnets."""
         subnets = read_subnets(account, ids)
         networks = {each.vpc for each in subnets.values() if each.vpc}
         return cls(_of_networks(account, "describe_network_acls", "NetworkAcls", networks), subnets)
 
     def closed(self, callers: Collection[str], to: Collection[str], ports: Collection[int]) -> str:
-        """What keeps all calls of one subnet from another on these ports; empty where none is known to.
+        """What blocks all calls from one subnet to another on these ports; empty where nothing is known to.
 
-        Within one subnet no list is asked.
+        Within one subnet, ACLs do not apply.
         """
         pairs = [(one, other) for one in sorted({*callers}) for other in sorted({*to}) if one != other]
         for one, other in pairs:
@@ -122,7 +122,7 @@ class AccessLists:
         return ""
 
     def closed_to_world(self, subnets: Iterable[str]) -> str:
-        """What keeps all of the world from subnets on the port of https; empty where none is known to."""
+        """What blocks the whole internet from subnets on port 443; empty where nothing is known to."""
         for subnet in subnets:
             for out, ports in ((False, (_PUBLIC_TLS,)), (True, _CALLERS)):
                 if self._denies(subnet, _WORLD, ports, out=out):
@@ -151,7 +151,7 @@ class AccessLists:
 
 
 def _first(entries: Iterable[Described], own: Network, port: int) -> str:
-    """What the first entry for a port and a range says; one for a part of the range may let that in."""
+    """What the first entry for a port and a range says; an entry for a part of the range may let that in."""
     for each in entries:
         ports = each.get("PortRange") or {}
         written = each.get("CidrBlock") or each.get("Ipv6CidrBlock") or ""
@@ -204,7 +204,7 @@ class WaysOut:
         return next(iter(whys), f"{table['RouteTableId']} has no route out")
 
     def _fails(self, route: Described, *, public: bool) -> str:
-        """Why a route for the world leads nowhere; empty where nothing is known to be wrong with it."""
+        """Why a default route leads nowhere; empty where nothing is known to be wrong with it."""
         nat, gateway = route.get("NatGatewayId", ""), route.get("GatewayId", "")
         if route.get("State") == "blackhole":
             return f"its route out leads to {nat or gateway or 'a target'}, which is gone"
@@ -259,20 +259,20 @@ class WaysOut:
 
 
 def _stays(route: Described) -> bool:
-    """Whether a route stays in its network, or is that of an endpoint."""
+    """Whether a route stays in its network, or leads to an endpoint."""
     to_endpoint = "DestinationPrefixListId" in route and route.get("GatewayId", "").startswith("vpce-")
     return route.get("GatewayId") == "local" or to_endpoint
 
 
 def _is_wide(route: Described) -> bool:
-    """Whether a route is for the world, for half of it, or for a list that may have it."""
+    """Whether a route is for all addresses, for half of them, or for a list that may contain them."""
     written = route.get("DestinationCidrBlock") or route.get("DestinationIpv6CidrBlock") or ""
     halves = written.rpartition("/")[2] in ("0", "1")
     return not _stays(route) and (halves or "DestinationPrefixListId" in route)
 
 
 def read_ways(aws: AwsReader) -> WaysOut:
-    """Those of the networks of all services."""
+    """The ways out of the networks of all services."""
     return aws.once("ways", lambda: _read_ways(aws))
 
 
@@ -305,9 +305,9 @@ def kept_in(aws: AwsReader) -> Examined:
 
 
 def needed_by(definition: TaskDefinition, elsewhere: Sequence[str] = ("the internet",)) -> list[str]:
-    """The ends of the names of the services of AWS that a task asks when it starts.
+    """The AWS services that a task calls when it starts, by the ends of their endpoints' names.
 
-    And where it finds images that are not in ECR.
+    `elsewhere` stands for registries other than ECR.
     """
     found: dict[str, None] = {}
     for box in definition.containers:

@@ -1,4 +1,4 @@
-"""The topic of the alarms: whether they may publish to it, and whether its subscriptions take them."""
+"""The alarms' topic: whether they may publish to it, and whether its subscriptions receive them."""
 
 import json
 import re
@@ -36,10 +36,10 @@ def read_topic(account: AwsAccount, arn: str) -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Subscriptions:
-    """The subscriptions of a topic by their protocols, `confirmed` being those that take alarms.
+    """The subscriptions of a topic by their protocols; those that are `confirmed` receive alarms.
 
-    The `pending` were never confirmed, the `filtered` take no message of an alarm; the `lost` and the
-    `unread` say why. `dropped` are the alarms that none of all these takes.
+    The `pending` were never confirmed, the `filtered` receive no message of an alarm; the `lost` and the
+    `unread` say why. `dropped` are alarms that none of these receives.
     """
 
     confirmed: tuple[str, ...]
@@ -121,9 +121,9 @@ _BODY = dict.fromkeys(
 
 
 def takes_alarm(attributes: Mapping[str, str], alarm: str, topic: str) -> bool | None:
-    """Whether a subscription with these attributes lets through that an alarm went off; None where unclear.
+    """Whether a subscription with these attributes lets an alarm's message through; None where unclear.
 
-    An alarm's message has no attributes. Of its body, only some is known before.
+    The message has no attributes, and only a part of its body is known beforehand.
     """
     wanted = json.loads(attributes.get("FilterPolicy") or "{}")
     if attributes.get("FilterPolicyScope", "MessageAttributes") == "MessageAttributes":
@@ -133,7 +133,7 @@ def takes_alarm(attributes: Mapping[str, str], alarm: str, topic: str) -> bool |
 
 
 def _fits(policy: Mapping[str, Any], message: Mapping[str, str | None]) -> bool | None:
-    """Whether a message fits a filter policy; None where what is not known of it decides."""
+    """Whether a message fits a filter policy; None where unknown parts of it decide."""
     found = [
         _any_of([_fits(each, message) for each in wanted])
         if key == "$or"
@@ -183,7 +183,7 @@ _WRAPPED = re.compile(r"https://(?:[\w.-]+\.)?(?:chatbot\.amazonaws\.com|pagerdu
 
 
 def _end(account: AwsAccount, topic: str, endpoint: str, drill: str, attributes: Mapping[str, str]) -> _End:
-    """What becomes of a message at an endpoint; queues and functions of others are taken as open."""
+    """What happens to a message at an endpoint; queues and functions of others count as open."""
     if attributes.get("RawMessageDelivery") == "true" and _WRAPPED.match(endpoint):
         return _End(f"{endpoint} does not accept raw messages")
     _, _, service, *place = [*endpoint.split(":"), "", "", ""]
@@ -227,7 +227,7 @@ _NO_FUNCTION = ("ResourceNotFoundException",)
 
 
 def _lost_function(account: AwsAccount, topic: str, function: str) -> str:
-    """Why a function of Lambda is not called with what the topic says."""
+    """Why a Lambda function does not receive the topic's messages."""
     arn, _, qualifier = function.partition(":function:")[2].partition(":")
     of = {"FunctionName": arn, **({"Qualifier": qualifier} if qualifier else {})}
     told = account.find("lambda", "get_function_configuration", _NO_FUNCTION, **of)
@@ -253,8 +253,7 @@ DEFAULT_KEY = "alias/aws/sns"
 def closed_to_alarms(attributes: Mapping[str, str], alarms: Sequence[str] = ()) -> str:
     """Why CloudWatch may not publish to a topic with these attributes; empty where nothing forbids it.
 
-    A condition that what is known of these alarms (ARNs) does not decide is taken as met where it allows and
-    as unmet where it denies.
+    A condition that these alarms (ARNs) do not decide counts as met in an Allow, and as unmet in a Deny.
     """
     if attributes.get("KmsMasterKeyId", "").endswith(DEFAULT_KEY):
         return f"it is encrypted with {DEFAULT_KEY}, a key that CloudWatch may not use"
@@ -275,7 +274,7 @@ def closed_to_alarms(attributes: Mapping[str, str], alarms: Sequence[str] = ()) 
 
 
 def _sent_by(owner: str, sources: Sequence[str]) -> Context:
-    """What is known of a request that a service makes for one of these resources of the owner's account."""
+    """The known context of a service's request for one of these resources of the owner's account."""
     account = owner.split(":")[4:5]
     known = {"aws:sourcearn": sources, "aws:sourceaccount": account, "aws:sourceowner": account}
     return {**NO_NETWORK, **{key: values for key, values in known.items() if values}}
@@ -289,7 +288,7 @@ def key_closed_to_alarms(account: AwsAccount, key: str, topic: str = "", alarms:
 def key_closed(account: AwsAccount, key: str, topic: str, sources: Sequence[str], service: str) -> str:
     """Why a service of AWS may not encrypt with a key for these sources; empty where it may, or without one.
 
-    SetupError where the policy is not to be read, being another account's.
+    SetupError where the policy belongs to another account and cannot be read.
     """
     if not key:
         return ""
@@ -315,7 +314,7 @@ _SEND, _CALL = "sqs:SendMessage", "lambda:InvokeFunction"
 
 
 def lets_in(policy: str, topic: str, to: str, action: str = _SEND) -> bool:
-    """Whether the policy of a queue, or of a function, lets a topic send to it; without one, none does."""
+    """Whether the policy of a queue or a function lets a topic send to it; without a policy, none may."""
     region = topic.split(":")[3]
     sending = [
         each

@@ -63,10 +63,10 @@ def read_zones(account: AwsAccount, zones: Iterable[Zone]) -> list[Zone]:
 
 
 def read_records(account: AwsAccount, names: Names, hosts: Collection[str]) -> list[tuple[str, str]]:
-    """The records of this environment in the account's zones: each one's name, and what it leads to.
+    """The records of this environment in the account's zones: names, and where they lead.
 
-    They are those of its hosts, below these, in its namespace, and those with a service's name and its own as
-    labels.
+    Its records are at or below its hosts and its namespace, or have the names of a service and of the
+    environment as labels.
     """
     own, label = (*hosts, names.namespace), names.prefix.rpartition("-")[2]
     near = [zone for zone in list_zones(account) if any(is_below(host, zone.name) for host in own)]
@@ -123,7 +123,7 @@ def values_of(record: Record) -> list[str]:
 
 
 def is_below(name: str, zone: str) -> bool:
-    """Whether a name is a zone's, or is below it."""
+    """Whether a name is a zone's own, or is below it."""
     return f".{name}".endswith(f".{zone}")
 
 
@@ -140,7 +140,7 @@ def unresolved(aws: AwsReader, host: str) -> str:
 def _unrecorded(aws: AwsReader, host: str, name: str) -> str:
     """Why the private zones of the tasks' networks have no address of a host; empty if they may.
 
-    Of several private zones, that with the longest name answers.
+    Of several private zones, the one with the longest name answers.
     """
     inside = {each.vpc for each in own_subnets(aws).values()}
     every = aws.once("zones", lambda: list_zones(aws.account))
@@ -191,7 +191,7 @@ def _unresolved(aws: AwsReader) -> str:
 
 
 _PROFILES = ("route53profiles", "list_profile_associations", "ProfileAssociations")
-#: How an endpoint of one's own answers that does not know them.
+#: How a custom endpoint answers that does not know them.
 _UNKNOWN = ("400", "404", "InvalidAction")
 
 
