@@ -67,9 +67,9 @@ class Build:
 
 
 def builds(repository: Repository, groups: Mapping[str, Sequence[str]], result: Examined) -> list[Build]:
-    """Return the builds of images, `groups` being the names of services by their image.
+    """Return the builds of images; `groups` are the names of services by their image.
 
-    What keeps one of them from being done at all becomes a finding of the `result`.
+    What stops one of them altogether becomes a finding of the `result`.
     """
     found = [
         each
@@ -91,7 +91,7 @@ def builds(repository: Repository, groups: Mapping[str, Sequence[str]], result: 
 
 
 def _is_of(path: str, names: Sequence[str]) -> bool:
-    """Whether a path is that of a Dockerfile of one of these services."""
+    """Whether a path is a Dockerfile of one of these services."""
     directory, name = posixpath.split(path.lower())
     if _OF_OTHERS.search(directory):
         return False
@@ -155,7 +155,7 @@ def _options(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
 
 
 def _given(expansion: Expansion, job: Job, placed: Placed) -> tuple[dict[str, list[str]], str]:
-    """What an action is given, as options of `docker build`, and its context."""
+    """The inputs of an action as options of `docker build`, and its context."""
     given = {name: expansion.text(job, placed, text) for name, text in placed.step.given.items()}
     names = {"tags": "--tag", "file": "--file", "target": "--target", "platforms": "--platform",
              "build-args": "--build-arg", "build-contexts": "--build-context"}  # fmt: skip
@@ -256,7 +256,7 @@ def _missing(
 
 
 def _is_of_module(repository: Repository, path: str) -> bool:
-    """Whether a path may be in another repository, which this one has as a part."""
+    """Whether a path may be in a submodule."""
     modules = repository.script(".gitmodules") or ""
     return any(
         path.startswith(each) or each.startswith(path) for each in re.findall(r"path\s*=\s*(\S+)", modules)
@@ -264,14 +264,14 @@ def _is_of_module(repository: Repository, path: str) -> bool:
 
 
 def _ignored(repository: Repository, build: Build) -> list[str]:
-    """The lines of the file that says what a context leaves out: the Dockerfile's own, else the context's."""
+    """The lines of .dockerignore: the Dockerfile's own, else the context's."""
     own = repository.script(f"{build.path}.dockerignore")
     text = own if own is not None else repository.script(posixpath.normpath(f"{build.context}/.dockerignore"))
     return [line.strip() for line in (text or "").splitlines() if line.strip() and not line.startswith("#")]
 
 
 def _is_ignored(path: str, patterns: Sequence[str]) -> bool:
-    """Whether the last pattern that fits a path, or a directory above it, leaves it out."""
+    """Whether the last pattern that fits a path, or a directory above it, excludes it."""
     parts, left_out = path.split("/"), False
     above = ["/".join(parts[: at + 1]) for at in range(len(parts))]
     for each in patterns:
@@ -282,7 +282,7 @@ def _is_ignored(path: str, patterns: Sequence[str]) -> bool:
 
 
 def _fits(path: str, pattern: str) -> bool:
-    """Whether a pattern fits a path as Go's matcher and `**` have it: a star stops at a slash."""
+    """Whether a pattern fits a path by the rules of Go's matcher and `**`: a star stops at a slash."""
     regular = ""
     for part in re.split(r"(\*\*/?|\*|\?)", pattern):
         regular += {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(part) or (

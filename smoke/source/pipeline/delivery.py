@@ -1,7 +1,7 @@
 """Which image a deploy job delivers, and what it makes of the task definition that it registers.
 
 The image has the tag under which the workflow pushes it, a git sha; the next revision of a task definition
-differs from the last in the image of the service's own container.
+differs from the last only in the image of the service's own container.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def delivered(
     repository: Repository, plan: Pipeline, groups: Mapping[str, Sequence[str]], defined: Definitions,
     cluster: str,
 ) -> list[Finding]:  # fmt: skip
-    """Return what deploy jobs deliver that is not what was built, or not as the files define it.
+    """Return what deploy jobs deliver other than what was built, or other than the files define it.
 
     `groups` are the names of services by the image that they share, `cluster` is this environment's. A tag
-    that only a run knows, and a filter that is not understood, say nothing here.
+    that only a run knows, and a filter that is not understood, are skipped.
     """
     images = _Images(repository)
     services = [each for each in defined.definitions if each.service is not None]
@@ -95,7 +95,7 @@ def _pinned(commands: Sequence[Command]) -> Iterator[Finding]:
 
 
 def _astray(commands: Sequence[Command], cluster: str) -> Iterator[Finding]:
-    """A service of this environment that is looked for in a cluster of another name."""
+    """A service of this environment that a command looks for in a cluster of another name."""
     prefix = cluster.rpartition("-")[0]
     for each in commands:
         named = shell.option(each.words, "--cluster").rpartition("/")[2]
@@ -110,7 +110,7 @@ def _astray(commands: Sequence[Command], cluster: str) -> Iterator[Finding]:
 
 
 def _exchanged(commands: Sequence[Command], known: Collection[str]) -> Iterator[Finding]:
-    """A service that is given the next revision of another one's task definition, by a job of one service."""
+    """A job of one service that gives it the next revision of another service's task definition."""
     read = {shell.option(each.words, "--task-definition")
             for each in commands if runs_one(each.words, ("aws ecs describe-task-definition",))}  # fmt: skip
     updates = [each for each in commands if runs_one(each.words, _UPDATES)]
@@ -120,7 +120,7 @@ def _exchanged(commands: Sequence[Command], known: Collection[str]) -> Iterator[
 
 
 def _mistagged(tags: Sequence[Finding], image: str, pushed: Collection[str]) -> Iterator[Finding]:
-    """A tag that no commit has, or under which the workflow pushes nothing."""
+    """A tag that is no commit's, or that the workflow never pushes."""
     for each in tags:
         tag = each.what
         if tag.lower() in MOVING or ("«" in tag and "github.sha" not in tag):
@@ -159,7 +159,7 @@ class _Images:
                     yield Finding(placed.path, placed.step.line, tag)
 
     def pushed(self, workflow: Workflow, image: str) -> set[str]:
-        """The tags under which a workflow alone pushes an image; none where one of them is not known."""
+        """The tags that a workflow alone pushes for an image; none where one of them is not known."""
         others = [each for each in self._repository.workflows.values() if each.path != workflow.path]
         own = self._of_workflow(workflow)
         if any("$" in name or not _KNOWN.fullmatch(tag) for name, tag in own) or any(
@@ -213,7 +213,7 @@ _LITERAL = re.compile(r"\.image\s*=\s*sub\(\s*\"[^\"]*\"\s*;\s*\":([\w.-]+)\"\s*
 
 
 def _written(command: Command) -> Iterator[str]:
-    """What jq puts into an image: the values of its arguments, and texts that take the place of the tag."""
+    """What jq puts into an image: values of its arguments, and texts that replace the tag."""
     filter_ = _filter(command.words).replace("|=", "=")
     for at, word in enumerate(command.words[:-2]):
         name, value = command.words[at + 1 : at + 3]
@@ -227,7 +227,7 @@ _OF_JQ = {"--arg": 2, "--argjson": 2, "--slurpfile": 2, "--rawfile": 2, "--inden
 
 
 def _filter(words: Sequence[str]) -> str:
-    """The filter that a command hands to jq; empty for any other command."""
+    """The jq filter of a command; empty for other commands."""
     if words[0] != "jq" or {"-f", "--from-file", "--args", "--jsonargs"} & {*words}:
         return ""
     at = 1
@@ -238,7 +238,7 @@ def _filter(words: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What the files say of a task: its entries, those of its first container, the images of all."""
+    """What the files say about a task: its entries, its first container's, the images of all."""
 
     entries: frozenset[str]
     first: frozenset[str]
@@ -256,7 +256,7 @@ _ENTRIES = {
 
 
 def _shape(definition: Definition) -> _Shape | None:
-    """What the files say of a service's task; None where they leave its containers open."""
+    """What the files say about a service's task; None where its containers are not known."""
     found, unread = containers(definition.tasks[0]) if len(definition.tasks) == 1 else ([], [])
     if unread or not found:
         return None
@@ -277,7 +277,7 @@ _IMAGE_OF = re.compile(r"\.containerDefinitions\[(-?\d*)\]\.image\s*\|?=")
 
 
 def _altered(commands: Sequence[Command], definition: Definition, own: str) -> Iterator[Finding]:
-    """What a filter loses of a service's task definition, or gives to another container than its own."""
+    """What a filter drops from a service's task definition, or gives to another container than its own."""
     registers = [each.words for each in commands if runs_one(each.words, _REGISTERS)]
     shape = _shape(definition) if registers else None
     if shape is None:
@@ -302,7 +302,7 @@ def _option(name: str) -> str:
 
 
 def _removes(filter_: str, every: str, name: str) -> bool:
-    """Whether a filter takes an entry from the first container, or from all, and no filter gives it one."""
+    """Whether a filter removes an entry from the first container, or from all, and no filter sets it."""
     entry = rf"\.containerDefinitions\[0?\]\.{name}\b"
     removes = rf"\bdel\([^()]*{entry}\s*[,)]|{entry}\s*=\s*{_NOTHING}"
     gives = rf"\.{name}\s*(?:\|=|\+=|=(?!=|\s*{_NOTHING}))|\b{name}:"
@@ -310,7 +310,7 @@ def _removes(filter_: str, every: str, name: str) -> bool:
 
 
 def _misplaced(filter_: str, images: Sequence[str], own: str) -> Iterator[str]:
-    """The containers to which a filter gives an image, and which are not the service's own."""
+    """The containers other than the service's own that get an image from a filter."""
     for found in _IMAGE_OF.finditer(filter_):
         numbers = range(len(images))
         which = numbers[int(found[1]) :][:1] if found[1] else numbers

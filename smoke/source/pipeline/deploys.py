@@ -59,13 +59,13 @@ def spoken_of(repository: Repository, workflow: Workflow, job: Job, name: str) -
 
 
 def _inputs(script: str) -> Iterator[str]:
-    """What a script hands to the input of its commands."""
+    """The here-documents and here-strings of a script."""
     for kind in ("heredoc_body", "herestring_redirect") if "<<" in script else ():
         yield from (shell.text_of(node) for node in shell.below(shell.parse(script), kind))
 
 
 def _of_matrix(matrix: Any) -> Any:
-    """A matrix without the values that it leaves out; an entry of several names leaves out a combination."""
+    """A matrix without its excluded values; an entry with several names excludes a combination only."""
     if not isinstance(matrix, dict):
         return matrix
     alone = [each for each in matrix.get("exclude") or () if isinstance(each, dict) and len(each) == 1]
@@ -96,7 +96,7 @@ _SOURCE = re.compile(r"\bsource\"?\s*[=:]\s*\"([^\"]*)\"")
 
 
 def _relevant_commands(repository: Repository, placed: Placed) -> Iterator[list[str]]:
-    """Yield the commands of a step without those that apply a folder in which there is no service."""
+    """Yield the commands of a step, except for those that apply Terraform without a service in it."""
     folder = placed.step.directory
     for words in repository.commands(placed.step):
         if words[:1] == ["cd"]:
@@ -110,7 +110,7 @@ def _relevant_commands(repository: Repository, placed: Placed) -> Iterator[list[
 
 
 def _makes_services(repository: Repository, folder: str, seen: set[str]) -> bool:
-    """Whether the Terraform of a folder may make a service; where there is none, it may be anything."""
+    """Whether the Terraform of a folder may make a service; a folder without Terraform may hold anything."""
     seen.add(folder)
     inside = [path for path in repository.paths if (posixpath.dirname(path) or ".") == folder]
     texts = [repository.script(path) for path in inside if path.endswith(SUFFIXES)]
@@ -147,7 +147,7 @@ def pipelines(repository: Repository) -> list[str]:
 
 
 def handed(repository: Repository, workflow: Workflow) -> Iterator[Finding]:
-    """The jobs of a workflow that start a deployment elsewhere, each with how."""
+    """The jobs of a workflow that start a deployment elsewhere, each with how it does so."""
     for job in workflow.jobs.values():
         how = next(_how(repository, workflow, job), "")
         if how:
@@ -223,9 +223,9 @@ _OF_ECS = re.compile(
 
 
 def of_whom(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job) -> str:
-    """Why it is open whether a job that deploys is of this platform: it names nothing of it, and no ECS.
+    """Why a job that deploys may not be this platform's: it names nothing of it, and no ECS.
 
-    Empty where it does, and where the plan does not say what there is.
+    Empty where it does name something, and where the plan does not say what there is.
     """
     stem = plan.clusters.partition("*")[0].strip("-")
     if not plan.services or not stem or job.uses or any(_is_action(plan, each.uses) for each in job.steps):
@@ -253,7 +253,7 @@ _BACK = re.compile(r"roll[-_ ]?back|\bback\b", re.IGNORECASE)
 
 
 def goes_back(repository: Repository, workflow: Workflow, job: Job) -> bool:
-    """Whether a job that an operator starts, and calls so, runs a revision that was there before."""
+    """Whether a job is a rollback: an operator starts it, its name says so, and it runs an old revision."""
     if {*workflow.triggers} != {"workflow_dispatch"} or not _BACK.search(f"{workflow.name} {job.name}"):
         return False
     words = [
@@ -266,7 +266,7 @@ def goes_back(repository: Repository, workflow: Workflow, job: Job) -> bool:
 
 
 def unseen(repository: Repository, plan: Pipeline) -> list[Finding]:
-    """Why no deployment is in the workflows that are read, where none is: another system makes them."""
+    """Why the workflows contain no deployment: another system deploys. Empty where they do."""
     main = repository.workflows.get(plan.workflow)
     if main is None:
         others = "".join(f"; {path} is, which is not read" for path in pipelines(repository))
@@ -335,6 +335,6 @@ def _is_foreign(cluster: str, clusters: str) -> bool:
 
 
 def runs_one(words: Sequence[str], commands: Sequence[str]) -> bool:
-    """Whether a command, given as its words, is one of some."""
+    """Whether a command, given as its words, is one of these commands."""
     said = [word.rstrip("/") or word for word in words]  # `pytest smoke/` is `pytest smoke`
     return any(shell.runs(said, command) for command in commands)

@@ -54,7 +54,7 @@ class MigrationGate:
 
 
 def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
-    """Examine the gate that the migration job is to the deploy jobs of all workflows."""
+    """Examine the migration job as the gate before the deploy jobs of all workflows."""
     found = MigrationGate()
     main = repository.workflows.get(plan.workflow)
     elsewhere = unseen(repository, plan)
@@ -186,7 +186,7 @@ def _examine_deploy(
 def _examine_elsewhere(
     repository: Repository, plan: Pipeline, workflow: Workflow, job: Job, found: MigrationGate
 ) -> None:
-    """A deploy job that no migration job of its own workflow comes before: the gate may be in another one."""
+    """A deploy job without a migration job before it in its own workflow: the gate may be in another one."""
     bypass, name, migration = found.bypass, job.name, plan.migration
     inner = repository.called(job)
     if inner is not None and migration in inner.jobs:
@@ -252,7 +252,7 @@ class Gate:
         return self._known[name]
 
     def _never_skipped_before(self, name: str) -> bool:
-        """Whether the target was not skipped where `name` runs: all before it succeeded, its `if` holds."""
+        """Whether the target ran if `name` runs: all jobs before it succeeded, and its `if` holds."""
         before = self.workflow.ancestors(self.target)
         condition = self.workflow.jobs[self.target].condition
         if condition.ways(Situation(inputs=self.inputs, unread=OUTCOMES))[1]:
@@ -263,7 +263,7 @@ class Gate:
 
 
 def _examine_order(repository: Repository, plan: Pipeline, workflow: Workflow, found: MigrationGate) -> None:
-    """A job that migrates and deploys does so in this order, in steps of their own."""
+    """A job that migrates and deploys does so in this order, in separate steps."""
     job = workflow.jobs[plan.migration]
     deploying = [placed for placed in deploys_here(repository, plan, workflow, job) if placed is not None]
     for at, placed in enumerate(repository.steps(workflow.path, job.steps)):
@@ -352,7 +352,7 @@ def _is_named(migration: str, word: str) -> bool:
 
 
 def overrides(repository: Repository, plan: Pipeline) -> bool:
-    """Whether the migration job tells its tasks what to run when it runs them."""
+    """Whether the migration job sets the command of its tasks when it runs them."""
     return any(
         word.partition("=")[0] == "--overrides"
         for workflow in repository.workflows.values()

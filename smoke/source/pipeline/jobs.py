@@ -53,7 +53,7 @@ def examine_job(repository: Repository, workflow: Workflow, job: Job) -> Examine
 def unreached(
     repository: Repository, workflow: Workflow, job: Job, named: Callable[[str], bool]
 ) -> Finding | None:
-    """The first command of a job with a word that `named` tells of, where none of them runs on any way."""
+    """The first command of a job with a word that `named` accepts, if none of these ever runs."""
     ways = Ways(repository.script, workflow.path)
     _, examined = _steps(repository, workflow, job, ways=ways)
     if ways.unread or any("too many paths" in each.what for each in examined.not_examined):
@@ -84,7 +84,7 @@ def _is_within(node: Node, kinds: Sequence[str]) -> bool:
 def unnoticed(
     repository: Repository, workflow: Workflow, job: Job, counts: Callable[[Sequence[str]], bool]
 ) -> Examined:
-    """What lets the job end in success although a command that `counts` tells of has failed."""
+    """What lets the job end in success although a command that `counts` accepts has failed."""
     found, inner = Examined(), repository.called(job)
     for each in inner.jobs.values() if inner is not None else ():
         found = _merged([found, unnoticed(repository, inner, each, counts)])  # type: ignore[arg-type]
@@ -119,7 +119,7 @@ def _read_continue(value: object, workflow: Workflow, place: Finding, found: Exa
 
 
 def _read_skipped(workflow: Workflow, condition: Condition, place: Finding, found: Examined) -> None:
-    """Judge whether what migrates may be skipped although everything before it succeeded."""
+    """Judge whether the migration may be skipped although everything before it succeeded."""
     if _may_be(condition, workflow, index=1, unread=frozenset()):
         found.findings.append(replace(place, what=f"{place.what} can be skipped by its condition"))
     elif _may_be(condition, workflow, index=1, unread=OUTCOMES):
@@ -146,7 +146,7 @@ def _steps(
     counts: Callable[[Sequence[str]], bool] = migrates,
     ways: Ways | None = None,
 ) -> tuple[int, Examined]:
-    """How often the job's steps migrate, or do what `counts` tells of, and what is found in them."""
+    """How many commands of a job migrate, or are accepted by `counts`, and the findings in its steps."""
     found = Examined()
     ways = ways or Ways(repository.script, workflow.path, counts=counts)
     states = {State()}
@@ -190,7 +190,7 @@ def _steps(
 
 
 def _sides(step: Step, workflow: Workflow, state: State) -> tuple[set[State], set[State]]:
-    """The state with which a step runs, and that with which it is skipped, if it may be."""
+    """The states in which a step runs, and those in which it is skipped: one each, or none."""
     known = _known(state)
     may = [_may_be(step.condition, workflow, index=at, unread=OUTCOMES, known=known) for at in (0, 1)]
     if all(may):  # what is not understood decides
@@ -205,7 +205,7 @@ def _known(state: State) -> dict[str, str | None]:
 
 
 def _keeping(state: State, step: Step, outcome: str, conclusion: str) -> State:
-    """The state behind a step: what GitHub keeps of it, by its id."""
+    """The state after a step: what GitHub keeps of it, by its id."""
     for name, value in state.github():
         kind, _, output = name.partition(".")
         if kind == "outputs":
@@ -219,7 +219,7 @@ def _keeping(state: State, step: Step, outcome: str, conclusion: str) -> State:
 def _behind(
     ways: Ways, placed: Placed, workflow: Workflow, job: Job, states: set[State], found: Examined
 ) -> set[State]:
-    """The states in which the job goes on behind a step."""
+    """The states in which the job continues after a step."""
     step = placed.step
     if step.uses:
         runs_a_task = step.given.get("run-task", "").lower() == "true" or "run-task" in step.uses
@@ -257,12 +257,12 @@ def _behind(
 
 
 def _filled(text: str, known: Mapping[str, str | None]) -> str:
-    """The text with the values that are known in place of expressions."""
+    """The text with known values in place of its expressions."""
     return EXPRESSION.sub(lambda found: known.get(found[1].strip()) or found[0], text)
 
 
 def _ended(step: Step, workflow: Workflow, state: State) -> Iterable[State]:
-    """The state with which the job goes on: none where the step fails, unless that may be ignored."""
+    """The state in which the job continues: none where the step fails, unless that may be ignored."""
     if state.ok:
         return [_keeping(state, step, "success", "success")]
     continues = _continues(step.continue_on_error, workflow)
@@ -290,7 +290,7 @@ def _options(step: Step, job: Job) -> tuple[bool, bool] | None:
 
 
 def _read_lost(states: set[State], found: Examined) -> None:
-    """Name each failure with which the job can end in success, once: by the plainest of its ways."""
+    """Name each failure with which the job can end in success once, by the plainest way to it."""
     lost: dict[Failure, list[State]] = {}
     for state in states:
         for failure in state.failed[:1]:
@@ -368,7 +368,7 @@ def missing_scripts(repository: Repository, job: Job) -> Iterator[tuple[str, int
 
 
 def _without_calls(repository: Repository, step: Step) -> str:
-    """A step's script without the names of scripts of the checkout: what it says else may make a file."""
+    """A step's script without the names of scripts of the checkout; the rest may make a file."""
     text = step.run
     for command in shell.commands(shell.parse(step.run)):
         for path, _ in shell.scripts_called(shell.words(command)):
@@ -378,7 +378,7 @@ def _without_calls(repository: Repository, step: Step) -> str:
 
 
 def inert_scripts(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
-    """Scripts that a step runs by their names, and that git does not have as programs."""
+    """Scripts that a step runs as programs, but that are not executable in git."""
     for step in job.steps:
         if any(
             each in f"{job.runs_on} {job.shell} {step.shell}" for each in ("windows", "pwsh", "powershell")
@@ -394,7 +394,7 @@ def inert_scripts(repository: Repository, job: Job) -> Iterator[tuple[str, int]]
 
 
 def foreign_words(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
-    """What dash does not know in a script that says it is one of `sh`, and in steps with that shell."""
+    """What dash does not know in scripts for `sh`, and in steps with that shell."""
     if not _DASH.fullmatch(job.runs_on) or job.contained:
         return
     for step in job.steps:
@@ -418,7 +418,7 @@ def foreign_words(repository: Repository, job: Job) -> Iterator[tuple[str, int]]
 
 
 def _of_bash(text: str) -> str:
-    """The first thing in a script that Bash has and dash has not."""
+    """The first thing in a script that Bash knows and dash does not."""
     tree = shell.parse(text)
     for kind, what in _NODES.items():
         if next(shell.below(tree, kind), None) is not None:

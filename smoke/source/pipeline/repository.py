@@ -37,7 +37,7 @@ class Repository:
     """The workflows of a checkout by path.
 
     `unread` are files that could not be read, with the reason; of those, GitHub itself refuses `refused`.
-    `paths` are all files of the checkout, `inert` those that git does not have as programs.
+    `paths` are all files of the checkout, `inert` those that are not executable in git.
     """
 
     workflows: Mapping[str, Workflow]
@@ -70,7 +70,7 @@ class Repository:
         return cls(workflows, unread, script, refused, listed)
 
     def called(self, job: Job) -> Workflow | None:
-        """The local workflow that a job calls, as it does; None for one elsewhere or not there."""
+        """The local workflow that a job calls, with its inputs; None for one that is elsewhere or missing."""
         path = job.uses.removeprefix("./") if job.uses.startswith("./") else ""
         return self.workflows[path].called_by(job) if path in self.workflows else None
 
@@ -86,7 +86,7 @@ class Repository:
                 )
 
     def action(self, uses: str) -> tuple[str, tuple[Step, ...]] | None:
-        """Where a local composite action stands, and its steps; None when there is none at that path."""
+        """The path of a local composite action, and its steps; None when there is none."""
         for name in ("action.yml", "action.yaml"):
             path = posixpath.normpath(f"{uses}/{name}")
             text = self.script(path)
@@ -126,7 +126,7 @@ class Repository:
         return self._commands[key]
 
     def _called_by(self, words: list[str], directories: list[str]) -> Iterator[tuple[str, str]]:
-        """The scripts in shell, and the lines of recipes, that a command runs, with the directory of each."""
+        """The shell scripts and the lines of recipes that a command runs, each with its directory."""
 
         def find(path: str) -> tuple[str, str] | None:
             return found_in(directories, path, self.script)
@@ -138,7 +138,7 @@ class Repository:
             yield line.text, line.directory
 
     def recipes(self, step: Step) -> Iterator[list[str]]:
-        """The commands of the rules and tasks that a step runs by `make` and its like, each as its words."""
+        """The commands of the rules and tasks that a step runs with `make` and the like, as words."""
         for words in shell.run_by(step.run):
             for line in recipes.lines(words, lambda path: found_in([step.directory], path, self.script)):
                 yield from shell.run_by(line.text)
@@ -191,9 +191,9 @@ class Command:
 
 @dataclass(slots=True)
 class _Shell:
-    """A shell on its way through a script.
+    """A shell in the middle of a script.
 
-    The script stands in `path`, behind the line `before`. `positions` are its arguments, if they are known,
+    The script is in `path`, after the line `before`. `positions` are its arguments, if they are known,
     `found` the commands that it ran, `given` what it hands to GitHub.
     """
 
@@ -248,7 +248,7 @@ class Expansion:
         return self._read[job.name]
 
     def _filled(self, text: str, env: Mapping[str, str], outputs: Mapping[str, str]) -> str:
-        """A text with its expressions as their values, those that only a run knows between `«` and `»`."""
+        """A text with its expressions replaced; what only a run knows stands between `«` and `»`."""
 
         def value(found: re.Match[str]) -> str:
             written = found[1]
@@ -352,14 +352,14 @@ class Expansion:
 
 
 def _file(node: Node) -> str:
-    """`out` or `env` where a command writes into GitHub's file for outputs, or for the environment."""
+    """`out` or `env` where a command writes into GitHub's file for outputs or for the environment."""
     above = node.parent
     target = shell.text_of(above) if above is not None and above.type == "redirected_statement" else ""
     return "out" if "GITHUB_OUTPUT" in target else "env" if "GITHUB_ENV" in target else ""
 
 
 def _word(run: _Shell, node: Node) -> str:
-    """The text of a word with its variables as their values."""
+    """The text of a word with the values of its variables."""
     if node.type == "raw_string":
         return shell.text_of(node)[1:-1]
     if node.type == "simple_expansion":
@@ -385,7 +385,7 @@ def _word(run: _Shell, node: Node) -> str:
 
 
 def _value(run: _Shell, name: str, written: str) -> str:
-    """The value of a variable, or of an argument, for which a default may stand; else as it is written."""
+    """The value of a variable or an argument, or its default; else the text as written."""
     if name.isdigit() and name != "0" and run.positions is not None:
         value = run.positions[int(name) - 1] if int(name) <= len(run.positions) else ""
     else:

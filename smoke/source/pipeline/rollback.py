@@ -1,4 +1,4 @@
-"""The plan's record held against the repository: ways back, verified without taking them, and decisions."""
+"""The plan's record against the repository: rollback steps, verified without taking them, and decisions."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from smoke.source.terraform.values import Value, decoded, flat, text
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A value to be put back: a key's in a YAML file, or the group `value` of a pattern. To "": removed."""
+    """A value to restore: of a key in a YAML file, or the group `value` of a pattern. "" removes it."""
 
     file: str
     to: str
@@ -79,7 +79,7 @@ class Edit:
 
 
 def edits(entries: Iterable[Mapping[str, Any]]) -> list[Edit]:
-    """Read the steps of a way back from the plan's facts. SetupError for a malformed one."""
+    """Read rollback steps from the plan's facts. SetupError for a malformed one."""
     found = []
     for entry in entries:
         known = {"file", "to", "key", "pattern", "name"}
@@ -130,8 +130,8 @@ class Reverted:
 def launch(checkout: Checkout, facts: Mapping[str, Any]) -> Launch:
     """Find the commit by the plan's `launch_commit` (an id) or `launch_subject` (a pattern of its subject).
 
-    SetupError when that names no commit of the history, or several: what only the plan names is no fault of
-    the platform.
+    SetupError when that names no commit of the history, or several: an error of the plan is no fault of the
+    platform.
     """
     commit, pattern = str(facts.get("launch_commit", "")), str(facts.get("launch_subject", ""))
     if bool(commit) == bool(pattern):
@@ -216,7 +216,7 @@ def _at(node: yaml.Node | None, key: str) -> tuple[yaml.Node | None, yaml.Node |
 
 
 def _inherited(text: str, key: str) -> bool:
-    """Whether a key that is not written has a value all the same."""
+    """Whether a key that is not written has a value by a merge."""
     found = yaml.safe_load(text)
     for part in key.split("."):
         found = found.get(part) if isinstance(found, dict) else None
@@ -246,7 +246,7 @@ _SOURCE = re.compile(r"\bsource:\s*([\w-]+)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the table, at `line` of the notes; `source` is what its rationale names as such."""
+    """A row of the table, at `line` of the notes; `source` is the source that its rationale names."""
 
     line: int
     date: str
@@ -277,7 +277,7 @@ _NOTHING = re.compile(r"\W*(?:none|n/?a|no decisions?|nothing)?\W*", re.IGNORECA
 def rows(text: str) -> Iterator[Row]:
     """Yield the decisions under a heading that says so: rows of tables, and items that begin with a date.
 
-    LookupError when there is no such heading, or text below it that is neither of them.
+    LookupError when there is no such heading, or other text below it.
     """
     found, sections, level = 0, 0, 0
     others: list[int] = []
@@ -354,7 +354,7 @@ def expiring(configuration: Configuration, defined: Definitions) -> Iterator[Fin
 
 
 def _lost(rules: Sequence[Mapping[str, Value]]) -> Iterator[str]:
-    """What the first rule on images with a commit as their tag takes too early, if it is known.
+    """What the first rule on images with a commit as their tag deletes too early, if it is known.
 
     A rule on other tags may keep what is in use: a moving tag often says which image that is. An image must
     have all of a rule's patterns, or prefixes.

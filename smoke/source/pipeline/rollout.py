@@ -49,7 +49,7 @@ _WAITS = ("aws ecs wait services-stable", "aws deploy wait deployment-successful
 def uncarried(repository: Repository, plan: Pipeline, cluster: str) -> tuple[int, Examined]:
     """Return how many deploy jobs there are, and how they end in success without a deployment.
 
-    `cluster` is the name of this environment's.
+    `cluster` is the name of this environment's cluster.
     """
     count, result = 0, Examined()
     commands = [*plan.commands, *_WAITS, *_PUSHES]
@@ -79,7 +79,7 @@ def uncarried(repository: Repository, plan: Pipeline, cluster: str) -> tuple[int
 
 
 def _muted(repository: Repository, plan: Pipeline, environment: str) -> Iterator[Finding]:
-    """Alarms of an environment that a workflow with its deployments switches off, and nothing on again.
+    """Alarms of an environment that a deploying workflow switches off, and nothing switches on again.
 
     Terraform writes an alarm as it should be, if the same workflow applies it.
     """
@@ -132,7 +132,7 @@ def _wrong(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str
 def _shelved(
     repository: Repository, workflow: Workflow, jobs: Sequence[Job], *, registers: bool
 ) -> Iterator[str]:
-    """Definitions that a job registers, by a command or an action, and that no job puts into a service."""
+    """Task definitions that a job registers, by a command or an action, but no job puts into a service."""
     acts = [placed.step for job in jobs for placed in repository.everything(workflow, job)
             if _REGISTERS.match(placed.step.uses)]  # fmt: skip
     if any({"service", "run-task"} & {*step.given} for step in acts):
@@ -142,10 +142,10 @@ def _shelved(
 
 
 def _astray(repository: Repository, workflow: Workflow, job: Job, cluster: str) -> Iterator[str]:
-    """Commands of a deploy job that work in another cluster than others on the same service.
+    """Commands of a deploy job that use another cluster than other commands on the same service.
 
-    Names that a run alone knows are compared where they rest on the same variables. A name that has this
-    environment's prefix is its cluster's.
+    Names that only a run knows are compared if they use the same variables. A name with this environment's
+    prefix is its cluster's.
     """
     known, stem = workflow.env | job.env, cluster.rpartition("-")[0]
     first: dict[str, str] = {}
@@ -172,7 +172,7 @@ def _astray(repository: Repository, workflow: Workflow, job: Job, cluster: str) 
 
 
 def _unpushed(repository: Repository, workflow: Workflow, jobs: Sequence[Job]) -> Iterator[Finding]:
-    """An image for a registry that is built before a deployment, and that nothing pushes."""
+    """An image for a registry that is built before a deployment, but never pushed."""
     steps = [placed for job in jobs for placed in repository.everything(workflow, job)]
     said = [word for placed in steps for each in repository.commands(placed.step) for word in each]
     said += [text for placed in steps for text in (placed.step.uses, *placed.step.given.values())]
@@ -186,7 +186,7 @@ def _unpushed(repository: Repository, workflow: Workflow, jobs: Sequence[Job]) -
 
 
 def _of_another_branch(repository: Repository, workflow: Workflow, job: Job) -> Iterator[Finding]:
-    """A job that builds from a branch that does not start its workflow: not the commit that is deployed."""
+    """A job that builds from a branch other than the one that starts its workflow: not what is deployed."""
     out = ""
     for placed in repository.everything(workflow, job):
         step = placed.step
@@ -218,8 +218,8 @@ def undecided(
 ) -> tuple[int, Examined]:
     """Return how many jobs run the smoke suite, and why one of them decides nothing.
 
-    `environment` is this one's name. A job of another environment, or one that an operator asks for, need
-    not come before a smoke job.
+    `environment` is this one's name. A job of another environment, or one that an operator starts, needs no
+    smoke job after it.
     """
     count, result = 0, Examined()
     deploying = list(deploy_jobs(repository, plan))
@@ -248,7 +248,7 @@ def undecided(
 def _counting(
     repository: Repository, placed: Sequence[Placed], commands: Sequence[str]
 ) -> Callable[[Sequence[str]], bool]:
-    """Tells the commands that run the suite: those of a recipe in place of the `make` that runs it."""
+    """Finds the commands that run the suite: those of a recipe, in place of the `make` that runs it."""
     words = [each for one in placed for each in repository.commands(one.step) if runs_one(each, commands)]
     inside = any(each[0] not in _RUNNERS for each in words)
     return lambda each: runs_one(each, commands) and not (inside and each[0] in _RUNNERS)
@@ -288,7 +288,7 @@ def _order(workflow: Workflow, job: Job, deploying: Sequence[Job]) -> Iterator[F
 
 
 def _embedded(repository: Repository, placed: Sequence[Placed]) -> Iterator[Finding]:
-    """A run with `--env local` tests what it boots itself, not what was deployed."""
+    """A run with `--env local` tests its own embedded platform, not the deployment."""
     for each in placed:
         if any(shell.option(words, "--env") == "local" for words in repository.commands(each.step)):
             what = f"{each.step.label} runs with --env local: it tests an embedded platform"
@@ -378,12 +378,12 @@ def _legs(job: Job, groups: Mapping[str, Sequence[str]]) -> Iterator[tuple[set[s
 
 
 def _is_production(environment: str, prefix: str) -> bool:
-    """Whether GitHub's environment is called as production is, and this one is not production."""
+    """Whether the GitHub environment has a name of production, but this one is not production."""
     return environment.lower() in PRODUCTION and prefix.rpartition("-")[2] not in PRODUCTION
 
 
 def _abroad(repository: Repository, workflow: Workflow, job: Job, region: str) -> list[str]:
-    """The regions of AWS in which a job works, where none of them is the profile's."""
+    """The AWS regions of a job, if none of them is the profile's."""
     held: list[Mapping[str, str]] = [workflow.env, job.env]
     for placed in repository.everything(workflow, job):
         held += [placed.env, placed.step.env, placed.step.given]
@@ -416,7 +416,7 @@ def _foreign(values: set[str], own: str, groups: Mapping[str, Sequence[str]]) ->
 
 
 def _elsewhere(values: set[str], prefix: str) -> Iterator[str]:
-    """The values that begin with another environment's prefix, where none has this one's."""
+    """The values that begin with another environment's prefix, if none has this one's."""
     stem, _, own = prefix.rpartition("-")
     if not stem or not re.fullmatch(ENVIRONMENTS, own) or any(each.startswith(prefix) for each in values):
         return

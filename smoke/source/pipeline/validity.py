@@ -102,7 +102,7 @@ def _asked(workflow: Workflow) -> Iterator[dict[str, Any] | None]:
 
 
 def _not_there(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
-    """A local action that the checkout has not; one that a step before may have fetched is left alone."""
+    """A local action that the checkout does not have, unless an earlier step may have fetched it."""
     for step in job.steps:
         if may_be_fetched(step):
             return
@@ -120,7 +120,7 @@ _OTHER_CREDENTIALS = {"aws-access-key-id", "web-identity-token-file", "role-chai
 
 
 def _without_token(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
-    """A step that takes an AWS role by GitHub's token in a job that may not ask for one."""
+    """A step that assumes an AWS role with GitHub's OIDC token in a job without the permission for one."""
     if "workflow_call" in workflow.triggers or not _GITHUBS_MACHINES.fullmatch(job.runs_on):
         return
     granted = workflow.permissions if job.permissions is None else job.permissions
@@ -148,7 +148,7 @@ _QUOTED = re.compile(r"'(?:[^']|'')*'")
 
 
 def _unnamed(texts: Iterable[str], contexts: Sequence[str], where: str) -> Iterator[str]:
-    """The contexts of expressions that are not there at their place."""
+    """The contexts of expressions that are not available where they are used."""
     named = re.compile(rf"(?<![\w.*-])({'|'.join(contexts)})\s*[.\[]", re.IGNORECASE)
     for each in texts:
         if found := named.search(_QUOTED.sub("''", each)):
@@ -156,7 +156,7 @@ def _unnamed(texts: Iterable[str], contexts: Sequence[str], where: str) -> Itera
 
 
 def _misplaced(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
-    """Contexts that GitHub does not know where they are named."""
+    """Contexts that GitHub does not provide at that place."""
     yield from ((what, 0) for what in _unnamed(_expressions([], job.condition), _NOT_IN_IF, "a job's `if`"))
     yield from (
         (what, 0) for what in _unnamed(_expressions(job.env.values(), None), _NOT_IN_ENV, "a job's `env`")
@@ -181,7 +181,7 @@ def _refused(job: Job) -> Iterator[tuple[str, int]]:
 
 
 def _empty(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
-    """What is empty since nothing sets it: the result of a job that is not needed, the output of no step."""
+    """What is empty because nothing sets it: a job that is not needed, an output of no step."""
     for texts, line, ids in _written(job):
         for text in (_QUOTED.sub("''", each) for each in texts):
             yield from ((what, line) for what in _unset(workflow, job, text))
@@ -230,7 +230,7 @@ def _keys(matrix: Any) -> set[str] | None:
 
 
 def _may_set(step: Step, output: str) -> bool:
-    """Whether a step may set an output: not if it says the name of each that it sets, and this is none."""
+    """Whether a step may set an output: not if it names each output that it sets, and this one is missing."""
     lines = [line for line in step.run.splitlines() if "GITHUB_OUTPUT" in line]
     if not step.uses and step.run.strip() and all(map(_PLAIN.match, step.run.strip().splitlines())):
         return False
@@ -240,7 +240,7 @@ def _may_set(step: Step, output: str) -> bool:
 
 
 def _written(job: Job) -> Iterator[tuple[list[str], int, dict[str, Step]]]:
-    """Yield the expressions of a job, of each step and of the outputs, with the steps before by their ids."""
+    """Yield the expressions of a job, its steps and its outputs, each with the ids of earlier steps."""
     ids: dict[str, Step] = {}
     yield _expressions([*job.env.values(), *job.given.values()], job.condition), 0, ids
     for step in job.steps:
@@ -277,7 +277,7 @@ Wrong = tuple[str, int]
 
 
 def misgiven(repository: Repository, job: Job) -> Iterator[Wrong]:
-    """What GitHub refuses of a call: something that is missing, or that the called workflow does not know."""
+    """What GitHub refuses in a call: what is missing, or unknown to the called workflow."""
     path = posixpath.normpath(job.uses) if job.uses.startswith("./") else ""
     if job.uses and (job.steps or job.runs_on):
         yield "it calls a workflow and has steps or a machine of its own", 0
@@ -354,7 +354,7 @@ def _is_called(repository: Repository, workflow: Workflow) -> bool:
 def _groups(
     repository: Repository, path: str, jobs: Collection[str] | None = None
 ) -> Iterator[tuple[str, bool, int]]:
-    """The groups of a workflow and of its jobs by their names, and whether they cancel what runs in them."""
+    """The concurrency groups of a workflow and its jobs, and whether they cancel running jobs."""
     top = entries_of(yaml.compose(repository.script(path) or "", Loader=yaml.SafeLoader))
     for entries in (
         top,

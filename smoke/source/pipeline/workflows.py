@@ -39,7 +39,7 @@ class Step:
     given: dict[str, str]
 
     def with_inputs(self, given: Mapping[str, str]) -> Step:
-        """The step with what its action or workflow is given in place of the inputs."""
+        """The step with the values of its action's or workflow's inputs."""
 
         def value(found: re.Match[str]) -> str:
             return given.get(found[1], found[0])
@@ -101,11 +101,11 @@ class Workflow:
 
     @property
     def runs(self) -> list[dict[str, Any]]:
-        """The inputs of the runs that are judged: of a push and of a manual run, or those of the call."""
+        """The inputs of the runs to judge: a push and a manual run, or the call."""
         return [{}, self.inputs] if self.asked is None else [self.asked]
 
     def called_by(self, job: Job) -> Workflow:
-        """The workflow as a job calls it: what the job gives stands in place of inputs."""
+        """The workflow as a job calls it, with the values of its inputs."""
         asked = self.defaults | {name: _typed(text) for name, text in job.given.items()}
         texts = {name: _text(value) for name, value in asked.items() if value is not ...}
         jobs = {
@@ -183,7 +183,7 @@ def read(text: str, path: str) -> Workflow:
 
 
 def _unfit(top: Entries) -> str:
-    """What GitHub does not take: a filter beside its opposite, an `if` that begins with `!` and no quotes."""
+    """What GitHub does not accept: a filter beside its opposite, an unquoted `if` that begins with `!`."""
     for event, (_, node) in entries_of(top.get("on", NONE)[1]).items():
         for name in ("branches", "paths", "tags"):
             if {name, f"{name}-ignore"} <= entries_of(node).keys():
@@ -276,7 +276,7 @@ def _texts(entries: Entries, key: str) -> dict[str, str]:
 
 
 def _permissions(entries: Entries) -> dict[str, str] | None:
-    """What a token may do; None where nothing is said of it."""
+    """The permissions of the token; None where the workflow does not set them."""
     return _texts(entries, "permissions") if "permissions" in entries else None
 
 
@@ -300,7 +300,7 @@ def _condition(entries: Entries) -> Condition:
 
 
 def _text(value: Any) -> str:
-    """A value as GitHub puts it into a text."""
+    """A value as GitHub writes it into a text."""
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
