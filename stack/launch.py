@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from stack import StackError, pgbouncer, postgres, services
+from stack import StackError, pgbouncer, postgres, services, x402
 from stack.aws.inventory import CREDENTIALS, HEALTH, OPERATOR_ARN, PREFIX, REGION, ControlClient, secret_id
 from stack.aws.load_balancer import AUTHORITY, Listener
 from stack.control import Alterable, Appearance, Control, FaultBoard
@@ -24,7 +24,6 @@ from stack.services import Addresses
 from stack.source_tree import SourceTree
 from stack.supervisor import Command, Part, Supervisor
 from stack.variants import STANDARD, Variant, toml, variant
-from stack.x402 import chain
 
 SOURCE = "source"
 #: The environment variable that chooses a variant where no name is given.
@@ -35,7 +34,7 @@ PUBLIC = ("freeside", "dixie")
 #: The keys of those who pay on the chain, by the names of their files.
 WALLETS = ("wallet-key", "other-wallet-key")
 LISTENER_PORTS = tuple(f"{name}-{kind}" for name in PUBLIC for kind in ("secure", "plain"))
-PORTS = ("postgres", "pgbouncer", "aws", *chain.PROCESSES, *LISTENER_PORTS, *services.HEALTH)
+PORTS = ("postgres", "pgbouncer", "aws", *x402.PROCESSES, *LISTENER_PORTS, *services.HEALTH)
 
 
 class Stack:
@@ -114,7 +113,7 @@ class Stack:
             "STACK_AWS_ENDPOINT": endpoint,
             "STACK_FAULTS_FILE": str(faults_file),
             "STACK_DIXIE_API_KEY_FILE": str(api_key),
-            **chain.settings(ports),
+            **x402.settings(ports),
         }
         wallet_keys = [self._run.secret(name, f"0x{secrets.token_hex(32)}") for name in WALLETS]
         aws = ControlClient(endpoint)
@@ -134,7 +133,7 @@ class Stack:
                 *server_parts,
                 *pooler_parts,
                 *self._aws_parts(ports, addresses),
-                *chain.parts(self._run, ports, wallet_keys),
+                *x402.parts(self._run, ports, wallet_keys),
                 self._migrations(server, pooler),
                 *self._services(addresses, shared, pooler),
             ]
@@ -191,9 +190,9 @@ class Stack:
             "operator_arn": OPERATOR_ARN,
             "ca_file": str(home / "aws" / AUTHORITY),
             "source": str(home / SOURCE),
-            "chain_url": chain.urls(ports)["chain"] if chain.payable() else "",
+            "chain_url": x402.urls(ports)["chain"] if x402.payable() else "",
             **{name.replace("-", "_"): f"file:{home / 'secrets' / name}" for name in WALLETS},
-            "chain_id": str(chain.CHAIN_ID),
+            "chain_id": str(x402.CHAIN_ID),
         }
         for user in (pgbouncer.ADMIN, *pgbouncer.SHARES):
             values[f"{user}_dsn"] = f"file:{self._run.secret(f'{user}-dsn', pooler.dsn(user))}"

@@ -15,7 +15,6 @@ from stack.aws import (
     internals,
     network_alterations,
     platform_alterations,
-    starting_alterations,
 )
 from stack.aws.emulator import Emulator
 from stack.aws.inventory import (
@@ -344,7 +343,6 @@ ALTERATIONS: Mapping[str, Callable[..., None]] = {
         *edge_alterations.ALTERATIONS,
         *access_alterations.ALTERATIONS,
         *network_alterations.ALTERATIONS,
-        *starting_alterations.ALTERATIONS,
         api_refuses, alarm_missing, alarm_added, alarm_changed, alarm_by_query, alarms_by_composite,
         alarms_many, alarms_on_tasks, composite_added, database_in_cluster, alarm_watches_another, metric,
         metric_filter, topic_without_subscription,

@@ -13,7 +13,7 @@ from pytest_readiness.profile.schema import Schema
 from stack.aws.inventory import secret_id
 from stack.launch import Stack
 from stack.supervisor import descendants
-from stack.x402.chain import PROCESSES
+from stack.x402 import PROCESSES
 from tests.stack.tools import Aws, listening_addresses, request
 
 ROOT = Path(__file__).parent.parent.parent

@@ -13,19 +13,20 @@ import pytest
 from smoke.contract.x402 import BadPayment, Terms, bad_payments, header_of, payment, terms_of
 from smoke.platform.x402 import Wallet, receipt_of
 from stack.launch import Stack
-from stack.x402.chain import (
+from stack.x402 import (
     ARTIFACT,
     CHAIN_ID,
     DEPLOYER,
     PAYEE,
     TOKEN,
+    TRANSFER,
     Anvil,
     EthTester,
+    Facilitator,
     Node,
     Rpc,
     encoded,
 )
-from stack.x402.facilitator import TRANSFER, Facilitator
 from tests.stack.embedded import Platform
 
 BALANCE_OF = "0x70a08231"
