@@ -40,8 +40,8 @@ def unfit(
 ) -> Iterator[tuple[str, Value]]:
     """Yield what is wrong with the variables of a container of `owner`.
 
-    `listed` is its environment, `given` are its variables; `secrets` are names under which containers are
-    given the values of secrets.
+    `listed` is its environment, `given` are its variables; `secrets` are variables that pass the values of
+    secrets.
     """
     every = [dict(_twice(chosen)) for chosen in choices(listed)] if listed is not None else []
     for name, value in every[0].items() if every else ():
@@ -98,7 +98,7 @@ _OWN_PORT = ("PORT", "LISTEN_PORT")
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The connections that the plan gives to its services together, and how many services there are."""
+    """The connections that the plan gives to all services together, and how many services there are."""
 
     connections: int
     services: int
@@ -112,7 +112,7 @@ class Budget:
     def overdrawn(self, owner: str, given: Mapping[str, str]) -> Iterator[str]:
         """What a pooler's variables allow beyond it; nothing where one of them is not understood.
 
-        The services have a pool each, at least, and may have them in one database.
+        Each service has at least one pool, and all may use one database.
         """
         names = {name: next((each for each in (name, f"PGBOUNCER_{name}") if each in given), "")
                  for name in _SIZES}  # fmt: skip
@@ -217,7 +217,7 @@ class Directory:
 
     @property
     def _other(self) -> re.Pattern[str]:
-        """Hosts in the private zone of another environment, and its databases as RDS names them."""
+        """Hosts in the private zone of another environment, and its databases by their RDS names."""
         stem, _, own = self.prefix.rpartition("-")
         other = rf"{re.escape(stem)}-(?!{re.escape(own)}\b)({ENVIRONMENTS})"
         return re.compile(rf"(?:.+\.)?{other}\.local|{other}(-[\w-]+)?\..+\.rds\.amazonaws\.com")
@@ -264,7 +264,7 @@ def directory_of(
     budgets: Mapping[str, Budget],
     keys: Mapping[str, str],
 ) -> Directory:
-    """Where the services of the files are found; `members` has the plan's name of each by its host name."""
+    """Where the services of the files are found; `members` maps host names to the plan's names."""
     listening = {each.name: {int(n) for box in ports(each).values() for n in box} | _aliases(each.service)
                  for each in defined.definitions if each.service is not None}  # fmt: skip
     plain = {each.name: plainly(each) for each in defined.definitions if each.service is not None}
@@ -362,7 +362,7 @@ def _misled(
     owner: str, container: Mapping[str, Value], given: Mapping[str, Value], directory: Directory, region: str,
     *, alone: bool,
 ) -> Iterator[tuple[str, Value]]:  # fmt: skip
-    """What of a container of `owner` leads away: its variables, its secrets, where its logs go."""
+    """What leads a container of `owner` away: its variables, its secrets, its logs."""
     for name, value in _secrets(container.get("secrets")):
         written = text(value)
         if pinned(written):
@@ -416,7 +416,7 @@ _OF_KEY = re.compile(r".*/es256-private-key(?:-\w{6})?(?::.*)?")
 
 
 def is_mixed_up(name: str, reference: str) -> bool:
-    """Whether the address of a database is looked for in the secret of a signing key."""
+    """Whether a variable takes the address of a database from the secret of a signing key."""
     return _OF_DATABASE.fullmatch(name) is not None and _OF_KEY.fullmatch(reference) is not None
 
 

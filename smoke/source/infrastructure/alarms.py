@@ -26,8 +26,7 @@ from .resource_policies import TOPIC
 class Watched:
     """The one metric that an alarm looks at, set in `where`; `why` says why it is not understood.
 
-    `computed` holds the names of the metrics that metric math, which is not understood, makes something of,
-    if it names any.
+    `computed` holds the names of the metrics in metric math, which is not understood, if it names any.
     """
 
     namespace: str = ""
@@ -121,7 +120,7 @@ def connection_alarms(
 
 
 def _of_no_database(configuration: Configuration, found: Watched) -> str:
-    """The name of a database that an alarm looks at and the files do not have, where they have any."""
+    """The name of a database that an alarm watches and the files lack, if they have any database."""
     value = found.dimensions.get("DBInstanceIdentifier")
     named = [each.attribute("identifier") for each in configuration.of_type("aws_db_instance")]
     if value is None or not named or referenced(value) is not None or not is_known(value):
@@ -164,7 +163,7 @@ _MONITORING = ("alarm", "cloudwatch", "monitor", "observab")
 
 
 def application(configuration: Configuration, namespace: str, within: Mapping[str, int]) -> Examined:
-    """Return which metrics of the platform's own have no alarm that fires in time and notifies."""
+    """Return which of the platform's own metrics have no alarm that fires in time and notifies."""
     result = Examined()
     for metric, need in rules.APPLICATION.items():
         _cover(
@@ -242,7 +241,7 @@ _NAMED_SO = re.compile("aws_(ecs_cluster|ecs_service|a?lb|a?lb_target_group|db_i
 
 
 def _misnamed(found: Watched) -> Iterator[str]:
-    """Which dimensions have another attribute of the right resource: there is no metric of these."""
+    """Dimensions with a wrong attribute of the right resource: no metric has these."""
     for dimension, attributes in _NAMING.items():
         value = found.dimensions.get(dimension)
         symbol = value.content if value is not None else None
@@ -253,7 +252,7 @@ def _misnamed(found: Watched) -> Iterator[str]:
 
 
 def _unpublished(configuration: Configuration, found: Watched) -> Iterator[str]:
-    """Why nothing ever comes for what an alarm watches: no balancer leads to its group, no cluster counts."""
+    """Why an alarm's metric never has data: no balancer leads to its group, or no cluster counts tasks."""
     at, of = (found.dimensions.get(name) for name in ("LoadBalancer", "TargetGroup"))
     balancer, group = (referenced(each) for each in (at, of))
     if balancer is not None and group is not None and balancer.block.type != "data":
@@ -277,7 +276,7 @@ _LOG_GROUP = "aws_cloudwatch_log_group"
 
 
 def _unfiltered(configuration: Configuration, found: Watched) -> Iterator[str]:
-    """Why the filters that make an alarm's metric from logs make nothing for it, as far as the files say."""
+    """Why the log filters that make an alarm's metric never count anything, as far as the files say."""
     made: list[tuple[Resource, Body]] = []
     for each in configuration.of_type("aws_cloudwatch_log_metric_filter"):
         for block in each.blocks("metric_transformation"):

@@ -96,7 +96,7 @@ def _cycles(module: Module) -> Iterator[Finding]:
 
 
 def _circle(name: str, needs: Mapping[str, set[str]], path: list[str], done: set[str]) -> list[str]:
-    """The circle that a walk from a name meets first; what was walked before is left out."""
+    """The first circle on a walk from a name, except for what was walked before."""
     if name in path:
         return path[path.index(name) :]
     if name in done:
@@ -149,7 +149,7 @@ _COMPLETE_OF = ("aws_iam_role_policy", "aws_iam_role_policy_attachment")
 
 
 def _undone(configuration: Configuration) -> Iterator[Finding]:
-    """Policies of a role that another resource takes away, as they are not in its complete list of them."""
+    """Policies of a role that another resource removes, because its complete list lacks them."""
     for type_, (attribute, adds, by) in _COMPLETE.items():
         for complete in configuration.of_type(type_):
             listed = complete.attribute(attribute)
@@ -218,7 +218,7 @@ def misdeclared(configuration: Configuration) -> list[Finding]:
 
 
 def _elsewhere(module: Module) -> Iterator[Finding]:
-    """Calls of modules by a path at which there is nothing, beside what is there."""
+    """Calls of modules by a path that does not exist, with what is beside it."""
     for address, block in module.files.blocks.items():
         written = block.attributes.get("source") if address.startswith("module.") else None
         source = written.args[0] if written is not None and written.kind == "literal" else ""
@@ -237,7 +237,7 @@ def _twice(module: Module) -> Iterator[Finding]:
 
 
 def _addressed(module: Module) -> Iterator[Finding]:
-    """What a block says of an address: that it is another's now, gone, or in the files."""
+    """What a block says about an address: moved, removed, or in the files."""
     for block in module.files.others:
         name = {"moved": "from", "removed": "from", "import": "to"}.get(block.type, "")
         expr = block.attributes.get(name)
@@ -264,7 +264,7 @@ def _bare(expr: Expr) -> str:
 
 
 def _providers(module: Module) -> Iterator[Finding]:
-    """Providers under a name that neither the module nor who calls it has given one."""
+    """Providers with an alias that neither the module nor its caller defines."""
     known = set[str]()
     for block in module.files.others:
         alias = block.attributes.get("alias") if block.type == "provider" else None
@@ -290,7 +290,7 @@ def _chosen(module: Module) -> Iterator[Expr]:
 
 
 def _missing(module: Module) -> Iterator[Finding]:
-    """Keys that a map has not, and names that a template uses and is not given."""
+    """Keys that a map lacks, and names that a template uses and does not get."""
     if module.uncertain:
         return
     here = Environment(module)

@@ -81,7 +81,7 @@ def _owners(defined: Definitions) -> dict[str, set[str]]:
 
 
 def _groups(each: Definition) -> Iterator[Value]:
-    """The target groups of a service, those included to which ECS moves its tasks in a deployment."""
+    """The target groups of a service, with those to which ECS moves its tasks in a deployment."""
     for block in each.service.blocks("load_balancer") if each.service is not None else ():
         yield from items(block.attribute("target_group_arn"))
         for other in block.blocks("advanced_configuration"):
@@ -127,7 +127,7 @@ def _checked(
     result: Examined, group: Resource, each: Definition, listening: Mapping[str, Collection[float]],
     address: Address,
 ) -> None:  # fmt: skip
-    """A target group asks a service for its health where it listens, by the path that it has for it."""
+    """A target group asks for health on the service's port and on its health path."""
     checks = group.blocks("health_check")
     for check in checks:
         asked_port = check.attribute("port")
@@ -152,7 +152,7 @@ def _checked(
 
 
 def _encrypted(group: Resource, each: Definition) -> Iterator[Finding]:
-    """A target group, or its check, that speaks TLS with a service that asks itself by plain HTTP."""
+    """A target group, or its check, that speaks TLS to a service that asks itself by plain HTTP."""
     for block in (group, *group.blocks("health_check")) if plainly(each) else ():
         protocol = block.attribute("protocol")
         if protocol is not None and text(protocol) in ("HTTPS", "TLS"):
@@ -161,7 +161,7 @@ def _encrypted(group: Resource, each: Definition) -> Iterator[Finding]:
 
 
 def accepted(codes: str, status: int) -> bool | None:
-    """Whether a list such as `200-299,301` has a status; None where it is none of HTTP, as those of gRPC."""
+    """Whether a list such as `200-299,301` has a status; None for statuses of gRPC."""
     ranges = [part.partition("-") for part in codes.replace(" ", "").split(",")]
     bounds = [(low, high or low) for low, _, high in ranges]
     if not all(len(each) == 3 and each.isdecimal() for pair in bounds for each in pair):
@@ -170,7 +170,7 @@ def accepted(codes: str, status: int) -> bool | None:
 
 
 def _listens(result: Examined, each: Definition, address: Address) -> None:
-    """A service that is found by its name listens on the port that the others use."""
+    """A service in the private zone listens on the port that the others use."""
     assert each.service is not None
     mapped = [
         (task, port)
@@ -202,7 +202,7 @@ def _asked_by_itself(
 
 
 def _connects(block: Body) -> bool:
-    """Whether a target group, or its check, speaks no HTTP: health is then that a connection is taken."""
+    """Whether a target group, or its check, speaks no HTTP: then it only connects."""
     protocol = block.attribute("protocol")
     return protocol is not None and not text(protocol).startswith("HTTP")
 
@@ -242,7 +242,7 @@ def _registered(configuration: Configuration, result: Examined, each: Definition
 def _outside(
     configuration: Configuration, zones: Iterable[Resource | None], each: Definition
 ) -> Iterator[Finding]:
-    """A private zone of another network than that of the service, which nothing lends to it."""
+    """A private zone that is not associated with the service's network."""
     if each.service is None or configuration.of_type("aws_route53_zone_association"):
         return
     groups = [referenced(group) for block in each.service.blocks("network_configuration")
@@ -258,7 +258,7 @@ def _outside(
 
 
 def _network(value: Value | None) -> tuple[str, str]:
-    """How the files say which network is meant, and which; empty where they leave it open."""
+    """How the files name a network, and its name; empty where they leave it open."""
     if value is None:
         return "", ""
     of = referenced(value)
@@ -350,7 +350,7 @@ def _at_its_port(
     configuration: Configuration, result: Examined, each: Definition, address: Address,
     listeners: Sequence[Resource | None],
 ) -> None:  # fmt: skip
-    """A public host is an https URL without a port: one of the listeners that lead to it is on that."""
+    """A public host is an https URL without a port, so one of its listeners must be on 443."""
     elsewhere = [_elsewhere(listener) for listener in listeners]
     if None in elsewhere or fronted(configuration, address.public):
         return
@@ -360,7 +360,7 @@ def _at_its_port(
 
 
 def _elsewhere(listener: Resource | None) -> float | None:
-    """The port of a listener that serves TLS to the public on another port than that of https."""
+    """The port of a listener that serves TLS to the public on another port than 443."""
     if listener is None or text(listener.attribute("protocol")) not in ("HTTPS", "TLS"):
         return None
     balancer = referenced(listener.attribute("load_balancer_arn"))
@@ -375,7 +375,7 @@ def _elsewhere(listener: Resource | None) -> float | None:
 def _diverted(
     configuration: Configuration, result: Examined, each: Definition, address: Address, own: Collection[str]
 ) -> None:
-    """No rule of its listener that comes first sends the health path of a public host elsewhere."""
+    """No earlier rule of its listener sends the health path of a public host elsewhere."""
     fitting = [
         ListenerRule.of(rule)
         for rule in configuration.of_type("aws_lb_listener_rule")

@@ -35,7 +35,7 @@ def served(
 ) -> Iterator[Finding]:
     """Return where tasks do not fit the database that the files give them: by its port, TLS and connections.
 
-    `database` is the name of the one that must take so many `connections`.
+    `database` is the name of the one that must allow `connections`.
     """
     for each in defined.definitions:
         for task in each.tasks:
@@ -98,7 +98,7 @@ def _listening(database: Resource) -> float | None:
 
 
 def _demands_tls(database: Resource) -> bool:
-    """Whether a database is known to take no plain connection: by its parameter, or by its version."""
+    """Whether a database is known to demand TLS: by its parameter, or by its version."""
     parameters, engine = _parameters(database), database.attribute("engine")
     version = database.attribute("engine_version")
     if parameters is None or "rds.force_ssl" in parameters or text(engine) != "postgres":
@@ -110,7 +110,7 @@ def _demands_tls(database: Resource) -> bool:
 
 
 def _parameters(database: Resource) -> Mapping[str, Value] | None:
-    """The parameters of a database's group by their names; None where the files do not say all."""
+    """The parameters of a database's group by name; None where the files do not say all."""
     of = database.attribute("parameter_group_name")
     if of is None:
         return {}

@@ -77,7 +77,7 @@ class Definitions:
 
 
 def containers(task: Resource) -> tuple[list[Container], list[Finding]]:
-    """Return the containers of a task, and what of them could not be read."""
+    """Return the containers of a task, and what could not be read."""
     found: list[Container] = []
     unread: list[Finding] = []
     whole = task.attribute("container_definitions")
@@ -166,9 +166,9 @@ def unseen(configuration: Configuration, defined: Definitions, members: Collecti
 
 
 def names(resources: Sequence[Resource], members: Collection[str]) -> dict[str, str]:
-    """Return by address what the plan calls each resource, else its label.
+    """Return the plan's name of each resource by address, else its label.
 
-    A label, key or name in AWS that is the member decides before a name that ends like it, and that before
+    A label, key or AWS name that equals the member decides before a name that ends like it, and that before
     the name of a module.
     """
     found: dict[str, str] = {}
@@ -327,7 +327,7 @@ def unnamed(result: Definitions, ownership: Ownership) -> Examined:
 
 
 def _own(pattern: str, groups: set[str], ownership: Ownership) -> bool:
-    """Whether the pattern's path belongs to one group alone, and that has the role.
+    """Whether the pattern's path belongs to one group alone, the one of the role.
 
     Its parts name a group, before the first wildcard also by one of their words.
     """

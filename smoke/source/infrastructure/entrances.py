@@ -32,7 +32,7 @@ def fronted(configuration: Configuration, host: str) -> bool:
 
 
 def _takes(front: Resource, host: str) -> bool:
-    """Whether a front may be one of a host: by its aliases, or as a record that is not for DNS alone."""
+    """Whether a front may belong to a host: by its aliases, or as a record that is proxied."""
     if front.type == _CLOUDFRONT:
         names = [*items(front.attribute("aliases"))]
     elif front.type in _RECORDS:
@@ -78,7 +78,7 @@ def entered(
 
 
 def _unfit(ways: Sequence[tuple[Value, Resource | None]]) -> Iterator[Finding]:
-    """A balancer of HTTP takes no target group of TCP."""
+    """An HTTP balancer takes no TCP target group."""
     for value, listener in ways:
         group = referenced(value)
         protocol = group.attribute("protocol") if group is not None else None
@@ -91,9 +91,9 @@ def _unfit(ways: Sequence[tuple[Value, Resource | None]]) -> Iterator[Finding]:
 
 
 def _beside(configuration: Configuration, listeners: Sequence[Resource]) -> Resource | None:
-    """The listener of https of the same public balancer, where all of `listeners` speak plain HTTP.
+    """The https listener of the same public balancer, if all of `listeners` speak plain HTTP.
 
-    None where the files do not say of each action for which hosts and groups it is.
+    None where the files do not say the hosts and groups of each action.
     """
     balancers = {_balancer(each) for each in listeners}
     if not listeners or any(_speaks(each) != "HTTP" or not _public(each) for each in listeners):
@@ -148,7 +148,7 @@ _PRIVATE = re.compile(r"(?:10|127|192\.168|172\.(?:1[6-9]|2\d|3[01]))\.[\d.]+\Z"
 
 
 def _called(record: Resource) -> str:
-    """The whole name of a record: Terraform puts that of its zone behind one that does not end with it."""
+    """The whole name of a record: Terraform appends the zone's name unless it is there."""
     name, of = record.attribute("name"), record.attribute("zone_id")
     zone = referenced(of)
     said = text(name).lower().rstrip(".") if is_known(name) else ""
@@ -157,14 +157,14 @@ def _called(record: Resource) -> str:
 
 
 def _leads_astray(to: Resource, own: Collection[str]) -> bool:
-    """Whether a record's target is a balancer of applications that does not lead to the own groups."""
+    """Whether a record's target is an application balancer that does not lead to the own groups."""
     kind = text(to.attribute("load_balancer_type"))
     known = to.type == "aws_lb" and to.block.type != "data" and kind in ("", "application")
     return known and to.address not in own
 
 
 def _is_public(record: Resource) -> bool:
-    """Whether a record is of a zone of the files that the public sees."""
+    """Whether a record is in a public zone of the files."""
     zone = referenced(record.attribute("zone_id"))
     if zone is None or zone.type != "aws_route53_zone" or zone.blocks("vpc"):
         return False
@@ -180,7 +180,7 @@ def _balancer(listener: Resource) -> str:
 
 
 def _abroad(configuration: Configuration, listener: Resource) -> Iterator[Finding]:
-    """A certificate of another region than the listener's, which it cannot have."""
+    """A certificate of another region, which the listener cannot use."""
     arn, region = listener.attribute("certificate_arn"), configuration.region(listener)
     found = [_OF_REGION.match(text(each)) for each in items(arn)]
     others = [each[1] for each in found if each is not None and each[1] != region]
@@ -195,14 +195,14 @@ def _speaks(listener: Resource) -> str:
 
 
 def _public(listener: Resource) -> bool:
-    """Whether the files say that a listener's balancer is one that the public reaches."""
+    """Whether the files say that a listener's balancer is public."""
     balancer = declared(listener.attribute("load_balancer_arn"))
     internal = balancer.attribute("internal") if balancer is not None else None
     return balancer is not None and (internal is None or boolean(internal) is False)
 
 
 def _names(configuration: Configuration, listener: Resource) -> set[str] | None:
-    """The names that a listener can prove; None where the files do not say, or give it no certificate."""
+    """The names on a listener's certificates; None where the files do not say, or give it none."""
     arns = [listener.attribute("certificate_arn")]
     for each in configuration.of_type("aws_lb_listener_certificate"):
         of = referenced(each.attribute("listener_arn"))

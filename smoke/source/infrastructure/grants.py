@@ -100,7 +100,7 @@ def grants(configuration: Configuration) -> Grants:
 
 
 def _by_another_role(configuration: Configuration, found: list[Grant]) -> Iterator[Grant]:
-    """Yield what a role may read when it acts under another one, as that one's trust names it."""
+    """Yield what a role may read when it assumes another one that trusts it."""
     roles = {thing(role.reference, ROLE).key: role for role in configuration.of_type(ROLE)}
     for key, role in roles.items():
         trusted = dict[str, Place]()
@@ -132,7 +132,7 @@ def _boundary(result: Grants, configuration: Configuration, role: Resource, arn:
 
 
 def _limited(result: Grants, grant: Grant) -> Iterator[Grant]:
-    """Yield what is left of a grant, by role; what is left of a pattern and not known is noted."""
+    """Yield what remains of a grant, by role; note what remains of a pattern and is not known."""
     for role in grant.roles:
         left = [replace(grant, roles=(role,))]
         for limit in (each for each in result.limits if role in each.roles and each.concerns(grant)):
@@ -224,7 +224,7 @@ def _denied(roles: tuple[str, ...], holder: Resource, parts: dict[str, Value]) -
 
 
 def _bounded_batches(result: Grants) -> None:
-    """A batch returns only what its role may read one by one: it counts where nothing else is granted."""
+    """A batch returns only secrets that its role may read one by one."""
     bounded = {role for each in result.found if not each.batch for role in each.roles}
     result.found = [each for each in result.found if not each.batch or not bounded.issuperset(each.roles)]
 
@@ -234,7 +234,7 @@ _OTHERS = {"StringNotEquals", "StringNotLike", "ArnNotEquals", "ArnNotLike"}
 
 
 def _denied_by_secret(policy: Resource, roles: tuple[str, ...]) -> Iterator[Narrowing]:
-    """What the policy of a secret itself denies to all roles, or to all but some that it names."""
+    """What a secret's own policy denies to all roles, or to all but those that it names."""
     arn = policy.attribute("secret_arn")
     identity = secret(arn) if arn is not None else None
     for each in statements(policy.attribute("policy"), []):
@@ -260,7 +260,7 @@ def _denied_by_secret(policy: Resource, roles: tuple[str, ...]) -> Iterator[Narr
 
 
 def _of_secret(result: Grants, policy: Resource, all_roles: tuple[str, ...]) -> None:
-    """What the policy of a secret itself lets roles read, out of `all_roles`."""
+    """What a secret's own policy lets roles read, out of `all_roles`."""
     arn = policy.attribute("secret_arn")
     identity = secret(arn) if arn is not None else None
     why: list[str] = []

@@ -29,7 +29,7 @@ ROLE = "aws_iam_role"
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """A policy that `roles` have by the resource `holder`: its `document`, or the `arn` of one attached."""
+    """A policy that `holder` gives to `roles`: its `document`, or the `arn` of an attached one."""
 
     roles: tuple[str, ...]
     holder: Resource
@@ -184,7 +184,7 @@ def _tested(conditions: Sequence[Body]) -> Value:
 
 
 def fits(value: str, pattern: str) -> bool:
-    """Whether a value fits a pattern of IAM, in which `*` and `?` are the only signs."""
+    """Whether a value fits a pattern of IAM, with `*` and `?` as the only wildcards."""
     return re.fullmatch(_regular(pattern), value) is not None
 
 
@@ -264,7 +264,7 @@ class Grant:
 
     @property
     def batch(self) -> bool:
-        """Whether it is of use only for what the role may read one by one."""
+        """Whether it only helps to read what the role may read one by one."""
         return self.reads == {_BATCH}
 
     def within(self, other: Grant) -> bool:
@@ -288,9 +288,9 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
-    """What keeps `roles` from reading: all that `targets` stand for, or (`beyond`) all but that.
+    """What denies `roles` reading: all that `targets` stand for, or (`beyond`) all but that.
 
-    `why` is what of the targets is not known. It takes a reading only together with all `reads` of a grant.
+    `why` says what is not known about the targets. It removes a grant only if it denies all of its `reads`.
     """
 
     roles: tuple[str, ...]
@@ -302,7 +302,7 @@ class Narrowing:
     why: str = ""
 
     def concerns(self, grant: Grant) -> bool:
-        """Whether it takes what the grant would let its role do; a batch needs to read one by one as well."""
+        """Whether it denies what the grant allows; a batch needs the right to read one by one as well."""
         needed = {READ[SECRETS_MANAGER][0]} if self.service == SECRETS_MANAGER else grant.reads
         return self.service == grant.service and needed <= self.reads
 
@@ -320,7 +320,7 @@ def reads_of(parts: dict[str, Value], service: str) -> frozenset[str] | None:
 
 
 def target_of(target: Value, service: str) -> tuple[Grant | None, str]:
-    """Return what a resource of a statement stands for, if a secret of the service fits it; else why not."""
+    """Return what a resource of a statement stands for, if a secret of the service fits; else why not."""
     grant = Grant((), "", target.at, service)
     resource = referenced(target)
     grant = replace(grant, misses=service == SECRETS_MANAGER and _misses(target))

@@ -20,7 +20,7 @@ Action = tuple[Body, Resource | None]
 
 @dataclass(frozen=True, slots=True)
 class ListenerRule:
-    """A rule of a listener, its rank, infinite where it is not known, and the groups that it leads to."""
+    """A rule of a listener, its rank (infinite where it is not known), and the groups that it leads to."""
 
     resource: Resource
     listener: str
@@ -84,7 +84,7 @@ def unclear(configuration: Configuration) -> Iterator[Value]:
 
 
 def forwards(action: Body) -> Iterator[Value]:
-    """The target groups that an action forwards to, or may; one of weight 0 is given nothing."""
+    """The target groups that an action forwards to, or may; one of weight 0 gets nothing."""
     for value in _targets(action):
         yield from items(value)
 
@@ -141,7 +141,7 @@ def answered(
     configuration: Configuration, host: str, paths: Collection[str], own: Collection[str],
     defaults: Collection[str],
 ) -> Iterator[Finding]:  # fmt: skip
-    """Return what answers for a path of a service in the balancer itself, sends it off, or asks for a login.
+    """Return what answers a path of a service in the balancer, redirects it, or asks for a login.
 
     `own` are the service's target groups, `defaults` the listeners that lead to one by default.
     """
@@ -165,7 +165,7 @@ def _guarded(
     configuration: Configuration, rules: Sequence[Resource], host: str, paths: Collection[str],
     own: Collection[str],
 ) -> Iterator[Finding]:  # fmt: skip
-    """What sends a client of a path to a login before it leads to a service: its first rule, or none.
+    """The first rule that sends a client of a path to a login, if every way to the service does.
 
     One listener that leads there without a login is enough, or a rule that may, such as one on a header.
     """
@@ -202,7 +202,7 @@ def _is_on(rule: Resource, listener: Resource) -> bool:
 
 
 def _asks_for_a_login(action: Body) -> bool:
-    """Whether an action turns away a client that has not logged in at a provider of identities."""
+    """Whether an action turns away clients that have not logged in at an identity provider."""
     said = text(action.attribute("type")) if not action.uncertain else ""
     blocks = action.blocks(said.replace("-", "_")) if said.startswith("authenticate-") else []
     others = (block.attribute("on_unauthenticated_request") for block in blocks)
@@ -224,7 +224,7 @@ def divided(
 
 
 def _said(rule: Resource, host: str) -> str:
-    """How a rule answers by itself; empty where it leads on, or to the same host."""
+    """How a rule answers by itself; empty where it forwards, or redirects to the same host."""
     done = [text(action.attribute("type")) for action in rule.blocks("action")]
     if done == ["fixed-response"]:
         return " with a fixed response"
@@ -316,7 +316,7 @@ class _Network:
         ]
 
     def examine(self, result: Examined, caller: Party, to: Party, port: float) -> None:
-        """A caller cannot reach a port: leaving its own groups, or entering those of the other."""
+        """A caller cannot reach a port: its own groups do not let it out, or the other's do not let it in."""
         for direction, own, other in (("ingress", to, caller), ("egress", caller, to)):
             ways = [self._lets(group, direction, other[1], port) for group in own[1]]
             if True in ways:
@@ -346,7 +346,7 @@ class _Network:
                 through = _lets_through(rule, key, wanted, port)
                 found.add(None if through and not (held and goes == direction) else through)
         if found and not all(map(_is_plain, others)):
-            found.add(None)  # whoever is meant may be the other side of a rule
+            found.add(None)  # this may be the other side of a rule
         return True if True in found else None if None in found else False
 
 

@@ -33,7 +33,7 @@ ALARM, COMPOSITE = "aws_cloudwatch_metric_alarm", "aws_cloudwatch_composite_alar
 
 @dataclass(slots=True)
 class Judged:
-    """What is wrong with an alarm, and what of it is not understood."""
+    """What is wrong with an alarm, and what is not understood."""
 
     wrong: list[str] = field(default_factory=list)
     unclear: list[str] = field(default_factory=list)
@@ -82,7 +82,7 @@ class Recipients:
         return (Judged([], own.unclear + unread) if unread else own), topics
 
     def _events(self) -> list[str]:
-        """The rules of EventBridge with a target that pass changes of alarms on."""
+        """The rules of EventBridge that pass changes of alarms on to a target."""
         targets = [
             rule
             for target in self._configuration.of_type("aws_cloudwatch_event_target")
@@ -207,7 +207,7 @@ class Recipients:
         return f"{queue.address} has no policy, so SNS may not send to it", []
 
     def _uninvited(self, subscription: Resource) -> str:
-        """What keeps SNS from calling the function of a subscription: no permission of the files."""
+        """Why SNS may not call the function of a subscription: the files give it no permission."""
         function = declared(subscription.attribute("endpoint"), "aws_lambda_function")
         if function is None:
             return ""
@@ -238,7 +238,7 @@ class Recipients:
 
 
 def _doubts(subscriber: Resource, topic: Resource) -> Iterator[str]:
-    """What the files leave open of a subscriber: whether it exists, and what a stack's template has."""
+    """What the files leave open about a subscriber: whether it exists, and what a stack's template has."""
     if subscriber.uncertain:
         yield f"whether there is {subscriber.address}: {subscriber.uncertain}"
     if subscriber.type == STACK and not _SUBSCRIBES.search(text(subscriber.attribute("template_body"))):
@@ -353,7 +353,7 @@ def _number_of(alarm: Resource) -> str:
 
 
 def _for_the_absent(alarm: Resource, configuration: Configuration) -> bool:
-    """Whether what an alarm watches is left out, too."""
+    """Whether what an alarm watches is optional, too."""
     bodies = [alarm.block]
     for body in bodies:  # grows: blocks in blocks, such as a metric in a `dynamic` query
         bodies += body.blocks
