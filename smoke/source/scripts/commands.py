@@ -83,7 +83,7 @@ _PSQL_GOES_ON = re.compile(r"psql\s(?!.*\bON_ERROR_STOP\b).*(?:-f\b|--file\b|<)"
 
 
 def migrates(texts: Sequence[str]) -> bool:
-    """Whether a command, given as its words, runs a migration, rather than show, build or speak of one."""
+    """Whether a command, given as its words, runs a migration, rather than shows, builds or mentions one."""
     if shell.runs(texts, "aws ecs run-task"):
         return True
     at = 0
@@ -121,11 +121,11 @@ class Commands(Words):
 
     @abstractmethod
     def through(self, text: str, states: Iterable[State]) -> set[State]:
-        """Return the states behind a script."""
+        """Return the states after a script."""
 
     @abstractmethod
     def _run(self, node: Node, state: State, cond: bool) -> set[State]:
-        """Return the states behind a statement; `cond` where `set -e` does not act on its status."""
+        """Return the states after a statement; `cond` where `set -e` does not act on its status."""
 
     def _not_read(self, node: Node, what: str) -> None:
         self.unread.append(Failure(self.path, self.line + shell.line_of(node), what))
@@ -177,7 +177,7 @@ class Commands(Words):
         return {replace(state, ok=True), replace(state, ok=False)}
 
     def _followed(self, node: Node, found: tuple[Word, ...], state: State) -> set[State] | None:
-        """The states behind a script or a recipe of the checkout; None for any other command."""
+        """The states after a script or a recipe of the checkout; None for any other command."""
         texts = [text for text, _ in found]
         if texts[:1] in (["cd"], ["pushd"]) and len(found) == 2 and found[1][1]:
             self.directories.append(posixpath.join(self.directories[-1], texts[1]))
@@ -193,9 +193,9 @@ class Commands(Words):
         return found_in(self.directories, path, self.script)
 
     def _recipe(self, node: Node, recipe: Sequence[Line], texts: Sequence[str], state: State) -> set[State]:
-        """The states behind the lines that a command stands for, each in a shell of its own, up to a failure.
+        """The states after the lines that a command stands for, each in a shell of its own, up to a failure.
 
-        Where none of them migrates and the command speaks of it, what they run does.
+        Where none of them migrates, but the command mentions it, what they run does.
         """
         if self.depth >= DEEPEST:
             self._not_read(node, f"{short(node)}: calls that are nested deeper than {DEEPEST}")
@@ -217,7 +217,7 @@ class Commands(Words):
         return after | states
 
     def _of_line(self, line: Line, states: Iterable[State]) -> set[State]:
-        """The states behind a line of a recipe."""
+        """The states after a line of a recipe."""
         before = self.path, self.line, self.directories
         self.path, self.line = line.path, line.line - 1
         self.directories = [*self.directories, *([line.directory] if line.directory else [])]
@@ -228,7 +228,7 @@ class Commands(Words):
         return {one.guessed(line.maybe) for one in done} if line.maybe else done
 
     def _unfollowed(self, node: Node, line: Line, texts: Sequence[str]) -> None:
-        """Note what of a recipe is not followed: it may be what migrates, and is if its words say so."""
+        """Note what is not followed in a recipe: it may migrate, and does if its words say so."""
         place = (line.path, line.line) if line.path else (self.path, self.line + shell.line_of(node))
         failure = Failure(*place, line.unread)
         if MIGRATION.search(line.text) or self.counts(texts):
@@ -245,7 +245,7 @@ class Commands(Words):
         return handler is not None and _SUCCESS.search(shell.text_of(handler)) is not None
 
     def _built_in(self, name: str, found: tuple[Word, ...], state: State) -> set[State] | None:
-        """The states behind what the shell does itself; None for any other command."""
+        """The states after what the shell does itself; None for any other command."""
         rest = [text for text, _ in found[1:]]
         good, bad = replace(state, ok=True), replace(state, ok=False)
         if name in ("exit", "return", "break", "continue"):
@@ -337,7 +337,7 @@ class Commands(Words):
         return {replace(state, ok=True), replace(state, ok=False)}
 
     def _apart(self, text: str, options: Sequence[str], rest: Sequence[str], state: State) -> set[State]:
-        """The states behind a shell of its own: it has its own options, and ends by itself."""
+        """The states after a subshell: it has its own options, and ends by itself."""
         positions = frozenset((str(number), word) for number, word in enumerate(rest, 1))
         start = replace(
             options_of(State(failed=state.failed, how=state.how, guess=state.guess), options),
@@ -352,7 +352,7 @@ class Commands(Words):
 
 
 def _waited(rest: Sequence[str], good: State, bad: State) -> set[State]:
-    """The states behind `wait`: with a process it has that one's status, with several the last one's."""
+    """The states after `wait`: with a process it has that one's status, with several the last one's."""
     if not rest or not good.failed:
         return {good}
     processes = [each for each in rest if not each.startswith("-")]
@@ -380,14 +380,14 @@ def _test(found: Sequence[Word]) -> tuple[str, Word, Word] | None:
 
 
 def _said(state: State, kind: str, found: Sequence[Word]) -> State:
-    """The state behind `echo name=value` into GitHub's file of the environment or of a step's outputs."""
+    """The state after `echo name=value` into GitHub's file of the environment or of a step's outputs."""
     (text, known), *more = found or (("", True),)
     name, equals, value = text.partition("=")
     return state.having(f"{kind}.{name}", kept(value, known)) if equals and not more else state
 
 
 def found_in(directories: Sequence[str], path: str, script: Script) -> tuple[str, str] | None:
-    """Where a file that a command names is, and its text: below the last directory, or one before it."""
+    """The path and text of a file that a command names: below the last directory, or one before it."""
     for place in dict.fromkeys(
         posixpath.normpath(posixpath.join(each, path)) for each in (*directories[::-1], ".")
     ):

@@ -61,7 +61,7 @@ class Stage:
     instructions: list[Instruction] = field(default_factory=list)
 
     def last(self, name: str) -> Instruction | None:
-        """The instruction of this name that counts."""
+        """The last instruction of this name, which counts."""
         return next((each for each in reversed(self.instructions) if each.name == name), None)
 
 
@@ -74,7 +74,7 @@ class Dockerfile:
     wrong: tuple[tuple[str, int], ...]
 
     def target(self, name: str = "") -> Stage | None:
-        """The stage that a build makes: the named one, or that of the number, else the last."""
+        """The stage that a build makes: the one of this name or number, else the last."""
         if not name:
             return self.stages[-1] if self.stages else None
         named = [each for at, each in enumerate(self.stages) if name.lower() in (each.name, str(at))]
@@ -90,12 +90,12 @@ class Dockerfile:
         return found
 
     def effective(self, stage: Stage, name: str) -> Instruction | None:
-        """The instruction of a name that a stage has, or has from those below it."""
+        """The instruction of this name in a stage, or in the stages below it."""
         return next((one for each in self.below(stage) if (one := each.last(name)) is not None), None)
 
 
 def read(text: str) -> Dockerfile | None:
-    """Read a Dockerfile; None where a frontend of its own gives it another syntax."""
+    """Read a Dockerfile; None where a custom frontend gives it another syntax."""
     syntax = next((value for name, value in _directives(text) if name == "syntax"), "docker/dockerfile")
     if "docker/dockerfile" not in syntax:
         return None
@@ -188,7 +188,7 @@ def _stage(each: Instruction, values: dict[str, str | None], needed: list[tuple[
 
 
 def _from_elsewhere(each: Instruction, stages: Sequence[Stage]) -> Iterator[tuple[str, int]]:
-    """A COPY from a stage that there is not before; a name that is no stage may be an image's."""
+    """A COPY from a stage that does not come before; a name of no stage may be an image."""
     source = each.flags.get("from", "").lower()
     before = stages[:-1]
     if each.name != "COPY" or not source or source in {stage.name for stage in before} or "$" in source:

@@ -29,7 +29,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """The words behind a program: options with their values, names, `NAME=value`, what is behind `--`."""
+    """The words after a program: options with their values, names, `NAME=value`, what follows `--`."""
 
     options: dict[str, str]
     names: list[str]
@@ -124,7 +124,7 @@ class _Targets:
             return
         self._read.add(path)
         current: list[_Target] = []
-        fresh = False  # whether the next line of a recipe is the first behind the names of its rules
+        fresh = False  # whether the next line of a recipe is the first after the names of its rules
         conditions: list[str] = []
         for number, whole in self._logical(text):
             maybe = conditions[-1] if conditions else ""
@@ -159,7 +159,7 @@ class _Targets:
                 written = ""
 
     def _directs(self, path: str, line: int, plain: str, conditions: list[str]) -> bool:
-        """Whether a line is no rule: a condition, an include, a setting; it has its effect then."""
+        """Apply a line that is no rule: a condition, an include, a setting; return whether it was one."""
         if not self.just and _CONDITION.fullmatch(plain):
             if plain.startswith("else"):
                 conditions.pop()
@@ -216,7 +216,7 @@ class _Targets:
         return begun
 
     def of(self, names: Sequence[str], done: set[str] | None = None) -> Iterator[Line]:
-        """What the rules of these names run, each once, after that of the rules that they need."""
+        """What the rules of these names run, each once, after the rules that they need."""
         done = set() if done is None else done
         for name in names:
             if name in done:
@@ -274,7 +274,7 @@ class _Targets:
         return Line(path, line, text, options, ignored, self._directory, maybe, unread)
 
     def _ignores(self, name: str) -> bool:
-        """Whether the file says of this rule, or of all, that failures are ignored."""
+        """Whether the file ignores failures of this rule, or of all."""
         flags = self.settings.get("MAKEFLAGS", "").split()
         if any(IGNORES.fullmatch(each) for each in flags) or re.match(r"[a-hj-z]*i[a-z]*\Z", " ".join(flags)):
             return True
@@ -291,7 +291,7 @@ class _Targets:
         return (*shell, *self._plain(flags).split())
 
     def _plain(self, text: str, automatic: Mapping[str, str] | None = None, depth: int = 4) -> str:
-        """The text as a shell gets it: variables that the file sets have their values."""
+        """The text as a shell gets it, with the values of variables that the file sets."""
         if self.just:
             return re.sub(r"\{\{\s*(\w+)\s*\}\}", r"${\1}", text)
 

@@ -155,7 +155,7 @@ class _File:
         self.depth -= 1
 
     def _command(self, item: yaml.Node, base: Line, task: Entries) -> Iterator[Line]:
-        """What an item of `cmds` runs: a command, another task, or either of them at the end."""
+        """What an item of `cmds` runs: a command or another task, now or deferred."""
         entries = entries_of(item)
         if not entries:
             block = isinstance(item, yaml.ScalarNode) and item.style in ("|", ">")
@@ -268,7 +268,7 @@ def _unread(what: str) -> Line:
 
 
 def _other(words: Sequence[str], find: Find) -> Iterator[Line]:
-    """What a program runs that another one fetches or finds: `npx turbo run x`, `pnpm exec run-s x`."""
+    """What a program runs through another that finds it: `npx turbo run x`, `pnpm exec run-s x`."""
     at = next((at for at, word in enumerate(words) if not word.startswith("-")), len(words))
     program = words[at].partition("@")[0] if at < len(words) else ""
     if program in _SEVERAL + _MONOREPO:
@@ -328,7 +328,7 @@ def _package(name: str, directory: str, find: Find) -> str | None:
 
 
 def _several(program: str, words: Sequence[str], find: Find) -> Iterator[Line]:
-    """What `run-s`, `run-p` and `concurrently` run; they fail where one of it does, if no option says no."""
+    """What `run-s`, `run-p` and `concurrently` run; all fail with one script, unless an option says no."""
     path, text = find("package.json") or ("", "")
     valued = _OF_SEVERAL if program == "concurrently" else {"--max-parallel"}
     given = Arguments.of(words, valued)

@@ -12,7 +12,7 @@ from tree_sitter import Language, Node, Parser
 _EXPRESSION = re.compile(r"\$\{\{.*?\}\}", re.DOTALL)
 #: The parameter that stands for an expression: the script alone does not say its value.
 _PLACEHOLDER = re.compile(r"\$\{_+\}\Z")
-#: Programs that run the command behind their own options.
+#: Programs that run the command after their own options.
 _WRAPPERS = frozenset(
     [
         "sudo",
@@ -84,7 +84,7 @@ def parse(text: str) -> Node:
 
 
 def _as_parameter(expression: str) -> str:
-    """As many bytes and lines as the expression has, so that places stay those of the file."""
+    """A parameter with as many bytes and lines as the expression, so that places stay those of the file."""
     lines = expression.count("\n")
     return "${" + "_" * (len(expression.encode()) - 3 - lines) + "}" + "\n" * lines
 
@@ -100,7 +100,7 @@ def line_of(node: Node) -> int:
 
 
 def broken(node: Node) -> Node | None:
-    """The first place that is not read as shell, None when there is none."""
+    """The first place that is not valid shell, None when there is none."""
     if not node.has_error:
         return None
     for child in node.children:
@@ -139,7 +139,7 @@ def words(command: Node) -> list[str]:
 
 
 def commands(node: Node) -> Iterator[Node]:
-    """Yield every command below a node, in scripts that a command is handed (`sh -c '…'`), too."""
+    """Yield every command below a node, also in scripts that a command gets (`sh -c '…'`)."""
     waiting = [node]
     while waiting:
         each = waiting.pop()
@@ -170,12 +170,12 @@ def run_by(text: str) -> Iterator[list[str]]:
 
 #: Options of ssh with a value of their own.
 _OF_SSH = re.compile(r"-[a-zA-Z]*[bcDEeFIiJLlmOopQRSWw]")
-#: Programs that hand the word behind `-c` to a shell.
+#: Programs that hand the word after `-c` to a shell.
 _TO_A_SHELL = frozenset({"su", "runuser", "flock", "script"})
 
 
 def inline_script(found: Sequence[str]) -> tuple[str, list[str]] | None:
-    """The script that a command is handed, by its words, and the options of the shell that runs it.
+    """The script that a command gets as a word, and the options of the shell that runs it.
 
     `sh -c '…'`, `docker run image bash -ec "…"`, `ssh host '…'`, `su -c '…'`.
     """
@@ -303,7 +303,7 @@ _LONGEST_LOOP = 20
 
 
 def literal_items(written: Sequence[str | None]) -> list[str] | None:
-    """The words that a `for` goes through; None when they are not known or too many."""
+    """The words of a `for` loop; None when they are not known or too many."""
     items: list[str] = []
     for word in written:
         if word is None:
@@ -320,7 +320,7 @@ def literal_items(written: Sequence[str | None]) -> list[str] | None:
 
 
 def is_range(written: Sequence[str]) -> bool:
-    """Whether a `for` goes through numbers from 0 or 1 on, at least one: `{1..60}`, `$(seq 60)`."""
+    """Whether a `for` loop counts from 0 or 1, at least once: `{1..60}`, `$(seq 60)`."""
     return (
         len(written) == 1
         and re.fullmatch(r"\{[01]\.\.[1-9]\d*\}|\$\(seq (?:[01] )?[1-9]\d*\)", written[0]) is not None

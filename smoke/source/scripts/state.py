@@ -1,4 +1,4 @@
-"""What is known at one place of one way through a script, and what the words of a command expand to there."""
+"""What is known at one place on one way through a script, and what words expand to there."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class State:
         return replace(self, values=others if value is None else others | {(name, value)})
 
     def github(self) -> frozenset[tuple[str, str]]:
-        """What GitHub keeps for the steps behind: the environment, outputs, how steps ended."""
+        """What GitHub keeps for later steps: the environment, outputs, how steps ended."""
         return frozenset(pair for pair in self.values if pair[0].partition(".")[0] in GITHUB)
 
     def positions(self) -> list[tuple[int, str]]:
@@ -93,7 +93,7 @@ class State:
         return [(each.removeprefix(SYMBOL), not each.startswith(SYMBOL)) for each in found] or None
 
     def guessed(self, guess: str, *, always: bool = False) -> State:
-        """The same on a way that rests on something not understood; of no matter without a failure."""
+        """The same on a way that depends on something not understood; unchanged without a failure."""
         return replace(self, guess=self.guess or guess) if self.failed or always else self
 
     def lost(self, how: str) -> State:
@@ -232,7 +232,7 @@ class Words(ABC):
     codes: set[int] = field(default_factory=set, kw_only=True)
 
     def _note_codes(self, text: str) -> None:
-        """Remember the exit codes that a script may treat in a way of their own."""
+        """Remember the exit codes that a script may treat specially."""
         found = {int(one or other) for one, other in _COMPARED.findall(text)}
         self.codes |= {code for code in sorted(found)[:_MOST_CODES] if 1 < code < 256}
 
@@ -247,10 +247,10 @@ class Words(ABC):
 
     @abstractmethod
     def _sequence(self, children: Sequence[Node], states: set[State], *, cond: bool) -> set[State]:
-        """Return the states behind statements."""
+        """Return the states after statements."""
 
     def _expand(self, node: Node, state: State) -> list[tuple[State, str, bool]]:
-        """Expand a word: the states behind it, each with the text and whether that is its value."""
+        """Expand a word: the states after it, each with the text and whether that is its value."""
         kind, text = node.type, shell.text_of(node)
         if kind in ("simple_expansion", "expansion"):
             return self._expanded(text, state)
@@ -320,7 +320,7 @@ class Words(ABC):
         return [(outside(each, state), f"{text}", False) for each in found]
 
     def _code_read(self, state: State, written: str = "") -> list[tuple[State, str, bool]]:
-        """The ways behind the reading of a task's exit code, each with the code; none without a task."""
+        """The ways after the reading of a task's exit code, each with the code; none without a task."""
         task = next((each for each in state.failed if each.task), None)
         if task is None:
             return []
@@ -430,7 +430,7 @@ class Words(ABC):
 
 
 def _nothing(written: str) -> list[str]:
-    """How a script that reads an exit code writes one that is not there: the AWS CLI by its format."""
+    """How a missing exit code reads: the AWS CLI prints it by its output format."""
     if _ZERO_FOR_NONE.search(written):
         return ["0"]
     if "jq" in written:

@@ -40,7 +40,7 @@ class Ways(Commands):
     """Follows the ways through scripts."""
 
     def through(self, text: str, states: Iterable[State]) -> set[State]:
-        """Return the states behind a script, one per way. TooMany when it has too many."""
+        """Return the states after a script, one per way. TooMany when it has too many."""
         root = shell.parse(text)
         self._note_codes(text)
         if broken := shell.broken(root):
@@ -73,7 +73,7 @@ class Ways(Commands):
         return states
 
     def _in_background(self, node: Node, state: State) -> set[State]:
-        """The states behind `&`: the script does not notice how that process ends."""
+        """The states after `&`: the script does not notice how that process ends."""
         found = self._run(node, replace(state, failed=(), how="", guess=""), cond=True)
         ends = {each.lost("it runs in the background") for each in found}
         return {
@@ -309,7 +309,7 @@ class Ways(Commands):
         may_end: bool,
         once: bool = False,
     ) -> set[State]:
-        """The states behind a loop that goes on while its test holds, or (`may_end`) any number of times.
+        """The states after a loop that goes on while its test holds, or (`may_end`) any number of times.
 
         `once`: its body runs at least one time.
         """
@@ -399,13 +399,13 @@ _GITHUB_FILE = re.compile(r">.*\bGITHUB_(ENV|OUTPUT)\b")
 
 
 def _reads_a_script(found: Sequence[str]) -> bool:
-    """Whether a command runs what it is given on its input: a shell, in a container or on a host, too."""
+    """Whether a command runs its input: a shell, also in a container or on a host."""
     names = [posixpath.basename(each) for each in found if not each.startswith("-")]
     return names[:1] == ["ssh"] or any(name in shell.SHELLS for name in (*names[:1], *names[-1:]))
 
 
 def _unset(node: Node, state: State) -> State:
-    """The state behind an assignment of an exit code that does not come about: the variable is empty."""
+    """The state after an assignment of an exit code that never exists: the variable is empty."""
     if node.type != "variable_assignment" or not EXIT_CODE.search(shell.text_of(node)):
         return state
     name = shell.text_of(node.named_children[0])

@@ -25,7 +25,7 @@ _DEPTH = 8
 class Module:
     """One use of a directory: `address` is empty or ends with a dot, `given` are the values of variables.
 
-    One that is `rerouted` is given providers by its call.
+    One that is `rerouted` gets providers from its call.
     """
 
     sources: Sources
@@ -41,7 +41,7 @@ class Module:
 
     @property
     def type(self) -> str:
-        """What refers to a module is no resource."""
+        """A module is no resource."""
         return "module"
 
     def attribute(self, name: str) -> Value | None:
@@ -116,7 +116,7 @@ class Module:
 
     @cached_property
     def absent(self) -> list[Resource]:
-        """The resources that the files say there are none of: `count = 0`, or nothing in `for_each`."""
+        """The resources with no instance: `count = 0`, or an empty `for_each`."""
         return [
             Resource(self.files.blocks[address], Environment(self), address=self.address + address)
             for address in self.addresses
@@ -244,7 +244,7 @@ class Module:
         return [("", environment)], ""
 
     def _once(self, name: str, environment: Environment, expr: Expr) -> Value:
-        """Evaluate something once; while that goes on, it is unknown to itself."""
+        """Evaluate something once; a reference to itself is unknown."""
         if name not in self._memo:
             self._memo[name] = Value(
                 Symbol(f"{self.address}{name}", f"{name}, which refers to itself"), expr.at
@@ -373,7 +373,7 @@ class Configuration:
         return None if region == plain(default) else region
 
     def receivers(self, resource: Resource) -> list[str]:
-        """The modules that cannot be read and are given a resource, each with its place."""
+        """The modules that cannot be read and get a resource, each with its place."""
         return [
             f"the module {block.labels[0]} ({block.at})"
             for module in self.modules
@@ -427,5 +427,5 @@ class Configuration:
                     yield each.finding(each.address)
 
     def absent(self, type_: str) -> list[Resource]:
-        """The resources of one type that the files say there are none of."""
+        """The resources of one type with no instance."""
         return [each for module in self.modules for each in module.absent if each.type == type_]

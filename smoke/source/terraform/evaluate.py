@@ -276,7 +276,7 @@ def _is_computed(value: Value) -> bool:
 class Body:
     """A block with the names that hold in it. `uncertain` says why the files leave open whether it exists.
 
-    What `drifts` is left alone by Terraform once it is made: it may no longer be what the files say.
+    Terraform ignores changes of what `drifts` once it is made: it may no longer be what the files say.
     """
 
     block: Block
@@ -291,7 +291,7 @@ class Body:
         return self.block.at
 
     def attribute(self, name: str) -> Value | None:
-        """An attribute that the block sets; None for null, which is as if it were absent.
+        """An attribute that the block sets; None for null, which counts as absent.
 
         In a block that is not valid HCL everything that is not found is unknown.
         """
@@ -330,7 +330,7 @@ class Body:
             yield Body(content, self.environment.bound(**names), why, self.drifts or self.ignores(type_))
 
     def ignores(self, name: str) -> bool:
-        """Whether Terraform leaves changes of an argument or a block alone, by a `lifecycle`."""
+        """Whether a `lifecycle` makes Terraform ignore changes of an argument or a block."""
         return any(
             re.search(rf"\b(?:{name}|all)\b", each.attributes["ignore_changes"].text) is not None
             for each in self.block.nested("lifecycle")

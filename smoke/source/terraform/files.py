@@ -1,4 +1,4 @@
-"""Files of Terraform modules, native or JSON: which belong together, what overrides what, what is given."""
+"""Files of Terraform modules, native or JSON: which belong together, overrides, values of variables."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Sources:
         return self._files[directory]
 
     def given(self, directory: str, var_files: Sequence[str]) -> tuple[dict[str, Value], list[Finding]]:
-        """Return what variable files give, later ones over earlier ones, and what of them is not read.
+        """Return the values of variable files, later ones over earlier ones, and what is not read.
 
         SetupError for a file of the plan that the checkout lacks.
         """
@@ -176,7 +176,7 @@ class Sources:
         return name if own and not any(others) and re.fullmatch(r"[\w-]+", name) else ""
 
     def foreign(self, directory: str) -> list[tuple[str, str]]:
-        """The files that say that the platform is defined with another tool; of each the first, best here."""
+        """The files that show another tool defines the platform; for each tool the first, preferably here."""
         found: dict[str, str] = {}
         for path in sorted(self.tracked, key=lambda each: not each.startswith(f"{directory}/")):
             tool = next((tool for name, tool in _TOOLS.items() if PurePosixPath(path).match(name)), "")

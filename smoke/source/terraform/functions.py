@@ -1,4 +1,4 @@
-"""Terraform's functions, on values: what a function that is not here returns is unknown."""
+"""Terraform's functions, on values; the result of a function that is missing here is unknown."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ def _jsonencode(at: Place, value: Value) -> Value:
 
 
 def _replace(at: Place, value: Value, old: Value, new: Value) -> Value:
-    """The text with another in place of each match; what is put in need not be known."""
+    """The text with a replacement for each match; the replacement need not be known."""
     text, wanted, put = _content(flat(value), str), _content(flat(old), str), flat(new)
     if len(wanted) > 1 and wanted.startswith("/") and wanted.endswith("/"):
         return Value(re.sub(wanted[1:-1], re.sub(r"\$(\d+)", r"\\\1", _content(put, str)), text), at)

@@ -1,4 +1,4 @@
-"""Terraform's native syntax as plain blocks and expressions with their places; unreadable parts stay one."""
+"""Terraform's native syntax as plain blocks and expressions with their places, and the unreadable parts."""
 
 from __future__ import annotations
 
