@@ -3,7 +3,14 @@
 import pytest
 
 from smoke.source.infrastructure.definitions import read as read_definitions
-from smoke.source.infrastructure.tasks import images, inventory, of_another, one_build, startup_migrations
+from smoke.source.infrastructure.tasks import (
+    images,
+    inventory,
+    of_another,
+    one_build,
+    startup_migrations,
+    swallowed,
+)
 from smoke.source.pipeline.rollback import expiring
 from smoke.source.terraform.configuration import Configuration
 from tests.smoke.source.terraform_files import Read, service
@@ -330,3 +337,35 @@ def test_no_schedule_runs_a_migration_again(read: Read, when: str, count: int) -
     configuration = read(SCHEDULE.replace("{ WHEN }", f"{{\n  {when}\n}}"))
     found = startup_migrations(configuration, read_definitions(configuration, ["m"]), ["m"]).findings
     assert len([each for each in found if "again and again" in each.what]) == count
+
+
+TASK = """
+variable "unset" {}
+resource "aws_ecs_task_definition" "m" {
+  family                = "p-m"
+  container_definitions = jsonencode([{ name = "m", image = "x", %s }])
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [
+        ('command = ["node", "migrate.js"]', ""),
+        ('command = ["sh", "-c", "node migrate.js"]', ""),
+        ('command = ["sh", "-c", "cd /app && exec node migrate.js"]', ""),
+        ('command = ["sh", "-ec", "node migrate.js; echo done"]', ""),
+        ('command = ["sh", "-c", "set -e; node migrate.js; echo done"]', ""),
+        ('command = ["sh", "-c", var.unset]', ""),
+        ('entryPoint = ["sh", "-c"], command = ["node migrate.js || exit 1"]', ""),
+        ('command = ["sh", "-c", "node migrate.js || true"]', "|| true"),
+        ('command = ["sh", "-c", "node migrate.js --to ${var.unset} || true"]', "|| true"),
+        ('command = ["sh", "-c", "node migrate.js --to ${var.unset}"]', ""),
+        ('entryPoint = ["sh", "-c"], command = ["node migrate.js; echo done"]', "set -e is not set"),
+        ('command = ["sh", "-c", "node migrate.js | tee /tmp/log"]', "lost in a pipe"),
+    ],
+)
+def test_a_migration_fails_with_its_task(read: Read, command: str, what: str) -> None:
+    examined = swallowed(read_definitions(read(TASK % command), ["m"]), ["m"])
+    assert not examined.not_examined
+    assert [what in each.what for each in examined.findings] == [True] * bool(what), examined
