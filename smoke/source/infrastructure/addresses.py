@@ -4,7 +4,7 @@ Also settings that are of no use to a container, and how many connections the po
 against the plan's budget. `led` asks this of the task definitions in Terraform.
 
 What is understood and wrong is a finding: another environment's host, a port on which the service does not
-listen, a name that nothing has, a private key. Any other value says nothing here.
+listen, a name that nothing has. Any other value says nothing here.
 """
 
 import re
@@ -22,6 +22,7 @@ from .definitions import Definitions, containers, plainly, ports
 
 #: An address with a password in it, which nothing fills in, of a host that is not the task itself.
 PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s:/@]*:[^\s/@${}<>%]+@(?!localhost\b|127\.)")
+_UNFILLED = re.compile(r"\$?\{(?:local|var|data|module|each|aws_\w+)\.[^{}\s]+\}")
 #: A variable that holds an address, and one that by its name may hold where a secret is.
 _OF_ADDRESS, _OF_NAME = re.compile(r"(?:.*_)?(?:URL|URI|DSN)"), re.compile(r".*_(?:ARN|ID|NAME|SECRET|PATH)")
 _HOLDERS = ("aws_secretsmanager_secret", "aws_ssm_parameter")
@@ -38,16 +39,17 @@ def names_of_secrets(defined: Definitions) -> set[str]:
 def unfit(
     owner: str, listed: Value | None, given: Mapping[str, Value], secrets: Collection[str]
 ) -> Iterator[tuple[str, Value]]:
-    """Yield what is wrong with the variables of a container of `owner`.
+    """Yield what is wrong with the variables of a container of `owner`: `listed`, and `given` by name.
 
-    `listed` is its environment, `given` are its variables; `secrets` are variables that pass the values of
-    secrets.
+    `secrets` are variables that pass the values of secrets.
     """
     every = [dict(_twice(chosen)) for chosen in choices(listed)] if listed is not None else []
     for name, value in every[0].items() if every else ():
         if all(name in each for each in every):
             yield f"{name} of {owner} has two values", value
     for name, value in given.items():
+        if is_known(value) and (left := _UNFILLED.search(text(value))):
+            yield f"{name} of {owner} contains {left[0]}, which nothing fills in", value
         if is_known(value) and PASSWORD.match(text(value)):
             yield f"{name} of {owner} has a password in plain text", value
         read_as_value = _OF_ADDRESS.fullmatch(name) or (name in secrets and not _OF_NAME.fullmatch(name))
@@ -184,8 +186,11 @@ class Directory:
             yield from self.budgets[owner].overdrawn(owner, given)
 
     def unresolved(self, owner: str, given: Mapping[str, str]) -> Iterator[str]:
-        """The variables of services' addresses, by name, with a host of a private zone that is not here."""
+        """The variables of services' addresses, by name, with a host that nothing here resolves."""
         for name, value in given.items():
+            bare = _BARE.match(value) if self._meant(name) else None
+            if bare is not None and not {bare[1].lower(), _SEARCHED} & {*self.zones}:
+                yield f"whether {name} of {owner} leads anywhere: {bare[1]} is no full host name"
             for _, host, _, _ in _places(name, value, given) if self._meant(name) else ():
                 known = {*self.listening, *self.public, *self.zones}
                 inside = any(host.lower() == each or host.lower().endswith(f".{each}") for each in known)
@@ -289,6 +294,9 @@ def directory_of(
 _PRIVATE_ZONE = re.compile(
     r"(?<!\.ec2)(?<!\.compute)(?<!\.docker)(?<!\.google)\.internal\Z|\.(?:local|lan|corp|intranet|private)\Z"
 )
+#: A host without a dot in a URL, and what stands among zones for a domain in which it is looked for.
+_BARE = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^\s/@]*@)?(?!localhost\b)([A-Za-z][\w-]*)(?=[:/?#]|\Z)")
+_SEARCHED = "."
 _ZONES = ("aws_route53_zone", "aws_service_discovery_private_dns_namespace",
           "aws_service_discovery_http_namespace")  # fmt: skip
 
@@ -300,7 +308,8 @@ def _zones(configuration: Configuration) -> set[str]:
         for connect in service.blocks("service_connect_configuration"):
             for offered in connect.blocks("service"):
                 held += [alias.attribute("dns_name") for alias in offered.blocks("client_alias")]
-    return {text(name).rstrip(".").lower() for name in held if name is not None}
+    searched = [_SEARCHED for _ in configuration.of_type("aws_vpc_dhcp_options")]
+    return {*searched, *(text(name).rstrip(".").lower() for name in held if name is not None)}
 
 
 def _aliases(service: Resource) -> set[int]:

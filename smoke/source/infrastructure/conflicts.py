@@ -23,7 +23,7 @@ from smoke.source.terraform.references import (
     referenced,
     thing,
 )
-from smoke.source.terraform.values import Symbol, Value, is_known, options, settle, text
+from smoke.source.terraform.values import Symbol, Value, hidden, is_known, options, settle, text
 
 from .iam import ROLE, roles_of
 
@@ -55,7 +55,7 @@ def conflicts(configuration: Configuration) -> list[Finding]:
         found += _cycles(module)
     for module in configuration.modules:
         found += _unmet(module)
-    found += [*_undone(configuration), *_mixed(configuration)]
+    found += [*_undone(configuration), *_taken_away(configuration), *_mixed(configuration)]
     return list(dict.fromkeys(found))
 
 
@@ -166,12 +166,32 @@ def _undone(configuration: Configuration) -> Iterator[Finding]:
     for role in configuration.of_type(ROLE):
         own = {*roles_of(role.reference)}
         for attribute, adds in (("inline_policy", _COMPLETE_OF[0]), ("managed_policy_arns", _COMPLETE_OF[1])):
-            held = bool(role.blocks(attribute)) or any(items(role.attribute(attribute)))
+            listed = role.attribute(attribute)
+            # an empty list is a complete one, too
+            held = bool(role.blocks(attribute)) or (listed is not None and listed.content is not None)
             held = held and not role.ignores(attribute)
             for policy in configuration.of_type(adds) if held else ():
                 if own & {*roles_of(policy.attribute("role"))}:
                     what = f"{role.address} has {attribute}: it and {policy.address} overwrite each other"
                     yield policy.finding(what)
+
+
+def _taken_away(configuration: Configuration) -> Iterator[Finding]:
+    """Roles that lose a policy, because another resource attaches it to its own roles and to no others."""
+    exclusive = [each for each in configuration.of_type("aws_iam_policy_attachment") if not each.uncertain]
+    given = [(each, each.attribute("roles")) for each in exclusive]
+    given += [(each, each.attribute("role")) for each in configuration.of_type(_COMPLETE_OF[1])]
+    for owner in exclusive:
+        of, roles = owner.attribute("policy_arn"), owner.attribute("roles")
+        key, own = _key(of) if of is not None else None, {*roles_of(roles)}
+        if key is None or hidden(roles):
+            continue
+        for other, to in given:
+            policy = other.attribute("policy_arn")
+            same = other is not owner and policy is not None and _key(policy) == key
+            if same and not other.uncertain and {*roles_of(to)} - own:
+                what = f"{owner.address} takes its policy from every role that it does not list"
+                yield owner.finding(f"{what}, so from that of {other.address}")
 
 
 def _key(value: Value) -> str | None:

@@ -8,7 +8,18 @@ from functools import partial
 
 from smoke.source.terraform.evaluate import Body, Resource
 from smoke.source.terraform.references import choices, entries, items, referenced
-from smoke.source.terraform.values import Symbol, Value, flat, hidden, is_known, number, settle, size, text
+from smoke.source.terraform.values import (
+    Symbol,
+    Value,
+    flat,
+    hidden,
+    is_known,
+    number,
+    options,
+    settle,
+    size,
+    text,
+)
 
 Wrong = tuple[str, Value | None]
 REGION = r"[a-z]{2}(-[a-z]+)+-\d"
@@ -170,6 +181,8 @@ def _unsupported(container: Mapping[str, Value]) -> Iterator[Wrong]:
 #: What does nothing of a service without an argument.
 _RUNTIMES = re.compile(r"(\S*/)?(node|nodejs|deno|bun|python3?|ruby|java|npm|npx|pnpm|yarn|wget|curl|nc)")
 _SHELL = re.compile(r"(\S*/)?(ba|da|a|z)?sh")
+#: A shell and its -c, which take their text from what follows.
+_UP_TO_TEXT = 2
 _WITH_ARGUMENTS = re.compile(r"\S+\s(.*\s)?(-{1,2}[A-Za-z]|https?://).*", re.DOTALL)
 
 
@@ -182,12 +195,18 @@ def _of_words(container: Mapping[str, Value]) -> Iterator[Wrong]:
             yield f"a CMD-SHELL health check must be one string: of this one, only {said[1]} runs", words[1]
         elif said[:1] == ["CMD"] and len(said) == 2 and _WITH_ARGUMENTS.fullmatch(said[1]):
             yield f"a CMD health check needs one string per word: there is no program {said[1]}", words[1]
-    for name in ("command", "entryPoint"):
-        for words in choices(container.get(name)):
+    program, arguments = (choices(container.get(name)) for name in ("entryPoint", "command"))
+    both = [[*one, *other] for one in program for other in arguments if len(one) == _UP_TO_TEXT]
+    for name, listed in (("command", arguments), ("entryPoint", program), ("entryPoint and command", both)):
+        for words in listed:
             said = [text(word) if is_known(word) else "$" for word in words]
             shell = len(said) > 1 and _SHELL.fullmatch(said[0]) and re.fullmatch(r"-[a-z]*c", said[1])
             if shell and _lost(said[2:]):
                 yield f"{name}: a shell takes one string after {said[1]}, so only {said[2]} runs", words[2]
+    for name in ("command", "entryPoint"):
+        for each in options(container[name]) if name in container else ():
+            if is_known(each) and isinstance(flat(each).content, str):
+                yield f"{name} is one string: ECS takes a list of words", each
 
 
 def _lost(said: Sequence[str]) -> bool:
@@ -262,15 +281,8 @@ def _of_registration(service: Resource) -> Iterator[Wrong]:
                 yield "a private namespace does not support health_check_config", Value(None, check.at)
 
 
-#: So many characters the name of a target group has at most.
-_NAME = 32
-
-
 def _of_targets(group: Resource) -> Iterator[Wrong]:
-    """A long name, and a check over HTTP that may last longer than the time between two."""
-    name = group.attribute("name")
-    if is_known(name) and len(text(name)) > _NAME:
-        yield f"the name {text(name)} has more than {_NAME} characters", name
+    """A check over HTTP that may last longer than the time between two."""
     http = text(group.attribute("protocol")) in ("HTTP", "HTTPS")
     for check in group.blocks("health_check") if http else ():
         named = {name: check.attribute(name) for name in ("interval", "timeout")}
@@ -382,18 +394,9 @@ def _of_firewall(association: Resource) -> Iterator[Wrong]:
         yield f"{acl.address} is for CloudFront and cannot protect a regional resource", by
 
 
-def _of_alarm(alarm: Resource) -> Iterator[Wrong]:
-    """Two ways to say which figure of a metric counts."""
-    given = {name: value for name in _FIGURES if (value := alarm.attribute(name)) is not None}
-    if len(given) > 1 and all(is_known(each) and flat(each).content for each in given.values()):
-        yield f"{' and '.join(given)} exclude each other", given[_FIGURES[0]]
-
-
-_FIGURES = ("statistic", "extended_statistic")
 OF_TYPE: Mapping[str, Callable[[Resource], Iterator[Wrong]]] = {
     "aws_appautoscaling_target": _of_scaling,
     "aws_cloudwatch_log_metric_filter": _of_filter,
-    "aws_cloudwatch_metric_alarm": _of_alarm,
     "aws_db_instance": _of_database,
     "aws_ecs_service": _of_service,
     "aws_lb": _of_balancer,

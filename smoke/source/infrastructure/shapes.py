@@ -18,6 +18,7 @@ from smoke.source.terraform.values import (
     Value,
     decoded,
     either,
+    flat,
     hidden,
     is_known,
     malformed,
@@ -133,7 +134,8 @@ SHAPES: Mapping[str, Shape] = {
     "aws_ecs_service": Shape(
         ("name",),
         {"launch_type": "EC2|FARGATE|EXTERNAL", "scheduling_strategy": "REPLICA|DAEMON"},
-        inside={
+        {"health_check_grace_period_seconds": (0, 2147483647)},
+        {
             "network_configuration": Shape(("subnets",), {"subnets": _SUBNET}),
             "load_balancer": Shape(("container_name", "container_port", "target_group_arn|elb_name")),
             "service_registries": Shape(("registry_arn",)),
@@ -144,7 +146,8 @@ SHAPES: Mapping[str, Shape] = {
         ("family", "container_definitions"),
         {"network_mode": "bridge|host|awsvpc|none",
          "requires_compatibilities": "EC2|FARGATE|EXTERNAL|MANAGED_INSTANCES"},
-        inside={"container_definitions": _CONTAINER},
+        inside={"container_definitions": _CONTAINER,
+                "ephemeral_storage": Shape(("size_in_gib",), within={"size_in_gib": (21, 200)})},
     ),
     "aws_iam_policy_document": Shape(inside={
         "statement": Shape(
@@ -204,6 +207,10 @@ SHAPES: Mapping[str, Shape] = {
     }),
     "aws_lambda_permission": Shape(("action", "function_name", "principal")),
     "aws_sns_topic_policy": Shape(("arn", "policy")),
+    "aws_sqs_queue": Shape(within={
+        "delay_seconds": (0, 900), "message_retention_seconds": (60, 1209600),
+        "receive_wait_time_seconds": (0, 20), "visibility_timeout_seconds": (0, 43200),
+    }),
     "aws_sqs_queue_policy": Shape(("queue_url", "policy")),
     "aws_wafv2_web_acl": Shape(("scope", "default_action"), {"scope": "CLOUDFRONT|REGIONAL"}),
     "aws_wafv2_web_acl_association": Shape(("resource_arn", "web_acl_arn")),
@@ -219,6 +226,26 @@ FARGATE = {
     4096: (8192, 30720, 1024), 8192: (16384, 61440, 4096), 16384: (32768, 122880, 8192),
 }  # fmt: skip
 
+#: So many characters a name, or the beginning of one, has at most.
+_LENGTHS = {
+    "aws_cloudwatch_metric_alarm": {"alarm_name": 255},
+    "aws_db_instance": {"identifier": 63},
+    "aws_ecs_cluster": {"name": 255},
+    "aws_ecs_service": {"name": 255},
+    "aws_ecs_task_definition": {"family": 255},
+    "aws_iam_role": {"name": 64, "name_prefix": 38},
+    "aws_lb": {"name": 32, "name_prefix": 6},
+    "aws_lb_target_group": {"name": 32, "name_prefix": 6},
+    "aws_security_group": {"name": 255},
+    "aws_sqs_queue": {"name": 80},
+}
+#: Of these a resource has one: attributes, or an attribute and a block.
+_APART = {
+    "aws_cloudwatch_metric_alarm": (("statistic", "extended_statistic"),),
+    "aws_db_instance": (("password", "manage_master_user_password"), ("password", "password_wo")),
+    "aws_ecs_service": (("launch_type", "capacity_provider_strategy"),),
+}
+
 
 def misshapen(configuration: Configuration) -> tuple[int, Examined]:
     """Return how many resources have a known shape, and where one has another than it must have."""
@@ -233,14 +260,29 @@ def misshapen(configuration: Configuration) -> tuple[int, Examined]:
             wrong += _of_fargate(resource)
         if resource.type in OF_TYPE:
             wrong += OF_TYPE[resource.type](resource)
-        launch = resource.attribute("launch_type")
-        if launch is not None and launch.content and resource.blocks("capacity_provider_strategy"):
-            wrong.append(("launch_type and capacity_provider_strategy exclude each other", launch))
+        wrong += [*_too_long(resource), *_apart(resource)]
         if resource.type == "aws_lb_target_group" and text(resource.attribute("target_type")) in ("", "ip"):
             wrong += _of_body(resource, Shape(("port", "protocol", "vpc_id")))
         found = [resource.finding(f"{resource.address}: {what}", at) for what, at in wrong]
         result.findings.extend(dict.fromkeys(found))
     return count, result
+
+
+def _too_long(resource: Resource) -> Iterator[Wrong]:
+    """Names with more characters than AWS takes."""
+    for attribute, most in _LENGTHS.get(resource.type, {}).items():
+        name = resource.attribute(attribute)
+        if name is not None and is_known(name) and len(text(name)) > most:
+            yield f"the {attribute} {text(name)} has more than {most} characters", name
+
+
+def _apart(resource: Resource) -> Iterator[Wrong]:
+    """Two settings that exclude each other; one that is off or empty is none."""
+    for pair in (*_APART.get(resource.type, ()), ("name", "name_prefix")):
+        given = [value for name in pair if (value := resource.attribute(name)) is not None]
+        blocks = any(resource.blocks(name) for name in pair)
+        if len(given) + blocks > 1 and all(is_known(each) and flat(each).content for each in given):
+            yield f"{' and '.join(pair)} exclude each other", given[0]
 
 
 def _of_body(body: Body, shape: Shape) -> Iterator[Wrong]:
@@ -278,7 +320,7 @@ def _of_value(name: str, value: Value, shape: Shape) -> Iterator[Wrong]:
         elif bounds is not None and is_known(each):
             found = number(each)
             if found is None or not bounds[0] <= found <= bounds[1]:
-                yield f"{name} is {text(each)}, expected {bounds[0]:g} to {bounds[1]:g}", each
+                yield f"{name} is {text(each)}, expected {bounds[0]:.10g} to {bounds[1]:.10g}", each
 
 
 def _of_object(value: Value, shape: Shape) -> Iterator[Wrong]:

@@ -132,7 +132,32 @@ def starts(configuration: Configuration, defined: Definitions) -> Examined:
                     read = _reads(defined, key, use) or (None if key in unclear or roles.open(key) else False)
                     wanted.append((f"read the secret {use.name}", read))
                 _judge(result, role, definition.name, wanted)
+        if definition.service is not None:
+            result.findings.extend(_outdated(definition.service, definition.name, definition.tasks))
     return result
+
+
+#: The platforms of Fargate that read a secret only as a whole and mount no EFS.
+_OLD = re.compile(r"1\.[0-3]\.0")
+
+
+def _outdated(service: Resource, name: str, tasks: Collection[Resource]) -> Iterator[Finding]:
+    """Tasks that ask an old platform of Fargate for what it cannot do."""
+    version = service.attribute("platform_version")
+    if version is None or service.ignores("platform_version") or not _OLD.fullmatch(text(version)):
+        return
+    for task in tasks:
+        given = (entries(pair) for box in containers(task)[0] for pair in items(box.entries.get("secrets")))
+        asked = [text(pair["valueFrom"]) for pair in given if "valueFrom" in pair]
+        efs = any(each.blocks("efs_volume_configuration") for each in task.blocks("volume"))
+        wanted = {
+            "a part of a secret": any(map(_PART.fullmatch, asked)),
+            "an EFS volume": efs,
+            "ephemeral_storage": bool(task.blocks("ephemeral_storage")),
+        }
+        for what in (each for each, is_wanted in wanted.items() if is_wanted):
+            said = f"{name} wants {what}, which Fargate {text(version)} does not have"
+            yield service.finding(f"{said}: it never starts", version)
 
 
 def _wanted(roles: Roles, key: str, role: Resource, task: Resource) -> Iterator[tuple[str, bool | None]]:

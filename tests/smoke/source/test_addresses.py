@@ -340,8 +340,14 @@ def test_a_task_fits_its_database(
         ("FINN_HOST", "ip-10-0-0-1.ec2.internal", False),
         ("FINN_HOST", "host.docker.internal", False),
         ("CACHE_URL", "redis://cache.app.internal:6379", False),
+        ("FINN_BASE_URL", "http://finn:3000", True),
+        ("FINN_BASE_URL", "http://connected:3000", False),
+        ("FINN_BASE_URL", "http://localhost:3000", False),
+        ("CACHE_URL", "redis://cache:6379", False),
     ],
 )
 def test_a_service_in_a_zone_that_nothing_has_is_not_examined(name: str, value: str, open_: bool) -> None:
-    here = replace(HERE, zones={"zone.internal"})
+    here = replace(HERE, zones={"zone.internal", "connected"})
     assert bool([*here.unresolved("api", {name: value})]) == open_
+    searched = replace(HERE, zones={"zone.internal", "."})
+    assert bool([*searched.unresolved("api", {name: value})]) == (open_ and "finn:" not in value)

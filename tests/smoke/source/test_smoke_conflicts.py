@@ -179,6 +179,8 @@ def test_a_role_has_policies_of_its_own_or_beside_it(read: Read) -> None:
     assert not wrong(read, ROLE.format("a", "a", managed), POLICY)
     attached = ATTACHED.partition("}")[0] + "}"
     assert len(wrong(read, ROLE.format("a", "a", managed), attached)) == 1
+    assert len(wrong(read, ROLE.format("a", "a", "  managed_policy_arns = []\n"), attached)) == 1
+    assert not wrong(read, ROLE.format("a", "a", "  managed_policy_arns = null\n"), attached)
     left = "  lifecycle {\n    ignore_changes = [managed_policy_arns]\n  }\n"
     assert not wrong(read, ROLE.format("a", "a", managed + left), attached)
     others = [ROLE.format("a", "a", ""), ROLE.format("b", "b", "  inline_policy {}\n"), POLICY]
@@ -267,3 +269,39 @@ def test_an_override_declares_nothing_twice(read: Read) -> None:
 def test_a_default_that_lacks_a_key_has_a_value_given(read: Read) -> None:
     sizes = 'variable "sizes" {\n  default = { api = 1 }\n}\n' + ONE % '  n = var.sizes["finn"]\n'
     assert not misread(read, sizes)
+
+
+ALONE = """
+resource "aws_iam_policy_attachment" "{0}" {{
+  name       = "{0}"
+  roles      = {1}
+  policy_arn = "arn:aws:iam::aws:policy/x"
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("roles", "count"),
+    [
+        ("[aws_iam_role.a.name, aws_iam_role.b.name]", 0),
+        ("[aws_iam_role.a.name]", 0),  # which is the other attachment's too
+        ("var.unset", 0),
+        ("[aws_iam_role.b.name]", 1),
+    ],
+)
+def test_an_exclusive_attachment_lists_every_role(read: Read, roles: str, count: int) -> None:
+    named = [ROLE.format("a", "a", ""), ROLE.format("b", "b", ""), 'variable "unset" {}']
+    beside = ATTACHED.partition("}")[0] + "}"
+    assert len(wrong(read, *named, ALONE.format("x", roles), beside)) == count
+    assert not wrong(read, *named, ALONE.format("x", roles), beside.replace("policy/x", "policy/y"))
+
+
+def test_two_exclusive_attachments_take_their_policy_from_each_other(read: Read) -> None:
+    named = [ROLE.format("a", "a", ""), ROLE.format("b", "b", "")]
+    found = wrong(
+        read, *named, ALONE.format("x", "[aws_iam_role.a.name]"), ALONE.format("y", "[aws_iam_role.b.name]")
+    )
+    assert [each.rpartition(" ")[2] for each in found] == [
+        "aws_iam_policy_attachment.y",
+        "aws_iam_policy_attachment.x",
+    ]

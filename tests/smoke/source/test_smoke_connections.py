@@ -309,3 +309,26 @@ def test_a_private_zone_is_in_the_network_of_its_services(
     defined = read_definitions(configuration, ["finn", "api"])
     examined = connected(configuration, defined, {"finn": FINN})
     assert any("is not in the network of finn" in each.what for each in examined.findings) == found
+
+
+@pytest.mark.parametrize(
+    ("version", "part", "found"),
+    [
+        ('"1.3.0"', ":url::", True),
+        ('"1.3.0"', "", False),
+        ('"1.4.0"', ":url::", False),
+        ('"LATEST"', ":url::", False),
+        ("var.unset", ":url::", False),
+    ],
+)
+def test_an_old_fargate_is_asked_for_whole_secrets(read: Read, version: str, part: str, found: bool) -> None:
+    service = 'resource "aws_ecs_service" "finn" {'
+    key = "valueFrom = aws_secretsmanager_secret.finn.arn"
+    assert service in PLATFORM
+    assert key in PLATFORM
+    asked = 'valueFrom = "${aws_secretsmanager_secret.finn.arn}' + part + '"'
+    configuration = read(
+        PLATFORM.replace(service, f"{service}\n  platform_version = {version}").replace(key, asked)
+    )
+    examined = starts(configuration, read_definitions(configuration, ["finn", "api"]))
+    assert ["which Fargate 1.3.0 does not have" in each.what for each in examined.findings] == [True] * found

@@ -48,6 +48,8 @@ def env(**given: str) -> str:
         (env(DATABASE_URL='"postgres://finn:s3cret@db:5432/finn"'), "DATABASE_URL of finn has a password"),
         (env(BROKER='"amqps://u:pw0rd@mq.example.org"'), "BROKER of finn has a password in plain text"),
         (env(DATABASE_URL="aws_secretsmanager_secret.db.arn"), "DATABASE_URL of finn is the ARN"),
+        (env(URL='"http://dixie.$${local.zone}:3001"'), "URL of finn contains ${local.zone}, which nothing"),
+        (env(URL='"http://{aws_lb.main.dns_name}"'), "URL of finn contains {aws_lb.main.dns_name}, which"),
         (env(KEY='"arn:aws:secretsmanager:us-east-1:1:secret:p/k-aBcDeF"'), "KEY of finn is the ARN"),
     ],
 )

@@ -234,6 +234,13 @@ def test_containers_go_together(read: Read, own: str, beside: str, what: str) ->
         ('command = ["/bin/sh", "-ec", "./start.sh", "worker"]', ""),
         ('command = ["sh", "-c", var.unset, "dist/worker.js"]', ""),
         ('command = ["sh", "-c", "node", "dist/worker.js"]', "after -c, so only node runs"),
+        ('entryPoint = ["sh", "-c"], command = ["node", "dist/worker.js"]', "after -c, so only node runs"),
+        ('entryPoint = ["sh", "-c"], command = ["node dist/worker.js"]', ""),
+        ('entryPoint = ["sh", "-c", "exec \\"$0\\" \\"$@\\""], command = ["node", "dist/worker.js"]', ""),
+        ('command = "node dist/worker.js"', "command is one string: ECS takes a list of words"),
+        ('entryPoint = "/entry.sh"', "entryPoint is one string"),
+        ("command = var.unset", ""),
+        ("command = null", ""),
         ('entryPoint = ["/bin/bash", "-lc", "node", "dist/worker.js"]', "after -lc, so only node runs"),
         ('mountPoints = [{ sourceVolume = "data", containerPath = "/data" }]', ""),
         ('mountPoints = [{ sourceVolume = "cache", containerPath = "/data" }]', "no volume cache to mount"),
@@ -347,6 +354,11 @@ REDIRECT = (
     'load_balancer_arn = "arn:aws:x"\n  port = 80\n  protocol = "HTTP"\n'
     '  default_action {{\n    type = "redirect"\n    redirect {{\n status_code = "HTTP_301"\n {} }}\n  }}'
 )
+BALANCER = 'subnets = ["subnet-1", "subnet-2"]'
+DATABASE = (
+    'instance_class = "db.t3.micro"\n  engine = "postgres"\n  allocated_storage = 20\n'
+    '  username = "u"\n  password = "p"'
+)
 SCALED = 'resource_id = "service/c/s"\n  scalable_dimension = "d"\n  service_namespace = "ecs"'
 
 
@@ -379,6 +391,24 @@ SCALED = 'resource_id = "service/c/s"\n  scalable_dimension = "d"\n  service_nam
         ("aws_lb_target_group", f'{GROUP}\n  name = "{"x" * 32}"', ""),
         ("aws_lb_target_group", f'{GROUP}\n  name = substr("{"x" * 40}-${{var.unset}}", 0, 32)', ""),
         ("aws_lb_target_group", f'{GROUP}\n  name = "{"x" * 33}"', "more than 32 characters"),
+        ("aws_lb", f'{BALANCER}\n  name = "{"x" * 33}"', "the name xxx"),
+        (
+            "aws_lb",
+            f'{BALANCER}\n  name_prefix = "alb-xy-"',
+            "the name_prefix alb-xy- has more than 6 characters",
+        ),
+        ("aws_lb", f'{BALANCER}\n  name_prefix = "alb-x-"', ""),
+        (
+            "aws_lb",
+            f'{BALANCER}\n  name = "a"\n  name_prefix = "b"',
+            "name and name_prefix exclude each other",
+        ),
+        ("aws_lb", f'{BALANCER}\n  name = null\n  name_prefix = "b"', ""),
+        ("aws_sqs_queue", "message_retention_seconds = 10", "is 10, expected 60 to 1209600"),
+        ("aws_sqs_queue", "message_retention_seconds = 1209600", ""),
+        ("aws_db_instance", f"{DATABASE}\n  manage_master_user_password = true", "exclude each other"),
+        ("aws_db_instance", f"{DATABASE}\n  manage_master_user_password = false", ""),
+        ("aws_db_instance", f"{DATABASE}\n  manage_master_user_password = var.unset", ""),
         ("aws_lb_target_group", f"{GROUP}\n  health_check {{\n    interval = 10\n    timeout = 5\n  }}", ""),
         (
             "aws_lb_target_group",
