@@ -123,7 +123,7 @@ class Record:
     variant: str = ""
 
     def fits(self, mutant_id: str, change: str) -> bool:
-        """Tell whether it is of this mutant. Raises StackError where the id is now another change."""
+        """Return whether it is of this mutant. Raises StackError where the id is now another change."""
         if not _pattern(self.id).fullmatch(mutant_id):
             return False
         fits = any(_pattern(each).fullmatch(change) for each in self.changes)

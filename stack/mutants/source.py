@@ -40,7 +40,7 @@ class Change(NamedTuple):
 
 
 def is_sql(text: str) -> bool:
-    """Tell whether a string of a program is an SQL statement."""
+    """Return whether a string of a program is an SQL statement."""
     return _STATEMENT.match(text) is not None
 
 
@@ -315,7 +315,7 @@ class Reads(ast.NodeVisitor):
 
 
 def is_log(node: ast.AST) -> bool:
-    """Tell whether a statement writes to the log, or makes one."""
+    """Return whether a statement writes to the log, or makes one."""
     call = node.value if isinstance(node, ast.Expr) else None
     names = (
         {each.id for each in ast.walk(call.func) if isinstance(each, ast.Name)}
@@ -327,12 +327,12 @@ def is_log(node: ast.AST) -> bool:
 
 
 def _is_alias(node: ast.AST) -> bool:
-    """Tell whether a statement gives a type a name."""
+    """Return whether a statement gives a type a name."""
     return isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript) and node.col_offset == 0
 
 
 def is_prose(node: ast.AST) -> bool:
-    """Tell whether a string is written for people: three words or more."""
+    """Return whether a string is written for people: three words or more."""
     parts = node.values if isinstance(node, ast.JoinedStr) else [node]
     text = "".join(
         str(each.value) for each in parts if isinstance(each, ast.Constant) and isinstance(each.value, str)
