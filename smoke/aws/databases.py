@@ -67,7 +67,7 @@ def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connect
     return found
 
 
-#: The host of an instance: its name, and what all those of an account have in one region.
+#: The host of an instance: its name, and the part that is the same for an account's whole region.
 _HOST = re.compile(
     r"(?<![\w.-])([a-z][a-z0-9-]*)\.((?:cluster-|cluster-ro-)?)([a-z0-9]+\.[a-z0-9-]+\.rds\.amazonaws\.com(?:\.cn)?)"
 )

@@ -205,7 +205,7 @@ def _is_everybody(ranges: Iterable[str]) -> bool:
     return any(each.prefixlen == 0 for each in collapse_addresses(found))
 
 
-#: What a name or an address may be; other records than those that lead somewhere have other values.
+#: A name or an address; the values of other records look different.
 _LEADS = re.compile(r"[\w.-]+\.[\w-]+\.?|[0-9a-fA-F:]*:[0-9a-fA-F:]+")
 _BALANCER = re.compile(r"(?i)\.elb\.(?:[a-z0-9-]+\.)?amazonaws\.com(?:\.cn)?\.?$")
 _ADDRESS = re.compile(r"[0-9.]+|[0-9a-fA-F:]*:[0-9a-fA-F:]+")
@@ -321,7 +321,7 @@ def _keeps(behaviour: Mapping[str, Any]) -> bool:
     return not by_caller and (behaviour.get("MinTTL", 0) > 0 or behaviour.get("DefaultTTL", 0) > 0)
 
 
-#: A stream may be silent for so long between two of its comments (contract 1.4).
+#: The longest silence of a stream between two comments (contract 1.4).
 SILENT_S = 15
 _PUBLIC = "internet-facing"
 

@@ -70,7 +70,7 @@ class Names:
         return full.removeprefix(f"{self.prefix}-")
 
 
-#: What an instance may be reached by, a balancer's name among it.
+#: Attributes with an instance's address, or a balancer's name.
 _ADDRESSES = ("AWS_INSTANCE_IPV4", "AWS_INSTANCE_IPV6", "AWS_INSTANCE_CNAME", "AWS_ALIAS_DNS_NAME")
 _ABSENT = ("NamespaceNotFound", "ServiceNotFound", "InstanceNotFound")
 

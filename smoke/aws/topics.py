@@ -178,7 +178,7 @@ class _End:
     unread: str = ""
 
 
-#: Those who read what CloudWatch says, and not what SNS wraps it in; they want the wrapping.
+#: Subscribers that need the envelope of SNS around CloudWatch's message.
 _WRAPPED = re.compile(r"https://(?:[\w.-]+\.)?(?:chatbot\.amazonaws\.com|pagerduty\.com|opsgenie\.com)/")
 
 

@@ -18,7 +18,7 @@ _LINES = {
     (".tf", ".tofu", ".hcl", ".tfvars", ".php", ".scss", ".swift", ".dart", ".proto", ".gradle", ".groovy"):
         _SLASH,
 }  # fmt: skip
-#: A comment behind code: nothing in front of it is in quotes that are still open.
+#: A comment after code, with no open quotes before it.
 _BEHIND_CODE = {
     sign: re.compile(rb"(?:[^\"'`]|\"[^\"]*\"|'[^']*'|`[^`]*`)*?\s" + sign + rb"(?=\s)")
     for sign in (b"#", b"//")

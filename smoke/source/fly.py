@@ -91,7 +91,7 @@ PROSE_SUFFIXES = (".md", ".mdx", ".rst", ".txt", ".adoc", ".jsonl", ".ndjson", "
 _APPLICATION_PAGE = re.compile(rb"/(?:apps?|dashboard)(?![\w-])")
 #: What follows the name of a token that has a value there: a word of at least 8 signs with a digit.
 _VALUE = re.compile(rb"[\"']?[ \t]*[=:][ \t]*[\"']?(?=[\w+/=-]{8})[a-z_+/=-]*\d")
-#: Lists of paths that something leaves out, or of who owns what.
+#: Lists of ignored paths, or of code owners.
 _LISTS_OF_PATHS = ("ignore", "codeowners", ".gitattributes")
 #: A list of words, for a spell checker or a registry, that is still open.
 _LIST_OF_WORDS = re.compile(rb"\"(?:(?:cspell\.)?(?:ignore)?words|keywords)\"\s*:\s*\[[^\]]*\Z")
@@ -110,7 +110,7 @@ _COMMAND = re.compile(
     rb"(?:(?:sudo|exec|env|time|nohup|command|if|while|until|!|\w+=\S*)\s+)*\Z",
     re.DOTALL,
 )
-#: A key with words for a person as its value; `name` only where the value has several words.
+#: A key with a text for people as its value; `name` only with several words.
 _TITLE = re.compile(
     rb"\s*(?:-\s+)?[\"']?(?:(?:title|description|summary|subject|comment|note|notes|reason)[\"']?\s*[:=]"
     rb"|name[\"']?\s*:\s*[\"']?\w+ +\w)"

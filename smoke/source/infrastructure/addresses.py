@@ -401,7 +401,7 @@ def _misled(
         yield f"the logs of {owner} go to {text(logs)}, but its tasks run in {region}", logs
 
 
-#: A secret as a container is given it, with the JSON key, the stage and the id of a version behind its ARN.
+#: A container's reference to a secret, with a JSON key, a stage and a version's id after the ARN.
 _GIVEN = re.compile(r"(?:\$\{[^}]*\}|.*:secret:[^:]+):[^:]*:(?P<stage>[^:]*):(?P<version>[^:]*)")
 #: A variable that holds a private key, and the members of a signing key's JSON that do not.
 _OF_PRIVATE = re.compile(r"(?:.*_)?(?:PRIVATE|SIGNING)_KEY")
@@ -419,7 +419,7 @@ def pinned(reference: str) -> bool:
     return bool(known.get("version")) or known.get("stage", "") not in ("", "AWSCURRENT")
 
 
-#: A variable with the address of a database, and the secret of a signing key, as its ARN or name ends.
+#: A variable with the address of a database, and the end of a signing key's ARN or name.
 _OF_DATABASE = re.compile(r"(?:.*_)?(?:DATABASE|DB|POSTGRES|PG|REDIS)_UR[LI]")
 _OF_KEY = re.compile(r".*/es256-private-key(?:-\w{6})?(?::.*)?")
 

@@ -219,7 +219,7 @@ def _mixed(configuration: Configuration) -> Iterator[Finding]:
             yield rule.finding(what)
 
 
-#: A thing without the key of one of several: a resource or a module, here or in a module.
+#: The address of a resource or a module without an index, here or in a module.
 _WHOLE = re.compile(r"(?:module\.[\w-]+\.)*(?:module\.[\w-]+|(?!module\.|data\.)\w+\.[\w-]+)")
 #: What is declared only where its block stands.
 _ALIAS = re.compile(r"([\w-]+\.[\w-]+)(?:\[.*\])?")

@@ -379,7 +379,7 @@ _LOOKED_UP = {
     "aws_ecs_task_definition": "task_definition",
     "aws_db_instance": "db_instance_identifier",
 }
-#: What a module that makes such a resource speaks of, beside its name.
+#: Words in a module that makes such a resource, beside its name.
 _SPOKEN = {
     "aws_ecs_cluster": ("ecs",),
     "aws_ecs_service": ("ecs",),

@@ -237,7 +237,7 @@ def _covers(names: set[str], host: str) -> bool:
     return host in names or f"*.{host.partition('.')[2]}" in names
 
 
-#: A stream may be silent for so many seconds between two keepalives.
+#: The longest silence of a stream between two keepalives, in seconds.
 SILENCE_S = 15
 #: What else takes a host's requests from the public to a load balancer inside.
 _INWARD = (*FRONTS, "aws_apigatewayv2_vpc_link", "aws_vpclattice_target_group")

@@ -204,7 +204,7 @@ def names_action(parts: Mapping[str, Value], action: str) -> bool:
     return named != (name == "NotAction")
 
 
-#: Tests that hold only for a value that fits, and for none that is not there.
+#: Tests that hold only for a value that is there and fits.
 _FITTING = re.compile(r"(ForAnyValue:)?(String(Equals|Like|EqualsIgnoreCase)|Arn(Equals|Like))")
 
 
@@ -339,7 +339,7 @@ def target_of(target: Value, service: str) -> tuple[Grant | None, str]:
     return replace(grant, target=secret(target)), ""
 
 
-#: A secret's name without what Secrets Manager puts behind it, and without a wildcard.
+#: A secret's name without the suffix of Secrets Manager, and without a wildcard.
 _WHOLE_NAME = re.compile(r"arn:[^:]*:secretsmanager:[^:]*:[^:]*:secret:(?![^:]*-(?:\w{6}|\?{6})$)[^:*?$]+")
 
 
@@ -360,7 +360,7 @@ def _misses(target: Value) -> bool:
     return "$" not in name and _WHOLE_NAME.fullmatch(f"{filled}{colon}{name}") is not None
 
 
-#: Data sources that stand for any number of secrets.
+#: Data sources for any number of secrets.
 _SEVERAL = {"aws_secretsmanager_secrets", "aws_ssm_parameters_by_path"}
 
 

@@ -387,7 +387,7 @@ def _lets_through(rule: Body, own: str, wanted: Collection[str], port: float) ->
     return None if through or ranges or any(hidden(each) for each in parties) else False
 
 
-#: Resources that are a rule of a group, and the direction that their type stands for.
+#: Resources for one rule of a group, with the rule's direction.
 _RULES = {
     "aws_security_group_rule": "",
     "aws_vpc_security_group_ingress_rule": "ingress",

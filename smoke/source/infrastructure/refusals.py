@@ -50,7 +50,7 @@ def of_containers(task: Resource, listed: Value, *, fargate: bool) -> Iterator[W
         yield from _of_mounts(container, volumes)
 
 
-#: What an endpoint begins with, or has in it, by the protocol of its subscription.
+#: How an endpoint begins, or what it contains, by the protocol of its subscription.
 _ENDPOINTS = {
     "email": "[^@:]+@[^@:]+", "email-json": "[^@:]+@[^@:]+", "http": "http://.+", "https": "https://.+",
     "lambda": r"arn:aws[\w-]*:lambda:.+", "sqs": r"arn:aws[\w-]*:sqs:.+",
@@ -178,7 +178,7 @@ def _unsupported(container: Mapping[str, Value]) -> Iterator[Wrong]:
             yield f"Fargate has no {name}", value
 
 
-#: What does nothing of a service without an argument.
+#: Programs that serve nothing without an argument.
 _RUNTIMES = re.compile(r"(\S*/)?(node|nodejs|deno|bun|python3?|ruby|java|npm|npx|pnpm|yarn|wget|curl|nc)")
 _SHELL = re.compile(r"(\S*/)?(ba|da|a|z)?sh")
 #: A shell and its -c, which take their text from what follows.

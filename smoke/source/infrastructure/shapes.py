@@ -31,7 +31,7 @@ from smoke.source.terraform.values import (
 from .refusals import OF_TYPE, REGION, Wrong, of_containers
 
 _ARN = rf"arn:aws[\w-]*:[\w-]+:({REGION})?:(\d{{12}}|aws)?:.+"
-#: An empty default stands for what is given when Terraform runs.
+#: An empty default is a placeholder for a value that is set when Terraform runs.
 _SUBNET, _VPC = "(subnet-.+)?", "(vpc-.+)?"
 _BALANCED = "HTTPS?|TCP|TLS|UDP|TCP_UDP|GENEVE|QUIC|TCP_QUIC"
 

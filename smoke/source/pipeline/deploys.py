@@ -44,7 +44,7 @@ def values_of(repository: Repository, workflow: Workflow, job: Job) -> Iterator[
         yield from re.split(r"[\s,;\"'\[\]]+", text)
 
 
-#: How many jobs, those of called workflows included, are looked through.
+#: How many jobs are searched, with those of called workflows.
 _MOST = 100
 
 
@@ -216,7 +216,7 @@ def _is_meant(repository: Repository, plan: Pipeline, workflow: Workflow, job: J
     return any(fnmatch.fnmatchcase(each.rpartition("/")[2], plan.clusters) for each in values if each)
 
 
-#: What deploys to ECS, where this platform runs, or makes what is there.
+#: What deploys to ECS, where this platform runs, or makes things there.
 _OF_ECS = re.compile(
     r"\baws (?:ecs|deploy)\b|ecspresso|copilot|\b(?:terraform|tofu|terragrunt)\b|\becs\b|boto3"
 )
@@ -245,7 +245,7 @@ def of_whom(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job
     return f"whether {job.name} deploys this platform: it names nothing of it (see other_products)"
 
 
-#: What a revision of a task definition is given as, behind its family.
+#: A revision of a task definition, after its family.
 _REVISION = re.compile(r".+:(?:\d+|\$.*)")
 
 

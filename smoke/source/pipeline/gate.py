@@ -121,7 +121,7 @@ def _commands_of(overrides: str) -> Iterator[list[str]]:
         return  # a template, or another form: not read here
 
 
-#: What the name of a job that deploys, or of the workflow that it calls, speaks of.
+#: Words in the name of a job that deploys, or of the workflow that it calls.
 _OF_DEPLOYING = re.compile(r"deploy|roll-?out|promot|\bship|\becs\b", re.IGNORECASE)
 
 

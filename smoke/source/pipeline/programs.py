@@ -30,7 +30,7 @@ from smoke.source.terraform.values import Value, hidden, is_known, number, text
 from .builds import Build, builds, refused
 from .repository import Repository
 
-#: What a machine is called by Docker, by ECS's name for it; the last is what ECS takes without one.
+#: Docker's names of machines by ECS's; the last is ECS's default.
 _MACHINES = {"ARM64": "arm64", "X86_64": "amd64"}
 _RUNNERS = re.compile(r"ubuntu-(?:latest|[\d.]+)(-arm)?")
 #: The users that there are in every image of these, beside numbers.

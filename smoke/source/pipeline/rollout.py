@@ -393,7 +393,7 @@ def _abroad(repository: Repository, workflow: Workflow, job: Job, region: str) -
     return [f"the region {each}, the profile has {region}" for each in sorted(found - _FILLED)]
 
 
-#: What names the region to AWS's own tools and action, and what stands for one of these.
+#: Names under which AWS's tools and its action get the region, and expressions for these.
 _REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION", "aws-region")
 _FILLED = {f"${{{{ env.{name} }}}}" for name in _REGIONS}
 

@@ -72,7 +72,7 @@ OTHER_LANGUAGES = (".py", ".js", ".ts", ".mjs", ".rb", ".pl", ".php")
 #: What runs in the background or at the end, and decides the status in a way that is not followed.
 _DECIDES_LATER = re.compile(r"coproc\s|trap\s.*exit(\s+0|\s*$)", re.DOTALL)
 _SUCCESS = re.compile(r"\bexit(?:\s+0\b|\s*[;}\n])")
-#: A container that is left alone: its status is that of its start.
+#: A detached container: its status is that of its start.
 _DETACHED = re.compile(
     r"(?:docker|podman)\s+(?:compose\s+)?(?:-\S+\s+)*(?:run|exec)\s(?:.*\s)?(?:-[it]*d[it]*|--detach)\s"
 )

@@ -18,7 +18,7 @@ from .makefiles import Arguments, Find, Line
 
 #: The entries of a mapping by key as written: the line of each, and its value.
 Entries = dict[str, tuple[int, yaml.Node | None]]
-#: What an entry is that is not there.
+#: A missing entry.
 NONE: tuple[int, yaml.Node | None] = (0, None)
 
 
@@ -47,7 +47,7 @@ _FILES = ("Taskfile.yml", "taskfile.yml", "Taskfile.yaml", "taskfile.yaml",
 _VALUED_BY_TASK = frozenset(
     {"-d", "--dir", "-t", "--taskfile", "-C", "--concurrency", "-o", "--output", "-I"}
 )
-#: What decides by itself whether a task or a command runs.
+#: Keys that may keep a task or a command from running.
 _DECIDES = ("status", "sources", "if", "platforms", "generates")
 _DEEPEST = 12
 

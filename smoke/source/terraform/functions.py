@@ -71,7 +71,7 @@ def fails(value: Value) -> bool:
     return isinstance(content, Symbol) and content.why.startswith(ABSENT)
 
 
-#: How the reason begins when something is not there, as opposed to not known.
+#: How the reason begins when something is missing, not just unknown.
 ABSENT = "there is no "
 
 

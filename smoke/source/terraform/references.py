@@ -23,7 +23,7 @@ SECRETS_MANAGER, PARAMETERS = "secretsmanager", "ssm"
 _SECRET_TYPES = {"aws_secretsmanager_secret": SECRETS_MANAGER, "aws_ssm_parameter": PARAMETERS}
 #: What refers to a secret by one of its attributes.
 _VERSIONS = {"aws_secretsmanager_secret_version", "aws_secretsmanager_secret_rotation"}
-#: Secrets Manager puts a hyphen and six characters behind the name in an ARN; a policy may match those.
+#: Secrets Manager adds a hyphen and six characters to the name in an ARN; a policy may match those.
 _SUFFIX = re.compile(r"-([A-Za-z0-9]{6}|\?{6})$")
 
 
@@ -62,7 +62,7 @@ def choices(value: Value | None) -> list[list[Value]]:
     return found
 
 
-#: What may follow a reference without making another thing of it: a key or version, or a pattern of IAM.
+#: What may follow a reference that still means the same thing: a key or version, or a pattern of IAM.
 _BEHIND = (":", "*", "-*", "-?", "/*")
 
 
