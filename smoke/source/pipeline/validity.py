@@ -8,10 +8,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from smoke.source.checkout import Examined, Finding
-from smoke.source.scripts.recipes import NONE, Entries, entries_of, plain
+from smoke.source.scripts.recipes import NONE, Entries, entries_of, plain, top_of
 
 from .conditions import OUTCOMES, Condition, Situation
 from .jobs import EXPRESSION, FETCHES, OTHERS, foreign_words, inert_scripts, may_be_fetched, missing_scripts
@@ -286,8 +284,8 @@ def misgiven(repository: Repository, job: Job) -> Iterator[Wrong]:
     if "workflow_call" not in repository.workflows[path].triggers:
         yield f"{path} cannot be called: it has no workflow_call under `on`", 0
         return
-    top = entries_of(yaml.compose(repository.script(path) or "", Loader=yaml.SafeLoader))
-    call = entries_of(entries_of(top.get("on", NONE)[1]).get("workflow_call", NONE)[1])
+    top = top_of(repository.script(path) or "")
+    call = top.below("on", "workflow_call")
     parts = [("input", _declared(call, "inputs"), job.given)]
     if job.secrets.get("*") != "inherit":
         parts.append(("secret", _declared(call, "secrets"), job.secrets))
@@ -301,11 +299,8 @@ def misgiven(repository: Repository, job: Job) -> Iterator[Wrong]:
 
 def _declared(call: Entries, kind: str) -> dict[str, bool]:
     """The inputs or secrets of a workflow by name, and whether it requires them."""
-    found = entries_of(call.get(kind, NONE)[1])
-    return {
-        name: plain(entries_of(node).get("required", NONE)[1]) in (True, "true")
-        for name, (_, node) in found.items()
-    }
+    found = call.below(kind)
+    return {name: entries_of(node).plain("required") in (True, "true") for name, (_, node) in found.items()}
 
 
 def of_actions(repository: Repository, job: Job) -> Iterator[Wrong]:
@@ -315,8 +310,8 @@ def of_actions(repository: Repository, job: Job) -> Iterator[Wrong]:
         if action is None:
             continue
         path, steps = action
-        top = entries_of(yaml.compose(repository.script(path) or "", Loader=yaml.SafeLoader))
-        declared = {*entries_of(top.get("inputs", NONE)[1])}
+        top = top_of(repository.script(path) or "")
+        declared = {*top.below("inputs")}
         for each in steps:
             if each.run and not each.shell:
                 yield f"a step of {path} runs a script and names no shell", step.line
@@ -355,14 +350,10 @@ def _groups(
     repository: Repository, path: str, jobs: Collection[str] | None = None
 ) -> Iterator[tuple[str, bool, int]]:
     """The concurrency groups of a workflow and its jobs, and whether they cancel running jobs."""
-    top = entries_of(yaml.compose(repository.script(path) or "", Loader=yaml.SafeLoader))
+    top = top_of(repository.script(path) or "")
     for entries in (
         top,
-        *(
-            entries_of(job)
-            for name, (_, job) in entries_of(top.get("jobs", NONE)[1]).items()
-            if jobs is None or name in jobs
-        ),
+        *(entries_of(job) for name, (_, job) in top.below("jobs").items() if jobs is None or name in jobs),
     ):
         line, node = entries.get("concurrency", NONE)
         said = plain(node)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from smoke.source.checkout import Finding, Malformed
-from smoke.source.scripts.recipes import NONE, Entries, entries_of, plain
+from smoke.source.scripts.recipes import NONE, Entries, entries_of, plain, top_of
 
 from .conditions import Condition
 
@@ -147,8 +147,7 @@ def read(text: str, path: str) -> Workflow:
         raise Malformed(f"{path}: not valid YAML: {error}") from error
     top = entries_of(root)
     jobs = {
-        name: _job(path, name, line, node, _defaults(top))
-        for name, (line, node) in entries_of(top.get("jobs", NONE)[1]).items()
+        name: _job(path, name, line, node, _defaults(top)) for name, (line, node) in top.below("jobs").items()
     }
     if not jobs:
         raise Rejected(f"{path}: there are no jobs")
@@ -160,12 +159,10 @@ def read(text: str, path: str) -> Workflow:
         raise Rejected(f"{path}: the jobs need each other in a circle")
     if refused := _unfit(top):
         raise Rejected(f"{path}: {refused}")
-    triggers = plain(top.get("on", NONE)[1])
+    triggers = top.plain("on")
     names = triggers if isinstance(triggers, (list, dict)) else [triggers]
-    name = str(plain(top.get("name", NONE)[1]) or path)
-    awaited = plain(
-        entries_of(entries_of(top.get("on", NONE)[1]).get("workflow_run", NONE)[1]).get("workflows", NONE)[1]
-    )
+    name = str(top.plain("name") or path)
+    awaited = top.plain("on", "workflow_run", "workflows")
     follows = tuple(awaited) if isinstance(awaited, list) else (awaited,) if awaited else ()
     inputs, defaults = _inputs(top, "workflow_dispatch"), _inputs(top, "workflow_call")
     return Workflow(
@@ -184,12 +181,12 @@ def read(text: str, path: str) -> Workflow:
 
 def _unfit(top: Entries) -> str:
     """What GitHub does not accept: a filter beside its opposite, an unquoted `if` that begins with `!`."""
-    for event, (_, node) in entries_of(top.get("on", NONE)[1]).items():
+    for event, (_, node) in top.below("on").items():
         for name in ("branches", "paths", "tags"):
             if {name, f"{name}-ignore"} <= entries_of(node).keys():
                 return f"{event} has both {name} and {name}-ignore"
-    for name, (_, node) in entries_of(top.get("jobs", NONE)[1]).items():
-        steps = entries_of(node).get("steps", NONE)[1]
+    for name, (_, node) in top.below("jobs").items():
+        steps = entries_of(node).node("steps")
         for each in (node, *(steps.value if isinstance(steps, yaml.SequenceNode) else ())):
             line, condition = entries_of(each).get("if", NONE)
             if isinstance(condition, yaml.ScalarNode) and re.match(r"!(?!!)\S", str(condition.tag)):
@@ -200,18 +197,18 @@ def _unfit(top: Entries) -> str:
 def action_steps(text: str, path: str) -> tuple[Step, ...] | None:
     """Read the steps of a composite action; None for another kind of action. Malformed names `path`."""
     try:
-        top = entries_of(yaml.compose(text, Loader=yaml.SafeLoader))
+        top = top_of(text)
     except yaml.YAMLError as error:
         raise Malformed(f"{path}: not valid YAML: {error}") from error
-    runs = entries_of(top.get("runs", NONE)[1])
-    composite = plain(runs.get("using", NONE)[1]) == "composite"
-    return tuple(_steps(runs.get("steps", NONE)[1])) if composite else None
+    runs = top.below("runs")
+    composite = runs.plain("using") == "composite"
+    return tuple(_steps(runs.node("steps"))) if composite else None
 
 
 def _job(path: str, name: str, line: int, node: yaml.Node | None, defaults: dict[str, str]) -> Job:
     entries = entries_of(node)
     defaults = defaults | _defaults(entries)
-    needs = plain(entries.get("needs", NONE)[1])
+    needs = entries.plain("needs")
     needed = needs if isinstance(needs, list) else [needs] if needs else []
     if not all(isinstance(each, str) for each in needed):
         raise Rejected(f"{path}:{line}: what {name} needs is neither a job's name nor a list of names")
@@ -220,15 +217,15 @@ def _job(path: str, name: str, line: int, node: yaml.Node | None, defaults: dict
         line=line,
         needs=tuple(needed),
         condition=_condition(entries),
-        continue_on_error=plain(entries.get("continue-on-error", NONE)[1]),
-        uses=str(plain(entries.get("uses", NONE)[1]) or ""),
-        steps=tuple(_steps(entries.get("steps", NONE)[1], defaults.get("working-directory", ""))),
-        matrix=plain(entries_of(entries.get("strategy", NONE)[1]).get("matrix", NONE)[1]),
+        continue_on_error=entries.plain("continue-on-error"),
+        uses=str(entries.plain("uses") or ""),
+        steps=tuple(_steps(entries.node("steps"), defaults.get("working-directory", ""))),
+        matrix=entries.plain("strategy", "matrix"),
         env=_texts(entries, "env"),
         given=_texts(entries, "with"),
         secrets=_texts(entries, "secrets"),
         shell=defaults.get("shell", ""),
-        runs_on=str(plain(entries.get("runs-on", NONE)[1]) or ""),
+        runs_on=str(entries.plain("runs-on") or ""),
         outputs=_texts(entries, "outputs"),
         permissions=_permissions(entries),
         environment=_environment(entries),
@@ -238,7 +235,7 @@ def _job(path: str, name: str, line: int, node: yaml.Node | None, defaults: dict
 
 def _environment(entries: Entries) -> str:
     """The name of the GitHub environment that gives a job secrets and variables."""
-    named = plain(entries.get("environment", NONE)[1])
+    named = entries.plain("environment")
     return str((named.get("name") if isinstance(named, dict) else named) or "")
 
 
@@ -246,7 +243,7 @@ def _steps(node: yaml.Node | None, directory: str = "") -> Iterator[Step]:
     for item in node.value if isinstance(node, yaml.SequenceNode) else ():
         entries = entries_of(item)
         found = {key: str(plain(value) or "") for key, (_, value) in entries.items()}
-        script = entries.get("run", NONE)[1]
+        script = entries.node("run")
         block = isinstance(script, yaml.ScalarNode) and script.style in ("|", ">")
         yield Step(
             line=item.start_mark.line + 1,
@@ -261,7 +258,7 @@ def _steps(node: yaml.Node | None, directory: str = "") -> Iterator[Step]:
             uses=found.get("uses", ""),
             shell=found.get("shell", ""),
             directory=posixpath.normpath(found.get("working-directory") or directory or "."),
-            continue_on_error=plain(entries.get("continue-on-error", NONE)[1]),
+            continue_on_error=entries.plain("continue-on-error"),
             env=_texts(entries, "env"),
             given=_texts(entries, "with"),
         )
@@ -269,7 +266,7 @@ def _steps(node: yaml.Node | None, directory: str = "") -> Iterator[Step]:
 
 def _texts(entries: Entries, key: str) -> dict[str, str]:
     """A mapping of texts; {"*": text} for one text in its place, such as `secrets: inherit`."""
-    found = plain(entries.get(key, NONE)[1])
+    found = entries.plain(key)
     if isinstance(found, dict):
         return {name: _text(value) for name, value in found.items()}
     return {"*": str(found)} if found else {}
@@ -282,19 +279,19 @@ def _permissions(entries: Entries) -> dict[str, str] | None:
 
 def _branches(top: Entries) -> tuple[str, ...]:
     """The branches that a push starts the workflow on; none where a pattern or a tag may name others."""
-    push = entries_of(entries_of(top.get("on", NONE)[1]).get("push", NONE)[1])
-    named = plain(push.get("branches", NONE)[1])
+    push = top.below("on", "push")
+    named = push.plain("branches")
     names = tuple(map(str, named)) if isinstance(named, list) else (str(named),) if named else ()
     return () if "tags" in push or any(set(each) & set("*?[!+") for each in names) else names
 
 
 def _defaults(entries: Entries) -> dict[str, str]:
     """What `defaults.run` says: the shell, the directory."""
-    return _texts(entries_of(entries.get("defaults", NONE)[1]), "run")
+    return _texts(entries.below("defaults"), "run")
 
 
 def _condition(entries: Entries) -> Condition:
-    value = plain(entries.get("if", NONE)[1])
+    value = entries.plain("if")
     written = "" if value is None else str(value)
     return Condition.of(written.lower() if isinstance(value, bool) else written)
 
@@ -311,9 +308,8 @@ def _typed(text: str) -> Any:
 
 def _inputs(top: Entries, event: str) -> dict[str, Any]:
     """Read `on.EVENT.inputs`. (`on` is a key like any other here: values are not yet typed.)"""
-    dispatch = entries_of(entries_of(top.get("on", NONE)[1]).get(event, NONE)[1])
-    inputs = entries_of(dispatch.get("inputs", NONE)[1])
-    return {name: plain(entries_of(node).get("default", NONE)[1]) for name, (_, node) in inputs.items()}
+    inputs = top.below("on", event, "inputs")
+    return {name: entries_of(node).plain("default") for name, (_, node) in inputs.items()}
 
 
 def _needed(jobs: dict[str, Job], name: str) -> set[str]:

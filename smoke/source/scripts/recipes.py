@@ -4,6 +4,8 @@
 made of, and the scripts of package.json.
 """
 
+from __future__ import annotations
+
 import json
 import posixpath
 import re
@@ -16,17 +18,37 @@ import yaml
 from . import makefiles
 from .makefiles import Arguments, Find, Line
 
-#: The entries of a mapping by key as written: the line of each, and its value.
-Entries = dict[str, tuple[int, yaml.Node | None]]
 #: A missing entry.
 NONE: tuple[int, yaml.Node | None] = (0, None)
 
 
+class Entries(dict[str, tuple[int, yaml.Node | None]]):
+    """The entries of a mapping by key as written: the line of each, and its value. Paths are of keys."""
+
+    def node(self, *path: str) -> yaml.Node | None:
+        """The value at a path; None where a key of it is missing."""
+        *above, last = path
+        return (self.below(*above) if above else self).get(last, NONE)[1]
+
+    def below(self, *path: str) -> Entries:
+        """The entries at a path; none where there is no mapping."""
+        return entries_of(self.node(*path))
+
+    def plain(self, *path: str) -> Any:
+        """What stands at a path; None where nothing does."""
+        return plain(self.node(*path))
+
+
+def top_of(text: str) -> Entries:
+    """The entries of a YAML text. Raises yaml.YAMLError."""
+    return entries_of(yaml.compose(text, Loader=yaml.SafeLoader))
+
+
 def entries_of(node: yaml.Node | None) -> Entries:
-    """The entries of a mapping by key as written, with the line of each; empty for anything else."""
+    """The entries of a mapping; empty for anything else."""
     if not isinstance(node, yaml.MappingNode):
-        return {}
-    return {str(key.value): (key.start_mark.line + 1, value) for key, value in node.value}
+        return Entries()
+    return Entries({str(key.value): (key.start_mark.line + 1, value) for key, value in node.value})
 
 
 def plain(node: yaml.Node | None) -> Any:
@@ -73,7 +95,7 @@ class _File:
     text: str
     find: Find
     settings: dict[str, str]
-    root: "_File | None" = None
+    root: _File | None = None
     directory: str = ""
     top: Entries = field(init=False)
     unread: str = field(init=False, default="")
@@ -81,9 +103,9 @@ class _File:
 
     def __post_init__(self) -> None:
         try:
-            self.top = entries_of(yaml.compose(self.text, Loader=yaml.SafeLoader))
+            self.top = top_of(self.text)
         except yaml.YAMLError:
-            self.top, self.unread = {}, "it is not valid YAML"
+            self.top, self.unread = Entries(), "it is not valid YAML"
         self.directory = self.directory or posixpath.dirname(self.path)
 
     def run(self, name: str) -> Iterator[Line]:
@@ -93,7 +115,7 @@ class _File:
             name, outer = name[1:], self.root or self
             yield from outer.run(name)
             return
-        tasks = entries_of(self.top.get("tasks", NONE)[1])
+        tasks = self.top.below("tasks")
         line, node = tasks.get(name, NONE)
         if node is None:
             line, node = next(
@@ -111,17 +133,17 @@ class _File:
                 self.path, 0, name, unread=f"the task {name}: {self.unread or 'it is not in the files'}"
             )
 
-    def _included(self, name: str) -> "_File | None":
-        node = entries_of(self.top.get("includes", NONE)[1]).get(name, NONE)[1]
+    def _included(self, name: str) -> _File | None:
+        node = self.top.node("includes", name)
         if node is None or self.depth >= _DEEPEST:
             return None
         entries = entries_of(node)
-        where = str(plain(entries.get("taskfile", NONE)[1]) if entries else plain(node))
+        where = str(entries.plain("taskfile") if entries else plain(node))
         place = posixpath.join(posixpath.dirname(self.path), where)
         for each in (place, *(posixpath.join(place, file) for file in _FILES)):
             found = None if "{{" in each or "://" in each else self.find(each)
             if found is not None:
-                directory = plain(entries.get("dir", NONE)[1]) if entries else None
+                directory = entries.plain("dir") if entries else None
                 file = _File(*found, self.find, self.settings, self.root or self, depth=self.depth + 1)
                 file.directory = (
                     posixpath.join(self.directory, str(directory)) if directory else self.directory
@@ -137,19 +159,17 @@ class _File:
             )
             return
         self.depth += 1
-        for item in _items(entries.get("deps", NONE)[1]):
-            yield from self.run(
-                str(plain(entries_of(item).get("task", NONE)[1]) if entries_of(item) else plain(item))
-            )
-        directory = plain(entries.get("dir", NONE)[1])
+        for item in _items(entries.node("deps")):
+            yield from self.run(str(entries_of(item).plain("task") if entries_of(item) else plain(item)))
+        directory = entries.plain("dir")
         options = [*_options(self.top), *_options(entries)]
         base = Line(
             self.path, line, "", tuple(options),
-            plain(entries.get("ignore_error", NONE)[1]) is True,
+            entries.plain("ignore_error") is True,
             posixpath.join(self.directory, self._filled(str(directory))) if directory else self.directory,
             next((f"{each} of the task {name}" for each in _DECIDES if each in entries), ""),
         )  # fmt: skip
-        written = [entries.get(key, NONE)[1] for key in ("cmds", "cmd")] if entries else [node]
+        written = [entries.node(key) for key in ("cmds", "cmd")] if entries else [node]
         for item in (item for each in written for item in _items(each)):
             yield from self._command(item, replace(base, line=item.start_mark.line + 1), entries)
         self.depth -= 1
@@ -161,7 +181,7 @@ class _File:
             block = isinstance(item, yaml.ScalarNode) and item.style in ("|", ">")
             yield replace(base, line=base.line + block, text=self._filled(str(plain(item)), task))
             return
-        ignored = base.ignored or plain(entries.get("ignore_error", NONE)[1]) is True
+        ignored = base.ignored or entries.plain("ignore_error") is True
         maybe = base.maybe or next((each for each in _DECIDES if each in entries), "")
         base = replace(base, ignored=ignored, maybe=maybe)
         if "defer" in entries and (later := entries["defer"][1]) is not None:
@@ -172,15 +192,15 @@ class _File:
                 why = f"whether the failure of the task {name} is ignored" if base.ignored else ""
                 yield replace(line, unread=line.unread or why, maybe=line.maybe or base.maybe)
         else:
-            text = self._filled(str(plain(entries.get("cmd", NONE)[1]) or ""), task)
+            text = self._filled(str(entries.plain("cmd") or ""), task)
             yield replace(base, text=text)
 
     def _filled(self, text: str, task: Entries | None = None) -> str:
         """The text with plain variables in place of `{{.NAME}}`; any other expression is a parameter."""
         known = {
             name: written
-            for entries in (self.top, task or {})
-            for name, (_, node) in entries_of(entries.get("vars", NONE)[1]).items()
+            for entries in (self.top, task or Entries())
+            for name, (_, node) in entries.below("vars").items()
             if isinstance(written := plain(node), str)
         } | self.settings
 
@@ -196,7 +216,7 @@ def _items(node: yaml.Node | None) -> list[yaml.Node]:
 
 
 def _listed(entries: Entries, key: str) -> list[str]:
-    return [str(plain(each)) for each in _items(entries.get(key, NONE)[1])]
+    return [str(plain(each)) for each in _items(entries.node(key))]
 
 
 def _options(entries: Entries) -> Iterator[str]:
