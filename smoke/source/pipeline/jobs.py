@@ -341,6 +341,13 @@ def may_be_fetched(step: Step) -> bool:
     return bool(step.uses) and not step.uses.startswith("./") and not OTHERS.match(step.uses) and not plain
 
 
+def _scripts(step: Step) -> Iterator[tuple[str, str, bool]]:
+    """The scripts that a step runs: as written, from the checkout's top, and whether as programs."""
+    for command in shell.commands(shell.parse(step.run)):
+        for path, direct in shell.scripts_called(shell.words(command)):
+            yield path, posixpath.normpath(posixpath.join(step.directory, path)), direct
+
+
 def missing_scripts(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
     """Scripts that steps run from a directory of the checkout, which does not have them."""
     top = {path.partition("/")[0] for path in repository.paths if "/" in path}
@@ -348,20 +355,13 @@ def missing_scripts(repository: Repository, job: Job) -> Iterator[tuple[str, int
     for step in job.steps:
         if may_be_fetched(step) or "${{" in step.directory:
             return
-        for command in shell.commands(shell.parse(step.run)):
-            for path, _ in shell.scripts_called(shell.words(command)):
-                whole = posixpath.normpath(posixpath.join(step.directory, path))
-                once = (
-                    step.run.count(posixpath.basename(path)) == 1 and posixpath.basename(path) not in before
-                )
-                if (
-                    _SCRIPT.fullmatch(path)
-                    and whole.partition("/")[0] in top
-                    and whole not in repository.paths
-                    and once
-                    and not re.search(r"\b(?:cd|pushd)\b", step.run)
-                ):
-                    yield f"{path} is not in the checkout", step.line
+        for path, whole, _ in _scripts(step):
+            name = posixpath.basename(path)
+            once = step.run.count(name) == 1 and name not in before
+            below = _SCRIPT.fullmatch(path) and whole.partition("/")[0] in top
+            moves = re.search(r"\b(?:cd|pushd)\b", step.run)
+            if below and whole not in repository.paths and once and not moves:
+                yield f"{path} is not in the checkout", step.line
         if FETCHES.search(step.run):
             return
         before += _without_calls(repository, step)
@@ -370,10 +370,9 @@ def missing_scripts(repository: Repository, job: Job) -> Iterator[tuple[str, int
 def _without_calls(repository: Repository, step: Step) -> str:
     """A step's script without the names of scripts of the checkout; the rest may make a file."""
     text = step.run
-    for command in shell.commands(shell.parse(step.run)):
-        for path, _ in shell.scripts_called(shell.words(command)):
-            if posixpath.normpath(posixpath.join(step.directory, path)) in repository.paths:
-                text = text.replace(path, "")
+    for path, whole, _ in _scripts(step):
+        if whole in repository.paths:
+            text = text.replace(path, "")
     return text
 
 
@@ -386,11 +385,9 @@ def inert_scripts(repository: Repository, job: Job) -> Iterator[tuple[str, int]]
             return
         if may_be_fetched(step) or "${{" in step.directory or re.search(r"\bchmod\b|\bcd\b", step.run):
             return
-        for command in shell.commands(shell.parse(step.run)):
-            for path, direct in shell.scripts_called(shell.words(command)):
-                whole = posixpath.normpath(posixpath.join(step.directory, path))
-                if direct and whole in repository.inert and repository.script(whole) is not None:
-                    yield f"{path} is not a program: its mode in git is 644", step.line
+        for path, whole, direct in _scripts(step):
+            if direct and whole in repository.inert and repository.script(whole) is not None:
+                yield f"{path} is not a program: its mode in git is 644", step.line
 
 
 def foreign_words(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
