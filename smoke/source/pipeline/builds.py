@@ -73,8 +73,7 @@ def builds(repository: Repository, groups: Mapping[str, Sequence[str]], result: 
     """
     found = [
         each
-        for workflow in repository.workflows.values()
-        for job in workflow.jobs.values()
+        for workflow, job in repository.jobs()
         for each in _of_job(repository, workflow, job, groups, result)
     ]
     built = {each.image for each in found}

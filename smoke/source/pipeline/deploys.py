@@ -203,11 +203,10 @@ class Pipeline:
 
 def deploy_jobs(repository: Repository, plan: Pipeline) -> Iterator[tuple[Workflow, Job]]:
     """Yield the deploy jobs of all workflows: those that the plan names, and any other that deploys."""
-    for workflow in repository.workflows.values():
-        for job in workflow.jobs.values():
-            of_another = workflow.path in plan.others and not _is_meant(repository, plan, workflow, job)
-            if not of_another and deploys(repository, plan, workflow, job):
-                yield workflow, job
+    for workflow, job in repository.jobs():
+        of_another = workflow.path in plan.others and not _is_meant(repository, plan, workflow, job)
+        if not of_another and deploys(repository, plan, workflow, job):
+            yield workflow, job
 
 
 def _is_meant(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job) -> bool:

@@ -130,20 +130,18 @@ def _note_unseen(
 ) -> None:
     """Name the jobs without the gate that call a workflow of another repository, which may deploy."""
     seen = {(workflow.path, job.name) for workflow, job in deploying}
-    for workflow in repository.workflows.values():
-        for job in workflow.jobs.values():
-            name = f"{job.name} {posixpath.basename(job.uses)}"
-            if not job.uses or (workflow.path, job.name) in seen or not _OF_DEPLOYING.search(name):
-                continue
-            before = {job.name, *workflow.ancestors(job.name)}
-            if repository.called(job) is None and plan.migration not in before:
-                what = f"whether {job.name} deploys: the workflow {job.uses} is not in the checkout"
-                found.bypass.not_examined.append(workflow.finding(job.line, what))
+    for workflow, job in repository.jobs():
+        name = f"{job.name} {posixpath.basename(job.uses)}"
+        if not job.uses or (workflow.path, job.name) in seen or not _OF_DEPLOYING.search(name):
+            continue
+        before = {job.name, *workflow.ancestors(job.name)}
+        if repository.called(job) is None and plan.migration not in before:
+            what = f"whether {job.name} deploys: the workflow {job.uses} is not in the checkout"
+            found.bypass.not_examined.append(workflow.finding(job.line, what))
 
 
 def _called(repository: Repository) -> set[str]:
-    jobs = [job for workflow in repository.workflows.values() for job in workflow.jobs.values()]
-    return {inner.path for job in jobs if (inner := repository.called(job)) is not None}
+    return {inner.path for _, job in repository.jobs() if (inner := repository.called(job)) is not None}
 
 
 def _examine_deploy(

@@ -69,6 +69,11 @@ class Repository:
                     refused[path] = str(problem)
         return cls(workflows, unread, script, refused, listed)
 
+    def jobs(self) -> Iterator[tuple[Workflow, Job]]:
+        """Yield every job with its workflow."""
+        for workflow in self.workflows.values():
+            yield from ((workflow, job) for job in workflow.jobs.values())
+
     def called(self, job: Job) -> Workflow | None:
         """The local workflow that a job calls, with its inputs; None for one that is elsewhere or missing."""
         path = job.uses.removeprefix("./") if job.uses.startswith("./") else ""

@@ -223,25 +223,24 @@ def undecided(
     """
     count, result = 0, Examined()
     deploying = list(deploy_jobs(repository, plan))
-    for workflow in repository.workflows.values():
-        for job in workflow.jobs.values():
-            placed = [
-                each for each in repository.everything(workflow, job) if _smokes(repository, each, commands)
-            ]
-            if not placed:
-                continue
-            count += 1
-            lost = unnoticed(repository, workflow, job, _counting(repository, placed, commands))
-            result.findings.extend(lost.findings)
-            result.not_examined.extend(each for each in lost.not_examined if each.what != _DEGRADED)
-            own = [
-                each
-                for of, each in deploying
-                if of.path == workflow.path and _is_own(of, each, environment)
-                if not of_whom(repository, plan, of, each)
-            ]
-            result.findings.extend(_order(workflow, job, own))
-            result.findings.extend(_embedded(repository, placed))
+    for workflow, job in repository.jobs():
+        placed = [
+            each for each in repository.everything(workflow, job) if _smokes(repository, each, commands)
+        ]
+        if not placed:
+            continue
+        count += 1
+        lost = unnoticed(repository, workflow, job, _counting(repository, placed, commands))
+        result.findings.extend(lost.findings)
+        result.not_examined.extend(each for each in lost.not_examined if each.what != _DEGRADED)
+        own = [
+            each
+            for of, each in deploying
+            if of.path == workflow.path and _is_own(of, each, environment)
+            if not of_whom(repository, plan, of, each)
+        ]
+        result.findings.extend(_order(workflow, job, own))
+        result.findings.extend(_embedded(repository, placed))
     return count, result
 
 
@@ -300,15 +299,14 @@ def smoke_keys(
 ) -> tuple[Examined, list[str]]:
     """Examine that each job that runs one of `commands` has the variables `keys`; return those jobs, too."""
     found, jobs = Examined(), list[str]()
-    for workflow in repository.workflows.values():
-        for job in workflow.jobs.values():
-            steps = list(repository.everything(workflow, job))
-            for at, placed in enumerate(steps):
-                if not runs_any(repository, placed, commands):
-                    continue
-                jobs.append(f"{job.name} ({workflow.path})")
-                for key in keys:
-                    _examine_key(key, workflow, job, steps[: at + 1], found)
+    for workflow, job in repository.jobs():
+        steps = list(repository.everything(workflow, job))
+        for at, placed in enumerate(steps):
+            if not runs_any(repository, placed, commands):
+                continue
+            jobs.append(f"{job.name} ({workflow.path})")
+            for key in keys:
+                _examine_key(key, workflow, job, steps[: at + 1], found)
     if not jobs:
         what = f"no job of any workflow runs {' or '.join(commands)}"
         found.not_examined.append(Finding(WORKFLOWS, 0, what))

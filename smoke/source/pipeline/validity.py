@@ -342,8 +342,7 @@ def cancelled(repository: Repository, deploying: Mapping[str, Collection[str]]) 
 
 
 def _is_called(repository: Repository, workflow: Workflow) -> bool:
-    jobs = [job for each in repository.workflows.values() for job in each.jobs.values()]
-    return any(job.uses == f"./{workflow.path}" for job in jobs)
+    return any(job.uses == f"./{workflow.path}" for _, job in repository.jobs())
 
 
 def _groups(
