@@ -8,9 +8,10 @@ import shlex
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import httpx
@@ -24,6 +25,8 @@ from .answers import is_of_a_firewall, require_json_error, require_status, rewor
 T = TypeVar("T")
 
 SAMPLE_EVERY_S = 0.02
+#: Threads stay for the next calls: to start one takes as long as to read an answer. Work never waits for one.
+_THREADS = ThreadPoolExecutor(1000)
 
 
 def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
@@ -34,9 +37,17 @@ def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
         gate.wait(timeout=30)
         return call()
 
-    with ThreadPoolExecutor(len(calls)) as pool:
-        futures = [pool.submit(run, call) for call in calls]
-    return [future.result() for future in futures]
+    return [future.result() for future in _ended([partial(run, call) for call in calls])]
+
+
+def _ended(works: Sequence[Callable[[], T]]) -> list[Future[T]]:
+    """Each in a thread of its own, at once; all have ended, even where the check is interrupted meanwhile."""
+    futures = [_THREADS.submit(work) for work in works]
+    try:
+        wait(futures)
+    finally:
+        wait(futures)
+    return futures
 
 
 @contextmanager
@@ -122,9 +133,7 @@ class Batch:
             for number in left:  # each is taken by one thread
                 tried[number] = _try(cases[number])
 
-        with ThreadPoolExecutor(self._concurrency) as pool:
-            workers = [pool.submit(work) for _ in range(self._concurrency)]
-        for worker in workers:
+        for worker in _ended([work] * self._concurrency):
             worker.result()
         failures = [
             (case, answer, error)

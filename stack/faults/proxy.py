@@ -23,6 +23,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from http import HTTPStatus
 from pathlib import Path
@@ -44,13 +45,15 @@ PATIENCE_S = 0.25
 class Faults:
     """The active faults of `{"generation": n, "active": {fault_id: {params}}}`; no file, no faults.
 
-    Each question costs one stat. A new generation means that the platform was reset: callbacks registered
-    with `on_reset` run, so that nothing held in memory survives from one fault to the next.
+    The first question in each turn of the loop costs one stat. A new generation means that the platform was
+    reset: callbacks registered with `on_reset` run, so that nothing held in memory survives from one fault to
+    the next.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._stamp: tuple[int, int, int] | None = None
+        self._is_current = False
         self._generation: int | None = None
         self._active: dict[str, dict[str, Any]] = {}
         self._ticks: dict[str, int] = {}
@@ -62,10 +65,17 @@ class Faults:
 
     def active(self) -> Mapping[str, Mapping[str, Any]]:
         """The parameters of every fault that is on, by id."""
-        if self._path is not None and (stamp := _stamp(self._path)) not in (None, self._stamp):
-            self._read(self._path)
-            self._stamp = stamp
+        if self._path is not None and not self._is_current:
+            if (stamp := _stamp(self._path)) not in (None, self._stamp):
+                self._read(self._path)
+                self._stamp = stamp
+            with suppress(RuntimeError):  # outside of a loop each question looks
+                asyncio.get_running_loop().call_soon(self._outdate)
+                self._is_current = True
         return self._active
+
+    def _outdate(self) -> None:
+        self._is_current = False
 
     def directory(self) -> Path:
         """A directory that the faulty parts of all services share."""
