@@ -176,8 +176,6 @@ EVENTS_COUNT = pytest.mark.control("loop/good-events-raise-the-score")
 
 #: Media types are case-insensitive, and may have parameters (RFC 9110 section 8.3).
 JSON_TYPES = ("application/json ; charset=utf-8", "Application/JSON", "application/json;charset=UTF-8")
-
-
 #: When the next unread agent is queried, s after the previous one: a reading may hide later events.
 LOOKS_S = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
 #: How much a reading and clock differences may add to the time that a score is served, s.
@@ -186,7 +184,6 @@ SLACK_S = 1.0
 ODD = 0.0371
 #: How often a score must be too stale before that is a finding.
 ROUNDS = 2
-
 
 Stay = Callable[[Mapping[str, float | None], str], None]
 
@@ -441,14 +438,10 @@ def test_no_other_route_writes_events(
     routes += [(method, QUERY_PATH) for method in ("POST", "PUT", "PATCH", "DELETE")]
     event = quality_signal(subject, far_from(before[subject]))
     rule, refused = "events are written by POST to their route alone", with_status(*NO_SUCH_ROUTE)
+    send = partial(intake.http.send, json=event)
     batch.run(
         [
-            Case(
-                f"{method} {path}",
-                rule,
-                partial(intake.http.send, method, path, credential, json=event),
-                refused,
-            )
+            Case(f"{method} {path}", rule, partial(send, method, path, credential), refused)
             for method, path in routes
         ]
     )

@@ -254,12 +254,8 @@ class S3Ledger:
 
         def read() -> list[tuple[str, int]]:
             found: list[tuple[str, int]] = []
-            pages = (
-                self._s3()
-                .get_paginator("list_objects_v2")
-                .paginate(Bucket=self.bucket, Prefix=root + start, StartAfter=root + after)
-            )
-            for page in pages:
+            list_objects = self._s3().get_paginator("list_objects_v2").paginate
+            for page in list_objects(Bucket=self.bucket, Prefix=root + start, StartAfter=root + after):
                 objects = page.get("Contents", ())
                 found += ((each["Key"].removeprefix(root), each.get("Size", -1)) for each in objects)
                 if not start and found and found[-1][0] > ":":
