@@ -29,7 +29,7 @@ from ..core.network import environment_of, peer_of
 from .checks import Check, Down, Refusal, refuse
 from .context import CHECK, EVIDENCE, PARTS, PASSING, REFUSAL, STOPS, RunContext
 from .evidence import EvidenceLog, Parts
-from .shared import SharedFixtures
+from .listener import SharedFixtures
 
 #: When the attempt under way has used up its time, and how long that is.
 _DEADLINE: pytest.StashKey[float] = pytest.StashKey()

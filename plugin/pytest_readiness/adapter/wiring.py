@@ -34,13 +34,12 @@ from .first_act import REPORTS
 from .gate import Gate
 from .judgement import Judge, MergedJudge, NothingToRun, Shards
 from .leftovers import BackgroundFailures
-from .listener import Listener
+from .listener import Listener, SharedFixtures
 from .options import Settings, asked_paths
 from .outcomes import Tally
 from .provenance import History, runner
 from .recorder import Limits, Recorder, Repetition, set_defaults
 from .reports import HtmlBridge, Reports
-from .shared import SharedFixtures
 
 #: Seconds until a phase that takes long gets another line.
 EVERY_S = 10.0

@@ -1,1 +1,0 @@
-"""The rules of readiness: pure functions over plain values, standard library only, no pytest."""

@@ -1,1 +1,0 @@
-"""Proves that the suite detects faults: a platform gets every fault of a catalogue, one at a time."""
