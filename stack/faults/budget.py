@@ -19,7 +19,6 @@ from stack.common.outbox import Outbox
 from stack.common.pricing import Usage, usage_of
 from stack.common.verifier import POOLS
 from stack.faults.proxy import Faulty, in_pieces
-from stack.freeside.asks import Ask, FinnAnswer, FinnClient
 from stack.freeside.budget_ledger import (
     LEASE_S,
     MICRO_PER_CENT,
@@ -33,7 +32,7 @@ from stack.freeside.budget_ledger import (
     Reservation,
     current_period,
 )
-from stack.freeside.calls import Calls, Execution, Idempotency, KeyConflict
+from stack.freeside.calls import Ask, Calls, Execution, FinnAnswer, FinnClient, Idempotency, KeyConflict
 
 _WITH_ROOM = "AND committed_micro + reserved_micro + %(amount)s <= limit_micro"
 _LEND = """

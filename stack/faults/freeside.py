@@ -33,11 +33,9 @@ from stack.faults.ratings import CHARS_OF_A_NAME, FIRST_COMMUNITY, FaultyOutbox,
 from stack.faults.streams import FaultyStreams
 from stack.faults.tokens import FaultyContext, FaultyTokenAuth, believed, explained
 from stack.faults.x402 import FaultyFacilitator, FaultyNonces, FaultyPayments
-from stack.freeside.app import Parts
-from stack.freeside.asks import Ask, read_ask, require_pool
+from stack.freeside.app import Agents, Budgets, Parts, community_view
 from stack.freeside.budget_ledger import Claim, Figures, current_period
-from stack.freeside.calls import Answer, answer_body
-from stack.freeside.routes import Agents, Budgets, community_view
+from stack.freeside.calls import Answer, Ask, answer_body, read_ask, require_pool
 from stack.freeside.streams import EventStream
 
 #: How many calls at once are too many for it.

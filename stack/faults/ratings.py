@@ -16,8 +16,8 @@ from stack.common.outbox import Outbox, Send
 from stack.faults.budget import stray_charge
 from stack.faults.proxy import Faulty
 from stack.faults.tokens import believed
+from stack.freeside.app import QUALITIES, Quality
 from stack.freeside.budget_ledger import BudgetLedger, OverBudget
-from stack.freeside.routes import QUALITIES, Quality
 
 #: The community of most calls.
 FIRST_COMMUNITY = "test-community-staging-001"

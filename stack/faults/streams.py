@@ -11,9 +11,8 @@ from stack.common.http import ApiError, unavailable
 from stack.common.pricing import usage_of
 from stack.faults.budget import stray_charge
 from stack.faults.proxy import Faulty, in_pieces
-from stack.freeside.asks import Ask
 from stack.freeside.budget_ledger import Claim
-from stack.freeside.calls import Answer, Execution
+from stack.freeside.calls import Answer, Ask, Execution
 from stack.freeside.streams import Event as StreamEvent
 from stack.freeside.streams import EventStream, Progress, Streams
 

@@ -18,7 +18,7 @@ from stack.faults.budget import BOOT, MANY_CHARS, stray_charge
 from stack.faults.proxy import Faulty
 from stack.faults.ratings import FIRST_COMMUNITY
 from stack.faults.tokens import believed
-from stack.freeside.asks import Ask, read_ask
+from stack.freeside.calls import Ask, read_ask
 from stack.freeside.payments import (
     GUEST,
     PRICE,

@@ -21,8 +21,7 @@ from stack.common.database import UNREACHABLE, Database, surely
 from stack.common.http import ApiError, bad_request, drained_body, unavailable
 from stack.common.pricing import cost_micro
 from stack.common.verifier import POOLS, Claims
-from stack.freeside.asks import Ask, FinnClient, read_ask
-from stack.freeside.calls import answer_body
+from stack.freeside.calls import Ask, FinnClient, answer_body, read_ask
 
 ROUTE = "/api/v1/x402/invoke"
 #: The price of any call, in the token's smallest unit: a cent.

@@ -13,9 +13,8 @@ from starlette.types import Receive, Scope, Send
 from stack.common.database import UNREACHABLE, surely
 from stack.common.http import ApiError, unavailable
 from stack.common.pricing import Usage, tokens
-from stack.freeside.asks import Ask, FinnClient, usage_in
 from stack.freeside.budget_ledger import Claim
-from stack.freeside.calls import Answer, Calls, Execution
+from stack.freeside.calls import Answer, Ask, Calls, Execution, FinnClient, usage_in
 
 # Shorter than the pause between two pieces of an answer: every stream has comments between its events.
 KEEPALIVE_S = 0.005

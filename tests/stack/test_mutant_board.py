@@ -87,7 +87,7 @@ def test_lines_that_run_are_noted_by_number(platform: Platform) -> None:
 
     assert 1 in numbers("dixie", "stack/dixie/app.py")
     assert 2 not in numbers("dixie", "stack/dixie/app.py")
-    assert numbers("freeside", "stack/freeside/asks.py") - {0} == {2}, "nothing in it runs by itself"
+    assert numbers("freeside", "stack/freeside/calls.py") - {0} == {2}, "nothing in it runs by itself"
     assert not numbers("freeside", "stack/finn/app.py")
 
 
