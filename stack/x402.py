@@ -57,7 +57,7 @@ def urls(ports: Mapping[str, int]) -> dict[str, str]:
 
 
 def settings(ports: Mapping[str, int]) -> dict[str, str]:
-    """What Freeside has to know: who settles, who is paid, and in which token."""
+    """What Freeside must know: who settles a payment, who receives it, and in which token."""
     return {
         "STACK_FACILITATOR_URL": urls(ports)["facilitator"],
         "STACK_X402_NETWORK": NETWORK,

@@ -175,7 +175,7 @@ def body_text(response: httpx.Response) -> str:
 
 
 def mentions(response: httpx.Response, name: str, own: str) -> bool:
-    """Whether a body has a name in it, if within a longer text; not as a part of another, such as `own`.
+    """Whether a body contains a name, even inside a longer text; not as a part of another name such as `own`.
 
     A query that the body repeats has its names behind a sign of equality.
     """
@@ -206,12 +206,12 @@ BEHIND = (502, 503)
 
 
 def is_of_a_gateway(response: httpx.Response) -> bool:
-    """Whether an answer is that of something before the service, which it did not reach: no code is there."""
+    """Whether something in front of the service answered, such as a gateway: the answer has no code."""
     return response.status_code in (502, 503, 504) and not error_code(response)
 
 
 def is_of_a_firewall(response: httpx.Response) -> bool:
-    """Whether an odd request was refused before the service: no JSON is there."""
+    """Whether something in front of the service refused an odd request: the answer is not JSON."""
     refused = response.status_code in FIREWALL and media_type(response) not in (JSON, PROBLEM)
     return refused and _is_odd(response.request)
 
@@ -327,7 +327,7 @@ class AnswerLog:
         return f"smoke-{secrets.token_urlsafe(24)}" if odd else None
 
     def saw(self, address: Service, response: httpx.Response, prefix: str = "", events: Events = ()) -> None:
-        """Judge one answer; its body has been read, or those ``events`` of a stream, by name, id and data.
+        """Judge one answer whose body was read, or these ``events`` of a stream, by name, id and data.
 
         ``prefix`` is the path under which the service is served.
         """
@@ -365,7 +365,7 @@ class AnswerLog:
             self._ids.add((name, value))
 
     def seen(self, service: str) -> Seen:
-        """What all processes have written of one service so far; nothing is read twice."""
+        """What all processes have written about one service so far; nothing is read twice."""
         with self._path.open("rb") as file:
             file.seek(self._read_bytes)
             lines, end, _ = file.read().rpartition(b"\n")
@@ -386,12 +386,12 @@ class AnswerLog:
 
 
 def is_fresh(exchange: Exchange) -> bool:
-    """Whether an answer of success is not the stored one of an earlier call."""
+    """Whether a successful answer is new, not the stored one of an earlier call."""
     return exchange.status in (200, 202) and exchange.headers.get("x-idempotent-replay", "").lower() != "true"
 
 
 def _name(service: str, method: str, path: str) -> str:
-    """A route as the contract writes it; all other paths are one."""
+    """A route as the contract writes it; all other paths count as one route."""
     route = route_key(service, method, path)
     return " ".join(route[1:]) if route else f"{method} (no route of the contract)"
 
@@ -399,7 +399,7 @@ def _name(service: str, method: str, path: str) -> str:
 def exchange_of(
     address: Service, response: httpx.Response, prefix: str = "", events: Events = ()
 ) -> Exchange:
-    """An answer as the contract judges it, under its own names of paths and headers."""
+    """An answer as the contract judges it, with the contract's names of paths and headers."""
     body, document, problem = b"", None, "nothing"
     with suppress(httpx.ResponseNotRead):  # a stream: its events are read elsewhere
         if body := response.content:

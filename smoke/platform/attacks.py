@@ -143,7 +143,7 @@ class Target:
 
 
 class LimitedToken(Exception):
-    """A token met a rate limit when it was first sent, so nobody knows whether it is spent."""
+    """A token met a rate limit when it was first sent, so it may or may not be spent."""
 
 
 def for_one_send(header: str) -> Credential:
@@ -159,7 +159,7 @@ def for_one_send(header: str) -> Credential:
 
 
 def with_new_tokens(attempt: Callable[[], T], pause: Callable[[float], object] = wait) -> T:
-    """What an attempt gives that makes its tokens itself; made again while one of them meets a rate limit."""
+    """The result of an attempt that makes its own tokens; repeated while one of them meets a rate limit."""
     for least in LEAST_PAUSES_S:
         with suppress(LimitedToken):
             return attempt()
@@ -183,7 +183,7 @@ def target_of(
     agent: str,
     attacker: SigningKey,
 ) -> Target:
-    """A way into a route. A token that is let in spends money of ``tenant`` or asks for ``agent``'s score."""
+    """A way into a route. An accepted token spends money of ``tenant`` or asks for ``agent``'s score."""
     at = client.http.address
     if isinstance(client, Dixie):
         sends = {
@@ -237,7 +237,7 @@ def target_of(
 def _any_body(
     client: Freeside | Finn, path: str, more: Mapping[str, str] | None = None
 ) -> Callable[[bytes, Mapping[str, str], Credential | None], httpx.Response]:
-    """Posts bodies that are no requests: none is charged."""
+    """Posts bodies that are not valid requests: none is charged."""
     return lambda body, headers, credential: client.http.send(
         "POST", path, credential, headers={**JSON_HEADERS, **(more or {}), **headers}, content=body
     )

@@ -30,7 +30,7 @@ _THREADS = ThreadPoolExecutor(1000)
 
 
 def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """The results of all calls, in their order; all have ended when the first error, if any, is raised."""
+    """The results of all calls, in their order; raises the first error once all have ended."""
     gate = threading.Barrier(len(calls))
 
     def run(call: Callable[[], T]) -> T:
@@ -52,7 +52,7 @@ def _ended(works: Sequence[Callable[[], T]]) -> list[Future[T]]:
 
 @contextmanager
 def sampling(read: Callable[[], T]) -> Iterator[list[T]]:
-    """Readings in the order of time, taken one after another until the block ends; at least one.
+    """Readings in order of time, taken one after another until the block ends; at least one.
 
     An error of a reading is raised at the end of the block, if the block itself ended well.
     """

@@ -27,7 +27,7 @@ LONGEST_BUILD = 200
 
 
 def builds(environment: Environment) -> dict[str, str]:
-    """The build of every service that can be asked, an empty string for one that does not answer in time.
+    """The build of every reachable service, an empty string for one that does not answer in time.
 
     The worker has no route to ask: its build is its image's tag, as ECS runs it.
     """
@@ -49,7 +49,7 @@ def builds(environment: Environment) -> dict[str, str]:
 
 
 def spelled_as(before: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
-    """Builds, each as it was written before where it is the same: of two tasks, one may shorten it."""
+    """Builds, each spelled as before if it is the same one: of two tasks, one may shorten it."""
     known = {name: before.get(name, "") for name in found}
     return {name: known[name] if same_commit(known[name], build) else build for name, build in found.items()}
 

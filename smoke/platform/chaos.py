@@ -106,7 +106,7 @@ def answered(attempt: Attempt) -> bool:
 
 
 def refused(attempt: Attempt) -> bool:
-    """Whether a call ended in an error that its caller can take for one: of transport, 5xx, or an event."""
+    """Whether a call ended in an error that its caller can recognise: of transport, a 5xx, or an event."""
     if (answer := attempt.answer) is None:
         return True
     return answer.is_server_error or (media_type(answer) == EVENTS and _last_event(answer) == "error")
@@ -118,7 +118,7 @@ def _last_event(answer: httpx.Response) -> str:
 
 
 def _amiss_in_error(attempt: Attempt) -> str:
-    """What the event that ends a call in an error lacks of its members (1.4); empty for nothing."""
+    """Which members are missing in the event that ends a call in an error (1.4); empty for none."""
     if (answer := attempt.answer) is None or media_type(answer) != EVENTS or _last_event(answer) != "error":
         return ""
     document = parse_json(events_in(answer.content)[-1].data, f"{route_of(answer)} event error")
@@ -135,7 +135,7 @@ class Kind:
 
 
 class Traffic:
-    """Callers of several kinds, each of which sends one call after another inside the block."""
+    """Callers of several kinds; each sends one call after another inside the block."""
 
     def __init__(self, kinds: Sequence[Kind]) -> None:
         self.calls: dict[str, list[TrackedCall]] = {kind.name: [] for kind in kinds}
@@ -174,7 +174,7 @@ class Traffic:
             return [call for calls in self.calls.values() for call in calls]
 
     def since(self, moment: float) -> dict[str, Attempt | None]:
-        """Of each kind the first call that was begun after a moment and got its answer."""
+        """The first call of each kind that began after a moment and got its answer."""
         with self._lock:
             found = {name: [call.first for call in calls] for name, calls in self.calls.items()}
         return {
@@ -230,7 +230,7 @@ class Traffic:
 
 
 def take_down(pool: httpx.Client, part: str, url: str, name: str = "restart_url") -> str:
-    """Have a part killed and started again by a POST to a URL of its section; why not, if it was not."""
+    """Restart, stop or start a part by a POST to a URL of its section; return why that failed, else ""."""
     try:
         answer = pool.post(url, timeout=within(RESTARTS_WITHIN_S))
     except httpx.HTTPError as error:
@@ -240,7 +240,7 @@ def take_down(pool: httpx.Client, part: str, url: str, name: str = "restart_url"
 
 @contextmanager
 def blamed(part: str) -> Iterator[None]:
-    """Say of every finding inside the block which part had gone down."""
+    """Add to every finding inside the block which part had gone down."""
     words = f"{part} went down and was started again: "
     try:
         yield
@@ -253,7 +253,7 @@ def blamed(part: str) -> Iterator[None]:
 
 
 def together(calls: Sequence[T], work: Callable[[T], object], at_once: int = REPEATED_AT_ONCE) -> None:
-    """Do something with each of many, so many at once; the first error is raised when all have ended."""
+    """Do something with each call, ``at_once`` at a time; raise the first error when all have ended."""
     with ThreadPoolExecutor(at_once) as workers:
         done = [workers.submit(work, call) for call in calls]
     for one in done:
@@ -266,7 +266,7 @@ def blames_the_provider(attempt: Attempt, code: str) -> bool:
 
 
 def require_provider_outage(route: str, attempt: Attempt) -> None:
-    """AssertionError for an end of a call that does not tell that the model provider is away (1.3)."""
+    """AssertionError for a failed call whose error does not say that the model provider is down (1.3)."""
     told = any(blames_the_provider(attempt, code) for code in PROVIDER_CODES)
     told = told and attempt.outcome.startswith(("200", "503"))
     assert told, f"{route}: expected the error of the provider's outage (1.3), got {attempt.outcome}"

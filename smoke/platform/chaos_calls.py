@@ -294,7 +294,7 @@ class Direct:
 
 
 class Tokens:
-    """Calls that cost nothing, each of whose tokens is kept: one that was accepted is spent."""
+    """Calls that cost nothing. Their tokens are kept: an accepted token is spent."""
 
     def __init__(self, freeside: Freeside, tenant: str) -> None:
         self._freeside = freeside.unrecorded()
@@ -320,7 +320,7 @@ class Tokens:
         return TrackedCall("", send)
 
     def settle(self, traffic: Traffic, evidence: Evidence) -> None:
-        """Offer each token again that was accepted, whatever its service could write down meanwhile (1.1)."""
+        """Send every accepted token again: it must be refused, whatever was stored meanwhile (1.1)."""
         calls = [call for call in traffic.calls["freeside.models"] if answered(call.first)]
         together(calls, lambda call: call.repeat(_decided))
         for call in calls:

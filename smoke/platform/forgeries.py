@@ -30,7 +30,7 @@ from .tokens import Claims, Sign, SigningKey, decoded, encoded, es256, verifies
 
 @dataclass(frozen=True, slots=True)
 class Genuine:
-    """What a credential that would be accepted is made of, where it is sent, and an attacker's key.
+    """What an acceptable credential is made of, where it is sent, and an attacker's key.
 
     Each derived token has a ``jti`` of its own, unless they all keep that of the claims.
     """
@@ -125,7 +125,7 @@ def one_of_each(genuine: Genuine) -> list[Forgery]:
 
 
 def altered(genuine: Genuine, accepted: str) -> list[Forgery]:
-    """What can be changed in a token that was accepted: its signature is known to be good, for that one."""
+    """What can be changed in an accepted token: its signature is known to be good."""
     return [
         Forgery(near.name, verdict.rule, near.value, "tampered")
         for near in _tampered(genuine, accepted)
@@ -430,7 +430,7 @@ def _changed(genuine: Genuine, change: Sign) -> Sign:
 
 
 def _until(genuine: Genuine, fits: Callable[[bytes], bool], signed: bytes) -> bytes:
-    """A signature that fits: each one is another."""
+    """A valid signature: each call makes a different one."""
     return next(raw for raw in iter(partial(genuine.sign, signed), b"") if fits(raw))
 
 

@@ -297,7 +297,7 @@ def cost_in(response: httpx.Response) -> int:
 
 
 def nonce() -> str:
-    """A word that no other prompt contains; always the same length, so that equal prompts cost the same."""
+    """A word that no other prompt contains; of constant length, so that equal prompts cost the same."""
     return f"nonce{secrets.token_hex(6)}"
 
 

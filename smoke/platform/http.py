@@ -70,7 +70,7 @@ DATE_S = 2.0
 
 
 def wait(seconds: float) -> bool:
-    """Let so many seconds pass before the next look or attempt: the one wait of the suite. Always False."""
+    """Wait this many seconds before the next look or attempt: the only wait of the suite. Always False."""
     return _NEVER.wait(seconds)
 
 
@@ -107,7 +107,7 @@ def retry_after(response: httpx.Response) -> float:
 
 
 def still_limited(route: str, waited: float) -> SetupError:
-    """What a rate limit is that so much waiting does not get past."""
+    """The error for a rate limit that persists after waiting this long."""
     return SetupError(
         f"{route}: still rate limited after {waited:g} s of waiting; "
         "raise the limit of the smoke tenants or run less often"
@@ -180,7 +180,7 @@ def trust_of(environment: Environment) -> ssl.SSLContext:
 
 
 class RateGate:
-    """Lets rate-limited requests go first; otherwise, new ones would use up what the service allows."""
+    """Lets rate-limited requests go first; otherwise, new ones would use up the limit."""
 
     def __init__(self) -> None:
         self._changed = Condition()
@@ -284,7 +284,7 @@ class HttpClient:
     def send(
         self, method: str, path: str, credential: Credential | None = None, **parts: Unpack[Parts]
     ) -> httpx.Response:
-        """As ``once``, but a refusal for the rate is waited out; SetupError when it persists."""
+        """As ``once``, but waits while the service refuses for the rate; SetupError when that persists."""
         gate = gate_of(self.base_url)
         gate.enter()
         response = self.once(method, path, credential, **parts)

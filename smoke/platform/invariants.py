@@ -41,7 +41,7 @@ CHANCE = 0.01
 
 
 def pauses(longest_s: float) -> Iterator[float]:
-    """Wait before each further look at something: a moment at first, as most is over by then, then longer."""
+    """Wait before each further look: only a moment at first, as most things are over by then, then longer."""
     pause = longest_s / 8
     while True:
         wait(pause)
@@ -127,7 +127,7 @@ class Sighting:
 
 
 class LimitChanged(SetupError):
-    """A limit is another one, and an operator may have set it."""
+    """A limit changed, and an operator may have changed it."""
 
 
 def _require_limit(limits: Collection[int], journal: SpendJournal | None, broken: str) -> None:
@@ -181,7 +181,7 @@ class MonthChanged(SetupError):
 
 
 class OthersSpend(SetupError):
-    """Somebody else moves the budget that is compared: what this run did to it cannot be seen."""
+    """Somebody else moves the compared budget: what this run did to it cannot be seen."""
 
 
 def require_alone(
@@ -214,7 +214,7 @@ def require_alone(
 def require_own(
     tenant: str, read: Callable[[], BudgetReading], journal: SpendJournal, what: str = ""
 ) -> None:
-    """OthersSpend where others may have moved a tenant's money, though none of them is seen now.
+    """OthersSpend where others may have moved a tenant's money, though no move is seen now.
 
     Who calls rarely is not seen in a quiet time. Yet if every time that the run found more than it had caused
     itself others were the reason, they came between the quiet times only: the more often, the less likely.

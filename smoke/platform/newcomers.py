@@ -1,4 +1,4 @@
-"""Agents that this run is the first to name: a stock with scores, read when the run begins."""
+"""New agents of this run: a stock with scores, read when the run begins."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Newcomers:
         return False
 
     def take(self, number: int, fits: Callable[[float], bool]) -> dict[str, float]:
-        """This many agents of the stock with their scores, for one check only; none if too few fit."""
+        """Take this many agents with their scores from the stock, for one check only; none if too few fit."""
         stock = self.prepare()["scores"]
         with self._once.turn("newcomers"):
             taken = {entry["agent"] for entry in self._once.remembered("newcomer-taken")}
@@ -120,7 +120,7 @@ def newcomer() -> str:
 
 
 def odd_names() -> dict[str, str]:
-    """New names by what a parser could mistake each for: a number, a flag, a part of its routing key."""
+    """New names, by what a parser could mistake them for: a number, a flag, a part of the routing key."""
     number, word = uuid.uuid4().int, newcomer()
     return {
         "digits alone": f"{number}"[:12],

@@ -36,12 +36,12 @@ def requires(service: str, *, finn_covered_by: str = "") -> pytest.MarkDecorator
 
 
 def first_access(service: str) -> Access:
-    """The first way in of a service: what is said of its tokens on all routes is tried there."""
+    """The first way into a service: rules about its tokens on all routes are tried there."""
     return next(access for access in accesses() if access.service == service)
 
 
 def controlled(service: str) -> pytest.MarkDecorator:
-    """What a refusal by a service proves something with: it accepts the same request with a good token."""
+    """The control of a refusal: the service accepts the same request with a good token."""
     return pytest.mark.control(f"{ACCEPTED}[{first_access(service).id}]")
 
 
@@ -120,7 +120,7 @@ class Delivery(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One route that answers calls. What is let in is entered in the run's journal as a charge."""
+    """One route that answers calls. Accepted calls enter the run's journal as charges."""
 
     route: str
     schema: Schema
@@ -254,7 +254,7 @@ def all_ways(covered_by: str = "") -> list[Any]:
 
 
 def run_of(answer: httpx.Response) -> list[str]:
-    """What tells one run of the model from another: the content, and what of the usage the contract has."""
+    """What distinguishes one run of the model from another: the content, and the contract's usage fields."""
     if media_type(answer) == EVENTS:
         route = route_of(answer)
         data = [parse_json(event.data, f"{route} event {event.name}") for event in events_in(answer.content)]

@@ -112,7 +112,7 @@ class PoolerState:
         return cls(pools, databases, users, logins)
 
     def user_of(self, login: tuple[str, str]) -> str:
-        """The user as whom the pooler connects to the database for a login."""
+        """The database user that the pooler connects as for a login."""
         forced = (each.get("force_user") for each in self._databases if each["name"] == login[0])
         return str(next(filter(None, forced), login[1]))
 
@@ -154,7 +154,7 @@ class PoolerState:
         return min(sum(pools), caps.get(user, _UNLIMITED))
 
     def caps(self) -> dict[str, int] | None:
-        """What users may have over all pools, where that is limited; None where this version does not say."""
+        """The limits of users over all pools, if there are any; None where this version reports none."""
         if not all("max_user_connections" in each for each in self.users):
             return None
         limits = {str(each["name"]): int(each["max_user_connections"] or 0) for each in self.users}
@@ -262,7 +262,7 @@ FROM pg_stat_activity WHERE usename = current_user AND backend_type = 'client ba
 
 
 def shares_its_address(console: str) -> bool:
-    """Whether other processes may be at the pooler's address, each with connections that it alone shows."""
+    """Whether other poolers may share the address, each with connections that only it shows."""
     return any(row["key"] == "so_reuseport" and row["value"] != "0" for row in ask(console, "SHOW CONFIG"))
 
 

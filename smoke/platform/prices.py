@@ -30,7 +30,7 @@ TRIES = 4
 
 
 class PriceOutOfReach(SetupError):
-    """No prompt of a pool costs as much as is wanted."""
+    """No prompt of a pool costs the wanted amount."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Prices:
         return prices
 
     def with_seen(self, padding: int, cost: int) -> Prices:
-        """The same prices, after a call with this padding cost so much."""
+        """The same prices, corrected by what a call with this padding cost."""
         return replace(self, per_character=max(0.0, (cost - self.least) / max(1, padding - SHORT)))
 
     @classmethod

@@ -56,7 +56,7 @@ class ScoreMove:
 
     @property
     def pull(self) -> float:
-        """Which part of its way toward the event's score it went."""
+        """How far it went toward the event's score, as a fraction."""
         return pull(self.before, self.after, self.toward)
 
 
@@ -199,7 +199,7 @@ class Scores:
         until_held: bool = False,
         or_new: bool = False,
     ) -> None:
-        """Send what an agent's score moves by, and wait until it has.
+        """Send what moves an agent's score, and wait until it has moved.
 
         It is about a newcomer where the run knows that these are scored: no cache hides what it does. With
         ``until_held``, a cache that would have to be waited for is left to `held`, as in `stay`.

@@ -134,7 +134,7 @@ def role_pulls_nothing(emulator: Emulator, role: str) -> None:
 
 
 def role_pulls_only(emulator: Emulator, role: str, actions: Sequence[str]) -> None:
-    """Have a role do these alone instead of what AWS's own policies let it."""
+    """Let a role do only these actions, instead of what AWS's own policies allow."""
     role_pulls_nothing(emulator, role)
     emulator.aws("iam").put_role_policy(
         RoleName=f"{PREFIX}-{role}",
@@ -183,7 +183,7 @@ def key_pinned(emulator: Emulator, service: str, to: str) -> None:
 
 
 def secret_left(emulator: Emulator, name: str) -> None:
-    """Leave an additional secret of the platform's that nothing reads."""
+    """Add a secret to the platform that nothing reads."""
     emulator.aws("secretsmanager").create_secret(Name=f"{PREFIX}/{name}", SecretString="left")
 
 
@@ -256,7 +256,7 @@ def secret_denied(emulator: Emulator, service: str) -> None:
 
 
 def parameter_given(emulator: Emulator, service: str, *, there: bool = True, allowed: bool = True) -> None:
-    """Give a service's task a Systems Manager parameter, which may be deleted or not readable for it."""
+    """Give a service's task a Systems Manager parameter, which may be deleted or unreadable to it."""
     name = f"/{PREFIX}/{service}/model-key"
     arn = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter{name}"
     if there:
@@ -327,7 +327,7 @@ def tasks_ended(
     ago_s: float = 0,
     age_s: float = 0,
 ) -> None:
-    """Have a task of a service have ended every minute until ``ago_s``, for a reason by its code.
+    """Pretend that a task of a service ended every minute until ``ago_s``, for a reason by its code.
 
     Each became 5 minutes old. The one that runs is ``age_s`` old.
     """

@@ -81,7 +81,7 @@ def alarm_by_query(emulator: Emulator, alarm: str = "", expression: str = "", **
 
 
 def alarms_by_composite(emulator: Emulator, rule: str = "", **settings: Any) -> None:
-    """Take the target of every alarm, and notify the topic by one composite alarm of them all.
+    """Remove the target of every alarm; one composite alarm over all of them notifies the topic.
 
     `rule` is another one than that any of them is in ALARM; `settings` are arguments of PutCompositeAlarm.
     """
@@ -226,7 +226,7 @@ def topic_queue_closed(
 def topic_function(
     emulator: Emulator, source: str = TOPIC_ARN, limit: int | None = None, *, gone: bool = False
 ) -> None:
-    """Make a Lambda function the only subscription, which a topic may invoke; it may be deleted since."""
+    """Make a Lambda function that a topic may invoke the only subscription; the function may be deleted."""
     functions, name = emulator.aws("lambda"), f"{PREFIX}-page"
     code = io.BytesIO()
     with zipfile.ZipFile(code, "w") as archive:

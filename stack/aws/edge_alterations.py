@@ -104,7 +104,7 @@ def host_missing(emulator: Emulator, host: str) -> None:
 
 
 def host_recorded(_: Emulator, host: str, kinds: Sequence[str]) -> None:
-    """Have the entry of a host in Cloud Map put records of these kinds into DNS."""
+    """Make a host's entry in Cloud Map create DNS records of these types."""
     for each in internals.records("servicediscovery._services"):
         if each["Name"] == host:
             each["DnsConfig"]["DnsRecords"] = [{"Type": kind, "TTL": 10} for kind in kinds]
@@ -120,7 +120,7 @@ def host_alias(emulator: Emulator, host: str) -> None:
 
 
 def address_left(emulator: Emulator, host: str) -> None:
-    """Leave the address of a task that is gone in Cloud Map, next to the current ones."""
+    """Keep the address of a stopped task in Cloud Map, next to the current ones."""
     discovery = emulator.aws("servicediscovery")
     (service,) = [each for each in discovery.list_services()["Services"] if each["Name"] == host]
     gone = {"AWS_INSTANCE_IPV4": "10.0.1.250", "AWS_INSTANCE_PORT": "3000"}

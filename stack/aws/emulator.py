@@ -51,7 +51,7 @@ class Emulator:
         internals.tell_conditions_whole()
 
     def heal(self) -> None:
-        """Undo every alteration that is not part of the emulator's own state."""
+        """Undo every alteration outside the emulator's own state."""
         self.metrics.heal()
         self.one_shots.heal()
         self.refusals.heal()
@@ -100,7 +100,7 @@ class Refusals:
         self._codes = {}
 
     def answer(self, request: Request) -> Response | None:
-        """Return the answer to a request that is to be refused, None for any other."""
+        """Return the answer to a request that must be refused; None for any other."""
         if not self._codes:
             return None
         signed = SIGNING_NAME.search(request.headers.get("authorization", ""))
@@ -184,7 +184,7 @@ class Metrics:
         return len(hit)
 
     def heal(self) -> None:
-        """Publish every series as it was remembered again."""
+        """Publish every series again as it was remembered."""
         self._altered = {}
         del self._published[self._kept :]
 

@@ -55,7 +55,7 @@ async def create_secret(name: str, value: str) -> None:
 
 
 def service_record(cluster: str, name: str) -> dict[str, Any]:
-    """Return the record of an ECS service, for what no API can set."""
+    """Return the record of an ECS service, to set what no API can."""
     record: dict[str, Any] = ecs._services[f"{cluster}/{name}"]
     return record
 
@@ -124,7 +124,7 @@ def deliver_notifications_if(condition: Callable[[], bool]) -> None:
 
 
 def tell_endpoints_whole() -> None:
-    """Have EC2 tell of an endpoint also its groups, its policy, and whether its names are private."""
+    """Make EC2 also report an endpoint's groups, its policy, and whether its DNS names are private."""
     tell = ec2._vpce_fields_xml
 
     def whole(endpoint: Mapping[str, Any], tag: str = "item") -> str:
@@ -140,7 +140,7 @@ def tell_endpoints_whole() -> None:
 
 
 def tell_conditions_whole() -> None:
-    """Have a load balancer tell of a rule's condition also which query strings it is for."""
+    """Make a load balancer also report the query strings in a rule's condition."""
     tell = alb._condition_xml
 
     def whole(condition: Mapping[str, Any]) -> str:
@@ -166,7 +166,7 @@ def put_datapoints(series: Mapping[str, Any], value: float | None, times: list[f
 
 
 def judge_alarms_by(evaluate: Callable[[dict[str, Any]], None]) -> None:
-    """Have the emulator judge each alarm (its own record) by `evaluate`."""
+    """Make the emulator judge each alarm, given as its own record, with `evaluate`."""
     cloudwatch._evaluate_alarm = evaluate
 
 

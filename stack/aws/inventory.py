@@ -81,7 +81,7 @@ class EcsService:
 
     @property
     def log_group(self) -> str:
-        """The log group of its own."""
+        """Its own log group."""
         return f"/ecs/{PREFIX}/{self.name}"
 
 
@@ -324,7 +324,7 @@ HEALTH = "/_ministack/health"
 
 
 def clients(endpoint: str) -> Clients:
-    """Return a function from a service's name to its client at `endpoint`, made on first use."""
+    """Return a function that maps a service's name to its client at `endpoint`, made on first use."""
     # here: the processes that only need to know what AWS has start without botocore
     import botocore.session
     from botocore.config import Config
@@ -356,7 +356,7 @@ class ControlClient:
         self._ask("PUT", "metrics", {"series": series})
 
     def restore(self) -> None:
-        """Bring back the remembered state."""
+        """Restore the remembered state."""
         self._ask("POST", "restore")
 
     def digest(self) -> str:

@@ -124,7 +124,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 class Authority:
-    """Signs certificates; clients trust it by its own one, the file `certificate`."""
+    """Signs certificates; clients trust its own certificate, the file `certificate`."""
 
     def __init__(self, directory: Path) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())

@@ -225,7 +225,7 @@ def weighted(emulator: Emulator, host: str, weights: Mapping[str, int]) -> None:
 
 
 def database_by_proxy(emulator: Emulator) -> None:
-    """Put an RDS proxy in front of the database, which admits nobody else."""
+    """Put an RDS proxy in front of the database; the database admits only the proxy."""
     groups = {each["GroupName"]: each for each in internals.records("ec2._security_groups")}
     ec2, database, pooler = emulator.aws("ec2"), groups[f"{PREFIX}-database"], groups[f"{PREFIX}-pgbouncer"]
     name = f"{PREFIX}-proxy"

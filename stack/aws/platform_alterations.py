@@ -38,7 +38,7 @@ def service_scaled(emulator: Emulator, service: str, desired: int) -> None:
 def service_scales(
     emulator: Emulator, service: str, most: int = 4, scheduled: Mapping[str, int] | None = None
 ) -> None:
-    """Have Auto Scaling run at most so many tasks of a service, and change that by actions of a schedule."""
+    """Make Auto Scaling run at most this many tasks of a service; scheduled actions change that."""
     of = {
         "ServiceNamespace": "ecs",
         "ResourceId": f"service/{CLUSTER}/{PREFIX}-{service}",
@@ -134,14 +134,14 @@ def service_as_daemon(_: Emulator, service: str) -> None:
 
 
 def two_deployments(_: Emulator, service: str) -> None:
-    """Leave a service with an old deployment that never drained."""
+    """Leave a service with an old deployment that never drains."""
     record = internals.service_record(CLUSTER, f"{PREFIX}-{service}")
     old = {**record["deployments"][0], "id": "ecs-svc/0000000000000000000", "status": "ACTIVE"}
     record["deployments"].append(old)
 
 
 def own_container(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """The container that a task's service is named for; sidecars may be listed before it."""
+    """The container named after the task's service; sidecars may be listed before it."""
     containers: list[dict[str, Any]] = definition["containerDefinitions"]
     name = definition["family"].removeprefix(f"{PREFIX}-")
     return next((each for each in containers if each["name"] == name), containers[0])
@@ -199,7 +199,7 @@ def task_definition(
 
 
 def container_set(emulator: Emulator, service: str, **settings: Any) -> None:
-    """Deploy a service with other settings of its container, such as the MiB at which that is ended."""
+    """Deploy a service with other settings of its container, such as its memory limit in MiB."""
     ecs, family = emulator.aws("ecs"), f"{PREFIX}-{service}"
     definition = registered(emulator, family)
     own_container(definition).update(settings)
@@ -233,7 +233,7 @@ def sidecars(emulator: Emulator) -> None:
 
 
 def registered(emulator: Emulator, family: str) -> dict[str, Any]:
-    """The arguments of RegisterTaskDefinition that make the newest revision of a family again."""
+    """The arguments of RegisterTaskDefinition that would register a family's newest revision again."""
     described = emulator.aws("ecs").describe_task_definition(taskDefinition=family)["taskDefinition"]
     taken = ("family", "networkMode", "requiresCompatibilities", "cpu", "memory", "executionRoleArn",
              "taskRoleArn", "containerDefinitions")  # fmt: skip
@@ -309,19 +309,19 @@ def database_missing(emulator: Emulator) -> None:
 
 
 def database_is(_: Emulator, state: str) -> None:
-    """Have the database instance be in a state."""
+    """Put the database instance into a state."""
     for record in internals.records("rds._instances"):
         record["DBInstanceStatus"] = state
 
 
 def database_replicates(_: Emulator, source: str) -> None:
-    """Have the database instance be a replica of another one."""
+    """Make the database instance a replica of another one."""
     for record in internals.records("rds._instances"):
         record["ReadReplicaSourceDBInstanceIdentifier"] = source
 
 
 def database_set(emulator: Emulator, **values: str) -> None:
-    """Give the database a group of parameters of its own."""
+    """Give the database its own parameter group."""
     rds, name = emulator.aws("rds"), f"{DATABASE}-15"
     rds.create_db_parameter_group(
         DBParameterGroupName=name, DBParameterGroupFamily="postgres15", Description=name
@@ -337,7 +337,7 @@ def database_set(emulator: Emulator, **values: str) -> None:
 
 
 def database_led_to(emulator: Emulator, service: str, name: str, variable: str = "DATABASE_HOST") -> None:
-    """Deploy a service with the host of a database, as RDS makes it of its name."""
+    """Deploy a service with a database's host name, as RDS derives it from the database's name."""
     rest = f"c0ffee123456.{REGION}.rds.amazonaws.com"
     for record in internals.records("rds._instances"):
         record["Endpoint"]["Address"] = f"{record['DBInstanceIdentifier']}.{rest}"

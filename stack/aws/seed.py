@@ -129,7 +129,7 @@ def _widget(alarm: Alarm) -> dict[str, object]:
 
 
 def _network(aws: Clients, addresses: dict[str, str]) -> Network:
-    """Create what the services stand in: VPC, security groups, load balancer, Cloud Map."""
+    """Create what surrounds the services: VPC, security groups, load balancer, Cloud Map."""
     net = Network()
     ec2 = aws("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
@@ -176,7 +176,7 @@ def _ways_out(ec2: Any, net: Network, vpc: str) -> None:
 
 
 def _zone(route53: Any, leads_to: str) -> None:
-    """Create the public zone, in which each host leads to the balancer."""
+    """Create the public zone, where each host points to the balancer."""
     zone = route53.create_hosted_zone(Name=ZONE, CallerReference=ZONE)["HostedZone"]["Id"]
     balancer = {"DNSName": leads_to, "HostedZoneId": "Z35SXDOTRQ7X7K"}
     alias = {"Type": "A", "AliasTarget": {**balancer, "EvaluateTargetHealth": False}}
@@ -189,7 +189,7 @@ def _zone(route53: Any, leads_to: str) -> None:
 
 
 def _balancer(aws: Clients, net: Network, vpc: str, addresses: dict[str, str]) -> str:
-    """Create the balancer with what is behind it; return its name in DNS."""
+    """Create the balancer with its targets; return its DNS name."""
     elb = aws("elbv2")
     balancer = elb.create_load_balancer(
         Name=f"{PREFIX}-alb", Subnets=net.public, SecurityGroups=[net.security_groups[BALANCER]],
@@ -348,7 +348,7 @@ def _service(service: EcsService, net: Network) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Seed everything, then have the emulator remember it."""
+    """Seed everything, then make the emulator remember it."""
     endpoint = os.environ["STACK_AWS_ENDPOINT"]
     addresses = dict(pair.split("=") for pair in os.environ["STACK_ADDRESSES"].split(","))
     aws = clients(endpoint)

@@ -56,7 +56,7 @@ class Database:
         self._probes: set[asyncio.Task[dict[str, Any] | None]] = set()
 
     async def _check(self, connection: Connection) -> None:
-        """Find out whether the server is still there, unless it just was: this doubles each question."""
+        """Check that the server is still there, unless it just was: each check costs one more query."""
         now = time.monotonic()
         if now - self._checked.get(connection, 0.0) > _ALIVE_FOR_S:
             await AsyncConnectionPool.check_connection(connection)

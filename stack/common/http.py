@@ -218,7 +218,7 @@ def _pattern(path: str) -> re.Pattern[str]:
 
 
 def _renamed(headers: Iterable[tuple[bytes, bytes]], names: Mapping[bytes, bytes]) -> list[Any]:
-    """Headers under their other names; who uses one of those already is not heard."""
+    """Headers under their other names; a header that already has such a name is dropped."""
     hidden = set(names.values())
     return [(names.get(name.lower(), name), value) for name, value in headers if name.lower() not in hidden]
 
@@ -228,7 +228,7 @@ def application(
     running: Callable[[], AbstractAsyncContextManager[object]],
     render: Callable[[ApiError], Response],
 ) -> ASGIApp:
-    """Assemble a service: every way out that is not a success goes through `render`."""
+    """Assemble a service: `render` writes every answer that is not a success."""
 
     async def declared(_: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)

@@ -98,7 +98,7 @@ class SigningKey:
         return cls(kid or thumbprint(private.public_key()), private)
 
     def public(self) -> PublicKey:
-        """The half that others may know."""
+        """The public half."""
         return PublicKey(self.kid, self.private.public_key())
 
     def jwk(self) -> dict[str, str]:
@@ -118,7 +118,7 @@ def thumbprint(key: ec.EllipticCurvePublicKey) -> str:
 
 
 def public_from_jwk(jwk: Mapping[str, Any]) -> PublicKey:
-    """A verification key out of a JWKS; raises ValueError unless it is an ES256 key on the curve."""
+    """A verification key from a JWKS; raises ValueError unless it is an ES256 key on the curve."""
     kid, x, y = jwk.get("kid"), jwk.get("x"), jwk.get("y")
     if jwk.get("kty") != "EC" or jwk.get("crv") != "P-256":
         raise ValueError("not a P-256 key")
@@ -187,7 +187,7 @@ _log = logging.getLogger("stack.keys")
 
 
 class SecretUnreadable(Exception):
-    """The value could not be read; that never means that it is empty."""
+    """The value could not be read; this never means that it is empty."""
 
 
 async def read_secret(http: httpx.AsyncClient, settings: Settings) -> str:
@@ -310,7 +310,7 @@ class Keyring:
             await self.refresh()
 
     def read_soon(self) -> None:
-        """Cut the pause before the next reading short: the secret has probably changed."""
+        """Shorten the pause before the next reading: the secret has probably changed."""
         self._soon = True
 
     async def _pause(self) -> None:
@@ -354,7 +354,7 @@ class JwksClient:
         self.forget()
 
     def forget(self) -> None:
-        """Drop every key; the next question fetches them."""
+        """Drop every key; the next look-up fetches them again."""
         self._keys: dict[str, PublicKey] = {}
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")

@@ -143,7 +143,7 @@ _RULES = {
 
 
 class KeySource(Protocol):
-    """Where the keys of one issuer are found."""
+    """Where to find the keys of one issuer."""
 
     async def find(self, kid: str) -> PublicKey | None:
         """The key of that kid."""
