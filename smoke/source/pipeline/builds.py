@@ -187,6 +187,10 @@ def _build(
         if repository.script(path) is None and alone:
             result.findings.append(command.finding(f"{image} is built from {path}, which does not exist"))
         return
+    others = [name for name, names in groups.items() if name != image and _is_of(path, names)]
+    if others and not _is_of(path, groups[image]):
+        result.findings.append(command.finding(f"{image} is built from {path}, which is for {others[0]}"))
+        return
     target = (options.get("--target") or [""])[-1]
     stage = found.target("" if "$" in target else target)
     if stage is None:

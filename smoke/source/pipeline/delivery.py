@@ -74,7 +74,21 @@ def delivered(
         replace(each, what=f"{each.what} ({', '.join(dict.fromkeys(names))})")
         for each, names in found.items()
     ]
+    shown += _misplaced_migrations(images, repository, plan, cluster)
     return [*shown, *(each for (_, image), tags in builds.items() for each in _unlike(tags, image))]
+
+
+def _misplaced_migrations(
+    images: _Images, repository: Repository, plan: Pipeline, cluster: str
+) -> Iterator[Finding]:
+    """Migrations that are started in a cluster with this environment's prefix, which is not its own."""
+    workflow = repository.workflows.get(plan.workflow)
+    job = workflow.jobs.get(plan.migration) if workflow is not None else None
+    for each in images.of(workflow).commands(job) if workflow is not None and job is not None else ():
+        named = shell.option(each.words, "--cluster").rpartition("/")[2]
+        ours = named.startswith(f"{cluster.rpartition('-')[0]}-") and re.fullmatch(r"[\w-]+", named)
+        if runs_one(each.words, ("aws ecs run-task",)) and ours and named != cluster:
+            yield each.finding(f"a migration is started in the cluster {named}, not in {cluster}")
 
 
 def _unlike(tags: Sequence[Finding], image: str) -> Iterator[Finding]:

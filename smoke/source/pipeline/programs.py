@@ -97,6 +97,7 @@ def unfit_images(
     result.findings.extend(_alike([each for each in runs if each.definition.service is not None]))
     for run in runs:
         result.findings.extend(_of_machine(run))
+        result.findings.extend(_idle(run))
         _of_ports(run, result)
         result.findings.extend(_unscripted(repository, run))
     return Examined([*dict.fromkeys(result.findings)], [*dict.fromkeys(result.not_examined)])
@@ -111,6 +112,25 @@ def _alike(runs: Sequence[Run]) -> Iterator[Finding]:
         if run.build is other.build and modes(run.container.entries) == modes(other.container.entries):
             what = f"{run.definition.name} runs what {other.definition.name} runs: {' '.join(words)}"
             yield run.task.finding(what, told)
+
+
+#: Images whose own command is a prompt, which ends where nobody types; and programs that run others.
+_PROMPTS = re.compile(
+    r"(?:docker\.io/)?(?:library/)?(?:node|python|ruby|debian|ubuntu|alpine|golang|busybox)(?:[:@].*)?"
+)
+_RUNNERS_OF = re.compile(r"(?:\S*/)?(?:node|nodejs|python3?|ruby|deno|bun)")
+
+
+def _idle(run: Run) -> Iterator[Finding]:
+    """A task for which nobody names a program, or whose interpreter is named as its own program."""
+    own = [run.container.entries.get(name) for name in ("entryPoint", "command")]
+    words, base = run.words(), run.build.file.below(run.build.stage)[-1].base
+    if words is None and not any(own) and _PROMPTS.fullmatch(base):
+        what = f"{run.definition.name} runs nothing: neither {run.build.image} nor its task has a command"
+        yield run.build.finding(what, run.build.stage.line)
+    elif words and len(words) > 1 and words[0] == words[1] and _RUNNERS_OF.fullmatch(words[0]):
+        what = f"{run.definition.name} runs {' '.join(words)}: there is no program {words[1]} for {words[0]}"
+        yield run.task.finding(what, own[1])
 
 
 def _inside(build: Build) -> Iterator[Finding]:

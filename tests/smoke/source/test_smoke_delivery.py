@@ -253,3 +253,21 @@ def test_services_of_one_image_run_one_build(read: Read, tag: str, blamed: bool)
     defined = read_definitions(read(TERRAFORM), ["api"])
     wrong = list(map(str, delivered(repo, PLAN, {"shop-api": ["api", "worker"]}, defined, "shop-cluster")))
     assert sum("two builds of one image" in each for each in wrong) == blamed, wrong
+
+
+@pytest.mark.parametrize(
+    ("cluster", "what"),
+    [
+        ("shop-cluster", ""),
+        ("$CLUSTER", ""),
+        ("tools", ""),  # another product's, by its name
+        ("arn:aws:ecs:us-east-1:123456789012:cluster/shop-cluster", ""),
+        ("shop-main", "a migration is started in the cluster shop-main, not in shop-cluster"),
+    ],
+)
+def test_migrations_run_where_the_services_do(read: Read, cluster: str, what: str) -> None:
+    migrate = {"steps": [{"run": f'cluster="{cluster}"\naws ecs run-task --cluster "$cluster" --task a'}]}
+    data = workflow(migrate=migrate)
+    defined = read_definitions(read(TERRAFORM), ["api"])
+    wrong = delivered(repository(data), PLAN, GROUPS, defined, "shop-cluster")
+    assert [each.what for each in wrong] == [what] * bool(what)
