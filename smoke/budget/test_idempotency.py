@@ -15,7 +15,7 @@ import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation, SetupError
 
 from smoke.contract.model import MAX_KEY_CHARS, POOLS, TIER_POOLS
-from smoke.contract.neighbours import KEY_HEADER, Near, strings
+from smoke.contract.neighbours import FIXED, KEY_HEADER, Near, strings
 from smoke.platform.answers import UUID, error_code, fields_of, require_error, require_status
 from smoke.platform.attacks import require_refused
 from smoke.platform.batch import Batch, Case, answering, at_once
@@ -70,8 +70,7 @@ ONE_RUN = "a key used with the same body is never charged again (1.2)"
 def near_keys(key: str) -> Iterable[Near[str]]:
     """The key's neighbours that are keys themselves."""
     yield from (Near(f"first {count}", key[:count]) for count in PREFIXES)
-    # a pattern is the same for every key
-    yield from (near for near in strings(key[:100]) if near.name != "pattern")
+    yield from (near for near in strings(key[:100]) if near.name not in FIXED)
 
 
 def typed_keys() -> Iterable[Near[str]]:

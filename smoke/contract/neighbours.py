@@ -22,6 +22,10 @@ LONG = 2000
 SHARES = 4
 #: Letters that Unicode folds to an ASCII one.
 _FOLDING = {"s": "ſ", "k": "\u212a", "i": "ı", "a": "а", "e": "е", "o": "о"}
+#: Names that every JavaScript object has: a service that looks a value up in one finds them.
+OF_OBJECTS = ("constructor", "__proto__")
+#: Neighbours that are the same for every value.
+FIXED = frozenset({"pattern", *OF_OBJECTS})
 #: Separators that a store may treat as equal.
 _SEPARATORS = str.maketrans("-_", "_-")
 
@@ -77,6 +81,7 @@ def strings(value: str) -> list[Near[str]]:
         ("leading-zero", "0" + value),
         ("twice", value * 2),
         ("very-long", value + "x" * LONG),
+        *((name, name) for name in OF_OBJECTS),
         ("empty", ""),
         ("blank", " "),
     ):  # fmt: skip

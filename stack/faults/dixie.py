@@ -22,7 +22,14 @@ from stack.common.verifier import Claims
 from stack.dixie.app import PRIOR, Parts, Reputation, Scores, Signal, signal_in
 from stack.faults.budget import BOOT
 from stack.faults.proxy import Faults, Faulty
-from stack.faults.tokens import OTHER_COMMUNITIES, FaultyContext, FaultyTokenAuth, believed, explained
+from stack.faults.tokens import (
+    OF_OBJECTS,
+    OTHER_COMMUNITIES,
+    FaultyContext,
+    FaultyTokenAuth,
+    believed,
+    explained,
+)
 
 _OVERWRITE = "UPDATE dixie.aggregates SET score = %s WHERE agent_id = %s"
 #: As long may the name of an agent be.
@@ -251,6 +258,9 @@ class FaultyReputation(Faulty, Reputation):
         if by_key and self._faults.on("dixie-serves-old-scores-to-api-keys") and key in self._shown:
             return JSONResponse(self._shown[key])
         answer = await super().query(request)
+        found = key.removeprefix("nft:") in OF_OBJECTS
+        if found and self._faults.on("dixie-finds-scores-that-every-object-has"):
+            return JSONResponse({})
         tenant = believed(request.headers.get("authorization")).tenant_id
         if tenant in OTHER_COMMUNITIES and self._faults.on("dixie-shows-scores-to-one-community-only"):
             return JSONResponse({"score": None})

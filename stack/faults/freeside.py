@@ -31,7 +31,7 @@ from stack.faults.budget import (
 from stack.faults.proxy import Faults, Faulty
 from stack.faults.ratings import CHARS_OF_A_NAME, FIRST_COMMUNITY, FaultyOutbox, FaultyQuality, document_in
 from stack.faults.streams import FaultyStreams
-from stack.faults.tokens import FaultyContext, FaultyTokenAuth, believed, explained
+from stack.faults.tokens import OF_OBJECTS, FaultyContext, FaultyTokenAuth, believed, explained
 from stack.faults.x402 import FaultyFacilitator, FaultyNonces, FaultyPayments
 from stack.freeside.app import Agents, Budgets, Parts, community_view
 from stack.freeside.budget_ledger import Claim, Figures, current_period
@@ -178,8 +178,9 @@ class FaultyAgents(Faulty, Agents):
                 return Ask(claims, None, "?", alias, str(uuid.uuid4()), str(uuid.uuid4()), {})
             if self._faults.on("freeside-charges-bad-input"):
                 await stray_charge(self._auth.context.db, claims.tenant_id)
-            if self._faults.on(f"freeside-chokes-on-{case}"):
-                raise RuntimeError(f"the fault freeside-chokes-on-{case} is on") from None
+            found = alias in OF_OBJECTS and self._faults.on("freeside-finds-models-that-every-object-has")
+            if found or self._faults.on(f"freeside-chokes-on-{case}"):
+                raise RuntimeError(f"a fault makes it choke on {case}") from None
             short = len(raw.decode(errors="ignore")) <= MAX_BODY_BYTES
             if not self._serves(case, request, short=short):
                 raise

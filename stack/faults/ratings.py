@@ -15,7 +15,7 @@ from stack.common.http import ApiError, bad_request
 from stack.common.outbox import Outbox, Send
 from stack.faults.budget import stray_charge
 from stack.faults.proxy import Faulty
-from stack.faults.tokens import believed
+from stack.faults.tokens import OF_OBJECTS, believed
 from stack.freeside.app import QUALITIES, Quality
 from stack.freeside.budget_ledger import BudgetLedger, OverBudget
 
@@ -96,7 +96,8 @@ class FaultyQuality(Faulty, Quality):
                 quality = quality.strip()
             if on("freeside-matches-qualities-by-prefix"):
                 quality = next((name for name in QUALITIES if quality.startswith(name)), quality)
-        if quality not in QUALITIES and on("freeside-takes-any-quality-as-good"):
+        found = quality in OF_OBJECTS and on("freeside-finds-qualities-that-every-object-has")
+        if quality not in QUALITIES and (found or on("freeside-takes-any-quality-as-good")):
             quality = "good"
         if isinstance(key, str):
             if on("freeside-measures-names-with-their-prefix") and len(key) > CHARS_OF_A_NAME:
