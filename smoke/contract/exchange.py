@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import unquote
 
+from .model import ROUTES
 from .schemas import (
     CODES,
     COMMUNITY_BUDGET,
@@ -289,6 +290,27 @@ def _opaque(tag: str) -> str:
     return tag.strip().removeprefix("W/")
 
 
+#: The routes whose answers a cache could repeat to callers without their credential.
+_GUARDED = frozenset(
+    (route.service, route.method, route.path)
+    for route in ROUTES
+    if route.method == "GET" and route.credentials
+)
+#: What lets a cache answer others with it for a while (RFC 9111, 3.5), unless it must ask or may not store.
+_SHARED = re.compile(
+    r"(?!.*\b(?:no-store|no-cache|private)\b)"
+    r"(?:.*\bs-maxage=\"?0*[1-9]|(?=.*\bpublic\b).*\bmax-age=\"?0*[1-9])",
+    re.IGNORECASE,
+)
+
+
+def _shared(exchange: Exchange, route: RouteKey | None, _: Reply | None) -> Found:
+    """An answer that takes a credential is not one for shared caches: these give it to anybody."""
+    control = exchange.headers.get("cache-control", "")
+    if route in _GUARDED and exchange.status == 200 and _SHARED.match(control):
+        yield Violation("header cache-control", "nothing that lets caches share it", shown(control))
+
+
 def _figures(exchange: Exchange, route: RouteKey | None, reply: Reply | None) -> Found:
     """A budget is the one of its path, and two figures that say the same thing agree (contract 1.5)."""
     body, schema = exchange.document, reply.schema if reply else None
@@ -383,6 +405,7 @@ RULES: Mapping[str, Callable[[Exchange, RouteKey | None, Reply | None], Found]] 
     "headers": _headers,
     "rate limit": _rate,
     "caching": _cached,
+    "sharing": _shared,
     "figures": _figures,
     "tokens": _tokens,
     "events": _events,

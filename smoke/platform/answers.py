@@ -319,12 +319,16 @@ class AnswerLog:
         self._read_bytes = 0
 
     def request_id(self, service: str, method: str, path: str) -> str | None:
-        """An id in both cases, for every second request of a route: an answer echoes it, or makes one."""
+        """An id in both cases for every second request of a route: an answer echoes it, or makes one.
+
+        Each other one is long: those that proxies and traces make have up to a hundred characters.
+        """
         name = f"{service} {_name(service, method, path)}"
         with self._lock:
             self._sent[name] += 1
-            odd = self._sent[name] % 2
-        return f"smoke-{secrets.token_urlsafe(24)}" if odd else None
+            count = self._sent[name]
+        size = 69 if count % 4 == 3 else 24
+        return f"smoke-{secrets.token_urlsafe(size)}" if count % 2 else None
 
     def saw(self, address: Service, response: httpx.Response, prefix: str = "", events: Events = ()) -> None:
         """Judge one answer whose body was read, or these ``events`` of a stream, by name, id and data.

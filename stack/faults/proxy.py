@@ -10,6 +10,7 @@ A rule is an active fault with `rewrite = "METHOD PATH"` (both may hold `*`) and
     on the way      delay_s = 2.5   wait before                  repeat = n      forward n times, answer last
     the answer      status = 503    headers = {name = value}     drop_headers = [name]
                     lower_headers = [name]                       their values in lower case
+                    cut_headers = {name = n}                     the first n characters of their values
                     body = "text"   set, null, add, append, drop JSON members by dotted path (`keys.0.kid`);
                                     a text may name the number of the `{call}`
                     replace = {regular expression = text}, in each piece of the body as it passes
@@ -162,7 +163,8 @@ Rule = Mapping[str, Any]
 _OF_THE_WHOLE_BODY = frozenset({"body", "set", "null", "add", "append", "drop", "buffer", "close"})
 KEYS = _OF_THE_WHOLE_BODY | {
     "service", "rewrite", "every", "first", "after", "on", "with", "forward", "hang", "delay_s", "repeat",
-    "status", "headers", "drop_headers", "lower_headers", "replace", "pieces",
+    "status", "headers", "drop_headers", "lower_headers", "cut_headers", "replace",
+    "pieces",
 }  # fmt: skip
 
 
@@ -225,15 +227,8 @@ class _Answer:
             if message["status"] not in self._rule.get("on", [message["status"]]):
                 self._rule = {}
             self._start = {**message, "status": self._rule.get("status", message["status"])}
-            headers = MutableHeaders(scope=self._start)
-            headers.update(self._rule.get("headers", {}))
-            for name in self._rule.get("drop_headers", ()):
-                del headers[name]
-            for name in self._rule.get("lower_headers", ()):
-                headers[name] = headers.get(name, "").lower()
+            self._change_headers(MutableHeaders(scope=self._start))
             if not self._buffers:
-                if "replace" in self._rule:
-                    del headers["content-length"]
                 await self._send(self._start)
         elif not self._buffers:
             body = self._replaced(message.get("body", b""))
@@ -246,6 +241,17 @@ class _Answer:
             self._body += message.get("body", b"")
             if not message.get("more_body"):
                 await self._send_whole()
+
+    def _change_headers(self, headers: MutableHeaders) -> None:
+        headers.update(self._rule.get("headers", {}))
+        for name in self._rule.get("drop_headers", ()):
+            del headers[name]
+        for name in self._rule.get("lower_headers", ()):
+            headers[name] = headers.get(name, "").lower()
+        for name, length in self._rule.get("cut_headers", {}).items():
+            headers[name] = headers.get(name, "")[:length]
+        if "replace" in self._rule and not self._buffers:
+            del headers["content-length"]
 
     @property
     def _buffers(self) -> bool:

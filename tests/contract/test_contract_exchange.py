@@ -316,6 +316,25 @@ def test_a_current_version_is_answered_with_304() -> None:
     assert "body" in rules(answer(jwks, 200, {"keys": [key]}, "text/plain"))
 
 
+@pytest.mark.parametrize(
+    ("control", "shared"),
+    [
+        ("public, max-age=60", True),
+        ("max-age=5, PUBLIC", True),
+        ('s-maxage="10"', True),
+        ("private, max-age=60", False),
+        ("max-age=60", False),
+        ("public, max-age=0", False),
+        ("public, s-maxage=0, no-cache", False),
+        ("no-store", False),
+    ],
+)
+def test_an_answer_to_a_credential_is_not_for_shared_caches(control: str, shared: bool) -> None:
+    query: RouteKey = ("dixie", "GET", "/api/reputation/query")
+    found = rules(answer(query, 200, {"score": 0.5}, **{"cache-control": control}))
+    assert found == ({"sharing"} if shared else set())
+
+
 def test_figures_of_a_budget_agree() -> None:
     route: RouteKey = ("freeside", "GET", "/api/v1/communities/{id}/budget")
     good = {

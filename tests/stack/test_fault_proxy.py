@@ -108,6 +108,11 @@ def test_headers_in_lower_case(served: Served) -> None:
     assert served.get().headers["via"] == "me"
 
 
+def test_headers_cut_short(served: Served) -> None:
+    served.rules(fault={"headers": {"via": "1.1 proxy"}, "cut_headers": {"via": 3}})
+    assert served.get().headers["via"] == "1.1"
+
+
 def test_only_answers_with_a_status(served: Served) -> None:
     served.rules(fault={"on": [401], "status": 200, "set": {"error": "YES"}})
     assert (served.get("/refuses").status_code, served.get("/refuses").json()) == (200, {"error": "YES"})
