@@ -6,7 +6,7 @@ import secrets
 import time
 import unicodedata
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -254,6 +254,18 @@ def require_one_body(way: Way, tenant: str) -> None:
     require_no_run(run_of(answers[served[0]]), again)
 
 
+def require_one_run(ways: Sequence[Way], tenant: str) -> None:
+    """Send one body with one key by several routes at once; SafetyViolation unless it runs once."""
+    key, body = str(uuid.uuid4()), ways[0].body(prompt_for())
+    answers = at_once([partial(way.post, body, tenant, key=key) for way in ways] * 2)
+    for answer in answers:
+        answering(200, 409)(answer)
+    runs = sum(answer.status_code == 200 and not is_replay(answer.headers) for answer in answers)
+    if runs != 1:
+        routes = " and ".join(way.route for way in ways)
+        raise SafetyViolation(f"one key and one body by {routes} at once: {runs} runs, expected 1")
+
+
 @pytest.mark.requires("stream")
 @pytest.mark.parametrize("route", OF_FREESIDE)
 def test_a_key_keeps_its_body(
@@ -267,10 +279,11 @@ def test_a_key_keeps_its_body(
     """An answered key is refused for any other body on either route, and never runs again.
 
     It does not matter who got the answer and how long it was. Of several bodies that arrive with one key at
-    once, one is answered.
+    once, one is answered. The same body runs once, if both routes get it at once, too.
     """
     for _ in range(ROUNDS):
         require_one_body(ways(route), tenants.main)
+    require_one_run((ways("freeside.invoke"), ways("freeside.stream")), tenants.main)
     way, key, prompt = ways(route), str(uuid.uuid4()), f"{prompt_for()} \u00e9 {ROCKET}"
     long, long_key = prompt_for(padding=LONG), str(uuid.uuid4())
     asked: dict[str, tuple[str, str, Mapping[str, Any]]] = {

@@ -307,6 +307,8 @@ def test_nothing_else_pays(
         "the key of a paid call": {"key": key},
         "a user's token": {"credential": freeside.credential(tenants.main)},
         "an admin's token": {"credential": freeside.credential(tenants.main, role="admin")},
+        "an expired token": {"credential": freeside.credential(tenants.main, iat=1, exp=2)},
+        "another credential": {"credential": lambda: "Basic c21va2U6c21va2U="},
     }
     batch.run(
         [

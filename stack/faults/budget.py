@@ -328,6 +328,8 @@ class FaultyCalls(Faulty, Calls):
             ask = replace(ask, key=f"{ask.key} of {ask.claims.subject}")
         if self._faults.on("freeside-keys-each-tier"):
             ask = replace(ask, key=f"{ask.key} of {ask.claims.tier}")
+        if self._faults.on("freeside-runs-keys-on-both-routes"):
+            ask = await self._beside_the_other_route(ask)
         free, long = ask.claims.tier == "free", len(ask.prompt) > MANY_CHARS
         if (free and self._faults.on("freeside-keeps-no-answers-of-the-free-tier")) or (
             long and self._faults.on("freeside-keeps-short-answers-only")
@@ -346,6 +348,14 @@ class FaultyCalls(Faulty, Calls):
             event_id = uuid.uuid4()
             await Outbox(self._ledger.db, "freeside").put(event_id, event | {"event_id": str(event_id)})
         return claim
+
+    async def _beside_the_other_route(self, ask: Ask) -> Ask:
+        """The call under a key of its route alone, unless the other route has answered its own."""
+        own, other = (f"{ask.key}:{streams}" for streams in (streaming.get(), not streaming.get()))
+        if await self._ledger.db.one(ANSWERED, ask.claims.tenant_id, other):
+            return replace(ask, key=other)
+        await asyncio.sleep(0.1)  # a call by the other route comes meanwhile
+        return replace(ask, key=own)
 
     @asynccontextmanager
     async def execution(self, ask: Ask, claim: Claim) -> AsyncIterator[Execution]:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+import time
 import uuid
 from contextlib import suppress
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from stack.common.auth import unauthorized
 from stack.common.http import ApiError, drained_body
 from stack.common.verifier import POOLS
 from stack.faults.budget import BOOT, MANY_CHARS, stray_charge
@@ -150,8 +152,6 @@ class FaultyPayments(Faulty, Payments):
 
     async def invoke(self, request: Request) -> Response:
         """An answer, paid or not."""
-        if "x-payment" not in request.headers and self._faults.on("freeside-x402-gives-answers-away"):
-            return await self._unpaid(request)
         if "x-payment" not in request.headers and self._needs_none(request):
             return await self._unpaid(request)
         request.state.dear = (
@@ -185,10 +185,14 @@ class FaultyPayments(Faulty, Payments):
         return set()
 
     def _needs_none(self, request: Request) -> bool:
-        """Whether a call is let in without a payment for who makes it, or for its key."""
+        """Whether a call is let in without a payment, or refused, for who makes it or for its key."""
+        expired = believed(request.headers.get("authorization")).expires_at < time.time()
+        if expired and self._faults.on("freeside-x402-verifies-tokens"):
+            raise unauthorized()
         user = "authorization" in request.headers and self._faults.on("freeside-x402-answers-users")
         known = request.headers.get("x-idempotency-key", "") in self._paid_keys
-        return user or (known and self._faults.on("freeside-x402-answers-known-keys"))
+        known = known and self._faults.on("freeside-x402-answers-known-keys")
+        return user or known or self._faults.on("freeside-x402-gives-answers-away")
 
     async def _unpaid(self, request: Request) -> Response:
         return JSONResponse(await self.answered(read_ask(request, await drained_body(request), GUEST)))
