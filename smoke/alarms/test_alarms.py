@@ -33,6 +33,7 @@ from smoke.aws.monitoring import (
     undelivered,
 )
 from smoke.aws.names import DASHBOARDS, SERVICES
+from smoke.aws.policies import read_key
 from smoke.aws.reader import AwsReader
 from smoke.aws.topics import closed_to_alarms, key_closed_to_alarms, read_subscriptions, read_topic
 from smoke.source.checkout import Examined
@@ -226,18 +227,21 @@ def test_dashboard(aws: AwsReader, name: str, evidence: Evidence) -> None:
 @pytest.mark.p1
 @pytest.mark.parametrize("service", SERVICES)
 def test_log_group(aws: AwsReader, service: str, evidence: Evidence) -> None:
-    """The service writes to the log group with its name, which exists and has a retention limit."""
+    """The service writes to the log group with its name, which has a retention limit and a usable key."""
     groups = tuple(aws.definition(name).main(name).log_group for name in sorted(aws.definitions()))
     main, here = aws.definition(service).main(service), aws.account.region
     group = main.log_group
     assert group, f"{service} writes to no log group"
     assert main.log_region in ("", here), f"{service} writes to {group} in {main.log_region}, not in {here}"
-    retention = aws.retention(tuple(filter(None, groups)))
+    retention = aws.retention(every := tuple(filter(None, groups)))
     evidence.figure(f"retention of {group}", retention.get(group), "days", at_least=1)
     own = f"{aws.names.logs}{service}"
     assert group == own, f"{service} writes to the log group {group}, not to {own}"
     assert group in retention, f"the log group {group} of {service} does not exist"
     assert retention[group] >= 1, f"the log group {group} has no retention limit"
+    if key := aws.log_groups(every)[group].get("kmsKeyId"):
+        found = read_key(aws.account, key, aws.cluster().split(":")[3:5])
+        assert not found.unusable, f"the log group {group} is encrypted with {key}, which {found.unusable}"
 
 
 @pytest.mark.p1

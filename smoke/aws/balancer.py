@@ -5,7 +5,7 @@ Also how target groups check tasks' health, with what result.
 
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -271,6 +271,7 @@ def _groups(rule: Mapping[str, Any]) -> list[str]:
 #: States of a target that gets requests; where health is not asked for, it is unavailable.
 _SERVING = ("healthy", "unavailable")
 _PORT = re.compile(r":\d+$")
+_IPV4 = re.compile(r"[\d.]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,13 +321,19 @@ def idle(groups: Sequence[TargetGroup]) -> str:
     return f"no target of {' or '.join(group.name for group in groups)} is healthy: {seen}"
 
 
-def crowded(groups: Sequence[TargetGroup], services: Iterable[EcsService]) -> str:
-    """A target group with more targets that get requests than its services run tasks.
+def crowded(
+    groups: Sequence[TargetGroup],
+    services: Iterable[EcsService],
+    addresses: Callable[[str], Collection[str] | None] = lambda _: None,
+) -> str:
+    """A target group with more targets that get requests than its services run tasks, or with others.
 
-    During a deployment, or while a service scales, targets come and go and say nothing.
+    `addresses` are those of a service's tasks, None where they have none of their own. During a deployment,
+    or while a service scales, targets come and go and say nothing.
     """
+    every = [*services]
     for group in groups:
-        users = [each for each in services if group.arn in each.target_groups]
+        users = [each for each in every if group.arn in each.target_groups]
         running = sum(each.running for each in users)
         moving = any(not each.is_settled or each.running != each.desired for each in users)
         serving = [name for name, state in group.targets.items() if state.partition(" ")[0] in _SERVING]
@@ -334,7 +341,18 @@ def crowded(groups: Sequence[TargetGroup], services: Iterable[EcsService]) -> st
         tasks = {name if name.startswith("i-") else _PORT.sub("", name) for name in serving}
         if running and not moving and len(tasks) > running:
             return f"{group.name} has {len(tasks)} targets and {running} tasks: {', '.join(sorted(serving))}"
+        if running and not moving and (others := strange(tasks, [addresses(each.name) for each in users])):
+            return f"{group.name} sends requests to {others}, which no task of it has"
     return ""
+
+
+def strange(seen: Iterable[str], addresses: Iterable[Collection[str] | None]) -> str:
+    """Those of IPv4 addresses that no task has; none where tasks may have others than these."""
+    held = [*addresses]
+    if None in held:
+        return ""
+    own = {one for each in held for one in each or ()}
+    return " and ".join(sorted(each for each in {*seen} - own if _IPV4.fullmatch(each)))
 
 
 def read_target_groups(account: AwsAccount, arns: Iterable[str]) -> list[TargetGroup]:

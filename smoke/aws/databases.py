@@ -48,7 +48,7 @@ def states_of(instances: Iterable[Mapping[str, Any]], name: str) -> dict[str, st
 def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connections: int) -> list[str]:
     """The database instances that take no writes, or fewer connections than these.
 
-    A limit that RDS computes from the size of the instance is not read.
+    How much RDS computes from the size of the instance is not read.
     """
     found = []
     for each in instances:
@@ -61,10 +61,17 @@ def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connect
                 "rds", "describe_db_parameters", "Parameters", DBParameterGroupName=group, Source="user"
             )
             values = {one["ParameterName"]: one.get("ParameterValue", "") for one in told}
-            limit = values.get("max_connections", "")
-            if limit.isdecimal() and int(limit) < connections:
+            limit = _most(values.get("max_connections", ""))
+            if limit is not None and limit < connections:
                 found.append(f"{name} takes {limit} connections, by {group}; the budget is {connections}")
     return found
+
+
+def _most(limit: str) -> int | None:
+    """The number that a parameter is at most, such as `LEAST({DBInstanceClassMemory/9531392},40)`."""
+    least = re.fullmatch(r"LEAST\((.*)\)", limit.strip())
+    numbers = [int(each) for each in (least[1] if least else limit).split(",") if each.strip().isdecimal()]
+    return min(numbers, default=None)
 
 
 #: The host of an instance: its name, and the part that is the same for an account's whole region.

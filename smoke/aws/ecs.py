@@ -342,12 +342,17 @@ def images_there(account: AwsAccount, definition: TaskDefinition) -> Examined:
 
 
 def _is_there(account: AwsAccount, image: re.Match[str]) -> bool:
-    wanted = {"imageDigest": image["digest"]} if image["digest"] else {"imageTag": image["tag"] or "latest"}
+    # one that was archived cannot be pulled until it is restored
+    return any(each.get("imageStatus") != "ARCHIVED" for each in describe_image(account, image))
+
+
+def describe_image(account: AwsAccount, image: re.Match[str], digest: str = "") -> list[Mapping[str, Any]]:
+    """What ECR tells of an image, or of another `digest` in its repository; nothing where it is gone."""
+    by = digest or image["digest"]
+    wanted = {"imageDigest": by} if by else {"imageTag": image["tag"] or "latest"}
     place = {"registryId": image["registry"], "repositoryName": image["repository"]}
     found = account.find("ecr", "describe_images", _NO_IMAGE, **place, imageIds=[wanted])
-    details = found["imageDetails"] if found else ()
-    # one that was archived cannot be pulled until it is restored
-    return any(each.get("imageStatus") != "ARCHIVED" for each in details)
+    return list(found["imageDetails"]) if found else []
 
 
 def has_policy(account: AwsAccount, image: re.Match[str]) -> bool:

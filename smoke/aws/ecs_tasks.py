@@ -1,15 +1,16 @@
 """Tasks in ECS: those of a service, whether they stay, and runs of one-shot tasks such as migrations."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pytest_readiness import SetupError
 
 from .account import AwsAccount, at_once
-from .ecs import EcsService, TaskDefinition
+from .ecs import IN_ECR, EcsService, TaskDefinition, describe_image
 from .names import Names
 
 TASKS_AT_ONCE = 100
@@ -17,12 +18,17 @@ TASKS_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class RunningTask:
-    """A task that runs for a service: `definition` is its revision, `images` are those of its containers."""
+    """A task that runs for a service: `definition` is its revision, `images` are those of its containers.
+
+    By the containers' names, as the `digests` are. `addresses` are those of IPv4 that it has of its own.
+    """
 
     name: str
     definition: str
     health: str
     images: Mapping[str, str]
+    digests: Mapping[str, str] = field(default_factory=dict)
+    addresses: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +93,47 @@ def read_running(account: AwsAccount, names: Names, service: str) -> list[Runnin
             each["taskDefinitionArn"].rpartition("/")[2],
             each.get("healthStatus", "UNKNOWN"),
             {box["name"]: box["image"] for box in each.get("containers", ()) if box.get("image")},
+            {box["name"]: box["imageDigest"] for box in each.get("containers", ()) if box.get("imageDigest")},
+            frozenset(_addresses(each)),
         )
         for each in _tasks(account, names, arns)
         if each["lastStatus"] == "RUNNING"
     ]
+
+
+def _addresses(task: Mapping[str, Any]) -> Iterator[str]:
+    for attachment in task.get("attachments", ()):
+        for each in attachment.get("details", ()):
+            if each.get("name") == "privateIPv4Address":
+                yield each["value"]
+
+
+def addresses_of(account: AwsAccount, names: Names, service: str) -> frozenset[str] | None:
+    """The addresses of a service's running tasks; None where one has none of its own."""
+    found = [each.addresses for each in read_running(account, names, service)]
+    return frozenset().union(*found) if all(found) else None
+
+
+#: Kinds of manifests of images for several kinds of machines: what runs is one of their parts.
+_SEVERAL = re.compile(r"manifest\.list|image\.index")
+
+
+def moved(account: AwsAccount, container: str, tasks: Iterable[RunningTask]) -> list[str]:
+    """The images of ECR that run as this container and that their tags no longer name."""
+    running = {(each.images[container], each.digests[container]) for each in tasks
+               if container in each.images and container in each.digests}  # fmt: skip
+    return [why for image, digest in sorted(running) for why in _moved(account, image, digest)]
+
+
+def _moved(account: AwsAccount, image: str, digest: str) -> Iterator[str]:
+    found = IN_ECR.fullmatch(image)
+    if found is None or found["digest"] or found["region"] != account.region:
+        return
+    named = describe_image(account, found)
+    several = any(_SEVERAL.search(each.get("imageManifestMediaType", "")) for each in named)
+    digests = [each["imageDigest"] for each in named]
+    if digests and digest not in digests and not (several and describe_image(account, found, digest)):
+        yield f"the tag of {image} was moved: it names {digests[0][:19]}, but {digest[:19]} runs"
 
 
 #: This many tasks that stopped on their own are no accident, within the hour that ECS remembers them.

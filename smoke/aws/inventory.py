@@ -1,7 +1,7 @@
 """What the plan and the contract expect beside what runs: images, sizes, addresses, and what alarms watch."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -10,7 +10,7 @@ from smoke.source import rules
 from smoke.source.infrastructure.addresses import Budget, Directory
 
 from .alarms import Metric, Watch
-from .balancer import BalancerRoute, routes_to
+from .balancer import BalancerRoute, routes_to, strange
 from .databases import DATABASE_IS_DOWN
 from .ecs import EcsService, TaskDefinition
 from .ecs_tasks import RunningTask
@@ -187,18 +187,27 @@ def misnamed(
 
 
 def leftover(
-    services: Mapping[str, EcsService], registered: Mapping[str, str], host: str, addresses: Sequence[str]
+    services: Mapping[str, EcsService],
+    registered: Mapping[str, str],
+    host: str,
+    addresses: Sequence[str],
+    of_tasks: Callable[[str], Collection[str] | None] = lambda _: None,
 ) -> str:
     """The addresses of a host name that belong to no running task behind it; empty if there are none.
 
-    Addresses come and go while a deployment is under way: they say nothing then. That nothing runs is said
-    elsewhere.
+    `of_tasks` are those of a service's tasks, None where they have none of their own. Addresses come and go
+    while a deployment is under way: they say nothing then. That nothing runs is said elsewhere.
     """
     owners = [each for each in services.values() if host in {registered.get(arn) for arn in each.registries}]
     running = sum(each.running for each in owners)
     moving = any(len(each.deployments) != 1 or each.running != each.desired for each in owners)
-    if not running or moving or len({*addresses}) <= running:
+    if not running or moving:
         return ""
+    if len({*addresses}) <= running:
+        found = strange(
+            (each.partition(":")[0] for each in addresses), [of_tasks(each.name) for each in owners]
+        )
+        return f"{host} leads to {found}, which no task of it has" if found else ""
     return f"{host} has {len({*addresses})} addresses and {running} tasks: {', '.join(sorted(addresses))}"
 
 

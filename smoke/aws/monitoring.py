@@ -126,18 +126,16 @@ def read_dashboard(account: AwsAccount, name: str) -> dict[str, Any] | None:
     return {**body, "widgets": [each for each in body.get("widgets", []) if each.get("type") != "text"]}
 
 
-def read_retention(account: AwsAccount, names: Names, groups: Iterable[str]) -> dict[str, int]:
-    """The retention in days of each log group that exists, 0 for one without expiry."""
+def describe_log_groups(
+    account: AwsAccount, names: Names, groups: Iterable[str]
+) -> dict[str, Mapping[str, Any]]:
+    """The platform's log groups and these, as CloudWatch Logs describes them, by their names."""
     elsewhere = [group for group in dict.fromkeys(groups) if not group.startswith(names.logs)]
     answers = at_once(
         lambda start: account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=start),
         [names.logs, *elsewhere],
     )
-    return {
-        each["logGroupName"]: int(each.get("retentionInDays", 0))
-        for described in answers
-        for each in described
-    }
+    return {each["logGroupName"]: each for described in answers for each in described}
 
 
 def _query(index: int, metric: Metric) -> Mapping[str, Any]:

@@ -206,7 +206,7 @@ def _to_database(aws: AwsReader, caller: Party, database: Party, ways: Reachabil
     if not straight.examined.findings:
         return straight.examined
     told = straight.examined.attempt(lambda: aws.account.pages("rds", "describe_db_proxies", "DBProxies"))
-    for each in told or ():
+    for each in [one for one in told or () if one.get("Status", _WORKING[0]) in _WORKING]:
         groups = tuple(each.get("VpcSecurityGroupIds", ()))
         proxy = Party(each["DBProxyName"], groups, (), database.ports, tuple(each.get("VpcSubnetIds", ())))
         way = Reachability({**straight.groups, **read_groups(aws.account, groups)}, straight.lists)
@@ -278,6 +278,8 @@ def _is_aliased(aws: AwsReader, service: str) -> bool:
 #: By a service, its name in the private zone, where that is another.
 _INSIDE = {service: host for host, service in BUILDS.items()}
 _POSTGRES = 5432
+#: States of a proxy of RDS in which it passes connections on.
+_WORKING = ("available", "modifying", "reactivating")
 
 
 _TLS = 443

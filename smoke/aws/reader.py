@@ -265,9 +265,14 @@ class AwsReader:
         return topics.topic_arn(self.account, self.names)
 
     @_once
+    def log_groups(self, groups: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """The platform's log groups and these, as they are described, by name."""
+        return monitoring.describe_log_groups(self.account, self.names, groups)
+
     def retention(self, groups: Sequence[str]) -> Mapping[str, int]:
-        """The retention of each log group in days."""
-        return monitoring.read_retention(self.account, self.names, groups)
+        """The retention of each log group in days, 0 for one without expiry."""
+        found = self.log_groups(groups)
+        return {name: int(each.get("retentionInDays", 0)) for name, each in found.items()}
 
     def once(self, key: str, read: Callable[[], Value]) -> Value:
         """Read something once: everyone who asks with this key gets the same."""

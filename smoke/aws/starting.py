@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -314,6 +315,34 @@ def _examine_logs(aws: AwsReader, owners: Mapping[str, TaskDefinition], result: 
         if found is not None and group not in found:
             what = f"{name} cannot start again: its log group {group} does not exist"
             result.findings.append(_finding(what))
+
+
+#: How long a rotation may take, and may be late.
+_ROTATES_WITHIN = timedelta(days=1)
+
+
+def unrotated(aws: AwsReader, one_shots: Sequence[str]) -> Examined:
+    """Return the secrets of tasks that AWS is to rotate, and did not, or not to the end."""
+    place, result = aws.cluster().split(":")[3:5], Examined()
+    given = {one for each in aws.owners(one_shots).values() for one in _given(each)}
+    for secret in sorted(each for each in given if each.split(":")[3:5] == place):
+        find = partial(aws.account.find, "secretsmanager", "describe_secret", _NO_SECRET, SecretId=secret)
+        told: Mapping[str, Any] | None = result.attempt(find)
+        if why := overdue(told or {}, datetime.now(UTC)):
+            result.findings.append(_finding(f"{secret} {why}"))
+    return result
+
+
+def overdue(secret: Mapping[str, Any], now: datetime) -> str:
+    """Why the rotation of a secret from DescribeSecret failed; empty if it did not, or there is none."""
+    if not secret.get("RotationEnabled"):
+        return ""
+    due, changed = secret.get("NextRotationDate", now), secret.get("LastChangedDate", now)
+    stages = [*(secret.get("VersionIdsToStages") or {}).values()]
+    if any("AWSPENDING" in each and "AWSCURRENT" not in each for each in stages):
+        since = f"has had a version AWSPENDING since {changed:%Y-%m-%d}: it cannot be rotated again"
+        return since if changed < now - _ROTATES_WITHIN else ""
+    return f"was to be rotated by {due:%Y-%m-%d}, but was not" if due < now - _ROTATES_WITHIN else ""
 
 
 #: AWS's own key for secrets, which every role of the account may use through Secrets Manager.

@@ -13,7 +13,7 @@ from pytest_readiness import SetupError
 from .account import AwsAccount, at_once
 from .alarms import ALARM
 from .names import Names
-from .policies import NO_NETWORK, Context, covers, met, permitted, read_key, statements_of
+from .policies import NO_NETWORK, Context, covers, met, permitted, read_key, role_of, statements_of
 
 PENDING = "PendingConfirmation"
 #: In place of the alarms that notify a topic, where they do not matter.
@@ -187,12 +187,15 @@ def _end(account: AwsAccount, topic: str, endpoint: str, drill: str, attributes:
     if attributes.get("RawMessageDelivery") == "true" and _WRAPPED.match(endpoint):
         return _End(f"{endpoint} does not accept raw messages")
     _, _, service, *place = [*endpoint.split(":"), "", "", ""]
-    if place[:2] != topic.split(":")[3:5] or service not in _ENDS:
+    if place[:2] != topic.split(":")[3:5] or service not in (*_ENDS, "firehose"):
         return _End()
-    name = endpoint.split(":", 5)[5]
+    name, role = endpoint.split(":", 5)[5], attributes.get("SubscriptionRoleArn", "")
     if service == "sqs" and drill and name.startswith(f"{drill}-"):
         return _End("its queue belongs to a drill")
     try:
+        if service == "firehose":
+            gone = role.split(":")[4:5] == place[1:2] and role_of(account, role) is None
+            return _End(f"{endpoint} is written to as {role}, which does not exist" if gone else "")
         return _End(_ENDS[service](account, topic, endpoint))
     except SetupError as problem:
         return _End(unread=str(problem))

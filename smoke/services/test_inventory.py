@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from pytest_readiness import Environment, Eventually, Evidence, SetupError
 from smoke.aws.balancer import AT_PORT, CERTIFICATE_DAYS, crowded, idle, read_target_groups, routes_to
 from smoke.aws.databases import astray
 from smoke.aws.ecs import images_there, left_without_tasks, read_services
+from smoke.aws.ecs_tasks import addresses_of, moved, read_running
 from smoke.aws.edge import (
     PublicCall,
     by_cloudfront,
@@ -37,11 +39,12 @@ from smoke.aws.inventory import (
 from smoke.aws.names import BUILDS, FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTINGS, resolve
 from smoke.aws.network import reached
 from smoke.aws.reader import AwsReader
+from smoke.aws.starting import unrotated
 from smoke.aws.zones import unresolved
 from smoke.contract.model import ROUTES
 from smoke.contract.model import SERVICES as CONTRACT
 from smoke.platform.http import address_of, certificate_of, key_paths, require_resolvable
-from smoke.source.checkout import Examined
+from smoke.source.checkout import Examined, Finding
 from smoke.source.infrastructure.addresses import is_mixed_up, pinned
 
 pytestmark = [
@@ -180,13 +183,14 @@ def test_targets(
         for arn in sorted(own & {*aws.service(name).target_groups})
     ]
     assert not wrong, "; ".join(wrong)
-    if more := crowded(groups, aws.services().values()):
+    at = partial(addresses_of, aws.account, aws.names)
+    if more := crowded(groups, aws.services().values(), at):
 
         def is_gone() -> bool:  # tasks may have come or gone since they were read
             now = read_services(aws.account, aws.names)
-            return not crowded(read_target_groups(aws.account, sorted(own)), now.values())
+            return not crowded(read_target_groups(aws.account, sorted(own)), now.values(), at)
 
-        eventually(is_gone, within=SETTLES_S, every=2, what=f"no more targets than tasks ({more})")
+        eventually(is_gone, within=SETTLES_S, every=2, what=f"no targets but its tasks ({more})")
 
 
 @pytest.mark.requires("aws")
@@ -214,7 +218,7 @@ def test_environments_lead_to_this_platform(
     environment: Environment,
     evidence: Evidence,
 ) -> None:
-    """Tasks have this environment's hosts, databases, ports and pool sizes, and the newest secrets."""
+    """Tasks have this environment's hosts, databases, ports and pool sizes, and secrets that are rotated."""
     declared = [str(row["url"]) for row in plan_inventory]
     directory = directory_of(
         aws, declared, plan_facts["connections"], key_paths(environment, aws.names.namespace)
@@ -243,16 +247,24 @@ def test_environments_lead_to_this_platform(
     ]
     given = [(owner, *each) for owner, box in boxes for each in box.environment.items()]
     wrong += astray(aws.account, aws.instances(), given)
+    rotated = unrotated(aws, tuple(MIGRATIONS))
+    wrong += [each.what for each in rotated.findings]
     assert not wrong, "; ".join(wrong)
+    rotated.require()
 
 
 @pytest.mark.requires("aws")
 @pytest.mark.parametrize("service", [each for each in SERVICES if each not in FOREIGN])
 def test_image_is_in_the_registry(aws: AwsReader, service: str, evidence: Evidence) -> None:
-    """ECR still has the running image, so that a replacement task can start."""
-    definition = aws.definition(service)
+    """ECR still has the running image, by its tag, so that a replacement task can start and is the same."""
+    definition, found = aws.definition(service), aws.service(service)
     evidence.figure(f"images of {service}", [each.image for each in definition.containers], at_least=1)
-    images_there(aws.account, definition).require()
+    examined = images_there(aws.account, definition)
+    tasks = read_running(aws.account, aws.names, service) if found.is_settled else ()
+    deployed = [each for each in tasks if found.definition.endswith(f"/{each.definition}")]
+    why = moved(aws.account, definition.main(service).name, deployed)
+    examined.findings.extend(Finding("", 0, each) for each in why)
+    examined.require()
 
 
 @pytest.mark.requires("aws")
@@ -282,13 +294,14 @@ def test_cloud_map(aws: AwsReader, host: str, eventually: Eventually, evidence: 
     assert addresses, f"{name} has no address in Cloud Map"
     wrong = misnamed(aws.services(), aws.registered(), BUILDS.get(host, host), name)
     assert not wrong, "; ".join(wrong)
-    if left := leftover(aws.services(), aws.registered(), name, addresses):
+    at = partial(addresses_of, aws.account, aws.names)
+    if left := leftover(aws.services(), aws.registered(), name, addresses, at):
 
         def is_gone() -> bool:  # tasks may have come or gone since they were read
             services, found = read_services(aws.account, aws.names), resolve(aws.account, aws.names, host)
-            return not leftover(services, aws.registered(), name, found)
+            return not leftover(services, aws.registered(), name, found, at)
 
-        eventually(is_gone, within=SETTLES_S, every=2, what=f"as many addresses as tasks ({left})")
+        eventually(is_gone, within=SETTLES_S, every=2, what=f"no addresses but those of its tasks ({left})")
     unknown = unresolved(aws, host)
     assert not unknown, unknown
 

@@ -273,6 +273,30 @@ def parameter_given(emulator: Emulator, service: str, *, there: bool = True, all
     container_set(emulator, service, secrets=[*given, {"name": "MODEL_KEY", "valueFrom": arn}])
 
 
+def secret_unrotated(emulator: Emulator, service: str, *, pending: bool = False) -> None:
+    """Have the rotation of a signing key fail for two days, or stay `pending` for as long."""
+    arn, before = secret_arn(emulator, service), int(time.time()) - 2 * 86400
+    if pending:
+        emulator.aws("secretsmanager").put_secret_value(
+            SecretId=arn, SecretString="next", VersionStages=["AWSPENDING"]
+        )
+    for each in internals.records("secretsmanager._secrets"):
+        if each["ARN"] == arn:
+            due = before + 30 * 86400 if pending else before
+            each |= {"RotationEnabled": True, "LastChangedDate": before, "NextRotationDate": due}
+
+
+def logs_encrypted(emulator: Emulator, service: str, state: str = "Enabled") -> None:
+    """Encrypt a service's log group with a key, which has a state."""
+    key = emulator.aws("kms").create_key(Description=service)["KeyMetadata"]["Arn"]
+    for each in internals.records("kms._keys"):
+        if each["Arn"] == key:
+            each["KeyState"] = state
+    for group in internals.records("cloudwatch_logs._log_groups"):
+        if group["arn"].removesuffix(":*").endswith(f":/ecs/{PREFIX}/{service}"):
+            group["kmsKeyId"] = key
+
+
 def given_beside(emulator: Emulator, service: str, by: str) -> None:
     """Give a service's task something that is gone: `registry` credentials, or a secret for its `logs`."""
     arn = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{PREFIX}/{service}/{by}-AbCdEf"
@@ -319,6 +343,19 @@ def topic_queue_encrypted(emulator: Emulator, user: str) -> None:
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"KmsMasterKeyId": key})
 
 
+def topic_firehose(emulator: Emulator) -> None:
+    """Make a stream of Firehose the only subscription to the alerts, written to as a role that is gone."""
+    sns, arn = emulator.aws("sns"), f"arn:aws:sns:{REGION}:{ACCOUNT}:{TOPIC}"
+    for each in sns.list_subscriptions_by_topic(TopicArn=arn)["Subscriptions"]:
+        sns.unsubscribe(SubscriptionArn=each["SubscriptionArn"])
+    sns.subscribe(
+        TopicArn=arn,
+        Protocol="firehose",
+        Endpoint=f"arn:aws:firehose:{REGION}:{ACCOUNT}:deliverystream/{TOPIC}",
+        Attributes={"SubscriptionRoleArn": role_arn(f"{PREFIX}-firehose")},
+    )
+
+
 def tasks_ended(
     _: Emulator,
     service: str,
@@ -361,6 +398,6 @@ ALTERATIONS = (
     role_pulls_nothing, role_pulls_only, role_denied, role_reads_nothing, role_is_administrator,
     credential_shared, key_pinned, secret_left, secret_value, secret_on_another_curve, secret_copied,
     secret_renewed, secret_half_rotated, secret_missing, operator_lacks,
-    secret_denied, parameter_given, given_beside, settings_in_a_file, subnet_gone, role_bounded,
-    topic_queue_encrypted, tasks_ended, registry_gone, targets_by,
+    secret_denied, secret_unrotated, logs_encrypted, parameter_given, given_beside, settings_in_a_file,
+    subnet_gone, role_bounded, topic_queue_encrypted, topic_firehose, tasks_ended, registry_gone, targets_by,
 )  # fmt: skip

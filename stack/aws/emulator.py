@@ -49,6 +49,7 @@ class Emulator:
         internals.deliver_notifications_if(lambda: not self.notifications_lost)
         internals.tell_endpoints_whole()
         internals.tell_conditions_whole()
+        internals.tell_rotations()
 
     def heal(self) -> None:
         """Undo every alteration outside the emulator's own state."""

@@ -155,6 +155,19 @@ def tell_conditions_whole() -> None:
     alb._condition_xml = whole
 
 
+def tell_rotations() -> None:
+    """Have Secrets Manager tell until when a secret is to be rotated."""
+    tell = secretsmanager._describe_secret
+
+    def whole(data: Mapping[str, Any]) -> Any:
+        status, headers, body = tell(data)
+        _, secret = secretsmanager._resolve(data.get("SecretId"))
+        due = {key: value for key, value in (secret or {}).items() if key == "NextRotationDate"}
+        return status, headers, json.dumps(json.loads(body) | due).encode()
+
+    secretsmanager._describe_secret = whole
+
+
 def put_datapoints(series: Mapping[str, Any], value: float | None, times: list[float]) -> None:
     """Replace the datapoints of one metric by a constant at these times (epoch seconds); None: by nothing."""
     key = (series["namespace"], series["name"], cloudwatch._dims_key(series["dimensions"]))

@@ -224,8 +224,8 @@ def weighted(emulator: Emulator, host: str, weights: Mapping[str, int]) -> None:
     route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
 
 
-def database_by_proxy(emulator: Emulator) -> None:
-    """Put an RDS proxy in front of the database; the database admits only the proxy."""
+def database_by_proxy(emulator: Emulator, state: str = "available") -> None:
+    """Put an RDS proxy in some state in front of the database; the database admits only the proxy."""
     groups = {each["GroupName"]: each for each in internals.records("ec2._security_groups")}
     ec2, database, pooler = emulator.aws("ec2"), groups[f"{PREFIX}-database"], groups[f"{PREFIX}-pgbouncer"]
     name = f"{PREFIX}-proxy"
@@ -238,6 +238,8 @@ def database_by_proxy(emulator: Emulator) -> None:
         VpcSecurityGroupIds=[made],
         VpcSubnetIds=[each["SubnetId"] for each in internals.records("ec2._nat_gateways")],
     )  # fmt: skip
+    for each in internals.records("rds._db_proxies"):
+        each["Status"] = state
 
 
 def names_unanswered(_: Emulator) -> None:

@@ -79,12 +79,23 @@ def tasks_left_behind(emulator: Emulator, service: str) -> None:
         each["taskDefinition"] = made["taskDefinitionArn"]
 
 
-def tasks_run(_: Emulator, service: str, tag: str = "", health: str = "") -> None:
-    """Make a service's tasks run another image tag, or have another health status."""
+def tasks_run(
+    emulator: Emulator, service: str, tag: str = "", health: str = "", digest: str = "", address: str = ""
+) -> None:
+    """Make a service's tasks run another image tag, have another health status or address, or a digest.
+
+    `own` is the digest that the registry has for the tag.
+    """
     for task in internals.task_records(f"{PREFIX}-{service}"):
         task["healthStatus"] = health or task["healthStatus"]
         for container in task["containers"]:
             container["image"] = _image(container["image"], tag, "", "")
+            if digest:
+                own = f"sha256:{_digest(emulator, container['image'])}" if digest == "own" else digest
+                container["imageDigest"] = own
+        if address:
+            told = [{"name": "privateIPv4Address", "value": address}]
+            task["attachments"] = [{"type": "ElasticNetworkInterface", "details": told}]
 
 
 def service_deployed_by(

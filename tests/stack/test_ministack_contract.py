@@ -29,6 +29,8 @@ PRIVATE: dict[str, tuple[str, ...] | None] = {
     "services.ecs._mark_task_stopped": ("task_arn", "task", "reason", "stop_code", "exit_code"),
     "services.ecs._services": None,
     "services.ecs._tasks": None,
+    "services.secretsmanager._describe_secret": ("data",),
+    "services.secretsmanager._resolve": ("secret_id",),
     "services.secretsmanager.handle_request": ("method", "path", "headers", "body", "query_params"),
     "services.sns._fanout": ("topic_arn", "msg_id", "message", "subject"),
     "services.sns._refresh_subscription_counts": ("topic",),

@@ -1,5 +1,6 @@
 """Load balancers: which host's requests go where, and which targets get them."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -394,6 +395,21 @@ def test_a_target_group_has_no_more_targets_than_tasks(
     assert bool(crowded([found], [api])) is more
     canary = service("api-canary", target_groups=("tg",))
     assert not crowded([found], [api, canary])
+
+
+@pytest.mark.parametrize(
+    ("target", "addresses", "other"),
+    [
+        ("10.0.0.1:3000", {"10.0.0.1", "10.0.0.9"}, False),
+        ("10.0.0.2:3000", {"10.0.0.1"}, True),
+        ("10.0.0.2:3000", None, False),  # tasks that have no address of their own
+        ("i-1:3000", {"10.0.0.1"}, False),
+    ],
+)
+def test_a_target_is_one_of_the_tasks(target: str, addresses: Any, other: bool) -> None:
+    found, api = group(targets={target: "healthy"}, arn="tg"), service("api", target_groups=("tg",))
+    assert bool(crowded([found], [api], lambda _: addresses)) is other
+    assert not crowded([found], [replace(api, desired=2)], lambda _: addresses)
 
 
 def test_a_target_group_of_tcp_has_no_path() -> None:

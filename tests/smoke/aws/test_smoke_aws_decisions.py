@@ -386,6 +386,22 @@ def test_a_name_has_no_address_beyond_the_tasks(
     assert bool(leftover(services, {"f": "finn.p.local"}, "finn.p.local", addresses)) == left
 
 
+@pytest.mark.parametrize(
+    ("address", "of_tasks", "left"),
+    [
+        ("10.0.0.1:3000", {"10.0.0.1"}, False),
+        ("10.0.0.2:3000", {"10.0.0.1"}, True),
+        ("10.0.0.2", {"10.0.0.1"}, True),
+        ("10.0.0.2", None, False),
+        ("internal-finn.elb.amazonaws.com", {"10.0.0.1"}, False),
+    ],
+)
+def test_a_name_leads_to_its_own_tasks(address: str, of_tasks: Any, left: bool) -> None:
+    services = {"finn": service("finn", registries=("f",))}
+    found = leftover(services, {"f": "finn.p.local"}, "finn.p.local", [address], lambda _: of_tasks)
+    assert bool(found) is left
+
+
 def test_a_name_of_no_service_says_nothing_of_tasks() -> None:
     assert not leftover({"finn": service("finn")}, {}, "finn.p.local", ["a", "b"])
 

@@ -271,6 +271,8 @@ def test_a_proxy_may_be_in_front_of_the_database() -> None:
     proxy["VpcSecurityGroupIds"] = ["sg-finn"]
     let_in = [rule(**pair("sg-api", "sg-alb")), rule(5432, **pair("sg-pgbouncer"))]
     assert examined(account(database=groups, finn=let_in, describe_db_proxies=proxied)) == ([], [])
+    proxy["Status"] = "suspended"
+    assert examined(account(database=groups, finn=let_in, describe_db_proxies=proxied))[0] == findings
 
 
 @pytest.mark.parametrize("off", ["EnableDnsSupport", "EnableDnsHostnames"])

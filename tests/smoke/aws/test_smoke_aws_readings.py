@@ -16,7 +16,6 @@ from smoke.aws.ecs_tasks import RunningTask, read_running, read_runs
 from smoke.aws.monitoring import (
     read_dashboard,
     read_datapoints,
-    read_retention,
 )
 from smoke.aws.names import Names, read_registries, resolve
 from smoke.aws.reader import AwsReader
@@ -178,7 +177,7 @@ def test_log_groups_of_the_platform_are_read_together_and_others_by_name() -> No
         return {"logGroups": [{"logGroupName": "/own"}]}
 
     account, client = scripted(describe_log_groups=describe_log_groups)
-    assert read_retention(account, NAMES, ["/ecs/p/api", "/ecs/p/finn", "/own"]) == {
+    assert AwsReader(account, NAMES).retention(["/ecs/p/api", "/ecs/p/finn", "/own"]) == {
         "/ecs/p/api": 30,
         "/own": 0,
     }

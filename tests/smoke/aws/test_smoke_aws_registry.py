@@ -6,6 +6,7 @@ import pytest
 from pytest_readiness import SetupError
 
 from smoke.aws.ecs import images_there
+from smoke.aws.ecs_tasks import RunningTask, moved
 from tests.smoke.aws.fakes import definition, raising, scripted
 
 REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
@@ -81,3 +82,34 @@ def test_a_denied_call_is_the_runners() -> None:
     account, _ = scripted(describe_images=raising("AccessDenied"))
     with pytest.raises(SetupError, match="ecr:DescribeImages"):
         images_there(account, definition("finn", image=f"{REGISTRY}/finn:0123abc"))
+
+
+INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+@pytest.mark.parametrize(
+    ("image", "named", "others", "why"),
+    [
+        ("finn:1", {"imageDigest": "sha256:a"}, [], ""),
+        ("finn:1", {"imageDigest": "sha256:b"}, [], "it names sha256:b, but sha256:a runs"),
+        ("finn:1", {"imageDigest": "sha256:b", "imageManifestMediaType": INDEX}, [{}], ""),
+        ("finn:1", {"imageDigest": "sha256:b", "imageManifestMediaType": INDEX}, [], "sha256:a runs"),
+        ("finn@sha256:a", {"imageDigest": "sha256:b"}, [], ""),
+        ("finn:1@sha256:a", {"imageDigest": "sha256:b"}, [], ""),
+    ],
+)
+def test_a_tag_names_what_runs(image: str, named: dict[str, str], others: list[Any], why: str) -> None:
+    def describe_images(imageIds: list[dict[str, str]], **_: Any) -> dict[str, Any]:
+        return {"imageDetails": [named] if "imageTag" in imageIds[0] else others}
+
+    account, _ = scripted(describe_images=describe_images)
+    task = RunningTask("t", "p-finn:1", "", {"finn": f"{REGISTRY}/{image}"}, {"finn": "sha256:a"})
+    found = moved(account, "finn", [task])
+    assert [why in each for each in found] == ([True] if why else [])
+    assert moved(account, "sidecar", [task]) == []
+
+
+def test_a_tag_of_another_registry_is_not_looked_up() -> None:
+    account, _ = scripted()
+    task = RunningTask("t", "p-finn:1", "", {"finn": "ghcr.io/a/b:1"}, {"finn": "sha256:a"})
+    assert moved(account, "finn", [task]) == []

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ import pytest
 from smoke.aws.names import Names
 from smoke.aws.policies import RolePolicies, is_anybodys, is_assumed, may_read
 from smoke.aws.reader import AwsReader
-from smoke.aws.starting import kept_from_starting
+from smoke.aws.starting import kept_from_starting, overdue
 from tests.smoke.aws.fakes import NOON, definition, raising, role, scripted, secret
 
 TASKS = {"Service": "ecs-tasks.amazonaws.com"}
@@ -501,3 +502,27 @@ def test_a_secret_has_the_part_that_a_task_is_given(given: str, value: str, wron
     )
     assert any("is no JSON with" in each for each in told) is wrong
     assert not any(value in each for each in told)
+
+
+DAYS = timedelta(days=1)
+PENDING = {"1": ["AWSCURRENT"], "2": ["AWSPENDING"]}
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"RotationEnabled": False, "NextRotationDate": NOON - 9 * DAYS}, ""),
+        ({"NextRotationDate": NOON + DAYS}, ""),
+        ({"NextRotationDate": NOON - DAYS / 2}, ""),
+        ({"NextRotationDate": NOON - 2 * DAYS}, "was to be rotated by 2026-02-27, but was not"),
+        ({"VersionIdsToStages": PENDING, "LastChangedDate": NOON - DAYS / 2}, ""),
+        ({"VersionIdsToStages": PENDING, "LastChangedDate": NOON - 2 * DAYS}, "AWSPENDING since 2026-02-27"),
+        ({"VersionIdsToStages": {"1": ["AWSCURRENT", "AWSPENDING"]}, "LastChangedDate": NOON - 9 * DAYS}, ""),
+        ({"VersionIdsToStages": {"1": ["AWSPENDING"]}}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_rotation_that_failed(told: dict[str, Any], why: str) -> None:
+    found = overdue({"RotationEnabled": True, **told}, NOON)
+    assert why in found
+    assert bool(found) is bool(why)
