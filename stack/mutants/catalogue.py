@@ -29,6 +29,13 @@ ENTRIES = {
     "dixie": "dixie.app",
     "provider": "provider",
 }
+#: What of Freeside's calls reads a request or asks Finn.
+_ASKED = (
+    *("Ask", "read_ask", "require_pool", "FinnClient", "usage_in", "_prompt", "_messages", "_alias"),
+    *("_key", "_body", "_lines", "_fault", "_object", "_upstream"),
+)
+#: What of Freeside's app shows or reserves money.
+_MONEY = ("Budgets", "Reservations", "community_view", "gateway_view", "_price", "_id")
 #: What mutants count for, by module or by function; the longest name decides, without one it is `service`.
 GROUPS = {
     "common.verifier": "token verification",
@@ -50,26 +57,8 @@ GROUPS = {
     "freeside.app": "invoke",
     "freeside.app:Health": "service",
     "freeside.app:create": "service",
-    "freeside.app:Budgets": "ledger",
-    "freeside.app:Reservations": "ledger",
-    "freeside.app:community_view": "ledger",
-    "freeside.app:gateway_view": "ledger",
-    "freeside.app:_price": "ledger",
-    "freeside.app:_id": "ledger",
-    "freeside.calls:Ask": "invoke",
-    "freeside.calls:read_ask": "invoke",
-    "freeside.calls:require_pool": "invoke",
-    "freeside.calls:FinnClient": "invoke",
-    "freeside.calls:usage_in": "invoke",
-    "freeside.calls:_prompt": "invoke",
-    "freeside.calls:_messages": "invoke",
-    "freeside.calls:_alias": "invoke",
-    "freeside.calls:_key": "invoke",
-    "freeside.calls:_body": "invoke",
-    "freeside.calls:_lines": "invoke",
-    "freeside.calls:_fault": "invoke",
-    "freeside.calls:_object": "invoke",
-    "freeside.calls:_upstream": "invoke",
+    **{f"freeside.app:{name}": "ledger" for name in _MONEY},
+    **{f"freeside.calls:{name}": "invoke" for name in _ASKED},
     "finn.app": "invoke",
     "finn.app:Health": "service",
     "finn.app:_check": "service",
