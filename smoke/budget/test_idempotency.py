@@ -20,7 +20,7 @@ from smoke.platform.answers import UUID, error_code, fields_of, require_error, r
 from smoke.platform.attacks import require_refused
 from smoke.platform.batch import Batch, Case, answering, at_once
 from smoke.platform.freeside import INVOKE_PATH, Freeside, Tenants, cost_in, is_replay, nonce, prompt_for
-from smoke.platform.invariants import I7, Conservation
+from smoke.platform.invariants import I7, Conservation, pauses
 from smoke.platform.parameters import OF_FREESIDE, Way, require_no_run, run_of
 from smoke.platform.spend import Once
 
@@ -57,6 +57,8 @@ ROUNDS = 4
 #: enough.
 GIVEN_UP = (1 / 4, 1 / 2, 3 / 4, 7 / 8)
 GIVE_UP_ROUNDS = 4
+#: How long a key may be in use by its first call, s.
+IN_USE_S = 10.0
 #: Length of a body of which a service may compare only the beginning.
 LONG = 6000
 PREFIXES = (16, 32, 36, 64, 100, 127)
@@ -149,13 +151,18 @@ def test_one_key_is_one_charge(
 ) -> None:
     """Two tenants use one key for one body at once, several times: each is charged once, for its own run.
 
-    Later calls get the stored answer, marked as a replay; neither tenant's answer shows the other's.
+    Later calls get the stored answer, marked as a replay; while the first one runs, they wait for it or are
+    refused. Neither tenant's answer shows the other's.
     """
     # in both cases: an answer echoes it as it came
     way, key, body = ways(route), f"Key-{uuid.uuid4()}", ways(route).body(prompt_for())
     payers = (tenants.main, tenants.other)
     watches = {tenant: freeside.watch(tenant, evidence) for tenant in payers}
-    calls = [(tenant, partial(way.post, body, tenant, key=key)) for tenant in payers for _ in range(AT_ONCE)]
+    calls = [
+        (tenant, partial(once_free, partial(way.post, body, tenant, key=key)))
+        for tenant in payers
+        for _ in range(AT_ONCE)
+    ]
     answers = at_once([call for _, call in calls])
     traces = set()
     for tenant, watch in watches.items():
@@ -178,6 +185,15 @@ def test_one_key_is_one_charge(
         once.remember("key", tenant=tenant, route=route, key=key, body=body, run=run_of(runs[0]))
     if len(traces) != len(payers):
         raise SafetyViolation(f"one key, {len(payers)} tenants, {len(traces)} trace id: an answer is shared")
+
+
+def once_free(call: Callable[[], httpx.Response]) -> httpx.Response:
+    """The answer to a call whose key may be in use: until its first call ends, it may be refused with 409."""
+    answer, ends, waits = call(), time.monotonic() + IN_USE_S, pauses(IN_USE_S / 20)
+    while error_code(answer) == "IDEMPOTENCY_CONFLICT" and time.monotonic() < ends:
+        next(waits)
+        answer = call()
+    return answer
 
 
 def trace_of(answer: httpx.Response) -> str:
@@ -397,7 +413,8 @@ def test_a_retry_is_one_charge(
             given_up += 1
         else:
             took.append(time.monotonic() - started)  # it was answered: calls are quicker than it seemed
-        answer = freeside.post_invoke(body, tenant=tenants.main, credential=token, key=key)
+        again = partial(freeside.post_invoke, body, tenant=tenants.main, credential=token, key=key)
+        answer = once_free(again)
         answers.append(require_status(answer, 200))
         if given_up == len(GIVEN_UP):
             break

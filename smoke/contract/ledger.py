@@ -19,7 +19,7 @@ class Ruling(StrEnum):
 
     RUN = "the model runs, and the call is charged"
     REPLAY = "the stored answer again, not charged"
-    CONFLICT = "refused: the key was used with another body"
+    CONFLICT = "refused: the key was used with another body, or is in use"
     OVER_BUDGET = "refused: the budget has no room"
 
 

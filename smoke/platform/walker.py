@@ -357,7 +357,8 @@ class Walker:
             if sent.move.action == "race":
                 allowed |= {Ruling.RUN, Ruling.OVER_BUDGET}  # whichever comes first has the room
             if sent.move.action == "twins":
-                allowed |= {Ruling.RUN, Ruling.REPLAY}  # one of the two, whichever comes first
+                # one runs, whichever comes first; the other may be refused while that one runs
+                allowed |= {Ruling.RUN, Ruling.REPLAY, Ruling.CONFLICT}
         if Ruling.RUN in allowed or sent.move.action == "hang-up":
             with suppress(LedgerError):  # the second twin is the same call
                 self.ledger.reserve(sent.call, min(sent.most, self.ledger.accounts[sent.call.tenant].room))

@@ -39,6 +39,8 @@ class Settings:
     jwks_cache_s: float
     score_cache_s: float
     reserve_times: int
+    waits_for_keys: bool
+    finishes_streams: bool
     freeside_url: str
     finn_url: str
     dixie_url: str
@@ -92,6 +94,8 @@ class Settings:
             },
             renamed=json.loads(env.get("STACK_RENAMED", "{}")).get(service, {}),
             calls_per_s=int(_number(env, "STACK_CALLS_PER_S", 0)),
+            waits_for_keys=_number(env, "STACK_WAITS_FOR_KEYS", 1) > 0,
+            finishes_streams=_number(env, "STACK_FINISHES_STREAMS", 0) > 0,
         )
 
 

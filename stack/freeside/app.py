@@ -343,7 +343,10 @@ def create(settings: Settings, parts: Parts | None = None) -> ASGIApp:
     context.on_reset(limiter.forget)
     calls = parts.calls(ledger, idempotency, leases)
     calls.reserve_times = settings.reserve_times
-    agents = parts.agents(auth, limiter, calls, finn, parts.streams(calls, finn))
+    idempotency.waits = settings.waits_for_keys
+    streams = parts.streams(calls, finn)
+    streams.finishes = settings.finishes_streams
+    agents = parts.agents(auth, limiter, calls, finn, streams)
     budgets, reservations = parts.budgets(auth, ledger), Reservations(auth, ledger)
     quality = parts.quality(auth, parts.outbox(context.db, "freeside"))
     payments = parts.payments(context, finn, parts.facilitator(context), parts.nonces(context.db))

@@ -242,20 +242,25 @@ WHERE (known.answer IS NULL AND known.lease_until < now()) OR known.created_at <
 
 
 class KeyConflict(ApiError):
-    """The key was used with another body."""
+    """The key was used with another body, or by a call that still runs."""
 
     def __init__(self) -> None:
-        super().__init__(409, "IDEMPOTENCY_CONFLICT", "The key was used with another body")
+        super().__init__(409, "IDEMPOTENCY_CONFLICT", "The key is in use, or was used with another body")
 
 
 class Idempotency:
     """Answers by key, kept for 24 h."""
 
+    #: Whether a call waits for the one that has its key; it is refused otherwise.
+    waits = True
+
     def __init__(self, db: Database) -> None:
         self._db = db
 
     async def claim(self, tenant_id: str, key: str, body_hash: str) -> Claim:
-        """Claim the key or wait for its answer; raises KeyConflict, or 503 if that takes too long."""
+        """Claim the key, or wait for its answer unless ``waits`` is False; raises KeyConflict, or 503 if that
+        takes too long.
+        """
         owner = uuid.uuid4()
         parameters = {"tenant": tenant_id, "key": key, "body": body_hash, "owner": owner, "lease": LEASE_S}
         deadline = time.monotonic() + _PATIENCE_S
@@ -271,6 +276,8 @@ class Idempotency:
                 raise KeyConflict
             if row is not None and row["answer"] is not None:
                 return Claim(tenant_id, key, owner, row["answer"])
+            if row is not None and not self.waits:
+                raise KeyConflict
             await asyncio.sleep(_POLL_S)
         raise unavailable("The first request with this key is still running")
 

@@ -31,11 +31,15 @@ class Event:
 class EventStream:
     """An ASGI response that sends events as they are produced.
 
-    The generator is closed in every case: what it holds is given back when the client goes away.
+    The generator is closed in every case: what it holds is given back when the client goes away. With
+    ``finishes``, the events are produced to their end all the same.
     """
 
-    def __init__(self, events: AsyncGenerator[Event], headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, events: AsyncGenerator[Event], headers: Mapping[str, str], *, finishes: bool = False
+    ) -> None:
         self.events = events
+        self._finishes = finishes
         self._headers = {"content-type": "text/event-stream", "cache-control": "no-cache", **headers}
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
@@ -43,7 +47,8 @@ class EventStream:
         sender = asyncio.create_task(self._send(send))
         watcher = asyncio.create_task(_gone(receive))
         try:
-            await asyncio.wait((sender, watcher), return_when=asyncio.FIRST_COMPLETED)
+            ending = (sender,) if self._finishes else (sender, watcher)
+            await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (sender, watcher):
                 task.cancel()
@@ -100,6 +105,9 @@ class Progress:
 class Streams:
     """Answers a call as an event stream."""
 
+    #: Whether an answer is produced, charged and kept in whole when its caller hangs up.
+    finishes = False
+
     def __init__(self, calls: Calls, finn: FinnClient) -> None:
         self._calls = calls
         self._finn = finn
@@ -108,7 +116,7 @@ class Streams:
         """The response; whatever goes wrong before the first event is raised, with its own status."""
         events = _replay(claim.answer) if claim.answer else self._events(ask, claim)
         first = await anext(events)
-        return EventStream(_with_errors(first, events), headers)
+        return EventStream(_with_errors(first, events), headers, finishes=self.finishes)
 
     async def _events(self, ask: Ask, claim: Claim) -> AsyncGenerator[Event]:
         async with (
