@@ -311,14 +311,14 @@ class Commands(Words):
         self, node: Node, path: str, file: tuple[str, str], found: Sequence[Word], direct: bool, state: State
     ) -> set[State]:
         (place, text), texts = file, [word for word, _ in found]
+        at = next(number for number, word in enumerate(texts) if path in word)
         first = text.partition("\n")[0]
         own = first if direct and first.startswith("#!") else ""
-        if own and not re.search(r"\b(?:ba|da|k|z)?sh\b", own):
+        if (own and not re.search(r"\b(?:ba|da|k|z)?sh\b", own)) or shell.INTERPRETERS & {*texts[:at]}:
             return self._opaque(node, texts, state)
         if self.depth >= DEEPEST:
             self._not_read(node, f"{short(node)}: scripts that are nested deeper than {DEEPEST}")
             return {state}
-        at = next(number for number, word in enumerate(texts) if path in word)
         before = self.path, self.line
         self.path, self.line, self.depth = place, 0, self.depth + 1
         try:

@@ -77,8 +77,12 @@ _DEEPEST = 12
 
 @dataclass(slots=True)
 class _Target:
-    """What a name needs, and its recipe: the path, line, text and condition of each line."""
+    """What a name needs, and its recipe: the path, line, text and condition of each line.
 
+    A recipe of just may have parameters: `name`, `name="default"`, `+name` or `*name` for all other words.
+    """
+
+    parameters: list[str] = field(default_factory=list)
     needs: list[str] = field(default_factory=list)
     body: list[tuple[str, int, str, str]] = field(default_factory=list)
 
@@ -94,7 +98,7 @@ def lines(program: str, words: Sequence[str], find: Find) -> Iterator[Line]:
             ignored = program == "make" and any(map(IGNORES.fullmatch, given.options))
             rules = _Targets(program == "just", find, directory, given.settings, ignored)
             rules.read(*found)
-            yield from rules.of(given.names or [rules.first])
+            yield from rules.of(rules.calls(given.names) or [rules.first])
             return
 
 
@@ -117,6 +121,17 @@ class _Targets:
         """The name that stands for no name."""
         names = (each for each in self.rules if not each.startswith(".") and "%" not in each)
         return self.settings.get(".DEFAULT_GOAL") or next(names, "")
+
+    def calls(self, words: Sequence[str]) -> list[str]:
+        """The names among these words; for just, each with the arguments that its parameters take."""
+        found, waiting = list[str](), [*words]
+        while waiting:
+            found.append(waiting.pop(0))
+            for parameter in self.rules[found[-1]].parameters if found[-1] in self.rules else ():
+                taken = len(waiting) if parameter[:1] in "+*" else 1
+                found[-1] = " ".join([found[-1], *waiting[:taken]])
+                del waiting[:taken]
+        return found
 
     def read(self, path: str, text: str) -> None:
         """Read the rules, settings and includes of a file."""
@@ -198,7 +213,9 @@ class _Targets:
             found = _JUST_RULE.fullmatch(text)
             if found is None:
                 return []
-            names, needs, recipe = [found[1]], found[3].partition("#")[0].replace("&&", " "), None
+            names, recipe = [found[1]], None
+            needs = found[3].partition("#")[0].replace("&&", " ")
+            self.rules[found[1]] = _Target(re.findall(r"[^\s=]+(?:=(?:'[^']*'|\"[^\"]*\"|\S*))?", found[2]))
         else:
             found = _RULE.fullmatch(text)
             if found is None:
@@ -210,18 +227,23 @@ class _Targets:
             needs = ""
         begun = [self.rules.setdefault(name, _Target()) for name in names]
         for rule in begun:
-            rule.needs += [each.strip("()") for each in needs.replace("|", " ").split()]
+            calls = re.findall(r"\([^()]*\)|\S+", needs) if self.just else needs.replace("|", " ").split()
+            rule.needs += [re.sub(r"[()'\"]", "", each).strip() for each in calls]
             if recipe and recipe.strip():
                 rule.body = [(path, line, recipe.strip(), maybe)]
         return begun
 
     def of(self, names: Sequence[str], done: set[str] | None = None) -> Iterator[Line]:
-        """What the rules of these names run, each once, after the rules that they need."""
+        """What the rules of these names run, each once, after the rules that they need.
+
+        In a justfile a name may have its arguments behind it.
+        """
         done = set() if done is None else done
-        for name in names:
-            if name in done:
+        for call in names:
+            if call in done:
                 continue
-            done.add(name)
+            done.add(call)
+            name, *arguments = call.split() if self.just else [call]
             rule, stem = self._rule(name)
             if rule is None:
                 if self.unread is not None:
@@ -231,7 +253,7 @@ class _Targets:
                     yield Line("", 0, name, unread=f"{name}, of a module of the justfile")
                 continue
             yield from self.of([each.replace("%", stem) for each in rule.needs], done)
-            yield from self._body(name, rule, stem)
+            yield from self._body(name, rule, stem, arguments)
 
     def _rule(self, name: str) -> tuple[_Target | None, str]:
         """The rule of a name, and what its % stands for."""
@@ -241,15 +263,18 @@ class _Targets:
         for pattern, rule in self.rules.items():
             front, percent, back = pattern.partition("%")
             if percent and name.startswith(front) and name.endswith(back) and len(name) >= len(pattern):
-                return _Target([*(own.needs if own else ()), *rule.needs], rule.body), name[
-                    len(front) : len(name) - len(back)
-                ]
+                needs = [*(own.needs if own else ()), *rule.needs]
+                return _Target([], needs, rule.body), name[len(front) : len(name) - len(back)]
         return own, ""
 
-    def _body(self, name: str, rule: _Target, stem: str) -> Iterator[Line]:
+    def _body(self, name: str, rule: _Target, stem: str, arguments: Sequence[str]) -> Iterator[Line]:
         if not rule.body:
             return
-        automatic = {"@": name, "*": stem, "<": next(iter(rule.needs), ""), "^": " ".join(rule.needs)}
+        automatic = (
+            dict(_passed(rule.parameters, arguments))
+            if self.just
+            else {"@": name, "*": stem, "<": next(iter(rule.needs), ""), "^": " ".join(rule.needs)}
+        )
         script = self.just and rule.body[0][2].startswith("#!")
         if script or ".ONESHELL" in self.rules:
             path, first, *_ = rule.body[0]
@@ -293,7 +318,10 @@ class _Targets:
     def _plain(self, text: str, automatic: Mapping[str, str] | None = None, depth: int = 4) -> str:
         """The text as a shell gets it, with the values of variables that the file sets."""
         if self.just:
-            return re.sub(r"\{\{\s*(\w+)\s*\}\}", r"${\1}", text)
+            values = {**self._literals(), **(automatic or {})}
+            return re.sub(
+                r"\{\{\s*(\w+)\s*\}\}", lambda found: values.get(found[1], f"${{{found[1]}}}"), text
+            )
 
         def value(found: re.Match[str]) -> str:
             if found[0] == "$$":
@@ -310,8 +338,25 @@ class _Targets:
 
         return _REFERENCE.sub(value, text)
 
+    def _literals(self) -> dict[str, str]:
+        """The settings of a justfile that are plain strings."""
+        return {name: value[1:-1] for name, value in self.settings.items() if _LITERAL.fullmatch(value)}
 
+
+_LITERAL = re.compile(r"'[^']*'|\"[^\"\\]*\"")
 _REFERENCE = re.compile(r"\$\$|\$[({]([\w.-]+)[)}]|\$[({]call\s+([\w.-]+)((?:,[^(){},]*)*)[)}]|\$([@*<^])")
+
+
+def _passed(parameters: Sequence[str], arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The parameters of a recipe of just with what a call passes for them, or their plain defaults."""
+    for at, parameter in enumerate(parameters):
+        name, _, default = parameter.lstrip("+*$").partition("=")
+        if parameter[:1] in "+*" and arguments[at:]:
+            yield name, " ".join(arguments[at:])
+        elif at < len(arguments):
+            yield name, arguments[at]
+        elif _LITERAL.fullmatch(default) or (parameter[:1] == "*" and not default):
+            yield name, default[1:-1]
 
 
 def _signs(text: str) -> tuple[str, str]:

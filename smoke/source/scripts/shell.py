@@ -39,16 +39,11 @@ _WRAPPERS = frozenset(
         "chronic",
         "stdbuf",
         "xargs",
-        "python",
-        "python3",
-        "node",
-        "tsx",
-        "ts-node",
-        "deno",
-        "ruby",
-        "perl",
-        "php",
     ]
+)
+#: Programs that run a file of another language, whatever its mode and its own `#!` line.
+INTERPRETERS = frozenset(
+    ["bun", "deno", "node", "perl", "php", "python", "python3", "ruby", "ts-node", "tsx"]
 )
 #: Commands that only show or look for their words.
 SILENT = frozenset(
@@ -74,6 +69,8 @@ SILENT = frozenset(
     ]
 )
 SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh"})
+#: What reads a file instead of running it as a program.
+_READERS = SHELLS | INTERPRETERS | {"source", "."}
 
 
 @lru_cache(maxsize=256)
@@ -207,7 +204,11 @@ def runs(found: Sequence[str], wanted: str) -> bool:
     for at, word in enumerate(found):
         if _program(word) == first and _follow(found[at + 1 :], rest):
             return True
-        if at == 0 and posixpath.basename(word) not in _WRAPPERS | SHELLS and not word.startswith("$"):
+        if (
+            at == 0
+            and posixpath.basename(word) not in _WRAPPERS | SHELLS | INTERPRETERS
+            and not word.startswith("$")
+        ):
             return False
     return False
 
@@ -255,13 +256,13 @@ def scripts_called(found: Sequence[str]) -> Iterator[tuple[str, bool]]:
         return
     at = 0
     while at < len(found) and (
-        posixpath.basename(found[at]) in _WRAPPERS | SHELLS | {"source", "."}
+        posixpath.basename(found[at]) in _WRAPPERS | _READERS
         or found[at].startswith("-")
         or re.fullmatch(r"[\d.]+[smh]?|\w+=.*|errexit|pipefail|nounset", found[at], re.DOTALL)
     ):
         at += 1
     if at < len(found):
-        direct = not any(posixpath.basename(word) in SHELLS | {"source", "."} for word in found[:at])
+        direct = not any(posixpath.basename(word) in _READERS for word in found[:at])
         yield re.sub(r"\A(?:\./|\"?\$\{?(?:GITHUB_WORKSPACE|_+)\}?\"?/)+", "", found[at]), direct
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from smoke.source.checkout import Examined
+from smoke.source.scripts import recipes
 from tests.smoke.source.workflow_files import MIGRATE, gate, judged, migrate, workflow
 
 MAKEFILE = "DO = npm run db:migrate\n\n.PHONY: migrate\nmigrate: build\n\t@$(DO)\nbuild:\n\tnpm ci\n"
@@ -259,3 +260,35 @@ def test_an_include_that_cannot_be_read_is_named_where_nothing_else_migrates() -
     ) == ([], ["include ${WHERE}/db.mk: the rule of up may be there"])  # fmt: skip
     job["steps"].append(MIGRATE)
     assert gate(workflow(migrate=job), Makefile=makefile).void == Examined()
+
+
+JUST = """set shell := ["bash", "-euc"]
+env := "staging"
+all: build (run "freeside") (run "dixie" "v1")
+build target="api" *flags:
+    docker build {{target}} {{flags}}
+run product tag='latest':
+    migrate {{product}} {{ tag }} {{env}} {{other}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "lines"),
+    [
+        ("run freeside", ["migrate freeside latest staging ${other}"]),
+        ("run freeside v1 build", ["migrate freeside v1 staging ${other}", "docker build api "]),
+        ("run", ["migrate ${product} latest staging ${other}"]),
+        ("build web one two", ["docker build web one two"]),
+        (
+            "all",
+            [
+                "docker build api ",
+                "migrate freeside latest staging ${other}",
+                "migrate dixie v1 staging ${other}",
+            ],
+        ),
+    ],
+)
+def test_a_recipe_of_just_has_its_arguments(call: str, lines: list[str]) -> None:
+    found = recipes.lines(["just", *call.split()], lambda path: (path, JUST) if path == "justfile" else None)
+    assert [each.text for each in found or ()] == lines

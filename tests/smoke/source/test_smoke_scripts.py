@@ -247,6 +247,7 @@ SCRIPT = "#!/usr/bin/env bash\nset -euo pipefail\nnpm run migrate\necho done\n"
         ("bash -e scripts/db.sh", "#!/bin/bash\nnpm run migrate\necho done\n", "sound"),
         ("scripts/migrate.py", "#!/usr/bin/env python3\nimport x\n", "sound"),
         ("scripts/migrate", "#!/usr/bin/env python3\nimport x\n", "open"),
+        ("python3 scripts/migrate", "import x\n", "open"),
     ],
 )
 def test_scripts_of_the_checkout_are_followed(call: str, script: str, found: str) -> None:

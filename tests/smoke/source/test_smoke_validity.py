@@ -314,6 +314,8 @@ def test_what_a_step_uses_is_there(steps: str, what: str) -> None:
         ("scripts/a.sh", {}, ""),
         ("scripts/a.sh", {"scripts/a.sh"}, "scripts/a.sh is not a program: its mode in git is 644"),
         ("bash scripts/a.sh", {"scripts/a.sh"}, ""),
+        ("python3 scripts/a.sh", {"scripts/a.sh"}, ""),
+        ("npx tsx scripts/a.sh", {"scripts/a.sh"}, ""),
         ("chmod +x scripts/*.sh\n          scripts/a.sh", {"scripts/a.sh"}, ""),
     ],
 )
