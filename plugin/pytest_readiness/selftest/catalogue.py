@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -397,20 +397,14 @@ def judge_fault(fault: Fault, model: Mapping[str, Any], *, seconds: float = 0.0)
     """
     checks = {check["id"]: check for check in model["checks"]}
     problems = [
-        *(
-            problem
-            for expected in fault.checks
-            for problem in _differences(expected, checks.get(expected.id))
-        ),
+        *chain.from_iterable(_differences(each, checks.get(each.id)) for each in fault.checks),
         *_unexplained(fault, checks.values()),
     ]
     if model["verdict"] != fault.verdict:
         problems.append(f"verdict {model['verdict']}, not {fault.verdict}: {_reasons(model)}")
     shown = [check for check in checks.values() if check["id"] in fault.named or is_red(check)]
-    observed = {
-        "verdict": model["verdict"],
-        "checks": [{key: check.get(key) for key in _SHOWN} for check in shown],
-    }
+    rows = [{key: check.get(key) for key in _SHOWN} for check in shown]
+    observed = {"verdict": model["verdict"], "checks": rows}
     return Finding(
         fault=fault, detected=not problems, why="; ".join(problems), observed=observed, seconds=seconds
     )
@@ -433,9 +427,8 @@ def false_alarms(run: str, model: Mapping[str, Any]) -> tuple[FalseAlarm, ...]:
 
 def is_red(check: Mapping[str, Any]) -> bool:
     """Tell whether a check complains: failed, flaky, not run, or skipped for want of what was declared."""
-    if check["outcome"] == Outcome.SKIPPED:
-        return check["class"] is not None
-    return check["outcome"] in RED
+    skipped = check["outcome"] == Outcome.SKIPPED
+    return check["class"] is not None if skipped else check["outcome"] in RED
 
 
 def _differences(expected: Expected, found: Mapping[str, Any] | None) -> Iterator[str]:
@@ -450,8 +443,7 @@ def _differences(expected: Expected, found: Mapping[str, Any] | None) -> Iterato
 
 def _unexplained(fault: Fault, checks: Any) -> Iterator[str]:
     for check in checks:
-        foreseen = check["id"] in fault.named or matching(fault.also, [check["id"]])
-        if is_red(check) and not foreseen:
+        if is_red(check) and check["id"] not in fault.named and not matching(fault.also, [check["id"]]):
             yield f"unexplained red: {check['id']} {check['outcome']} ({check['summary']})"
 
 
