@@ -53,6 +53,8 @@ _PRINTABLE = re.compile(rb"[ -~]*")
 MICRO_PER_CENT = 10_000
 #: The content events that a complete stream has at least, however short its answer is (contract 1.4).
 LEAST_CONTENTS = 2
+#: Longest request id that every service takes.
+USUAL_ID = 64
 #: Longest part of a body that is searched for what no answer may show.
 SEARCHED = 64 * 1024
 
@@ -184,10 +186,11 @@ def _status(exchange: Exchange, route: RouteKey | None, reply: Reply | None) -> 
 
 
 def _request_id(exchange: Exchange, _: RouteKey | None, __: Reply | None) -> Found:
+    """An echo, whole, or one made: also in place of an id longer than the service takes."""
     sent, came = exchange.sent.get("x-request-id"), exchange.headers.get("x-request-id", "")
     if not came.strip():
         yield Violation("header x-request-id", "an echo" if sent else "one made", "nothing")
-    elif sent is not None and came != sent:
+    elif sent is not None and came != sent and (len(sent) <= USUAL_ID or sent.startswith(came)):
         yield Violation("header x-request-id", f"the echo of {shown(sent)}", shown(came))
 
 
@@ -298,16 +301,20 @@ _GUARDED = frozenset(
 )
 #: What lets a cache answer others with it for a while (RFC 9111, 3.5), unless it must ask or may not store.
 _SHARED = re.compile(
-    r"(?!.*\b(?:no-store|no-cache|private)\b)"
+    r"(?!.*\b(?:no-store|no-cache|private|s-maxage=\"?0+)\b)"
     r"(?:.*\bs-maxage=\"?0*[1-9]|(?=.*\bpublic\b).*\bmax-age=\"?0*[1-9])",
     re.IGNORECASE,
 )
 
 
 def _shared(exchange: Exchange, route: RouteKey | None, _: Reply | None) -> Found:
-    """An answer that takes a credential is not one for shared caches: these give it to anybody."""
-    control = exchange.headers.get("cache-control", "")
-    if route in _GUARDED and exchange.status == 200 and _SHARED.match(control):
+    """An answer that takes a credential is not one for shared caches: these give it to anybody.
+
+    Where it varies by the credential, they give it only to those who have the same one (RFC 9111, 4.1).
+    """
+    control, varies = (exchange.headers.get(name, "") for name in ("cache-control", "vary"))
+    own = {name.strip().lower() for name in varies.split(",")} & {"authorization", "*"}
+    if route in _GUARDED and exchange.status == 200 and not own and _SHARED.match(control):
         yield Violation("header cache-control", "nothing that lets caches share it", shown(control))
 
 

@@ -302,6 +302,15 @@ def test_a_request_id_is_echoed_or_made() -> None:
     assert rules(replace(good, headers={"content-type": "application/json"})) == {"request id"}
 
 
+def test_a_long_request_id_is_echoed_whole_or_replaced() -> None:
+    good, long = answer(HEALTH, 200, HEALTHY), "r-1" + "1" * 95
+    replaced = replace(good, sent={"x-request-id": long}, headers={**good.headers, "x-request-id": "made"})
+    assert not rules(replaced)
+    for cut in (long[:64], long[:97]):
+        assert rules(replace(replaced, headers={**good.headers, "x-request-id": cut})) == {"request id"}
+    assert rules(replace(replaced, sent={"x-request-id": long[:64]})) == {"request id"}
+
+
 def test_a_current_version_is_answered_with_304() -> None:
     jwks: RouteKey = ("dixie", "GET", "/api/auth/.well-known/jwks.json")
     key = {"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": "k", "x": "x", "y": "y"}
@@ -326,6 +335,8 @@ def test_a_current_version_is_answered_with_304() -> None:
         ("max-age=60", False),
         ("public, max-age=0", False),
         ("public, s-maxage=0, no-cache", False),
+        ("public, max-age=60, s-maxage=0", False),
+        ("public, max-age=60, s-maxage=05", True),
         ("no-store", False),
     ],
 )
@@ -333,6 +344,10 @@ def test_an_answer_to_a_credential_is_not_for_shared_caches(control: str, shared
     query: RouteKey = ("dixie", "GET", "/api/reputation/query")
     found = rules(answer(query, 200, {"score": 0.5}, **{"cache-control": control}))
     assert found == ({"sharing"} if shared else set())
+    for varies in ("Authorization", "origin, authorization", "*"):
+        own = {"cache-control": control, "vary": varies}
+        assert not rules(answer(query, 200, {"score": 0.5}, **own))
+    assert found == rules(answer(query, 200, {"score": 0.5}, **{"cache-control": control, "vary": "Origin"}))
 
 
 def test_figures_of_a_budget_agree() -> None:
