@@ -57,8 +57,10 @@ ROUNDS = 4
 #: enough.
 GIVEN_UP = (1 / 4, 1 / 2, 3 / 4, 7 / 8)
 GIVE_UP_ROUNDS = 4
-#: How long a key may be in use by its first call, s.
-IN_USE_S = 10.0
+#: How long a key may be in use by its first call, s: as long as any answer may take.
+IN_USE_S = 30.0
+#: The longest pause before a call with such a key is repeated, s.
+IN_USE_PAUSE_S = 0.5
 #: Length of a body of which a service may compare only the beginning.
 LONG = 6000
 PREFIXES = (16, 32, 36, 64, 100, 127)
@@ -189,7 +191,7 @@ def test_one_key_is_one_charge(
 
 def once_free(call: Callable[[], httpx.Response]) -> httpx.Response:
     """The answer to a call whose key may be in use: until its first call ends, it may be refused with 409."""
-    answer, ends, waits = call(), time.monotonic() + IN_USE_S, pauses(IN_USE_S / 20)
+    answer, ends, waits = call(), time.monotonic() + IN_USE_S, pauses(IN_USE_PAUSE_S)
     while error_code(answer) == "IDEMPOTENCY_CONFLICT" and time.monotonic() < ends:
         next(waits)
         answer = call()

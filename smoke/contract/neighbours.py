@@ -22,8 +22,9 @@ LONG = 2000
 SHARES = 4
 #: Letters that Unicode folds to an ASCII one.
 _FOLDING = {"s": "ſ", "k": "\u212a", "i": "ı", "a": "а", "e": "е", "o": "о"}
-#: Names that every JavaScript object has: a service that looks a value up in one finds them.
-OF_OBJECTS = ("constructor", "__proto__")
+#: Names that every JavaScript object has: a service that looks a value up in one finds them. Firewalls take
+#: `__proto__` for an attack.
+OF_OBJECTS = ("constructor", "toString")
 #: Neighbours that are the same for every value.
 FIXED = frozenset({"pattern", *OF_OBJECTS})
 #: Separators that a store may treat as equal.

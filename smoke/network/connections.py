@@ -181,10 +181,15 @@ class Connection(httpcore.NetworkStream):
         self._seen = b""
         self._in_head = True
         self._announced: int | None = None
+        self._extended = 0.0
 
     def expect(self, body: int | None) -> None:
         """The head is read: ``body`` bytes follow, or as many as come when it is None."""
         self._in_head, self._announced = False, body
+
+    def extend(self, end: float) -> None:
+        """Let this exchange last until ``end``, if it would end before that."""
+        self._extended = end
 
     @property
     def excess(self) -> bytes:
@@ -197,7 +202,8 @@ class Connection(httpcore.NetworkStream):
             with suppress(httpcore.WriteError):  # a service may answer, and close, before it has read all
                 self._flush(timeout)
         if not self._received:
-            self._received = self._inner.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+            end = None if timeout is None else max(timeout, self._extended)
+            self._received = self._inner.read(max_bytes, _left(end, httpcore.ReadTimeout))
             if self._in_head and not self._seen and _FRAME.match(self._received):
                 raise SetupError(OF_HTTP2)
         size = min(max_bytes, len(self._received))
@@ -221,7 +227,7 @@ class Connection(httpcore.NetworkStream):
 
         What follows is the head of an answer again.
         """
-        self._in_head, self._announced, self._seen = True, None, b""
+        self._in_head, self._announced, self._seen, self._extended = True, None, b"", 0.0
         self._to_send += buffer
         if len(self._to_send) > PIECE:
             self._flush(timeout)

@@ -9,6 +9,7 @@ for ever. Here a request's read and write timeouts are the moment at which its e
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import ssl
@@ -29,12 +30,15 @@ from .connections import CONNECT_WITHIN_S, OF_HTTP2, PIECE, Connection, Network,
 
 #: An answer may take longer than G-3's latency limit: that check reports by how much.
 ANSWER_WITHIN_S = 30.0
+#: So long may a stream take as long as it sends events.
 STREAM_WITHIN_S = 120.0
 #: Decoded bytes of one answer or stream; the longest honest one has some tens of thousands.
 MAX_BODY = 2 * 1024 * 1024
 #: This machine: no proxy is on the way, whatever the environment says.
 LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1")
 _NO_BODY = frozenset({101, 204, 304})
+#: Where the data of an event begins; comments have none.
+_DATA = re.compile(rb"[\r\n]data:")
 
 
 class ContractViolation(AssertionError):
@@ -69,7 +73,8 @@ def http_pool(
 
     ``traced``: each request begins a trace of its own, by which the platform's side of it can be found.
 
-    A timeout, ``answers_within`` or that of one request, is how long the complete exchange may take.
+    A timeout, ``answers_within`` or that of one request, is how long the complete exchange may take. A stream
+    may take it again after each event, up to ``STREAM_WITHIN_S``; SetupError if events still come then.
     """
     return _Pool(
         transport=BoundedTransport(trust or authorities(), proxies=proxies, max_body=max_body),
@@ -147,7 +152,7 @@ class BoundedTransport(httpx.BaseTransport):
         with translated():
             connection, came = self._exchange(sent, proxy, idle)
         route, give_back = f"{request.method} {url.path}", partial(_give_back, connection, idle)
-        body = _Body(route, came, self._max_body, translated, give_back, start)
+        body = _Body(route, came, self._max_body, translated, give_back, start, seconds)
         if request.method == "HEAD" or came.status in _NO_BODY:
             body.expect_nothing()
         # the encoding is undone here, within the limit; httpx would undo it without one
@@ -249,13 +254,16 @@ class _Body(httpx.SyncByteStream):
         translated: Callable[[], AbstractContextManager[None]],
         give_back: Callable[[], None],
         start: float,
+        seconds: float | None,
     ) -> None:
         self._route, self._came, self._most, self._translated = route, came, most, translated
         self._give_back, self._closed = give_back, False
-        self._start = start
+        self._start, self._seconds = start, seconds or 0.0
+        self._event_at, self._tail = -math.inf, b"\n"
         self.answer: httpx.Response | None = None
         headers = {name.lower(): value for name, value in came.headers}
         self._encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+        self._streams = headers.get(b"content-type", b"").lower().startswith(b"text/event-stream")
         length = headers.get(b"content-length", b"")
         self._announced = int(length) if length.isdigit() and b"transfer-encoding" not in headers else None
         self._connection: Connection = came.extensions["network_stream"]
@@ -268,10 +276,12 @@ class _Body(httpx.SyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         length = 0
-        with self._translated():
+        with self._examined(), self._translated():
             for piece in self._decoded(self._received()):
                 length += len(piece)
                 self._limit(length)
+                if self._streams:
+                    self._hear(piece)
                 yield piece
         if self._announced is None:
             self._connection.close()  # where no length was announced, what follows cannot be separated
@@ -288,6 +298,27 @@ class _Body(httpx.SyncByteStream):
                 self.answer = None
             self._came.close()
             self._give_back()
+
+    def _hear(self, piece: bytes) -> None:
+        """Give the next event as much time again after one has come, within what a stream has in total."""
+        heard, self._tail = _DATA.search(self._tail + piece), (self._tail + piece)[-5:]
+        if not heard:
+            return
+        self._event_at = now = time.perf_counter()
+        ends = min(now + self._seconds, self._start + max(self._seconds, STREAM_WITHIN_S))
+        self._connection.extend(time.monotonic() + ends - now)
+
+    @contextmanager
+    def _examined(self) -> Iterator[None]:
+        """A stream that is too long, but not late, is not examined: the contract limits no stream's time."""
+        try:
+            yield
+        except httpx.ReadTimeout as error:
+            now = time.perf_counter()
+            if now - self._event_at < self._seconds / 2:
+                text = f"{self._route}: not examined: events still come after {now - self._start:.0f} s"
+                raise SetupError(text) from error
+            raise
 
     def _received(self) -> Iterable[bytes]:
         self._limit(self._announced or 0)

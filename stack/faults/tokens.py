@@ -30,7 +30,7 @@ from stack.common.verifier import POOLS, Claims, Issuer, SpentTokens, TokenRefus
 from stack.faults.proxy import Faults, Faulty
 
 #: Names that every JavaScript object has.
-OF_OBJECTS = ("constructor", "__proto__")
+OF_OBJECTS = ("constructor", "toString")
 #: Communities that few calls are for.
 OTHER_COMMUNITIES = ("test-community-staging-002", "test-community-staging-003")
 # Cases that one rule refuses: why a signature does not verify cannot be seen.

@@ -57,7 +57,12 @@ CASES = [
     stream("sse-endless-empty-events", endlessly(b"\n" * 1000, _HEAD + b"id: 1\n"), _ENDLESS),
     stream("sse-endless-comments", endlessly(b": ping\n\n" * 1000, _HEAD), _ENDLESS),
     stream("sse-slow-comments", dripping_pieces(b": ping\n\n", _HEAD), _LATE),
-    stream("sse-slow-events", dripping_pieces(event("content", '{"text": "a"}'), _HEAD), _LATE),
+    stream(
+        "sse-slow-events",
+        dripping_pieces(event("content", '{"text": "a"}'), _HEAD),
+        "events still come",
+        "SETUP_ERROR",
+    ),
     stream("sse-silent", then(_HEAD + WHOLE[:40], lambda peer: peer.hold()), _LATE),
     stream("sse-bomb", bomb, _ENDLESS),
     stream("sse-reset", then(_CHUNKED + chunk(WHOLE[:40]), lambda peer: peer.reset()), "reset|closed"),

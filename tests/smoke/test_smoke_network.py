@@ -18,7 +18,7 @@ from smoke.network.decoders import MAX_DEPTH, NotStrict, strict_json
 from smoke.network.transport import EndlessBody, http_pool
 from tests.hostile.answers import serve_bomb
 from tests.hostile.case import BODY, answer, head
-from tests.hostile.server import Behaviour, Server, always
+from tests.hostile.server import Behaviour, Peer, Server, always
 from tests.hostile.timing import endless_gzip, endlessly
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
@@ -147,6 +147,49 @@ def test_a_body_ends_at_its_limit_of_decoded_bytes(serves: Behaviour) -> None:
         pytest.raises(EndlessBody, match="at most 100000 bytes"),
     ):
         pool.get(server.url)
+
+
+def eventful(pieces: int, piece: bytes = b"data: {}\n\n", every: float = 0.05) -> Behaviour:
+    def serve(peer: Peer) -> None:
+        peer.send(head(kind="text/event-stream"))
+        for _ in range(pieces):
+            peer.send(piece)
+            time.sleep(every)
+        peer.connection.close()
+
+    return serve
+
+
+def read_stream(serves: Behaviour) -> int:
+    with Server(always(serves)) as server, http_pool("test", proxies=False, answers_within=0.3) as pool:
+        return len(pool.get(server.url).content)
+
+
+def test_a_stream_may_take_its_time_again_after_each_event() -> None:
+    assert read_stream(eventful(12)) == 12 * len(b"data: {}\n\n")
+
+
+def test_an_event_may_come_in_pieces() -> None:
+    def serve(peer: Peer) -> None:
+        peer.send(head(kind="text/event-stream"))
+        peer.drip(b"data: {}\n\n" * 7, 0.01)
+        peer.connection.close()
+
+    assert read_stream(serve) == 7 * len(b"data: {}\n\n")
+
+
+def test_a_stream_that_still_sends_events_at_its_limit_is_not_examined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("smoke.network.transport.STREAM_WITHIN_S", 0.5)
+    with pytest.raises(SetupError, match="GET /: not examined: events still come after"):
+        read_stream(eventful(1000))
+
+
+@pytest.mark.parametrize("serves", [eventful(100, b": keepalive\n\n"), eventful(2, every=5)])
+def test_a_stream_without_further_events_is_late(serves: Behaviour) -> None:
+    with pytest.raises(httpx.ReadTimeout, match="no complete answer within"):
+        read_stream(serves)
 
 
 def test_a_connection_that_was_closed_while_idle_is_not_used_again() -> None:
