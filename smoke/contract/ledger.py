@@ -7,7 +7,8 @@ platform's own: a call is charged what its answer says. A walk is drawn from a s
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -157,6 +158,12 @@ class Move:
 
 #: Moves that are made at once.
 Step = tuple[Move, ...]
+
+
+def in_vain(made: Iterable[tuple[Move, Ruling | None]]) -> list[Move]:
+    """The twins of which both calls are refused for their key, which no other call has."""
+    conflicts = Counter(move for move, ruling in made if ruling is Ruling.CONFLICT)
+    return [move for move, calls in conflicts.items() if move.action == "twins" and calls == 2]
 
 
 def described(steps: Sequence[Step]) -> str:

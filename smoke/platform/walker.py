@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 from pytest_readiness import SafetyViolation
 
-from smoke.contract.ledger import Account, Call, Ledger, LedgerError, Move, Ruling, Step, described
+from smoke.contract.ledger import Account, Call, Ledger, LedgerError, Move, Ruling, Step, described, in_vain
 from smoke.contract.model import MAX_KEY_CHARS, POOLS
 
 from .answers import (
@@ -332,6 +332,8 @@ class Walker:
         allowed = [self._rulings(sent) for sent in calls]
         self.calls += len(calls)
         outcomes = at_once([sent.send for sent in calls])
+        for move in in_vain((sent.move, got.ruling) for sent, got in zip(calls, outcomes, strict=True)):
+            raise SafetyViolation(f"{move}: both calls were refused for a key that no other call has")
         # what was refused holds nothing, and what ran is the answer of what was replayed beside it
         rank = {Ruling.OVER_BUDGET: 0, Ruling.RUN: 1}
         order = sorted(range(len(calls)), key=lambda place: rank.get(outcomes[place].ruling, 2))  # type: ignore[arg-type]

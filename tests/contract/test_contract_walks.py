@@ -3,7 +3,18 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smoke.contract.ledger import ROUTES, SMALL, Move, Step, described, draw, related, shortest
+from smoke.contract.ledger import (
+    ROUTES,
+    SMALL,
+    Move,
+    Ruling,
+    Step,
+    described,
+    draw,
+    in_vain,
+    related,
+    shortest,
+)
 from smoke.contract.model import POOLS
 
 seeds = st.integers(1, 10**6)
@@ -70,3 +81,12 @@ def test_what_a_step_repeats_is_related_to_it() -> None:
     steps = [(Move(number, "call", "main"),) for number in (1, 2)] + [(Move(3, "replay", "main", of=2),)]
     assert related(steps) == steps[1:]
     assert related(steps[:2]) == steps[1:2]
+
+
+def test_one_of_two_twins_is_not_refused_for_its_key() -> None:
+    twins, other = Move(1, "twins", "main"), Move(2, "conflict", "main")
+    refused = (twins, Ruling.CONFLICT)
+    for ruling in (Ruling.RUN, Ruling.REPLAY, Ruling.OVER_BUDGET):
+        assert not in_vain([refused, (twins, ruling), (other, Ruling.CONFLICT)])
+    assert not in_vain([(other, Ruling.CONFLICT)] * 2)
+    assert in_vain([refused, (other, Ruling.CONFLICT), refused]) == [twins]
