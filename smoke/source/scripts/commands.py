@@ -314,7 +314,8 @@ class Commands(Words):
         at = next(number for number, word in enumerate(texts) if path in word)
         first = text.partition("\n")[0]
         own = first if direct and first.startswith("#!") else ""
-        if (own and not re.search(r"\b(?:ba|da|k|z)?sh\b", own)) or shell.INTERPRETERS & {*texts[:at]}:
+        programs = {*map(posixpath.basename, texts[:at])}
+        if (own and not re.search(r"\b(?:ba|da|k|z)?sh\b", own)) or shell.INTERPRETERS & programs:
             return self._opaque(node, texts, state)
         if self.depth >= DEEPEST:
             self._not_read(node, f"{short(node)}: scripts that are nested deeper than {DEEPEST}")

@@ -2,6 +2,7 @@
 
 import posixpath
 import re
+import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -126,11 +127,13 @@ class _Targets:
         """The names among these words; for just, each with the arguments that its parameters take."""
         found, waiting = list[str](), [*words]
         while waiting:
-            found.append(waiting.pop(0))
-            for parameter in self.rules[found[-1]].parameters if found[-1] in self.rules else ():
+            call = [waiting.pop(0)]
+            own = self.rules.get(call[0])
+            for parameter in own.parameters if own is not None else ():
                 taken = len(waiting) if parameter[:1] in "+*" else 1
-                found[-1] = " ".join([found[-1], *waiting[:taken]])
+                call += waiting[:taken]
                 del waiting[:taken]
+            found.append(shlex.join(call) if self.just else call[0])
         return found
 
     def read(self, path: str, text: str) -> None:
@@ -228,7 +231,7 @@ class _Targets:
         begun = [self.rules.setdefault(name, _Target()) for name in names]
         for rule in begun:
             calls = re.findall(r"\([^()]*\)|\S+", needs) if self.just else needs.replace("|", " ").split()
-            rule.needs += [re.sub(r"[()'\"]", "", each).strip() for each in calls]
+            rule.needs += [each.strip("()") for each in calls]
             if recipe and recipe.strip():
                 rule.body = [(path, line, recipe.strip(), maybe)]
         return begun
@@ -243,7 +246,7 @@ class _Targets:
             if call in done:
                 continue
             done.add(call)
-            name, *arguments = call.split() if self.just else [call]
+            name, *arguments = (self.just and shlex.split(call)) or [call]
             rule, stem = self._rule(name)
             if rule is None:
                 if self.unread is not None:
@@ -252,8 +255,10 @@ class _Targets:
                 elif "::" in name:
                     yield Line("", 0, name, unread=f"{name}, of a module of the justfile")
                 continue
-            yield from self.of([each.replace("%", stem) for each in rule.needs], done)
-            yield from self._body(name, rule, stem, arguments)
+            passed = {**self._literals(), **dict(_passed(rule.parameters, arguments))}
+            needs = [_resolved(each, passed) if self.just else each.replace("%", stem) for each in rule.needs]
+            yield from self.of(needs, done)
+            yield from self._body(name, rule, stem, passed)
 
     def _rule(self, name: str) -> tuple[_Target | None, str]:
         """The rule of a name, and what its % stands for."""
@@ -267,11 +272,11 @@ class _Targets:
                 return _Target([], needs, rule.body), name[len(front) : len(name) - len(back)]
         return own, ""
 
-    def _body(self, name: str, rule: _Target, stem: str, arguments: Sequence[str]) -> Iterator[Line]:
+    def _body(self, name: str, rule: _Target, stem: str, passed: Mapping[str, str]) -> Iterator[Line]:
         if not rule.body:
             return
         automatic = (
-            dict(_passed(rule.parameters, arguments))
+            passed
             if self.just
             else {"@": name, "*": stem, "<": next(iter(rule.needs), ""), "^": " ".join(rule.needs)}
         )
@@ -318,7 +323,7 @@ class _Targets:
     def _plain(self, text: str, automatic: Mapping[str, str] | None = None, depth: int = 4) -> str:
         """The text as a shell gets it, with the values of variables that the file sets."""
         if self.just:
-            values = {**self._literals(), **(automatic or {})}
+            values = self._literals() if automatic is None else automatic
             return re.sub(
                 r"\{\{\s*(\w+)\s*\}\}", lambda found: values.get(found[1], f"${{{found[1]}}}"), text
             )
@@ -357,6 +362,23 @@ def _passed(parameters: Sequence[str], arguments: Sequence[str]) -> Iterator[tup
             yield name, arguments[at]
         elif _LITERAL.fullmatch(default) or (parameter[:1] == "*" and not default):
             yield name, default[1:-1]
+
+
+_PART = r"(?:'[^']*'|\"[^\"]*\"|[^\s'\"+/]+)"
+_ARGUMENT = re.compile(rf"{_PART}(?:\s*[+/]\s*{_PART})*")
+
+
+def _resolved(need: str, values: Mapping[str, str]) -> str:
+    """The call of a recipe of just that another needs, such as `build "finn" tag`, with plain arguments.
+
+    `values` are by name; what is computed otherwise is left to the shell as a variable that nothing sets.
+    """
+    name, *arguments = _ARGUMENT.findall(need) or [""]
+    plain = []
+    for each in arguments:
+        computed = "${" + re.sub(r"\W+", "_", each) + "}"
+        plain.append(each[1:-1] if _LITERAL.fullmatch(each) else values.get(each, computed))
+    return shlex.join([name, *plain])
 
 
 def _signs(text: str) -> tuple[str, str]:

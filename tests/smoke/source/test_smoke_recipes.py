@@ -292,3 +292,37 @@ run product tag='latest':
 def test_a_recipe_of_just_has_its_arguments(call: str, lines: list[str]) -> None:
     found = recipes.lines(["just", *call.split()], lambda path: (path, JUST) if path == "justfile" else None)
     assert [each.text for each in found or ()] == lines
+
+
+BEHIND = """
+registry := "ecr"
+
+build image tag="latest":
+    docker build {{image}} {{tag}}
+
+push name: (build name registry)
+    docker push {{name}}
+
+ship name: (build name + "-web" "1.0 rc")
+    ship {{name}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "lines"),
+    [
+        (["push", "finn"], ["docker build finn ecr", "docker push finn"]),
+        (["push"], ["docker build ${name} ecr", "docker push ${name}"]),
+        (["push", "a b"], ["docker build a b ecr", "docker push a b"]),
+        (["ship", "api"], ["docker build ${name_web_} 1.0 rc", "ship api"]),
+        (["it's"], []),
+    ],
+)
+def test_a_recipe_of_just_passes_its_values_on(call: list[str], lines: list[str]) -> None:
+    found = recipes.lines(["just", *call], lambda path: (path, BEHIND) if path == "justfile" else None)
+    assert [each.text for each in found or ()] == lines
+
+
+def test_an_empty_justfile_runs_nothing() -> None:
+    found = recipes.lines(["just"], lambda path: (path, "# later\n") if path == "justfile" else None)
+    assert not list(found or ())

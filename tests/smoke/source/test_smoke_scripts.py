@@ -248,10 +248,11 @@ SCRIPT = "#!/usr/bin/env bash\nset -euo pipefail\nnpm run migrate\necho done\n"
         ("scripts/migrate.py", "#!/usr/bin/env python3\nimport x\n", "sound"),
         ("scripts/migrate", "#!/usr/bin/env python3\nimport x\n", "open"),
         ("python3 scripts/migrate", "import x\n", "open"),
+        ("/usr/bin/python3 scripts/migrate", "import x\n", "open"),
     ],
 )
 def test_scripts_of_the_checkout_are_followed(call: str, script: str, found: str) -> None:
-    path = next(word for word in call.removeprefix("./").split() if "/" in word)
+    path = next(word for word in call.removeprefix("./").split() if "/" in word and word[0] != "/")
     assert judged(call, files={path: script})[0] == found
 
 
