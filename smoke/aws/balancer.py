@@ -271,7 +271,7 @@ def _groups(rule: Mapping[str, Any]) -> list[str]:
 #: States of a target that gets requests; where health is not asked for, it is unavailable.
 _SERVING = ("healthy", "unavailable")
 _PORT = re.compile(r":\d+$")
-_IPV4 = re.compile(r"[\d.]+")
+_IPV4 = re.compile(r"\d+(?:\.\d+){3}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,9 @@ def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connect
 def _most(limit: str) -> int | None:
     """The number that a parameter is at most, such as `LEAST({DBInstanceClassMemory/9531392},40)`."""
     least = re.fullmatch(r"LEAST\((.*)\)", limit.strip())
-    numbers = [int(each) for each in (least[1] if least else limit).split(",") if each.strip().isdecimal()]
+    # the most of several, such as GREATEST({DBInstanceClassMemory/9531392},20), is none of its numbers
+    parts = re.sub(r"\w+\([^()]*\)", "", least[1] if least else limit).split(",")
+    numbers = [int(each) for each in parts if each.strip().isdecimal()]
     return min(numbers, default=None)
 
 

@@ -91,7 +91,7 @@ class ContainerDefinition:
     `plain` are the ports on which it asks itself for health by HTTP without TLS, `words` those of its
     commands and labels. One that `needs_log_group` does not start without it, nor without what else it is
     `given`: the credentials of its registry, secrets of its log driver. Of `files`, whose place they name,
-    it has further variables.
+    it has further variables. Where it `keeps_digest`, a moved tag does not change what its service runs.
     """
 
     name: str
@@ -108,6 +108,7 @@ class ContainerDefinition:
     needs_log_group: bool = False
     given: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    keeps_digest: bool = True
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -300,6 +301,7 @@ def _container(described: Mapping[str, Any]) -> ContainerDefinition:
             *(each for each in (described.get("repositoryCredentials") or {}).values() if ":secret:" in each),
         ),
         files=tuple(each["value"] for each in described.get("environmentFiles") or ()),
+        keeps_digest=described.get("versionConsistency") != "disabled",
         essential=described.get("essential", True),
         routes_logs="firelensConfiguration" in described,
         plain=tuple(sorted(plain_ports(described.get("healthCheck", {}).get("command", ())))),

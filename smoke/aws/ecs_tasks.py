@@ -10,7 +10,7 @@ from typing import Any
 from pytest_readiness import SetupError
 
 from .account import AwsAccount, at_once
-from .ecs import IN_ECR, EcsService, TaskDefinition, describe_image
+from .ecs import IN_ECR, ContainerDefinition, EcsService, TaskDefinition, describe_image
 from .names import Names
 
 TASKS_AT_ONCE = 100
@@ -118,21 +118,31 @@ def addresses_of(account: AwsAccount, names: Names, service: str) -> frozenset[s
 _SEVERAL = re.compile(r"manifest\.list|image\.index")
 
 
-def moved(account: AwsAccount, container: str, tasks: Iterable[RunningTask]) -> list[str]:
-    """The images of ECR that run as this container and that their tags no longer name."""
-    running = {(each.images[container], each.digests[container]) for each in tasks
-               if container in each.images and container in each.digests}  # fmt: skip
-    return [why for image, digest in sorted(running) for why in _moved(account, image, digest)]
+def moved(account: AwsAccount, container: ContainerDefinition, tasks: Iterable[RunningTask]) -> list[str]:
+    """The images of ECR that run as this container, and that its next task would not get.
+
+    ECS starts all tasks of a service with the digest that the tag named first, which must still be there;
+    with `versionConsistency` disabled, with the one that the tag names by then.
+    """
+    name = container.name
+    running = {(each.images[name], each.digests[name]) for each in tasks
+               if name in each.images and name in each.digests}  # fmt: skip
+    return [
+        why
+        for image, digest in sorted(running)
+        for why in _moved(account, image, digest, kept=container.keeps_digest)
+    ]
 
 
-def _moved(account: AwsAccount, image: str, digest: str) -> Iterator[str]:
+def _moved(account: AwsAccount, image: str, digest: str, *, kept: bool) -> Iterator[str]:
     found = IN_ECR.fullmatch(image)
     if found is None or found["digest"] or found["region"] != account.region:
         return
     named = describe_image(account, found)
     several = any(_SEVERAL.search(each.get("imageManifestMediaType", "")) for each in named)
     digests = [each["imageDigest"] for each in named]
-    if digests and digest not in digests and not (several and describe_image(account, found, digest)):
+    there = (kept or several) and describe_image(account, found, digest)
+    if digests and digest not in digests and not there:
         yield f"the tag of {image} was moved: it names {digests[0][:19]}, but {digest[:19]} runs"
 
 

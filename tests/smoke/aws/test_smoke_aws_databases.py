@@ -25,6 +25,7 @@ def test_the_state_of_a_database() -> None:
         ({"DBParameterGroups": [{"DBParameterGroupName": "own"}]}, "", []),
         ({"DBParameterGroups": [{"DBParameterGroupName": "own"}]}, "LEAST({DBInstanceClassMemory/9})", []),
         ({"DBParameterGroups": [{"DBParameterGroupName": "own"}]}, "LEAST({DBInstanceClassMemory/9},90)", []),
+        ({"DBParameterGroups": [{"DBParameterGroupName": "own"}]}, "LEAST(GREATEST({Memory},20,30),90)", []),
         ({"DBParameterGroups": [{"DBParameterGroupName": "own"}]}, "LEAST({DBInstanceClassMemory/9},90, 40)",
          ["d takes 40 connections, by own; the budget is 85"]),
         ({"DBParameterGroups": [{"DBParameterGroupName": "own"}]}, "60",

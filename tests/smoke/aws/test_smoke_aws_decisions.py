@@ -394,6 +394,7 @@ def test_a_name_has_no_address_beyond_the_tasks(
         ("10.0.0.2", {"10.0.0.1"}, True),
         ("10.0.0.2", None, False),
         ("internal-finn.elb.amazonaws.com", {"10.0.0.1"}, False),
+        ("2600:1f14::1:3000", {"10.0.0.1"}, False),
     ],
 )
 def test_a_name_leads_to_its_own_tasks(address: str, of_tasks: Any, left: bool) -> None:

@@ -1,5 +1,6 @@
 """Whether the images of a task are still where it would pull them from."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -88,28 +89,34 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 @pytest.mark.parametrize(
-    ("image", "named", "others", "why"),
+    ("image", "kept", "named", "others", "why"),
     [
-        ("finn:1", {"imageDigest": "sha256:a"}, [], ""),
-        ("finn:1", {"imageDigest": "sha256:b"}, [], "it names sha256:b, but sha256:a runs"),
-        ("finn:1", {"imageDigest": "sha256:b", "imageManifestMediaType": INDEX}, [{}], ""),
-        ("finn:1", {"imageDigest": "sha256:b", "imageManifestMediaType": INDEX}, [], "sha256:a runs"),
-        ("finn@sha256:a", {"imageDigest": "sha256:b"}, [], ""),
-        ("finn:1@sha256:a", {"imageDigest": "sha256:b"}, [], ""),
+        ("finn:1", True, {"imageDigest": "sha256:a"}, [], ""),
+        ("finn:1", True, {"imageDigest": "sha256:b"}, [], "it names sha256:b, but sha256:a runs"),
+        ("finn:1", True, {"imageDigest": "sha256:b"}, [{}], ""),
+        ("finn:1", False, {"imageDigest": "sha256:a"}, [{}], ""),
+        ("finn:1", False, {"imageDigest": "sha256:b"}, [{}], "it names sha256:b, but sha256:a runs"),
+        ("finn:1", False, {"imageDigest": "sha256:b", "imageManifestMediaType": INDEX}, [{}], ""),
+        ("finn:1", False, {"imageDigest": "sha256:b", "imageManifestMediaType": INDEX}, [], "sha256:a runs"),
+        ("finn@sha256:a", False, {"imageDigest": "sha256:b"}, [], ""),
+        ("finn:1@sha256:a", False, {"imageDigest": "sha256:b"}, [], ""),
     ],
 )
-def test_a_tag_names_what_runs(image: str, named: dict[str, str], others: list[Any], why: str) -> None:
+def test_the_next_task_runs_the_same_image(
+    image: str, kept: bool, named: dict[str, str], others: list[Any], why: str
+) -> None:
     def describe_images(imageIds: list[dict[str, str]], **_: Any) -> dict[str, Any]:
         return {"imageDetails": [named] if "imageTag" in imageIds[0] else others}
 
     account, _ = scripted(describe_images=describe_images)
     task = RunningTask("t", "p-finn:1", "", {"finn": f"{REGISTRY}/{image}"}, {"finn": "sha256:a"})
-    found = moved(account, "finn", [task])
+    main = replace(definition("finn").main("finn"), keeps_digest=kept)
+    found = moved(account, main, [task])
     assert [why in each for each in found] == ([True] if why else [])
-    assert moved(account, "sidecar", [task]) == []
+    assert moved(account, replace(main, name="sidecar"), [task]) == []
 
 
 def test_a_tag_of_another_registry_is_not_looked_up() -> None:
     account, _ = scripted()
     task = RunningTask("t", "p-finn:1", "", {"finn": "ghcr.io/a/b:1"}, {"finn": "sha256:a"})
-    assert moved(account, "finn", [task]) == []
+    assert moved(account, definition("finn").main("finn"), [task]) == []
