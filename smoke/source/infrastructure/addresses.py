@@ -22,7 +22,12 @@ from .definitions import Definitions, containers, plainly, ports
 
 #: An address with a password in it, which nothing fills in, of a host that is not the task itself.
 PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s:/@]*:[^\s/@${}<>%]+@(?!localhost\b|127\.)")
-_UNFILLED = re.compile(r"\$?\{(?:local|var|data|module|each|aws_\w+)\.[^{}\s]+\}")
+#: A reference of Terraform that is plain text, with its dollar or, in an address, without. An application may
+#: have templates of its own, such as `{data.name}`.
+_UNFILLED = re.compile(
+    r"(?:(?=\$)|\A[a-z]+://\S*?)"
+    r"(\$?\{(?:(?:local|var)\.\w|each\.(?:key|value)\b|(?:module|aws_\w+)\.\w+[.\[]|data\.\w+\.\w+[.\[])[^{}\s]*\})"
+)
 #: A variable that holds an address, and one that by its name may hold where a secret is.
 _OF_ADDRESS, _OF_NAME = re.compile(r"(?:.*_)?(?:URL|URI|DSN)"), re.compile(r".*_(?:ARN|ID|NAME|SECRET|PATH)")
 _HOLDERS = ("aws_secretsmanager_secret", "aws_ssm_parameter")
@@ -49,7 +54,7 @@ def unfit(
             yield f"{name} of {owner} has two values", value
     for name, value in given.items():
         if is_known(value) and (left := _UNFILLED.search(text(value))):
-            yield f"{name} of {owner} contains {left[0]}, which nothing fills in", value
+            yield f"{name} of {owner} contains {left[1]}, which nothing fills in", value
         if is_known(value) and PASSWORD.match(text(value)):
             yield f"{name} of {owner} has a password in plain text", value
         read_as_value = _OF_ADDRESS.fullmatch(name) or (name in secrets and not _OF_NAME.fullmatch(name))

@@ -23,7 +23,7 @@ from smoke.source.terraform.references import (
     referenced,
     thing,
 )
-from smoke.source.terraform.values import Symbol, Value, hidden, is_known, options, settle, text
+from smoke.source.terraform.values import Symbol, Value, flat, hidden, is_known, options, settle, text
 
 from .iam import ROLE, roles_of
 
@@ -167,8 +167,11 @@ def _undone(configuration: Configuration) -> Iterator[Finding]:
         own = {*roles_of(role.reference)}
         for attribute, adds in (("inline_policy", _COMPLETE_OF[0]), ("managed_policy_arns", _COMPLETE_OF[1])):
             listed = role.attribute(attribute)
-            # an empty list is a complete one, too
-            held = bool(role.blocks(attribute)) or (listed is not None and listed.content is not None)
+            # an empty list is a complete one, too; none is not
+            given = [flat(each).content for each in options(listed)] if listed is not None else []
+            held = bool(role.blocks(attribute)) or (
+                given != [] and all(isinstance(each, tuple) for each in given)
+            )
             held = held and not role.ignores(attribute)
             for policy in configuration.of_type(adds) if held else ():
                 if own & {*roles_of(policy.attribute("role"))}:

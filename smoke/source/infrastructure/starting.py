@@ -137,7 +137,7 @@ def starts(configuration: Configuration, defined: Definitions) -> Examined:
     return result
 
 
-#: The platforms of Fargate that read a secret only as a whole and mount no EFS.
+#: The platforms of Fargate for Linux that read a secret only as a whole and mount no EFS.
 _OLD = re.compile(r"1\.[0-3]\.0")
 
 
@@ -146,7 +146,7 @@ def _outdated(service: Resource, name: str, tasks: Collection[Resource]) -> Iter
     version = service.attribute("platform_version")
     if version is None or service.ignores("platform_version") or not _OLD.fullmatch(text(version)):
         return
-    for task in tasks:
+    for task in (each for each in tasks if not _is_of_windows(each)):
         given = (entries(pair) for box in containers(task)[0] for pair in items(box.entries.get("secrets")))
         asked = [text(pair["valueFrom"]) for pair in given if "valueFrom" in pair]
         efs = any(each.blocks("efs_volume_configuration") for each in task.blocks("volume"))
@@ -158,6 +158,12 @@ def _outdated(service: Resource, name: str, tasks: Collection[Resource]) -> Iter
         for what in (each for each, is_wanted in wanted.items() if is_wanted):
             said = f"{name} wants {what}, which Fargate {text(version)} does not have"
             yield service.finding(f"{said}: it never starts", version)
+
+
+def _is_of_windows(task: Resource) -> bool:
+    """Whether a task is, or may be, one of Windows: its platform 1.0.0 is the newest."""
+    families = [each.attribute("operating_system_family") for each in task.blocks("runtime_platform")]
+    return any(each is not None and not re.match("LINUX", text(each)) for each in families)
 
 
 def _wanted(roles: Roles, key: str, role: Resource, task: Resource) -> Iterator[tuple[str, bool | None]]:

@@ -188,7 +188,8 @@ def _status(function: str, situation: Situation) -> Ways:
     return _EITHER
 
 
-def _result(job: str, among: set[str], equal: bool, situation: Situation) -> Ways:
+def _result(written: str, among: set[str], equal: bool, situation: Situation) -> Ways:
+    job = next((each for each in situation.behind if each.lower() == written.lower()), written)
     if not situation.target:
         true: Ways = _TRUE if SUCCESS in among else _FALSE
     elif job not in situation.behind or not among & OUTCOMES:

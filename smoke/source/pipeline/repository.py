@@ -262,9 +262,10 @@ class Expansion:
                 return env[rest]
             if written in outputs:
                 return outputs[written]
-            needed = re.fullmatch(r"needs\.([\w-]+)\.outputs\.([\w-]+)", written)
-            if needed and (job := self._workflow.jobs.get(needed[1])) and needed[2] in job.outputs:
-                return self._filled(job.outputs[needed[2]], self._workflow.env | job.env, self._job(job)[1])
+            for job in self._workflow.jobs.values():
+                for name, told in job.outputs.items():
+                    if written.lower() == f"needs.{job.name}.outputs.{name}".lower():
+                        return self._filled(told, self._workflow.env | job.env, self._job(job)[1])
             plain = re.sub(r"[^\w.]", "·", written)
             return f"«{plain}»"
 

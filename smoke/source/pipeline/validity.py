@@ -179,20 +179,24 @@ def _refused(job: Job) -> Iterator[tuple[str, int]]:
 
 
 def _empty(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
-    """What is empty because nothing sets it: a job that is not needed, an output of no step."""
+    """What is empty because nothing sets it: a job that is not needed, an output of no step.
+
+    GitHub takes all these names in any case.
+    """
+    before = {name.lower(): workflow.jobs[name] for name in job.needs}
     for texts, line, ids in _written(job):
         for text in (_QUOTED.sub("''", each) for each in texts):
             yield from ((what, line) for what in _unset(workflow, job, text))
             for name, output in _NEEDS.findall(text):
-                needed = workflow.jobs.get(name)
-                if name not in job.needs:
+                needed = before.get(name.lower())
+                if needed is None:
                     yield f"needs.{name} is empty: the job does not list that one under needs", line
-                elif output and needed is not None and not needed.uses and output not in needed.outputs:
+                elif output and not needed.uses and output.lower() not in map(str.lower, needed.outputs):
                     yield f"needs.{name}.outputs.{output} is empty: {name} has no such output", line
             for name, output in _STEPS.findall(text):
-                if name not in ids:
+                if name.lower() not in ids:
                     yield f"steps.{name} is empty: no step before it has that id", line
-                elif output and not _may_set(ids[name], output):
+                elif output and not _may_set(ids[name.lower()], output):
                     yield f"steps.{name}.outputs.{output} is empty: that step sets no such output", line
 
 
@@ -234,17 +238,20 @@ def _may_set(step: Step, output: str) -> bool:
         return False
     if step.uses or not lines or not all(map(_SETS.match, lines)):
         return True
-    return re.search(rf"(?<![\w-]){re.escape(output)}(?![\w-])", step.run) is not None
+    return re.search(rf"(?<![\w-]){re.escape(output)}(?![\w-])", step.run, re.IGNORECASE) is not None
 
 
 def _written(job: Job) -> Iterator[tuple[list[str], int, dict[str, Step]]]:
-    """Yield the expressions of a job, its steps and its outputs, each with the ids of earlier steps."""
+    """Yield the expressions of a job, its steps and its outputs, each with the earlier steps.
+
+    These are by their ids, in lower case.
+    """
     ids: dict[str, Step] = {}
     yield _expressions([*job.env.values(), *job.given.values()], job.condition), 0, ids
     for step in job.steps:
         texts = [step.run, *step.env.values(), *step.given.values()]
         yield _expressions(texts, step.condition), step.line, ids
-        ids = ids | {step.id: step}
+        ids = ids | {step.id.lower(): step}
     yield _expressions(job.outputs.values(), None), 0, ids
 
 

@@ -151,6 +151,11 @@ def read(text: str, path: str) -> Workflow:
     }
     if not jobs:
         raise Rejected(f"{path}: there are no jobs")
+    named = {name.lower(): name for name in jobs}  # GitHub takes the names of jobs in any case
+    jobs = {
+        name: replace(job, needs=tuple(named.get(each.lower(), each) for each in job.needs))
+        for name, job in jobs.items()
+    }
     for job in jobs.values():
         for needed in job.needs:
             if needed not in jobs:

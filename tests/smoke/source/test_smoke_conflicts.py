@@ -181,6 +181,9 @@ def test_a_role_has_policies_of_its_own_or_beside_it(read: Read) -> None:
     assert len(wrong(read, ROLE.format("a", "a", managed), attached)) == 1
     assert len(wrong(read, ROLE.format("a", "a", "  managed_policy_arns = []\n"), attached)) == 1
     assert not wrong(read, ROLE.format("a", "a", "  managed_policy_arns = null\n"), attached)
+    for open_ in ("var.unset", 'var.unset ? ["x"] : null'):
+        listed = f"  managed_policy_arns = {open_}\n"
+        assert not wrong(read, 'variable "unset" {}', ROLE.format("a", "a", listed), attached)
     left = "  lifecycle {\n    ignore_changes = [managed_policy_arns]\n  }\n"
     assert not wrong(read, ROLE.format("a", "a", managed + left), attached)
     others = [ROLE.format("a", "a", ""), ROLE.format("b", "b", "  inline_policy {}\n"), POLICY]

@@ -332,3 +332,17 @@ def test_an_old_fargate_is_asked_for_whole_secrets(read: Read, version: str, par
     )
     examined = starts(configuration, read_definitions(configuration, ["finn", "api"]))
     assert ["which Fargate 1.3.0 does not have" in each.what for each in examined.findings] == [True] * found
+
+
+@pytest.mark.parametrize("family", ['"WINDOWS_SERVER_2022_CORE"', "var.unset"])
+def test_the_first_fargate_of_windows_is_not_old(read: Read, family: str) -> None:
+    service = 'resource "aws_ecs_service" "finn" {'
+    task = 'resource "aws_ecs_task_definition" "finn" {'
+    windows = f"{task}\n  runtime_platform {{\n    operating_system_family = {family}\n  }}\n"
+    key = "valueFrom = aws_secretsmanager_secret.finn.arn"
+    asked = 'valueFrom = "${aws_secretsmanager_secret.finn.arn}:url::"'
+    text = PLATFORM.replace(service, f'{service}\n  platform_version = "1.0.0"').replace(key, asked)
+    old = read(text)
+    assert starts(old, read_definitions(old, ["finn", "api"])).findings
+    configuration = read(text.replace(task, windows))
+    assert not starts(configuration, read_definitions(configuration, ["finn", "api"])).findings

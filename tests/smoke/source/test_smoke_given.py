@@ -73,6 +73,7 @@ def test_a_useless_variable_is_found(read: Read, environment: str, found: str) -
         env(DATABASE_SECRET="aws_secretsmanager_secret.db.arn"),  # which the program reads itself
         env(DATABASE_URL_SECRET_ARN="aws_secretsmanager_secret.db.arn"),
         env(QUEUE_URL="aws_sqs_queue.q.url"),
+        env(GREETING='"Hello {data.name}, {each.title} of $${data.team}, {local.time}"'),  # its own templates
     ],
 )
 def test_a_variable_that_only_looks_so_is_not(read: Read, environment: str) -> None:
