@@ -337,7 +337,7 @@ def overdue(secret: Mapping[str, Any], now: datetime) -> str:
     """Why the rotation of a secret from DescribeSecret failed; empty if it did not, or there is none."""
     if not secret.get("RotationEnabled"):
         return ""
-    due, changed = secret.get("NextRotationDate", now), secret.get("LastChangedDate", now)
+    due, changed = secret.get("NextRotationDate") or now, secret.get("LastChangedDate") or now
     stages = [*(secret.get("VersionIdsToStages") or {}).values()]
     if any("AWSPENDING" in each and "AWSCURRENT" not in each for each in stages):
         since = f"has had a version AWSPENDING since {changed:%Y-%m-%d}: it cannot be rotated again"

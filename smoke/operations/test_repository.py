@@ -20,6 +20,7 @@ from smoke.source.pipeline.rollback import Edit, Row, edits, launch, revert, row
 from smoke.source.pipeline.rollout import misdelivered, smoke_keys, uncarried, undecided
 from smoke.source.pipeline.validity import invalid
 from smoke.source.terraform.configuration import Configuration
+from smoke.source.terraform.values import is_known, text
 
 pytestmark = [pytest.mark.phase("operations"), pytest.mark.requires("iac"), pytest.mark.static]
 
@@ -114,6 +115,7 @@ def test_pipeline_deploys_each_service_as_itself(
 @pytest.mark.p1
 def test_pipeline_carries_deployments_out(
     repository: Repository,
+    terraform: Configuration,
     definitions: Definitions,
     images: Mapping[str, Sequence[str]],
     plan_facts: Mapping[str, Any],
@@ -122,7 +124,9 @@ def test_pipeline_carries_deployments_out(
     """A failed or unstable deployment fails its job; what is built is pushed and deployed."""
     cluster, plan = Names(plan_facts["source"]["prefix"]).cluster, Pipeline.of(plan_facts["pipeline"])
     count, found = uncarried(repository, plan, cluster)
-    found.findings.extend(delivered(repository, plan, images, definitions, cluster))
+    declared = [each.attribute("name") for each in terraform.of_type("aws_ecs_cluster")]
+    others = [text(name) if is_known(name) else "" for name in declared]
+    found.findings.extend(delivered(repository, plan, images, definitions, cluster, others))
     found.findings.extend(ungiven(repository, images, definitions))
     built = unfit_images(repository, images, definitions)
     found.findings.extend(built.findings)

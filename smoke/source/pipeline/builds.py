@@ -188,7 +188,11 @@ def _build(
             result.findings.append(command.finding(f"{image} is built from {path}, which does not exist"))
         return
     others = [name for name, names in groups.items() if name != image and _is_of(path, names)]
-    if others and not _is_of(path, groups[image]):
+    mine = {posixpath.normpath(posixpath.join(context, "Dockerfile"))}
+    mine |= {each for each in repository.paths if _is_of(each, groups[image])}
+    # one Dockerfile may make several images, by a stage or an argument, or all of them
+    chosen = options.get("--target") or options.get("--build-arg") or not mine & {*repository.paths}
+    if others and path not in mine and not chosen:
         result.findings.append(command.finding(f"{image} is built from {path}, which is for {others[0]}"))
         return
     target = (options.get("--target") or [""])[-1]

@@ -40,12 +40,13 @@ _KNOWN = re.compile(r"(?:[\w.-]|«github\.(?:sha|run_number|run_id|ref_name)»(?
 
 def delivered(
     repository: Repository, plan: Pipeline, groups: Mapping[str, Sequence[str]], defined: Definitions,
-    cluster: str,
+    cluster: str, others: Collection[str] = (),
 ) -> list[Finding]:  # fmt: skip
     """Return what deploy jobs deliver other than what was built, or other than the files define it.
 
-    `groups` are the names of services by the image that they share, `cluster` is this environment's. A tag
-    that only a run knows, and a filter that is not understood, are skipped.
+    `groups` are the names of services by the image that they share, `cluster` is this environment's; `others`
+    are the clusters that the files declare, "" for one whose name they leave open. A tag that only a run
+    knows, and a filter that is not understood, are skipped.
     """
     images = _Images(repository)
     services = [each for each in defined.definitions if each.service is not None]
@@ -74,20 +75,25 @@ def delivered(
         replace(each, what=f"{each.what} ({', '.join(dict.fromkeys(names))})")
         for each, names in found.items()
     ]
-    shown += _misplaced_migrations(images, repository, plan, cluster)
+    shown += _misplaced_migrations(images, repository, plan, cluster, others)
     return [*shown, *(each for (_, image), tags in builds.items() for each in _unlike(tags, image))]
 
 
 def _misplaced_migrations(
-    images: _Images, repository: Repository, plan: Pipeline, cluster: str
+    images: _Images, repository: Repository, plan: Pipeline, cluster: str, others: Collection[str]
 ) -> Iterator[Finding]:
-    """Migrations that are started in a cluster with this environment's prefix, which is not its own."""
+    """Migrations that are started in a cluster with this environment's prefix, which nothing declares.
+
+    The files may declare `others`, such as one for tasks that end.
+    """
+    if "" in others and len(others) > 1:
+        return
     workflow = repository.workflows.get(plan.workflow)
     job = workflow.jobs.get(plan.migration) if workflow is not None else None
     for each in images.of(workflow).commands(job) if workflow is not None and job is not None else ():
         named = shell.option(each.words, "--cluster").rpartition("/")[2]
         ours = named.startswith(f"{cluster.rpartition('-')[0]}-") and re.fullmatch(r"[\w-]+", named)
-        if runs_one(each.words, ("aws ecs run-task",)) and ours and named != cluster:
+        if runs_one(each.words, ("aws ecs run-task",)) and ours and named not in (cluster, *others):
             yield each.finding(f"a migration is started in the cluster {named}, not in {cluster}")
 
 

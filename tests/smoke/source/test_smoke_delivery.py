@@ -262,6 +262,7 @@ def test_services_of_one_image_run_one_build(read: Read, tag: str, blamed: bool)
         ("$CLUSTER", ""),
         ("tools", ""),  # another product's, by its name
         ("arn:aws:ecs:us-east-1:123456789012:cluster/shop-cluster", ""),
+        ("shop-jobs", ""),  # which the files declare
         ("shop-main", "a migration is started in the cluster shop-main, not in shop-cluster"),
     ],
 )
@@ -269,5 +270,5 @@ def test_migrations_run_where_the_services_do(read: Read, cluster: str, what: st
     migrate = {"steps": [{"run": f'cluster="{cluster}"\naws ecs run-task --cluster "$cluster" --task a'}]}
     data = workflow(migrate=migrate)
     defined = read_definitions(read(TERRAFORM), ["api"])
-    wrong = delivered(repository(data), PLAN, GROUPS, defined, "shop-cluster")
+    wrong = delivered(repository(data), PLAN, GROUPS, defined, "shop-cluster", ["shop-jobs"])
     assert [each.what for each in wrong] == [what] * bool(what)

@@ -109,6 +109,11 @@ ENTRY = of("CMD", 'COPY entry.sh /\nENTRYPOINT ["/entry.sh"]\nCMD')
         {"build": BUILD.replace("shop-api", "another"), **of("USER node", "USER nobody-knows")},
         {"tools__finn__Dockerfile": "CMD a\nCMD b"},
         {"build": BUILD.replace("-t", "-f worker/Dockerfile -t"), "worker__Dockerfile": FILE},
+        {"build": BUILD.replace("-t", "-f finn/Dockerfile --build-arg APP=api -t"), "finn__Dockerfile": FILE},
+        {
+            "build": BUILD.replace("-t", "-f finn/Dockerfile --target api -t"),
+            "finn__Dockerfile": FILE.replace("FROM node:22\n", "FROM node:22 AS api\n"),
+        },
         {"api": f'{PORT}, command = ["node", "a.js"]', **of('CMD ["node", "server.js"]', "")},
         {"Dockerfile": FILE.replace("FROM node:22\n", "FROM nginx\n").partition("CMD")[0]},
         {
