@@ -255,6 +255,7 @@ def reworded(error: AssertionError, text: str) -> AssertionError:
 def require_status(response: httpx.Response, *allowed: int) -> httpx.Response:
     """Assert the status. The model provider's own signal is an ExternalOutage; all else is the platform's."""
     if response.status_code in allowed:
+        _require_provider(response)
         return response
     code = error_code(response)
     if response.status_code == 503 and code in PROVIDER_CODES:
@@ -263,6 +264,16 @@ def require_status(response: httpx.Response, *allowed: int) -> httpx.Response:
     got = f"{response.status_code} {code}".strip()
     hint = " (a route of the contract is missing)" if response.status_code == 404 else ""
     raise UnexpectedStatus(f"{route_of(response)}: expected {expected}, got {got}{hint}", response)
+
+
+def _require_provider(response: httpx.Response) -> None:
+    """ExternalOutage for a stream that ended with the model provider's own signal, if it was read already."""
+    with suppress(httpx.ResponseNotRead, UnicodeDecodeError):
+        if media_type(response) == EVENTS and b"PROVIDER_UNAVAILABLE" in response.content:
+            for event in events_in(response.content)[-1:]:
+                code = next((one for one in PROVIDER_CODES if f'"{one}"' in event.data), "")
+                if event.name == "error" and code:
+                    raise ExternalOutage(f"{route_of(response)}: the stream ended with the error {code}")
 
 
 def require_error(response: httpx.Response, status: int, code: str) -> None:

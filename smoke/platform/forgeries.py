@@ -430,7 +430,7 @@ def _changed(genuine: Genuine, change: Sign) -> Sign:
 
 
 def _until(genuine: Genuine, fits: Callable[[bytes], bool], signed: bytes) -> bytes:
-    """A valid signature: each call makes a different one."""
+    """A signature that fits; each one that the key makes is another."""
     return next(raw for raw in iter(partial(genuine.sign, signed), b"") if fits(raw))
 
 

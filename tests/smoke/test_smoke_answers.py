@@ -149,6 +149,18 @@ def test_blame(status: Any, body: Any, expected: Any) -> None:
         require_status(answer, 200)
 
 
+@pytest.mark.parametrize("code", ["MODEL_PROVIDER_UNAVAILABLE", "PROVIDER_UNAVAILABLE"])
+def test_a_stream_that_the_provider_ends_is_an_outage(code: str) -> None:
+    text = f'event: content\ndata: {{"text": "{code}"}}\n\n'
+    error = f'event: error\ndata: {{"code": "{code}", "message": "m"}}\n\n'
+    with pytest.raises(ExternalOutage, match=f"GET /thing: the stream ended with the error {code}"):
+        require_status(response((text + error).encode(), kind="text/event-stream"), 200, 409)
+    other = error.replace(code, f"OTHER_{code}")
+    for whole in (text, text + other, error + text, f": {code}\n\n"):
+        require_status(response(whole.encode(), kind="text/event-stream"), 200)
+    require_status(response(b"\xff" + error.encode(), kind="text/event-stream"), 200)
+
+
 def test_missing_route_is_named() -> None:
     answer = httpx.Response(404, text="not json", request=httpx.Request("GET", "http://h/x"))
     with pytest.raises(UnexpectedStatus, match="a route of the contract is missing"):

@@ -28,19 +28,8 @@ _CLASSES = {"failed": FailureClass.PLATFORM_BUG.value, "flaky": FailureClass.FLA
 #: Keys that say what the platform does with a fault: the platform's business.
 _PLATFORM_KEYS = (
     *("service", "action", "on", "with", "every", "first", "after", "forward", "hang", "delay_s", "repeat"),
-    *(
-        "status",
-        "headers",
-        "drop_headers",
-        "lower_headers",
-        "cut_headers",
-        "body",
-        "set",
-        "null",
-        "add",
-        "append",
-    ),
-    *("drop", "replace", "buffer", "close"),
+    *("status", "headers", "drop_headers", "lower_headers", "cut_headers", "body", "set", "null"),
+    *("add", "append", "drop", "replace", "buffer", "close"),
 )
 
 
