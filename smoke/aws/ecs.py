@@ -239,14 +239,23 @@ def service_of(described: Mapping[str, Any], names: Names) -> EcsService:
         controller=controller,
         healthy=_healthy(described) if controller == "ECS" else None,
         aliases=tuple(
-            f"{alias.get('dnsName') or offered.get('discoveryName') or offered['portName']}:{alias['port']}"
+            each
             for deployment in described.get("deployments", ())
-            for offered in deployment.get("serviceConnectConfiguration", {}).get("services", ())
-            for alias in offered.get("clientAliases", ())
+            for each in _aliases(deployment.get("serviceConnectConfiguration") or {}, names.namespace)
         ),
         pending=int(described.get("pendingCount", 0)),
         public=network.get("assignPublicIp") == "ENABLED",
     )
+
+
+def _aliases(connect: Mapping[str, Any], own: str) -> Iterator[str]:
+    """HOST:PORT of what Service Connect offers; without a name of its own it is one in the namespace."""
+    told = connect.get("namespace", "")
+    namespace = own if not told or told.startswith("arn:") else told
+    for offered in connect.get("services", ()):
+        name = f"{offered.get('discoveryName') or offered['portName']}.{namespace}"
+        for alias in offered.get("clientAliases", ()):
+            yield f"{alias.get('dnsName') or name}:{alias['port']}"
 
 
 def _healthy(described: Mapping[str, Any]) -> tuple[float, float] | None:

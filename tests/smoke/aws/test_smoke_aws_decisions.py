@@ -429,11 +429,27 @@ def test_only_a_rolling_deployment_has_bounds(told: dict[str, Any], healthy: tup
     assert service_of({"serviceName": "p-finn", **told}, Names("p")).healthy == healthy
 
 
-def test_the_addresses_of_service_connect_are_known() -> None:
-    offered = {"services": [{"portName": "http", "clientAliases": [{"port": 80, "dnsName": "finn"}]}]}
-    deployment = {"status": "PRIMARY", "createdAt": datetime.now(UTC), "serviceConnectConfiguration": offered}
+@pytest.mark.parametrize(
+    ("alias", "more", "namespace", "address"),
+    [
+        ({"dnsName": "finn"}, {}, "p.local", "finn:80"),
+        ({}, {}, "q.local", "http.q.local:80"),
+        (
+            {},
+            {"discoveryName": "finn"},
+            "arn:aws:servicediscovery:us-east-1:1:namespace/ns-1",
+            "finn.p.local:80",
+        ),
+    ],
+)
+def test_the_addresses_of_service_connect_are_known(
+    alias: dict[str, str], more: dict[str, str], namespace: str, address: str
+) -> None:
+    offered = [{"portName": "http", "clientAliases": [{"port": 80, **alias}], **more}]
+    connect = {"namespace": namespace, "services": offered}
+    deployment = {"status": "PRIMARY", "createdAt": datetime.now(UTC), "serviceConnectConfiguration": connect}
     found = service_of({"serviceName": "p-finn", "deployments": [deployment]}, Names("p"))
-    assert found.aliases == ("finn:80",)
+    assert found.aliases == (address,)
 
 
 @pytest.mark.parametrize(
