@@ -19,8 +19,17 @@ from smoke.contract.neighbours import FIXED, KEY_HEADER, Near, strings
 from smoke.platform.answers import UUID, error_code, fields_of, require_error, require_status
 from smoke.platform.attacks import require_refused
 from smoke.platform.batch import Batch, Case, answering, at_once
-from smoke.platform.freeside import INVOKE_PATH, Freeside, Tenants, cost_in, is_replay, nonce, prompt_for
-from smoke.platform.invariants import I7, Conservation, pauses
+from smoke.platform.freeside import (
+    INVOKE_PATH,
+    Freeside,
+    Tenants,
+    cost_in,
+    is_replay,
+    nonce,
+    once_free,
+    prompt_for,
+)
+from smoke.platform.invariants import I7, Conservation
 from smoke.platform.parameters import OF_FREESIDE, Way, require_no_run, run_of
 from smoke.platform.spend import Once
 
@@ -57,10 +66,6 @@ ROUNDS = 4
 #: enough.
 GIVEN_UP = (1 / 4, 1 / 2, 3 / 4, 7 / 8)
 GIVE_UP_ROUNDS = 4
-#: How long a key may be in use by its first call, s: as long as any answer may take.
-IN_USE_S = 30.0
-#: The longest pause before a call with such a key is repeated, s.
-IN_USE_PAUSE_S = 0.5
 #: Length of a body of which a service may compare only the beginning.
 LONG = 6000
 PREFIXES = (16, 32, 36, 64, 100, 127)
@@ -187,15 +192,6 @@ def test_one_key_is_one_charge(
         once.remember("key", tenant=tenant, route=route, key=key, body=body, run=run_of(runs[0]))
     if len(traces) != len(payers):
         raise SafetyViolation(f"one key, {len(payers)} tenants, {len(traces)} trace id: an answer is shared")
-
-
-def once_free(call: Callable[[], httpx.Response]) -> httpx.Response:
-    """The answer to a call whose key may be in use: until its first call ends, it may be refused with 409."""
-    answer, ends, waits = call(), time.monotonic() + IN_USE_S, pauses(IN_USE_PAUSE_S)
-    while error_code(answer) == "IDEMPOTENCY_CONFLICT" and time.monotonic() < ends:
-        next(waits)
-        answer = call()
-    return answer
 
 
 def trace_of(answer: httpx.Response) -> str:

@@ -29,6 +29,7 @@ from .answers import (
     DIGITS,
     ContractViolation,
     Fields,
+    error_code,
     fields_of,
     header,
     media_type,
@@ -53,6 +54,10 @@ from .tokens import SigningKey
 INVOKE_PATH = "/api/agents/invoke"
 STREAM_PATH = "/api/agents/stream"
 QUALITY_PATH = "/api/agents/quality"
+#: How long a key may be in use by its first call, s: as long as any answer may take.
+IN_USE_S = 30.0
+#: The longest pause before a call with such a key is repeated, s.
+IN_USE_PAUSE_S = 0.5
 _LOOK_EVERY_S = 0.2
 _STREAMED_COST = re.compile(rb'"costMicro"\s*:\s*"([0-9]{1,18})"')
 _TIERS_IN_TURN = cycle(TIER_POOLS)
@@ -356,6 +361,15 @@ def answer_of(response: httpx.Response, tenant: str) -> Answer:
         idempotency_key=header(response, "x-idempotency-key"),
         replayed=is_replay(response.headers),
     )
+
+
+def once_free(call: Callable[[], httpx.Response]) -> httpx.Response:
+    """The answer to a call whose key may be in use: until its first call ends, it may be refused with 409."""
+    answer, ends, waits = call(), time.monotonic() + IN_USE_S, pauses(IN_USE_PAUSE_S)
+    while error_code(answer) == "IDEMPOTENCY_CONFLICT" and time.monotonic() < ends:
+        next(waits)
+        answer = call()
+    return answer
 
 
 def is_replay(headers: httpx.Headers) -> bool:
