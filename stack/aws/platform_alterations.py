@@ -84,15 +84,16 @@ def tasks_run(
 ) -> None:
     """Make a service's tasks run another image tag, have another health status or address, or a digest.
 
-    `own` is the digest that the registry has for the tag.
+    `own` is the digest that the registry has for the tag. Sidecars keep theirs.
     """
     for task in internals.task_records(f"{PREFIX}-{service}"):
         task["healthStatus"] = health or task["healthStatus"]
-        for container in task["containers"]:
-            container["image"] = _image(container["image"], tag, "", "")
-            if digest:
-                own = f"sha256:{_digest(emulator, container['image'])}" if digest == "own" else digest
-                container["imageDigest"] = own
+        containers = task["containers"]
+        container = next((each for each in containers if each["name"] == service), containers[0])
+        container["image"] = _image(container["image"], tag, "", "")
+        if digest:
+            own = f"sha256:{_digest(emulator, container['image'])}" if digest == "own" else digest
+            container["imageDigest"] = own
         if address:
             told = [{"name": "privateIPv4Address", "value": address}]
             task["attachments"] = [{"type": "ElasticNetworkInterface", "details": told}]
