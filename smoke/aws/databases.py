@@ -70,7 +70,7 @@ def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connect
 def _most(limit: str) -> int | None:
     """The number that a parameter is at most, such as `LEAST({DBInstanceClassMemory/9531392},40)`."""
     least = re.fullmatch(r"LEAST\((.*)\)", limit.strip())
-    # the most of several, such as GREATEST({DBInstanceClassMemory/9531392},20), is none of its numbers
+    # an inner GREATEST({DBInstanceClassMemory/9531392},20) may be more than the number in it
     parts = re.sub(r"\w+\([^()]*\)", "", least[1] if least else limit).split(",")
     numbers = [int(each) for each in parts if each.strip().isdecimal()]
     return min(numbers, default=None)

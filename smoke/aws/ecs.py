@@ -174,7 +174,7 @@ def read_services(account: AwsAccount, names: Names) -> dict[str, EcsService]:
 
 
 def has_insights(account: AwsAccount, names: Names) -> bool:
-    """Whether the cluster counts its tasks for CloudWatch; False only where it says so."""
+    """Whether the cluster counts its tasks for CloudWatch; False only if Container Insights is off."""
     found = account.ask("ecs", "describe_clusters", clusters=[names.cluster], include=["SETTINGS"])
     settings = {each["name"]: each["value"] for cluster in found["clusters"]
                 for each in cluster.get("settings", ())}  # fmt: skip
@@ -358,7 +358,7 @@ def _is_there(account: AwsAccount, image: re.Match[str]) -> bool:
 
 
 def describe_image(account: AwsAccount, image: re.Match[str], digest: str = "") -> list[Mapping[str, Any]]:
-    """What ECR tells of an image, or of another `digest` in its repository; nothing where it is gone."""
+    """What ECR returns for an image, or for another `digest` in its repository; empty if it is gone."""
     by = digest or image["digest"]
     wanted = {"imageDigest": by} if by else {"imageTag": image["tag"] or "latest"}
     place = {"registryId": image["registry"], "repositoryName": image["repository"]}

@@ -225,7 +225,7 @@ def leads(account: AwsAccount, host: str) -> list[str]:
 
 def _led(account: AwsAccount, every: Sequence[Zone], host: str, before: Sequence[str]) -> list[str]:
     zones = answering(read_zones(account, [each for each in every if is_below(host, each.name)]), host)
-    # a host without any record would be found by nobody, which is said elsewhere
+    # another check reports a host without any record
     told = {tuple(sorted(_ends(each, host))): each.id for each in zones}
     told = {ends: zone for ends, zone in told.items() if ends or len(zones) == 1}
     if len(told) > 1:

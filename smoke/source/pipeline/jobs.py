@@ -326,7 +326,7 @@ OTHERS = re.compile(r"(?:actions|aws-actions|docker|hashicorp)/(?!.*(?:checkout|
 CHECKOUT = re.compile(r"actions/checkout@")
 FETCHES = re.compile(r"\bgit\s+(?:clone|init|fetch)|\bgh\s+repo\s+clone|\bcurl\b|\btar\b")
 _SCRIPT = re.compile(r"(?:[\w.-]+/)+[\w.-]+\.(?:sh|bash|py)")
-#: Machines of GitHub's whose `sh` is dash.
+#: GitHub's runners on which `sh` is dash.
 _DASH = re.compile(r"ubuntu-(?:latest|2[024]\.04)(?:-arm)?")
 _OF_SH = re.compile(r"#!\s*(?:/usr)?/bin/(?:env\s+)?sh\b")
 #: What dash does not parse or know, by the type of its node; of commands, by their first words.

@@ -122,7 +122,7 @@ _RUNNERS_OF = re.compile(r"(?:\S*/)?(?:node|nodejs|python3?|ruby|deno|bun)")
 
 
 def _idle(run: Run) -> Iterator[Finding]:
-    """A task for which nobody names a program, or whose interpreter is named as its own program."""
+    """A task without a program, or whose interpreter is named as its own program."""
     own = [run.container.entries.get(name) for name in ("entryPoint", "command")]
     words, base = run.words(), run.build.file.below(run.build.stage)[-1].base
     if words is None and not any(own) and _PROMPTS.fullmatch(base):
