@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     # Without a file of faults no part of the process is one that could misbehave.
     faults = Faults(settings.faults_file) if settings.faults_file is not None else None
     if settings.service == "worker":
-        from stack.faults.ratings import FaultyOutbox
+        from stack.faults.deliveries import FaultyOutbox
         from stack.faults.tokens import FaultyContext
         from stack.freeside.worker import run
 

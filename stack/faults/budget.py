@@ -13,9 +13,9 @@ from typing import Any
 
 import httpx
 
+from stack.common.context import Outbox
 from stack.common.database import Database
 from stack.common.http import ApiError
-from stack.common.outbox import Outbox
 from stack.common.pricing import Usage, usage_of
 from stack.common.verifier import POOLS
 from stack.faults.proxy import Faulty, in_pieces

@@ -15,9 +15,9 @@ from typing import Any
 from starlette.requests import Request
 
 from stack.common.auth import FinnAuth
+from stack.common.context import Outbox
 from stack.common.http import ApiError
 from stack.common.keys import req_hash
-from stack.common.outbox import Outbox
 from stack.common.verifier import POOLS, TIER_POOLS, Claims
 from stack.faults.proxy import Faults, Faulty
 from stack.faults.tokens import OTHER_COMMUNITIES, FaultyContext, FaultySpentTokens, FaultyTokenAuth

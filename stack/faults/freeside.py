@@ -28,9 +28,15 @@ from stack.faults.budget import (
     streaming,
     unlimited,
 )
+from stack.faults.deliveries import (
+    CHARS_OF_A_NAME,
+    FIRST_COMMUNITY,
+    FaultyOutbox,
+    FaultyQuality,
+    FaultyStreams,
+    document_in,
+)
 from stack.faults.proxy import Faults, Faulty
-from stack.faults.ratings import CHARS_OF_A_NAME, FIRST_COMMUNITY, FaultyOutbox, FaultyQuality, document_in
-from stack.faults.streams import FaultyStreams
 from stack.faults.tokens import OF_OBJECTS, FaultyContext, FaultyTokenAuth, believed, explained
 from stack.faults.x402 import FaultyFacilitator, FaultyNonces, FaultyPayments
 from stack.freeside.app import Agents, Budgets, Parts, community_view

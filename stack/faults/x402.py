@@ -17,8 +17,8 @@ from stack.common.auth import unauthorized
 from stack.common.http import ApiError, drained_body
 from stack.common.verifier import POOLS
 from stack.faults.budget import BOOT, MANY_CHARS, stray_charge
+from stack.faults.deliveries import FIRST_COMMUNITY
 from stack.faults.proxy import Faulty
-from stack.faults.ratings import FIRST_COMMUNITY
 from stack.faults.tokens import believed
 from stack.freeside.calls import Ask, read_ask
 from stack.freeside.payments import (

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from stack.common import http
 from stack.common.auth import FreesideAuth
-from stack.common.context import VERSION, Context
+from stack.common.context import VERSION, Context, Outbox
 from stack.common.database import Database
 from stack.common.http import (
     ApiError,
@@ -30,7 +30,6 @@ from stack.common.http import (
     require_json,
     text,
 )
-from stack.common.outbox import Outbox
 from stack.common.pricing import Usage, cost_micro
 from stack.common.settings import Settings
 from stack.common.verifier import POOLS, Claims

@@ -7,10 +7,9 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from stack.common.context import Context
+from stack.common.context import Context, Outbox, post_event
 from stack.common.database import UNREACHABLE, Database
 from stack.common.keys import req_hash
-from stack.common.outbox import Outbox, post_event
 from stack.common.settings import Settings
 from stack.freeside.budget_ledger import BudgetLedger
 
