@@ -1,11 +1,11 @@
 """pytest-readiness: turn a smoke run into a launch decision with evidence.
 
-The names exported here are the whole Python surface of a suite: the exceptions with which a check says more
-than "failed", the types of the fixtures, the environment for a suite's own commands (which run without
-pytest), and what its own AWS clients need. All else reaches a suite through markers, fixtures and hooks.
+The names exported here are the complete Python API for a suite: exceptions with which a check says more than
+"failed", the types of the fixtures, the environment for a suite's own commands (which run without pytest),
+and helpers for its own AWS clients. Everything else reaches a suite through markers, fixtures and hooks.
 
-What is more than an exception is imported when it is first asked for: pytest imports this package in every
-run, also in those that have nothing to do with a launch plan.
+Everything except the exceptions is imported on first use, because pytest imports this package in every run,
+even one that has nothing to do with a launch plan.
 """
 
 from __future__ import annotations

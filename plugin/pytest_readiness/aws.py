@@ -1,4 +1,4 @@
-"""How this process reaches AWS, wherever a suite or the plugin itself does. Needs the extra ``[aws]``."""
+"""Access to AWS for suites and for the plugin itself. Needs the extra ``[aws]``."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ def require(where: str, error: type[ReadinessError]) -> None:
 
 
 def aws_session() -> Any:
-    """Return a new botocore session for a suite's own clients, without any of an account's settings.
+    """Return a new botocore session for a suite's own clients, without settings of an account.
 
-    botocore's descriptions of the services are read once a process, which takes longer than most checks, and
-    a runner outside EC2 waits at most a second for an instance's role. ReadinessError without boto3.
+    botocore's descriptions of the services are read once per process, because that takes longer than most
+    checks; outside EC2 a runner waits at most a second for an instance's role. ReadinessError without boto3.
     """
     require("aws_session", ReadinessError)
     import botocore.session
 
     session = botocore.session.get_session()
     session.register_component("data_loader", _descriptions())
-    # asked last, and absent on most runners
+    # tried last, and absent on most runners
     session.set_config_variable("metadata_service_timeout", 1)
     session.set_config_variable("metadata_service_num_attempts", 1)
     return session
 
 
 def in_time(call: Callable[[], T], within_s: float) -> T:
-    """Return what ``call`` returns or raise what it raises; TimeoutError when it takes longer than that.
+    """Return what ``call`` returns or raise what it raises; TimeoutError after ``within_s`` seconds.
 
-    botocore limits connecting and each read. It limits neither the look-up of a name, nor a program or a
-    service that gives credentials, nor an answer that comes in drips. A call that takes longer is left behind
-    in a thread, which ends with the process.
+    botocore limits connecting and each read, but not name look-ups, programs or services that provide
+    credentials, or an answer that arrives in small pieces. A call that takes longer is left running in a
+    thread, which ends with the process.
     """
     answers: list[T] = []
     problems: list[BaseException] = []
@@ -66,7 +66,7 @@ def in_time(call: Callable[[], T], within_s: float) -> T:
 
 @cache
 def _descriptions() -> Any:
-    """botocore's descriptions of the services; nothing of an account is in them."""
+    """botocore's descriptions of the services, which contain no account's data."""
     from botocore.loaders import create_loader
 
     return create_loader()

@@ -1,8 +1,8 @@
-"""The ``readiness`` command: runs a suite, and shows what runs left; bad input is three lines, exit 4.
+"""The ``readiness`` command: runs a suite, and shows saved results; bad input gets three lines and exit 4.
 
-``run`` and ``gate`` start pytest as a child: a process cannot answer for its own end. ``os._exit(0)``, a
-timeout that ends the process, a crash, a plugin that was not loaded: all of them leave an exit status that
-says nothing of the platform. The report of this very run decides, and without one the answer is NO_VERDICT.
+``run`` and ``gate`` start pytest as a child, because a process cannot report its own end. ``os._exit(0)``, a
+timeout that ends the process, a crash, a plugin that was not loaded: each leaves an exit status that says
+nothing about the platform. The report of this run decides; without one the result is NO_VERDICT.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .report import PARTIAL_NAME, append_summary, discard, formats_in, write_all
 from .selftest import command
 
 SHELLS = ("bash", "zsh", "tcsh")
-#: What pytest does with the arguments behind the name; the answer is that of the report.
+#: Commands that pass their arguments to pytest; the exit code comes from the report.
 RUNS = {
     "run": "Run the suite with these pytest arguments and exit with its verdict",
     "gate": "Run the suite like run, but refuse a partial run; use this in CI",
@@ -62,26 +62,26 @@ EXIT_CODES = """\
 exit codes of run, gate and merge:
   0 READY   1 BROKEN   2 DEGRADED   3 internal error   4 bad input   6 NO_VERDICT
 of all others:
-  0 done    1 the answer is no: a broken chain, a missed fault, a forged verdict
+  0 done    1 a problem was found: a broken chain, a missed fault, a forged verdict
   4 bad input    6 the self-test could not finish
 """
 
 
 class _Help(argparse.HelpFormatter):
-    """Wraps descriptions, and leaves the lines of examples as they are."""
+    """Wraps descriptions, but not the lines of examples."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if "\n" in text else super()._fill_text(text, width, indent)
 
 
 class _Parser(argparse.ArgumentParser):
-    """Refuses an argument as the plugin refuses an option: exit 4, for 2 would read as DEGRADED."""
+    """Refuses an argument with exit 4, as the plugin refuses an option: 2 would mean DEGRADED."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"formatter_class": _Help, **settings})
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """Refuse what a command does not know in its own name, not in that of all commands."""
+        """Refuse unknown arguments with the command's own name and help."""
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -94,8 +94,8 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code.
 
-    ``run`` and ``gate``: that of the report. Else 0; 1 when what was looked for is wrong; 4 for bad input; 6
-    when the self-test could not finish.
+    ``run``, ``gate`` and ``merge``: the report's. Otherwise 0; 1 if the command found a problem; 4 for bad
+    input; 6 if the self-test could not finish.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in (*RUNS, "merge") and given[1:2] not in (["-h"], ["--help"]):
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ReadinessError as error:
         sys.stderr.write(f"{error}\n")
         return USAGE_ERROR
-    except BrokenPipeError:  # the reader has seen enough, as `head` has; Python would say so at the end
+    except BrokenPipeError:  # the reader closed the pipe, as `head` does; Python would report that at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -121,14 +121,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str], *, gate: bool) -> int:
-    """Run pytest; refuse no arguments at all where no plan is, for pytest would collect what lies there."""
+    """Run pytest; without a plan, refuse a call without arguments: pytest would collect anything."""
     if not arguments:
         project()
     return supervise(arguments, gate=gate)
 
 
 def _merge(arguments: Sequence[str]) -> int:
-    """Judge what shards left, which the words before the first option name."""
+    """Judge the results of shards, named by the arguments before the first option."""
     project()
     shards = [*takewhile(lambda word: not word.startswith("-"), arguments)]
     if not shards:
@@ -141,7 +141,7 @@ def _merge(arguments: Sequence[str]) -> int:
             f"no such file or directory: {', '.join(missing)}", where="readiness merge",
             allowed="the results of shards: files or directories",
         )  # fmt: skip
-    # an empty directory is what shards leave that all died; another place would cost the last run's reports
+    # the directory is empty if all shards died; any other directory would overwrite the last run's reports
     if mistaken := [path for path in shards if not _may_hold_shards(Path(path))]:
         raise ReadinessError(
             f"not the result of a shard: {', '.join(mistaken)}", where="readiness merge",
@@ -202,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _complete(parser: argparse.ArgumentParser, shell: str) -> int:
-    import shtab  # what no other command needs
+    import shtab  # imports that no other command needs
 
     say(shtab.complete(parser, shell))
     return 0
@@ -213,7 +213,7 @@ def _self_test(options: argparse.Namespace) -> int:
     return command.run(options, found.plan, found.root, sys.stdout)
 
 
-#: pytest's own: an internal error, bad input. What they say is more than NO_VERDICT.
+#: pytest's own exit codes: an internal error, bad input. They say more than NO_VERDICT.
 PYTESTS_OWN = frozenset({3, 4})
 NO_VERDICT = exit_code(Verdict.NO_VERDICT)
 _PR_SET_PDEATHSIG = 1
@@ -223,11 +223,11 @@ _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def supervise(arguments: Sequence[str], *, gate: bool = True, shards: Sequence[str] = ()) -> int:
-    """Run pytest with these arguments; return the exit code of this run's report, else 6.
+    """Run pytest with these arguments; return the exit code in this run's report, otherwise 6.
 
-    Exit 3 and 4 are the child's own. A report without an answer says how pytest ended. ``gate`` refuses a
-    partial run. ``shards``: files or directories that are judged, instead of running checks. Where the plan
-    is, arguments without a path mean its suite.
+    Exit 3 and 4 are the child's own. If the report has no verdict, it says how pytest ended. ``gate`` refuses
+    a partial run. ``shards``: files or directories to judge instead of running checks. In the plan's
+    directory, arguments without a path mean its suite.
     """
     merged = [f"--readiness-merge={path}" for path in shards]
     arguments = [*(["--gate"] if gate else []), *_usual_suite(), *merged, *_joined(arguments)]
@@ -263,14 +263,14 @@ def supervise(arguments: Sequence[str], *, gate: bool = True, shards: Sequence[s
         sys.stderr.write(f"readiness: pytest {_ended(status)}; its report says {model['verdict']}\n")
         return code
     if own and status == NO_VERDICT and not {*model.get("reasons", ())} & {UNFINISHED, UNJUDGED}:
-        return code  # the run has said in its report and here why there is no verdict
+        return code  # the run itself has reported why there is no verdict
     saw = f"although its report says {model['verdict']}" if judged else "before it had judged the run"
     why = f"pytest {_ended(status)} {saw if run else 'and judged no run of a launch plan'}"
     return _without_verdict(reports, run.get("environment", ""), run_id, why)
 
 
 def _without_verdict(reports: Path, environment: str, run_id: str, why: str) -> int:
-    """Say in reports that a run has no verdict, and why; return the exit code for that."""
+    """Write reports that say that a run has no verdict, and why; return the exit code for that."""
     sys.stderr.write(f"readiness: NO_VERDICT: {why}\n")
     try:
         discard(reports)
@@ -283,7 +283,7 @@ def _without_verdict(reports: Path, environment: str, run_id: str, why: str) -> 
 
 
 def _run_pytest(arguments: Sequence[str], variables: Mapping[str, str]) -> int:
-    """Run the child in its own process group, so that it gets a signal from a terminal once, from here."""
+    """Run the child in its own process group, so that it gets a terminal's signal only once, from here."""
     started: list[subprocess.Popen[bytes]] = []
     early: list[int] = []
 
@@ -309,21 +309,21 @@ def _run_pytest(arguments: Sequence[str], variables: Mapping[str, str]) -> int:
 
 
 def _ends_with(owner: int) -> Callable[[], None] | None:
-    """Return what binds a child to the life of its owner, where the kernel offers that: on Linux."""
+    """Return a function that ends the child with its owner, if the kernel supports that (Linux)."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
 
     def bind() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != owner:  # it was killed before this
+        if os.getppid() != owner:  # the owner was killed before this
             os.kill(os.getpid(), signal.SIGKILL)
 
     return bind
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
-    """Join each option that names a place with its value: pytest looks for the rootdir in every lone word."""
+    """Join each option that takes a path with its value: pytest looks for the rootdir in separate words."""
     found: list[str] = []
     for word in arguments:
         if found and found[-1] in _PLACES:
@@ -340,12 +340,12 @@ def _usual_suite() -> list[str]:
         return []
     try:
         return ["-o", f"testpaths={shlex.quote(read_plan(plan).suite)}"]
-    except ReadinessError:  # pytest says what is wrong with it
+    except ReadinessError:  # pytest reports what is wrong
         return []
 
 
 def _usual_reports(arguments: Sequence[str]) -> Path:
-    """Return where reports are expected of a child that did not come so far as to say it."""
+    """Return the expected directory of reports for a child that ended before it announced it."""
     for word, following in pairwise([*arguments, ""]):
         option, _, value = word.partition("=")
         if option == "--readiness-dir" and (value or following):

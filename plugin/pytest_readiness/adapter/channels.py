@@ -1,6 +1,6 @@
-"""Every way out of a run that is not a report of ours: output, logs, reports of pytest, names of items.
+"""Redacts everything that leaves a run except our own reports: output, logs, pytest's reports, item names.
 
-Registered before the first conftest is imported, as that may already fail with a secret in its message.
+Registered before the first conftest is imported, because even that may fail with a secret in its message.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from ..profile.environment import Vault
 REDACTOR: pytest.StashKey[Redactor] = pytest.StashKey()
 _CHANNELS: pytest.StashKey[Channels] = pytest.StashKey()
 _PLAIN = (bool, int, float, type(None))
-#: Fields of a report that hold a word of pytest's or of xdist's, or tell what it is about: the names of items
-#: are cleaned when they are collected.
+#: Fields of a report that hold pytest's or xdist's own words, or identify its item: the names of items are
+#: cleaned when they are collected.
 _LEFT = frozenset(
     {"_id", "nodeid", "location", "result", "outcome", "when"}
     | {"$report_type", "worker_id", "testrun_uid", "node"}
@@ -37,17 +37,17 @@ _LEFT = frozenset(
 
 
 def guard(config: pytest.Config) -> Channels:
-    """Return what guards the output of this process for this run, from the first call on."""
+    """Return the object that redacts this process's output for this run, from the first call on."""
     if _CHANNELS not in config.stash:
         config.stash[_CHANNELS] = Channels(config)
     return config.stash[_CHANNELS]
 
 
 def files(config: pytest.Config) -> list[Path]:
-    """Return the files that pytest itself wrote beside reports: its log, and all values of its cache."""
+    """Return the files that pytest itself wrote beside its reports: its log, and all values in its cache."""
     log: logging.FileHandler | None = _log_file(config)
     written = [Path(log.baseFilename)] if log else []
-    if hasattr(config, "cache"):  # not with -p no:cacheprovider, which also takes its setting away
+    if hasattr(config, "cache"):  # -p no:cacheprovider also removes the setting
         named = os.path.expandvars(os.path.expanduser(str(config.getini("cache_dir"))))  # as pytest reads it
         values = config.rootpath / named / "v"
         written += sorted(path for path in values.rglob("*") if path.is_file())
@@ -55,7 +55,7 @@ def files(config: pytest.Config) -> list[Path]:
 
 
 class Channels:
-    """Takes secrets out of what pytest and its plugins show, store and write."""
+    """Removes secrets from everything that pytest and its plugins show, store and write."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -67,31 +67,31 @@ class Channels:
         sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in self._streams)
 
     def close(self) -> None:
-        """Let everything pass: this run has nothing to do with a launch plan.
+        """Stop redacting: this run has nothing to do with a launch plan.
 
-        The streams stay where they are, as pytest's capture has already taken hold of them.
+        The streams stay in place because pytest's capture already uses them.
         """
         for stream in self._streams:
             stream.open()
 
     def text(self, text: str) -> str:
-        """Return a text without secrets, also before the run has read its inputs."""
+        """Return a text without secrets, even before the run has read its inputs."""
         if not self._knows_secrets:
             self._learn()
         return self._redactor.text(text)
 
     def shown(self, text: str) -> str:
-        """Return a text of a report without secrets, and without what a terminal obeys."""
+        """Return a report's text without secrets and without terminal control characters."""
         if not self._knows_secrets:
             self._learn()
         return self._redactor.shown(text)
 
     def _said(self, text: str) -> str:
-        """Return output as it may pass: a check's keeps no colour, which would look like pytest's."""
+        """Return redacted output; a check's output loses its colours, which would look like pytest's."""
         return self.shown(text) if self._in_check else self.text(text)
 
     def _watched(self) -> Generator[None, object, object]:
-        """Treat all output as a check's output, which is right if nothing captures it."""
+        """Treat all output as a check's output, which is correct if nothing captures it."""
         self._switch(in_check=True)
         try:
             return (yield)
@@ -106,9 +106,10 @@ class Channels:
         self._in_check = in_check
 
     def _learn(self) -> None:
-        """Register the secrets that this machine holds, as far as plan and profile can be read.
+        """Register the secrets on this machine, as far as plan and profile can be read.
 
-        A run does it again with what a hook adds; one that collects only, or fails before, has just this.
+        A run registers them again together with those that a hook adds; a run that only collects, or fails
+        before that, has only these.
         """
         self._knows_secrets = True
         config = self._config
@@ -128,12 +129,12 @@ class Channels:
             handler.setFormatter(_Formatter(handler.formatter or logging.Formatter(), self.text))
         if getattr(self._config.option, "debug", None):
             root = self._config.trace.root
-            write: Any = root._writer  # there is no other way to what --debug writes
+            write: Any = root._writer  # there is no other access to what --debug writes
             root.setwriter(lambda text: write(self.text(text)))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_itemcollected(self, item: pytest.Item) -> None:
-        """Keep a secret out of the name of a check: reports, caches and files are named after it."""
+        """Remove secrets from a check's name, because reports, caches and files use it."""
         clean = self.text(item.nodeid)
         if clean != item.nodeid:
             number = 1
@@ -155,7 +156,7 @@ class Channels:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self) -> Generator[None, object, object]:
-        """Watch what fixtures print at their end."""
+        """Watch what fixtures print in their teardown."""
         return (yield from self._watched())
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -166,7 +167,7 @@ class Channels:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collectreport(self, report: pytest.CollectReport) -> Generator[None, object, object]:
-        """Clean what is said of a module that cannot be imported."""
+        """Clean the report about a module that cannot be imported."""
         self.clean(report)
         return (yield)
 
@@ -180,13 +181,13 @@ class Channels:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_internalerror(self, excrepr: Any) -> Generator[None, object, object]:
-        """Clean what the terminal and the JUnit report show of an error inside pytest."""
+        """Clean an error inside pytest, which the terminal and the JUnit report show."""
         clean = self.shown(str(excrepr))
         excrepr.toterminal = lambda tw: tw.line(clean)
         return (yield)
 
     def clean(self, report: pytest.TestReport | pytest.CollectReport) -> None:
-        """Take secrets out of every field of a report but its node id, which tells what it is about."""
+        """Remove secrets from every field of a report except its node id, which identifies the item."""
         for name, value in [*vars(report).items()]:
             if name == "longrepr":
                 report.longrepr = self._longrepr(report)
@@ -194,7 +195,7 @@ class Channels:
                 setattr(report, name, self._value(value))
 
     def _are_names(self, value: object) -> bool:
-        """Tell whether a value holds clean names with a 1 each, as the keywords of a report do."""
+        """Tell whether a value maps clean names to 1, as a report's keywords do."""
         if not self._knows_secrets:
             self._learn()
         return (
@@ -204,7 +205,7 @@ class Channels:
         )
 
     def _longrepr(self, report: pytest.TestReport | pytest.CollectReport) -> Any:
-        """Return a traceback; one that held a secret becomes plain text, as its lines could hide parts."""
+        """Return a traceback; one with a secret becomes plain text, as its lines could hide parts of it."""
         if report.longrepr is None:
             return None
         if isinstance(report.longrepr, tuple):
@@ -217,7 +218,7 @@ class Channels:
         return report.longrepr if unchanged else clean or clean_message
 
     def _value(self, value: Any) -> Any:
-        """Return a value of a report without secrets, of the same kind where it has none."""
+        """Return a report's value without secrets; a value without any keeps its type."""
         if isinstance(value, str):
             return self.shown(value)
         if isinstance(value, _PLAIN):
@@ -240,7 +241,7 @@ class Channels:
 
 
 class RedactedStream:
-    """A stream of text that shows no secret. All else about it is that of the stream beneath."""
+    """A text stream that shows no secrets. In all other respects it behaves like the stream that it wraps."""
 
     def __init__(self, stream: TextIO, redact: Callable[[str], str]) -> None:
         self.beneath = stream
@@ -249,12 +250,12 @@ class RedactedStream:
         self._lines: LineRedactor | None = LineRedactor(redact)
 
     def open(self) -> None:
-        """Let everything pass from now on."""
+        """Stop redacting."""
         self.flush()
         self._lines = None
 
     def write(self, text: str) -> int:
-        """Write the lines that are complete."""
+        """Write the complete lines."""
         self.is_pending = True
         self._pass(self._lines.feed(text) if self._lines else text)
         return len(text)
@@ -264,7 +265,7 @@ class RedactedStream:
         self.write("".join(lines))
 
     def flush(self) -> None:
-        """Write also what has no end yet."""
+        """Also write the incomplete line."""
         if self._lines:
             self._pass(self._lines.flush())
         try:
@@ -283,16 +284,16 @@ class RedactedStream:
             return
         try:
             self.beneath.write(text)
-        except UnicodeEncodeError:  # comes too late for the caller to write the line otherwise
+        except UnicodeEncodeError:  # too late for the caller to write the line differently
             encoding = self.beneath.encoding
             self.beneath.write(text.encode(encoding, "backslashreplace").decode(encoding))
         except BrokenPipeError:
             self._leave_pipe()
 
     def _leave_pipe(self) -> None:
-        """Go on without a reader, as behind ``| head``: pytest would end with 1, which means BROKEN.
+        """Continue without a reader, as with ``| head``: pytest would exit with 1, which means BROKEN.
 
-        pytest's capture puts the pipe back each time it stops, and then this happens again.
+        pytest's capture restores the pipe each time it stops, and then this happens again.
         """
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.beneath.fileno())
@@ -310,7 +311,7 @@ class _Bytes:
         self._stream = stream
 
     def write(self, content: bytes) -> int:
-        """Write text that was encoded by the caller."""
+        """Write text that the caller has encoded."""
         self._stream.write(bytes(content).decode("utf-8", "backslashreplace"))
         return len(content)
 
@@ -319,7 +320,7 @@ class _Bytes:
 
 
 class _Formatter(logging.Formatter):
-    """Formats a record as another formatter does, and takes secrets out of the result."""
+    """Formats a record with another formatter and removes secrets from the result."""
 
     def __init__(self, formatter: logging.Formatter, redact: Callable[[str], str]) -> None:
         super().__init__()
@@ -332,7 +333,7 @@ class _Formatter(logging.Formatter):
 
 
 def _rename(item: Any, nodeid: str) -> None:
-    """Give an item another node id; pytest offers no way to, and since 9.1 keeps it in another form."""
+    """Change an item's node id; pytest has no API for that, and since 9.1 stores it in another form."""
     if hasattr(item, "_nodeid"):
         item._nodeid = nodeid
     else:

@@ -1,4 +1,4 @@
-"""What a run could check: every collected check, which of them it was asked for, and whether each may run."""
+"""The checks of a run: every collected one, which of them are selected, and whether each may run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .options import asked_paths
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One check as its markers declare it. ``id`` is stable (``phase/name[param]``), ``nodeid`` pytest's."""
+    """A check as its markers declare it. ``id`` is stable (``phase/name[param]``); ``nodeid`` is pytest's."""
 
     id: str
     nodeid: str
@@ -28,21 +28,21 @@ class Check:
     requires: tuple[str, ...] = ()
     covered_by: str | None = None
     establishes: tuple[str, ...] = ()
-    #: Ids of checks that must pass for this one to prove anything.
+    #: Ids of the checks that must pass for this one to prove anything.
     controls: tuple[str, ...] = ()
     drill: bool = False
     static: bool = False
-    #: Seconds that an attempt may take; None: as long as the plan says.
+    #: Time limit of an attempt in seconds; None: the plan's.
     limit_s: float | None = None
     where: str = ""
 
     @property
     def unit(self) -> str:
-        """The phase and the file that it belongs to: what shards, like workers, get undivided."""
+        """Its phase and file; shards and workers never split such a unit."""
         return f"{self.phase}:{self.nodeid.partition('::')[0]}"
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data that crosses process borders; an enum would not."""
+        """Return plain data that can be sent to another process; an enum cannot."""
         return {
             **{name: getattr(self, name) for name in self.__slots__},
             "severity": str(self.severity),
@@ -67,25 +67,25 @@ class Check:
 
 @dataclass(slots=True)
 class Checks:
-    """All checks that were collected, in the order of the run, and the node ids that were selected to run.
+    """All collected checks in run order, and the node ids that are selected to run.
 
-    ``selected`` maps the node id that reports carry to the check: xdist's loadgroup mode changes the node id.
+    ``selected`` maps the node ids in reports to checks: xdist's loadgroup mode changes node ids.
     """
 
     collected: list[Check] = field(default_factory=list)
     selected: dict[str, Check] = field(default_factory=dict)
-    #: What is wrong with the markers, in the words for a person; empty when nothing is.
+    #: Mistakes in the markers, worded for people; empty if there are none.
     problem: str = ""
-    #: How many checks were found, but dropped by another plugin before they were read.
+    #: How many checks another plugin dropped before they were read.
     dropped: int = 0
-    #: Node id of a part of the suite that was not looked into -> why not.
+    #: Node id of each part of the suite that was not examined -> why not.
     unread: dict[str, str] = field(default_factory=dict)
     #: Ids of the checks that other shards run.
     elsewhere: set[str] = field(default_factory=set)
 
     @property
     def deselected(self) -> int:
-        """How many checks that were found were not selected to run."""
+        """How many of the checks found are not selected to run."""
         return self.dropped + len(self.collected) - len(self.selected)
 
     def as_data(self) -> dict[str, Any]:
@@ -115,10 +115,10 @@ class Checks:
 
 
 def in_order(checks: Iterable[Check], phases: Sequence[str]) -> list[Check]:
-    """Return the checks by phase, in their order, except that what others rest on comes before them.
+    """Return the checks by phase, in their order, except that prerequisites come first.
 
-    A check that establishes a capability goes before the first one that requires it, whatever their phases:
-    where the base is broken, that is found once.
+    A check that establishes a capability runs before the first one that requires it, even across phases, so
+    that a missing capability is found only once.
     """
     waiting = {check.id: check for check in sorted(checks, key=lambda check: phases.index(check.phase))}
     establishing: dict[str, list[Check]] = {}
@@ -145,7 +145,7 @@ def inconsistency(
 ) -> str:
     """Describe conflicts between checks, such as a duplicate id; "" if there are none.
 
-    When the ``whole`` suite was collected, also an empty phase of the plan and a name that nothing provides.
+    If the ``whole`` suite was collected, also empty phases of the plan and names that nothing provides.
     """
     found: dict[str, Check] = {}
     mistakes = []
@@ -200,28 +200,28 @@ def _unknown_names(found: Mapping[str, Check], capabilities: Iterable[str]) -> I
             )
 
 
-#: Settings and built-in plugins that decide what is collected; a suite's own file may set them, for good.
+#: Settings and built-in plugins that decide what is collected; a suite's own file may set them permanently.
 _COLLECTION_INI = frozenset(
     {"python_files", "python_classes", "python_functions", "norecursedirs", "collect_imported_tests"}
 )
 _COLLECTION_PLUGINS = ("python", "unittest")
-#: Where pytest looks for its configuration in a directory, first come, first served.
+#: Where pytest looks for its configuration in a directory; the first match wins.
 _CONFIGURATIONS = (
     *("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini"),
     *("pyproject.toml", "tox.ini", "setup.cfg"),
 )
-#: Without this, one of these files is no configuration of pytest.
+#: Each of these files is a pytest configuration only if it contains this.
 _SECTIONS = {"pyproject.toml": "[tool.pytest", "tox.ini": "[pytest]", "setup.cfg": "[tool:pytest]"}
 
 
 def is_narrowed(config: pytest.Config, suite: Path) -> bool:
-    """Tell whether the invocation may leave a part of the suite out, before anything is collected."""
+    """Tell, before anything is collected, whether the invocation may leave out part of the suite."""
     selects = ("lf", "keyword", "markexpr", "deselect", "readiness_shard")
     return any(config.getoption(name, None) for name in selects) or not is_whole_suite_asked(config, suite)
 
 
 def is_whole_suite_asked(config: pytest.Config, suite: Path) -> bool:
-    """Tell whether the invocation names the suite's directory or one around it, and hides no part of it."""
+    """Tell whether the invocation names the suite's directory or a parent of it, and hides no part of it."""
     asked = any(
         suite.is_relative_to(path)
         for path, argument in zip(asked_paths(config), config.args, strict=True)
@@ -231,7 +231,7 @@ def is_whole_suite_asked(config: pytest.Config, suite: Path) -> bool:
 
 
 def _collects_otherwise(config: pytest.Config) -> bool:
-    """Tell whether this invocation alone changes which functions pytest collects: others are not missing."""
+    """Tell whether only this invocation changes which functions pytest collects: others have not vanished."""
     overridden = {entry.partition("=")[0].strip() for entry in config.getoption("override_ini", None) or ()}
     cut = config.getoption("confcutdir", None)
     return (
@@ -244,7 +244,7 @@ def _collects_otherwise(config: pytest.Config) -> bool:
 
 
 def _is_configured_otherwise(config: pytest.Config) -> bool:
-    """Tell whether ``-c`` names another file than the one that pytest finds by itself beside the plan."""
+    """Tell whether ``-c`` names a different file than the one that pytest finds beside the plan."""
     named = config.getoption("inifilename", None)
     if named is None:
         return False
@@ -264,27 +264,28 @@ def _ignores_part_of(config: pytest.Config, suite: Path) -> bool:
     if any(path.is_relative_to(suite) or suite.is_relative_to(path) for path in ignored):
         return True
     globs = [str(base / glob) for glob in config.getoption("ignore_glob", None) or ()]
-    # As pytest matches: a * also matches slashes, and a directory that matches goes with all it holds.
+    # As pytest matches: * also matches slashes, and a matching directory includes everything in it.
     return any(fnmatch(str(path), glob) for glob in globs for path in (suite, *suite.rglob("*")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Why a check is not executed. ``applicable`` is False where the environment declares the lack itself."""
+    """Why a check is not executed. ``applicable`` is False if the environment declares the lack."""
 
     outcome: Outcome
     reason: str
     applicable: bool = True
     failure_class: FailureClass | None = None
-    #: What it shares with all that are refused for it: see ``core.verdict``.
+    #: The cause that all checks refused for it share: see ``core.verdict``.
     cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Down:
-    """Which check did not find a capability to be up, and what it said.
+    """Which check failed to establish a capability, and its summary.
 
-    ``proved``: it found it to be down. An error of its own or of the runner says nothing of the capability.
+    ``proved``: it found the capability down. Its own error, or the runner's, says nothing about the
+    capability.
     """
 
     check: str
@@ -293,28 +294,28 @@ class Down:
 
     @classmethod
     def by(cls, check: str, summary: str, failure_class: str | None) -> Down:
-        """Return what a check that failed with a class, or did not run, has to say."""
+        """Return it for a check that failed with a class, or did not run."""
         return cls(check, summary, failure_class in (FailureClass.PLATFORM_BUG, FailureClass.EXTERNAL_OUTAGE))
 
     @property
     def cause(self) -> str:
-        """The cause shared by all checks that do not run because of it."""
+        """The cause of all checks that do not run because of it."""
         return f"{BEHIND}{self.check}"
 
     def said_of(self, name: str) -> str:
-        """Return what is known of the capability of this name, and from which check."""
+        """Return what is known about the capability of this name, and from which check."""
         known = f"{name} is down" if self.proved else f"it is not known whether {name} is up"
         return f"{known} ({self.check}: {self.summary})"
 
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether a capability can be used; ``reason`` why not; ``declared``: the profile rules it out."""
+    """Whether a capability can be used; ``reason``: why not; ``declared``: the profile rules it out."""
 
     available: bool
     reason: str = ""
     declared: bool = False
-    #: What is missing, whichever capability it is missing for.
+    #: What is missing; several capabilities may need it.
     missing: str = ""
 
 
@@ -327,9 +328,9 @@ def refuse(
 ) -> Refusal | None:
     """Decide about one check; None lets it run.
 
-    A capability that is not known to be up wins: then the check is not run. Next, what the environment
-    declares absent skips the check as not applicable, and what it declares present but lacks skips it as the
-    runner's fault. ``offer`` returns None for a capability that only checks establish.
+    First, a check is not run if a capability that it requires is not known to be up. Otherwise it is skipped
+    as not applicable if the environment declares the capability absent, or as the runner's fault if the
+    environment declares it but lacks it. ``offer`` returns None for a capability that only checks establish.
     """
     if check.drill and not drills:
         return Refusal(

@@ -1,4 +1,4 @@
-"""Collection: every item of the suite becomes a check, by its markers, in the order of the plan's phases."""
+"""Collection: turns every item of the suite into a check, in the order of the plan's phases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MARKERS = (
     "goal(id): The launch goal of the plan that this check serves",
     "phase(name): The phase of the plan in which this check runs; phases run in the plan's order",
     "requires(*capabilities, covered_by=None): What this check needs; covered_by: one that proves the same",
-    "establishes(*capabilities): What requires the capability runs after this, and not at all if it fails",
+    "establishes(*capabilities): Checks that require one run after this check, and not at all if it fails",
     "control(*checks): This check proves something only if these, its positive controls, passed in this run",
     "drill: This check changes the platform's state; it runs only with --drills",
     "timeout(seconds): How long one attempt at this check may take (default: the plan's check_limit_s)",
@@ -32,19 +32,19 @@ MARKERS = (
 )
 _SEVERITIES = {"p0": Severity.P0, "p1": Severity.P1}
 _NAMES = tuple(re.split(r"\W", line)[0] for line in MARKERS)
-#: How near to one of ours a marker's name is that was meant to be it.
+#: Similarity from which a marker's name counts as a misspelling of one of ours.
 _NEAR = 0.8
 
 Part = TypeVar("Part")
-#: The markers of an item by name and by how far up they stand, the nearest first: 0 for its own.
+#: The markers of an item by name and by distance, the nearest first: 0 for its own.
 Marks: TypeAlias = dict[str, dict[int, list[pytest.Mark]]]
 
 
 class MarkerError(ReadinessError):
-    """A check is marked wrongly."""
+    """A check has wrong markers."""
 
 
-#: The ids of what an item's markers depend on, its parent and its own markers; what they say, and mistakes.
+#: The ids of an item's parent and own markers, which decide; the check that they make, and mistakes.
 MarksOf: TypeAlias = tuple[int, ...]
 Declared: TypeAlias = tuple[dict[str, Any], list[MarkerError]]
 
@@ -52,10 +52,10 @@ Declared: TypeAlias = tuple[dict[str, Any], list[MarkerError]]
 def read_check(
     item: pytest.Item, goals: tuple[str, ...], phases: tuple[str, ...], known: dict[MarksOf, Declared]
 ) -> tuple[Check | None, list[MarkerError]]:
-    """Read the markers of an item: its check, or None and every mistake that is in them.
+    """Read the markers of an item: its check, or None and every mistake in them.
 
-    A misspelt marker is one: pytest only warns, and a check without its ``drill`` or ``requires`` would run.
-    ``known`` is what was read of other items that still exist: most share all their markers.
+    A misspelt marker is a mistake: pytest only warns, and a check without its ``drill`` or ``requires`` would
+    run. ``known`` has the results for other items that still exist: most share all their markers.
     """
     key = (id(item.parent), *map(id, item.own_markers))
     if key not in known:
@@ -139,14 +139,14 @@ def _severity(marks: Marks) -> Severity:
 
 
 def _is_marked(marks: Marks, name: str) -> bool:
-    """Tell whether a marker without arguments is there: ``static(False)`` would say the opposite of False."""
+    """Tell whether a marker without arguments is present: ``static(False)`` would mean the opposite."""
     if any(mark.args or mark.kwargs for mark in _all(marks, name)):
         raise MarkerError(f"malformed {name} marker", allowed=f"pytest.mark.{name}, without arguments")
     return name in marks
 
 
 def _one_of(marks: Marks, name: str, allowed: tuple[str, ...], *, required: bool = True) -> str:
-    """Return the argument of the nearest marker ``name``: inner ones win, two on one level are a mistake."""
+    """Return the argument of the nearest marker ``name``: inner ones win; two on one level are a mistake."""
     listed = ", ".join(allowed)
     for nearest in marks.get(name, {}).values():
         values = {_single(mark, name) for mark in nearest}
@@ -173,7 +173,7 @@ def _all(marks: Marks, name: str) -> Iterator[pytest.Mark]:
 
 
 def _limit(marks: Marks) -> float | None:
-    """Read the marker that pytest-timeout has, too; its 0 would be no limit, which no check goes without."""
+    """Read the marker ``timeout``, which pytest-timeout also has; 0 (no limit) is refused."""
     mark = next(_all(marks, "timeout"), None)
     if mark is None:
         return None
@@ -205,10 +205,10 @@ def _strings(marks: Marks, name: str) -> Iterator[str]:
 
 
 class Collector:
-    """Reads checks from collected items, refuses what is marked wrongly, and orders phases.
+    """Reads checks from collected items, refuses wrong markers, and orders phases.
 
-    A worker of xdist cannot stop the run by an error of its own: it is replaced and tries again. So there the
-    problem is only kept, nothing is run, and the controller refuses.
+    An error cannot stop the run on an xdist worker: the worker is replaced and tries again. There the problem
+    is only kept, nothing is run, and the controller refuses.
     """
 
     def __init__(self, context: RunContext) -> None:
@@ -217,11 +217,11 @@ class Collector:
         self._seen: set[str] = set()
         self._mistakes: list[MarkerError] = []
         self._files: set[Path] = set()
-        #: Node ids, without parameters, of the tests and classes of tests that a module holds, and of those
-        #: that pytest went on with.
+        #: Node ids, without parameters, of the tests and test classes in a module, and of those that pytest
+        #: collected.
         self._held: set[str] = set()
         self._found: set[str] = set()
-        #: Path -> whether it is in the suite: a module's is asked for with each of its items.
+        #: Path -> whether it is in the suite: every item of a module needs its path.
         self._places: dict[Path, bool] = {}
         self.checks = Checks()
 
@@ -229,7 +229,7 @@ class Collector:
     def pytest_make_collect_report(
         self, collector: pytest.Collector
     ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-        """Make an error of what pytest only warns about."""
+        """Turn pytest's collection warnings into errors."""
         if not self._has(collector.path):
             report = yield
         else:
@@ -246,7 +246,7 @@ class Collector:
 
     @pytest.hookimpl
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Record a module or package that skipped itself: nobody knows which checks it contains."""
+        """Record a module or package that skipped itself: its checks are unknown."""
         path = self._context.settings.root / report.nodeid.partition("::")[0]
         if report.skipped and self._has(path):
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
@@ -263,10 +263,10 @@ class Collector:
     def pytest_collection_modifyitems(
         self, session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
     ) -> Generator[None, None, None]:
-        """Attach a check to each item of the suite; when others have sorted, order the phases.
+        """Attach a check to each item of the suite; after other plugins have sorted, order the phases.
 
-        This last, stable sort keeps the order that others give to the checks inside a phase. Only what later
-        checks rest on goes before its phase.
+        This last sort is stable and keeps their order within a phase. Only prerequisites of other checks
+        run before their phase.
         """
         members = [item for item in items if self._has(item.path)]
         whole = is_whole_suite_asked(config, self._suite.resolve())
@@ -278,7 +278,7 @@ class Collector:
         checks = [check for check in found if check is not None]
         problem = str(together(self._mistakes)) if self._mistakes else self.checks.problem
         if not problem:
-            # what cannot be collected is reported as such, and may be all of a phase
+            # modules that cannot be collected are reported, and may contain all of a phase
             partly = session.testsfailed or self.checks.unread or config.getoption("lf", False)
             phases = () if partly else self._context.plan.phases
             problem = inconsistency(checks, self._context.capabilities, phases, whole=whole)
@@ -297,7 +297,7 @@ class Collector:
         self._leave_to_others(config, items)
 
     def _leave_to_others(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Deselect what other shards run: of one file and phase, one shard runs all."""
+        """Deselect what other shards run: one shard runs all checks of a file and phase."""
         shard = self._context.settings.shard
         if shard is None:
             return
@@ -312,7 +312,7 @@ class Collector:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Record the checks to run, in their final order and with the node ids that reports will have."""
+        """Record the checks to run, in their final order and with the node ids of their reports."""
         self.note_selected(session)
 
     def note_selected(self, session: pytest.Session) -> None:
@@ -327,7 +327,7 @@ class Collector:
         return self._places[path]
 
     def _note_hidden(self, collector: pytest.Module | pytest.Class) -> None:
-        """Note tests that ``__test__ = False`` hides; a class may hide its own for derived ones."""
+        """Note tests that ``__test__ = False`` hides; a base class may hide its own tests."""
         kind = collector.obj
         tests = {name: test for name, test in vars(kind).items() if collector.funcnamefilter(name)}
         if getattr(kind, "__test__", True):
@@ -338,7 +338,7 @@ class Collector:
             self.checks.unread[collector.nodeid] = f"__test__ = False hides {', '.join(hidden)}"
 
     def _note_left_out(self, config: pytest.Config) -> None:
-        """Note modules that pytest would collect, had not ``collect_ignore`` or a hook said no."""
+        """Note modules that pytest would collect without ``collect_ignore`` or a hook."""
         pruned = config.getini("norecursedirs")
         for path in sorted(self._suite.rglob("*.py")):
             inner = path.relative_to(self._suite)
@@ -352,12 +352,12 @@ class Collector:
                 self.checks.unread[nodeid] = "not collected: collect_ignore or a hook leaves it out"
 
     def _note_dropped(self) -> None:
-        """Note tests that are in their module and became no item: a hook has dropped them."""
+        """Note tests that did not become items: a hook dropped them."""
         for lost in self._held - self._found:
             self.checks.unread[lost] = "not collected: a hook leaves it out"
 
     def _check(self, item: pytest.Item, known: dict[MarksOf, Declared]) -> Check | None:
-        """Read a check; None, and its mistakes kept, for one that is marked wrongly."""
+        """Read a check; None if its markers are wrong, and the mistakes are kept."""
         plan = self._context.plan
         check, mistakes = read_check(item, plan.goal_ids, plan.phases, known)
         self._mistakes += mistakes
@@ -367,7 +367,7 @@ class Collector:
 
 
 def _tests_in(collector: pytest.Module | pytest.Class) -> Iterator[str]:
-    """Yield the names of the functions and classes that pytest makes tests of."""
+    """Yield the names of the functions and classes that pytest collects as tests."""
     holder = collector.obj
     if not getattr(holder, "__test__", True):
         return
@@ -377,7 +377,7 @@ def _tests_in(collector: pytest.Module | pytest.Class) -> Iterator[str]:
             if isinstance(member, type):
                 is_test = collector.istestclass(member, name)
             else:
-                test = getattr(member, "__func__", member)  # of a static method or one of its class
+                test = getattr(member, "__func__", member)  # a static method or a class method
                 is_test = inspect.isfunction(test) and collector.istestfunction(member, name)
                 is_test = is_test and getattr(test, "__test__", True)
             if is_test and (imported or member.__module__ == holder.__name__):
@@ -385,13 +385,13 @@ def _tests_in(collector: pytest.Module | pytest.Class) -> Iterator[str]:
 
 
 def _without_parameters(item: pytest.Item) -> str:
-    """Return the node id of the function of an item."""
+    """Return the node id of an item's function, without parameters."""
     name = getattr(item, "originalname", None) or item.name.split("[")[0]
     return f"{item.nodeid.removesuffix(item.name)}{name}"
 
 
 def tests_named(config: pytest.Config) -> tuple[str, ...]:
-    """Return how the names of tests begin, in lower case."""
+    """Return the prefixes of test names, in lower case."""
     patterns = [*config.getini("python_functions"), *config.getini("python_classes")]
     return tuple(re.split(r"[*?\[]", pattern)[0].lower() for pattern in patterns)
 
@@ -401,5 +401,5 @@ def _is_one_of(path: Path, patterns: Iterable[str]) -> bool:
 
 
 def is_in_suite(path: Path, suite: Path) -> bool:
-    """Tell whether a path lies in the suite, by its name or by what it is: either may be a symbolic link."""
+    """Tell whether a path is in the suite, by name or by location: either may be a symbolic link."""
     return path.is_relative_to(suite) or path.resolve().is_relative_to(suite.resolve())

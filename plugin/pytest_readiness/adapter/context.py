@@ -1,6 +1,6 @@
-"""What every part of the adapter shares during one run, and the fixtures that show it to a suite.
+"""The state that all parts of the adapter share during a run, and the fixtures that expose it to a suite.
 
-Each input is validated before anything is collected or sent.
+Every input is validated before anything is collected or sent.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from .options import Settings
 if TYPE_CHECKING:
     from ..report.attestation import PrivateKey
 
-#: What ends a run on purpose, wherever it is raised.
+#: Exceptions that end a run on purpose, wherever they are raised.
 STOPS = (KeyboardInterrupt, pytest.exit.Exception)
 OVERLAY_SOURCE = "hook pytest_readiness_environment"
 
 
 @dataclass(slots=True, kw_only=True)
 class RunContext:
-    """One run in one process: its inputs, validated, and the few things that all parts write to.
+    """One run in one process: its validated inputs, and the few things that all parts write to.
 
-    ``environment`` is None only where no check runs, as with ``--collect-only``.
+    ``environment`` is None only if no check runs, as with ``--collect-only``.
     """
 
     settings: Settings
@@ -56,15 +56,15 @@ class RunContext:
     origin: Origin = field(default_factory=Origin)
     environment: Environment | None = None
     vault: Vault | None = None
-    #: What signs the verdict, where ``--attest`` asks for it; on the controller alone.
+    #: Signs the verdict if ``--attest`` is given; only on the controller.
     signer: PrivateKey | None = None
-    #: The environment variables that the run was given, before a hook sets others.
+    #: The environment variables before a hook sets others.
     given: Mapping[str, str] = field(default_factory=dict, repr=False)
-    #: Capability -> what took it down, as far as this process has seen.
+    #: Capability -> the check that found it down, as far as this process has seen.
     down: dict[str, Down] = field(default_factory=dict)
-    #: What went wrong and no check can answer for.
+    #: Failures that belong to no check.
     stray: list[str] = field(default_factory=list)
-    #: Remarks of the adapter itself, for the report.
+    #: The adapter's own remarks, for the report.
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -73,7 +73,7 @@ class RunContext:
         return tuple(self.schema.capabilities)
 
     def availability(self, name: str) -> Availability | None:
-        """Tell whether the environment has a capability; None for one that the schema does not define."""
+        """Return whether the environment has a capability; None if the schema does not define it."""
         if self.environment is None or self.vault is None or name not in self.schema.capabilities:
             return None
         capability = self.environment.profile.capability(name)
@@ -92,9 +92,9 @@ class RunContext:
         return Availability(available=True)
 
     def variables(self, profile: Profile) -> tuple[str, ...]:
-        """Return the environment variables that the run took from its caller: the profile's, and AWS's.
+        """Return the environment variables that the run got from its caller: the profile's, and AWS's.
 
-        A variable that a hook has set or changed is left out.
+        Variables that a hook has set or changed are left out.
         """
         uses_aws = self.settings.is_distributed or "botocore" in sys.modules
         names = {*profile.variables, *(AWS_VARIABLES if uses_aws else ())}
@@ -103,20 +103,20 @@ class RunContext:
         )
 
 
-#: What the plugin keeps on pytest's objects: one typed key for each value.
+#: The plugin's values on pytest's objects: one typed key each.
 RUN: pytest.StashKey[RunContext] = pytest.StashKey()
 CHECK: pytest.StashKey[Check] = pytest.StashKey()
 EVIDENCE: pytest.StashKey[EvidenceLog] = pytest.StashKey()
 REFUSAL: pytest.StashKey[Refusal] = pytest.StashKey()
 PARTS: pytest.StashKey[Parts] = pytest.StashKey()
-#: What the plugin has registered in this process, by name.
+#: The plugin's registered objects in this process, by name.
 REGISTERED: pytest.StashKey[dict[str, object]] = pytest.StashKey()
-#: Whether all that failed so far in the attempt under way may be over the next time.
+#: Whether everything that failed so far in the current attempt may be transient.
 PASSING: pytest.StashKey[bool] = pytest.StashKey()
 
 
 def taken_out(config: pytest.Config) -> list[str]:
-    """Say which parts of the plugin another plugin has unregistered: what these listen to was not noticed."""
+    """Say which parts of the plugin another plugin has unregistered: they missed events."""
     manager = config.pluginmanager
     return [
         f"{name} was unregistered by a conftest or a plugin: without this part, a run gets no verdict"
@@ -126,9 +126,10 @@ def taken_out(config: pytest.Config) -> list[str]:
 
 
 def own_run_id(settings: Settings) -> str:
-    """Return the id of this run; a supervisor that gave one learns where this run's reports will be.
+    """Return the id of this run; if a supervisor set it, tell it where this run's reports will be.
 
-    What it gave is taken out of the environment: a run that a check starts is another one.
+    The supervisor's variables are removed from the environment, because a run that a check starts is another
+    run.
     """
     handover, given = (os.environ.pop(name, "") for name in (HANDOVER, RUN_ID))
     if not (handover and given):
@@ -139,7 +140,7 @@ def own_run_id(settings: Settings) -> str:
 
 
 def begin(settings: Settings, run_id: str, redactor: Redactor) -> RunContext:
-    """Read plan and schema; ReadinessError when one of them is malformed."""
+    """Read plan and schema; ReadinessError if either is malformed."""
     plan = _read_plan(settings)
     redactor.use_prefixes(plan.policy.secret_prefixes)
     return RunContext(
@@ -153,7 +154,7 @@ def begin(settings: Settings, run_id: str, redactor: Redactor) -> RunContext:
 
 
 def read_profile(config: pytest.Config, context: RunContext) -> Profile:
-    """Read the profile that ``--env`` asks for; ProfileError when there is none or it is malformed."""
+    """Read the profile that ``--env`` names; ProfileError if it is missing or malformed."""
     settings = context.settings
     return load_profile(settings.root, config.invocation_params.dir, settings.environment, context.schema)
 
@@ -161,8 +162,7 @@ def read_profile(config: pytest.Config, context: RunContext) -> Profile:
 def ask_hook(config: pytest.Config, context: RunContext, profile: Profile) -> dict[str, Any] | None:
     """Return what a hook adds to the profile, such as the addresses of a platform that it started.
 
-    It is not asked where no check runs, to judge what shards left. ProfileError when it fails: what it was to
-    start or find is not there.
+    The hook is not called if no check runs, as when results of shards are merged. ProfileError if it fails.
     """
     if context.settings.merge:
         return None
@@ -174,11 +174,11 @@ def ask_hook(config: pytest.Config, context: RunContext, profile: Profile) -> di
             raise TypeError(f"it returned {type(overlay).__name__}, not a mapping of sections")
     except (pytest.UsageError, ReadinessError, *STOPS):
         raise
-    except BaseException as problem:  # SystemExit and pytest.skip, too, would end the run without a word
+    except BaseException as problem:  # SystemExit and pytest.skip would also end the run silently
         raise ProfileError(
             failure_of(problem, str(context.settings.root)),
             where=OVERLAY_SOURCE,
-            action="mend the hook or what it needs; to stop a run with a message, raise pytest.UsageError",
+            action="fix the hook or what it needs; to stop a run with a message, raise pytest.UsageError",
         ) from problem
     return dict(overlay) if overlay is not None else None
 
@@ -189,14 +189,14 @@ def enter(
     overlay: Mapping[str, Any] | None,
     unresolved: Mapping[str, str] | None = None,
 ) -> Environment:
-    """Complete the profile and resolve its secrets; ProfileError for what is missing or must not be.
+    """Complete the profile and resolve its secrets; ProfileError for missing or forbidden values.
 
-    On a worker ``overlay`` and ``unresolved`` are what the controller found.
+    On a worker, ``overlay`` and ``unresolved`` come from the controller.
     """
     settings = context.settings
     if overlay:
         profile = profile.overlaid(overlay, OVERLAY_SOURCE)
-    if not settings.merge:  # no check runs, so nothing of the platform is asked
+    if not settings.merge:  # no check runs, so the platform is not needed
         profile.check_complete()
     if settings.drills and profile.protected:
         raise ProfileError(
@@ -214,8 +214,8 @@ def enter(
 
 
 def _signer(vault: Vault, reference: str) -> PrivateKey:
-    """Read the key that ``--attest`` names; ReadinessError when there is none."""
-    from ..report.attestation import private_key  # with cryptography, which most runs need not load
+    """Read the key that ``--attest`` names; ReadinessError if it cannot be read."""
+    from ..report.attestation import private_key  # imports cryptography, which most runs do not need
 
     try:
         pem = vault.read(SecretRef.parse(reference), "--attest")
@@ -242,7 +242,7 @@ def _read_plan(settings: Settings) -> Plan:
 
 @pytest.fixture(scope="session")
 def environment(pytestconfig: pytest.Config) -> Environment:
-    """The environment of this run: its profile, and ``secret(name)`` for what the profile only refers to."""
+    """The environment of this run: its profile, and ``secret(name)`` for the secrets to which it refers."""
     found = pytestconfig.stash[RUN].environment
     if found is None:
         raise pytest.UsageError("no environment is loaded: nothing is to be run")
@@ -251,15 +251,15 @@ def environment(pytestconfig: pytest.Config) -> Environment:
 
 @pytest.fixture(scope="session")
 def plan_facts(pytestconfig: pytest.Config) -> Mapping[str, Any]:
-    """The table [facts] of the launch plan: what the suite compares with and no environment changes."""
+    """The table [facts] of the launch plan: values for checks that are the same in every environment."""
     return MappingProxyType(dict(pytestconfig.stash[RUN].plan.facts))
 
 
 @pytest.fixture(scope="session")
 def plan_inventory(pytestconfig: pytest.Config) -> Sequence[Mapping[str, Any]]:
-    """The [[inventory]] of the launch plan, one mapping a row: service, key, url, cpu, memory, image, ecs.
+    """The [[inventory]] of the launch plan, one mapping per row: service, key, url, cpu, memory, image, ecs.
 
-    A figure named ``inventory/<key>/<column>`` puts what was observed beside it in the report.
+    A figure named ``inventory/<key>/<column>`` adds the observed value to the report.
     """
     return tuple(MappingProxyType(asdict(row)) for row in pytestconfig.stash[RUN].plan.inventory)
 
@@ -274,7 +274,7 @@ def run_id(pytestconfig: pytest.Config) -> str:
 def record_testsuite_property(
     pytestconfig: pytest.Config, record_testsuite_property: Callable[[str, object], None]
 ) -> Callable[[str, object], None]:
-    """pytest's own, without secrets: what it is given goes into the JUnit file and passes no report."""
+    """pytest's own, with secrets removed: its values reach the JUnit file without going through a report."""
     shown = pytestconfig.stash[RUN].redactor.shown
 
     def record(name: str, value: object) -> None:
@@ -287,14 +287,14 @@ def record_testsuite_property(
 def evidence(request: pytest.FixtureRequest) -> Evidence:
     """Records what this check measured; see :class:`Evidence`."""
     item: pytest.Item = request.node
-    if EVIDENCE not in item.stash:  # a test outside the suite keeps its entries to itself
+    if EVIDENCE not in item.stash:  # entries of a test outside the suite are not reported
         item.stash[EVIDENCE] = EvidenceLog(request.config.stash[RUN].redactor)
     return Evidence(item.stash[EVIDENCE])
 
 
 @pytest.fixture
 def eventually(evidence: Evidence) -> Eventually:
-    """Polls to a deadline and records how long it took."""
+    """Polls until a deadline and records how long it took."""
 
     def poll(probe: Callable[[], Value], *, within: float, every: float = 0.2, what: str) -> Value:
         started = time.monotonic()

@@ -1,7 +1,7 @@
 """A run that xdist distributes: what workers get and publish, and the order in which they get checks.
 
-Units of one phase and one file go out in the order of the plan's phases. No phase waits for the one before it
-to end on another worker: what capabilities demand is settled afterwards, from all reports.
+Units of one phase and one file are sent out in the order of the plan's phases. A phase does not wait until
+the previous one has ended on other workers: missing capabilities are applied afterwards, from all reports.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from .context import RunContext
 from .listener import STRAY_KEY
 
 WORKERINPUT_KEY = "readiness"
-#: Under this key a worker hands on what ended its session before its last check.
+#: Key under which a worker reports what ended its session before its last check.
 _ENDED_KEY = "readiness-ended"
 _CHECKS_NAME = "checks.json"
-#: How many checks a worker has to know of before it runs the first one.
+#: How many checks a worker must know before it runs the first one.
 _KNOWN = 2
 
 
@@ -44,7 +44,7 @@ class Distribution:
         self._checks: Checks | None = None
 
     def checks(self) -> Checks:
-        """Return what the workers published; none when none came that far."""
+        """Return what the workers published; empty if none did."""
         if self._checks is None:
             path = self._shared / _CHECKS_NAME
             if not path.exists():
@@ -54,7 +54,7 @@ class Distribution:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Give a worker the run's inputs; values of secrets never travel, only which of them are missing."""
+        """Give a worker the run's inputs; secrets' values are never sent, only which of them are missing."""
         vault = self._context.vault
         node.workerinput[WORKERINPUT_KEY] = {
             "run_id": self._context.run_id,
@@ -72,7 +72,7 @@ class Distribution:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Take over what no check of a worker can answer for; one that crashed hands nothing on."""
+        """Collect a worker's failures that belong to no check; a crashed worker reports none."""
         output = getattr(node, "workeroutput", None)
         if output is not None:
             unheard = "readiness-listener was unregistered: without this part, a run gets no verdict"
@@ -81,12 +81,12 @@ class Distribution:
                 self._ends(why)
 
     def died_at_its_end(self, node: Any) -> None:
-        """Note that what a worker would have handed on after its last check is lost."""
+        """Note that a worker's failures after its last check are lost."""
         self._context.stray.append(f"worker {node.gateway.id} died after its last check")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> PhaseScheduling:
-        """Schedule in the order of the phases, whatever else ``--dist`` asks for."""
+        """Schedule in the order of the phases in every ``--dist`` mode."""
         return PhaseScheduling(config, log, self)
 
 
@@ -95,7 +95,7 @@ class PhaseScheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no
 
     def __init__(self, config: pytest.Config, log: Any, distribution: Distribution) -> None:
         super().__init__(config, log)
-        config.option.loadscopereorder = False  # the largest scope first would undo the order of the phases
+        config.option.loadscopereorder = False  # largest scope first would undo the phases' order
         self._distribution = distribution
 
     def _split_scope(self, nodeid: str) -> str:
@@ -104,18 +104,18 @@ class PhaseScheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no
         return f"{check.phase if check else ''}:{group if at else nodeid.partition('::')[0]}"
 
     def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
-        """Take in what a worker collected; a late one that differs gets no work and ends."""
+        """Accept a worker's collection; a late worker with a different one gets no work and ends."""
         super().add_node_collection(node, collection)
         if node not in self.registered_collections:
             node.shutdown()
 
     def _reschedule(self, node: Any) -> None:
-        """Give a worker its next units, at least two checks: it runs one only when it knows the one after.
+        """Give a worker its next units, at least two checks: it runs one only once it knows the next.
 
-        xdist gives one unit, so it waits forever for a worker whose unit holds one check or none to run.
+        xdist gives one unit, so it would wait forever for a worker with a unit of at most one check to run.
         """
         if node not in self.registered_collections:
-            return  # it replaces a crashed one, and has not collected yet
+            return  # it replaces a crashed worker and has not collected yet
         while (
             self.workqueue and not node.shutting_down and self._pending_of(self.assigned_work[node]) < _KNOWN
         ):
@@ -123,18 +123,18 @@ class PhaseScheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no
         super()._reschedule(node)
 
     def _assign_work_unit(self, node: Any) -> None:
-        """Give a worker its next unit; one that died before the send keeps it until it is removed.
+        """Give a worker its next unit; a worker that died before the send keeps it until it is removed.
 
-        Its death is the next event of the queue: ``remove_node`` then hands the unit to another worker.
+        Its death is the next event in the queue: ``remove_node`` then gives the unit to another worker.
         """
         with contextlib.suppress(OSError):
             super()._assign_work_unit(node)
 
     def remove_node(self, node: Any) -> str | None:
-        """Take a worker out and hand on what it left; return the check during which it died, if any.
+        """Remove a worker and reassign its remaining units; return the check during which it died, if any.
 
-        xdist would run that check again: what kills a worker once is not tried twice. One that ended by
-        itself has died in no check.
+        xdist would run that check again, but a check that killed a worker is not repeated. A worker that
+        ended normally did not die in a check.
         """
         units = self.assigned_work[node].values()
         left = [(unit, nodeid) for unit in units for nodeid, is_complete in unit.items() if not is_complete]
@@ -150,7 +150,7 @@ class PhaseScheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no
 
 
 class Publisher:
-    """On a worker: publishes what it collected, and what ended it; all workers' lists are equal."""
+    """On a worker: publishes its collection and what ended its session; all workers collect the same."""
 
     def __init__(self, collector: Collector, shared: Path, worker: str, redactor: Redactor) -> None:
         self._collector = collector
@@ -174,9 +174,9 @@ class Publisher:
 
     @pytest.hookimpl
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Hand on what ended the session, with the status that xdist has for it.
+        """Report what ended the session, with the status that xdist expects.
 
-        Any other, such as one that ``pytest.exit`` chose, it takes for that of a worker with no check left.
+        xdist would treat any other status, such as one from ``pytest.exit``, as a worker that has finished.
         """
         if self._ended:
             output: dict[str, Any] = session.config.workeroutput  # type: ignore[attr-defined]

@@ -12,16 +12,16 @@ from ..core.formats import text_of
 from ..core.redaction import Redactor
 
 BODY_LIMIT = 2048
-#: This much of a body is searched for secrets, so that none stands where what is shown of it ends.
+#: This much of a body is searched for secrets, so that none is cut where the shown part ends.
 _SEARCHED = 32 * BODY_LIMIT
-#: Headers that explain an exchange; all others stay out of the report.
+#: Headers that explain an exchange; the report omits all others.
 SHOWN_HEADERS = frozenset(
     {"accept", "authorization", "cache-control", "content-length", "content-type", "date", "etag"}
     | {"idempotency-key", "if-none-match", "last-modified", "location", "retry-after", "server"}
     | {"traceparent", "www-authenticate"}
 )
 _SHOWN_PREFIXES = ("x-ratelimit", "ratelimit", "x-request", "x-trace", "x-payment", "payment-")
-#: Larger integers have no text in Python, unless it is asked to.
+#: Python does not convert larger integers to text by default.
 _LARGEST = 10**1000
 _MEASUREMENTS = frozenset({"exchange", "figure", "evaluated"})
 
@@ -29,7 +29,7 @@ Value = TypeVar("Value")
 
 
 class EvidenceLog:
-    """The entries of one attempt at a check, as plain JSON data, redacted when they are recorded."""
+    """The entries of one attempt of a check, as plain JSON data, redacted when they are recorded."""
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
@@ -43,7 +43,7 @@ class EvidenceLog:
 
     @property
     def measured(self) -> int:
-        """How many measurements were taken; a note is not one."""
+        """How many measurements were recorded; notes do not count."""
         return sum(entry["kind"] in _MEASUREMENTS for entry in self._entries)
 
     def add(self, entry: Mapping[str, Any]) -> None:
@@ -51,7 +51,7 @@ class EvidenceLog:
         self._entries.append(self._redactor.data(dict(entry)))
 
     def count(self, rule: str, times: int) -> None:
-        """Record comparisons of a rule: one entry for each rule says how often, also from several threads."""
+        """Count comparisons of a rule, one entry per rule; thread-safe."""
         fresh = {"kind": "evaluated", "rule": self._redactor.shown(rule), "times": times}
         with self._lock:
             for entry in self._entries[self._taken :]:
@@ -69,15 +69,15 @@ class EvidenceLog:
 
 @dataclass(slots=True)
 class Parts:
-    """Subtests of one attempt: whether a phase is running, and what failed in it without ending it."""
+    """Subtests of one attempt: whether a phase is running, and which parts of it failed without ending it."""
 
     running: bool = False
     failures: list[BaseException] = field(default_factory=list)
     #: Why the first part that was skipped did not run.
     skipped: str = ""
-    #: What ended the phase, also where a hook swallowed it.
+    #: What ended the phase, even if a hook swallowed it.
     raised: BaseException | None = None
-    #: Whether the function that holds the check was called.
+    #: Whether the check's function was called.
     ran: bool = False
 
     def take(self) -> list[BaseException]:
@@ -93,7 +93,7 @@ class Evidence:
         self._log = log
 
     def exchange(self, response: Any) -> None:
-        """Record a request and its response: anything in the shape of an ``httpx.Response``.
+        """Record a request and its response, which must have the attributes of an ``httpx.Response``.
 
         Kept: method, URL, status, elapsed milliseconds, the headers that explain it, and 2 KiB of each body.
         """
@@ -124,7 +124,7 @@ class Evidence:
         limit: Any = None,
         at_least: float | None = None,
     ) -> None:
-        """Record a measured value: what was expected of it, the most (``limit``) or the least allowed."""
+        """Record a measured value, and its expected value, maximum (``limit``) or minimum (``at_least``)."""
         if at_least is not None:
             if limit is not None:
                 raise TypeError("evidence.figure takes limit or at_least, not both: record two figures")
@@ -145,7 +145,7 @@ class Evidence:
             self._log.count(str(rule), int(times))
 
     def note(self, text: str) -> None:
-        """Record a remark; it proves nothing by itself."""
+        """Record a remark; it does not count as a measurement."""
         self._log.add({"kind": "note", "text": str(text)})
 
     def _body(self, message: Any) -> str:
@@ -154,7 +154,7 @@ class Evidence:
             content = message.content if hasattr(message, "content") else message.body
         except (AttributeError, RuntimeError):  # a stream that was not read
             return ""
-        if not isinstance(content, bytes | str):  # none, or a source that was sent piece by piece
+        if not isinstance(content, bytes | str):  # no body, or a stream that was sent in pieces
             return ""
         head = content[:_SEARCHED]
         text = self._log.text(head.decode(errors="replace") if isinstance(head, bytes) else str(head))
@@ -165,14 +165,14 @@ class Eventually(Protocol):
     """The type of the fixture ``eventually``."""
 
     def __call__(self, probe: Callable[[], Value], *, within: float, every: float = 0.2, what: str) -> Value:
-        """Call ``probe`` until it returns something true, and return that; times are in seconds.
+        """Call ``probe`` until it returns a true value, and return that; times are in seconds.
 
-        Records the figure "<what> after". AssertionError at the deadline, naming the last value.
+        Records the figure "<what> after". AssertionError at the deadline, with the last value.
         """
 
 
 def _plain(value: Any) -> Any:
-    """Return a value that JSON and xdist's channel support: plain ones unchanged, all else as text."""
+    """Return a value that JSON and xdist's channel support: plain values unchanged, others as text."""
     if type(value) is int and abs(value) >= _LARGEST:
         return f"an integer of {value.bit_length()} bits"
     if value is None or type(value) in {bool, int, float, str}:

@@ -1,7 +1,7 @@
-"""The first and the last act of a run: before a conftest is imported, so that a kill leaves no older answer.
+"""The first and the last act of a run. The first precedes any conftest, so that a kill leaves no old verdict.
 
-pytest knows its options only in part then, as a conftest may add some. What they say is looked at again once
-all are known; where that was another run, the reports of the earlier one come back.
+pytest does not know all options then, because a conftest may add some. They are read again once all are
+known; if the run turns out not to concern the plan, the reports of the earlier run are restored.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _ENDS_EARLY = ("help", "version", "markers")
 
 
 def first_act(early_config: pytest.Config) -> None:
-    """Say NO_VERDICT where this run will report, if it concerns the plan; UsageError when it cannot."""
+    """Write NO_VERDICT where this run will report, if it concerns the plan; UsageError if that fails."""
     asked = _as_asked(early_config)
     is_worker = "PYTEST_XDIST_WORKER" in os.environ
     if is_worker or is_inert(asked) or not is_active(asked):
         return
     if any(asked.getoption(name, False) for name in _ENDS_EARLY):
         return
-    from .reports import Reports  # what other runs need not import
+    from .reports import Reports  # imports that other runs do not need
 
     reports = Reports(asked, Settings.from_config(asked))
     try:
@@ -51,13 +51,13 @@ def first_act(early_config: pytest.Config) -> None:
 
 
 def retract(config: pytest.Config) -> None:
-    """Put back what was there: with all options known, this run does not concern the plan."""
+    """Restore the earlier reports: with all options known, this run does not concern the plan."""
     if REPORTS in config.stash:
         config.stash[REPORTS].undo()
 
 
 class SuiteLeftOut:
-    """Keeps the suite out of a run for other tests, and says how its checks are run."""
+    """Keeps the suite out of a run for other tests, and says how to run its checks."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._name = suite_name(config.rootpath / PLAN_NAME)
@@ -67,12 +67,12 @@ class SuiteLeftOut:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
-        """Ignore the suite's directory, also under another name that links to it."""
+        """Ignore the suite's directory, even through a symbolic link."""
         return True if self._has(collection_path.resolve()) else None
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Have a worker of xdist leave out the same."""
+        """Have an xdist worker leave out the suite as well."""
         node.workerinput[LEFT_OUT] = True
 
     @pytest.hookimpl
@@ -88,9 +88,9 @@ class SuiteLeftOut:
 
 
 class LastAct:
-    """Ends the process as the reports say, whatever hooks make of the exit status or however they fail.
+    """Ends the process with the reports' exit code, even if other hooks change the status or fail.
 
-    Registered behind the plugins and conftests that are known at the start, it goes around all of them.
+    Registered after the plugins and conftests that are known at the start, it wraps all of them.
     """
 
     def __init__(self, reports: Reports) -> None:
@@ -98,7 +98,7 @@ class LastAct:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> Generator[None, object, object]:
-        """Show what failed outside of the session; bad input stays pytest's."""
+        """Show what failed outside the session; pytest itself reports bad input."""
         try:
             result = yield
         except pytest.UsageError:
@@ -110,7 +110,7 @@ class LastAct:
 
 
 def _as_asked(early_config: pytest.Config) -> pytest.Config:
-    """Return the configuration with what is known of the options and paths so far."""
+    """Return the configuration with the options and paths known so far."""
     asked = copy.copy(early_config)
     asked.option = early_config.known_args_namespace
     asked.args = list(asked.option.file_or_dir)

@@ -55,11 +55,11 @@ class Gate:
         self._failed = self._failure = ""
         self._said = False
         self._announced = False
-        #: What stands in the reports for the run's place in the ledger, until that is known.
+        #: Placeholders in the reports for the run's place in the ledger, until that is known.
         self._place = {"seq": _UNKNOWN_SEQ, "hash": digest(f"place of {context.run_id}")}
-        #: Why there is no job summary; the verdict stands without.
+        #: Why there is no job summary; the verdict does not depend on it.
         self._beside: list[str] = []
-        # What pytest remembers of earlier runs, the tests of other suites among them, is not this run's.
+        # pytest's cache of earlier runs also holds other suites' tests, which are not part of this run.
         self._earlier = {path: frozenset(_entries(path)) for path in channels.files(config)}
 
     @pytest.hookimpl(tryfirst=True)
@@ -79,7 +79,7 @@ class Gate:
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Record that a run is BROKEN as soon as it is, so that nothing can undo that, not even a kill."""
+        """Record at once that a run is BROKEN, so that nothing can undo that, not even a kill."""
         if not report.failed or self._announced:
             return
         entry = self._judge.entry_so_far(report.nodeid)
@@ -89,10 +89,10 @@ class Gate:
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Judge and report after all plain hooks, among them the one with which pytest-rerunfailures sets 7.
+        """Judge and report after all plain hooks, including the one in which pytest-rerunfailures sets 7.
 
-        A fault of the runner, such as a full disk, leaves no verdict. An error of our own is shown and exits
-        3: it must never read as a failed test.
+        A fault of the runner, such as a full disk, leaves no verdict. The plugin's own error is shown and
+        exits 3: it must never look like a failed test.
         """
         if not self._context.origin.is_here:
             return (yield)
@@ -120,7 +120,7 @@ class Gate:
 
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Print the answer at the end of pytest's own summary."""
+        """Print the verdict at the end of pytest's own summary."""
         self._said = True
         if self._failure:
             terminalreporter.write_sep("=", f"readiness: {self._failed}", red=True)
@@ -134,7 +134,7 @@ class Gate:
 
     @pytest.hookimpl
     def pytest_unconfigure(self) -> None:
-        """Print to stderr what no terminal summary said: without a terminal, or after an internal error."""
+        """Print to stderr what no terminal summary did: without a terminal, or after an internal error."""
         if self._said or not self._context.origin.is_here:
             return
         if self._failure:
@@ -144,11 +144,11 @@ class Gate:
 
     @property
     def _answer(self) -> Mapping[str, Any] | None:
-        """What is printed at the end; nothing for a usage error, whose mistake pytest names itself."""
+        """The text printed at the end; empty for a usage error, which pytest itself reports."""
         return None if self._model is None or self._model["exit_code"] == USAGE_ERROR else self._model
 
     def _give_up(self, problem: ReadinessError | OSError) -> None:
-        """End without a verdict for a fault of the runner's."""
+        """End without a verdict because of the runner."""
         if isinstance(problem, OSError):
             problem = ReadinessError(
                 f"the run could not be finished: {problem.strerror or type(problem).__name__}",
@@ -160,7 +160,7 @@ class Gate:
         self._withdraw(self._failure.splitlines()[0], exit_code(Verdict.NO_VERDICT))
 
     def _fail(self) -> None:
-        """End without a verdict for an error of our own."""
+        """End without a verdict because of an error in the plugin."""
         self._model = None
         self._failed = "internal error, there is no verdict"
         self._failure = self._context.redactor.shown(traceback.format_exc())
@@ -168,7 +168,7 @@ class Gate:
         self._withdraw(why, INTERNAL_ERROR)
 
     def _withdraw(self, why: str, code: int) -> None:
-        """Take back what may already tell a verdict, in the reports and in pytest's JUnit file."""
+        """Remove a verdict that may already be in the reports and in pytest's JUnit file."""
         self._reports.withdraw(why, code)
         made = unfinished(self._context.settings, self._context.run_id, why)
         with contextlib.suppress(OSError):
@@ -182,7 +182,7 @@ class Gate:
         drafts = self._draft(self._placed(model, status))
         leaked = [*drafts.leaked, *self._leaking(model)]
         if leaked:
-            for page in self._pages():  # written before the leak was found, with another verdict on top
+            for page in self._pages():  # written with another verdict before the leak was found
                 page.unlink(missing_ok=True)
             model = self._described(self._judge.withhold(leaked), status)
             drafts = self._draft(self._placed(model, status), drafts)
@@ -210,7 +210,7 @@ class Gate:
         return model
 
     def _refuse(self, problem: str) -> Mapping[str, Any]:
-        """Report a run that bad input ended once all was collected, as one that it ended before."""
+        """Report a run that bad input ended after collection like one that it ended earlier."""
         reason = f"usage error: {self._context.redactor.shown(problem).partition(chr(10))[0]}"
         model = self._described(unfinished(self._context.settings, self._context.run_id, reason), USAGE_ERROR)
         self._draft(model).publish()
@@ -221,15 +221,15 @@ class Gate:
         return belongs_in_ledger(model) and (status in REPLACED or model["verdict"] == Verdict.BROKEN)
 
     def _placed(self, model: Mapping[str, Any], status: int) -> Mapping[str, Any]:
-        """Return the model with something in place of what its place in the ledger will be."""
+        """Return the model with placeholders for its place in the ledger."""
         if not self._is_recorded(model, status):
             return model
         return {**model, "ledger": {**model.get("ledger", {}), **self._place}}
 
     def _draft(self, model: Mapping[str, Any], before: Drafts | None = None) -> Drafts:
-        """Prepare the reports, in place of those ``before``.
+        """Prepare the reports that replace those in ``before``.
 
-        They are published once the run is recorded: one that cannot write its reports is not.
+        They are published once the run is recorded; a run that cannot write its reports is not recorded.
         """
         if before is not None:
             before.drop()
@@ -251,8 +251,8 @@ class Gate:
     def _record(self, model: dict[str, Any], entry: Mapping[str, Any]) -> None:
         """Append the run to the ledger. A run that cannot be recorded may be BROKEN, but nothing better.
 
-        What shards left may be merged again, with the same verdict: that is one run. When shards ran again,
-        it ended at another time and is appended.
+        Merging the same shards again with the same verdict counts as the same run. If the shards ran again,
+        the run has another end time and is appended.
         """
         if self._context.settings.merge and self._judge.history.has(entry):
             self._context.notes.append(f"run {entry['run_id']} is in the ledger already: not appended again")
@@ -273,9 +273,9 @@ class Gate:
         return {**entry, "checks": [], "goals": {}} if leaks else entry
 
     def _described(self, model: Mapping[str, Any], status: int) -> dict[str, Any]:
-        """Return the model with the exit status: the verdict's, unless pytest's is not ours to replace.
+        """Return the model with the exit status: the verdict's, unless pytest's status must stay.
 
-        Failed tests outside the suite are no checks, but a run with one never exits 0.
+        Failed tests outside the suite are not checks, but a run with one never exits 0.
         """
         code = int(model["exit_code"]) if status in REPLACED else status
         if code == 0 and self._tally.foreign_failures(self._judge.checks()):
@@ -283,7 +283,7 @@ class Gate:
         return {**model, "exit_code": code}
 
     def _leaking(self, model: Mapping[str, Any]) -> list[str]:
-        """Take away what others wrote that holds a live secret, the page of results too; return the names."""
+        """Remove other plugins' files with a live secret, also pytest-html's page; return their names."""
         self._annotate(model)
         leaked = []
         for path in (*self._foreign_artifacts(), *channels.files(self._config)):
@@ -293,15 +293,15 @@ class Gate:
         return leaked
 
     def _annotate(self, model: Mapping[str, Any]) -> None:
-        """Say in pytest's JUnit file, where it wrote one, what the verdict makes of each test."""
+        """Add each check's result to pytest's JUnit file, if it wrote one."""
         for path in self._named_by("xmlpath"):
             if path.is_file():
                 prefix = self._config.getoption("junitprefix", None) or ""
-                with contextlib.suppress(ParseError):  # another plugin has changed the file: it stays so
+                with contextlib.suppress(ParseError):  # another plugin has changed the file: leave it alone
                     path.write_bytes(exports.annotated(path.read_bytes(), model, prefix))
 
     def _written(self, path: Path) -> bytes:
-        """Return what this run wrote into a file."""
+        """Return the content that this run wrote into a file."""
         if earlier := self._earlier.get(path):
             return b"\n".join(entry for entry in _entries(path) if entry not in earlier)
         return _content(path)
@@ -331,5 +331,5 @@ def _content(path: Path) -> bytes:
 
 
 def _entries(path: Path) -> list[bytes]:
-    """Return the lines of a file; in JSON, the last of a list has no comma until another follows it."""
+    """Return the lines of a file; in JSON, the last entry of a list has no comma until another follows."""
     return [line.rstrip(b",") for line in _content(path).splitlines()]

@@ -1,6 +1,6 @@
-"""The one judgement of a run, on the controller, made when it is first needed.
+"""Judges a run once, on the controller, when the result is first needed.
 
-Of a run in shards: what each leaves for the others, and the one judgement of what all of them left.
+For a run in shards: what each shard leaves, and the one judgement of all shards together.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Judge:
         self.history = history
         self.checks = checks
         self._started_at = datetime.now(UTC)
-        #: Of the files that are about to be imported, whatever becomes of them during the run.
+        #: Digest of the suite's files before they are imported; later changes do not affect it.
         suite = (context.settings.root / context.plan.suite).resolve()
         self._suite_digest = digest_of(suite)
         self._sources = problems_of(suite, context.plan.suite, tests_named(config))
@@ -63,13 +63,13 @@ class Judge:
 
     @property
     def record(self) -> RunRecord:
-        """The finished run; asking for it ends the run."""
+        """The finished run; the first access ends it."""
         if self._record is None:
             self._record = self._close(ended=True)
         return self._record
 
     def model(self) -> Mapping[str, Any]:
-        """Return the assessed run, free of secrets; every caller gets the same."""
+        """Return the assessed run without secrets; every caller gets the same model."""
         if self._model is None:
             if self.record.scope is Scope.FULL:
                 self.history.refresh()
@@ -77,10 +77,10 @@ class Judge:
         return self._model
 
     def entry_so_far(self, failed: str) -> Mapping[str, Any] | None:
-        """Return what the ledger keeps if a full run, not over but BROKEN already, ends here; else None.
+        """Return the ledger entry if a full run that is already BROKEN were to end here; otherwise None.
 
-        ``failed`` is the node id of the check that has just failed: one that is no P0, or covered, breaks no
-        run, so that not all of it has to be judged for each of many failures.
+        ``failed`` is the node id of the check that has just failed. A P1 or a covered check cannot break the
+        run, so the whole run need not be judged again for each of many failures.
         """
         check = self.checks().selected.get(failed)
         if check is None or self.is_partial:
@@ -99,7 +99,7 @@ class Judge:
         return entry_of(self._assess(record))
 
     def withhold(self, artifacts: list[str]) -> Mapping[str, Any]:
-        """Judge again, now that a live secret was found in these artifacts."""
+        """Judge again because a live secret was found in these artifacts."""
         facts = dataclasses.replace(self.record.facts, leaked=tuple(artifacts))
         self._record = dataclasses.replace(self.record, facts=facts)
         self._model = self._assess(self._record)
@@ -112,7 +112,7 @@ class Judge:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the run, with all other shards if it is one, asked for the whole suite."""
+        """Whether the run, or all shards together, asked for the whole suite."""
         root = self._context.settings.root
         whole = is_whole_suite_asked(self._config, (root / self._context.plan.suite).resolve())
         lf = bool(self._config.getoption("lf", False))
@@ -123,7 +123,7 @@ class Judge:
         found = assess(record, self._context.plan, self.history.entries, record.finished_at)
         redactor = self._context.redactor
         clean: dict[str, Any] = redactor.data(found)
-        # a service that is called "token" has a build like any other, and the next run compares it
+        # a service called "token" also has a build, which the next run compares
         builds = {
             redactor.shown(name): redactor.shown(build) for name, build in record.build_identity.items()
         }
@@ -209,7 +209,7 @@ class Judge:
         return vanished(earlier, known, plan)
 
     def _source_problems(self, checks: Checks) -> list[str]:
-        """Return what is wrong in the suite's source; in a partial run, only in the modules that it ran."""
+        """Return problems in the suite's source; in a partial run, only in the modules that it ran."""
         asked = {check.nodeid.partition("::")[0] for check in checks.collected}
         return [
             f"{path}: {problem}"
@@ -221,7 +221,7 @@ class Judge:
     def _real_checkout(self, checks: Checks) -> str:
         """Name the platform's own checkout if static checks saw it: a live profile or a variable names it.
 
-        What a hook offers, or a profile that is not live, may be a tree made for this run.
+        A checkout from a hook or from a profile that is not live may be a tree made for this run.
         """
         profile = self._context.environment.profile if self._context.environment else None
         names = {name for check in checks.collected if check.static for name in check.requires}
@@ -236,21 +236,21 @@ class Judge:
 
 
 def leave(context: RunContext, judge: Judge, tally: Tally, status: int) -> None:
-    """Write what a shard leaves, free of secrets; ReadinessError when one is still in it.
+    """Write a shard's results without secrets; ReadinessError if one is still in them.
 
     ``status`` is pytest's exit status.
     """
     shard, record, checks = context.settings.shard, judge.record, judge.checks()
     if shard is None:
         return
-    # What tests and services are called says nothing of what stands beside it: a failed test_access_token.
+    # Names of tests and services do not make the values beside them secret, as with test_access_token.
     facts, shown, cleaned = record.facts, context.redactor.shown, context.redactor.data
     content = {
         "run": context.settings.shard_run,
         "index": shard.index,
         "of": shard.of,
         "environment": record.environment,
-        # a platform that is not live is another one on each machine
+        # a platform that is not live differs on each machine
         "addresses": {name: shown(url) for name, url in record.addresses.items() if record.live},
         "suite_digest": record.suite_digest,
         "plan_digest": context.plan.digest,
@@ -286,14 +286,14 @@ def leave(context: RunContext, judge: Judge, tally: Tally, status: int) -> None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shards:
-    """What the shards of one run left, by their index, and what keeps it from being all."""
+    """The results of one run's shards, by index, and what is missing from them."""
 
     by_index: Mapping[int, Mapping[str, Any]]
     problem: str
 
     @classmethod
     def read(cls, paths: tuple[Path, ...]) -> Shards:
-        """Read files and what lies in directories; ReadinessError for what is not of one run."""
+        """Read files, and the files in directories; ReadinessError if they do not belong to one run."""
         contents, unread = read_shards(paths)
         found = of_one_run(contents)
         if not found:
@@ -302,9 +302,10 @@ class Shards:
         return cls(found, "; ".join(filter(None, (gone, *unread))))
 
     def checks(self, phases: Sequence[str]) -> Checks:
-        """Return the checks of the run: all that were found, where the shards were to run all of them.
+        """Return the checks of the run: all checks found, if the shards were to run the whole suite.
 
-        They come in the order of one run, in which ``results`` passes on what is down.
+        They are in the order of a single run, because ``results`` relies on it for capabilities that are
+        down.
         """
         parts = [Checks.from_data(shard["checks"]) for shard in self.by_index.values()]
         ran = {check.id: nodeid for part in parts for nodeid, check in part.selected.items()}
@@ -320,7 +321,7 @@ class Shards:
 
 
 class MergedJudge(Judge):
-    """Judges what the shards of a run left, as one run would be judged."""
+    """Judges the results of a run's shards like those of a single run."""
 
     def __init__(
         self, config: pytest.Config, context: RunContext, tally: Tally, history: History, shards: Shards
@@ -342,7 +343,7 @@ class MergedJudge(Judge):
         tally.interrupted = shards.problem or tally.interrupted
 
     def begin(self) -> None:
-        """Ask for nothing: the shards knew their builds."""
+        """Do nothing: the shards have recorded their builds."""
 
     def _close(self, *, ended: bool) -> RunRecord:
         record = super()._close(ended=ended)
@@ -351,7 +352,7 @@ class MergedJudge(Judge):
         for shard in shards:
             start |= {name: build for name, build in shard["build_start"].items() if not start.get(name)}
         end = dict(start)
-        for shard in shards:  # another build than that at the start, whichever shard saw it, decides
+        for shard in shards:  # a build that differs from the one at the start decides, whichever shard saw it
             seen = {name: build for name, build in shard["build_end"].items() if build}
             end |= {name: build for name, build in seen.items() if build != start.get(name)}
         facts = dataclasses.replace(
@@ -376,7 +377,7 @@ class MergedJudge(Judge):
         return all(shard["whole"] for shard in self._shards)
 
     def _refuse_others(self, context: RunContext) -> None:
-        """Raise ReadinessError when this checkout or environment is not the one that the shards ran with."""
+        """Raise ReadinessError if this checkout or environment is not the one that the shards used."""
         environment = context.environment.profile.name if context.environment else ""
         here = {
             "environment": environment,
@@ -393,7 +394,7 @@ class MergedJudge(Judge):
 
 
 class NothingToRun:
-    """Keeps a run that judges what shards left from collecting and running anything."""
+    """Keeps a run that merges shards from collecting and running anything."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self) -> bool:

@@ -1,15 +1,16 @@
 """What a check leaves behind that no assertion reports: background failures, threads, forked processes.
 
-Exceptions of threads, finalizers and child processes, of futures and tasks that nothing asks, coroutines that
-were never awaited, a test that returns its answer instead of asserting it: Python and pytest mention them on
-stderr or in a warning at most. Here each fails the check during which it happened, whatever warning filters
-and plugins a run has.
+These are exceptions in threads, finalizers and child processes, and in futures and tasks whose result nothing
+reads; coroutines that were never awaited; a test that returns its result instead of asserting it. Python and
+pytest mention them on stderr or in a warning at most. Here each one fails the check during which it happened,
+under any warning filters and plugins.
 
-A function that a check replaced is its own affair during its phases. Between them pytest and this plugin have
-Python's own, and a check that is torn down and has left one replaced fails.
+A check may patch functions during its phases. Between the phases pytest and this plugin use the originals,
+and a check that has left a function patched after its teardown fails.
 
-``os.fork`` copies pytest with all that it would still do: run the other checks again, judge, write, record.
-So a copy that comes back out of a check's code ends there, and reports to the process that started the run.
+``os.fork`` copies pytest with all its pending work: running the other checks again, judging, writing,
+recording. So a copy that returns from a check's code is ended, and reports to the process that started the
+run.
 """
 
 from __future__ import annotations
@@ -40,23 +41,23 @@ import pytest
 
 from ..core.formats import text_of
 
-#: What asyncio only logs when a task, a future or a callback failed and nothing took the exception.
+#: What asyncio logs if a task, a future or a callback failed and nothing retrieved the exception.
 _LOST_BY_ASYNCIO = re.compile(
     r"exception was never retrieved|task was destroyed|^exception in|^unhandled", re.I
 )
 _ASYNCIO = logging.getLogger("asyncio")
-#: What CPython calls for a coroutine that is gone without having been awaited.
+#: What CPython calls for a coroutine that is destroyed without having been awaited.
 _WARNS = "_warn_unawaited_coroutine"
 #: Threads of an executor wait for work until the interpreter ends.
 _IDLE_THREADS = ("ThreadPoolExecutor", "asyncio_")
-#: How long the end of a run waits for threads that checks have started; the interpreter waits without end.
+#: How long the end of a run waits for threads of checks; the interpreter would wait forever.
 LAST_THREADS_S = 3.0
 #: How long the end of a run waits for forked copies of itself.
 LAST_COPIES_S = 3.0
 _ENDED = 1
-#: How a process of multiprocessing ends for an exception that nothing in it caught.
+#: Exit code of a multiprocessing process after an uncaught exception.
 _RAISED = 1
-#: What pytest and this plugin call of Python itself: the namespaces, and the names in them.
+#: Python functions that pytest and this plugin call: the namespaces, and the names in them.
 _RELIED_ON: tuple[tuple[ModuleType, str], ...] = (
     *(
         (builtins, name)
@@ -69,14 +70,14 @@ _RELIED_ON: tuple[tuple[ModuleType, str], ...] = (
     (sys, "unraisablehook"),
 )
 _NAMESPACES, _NAMES = [vars(module) for module, _ in _RELIED_ON], [name for _, name in _RELIED_ON]
-#: Whether this is a copy is asked before what a check replaced is taken back.
+#: Used to detect a forked copy before a check's patches are undone.
 _getpid, _write, _exit = os.getpid, os.write, os._exit
-#: What is called while something may be replaced.
+#: Functions that are called while others may be patched.
 _all, _map = all, map
 
 
 class BackgroundFailure(RuntimeError):
-    """A check went wrong in a way that Python or pytest only mentions."""
+    """A failure that Python or pytest only mentions."""
 
     failure_class = "CHECK_ERROR"
 
@@ -84,7 +85,7 @@ class BackgroundFailure(RuntimeError):
 class BackgroundFailures:
     """Listens from the start of a session to its end, in the process that runs the checks.
 
-    It takes the place of what warns and logs, so that no filter or level that a check sets matters.
+    It replaces the functions that warn and log, so that a check's filters and log levels have no effect.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -107,7 +108,7 @@ class BackgroundFailures:
         """Return the failures since the last call."""
         self._failures += self._processes.failed()
         failures = self._failures[:]
-        del self._failures[: len(failures)]  # a thread may add one meanwhile
+        del self._failures[: len(failures)]  # a thread may add one at the same time
         return failures
 
     def ended(self, check: str) -> None:
@@ -118,7 +119,7 @@ class BackgroundFailures:
         self._processes.forget()
 
     def last(self) -> list[str]:
-        """Wait for the threads that are left; return, in words, what no check can answer for any more."""
+        """Wait for the remaining threads; return, in words, failures that belong to no check any more."""
         deadline = time.monotonic() + LAST_THREADS_S
         left = [thread for thread in threading.enumerate() if self._is_awaited(thread)]
         for thread in left:
@@ -152,7 +153,7 @@ class BackgroundFailures:
         exception = problem.exc_value or problem.exc_type()
         owner = self._owners.get(problem.thread) if problem.thread else None
         if isinstance(exception, SystemExit) and not exception.code:
-            pass  # how a thread may end
+            pass  # a normal way for a thread to end
         elif owner:
             self._late.append(f"{owner}: in a thread that it left behind: {_described(exception)}")
         else:
@@ -161,7 +162,7 @@ class BackgroundFailures:
 
     def _in_finalizer(self, problem: Any) -> None:
         exception = problem.exc_value or problem.exc_type()
-        if not isinstance(exception, RuntimeWarning):  # a coroutine's, which was reported before
+        if not isinstance(exception, RuntimeWarning):  # a coroutine's, already reported
             self._failures.append(exception)
         self._before[1](problem)
 
@@ -177,9 +178,9 @@ class BackgroundFailures:
 
 
 class UnaskedProcesses:
-    """Processes of multiprocessing in which an exception was raised, and whose exit code nothing has read.
+    """Processes of multiprocessing that ended with an exception while nothing read their exit code.
 
-    Other exit codes, and signals, can be meant. What outlives its check is not looked at.
+    Other exit codes, and signals, may be intended. Processes that outlive their check are ignored.
     """
 
     def __init__(self) -> None:
@@ -201,21 +202,21 @@ class UnaskedProcesses:
         self._put(start=noting, exitcode=property(asking, doc=exitcode.__doc__))
 
     def stop(self) -> None:
-        """Give the class its own members back."""
+        """Restore the members of the class."""
         self._put(**self._genuine)
 
     def failed(self) -> list[BaseException]:
         """Return a failure for each process that has ended with an exception."""
         failures: list[BaseException] = []
         for process in [*self._unasked]:
-            with contextlib.suppress(ValueError):  # it was closed
+            with contextlib.suppress(ValueError):  # closed
                 if process.exitcode == _RAISED:
                     what = f"process {process.name} ended with an exception: assert its exit code"
                     failures.append(BackgroundFailure(what))
         return failures
 
     def forget(self) -> None:
-        """Look at no process of the check that has just ended."""
+        """Ignore the processes of the check that has just ended."""
         self._unasked.clear()
 
     @staticmethod
@@ -225,9 +226,9 @@ class UnaskedProcesses:
 
 
 class UnaskedFutures:
-    """Futures of ``concurrent.futures`` that failed: reported when they are gone and nothing has asked them.
+    """Failed futures of ``concurrent.futures``: reported if they are destroyed before anything reads them.
 
-    asyncio does the same for its own. Until then it may still be asked: by the next phase, a later check.
+    asyncio does the same for its own. Until then, the next phase or a later check may still read it.
     """
 
     def __init__(self, report: Callable[[BaseException], None]) -> None:
@@ -241,7 +242,7 @@ class UnaskedFutures:
         )
 
     def stop(self) -> None:
-        """Give the class its own methods back, and report what is still there."""
+        """Restore the methods of the class, and report the remaining futures."""
         self._put(**self._genuine)
         for pending in list(self._unasked.values()):
             pending()
@@ -278,30 +279,30 @@ def _described(exception: BaseException) -> str:
 
 
 class ForkedCopy(RuntimeError):
-    """A check forked the run and let the copy come back into it."""
+    """A check forked the run, and the copy returned into pytest."""
 
     failure_class = "CHECK_ERROR"
 
 
 class Interpreter:
-    """What pytest and this plugin call of Python itself, kept from what a check puts in its place."""
+    """Python functions that pytest and this plugin call, protected from a check's patches."""
 
     def __init__(self) -> None:
         self._genuine: list[object] = []
         self._replaced: dict[tuple[ModuleType, str], object] = {}
 
     def remember(self) -> None:
-        """Take what is in place before a check for genuine."""
+        """Store the functions in place before a check as the originals."""
         self._replaced = {}
         self._genuine = _present()
 
     def lend(self) -> None:
-        """Let a phase of a check have what its earlier ones put in place."""
+        """Put back the patches of a check's earlier phases for its next one."""
         for (module, name), value in self._replaced.items():
             setattr(module, name, value)
 
     def reclaim(self) -> None:
-        """Take it back at the end of the phase. Nothing that may be replaced is called here."""
+        """Restore the originals at the end of a phase, without calling anything that may be patched."""
         found, genuine = _present(), self._genuine
         self._replaced = {}
         if _all(_map(is_, found, genuine)):
@@ -339,7 +340,7 @@ class Origin:
         return _getpid() == self._pid
 
     def end_copy(self, check: str, exception: BaseException | None) -> None:
-        """In a copy: tell the origin and end, without anything that a process does at its end."""
+        """In a copy: report to the origin and exit at once, without Python's exit handlers."""
         if self.is_here:
             return
         how = f"{type(exception).__name__}: {text_of(exception)}" if exception else "as if it were the run"
@@ -349,20 +350,20 @@ class Origin:
 
     def reported(self) -> list[str]:
         """Return what copies have reported since the last call."""
-        if not self._news.poll(0):  # asked after each phase of each check
+        if not self._news.poll(0):  # called after each phase of each check
             return []
         return os.read(self._read, 65536).decode(errors="replace").splitlines()
 
     def last(self) -> list[str]:
-        """Wait for copies that still run, and return what they report: called once, at the end of a run.
+        """Wait for copies that still run and return their reports; called once, at the end of a run.
 
-        The pipe ends when no process holds its other end any more.
+        The pipe is at its end when no process holds its other end any more.
         """
         os.close(self._write)
         reports: list[str] = []
         multiprocessing = sys.modules.get("multiprocessing")
         if multiprocessing is not None and multiprocessing.active_children():
-            return self.reported()  # they hold the pipe, too, and never come back into pytest
+            return self.reported()  # they also hold the pipe, but never return into pytest
         deadline = time.monotonic() + LAST_COPIES_S
         while select.select([self._read], [], [], max(0.0, deadline - time.monotonic()))[0]:
             new = self.reported()

@@ -1,4 +1,4 @@
-"""Whose failure it is: what went wrong in a check without ending it, or in a fixture that several share."""
+"""Decides which check a failure belongs to if it did not end a check, or occurred in a shared fixture."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from .context import CHECK, PARTS, STOPS, RunContext, taken_out
 from .evidence import Parts
 from .leftovers import BackgroundFailure, BackgroundFailures, ForkedCopy, Interpreter
 
-#: Under this key a worker of xdist hands on what no check can answer for.
+#: Key under which an xdist worker reports failures that belong to no check.
 STRAY_KEY = "readiness-stray"
 _SKIPS = (pytest.skip.Exception, pytest.xfail.Exception)
 
 
 class Listener:
-    """Listens during each phase: to failed parts, to what nothing raised, and to forked copies of the run.
+    """Listens during each phase for failed subtests, background failures and forked copies of the run.
 
-    pytest itself fails a check with a failed subtest only when it prints, after other plugins have
-    the report. A safety violation is lifted out of a group. A part that did not run leaves its check open.
+    pytest itself fails a check with a failed subtest only when it prints, after other plugins have the
+    report. A safety violation is taken out of an exception group. A skipped subtest skips its check.
     """
 
     def __init__(self, context: RunContext, background: BackgroundFailures) -> None:
         self._context = context
         self._background = background
         self._interpreter = Interpreter()
-        gc.freeze()  # what pytest and its plugins are made of stays: no search for garbage need walk it
+        gc.freeze()  # pytest's and its plugins' objects stay alive: the garbage collector need not visit them
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -43,7 +43,7 @@ class Listener:
         if CHECK in item.stash:
             item.stash[PARTS] = Parts()
             self._interpreter.remember()
-            # pytest-rerunfailures makes this after the setup, but asks for it when a part of the setup fails
+            # pytest-rerunfailures sets this after the setup, but reads it when a part of the setup fails
             vars(item).setdefault("_terminal_errors", {})
         return (yield from self._phase(item))
 
@@ -54,11 +54,11 @@ class Listener:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-        """Fail a check that returns its answer instead of asserting it: pytest only warns."""
+        """Fail a check that returns its result instead of asserting it: pytest only warns."""
         body = pyfuncitem.obj
         if CHECK not in pyfuncitem.stash:
             pass
-        elif inspect.iscoroutinefunction(body):  # for another plugin to run
+        elif inspect.iscoroutinefunction(body):  # another plugin runs it
             pyfuncitem.stash[PARTS].ran = True
         else:
             pyfuncitem.obj = _heard(body, pyfuncitem.stash[PARTS])
@@ -69,7 +69,7 @@ class Listener:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Listen while fixtures are torn down; then note what threads the check leaves behind."""
+        """Listen while fixtures are torn down; then note the threads that the check leaves behind."""
         try:
             return (yield from self._phase(item, is_last=True))
         finally:
@@ -78,9 +78,9 @@ class Listener:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """Keep pytest from failing an attempt for the failed part of an earlier one: it counts by node id.
+        """Keep pytest from failing an attempt for a failed subtest of an earlier one: it counts by node id.
 
-        It changes the report itself, which on a worker of xdist is before the report is sent.
+        This changes the report itself; on an xdist worker, that happens before the report is sent.
         """
         facts = getattr(report, "readiness", None)
         if not facts or facts.get("part") or report.when != "call" or hasattr(report, "wasxfail"):
@@ -89,9 +89,9 @@ class Listener:
 
     @pytest.hookimpl
     def pytest_collection_finish(self) -> None:
-        """Keep from the first check what went wrong while the suite was collected.
+        """Attribute failures during collection to the collection, not to the first check.
 
-        What was collected lives to the end of the run: freezing it spares each later search for garbage.
+        Collected objects live until the end of the run: freezing them saves the garbage collector work.
         """
         gc.collect()
         gc.freeze()
@@ -100,9 +100,9 @@ class Listener:
 
     @pytest.hookimpl
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Wait for what checks left running, and keep or hand on what it says.
+        """Wait for what checks left running, and keep its failures or report them to the controller.
 
-        What the checks made lives to the end of the process: freezing it spares the reports' searches.
+        The checks' objects live until the process ends: freezing them saves the garbage collector work.
         """
         origin = self._context.origin
         if not origin.is_here:
@@ -122,13 +122,13 @@ class Listener:
         result: object = None
         parts.running, parts.raised = True, None
         try:
-            with warnings.catch_warnings():  # what a check filters holds for that check
+            with warnings.catch_warnings():  # a check's filters apply to that check only
                 try:
                     self._interpreter.lend()
                     result = yield from self._only_here(check.id)
                 finally:
                     self._interpreter.reclaim()
-                    gc.collect(1)  # finalizes what the phase made and left, cycles among it
+                    gc.collect(1)  # finalizes the phase's leftover objects, including cycles
         except BaseException as problem:
             raised = problem
         finally:
@@ -146,12 +146,12 @@ class Listener:
     def _judge(
         self, check: str, parts: Parts, raised: BaseException | None, left: Sequence[BaseException]
     ) -> None:
-        """Raise what decides a phase, of all that went wrong in it and what the check has ``left``."""
+        """Raise the failure that decides a phase, from all failures in it and what the check has ``left``."""
         copies = self._context.origin.reported()
         own = [line for line in copies if line.startswith(f"{check}: ")]
         self._context.stray += [line for line in copies if line not in own]
         hidden = [*parts.take(), *self._background.take(), *map(ForkedCopy, own), *left]
-        if raised is None and not hidden and not parts.skipped:  # nearly always
+        if raised is None and not hidden and not parts.skipped:  # the usual case
             return
         failures = [one for one in (raised, *hidden) if one is not None and not isinstance(one, _SKIPS)]
         violation = next(filter(None, map(_violation, failures)), None)
@@ -165,7 +165,7 @@ class Listener:
             pytest.skip(f"a part did not run: {parts.skipped}")
 
     def _only_here(self, check: str) -> Generator[None, object, object]:
-        """End a copy at once: what it finalizes could speak on the connection of the run."""
+        """End a copy at once: its finalizers could send on the run's connection."""
         try:
             result = yield
         except BaseException as problem:
@@ -201,10 +201,10 @@ def _violation(found: BaseException | None) -> SafetyViolation | None:
 
 
 class SharedFixtures:
-    """Says which check a failed teardown of a shared fixture counts against.
+    """Decides which check a failed teardown of a shared fixture counts against.
 
-    pytest reports it with the last check before it, which may never have asked for the fixture. It counts
-    against a check that did, the most severe: else a P0's fixture would degrade a run, or a P1's break it.
+    pytest reports it with the last check before it, which may not use the fixture. It counts against the most
+    severe check that does; otherwise a P0's fixture would only degrade a run, or a P1's would break it.
     """
 
     def __init__(self) -> None:
@@ -213,7 +213,7 @@ class SharedFixtures:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> None:
-        """Note how many checks had begun when it was set up, anew for each of its parameters."""
+        """Note how many checks had begun when the fixture was set up, separately for each parameter."""
         if fixturedef.scope != "function":
             self._since[fixturedef.argname] = len(self._ran) - 1
 
@@ -222,7 +222,7 @@ class SharedFixtures:
         self._ran.append(item)
 
     def owner(self, item: pytest.Item, exception: BaseException) -> pytest.Item:
-        """Return the check that a failed teardown counts against: the one that reports it, or a user's."""
+        """Return the check that a failed teardown counts against: the reporting one, or a user."""
         name = _torn_down(exception)
         if name is None and isinstance(exception, BaseExceptionGroup):  # of several fixtures
             return min((self.owner(item, each) for each in exception.exceptions), key=_severity)

@@ -1,4 +1,4 @@
-"""The invocation: options, and whether it concerns a launch plan."""
+"""The command line: options, and whether the run concerns a launch plan."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from ..profile import DEFAULT_ENVIRONMENT
 from ..profile.schema import DIRECTORY
 
 DEFAULT_SUITE = "smoke"
-#: What tells a worker of xdist that the run goes without the suite.
+#: Tells an xdist worker that the run leaves out the suite.
 LEFT_OUT = "readiness_left_out"
-#: How a CI names the run that its jobs share; on GitHub, jobs that ran again are another attempt at it.
+#: A CI's variables for the run that its jobs share; on GitHub, rerun jobs have another attempt number.
 _RUNS_OF_CI, _ATTEMPT = ("GITHUB_RUN_ID", "CI_PIPELINE_ID"), "GITHUB_RUN_ATTEMPT"
-#: 3 and 4 are pytest's own, 6 is NO_VERDICT, 5 and 7 would be read as pytest's and pytest-rerunfailures'.
+#: 3 and 4 are pytest's own, 6 is NO_VERDICT, 5 and 7 would look like pytest's and pytest-rerunfailures'.
 DEGRADED_CODES = (0, 1, 2)
-#: Our options that only a run of the suite can have.
+#: Our options that need a run of the suite.
 _ASKING = ("env", "gate", "drills", "attest", "shard", "merge")
-#: pytest's options with which no check runs, so that there is nothing to judge.
+#: pytest's options that run no check, so there is nothing to judge.
 _INERT_OPTIONS = ("collectonly", "showfixtures", "show_fixtures_per_test", "setupplan", "cacheshow")
 
 
 def add(parser: pytest.Parser) -> None:
     """Add the option group "readiness"."""
     group = parser.getgroup("readiness", "launch readiness")
-    if HANDOVER in os.environ:  # pytest shows these with what it refuses
+    if HANDOVER in os.environ:  # pytest shows these with its errors
         parser.extra_info["next"] = "readiness run --help, and pytest --help for all options"
     group.addoption(
         "--env",
@@ -140,15 +140,15 @@ def add(parser: pytest.Parser) -> None:
 
 
 def is_inert(config: pytest.Config) -> bool:
-    """Tell whether pytest was asked to do something other than run checks."""
+    """Tell whether pytest was asked for something other than running checks."""
     return any(config.getoption(name, False) for name in _INERT_OPTIONS)
 
 
 def is_active(config: pytest.Config) -> bool:
     """Tell whether the rootdir has a plan and this run asks for its suite or names an environment.
 
-    A run that goes without the suite (:func:`leaves_out_suite`) does not.
-    UsageError for an environment or a gate without a plan: a gate that is not there must not let it pass.
+    A run that leaves out the suite (:func:`leaves_out_suite`) is not active. UsageError for an environment or
+    a gate without a plan: a missing gate must not count as passed.
     """
     plan = config.rootpath / PLAN_NAME
     asked = any(config.getoption(f"readiness_{name}") for name in _ASKING)
@@ -182,7 +182,7 @@ def is_active(config: pytest.Config) -> bool:
         return False
     suite = (config.rootpath / suite_name(plan)).resolve()
     if not suite.is_dir():
-        return True  # the plan is refused for it, which must not depend on what was asked for
+        return True  # the plan is refused for it, independently of the options
     paths = asked_paths(config)
     touches_suite = any(path.is_relative_to(suite) or suite.is_relative_to(path) for path in paths)
     if asked and not touches_suite and paths:
@@ -199,10 +199,10 @@ def is_active(config: pytest.Config) -> bool:
 
 
 def leaves_out_suite(config: pytest.Config) -> bool:
-    """Tell whether this run is for other tests, which the suite that lies beside them must not stop.
+    """Tell whether this run is for other tests, which the suite beside them must not stop.
 
-    Such a run names neither the suite nor an environment, like a bare ``pytest`` at the rootdir, and there is
-    no ``local`` environment to which the suite's checks would go.
+    Such a run names neither the suite nor an environment, like a bare ``pytest`` in the rootdir, and there is
+    no ``local`` environment for the suite's checks.
     """
     if given := getattr(config, "workerinput", None):
         return LEFT_OUT in given
@@ -225,7 +225,7 @@ def leaves_out_suite(config: pytest.Config) -> bool:
 
 
 def _refuse_suite_of_another_root(config: pytest.Config) -> None:
-    """Raise UsageError when the invocation asks for a suite with a plan outside the rootdir."""
+    """Raise UsageError if the run asks for a suite with a plan outside the rootdir."""
     for path in asked_paths(config):
         for root in (path, *path.parents):
             plan = root / PLAN_NAME
@@ -240,8 +240,8 @@ def _refuse_suite_of_another_root(config: pytest.Config) -> None:
 
 
 def suite_name(plan: Path) -> str:
-    """Read the suite's directory from a plan that may be malformed; reading it properly comes later."""
-    from ..profile import read_file  # what runs without a plan need not import
+    """Read the suite's directory from a plan that may be malformed; the plan is validated later."""
+    from ..profile import read_file  # imports that runs without a plan do not need
 
     try:
         name = parse_toml(read_file(plan)).get("suite")
@@ -251,13 +251,13 @@ def suite_name(plan: Path) -> str:
 
 
 def asked_paths(config: pytest.Config) -> list[Path]:
-    """Return the files and directories that the invocation names, without what it selects inside a file."""
+    """Return the files and directories that the command line names, without node ids inside files."""
     base = config.invocation_params.dir
     return [(base / argument.split("::")[0].split("[")[0]).resolve() for argument in config.args]
 
 
 def _key(text: str) -> str:
-    """Refuse a key itself, without quoting it: every user of the machine reads a command line."""
+    """Refuse a literal key without quoting it: every user of the machine can read command lines."""
     if "PRIVATE KEY" in text:
         raise argparse.ArgumentTypeError("a key must not be on a command line (next: name its file)")
     return filled(text)
@@ -280,7 +280,7 @@ def _seconds(text: str) -> int:
 
 def _shard(text: str) -> str:
     try:
-        return str(Shard.parse(text))  # which xdist hands to its workers; an object it would not
+        return str(Shard.parse(text))  # plain text, because xdist cannot send an object to its workers
     except ValueError as problem:
         raise argparse.ArgumentTypeError(str(problem)) from None
 
@@ -292,7 +292,7 @@ def _shard_run(text: str) -> str:
 
 
 def _shard_run_of(config: pytest.Config) -> str:
-    """Return what the shards of this run share; UsageError for a shard without."""
+    """Return the id that the shards of this run share; UsageError for a shard without one."""
     named = str(config.getoption("readiness_shard_run") or "")
     shard = config.getoption("readiness_shard")
     if shard is None or named:
@@ -320,7 +320,7 @@ def _shard_run_of(config: pytest.Config) -> str:
 
 
 def _formats(text: str) -> tuple[str, ...]:
-    from ..report import FORMATS  # with its templates, which a run that reports nothing need not load
+    from ..report import FORMATS  # imports templates, which a run without reports does not need
 
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     unknown = [name for name in names if name not in FORMATS]
@@ -332,7 +332,7 @@ def _formats(text: str) -> tuple[str, ...]:
 
 
 def _formats_of(config: pytest.Config) -> tuple[str, ...]:
-    """Return the formats that the option names, else those of the setting; UsageError for an unknown one."""
+    """Return the formats in the option, or else in the setting; UsageError for an unknown one."""
     asked: tuple[str, ...] | None = config.getoption("readiness_format")
     setting = str(config.getini("readiness_format")).strip()
     if asked is not None or not setting:
@@ -345,7 +345,7 @@ def _formats_of(config: pytest.Config) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The invocation, as the adapter needs it. ``worker`` is the id of an xdist worker, "" elsewhere."""
+    """The options, as the adapter needs them. ``worker`` is the id of an xdist worker, "" elsewhere."""
 
     root: Path
     environment: str
@@ -354,15 +354,15 @@ class Settings:
     degraded_exit_code: int
     reports: Path
     ledger_url: str
-    #: Seconds to wait for a lease; None: as long as the plan says.
+    #: Seconds to wait for a lease; None: the plan's.
     wait_s: int | None
     formats: tuple[str, ...]
     #: Reference to the key that signs the verdict, "" for none.
     attest: str
-    #: Which part of the suite this run is, None for all of it, and what the shards of one run share.
+    #: Which part of the suite this run is (None: all of it), and the id that the run's shards share.
     shard: Shard | None
     shard_run: str
-    #: What shards left, for this run to judge instead of running checks.
+    #: Results of shards, which this run judges instead of running checks.
     merge: tuple[Path, ...]
     inert: bool
     worker: str
@@ -404,7 +404,7 @@ class Settings:
 
     @property
     def is_controller(self) -> bool:
-        """True in the process that judges: the only one, or xdist's controller."""
+        """True in the process that judges: the only process, or xdist's controller."""
         return not self.worker
 
     @property

@@ -1,4 +1,4 @@
-"""From reports to results: what the controller receives, and what each check's attempts come to."""
+"""Turns the reports that the controller receives into the result of each check's attempts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _OURS = str(FailureClass.PLATFORM_BUG)
 UNREPORTED = "pytest reported no result for it"
 
 
-@dataclass(slots=True, kw_only=True)  # frozen, each of three for every check would take three times as long
+# not frozen: creating three for every check would take three times as long
+@dataclass(slots=True, kw_only=True)
 class PhaseReport:
     """One report of one attempt. ``outcome``: passed, failed, skipped or rerun; xfail sets ``expected``."""
 
@@ -54,7 +55,7 @@ class Attempt:
 
     @property
     def is_complete(self) -> bool:
-        """True when the attempt came to its end: a passed check has all three phases."""
+        """True if the attempt finished: a passed check has all three phases."""
         return "teardown" in self.phases and (
             "call" in self.phases or self.first("skipped", "failed") is not None
         )
@@ -67,9 +68,9 @@ class Attempt:
 def settle(check: Check, attempts: Iterable[Attempt], unreported: str = UNREPORTED) -> CheckResult:
     """Return the result of one check. The last attempt decides, and an earlier failure makes a pass FLAKY.
 
-    Not green, whatever came after it: a safety violation, and a failure that no pass followed. A check whose
-    attempt did not come to its end was not run; what it had found until then is kept as evidence. One without
-    any was not run either: ``unreported`` says why.
+    A safety violation always counts, and so does a failure that no pass followed. A check with an unfinished
+    attempt counts as not run; what it had found until then is kept as evidence. So does a check without any
+    attempt: ``unreported`` says why.
     """
     ordered = sorted(attempts, key=lambda attempt: attempt.number)
     red = [attempt for attempt in ordered if attempt.is_red]
@@ -107,7 +108,7 @@ def settle(check: Check, attempts: Iterable[Attempt], unreported: str = UNREPORT
 
 
 def is_overruled(check: Check, result: CheckResult, attempts: Iterable[Attempt]) -> bool:
-    """Tell whether a lacking capability takes a result back: not a drill's skip, not a safety violation."""
+    """Tell whether a missing capability overrides a result: not a drill's skip, not a safety violation."""
     if result.outcome is Outcome.NOT_RUN or (check.drill and result.outcome is Outcome.SKIPPED):
         return False
     return not any(_is_violation(attempt) for attempt in attempts)
@@ -174,7 +175,7 @@ def _result(
 
 
 def _red_phase(attempt: Attempt) -> PhaseReport:
-    """Return the phase or part that decides: a safety violation, the platform, then the first."""
+    """Return the phase or subtest that decides: a safety violation, then a PLATFORM_BUG, then the first."""
     red = [phase for phase in attempt.phases.values() if phase.is_red]
     return min(red, key=lambda phase: (not phase.facts.get("safety"), phase.facts.get("class") != _OURS))
 
@@ -197,9 +198,9 @@ _ANSWERED = (Outcome.PASSED, Outcome.FLAKY)
 def _controlled(
     check: Check, result: CheckResult, known: Mapping[str, CheckResult], elsewhere: Collection[str]
 ) -> CheckResult:
-    """Take back the pass of a check whose control did not pass: who refuses everything refuses this.
+    """Cancel the pass of a check if its control did not pass: the platform may refuse everything.
 
-    Controls that other shards run are looked at when the shards are merged.
+    Controls in other shards are examined when the shards are merged.
     """
     if result.outcome not in _ANSWERED:
         return result
@@ -222,7 +223,7 @@ class Tally:
         self._redactor = redactor
         self._attempts: dict[str, dict[int, Attempt]] = {}
         self.collection_errors: dict[str, str] = {}
-        #: Why the run ended early; "" for one that came to its end.
+        #: Why the run ended early; "" if it finished.
         self.interrupted = ""
         #: Why a check has no report.
         self.unreported_because = UNREPORTED
@@ -237,7 +238,7 @@ class Tally:
         attempts = self._attempts.setdefault(report.nodeid, {})
         number = max(attempts, default=0) if crashed else int(getattr(report, "rerun", 0))
         if number in attempts and report.when in attempts[number].phases:
-            # Run again by a plugin that does not number attempts: what came before must not be overwritten.
+            # Rerun by a plugin that does not number attempts: earlier reports must not be overwritten.
             number = max(attempts)
             number += report.when in attempts[number].phases
         attempt = attempts.setdefault(number, Attempt(number))
@@ -259,7 +260,7 @@ class Tally:
         )
 
     def _file_part(self, report: pytest.TestReport) -> None:
-        """File what failed in a part of a check beside the phases of its attempt."""
+        """File a failed subtest beside the phases of its attempt."""
         if not report.failed:
             return
         facts = getattr(report, "readiness", {})
@@ -269,7 +270,7 @@ class Tally:
         phases[f"part {len(phases)}"] = PhaseReport(outcome=report.outcome, facts=facts)
 
     def _file_behind(self, nodeid: str, report: pytest.TestReport, facts: Mapping[str, Any]) -> None:
-        """File what a fixture found in its teardown behind the last attempt of a check that used it."""
+        """File a failed fixture teardown after the last attempt of a check that used the fixture."""
         attempts = self._attempts.setdefault(nodeid, {})
         number = max(attempts, default=0)
         phases = attempts.setdefault(number, Attempt(number)).phases
@@ -279,13 +280,13 @@ class Tally:
 
     @pytest.hookimpl
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Keep what could not be collected."""
+        """Keep collection errors."""
         if report.failed:
             self.collection_errors[report.nodeid or "."] = self._collection_error(report)
 
     @pytest.hookimpl
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Note an interrupt or ``pytest.exit``; collection errors that stop a run report themselves."""
+        """Note an interrupt or ``pytest.exit``; collection errors have their own reports."""
         if excinfo.typename != "Interrupted":
             self._stop(excinfo)
         elif not self.collection_errors:
@@ -297,23 +298,23 @@ class Tally:
         self._stop(excinfo, "internal error: ")
 
     def failed_at_the_end(self, problem: BaseException, place: str) -> None:
-        """Note a hook that failed while the session was finished."""
+        """Note a hook that failed at the end of the session."""
         what = f"{type(problem).__name__}: {text_of(problem)} {place}".rstrip()
         self.stop(f"pytest_sessionfinish: {what}")
 
     def stop(self, why: str) -> None:
-        """Note why the run ended early; what came first is why."""
+        """Note why the run ended early; the first reason is kept."""
         self.interrupted = self.interrupted or self._redactor.shown(why)
 
     def _collection_error(self, report: pytest.CollectReport) -> str:
-        """Return how a traceback ends; of a text without one, what is wrong and what to do."""
+        """Return the last line of a traceback; for a text without one, what is wrong and what to do."""
         lines = [line for line in self._redactor.shown(report.longreprtext).splitlines() if line.strip()]
         raised = [line for line in lines if line.startswith("E ")]
         told = raised[-1:] or dict.fromkeys((*lines[:1], *lines[-1:]))
         return " ".join(line.removeprefix("E ").strip() for line in told)
 
     def _last_line(self, report: pytest.TestReport | pytest.CollectReport) -> str:
-        """Return how a traceback ends, found in its redacted text: a line may be half a secret."""
+        """Return the last line of a traceback from its redacted text: a single line may be half a secret."""
         if not report.longrepr:
             return ""
         return (self._redactor.shown(report.longreprtext).strip().splitlines() or [""])[-1]
@@ -322,7 +323,7 @@ class Tally:
         self.stop(f"{lead}{': '.join(filter(None, (excinfo.typename, text_of(excinfo.value))))}")
 
     def result(self, check: Check, nodeid: str) -> CheckResult:
-        """Return what the attempts of one check come to by themselves."""
+        """Return the result of one check's attempts, without regard to other checks."""
         attempts = self._attempts.get(nodeid, {}).values()
         result = settle(check, attempts, self.unreported_because)
         if result.outcome in _ANSWERED and any(one.is_foreign for one in attempts):
@@ -333,8 +334,8 @@ class Tally:
     def results(self, checks: Checks) -> list[CheckResult]:
         """Return one result for each selected check, reported or not, in the order of the run.
 
-        A check that requires what an earlier one found to be down counts as not run, even if another worker
-        ran it before that was known.
+        A check that requires a capability that an earlier check found down counts as not run, even if another
+        worker ran it before that was known.
         """
         down: dict[str, Down] = {}
         results = []
@@ -355,7 +356,7 @@ class Tally:
         return self._controlled(checks, results)
 
     def _controlled(self, checks: Checks, results: list[CheckResult]) -> list[CheckResult]:
-        """Take back what proves nothing, and what it was to control itself."""
+        """Cancel passes that prove nothing, and those of the checks that they control."""
         known = {result.id: result for result in results}
         found = [
             _controlled(check, result, known, checks.elsewhere)
@@ -364,7 +365,7 @@ class Tally:
         return found if found == results else self._controlled(checks, found)
 
     def as_data(self) -> dict[str, Any]:
-        """Return all reports as plain data: what a shard leaves."""
+        """Return all reports as plain data, which a shard leaves for the merge."""
         return {
             nodeid: {
                 str(number): {when: asdict(phase) for when, phase in attempt.phases.items()}
@@ -374,9 +375,9 @@ class Tally:
         }
 
     def take(self, data: Mapping[str, Any]) -> None:
-        """Take over the reports of a shard from :meth:`as_data`.
+        """Add the reports of a shard from :meth:`as_data`.
 
-        Tests that are no checks run in each shard: a failure stays, whatever another shard says.
+        Tests outside the suite run in each shard: a failure in one shard counts even if they pass in another.
         """
         for nodeid, attempts in data.items():
             known = self._attempts.get(nodeid)
@@ -397,7 +398,7 @@ class Tally:
         return f"{counted(len(lost), 'check')} never reported, first {lost[0]}" if lost else ""
 
     def foreign_failures(self, checks: Checks) -> list[str]:
-        """Return the node ids of failed tests that are no checks, because they lie outside the suite."""
+        """Return the node ids of failed tests that are not checks because they are outside the suite."""
         return [
             nodeid
             for nodeid, attempts in self._attempts.items()

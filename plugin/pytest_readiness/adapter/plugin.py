@@ -12,7 +12,7 @@ from . import hookspecs, options
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Offer the options; they cost nothing until a run is active."""
+    """Add the options; they cost nothing until a run is active."""
     options.add(parser)
 
 
@@ -23,7 +23,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, object, object]:
-    """Where there is a plan, guard the output and take back an older answer before a conftest acts."""
+    """If there is a plan, redact the output and replace an older verdict before a conftest acts."""
     if not (early_config.rootpath / PLAN_NAME).is_file():
         return (yield)
     from .channels import guard
@@ -38,13 +38,13 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
             early_config.pluginmanager.register(LastAct(early_config.stash[REPORTS]), "readiness-last-act")
         return result
     finally:
-        if os.getpid() != own:  # a conftest forked, and its copy would be a second run
+        if os.getpid() != own:  # a conftest forked; the copy would be a second run
             os._exit(1)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the plugin's objects when this run concerns a launch plan, else nothing at all."""
+    """Register the plugin's objects if this run concerns a launch plan; otherwise register nothing."""
     if options.is_active(config):
         from .wiring import register
 

@@ -1,6 +1,6 @@
-"""Where a run stands: its suite, its builds, its CI job, and the history of past runs and self-tests.
+"""The context of a run: its suite, builds, CI job, and the history of past runs and self-tests.
 
-Of a suite's source it also notes what cannot fail, and what another definition replaced.
+Also finds assertions in the suite's source that cannot fail, and tests that another definition replaced.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _QUOTED = ("detected", "total", "false_alarms", "clean_runs", "date", "catalogue
 
 
 class History:
-    """Read before the run, so that an unusable ledger is a usage error and not a surprise at its end.
+    """Read before the run, so that an unusable ledger is a usage error and not a surprise at the end.
 
-    A run reads the end of the ledger; under ``--gate``, the form for launches, all of it is verified.
+    A run reads the end of the ledger; with ``--gate``, meant for launches, it verifies all of it.
     """
 
     def __init__(self, context: RunContext, environment: str) -> None:
@@ -54,7 +54,7 @@ class History:
         if context.settings.gate:
             refuse_broken(self.ledger.verify(), self.ledger.location)
         self.entries = {self._own: self._read(self._own)}
-        #: Every known environment but this one -> whether it is live.
+        #: Every other known environment -> whether it is live.
         self.environments = {
             found.name: found.live
             for found in known_profiles(self._root, context.schema, os.environ)
@@ -66,14 +66,14 @@ class History:
     def refresh(self) -> None:
         """Read this environment's ledger again: another run may have ended since this one began.
 
-        One that cannot be read any more cannot be written either, which the end of the run finds.
+        If it can no longer be read, it cannot be written either; the end of the run reports that.
         """
         with contextlib.suppress(LedgerError):
             if self.ledger.recent(1) != self.entries[self._own][-1:]:
                 self.entries[self._own] = self._read(self._own)
 
     def has(self, entry: Mapping[str, Any]) -> bool:
-        """Tell whether a run is among the newest of the ledger, with the same end and verdict."""
+        """Tell whether the ledger's newest entries contain a run with the same end and verdict."""
         known = [each for each in self.entries[self._own] if each["run_id"] == entry["run_id"]]
         return bool(known) and all(known[-1][key] == entry[key] for key in ("finished_at", "verdict"))
 
@@ -84,18 +84,18 @@ class History:
         return recorded
 
     def announce(self, entry: Mapping[str, Any]) -> None:
-        """Keep the entry of this run, BROKEN before its end, whatever becomes of it; failures are noted."""
+        """Store the entry of this run, already BROKEN, in case it is killed; failures are noted."""
         try:
             self.ledger.announce(entry)
         except LedgerError as problem:
             self._context.notes.append(str(problem).splitlines()[0])
 
     def self_test(self) -> Mapping[str, Any] | None:
-        """Return what the last self-test proved of this suite; None when there is none to quote."""
+        """Return the last self-test's result for this suite; None if there is none to quote."""
         return self._self_test
 
     def _proved(self) -> Mapping[str, Any] | None:
-        """Read the last self-test; that of another suite proves nothing here, and a note explains it."""
+        """Read the last self-test; one of another suite proves nothing here, and a note says so."""
         found = self._record(SELF_TEST_NAME, Scope.FULL.value)
         if found is None:
             return None
@@ -115,7 +115,7 @@ class History:
         return quoted
 
     def _record(self, name: str, *scopes: str) -> dict[str, Any] | None:
-        """Return what a self-test wrote, None when there is nothing when its scope is another."""
+        """Return a self-test's record; None if there is none, or its scope is another."""
         path = self._context.settings.reports / name
         if not path.is_file():
             return None
@@ -127,13 +127,13 @@ class History:
         return found if isinstance(found, dict) and str(found.get("scope")).startswith(scopes) else None
 
     def _read(self, name: str) -> list[dict[str, Any]]:
-        """Return as much of an environment's history as a judgement takes."""
+        """Return as much of an environment's history as the judgement needs."""
         policy, now = self._context.plan.policy, datetime.now(UTC)
         ledger = open_ledger(self.url, self._root, name)
         return read_history(ledger, name, lambda own: is_enough(own, policy, now), RUNS)
 
     def _read_others(self) -> None:
-        """Read the other environments' histories where that needs no network; failures are only noted."""
+        """Read the other environments' histories if that needs no network; failures are only noted."""
         if not self.url.startswith("file:"):
             return
         for name in self.environments:
@@ -144,7 +144,7 @@ class History:
 
 
 def build_identity(config: pytest.Config, context: RunContext, moment: str) -> Mapping[str, str]:
-    """Return service -> build id from the hook, {} when no hook answers; what went wrong is noted."""
+    """Return service -> build id from the hook, {} without a hook; problems are noted."""
     answers: list[Mapping[str, str]] = []
     problems: list[str] = []
 
@@ -152,7 +152,7 @@ def build_identity(config: pytest.Config, context: RunContext, moment: str) -> M
         try:
             answer = config.hook.pytest_readiness_build_identity(environment=context.environment)
             answers.append({str(name): str(build or "") for name, build in (answer or {}).items()})
-        except BaseException as problem:  # in a thread of its own, nothing ends the run
+        except BaseException as problem:  # in a separate thread, no exception ends the run
             problems.append(failure_of(problem, str(context.settings.root)))
 
     asker = threading.Thread(target=call, name="readiness-build-identity", daemon=True)
@@ -168,7 +168,7 @@ def build_identity(config: pytest.Config, context: RunContext, moment: str) -> M
 
 
 def digest_of(suite: Path) -> str:
-    """Return the digest of all files under the suite's directory, caches and hidden files left out."""
+    """Return the digest of all files in the suite's directory, without caches and hidden files."""
     return suite_digest(
         {
             path.relative_to(suite).as_posix(): path.read_bytes()
@@ -179,7 +179,7 @@ def digest_of(suite: Path) -> str:
 
 
 def checkout_of(places: Sequence[str]) -> str:
-    """Name the checkout that is among these places by its commit, as far as git can tell."""
+    """Name the checkout among these places by its commit, if git can tell."""
     for place in places:
         if not Path(place).expanduser().is_dir():
             continue
@@ -197,7 +197,7 @@ def checkout_of(places: Sequence[str]) -> str:
 
 
 def problems_of(suite: Path, name: str, tests: tuple[str, ...]) -> dict[str, list[str]]:
-    """Return what the source of each module of a suite says against its checks, by the module's path."""
+    """Return the problems in the source of each of a suite's modules, by path."""
     found = {
         f"{name}/{path.relative_to(suite).as_posix()}": source_problems(path.read_bytes(), tests)
         for path in sorted(suite.rglob("*.py"))
@@ -207,7 +207,7 @@ def problems_of(suite: Path, name: str, tests: tuple[str, ...]) -> dict[str, lis
 
 
 def runner(environ: Mapping[str, str] = os.environ) -> str:
-    """Return the URL of the CI job that runs this, "" outside a CI that names it."""
+    """Return the URL of this CI job; "" outside a CI, or if the CI does not provide it."""
     if environ.get("GITHUB_RUN_ID"):
         parts = (environ.get("GITHUB_SERVER_URL", ""), environ.get("GITHUB_REPOSITORY", ""), "actions/runs")
         return "/".join((*parts, environ["GITHUB_RUN_ID"]))
@@ -218,18 +218,18 @@ def _is_left_out(path: Path) -> bool:
     return any(part in _LEFT_OUT or part.startswith(".") for part in path.parts)
 
 
-#: What an assertion on it always finds true: ``assert (1 == 2, "no")`` compares nothing.
+#: Expressions that are always true in an assertion: ``assert (1 == 2, "no")`` compares nothing.
 _ALWAYS_TRUE = (ast.Lambda, ast.GeneratorExp, ast.JoinedStr)
-#: Where there is none of these, a module need not be parsed, which would take longer than collecting it.
+#: A module without any of these need not be parsed, which would take longer than collecting it.
 _SUSPECT = re.compile(r"\bassert\s*(?:\(|lambda\b|[rbfRBF]{0,2}['\"])")
 _DEFINED = re.compile(r"\b(?:def|class)\s+(\w+)")
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def source_problems(source: bytes, names: tuple[str, ...] = ("test",)) -> list[str]:
-    """Return what is wrong in a module, each with its line: hollow assertions, a test that is defined twice.
+    """Return problems in a module with their lines: assertions that are always true, tests defined twice.
 
-    ``names`` are the beginnings of a test's name. A module that cannot be parsed has its say elsewhere.
+    ``names`` are the prefixes of test names. A module that cannot be parsed is reported elsewhere.
     """
     text = source.decode(errors="replace")
     if not _SUSPECT.search(text) and not _repeated(text, names):
@@ -261,7 +261,7 @@ def _is_always_true(test: ast.expr) -> bool:
 
 
 def _doubled(body: list[ast.stmt], names: tuple[str, ...]) -> Iterator[str]:
-    """Find a test whose name is bound again in the same block; what branches define is left alone."""
+    """Find a test whose name is bound again in the same block; definitions in branches are ignored."""
     found: dict[str, int] = {}
     for node in body:
         for name in _bound(node):

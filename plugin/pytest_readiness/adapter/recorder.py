@@ -1,11 +1,11 @@
 """Facts about each check, attached to its reports in the process that ran it.
 
-Among them how long an attempt may take, and after which failures there is another attempt. pytest-timeout
-arms one timer for all attempts of a check together, so that a rerun has none left. Where it is installed it
-still says how long: its hook is answered here, and its own timer is not armed.
+This includes the time limit of an attempt, and which failures are followed by another attempt. pytest-timeout
+starts one timer for all attempts of a check together, so a rerun would have no time left. If it is installed,
+its limit still applies: its hook is answered here, and its own timer is not started.
 
-Only trouble of the transport is tried again. An assertion is an answer, and so is what a checkout says:
-asking until the answer pleases proves little.
+Only transport errors are tried again. A failed assertion is a result, and so is a finding in a checkout:
+repeating a check until it passes proves little.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from .context import CHECK, EVIDENCE, PARTS, PASSING, REFUSAL, STOPS, RunContext
 from .evidence import EvidenceLog, Parts
 from .listener import SharedFixtures
 
-#: When the attempt under way has used up its time, and how long that is.
+#: When the current attempt's time is up, and its length in seconds.
 _DEADLINE: pytest.StashKey[float] = pytest.StashKey()
 _LIMIT: pytest.StashKey[float] = pytest.StashKey()
-#: Whether the reruns of a check have got their condition.
+#: Whether the condition was added to a check's reruns.
 _RESTRICTED: pytest.StashKey[bool] = pytest.StashKey()
 _SOON = 0.001
 
 
 class TimeLimitExceeded(pytest.fail.Exception):  # type: ignore[name-defined, misc]
-    """A check exceeded its time limit. It set no deadline itself, so nobody knows what it waited for.
+    """A check exceeded its time limit. It set no deadline of its own, so it is unknown what it waited for.
 
-    It is an outcome of pytest and no Exception, so that a check which handles those does not swallow it.
+    It is a pytest outcome and not an Exception, so a check that catches exceptions does not swallow it.
     """
 
     failure_class = "CHECK_ERROR"
 
 
 class Limits:
-    """Interrupts what takes too long: setup and call together, teardown by itself."""
+    """Interrupts checks that take too long: setup and call share a limit, teardown has its own."""
 
     def __init__(self, context: RunContext, config: pytest.Config) -> None:
         self._usual = self._current = float(context.plan.policy.check_limit_s)
@@ -62,12 +62,12 @@ class Limits:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Begin the time of an attempt."""
+        """Start the time limit of an attempt."""
         return (yield from self._guarded(item, begins=True))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Go on with what setup has left."""
+        """Continue with the time that setup has left."""
         return (yield from self._guarded(item))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -77,10 +77,10 @@ class Limits:
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> bool | None:
-        """Take over the limit that pytest-timeout found for a check in its marker, options or settings."""
+        """Use the limit that pytest-timeout found for a check in its marker, options or settings."""
         if CHECK not in item.stash or self._debugged:
             return None
-        if settings.func_only:  # asked in the middle of the call: only this counts
+        if settings.func_only:  # called during the call phase: only this limit counts
             item.stash[_DEADLINE] = time.monotonic() + settings.timeout
             if self._can_interrupt:
                 signal.setitimer(signal.ITIMER_REAL, settings.timeout, settings.timeout)
@@ -90,7 +90,7 @@ class Limits:
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_timeout_cancel_timer(self, item: pytest.Item) -> bool | None:
-        """Leave the timer alone: each phase ends its own."""
+        """Do nothing: each phase stops its own timer."""
         return True if CHECK in item.stash and not self._debugged else None
 
     def _guarded(self, item: pytest.Item, *, begins: bool = False) -> Generator[None, object, object]:
@@ -101,9 +101,9 @@ class Limits:
         if begins:
             item.stash[_DEADLINE] = time.monotonic() + limit
         try:
-            # again after the same time, for a check that swallows even this
+            # again after the same time, in case a check swallows even this
             if self._can_interrupt:
-                if _signal.getsignal(signal.SIGALRM) is not self._handler:  # a check has set its own
+                if _signal.getsignal(signal.SIGALRM) is not self._handler:  # a check has set its own timer
                     signal.signal(signal.SIGALRM, self._handler)
                 left = max(_SOON, item.stash[_DEADLINE] - time.monotonic())
                 signal.setitimer(signal.ITIMER_REAL, left, limit)
@@ -111,7 +111,7 @@ class Limits:
         finally:
             if self._can_interrupt:
                 signal.setitimer(signal.ITIMER_REAL, 0)
-        # where no signal comes, or it was swallowed, the clock still tells
+        # if no signal arrives, or it was swallowed, the clock still shows it
         if time.monotonic() > item.stash[_DEADLINE]:
             raise TimeLimitExceeded(_limit_text(limit))
         return result
@@ -132,7 +132,7 @@ def _is_main_thread() -> bool:
 
 
 def set_defaults(config: pytest.Config) -> None:
-    """Let pytest-rerunfailures rerun once after a second, unless the user asked for something else."""
+    """Let pytest-rerunfailures rerun once after a second, unless the user set something else."""
     option = config.option
     if not hasattr(option, "reruns"):
         return
@@ -143,16 +143,16 @@ def set_defaults(config: pytest.Config) -> None:
 
 
 class Repetition:
-    """Puts its condition on every rerun of a check, however it was asked for.
+    """Allows a rerun of a check only after transport errors, however the rerun was requested.
 
-    Only once a check has failed: until then pytest-rerunfailures asks for nothing that this would change.
+    It acts only once a check has failed: before that it would change nothing in pytest-rerunfailures.
     """
 
     def __init__(self, config: pytest.Config) -> None:
         self._asked = _asked(config) if hasattr(config.option, "reruns") else None
 
     def restrict(self, item: pytest.Item) -> None:
-        """Give a check that has failed a marker ``flaky`` with the condition, read after the attempt."""
+        """Add a marker ``flaky`` with the condition to a failed check; it is evaluated after the attempt."""
         if self._asked is None or _RESTRICTED in item.stash:
             return
         item.stash[_RESTRICTED] = True
@@ -163,7 +163,7 @@ class Repetition:
 
 
 class _Condition:
-    """True while all that failed in the attempt may be over the next time. Asked when it has ended."""
+    """True if everything that failed in the attempt may be transient. Evaluated after the attempt."""
 
     def __init__(self, item: pytest.Item, own: object) -> None:
         self._item, self._own = item, own
@@ -174,9 +174,9 @@ class _Condition:
 
 
 def _asked(config: pytest.Config) -> dict[str, Any]:
-    """Return as a marker's arguments what the invocation and the settings ask for: a marker hides them."""
+    """Return the rerun options and settings as a marker's arguments, because a marker overrides them."""
     option = config.option
-    # then they are added to what the marker says; pytest-rerunfailures 15 does not know it
+    # then they are added to the marker's; pytest-rerunfailures 15 does not have this option
     appended = getattr(option, "reruns_mode", "") == "append"
     return {
         "reruns": 0 if appended else _number(config, "reruns"),
@@ -198,7 +198,7 @@ SUMMARY_LIMIT = 300
 
 
 class Recorder:
-    """Runs beside each check: gates it, demands a measurement of it, and puts plain facts on its reports."""
+    """Wraps each check: decides whether it may run, requires a measurement, and adds facts to its reports."""
 
     def __init__(self, context: RunContext, repetition: Repetition, shared: SharedFixtures) -> None:
         self._context = context
@@ -251,9 +251,9 @@ class Recorder:
         check = item.stash.get(CHECK, None)
         if check is None:
             return report
-        # unittest keeps what a TestCase raised, and pytest puts it into the call while the report is made
+        # unittest keeps a TestCase's exception, and pytest adds it to the call when the report is made
         raised = call.excinfo or raised
-        # a hook may have thought better of it
+        # a hook may have changed it
         if raised is not None and report.passed and not hasattr(report, "wasxfail"):
             report.outcome, report.longrepr = "failed", item.repr_failure(raised)
         exception = raised.value if raised and report.failed else None
@@ -283,7 +283,7 @@ class Recorder:
     def _owner(
         self, item: pytest.Item, call: pytest.CallInfo[None], exception: BaseException | None
     ) -> pytest.Item:
-        """Return the check that a failure counts against. One that may pass stays where it is tried again."""
+        """Return the check that a failure counts against; one that will be rerun stays with its own check."""
         if call.when != "teardown" or exception is None or item.stash[PASSING]:
             return item
         return self._shared.owner(item, exception)
@@ -297,7 +297,7 @@ class Recorder:
         report: pytest.TestReport,
         exception: BaseException | None,
     ) -> None:
-        """Add what a phase has to tell that did not simply pass."""
+        """Add the details of a phase that did not simply pass."""
         summary = self._context.redactor.shown(f"{self._peer(exception)}{_summary(report, call)}")
         if report.failed and (unread := _unread(summary)):
             notes = [{"kind": "note", "text": line} for line in unread]
@@ -334,7 +334,7 @@ class Recorder:
 
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take down what a check establishes once it has finally failed, or was itself not run."""
+        """Mark a check's capabilities as down once it has finally failed, or was itself not run."""
         facts = getattr(report, "readiness", None)
         if facts and not facts.get("part") and (report.failed or facts.get("not_run")):
             found = Down.by(facts["check_id"], facts.get("summary", ""), facts.get("class"))
@@ -346,7 +346,7 @@ class Recorder:
         return refuse(check, drills=context.settings.drills, down=context.down, offer=context.availability)
 
     def _peer(self, exception: BaseException | None) -> str:
-        """Return which host a failure of the network is about, and the setting or variable that names it."""
+        """Return the host of a network failure, and the setting or variable that names it."""
         if exception is not None and (found := environment_of(exception)):
             return f"{found}: "
         peer = peer_of(exception) if exception is not None else None
@@ -360,9 +360,9 @@ class Recorder:
     def _class_of(
         self, exception: BaseException, facts: dict[str, Any], config: pytest.Config
     ) -> tuple[str, str]:
-        """Return the class of a failure, and what was wrong with the suite's hook that should name it.
+        """Return the class of a failure, and what was wrong with the suite's classify hook, if anything.
 
-        A hook that breaks makes a CHECK_ERROR of what only it might have excused.
+        If the hook fails, a failure that only the hook could have excused becomes a CHECK_ERROR.
         """
         try:
             named = config.hook.pytest_readiness_classify(exception=exception, check=facts)
@@ -381,12 +381,12 @@ class Recorder:
 
 
 def _swallowed(parts: Parts | None) -> pytest.ExceptionInfo[BaseException] | None:
-    """Return what ended a phase without reaching pytest: a hook caught it."""
+    """Return the exception that ended a phase but did not reach pytest, because a hook caught it."""
     return pytest.ExceptionInfo.from_exception(parts.raised) if parts and parts.raised else None
 
 
 def _give_text(exception: BaseException) -> None:
-    """Give an exception without a text one: other plugins would break the run on it."""
+    """Give an exception a text if its own cannot be read: other plugins would crash on it."""
     kind = type(exception)
     try:
         str(exception), repr(exception)
@@ -407,7 +407,7 @@ def _described(refusal: Refusal) -> dict[str, Any]:
 
 
 def _summary(report: pytest.TestReport, call: pytest.CallInfo[None]) -> str:
-    """Return a text whose first line says how a phase ended; nothing for one that passed."""
+    """Return a text whose first line says how a phase ended; empty if it passed."""
     if hasattr(report, "wasxfail"):
         kind = "expected to fail" if report.skipped else "passed although expected to fail"
         return f"{kind}: {report.wasxfail or 'no reason given'}"
@@ -416,7 +416,7 @@ def _summary(report: pytest.TestReport, call: pytest.CallInfo[None]) -> str:
     if report.skipped and isinstance(report.longrepr, tuple):
         return str(report.longrepr[2]).removeprefix("Skipped: ")
     if call.excinfo is None:
-        return report.longreprtext  # strict xpass: no exception, only a text
+        return report.longreprtext  # strict xpass: there is no exception, only a text
     message = _message(call.excinfo.value)
     return f"in {call.when}: {message}" if call.when != "call" else message
 
@@ -430,7 +430,7 @@ def _message(exception: BaseException) -> str:
 
 
 def _unread(text: str) -> list[str]:
-    """Return each place that a failure says was not examined: those below the first line would be lost."""
+    """Return every "not examined" place of a failure: those below the first line would be lost."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     starts = [n for n, line in enumerate(lines) if UNREAD in line]
     if not starts:
@@ -440,6 +440,6 @@ def _unread(text: str) -> list[str]:
 
 
 def _line(text: str) -> str:
-    """Return the first line, cut: of a text without secrets, since half of one would not be recognised."""
+    """Return the first line, truncated, of a text without secrets: half a secret would not be recognised."""
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return first if len(first) <= SUMMARY_LIMIT else f"{first[:SUMMARY_LIMIT]}…"

@@ -1,6 +1,7 @@
-"""Where a run's reports go: those of a partial or refused run must not replace a full run's.
+"""The directory of a run's reports: a partial or refused run must not replace a full run's reports.
 
-The first act of a run writes reports that say NO_VERDICT, so that a killed run leaves no older answer behind.
+The first act of a run writes reports that say NO_VERDICT, so that a killed run leaves no older verdict
+behind.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ from .context import own_run_id
 from .options import Settings, suite_name
 
 USAGE_ERROR = 4
-#: What the verdict replaces: pytest's 0, 1, 2 and 5, and pytest-rerunfailures' 7. pytest's 3 and 4 stay, and
-#: so does a status that was chosen with pytest.exit.
+#: Exit codes that the verdict replaces: pytest's 0, 1, 2 and 5, and pytest-rerunfailures' 7. pytest's 3 and
+#: 4 stay, and so does a status set with pytest.exit.
 REPLACED = frozenset({0, 1, 2, 5, 7})
 
 
@@ -62,9 +63,9 @@ def write_unfinished(
     page: Path | None = None,
     code: int | None = None,
 ) -> None:
-    """Write the reports of a run without a verdict, and take away pages: an earlier run's, its own.
+    """Write the reports of a run without a verdict, and remove HTML pages of an earlier run and of this one.
 
-    ``code`` is the exit status of the process, where that is not the verdict's.
+    ``code`` is the exit status of the process if it differs from the verdict's.
     """
     discard(directory, *([page] if page is not None else []))
     made = unfinished(settings, run_id, reason)
@@ -73,19 +74,19 @@ def write_unfinished(
 
 
 class Reports:
-    """The directory of a run's reports: that of full runs, or ``partial/`` below it.
+    """The directory of a run's reports: the one for full runs, or ``partial/`` below it.
 
-    Which it is, the invocation tells at the start and the collection at the end. What a run replaced that
-    seemed to be a full one comes back then, also where bad input ends it.
+    The options decide first, the collection finally. If a run that seemed to be full turns out to be partial,
+    or ends in bad input, the reports that it replaced are restored.
     """
 
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self.run_id = own_run_id(settings)
         self._earlier: Mapping[str, bytes] = {}
         self._is_open = False
-        #: The exit status that the reports tell; None without reports, or before they have an answer.
+        #: The exit status in the reports; None without reports, or before they have a verdict.
         self.code: int | None = None
-        #: What ended a run that nothing had begun to judge.
+        #: What ended a run before it could be judged.
         self.ended_by = ""
         self._aim(config, settings)
         config.add_cleanup(self._close)
@@ -98,7 +99,7 @@ class Reports:
         self.directory = self._full if self.seems_full else self._partial
 
     def begin(self) -> None:
-        """Say NO_VERDICT, so that a killed run leaves no older answer; ReadinessError when it cannot."""
+        """Write NO_VERDICT, so that a killed run leaves no older verdict; ReadinessError if that fails."""
         if not self._is_open:
             self._earlier = keep(self.directory)
             try:
@@ -111,20 +112,20 @@ class Reports:
             self._is_open = True
 
     def confirm(self, config: pytest.Config, settings: Settings) -> None:
-        """Look again, now that all options are known: if they say otherwise, this has not begun."""
+        """Decide again, now that all options are known, and undo the beginning if they say otherwise."""
         before = self.directory
         self._aim(config, settings)
         if self.directory != before:
             self.undo(before)
 
     def undo(self, directory: Path | None = None) -> None:
-        """Put back what was there: this run has no reports, or not in this directory."""
+        """Restore the earlier reports: this run writes none, or not in this directory."""
         if self._is_open:
             put_back(directory or self.directory, self._earlier)
         self._is_open = False
 
     def settle(self, *, full: bool) -> None:
-        """Go where the reports belong, now that the scope of the run is known."""
+        """Move to the right directory, now that the scope of the run is known."""
         self._is_open = False
         target = self._full if full else self._partial
         if target != self.directory:
@@ -134,9 +135,9 @@ class Reports:
             self.directory = target
 
     def _close(self) -> None:
-        """Say that bad input ended the run, if that did; anything else leaves it without a verdict.
+        """Report that bad input ended the run, if it did; in any other case it stays without a verdict.
 
-        pytest asks for this at its end, however that comes, with the error still under way.
+        pytest calls this at every kind of end, while the error is still being raised.
         """
         problem = sys.exception()
         if (
@@ -146,21 +147,21 @@ class Reports:
         ):
             return
         first = guard(self._config).text(text_of(problem)).partition("\n")[0]
-        with contextlib.suppress(ReadinessError):  # reports that cannot be written may be what is refused
+        with contextlib.suppress(ReadinessError):  # the usage error may be that reports cannot be written
             self.settle(full=False)
             write_unfinished(
                 self._settings, self.run_id, self.directory, f"usage error: {first}", code=USAGE_ERROR
             )
 
     def answer(self, status: int) -> int:
-        """Return the exit status of the run, which pytest ends with ``status``: what its reports tell."""
+        """Return the exit status of a run that pytest ends with ``status``: the one in its reports."""
         if self._is_open:
             code = exit_code(Verdict.NO_VERDICT) if status in REPLACED else status
             self.withdraw(self.ended_by or UNJUDGED, code)
         return status if self.code is None else self.code
 
     def withdraw(self, why: str, code: int = exit_code(Verdict.NO_VERDICT)) -> None:
-        """Take back what may already tell a verdict; where nothing can be written, leave nothing."""
+        """Remove a verdict that may already be written; if nothing can be written, leave no reports."""
         self._is_open, self.code = False, code
         try:
             write_unfinished(self._settings, self.run_id, self.directory, why, page=self._page(), code=code)
@@ -192,14 +193,14 @@ class HtmlBridge:
         self._reports = reports
         self._redactor = redactor
         self._page: Any = None
-        #: Node id -> the reports of an attempt that passed so far and has nothing to show.
+        #: Node id -> the reports of an attempt that has passed so far and has nothing to show.
         self._silent: dict[str, list[pytest.TestReport]] = {}
         self._spare()
 
     def _spare(self) -> None:
-        """Spare pytest-html the reports of checks that pass and say nothing: rows are written at the end.
+        """Keep the reports of silent passing checks from pytest-html: their rows are written at the end.
 
-        Only where nothing else gets them through it: no page after each test, no hook for their logs.
+        Only if nothing else needs them from pytest-html: no page after each test, no hook for their logs.
         """
         manager = self._config.pluginmanager
         page: Any = next(filter(_is_page, manager.get_plugins()), None)
@@ -221,7 +222,7 @@ class HtmlBridge:
         manager.register(page)
 
     def _due(self, report: pytest.TestReport) -> list[pytest.TestReport]:
-        """Return the reports that pytest-html gets now that this one has come."""
+        """Return the reports to pass to pytest-html when this one arrives."""
         held = self._silent.pop(report.nodeid, None)
         if _is_silent(report) and (held is not None or report.when == "setup"):
             if report.when != "teardown":
@@ -231,7 +232,7 @@ class HtmlBridge:
 
     @pytest.hookimpl
     def pytest_html_report_title(self, report: Any) -> None:
-        """Name the page after what it is, and keep what pytest-html collects."""
+        """Set the page's title, and keep pytest-html's data."""
         report.title = "Launch readiness: raw results"
         self._page = report
 
@@ -249,7 +250,7 @@ class HtmlBridge:
 
     @pytest.hookimpl
     def pytest_html_results_summary(self, prefix: list[str]) -> None:
-        """Put the verdict on top and the checks' outcomes into the rows, now that both are known."""
+        """Add the verdict at the top and the checks' outcomes to the rows, now that both are known."""
         model = self._model()
         page = self._config.invocation_params.dir / str(self._config.getoption("htmlpath"))
         link = os.path.relpath(self._reports.directory / HTML_NAME, page.parent)
@@ -258,11 +259,11 @@ class HtmlBridge:
             self._settle(model, link)
 
     def _settle(self, model: Mapping[str, Any], link: str) -> None:
-        """Leave one row for each check: phases, parts and attempts are in its log, a crash has a row, too."""
+        """Reduce to one row per check, with phases, subtests and attempts in its log; also for a crash."""
         tests = self._page.data["tests"]
         for check in model["checks"]:
             earlier = tests.get(check["nodeid"], [])
-            # of a skip pytest-html has only pytest's own tuple: the check's summary says why
+            # for a skip pytest-html has only pytest's tuple; the check's summary says why
             kept = [row["log"] for row in earlier if check["outcome"] != "skipped"]
             log = "\n".join(dict.fromkeys(kept))
             tests[check["nodeid"]] = [html.row(check, link, log)]
@@ -272,12 +273,12 @@ class HtmlBridge:
 
 
 def _is_page(plugin: object) -> bool:
-    """Tell whether a plugin is what pytest-html registers to write its page."""
+    """Tell whether a plugin is pytest-html's page writer."""
     return type(plugin).__module__.startswith("pytest_html.") and hasattr(plugin, "pytest_runtest_logreport")
 
 
 def _is_silent(report: pytest.TestReport) -> bool:
-    """Tell whether a report of a check has nothing that pytest-html would show beside the outcome."""
+    """Tell whether pytest-html would show nothing of a report except the outcome."""
     return (
         report.passed
         and bool(getattr(report, "readiness", None))

@@ -1,6 +1,6 @@
-"""What an active run registers, in which process.
+"""Registers the plugin's objects of an active run in each process.
 
-And how far it is, for the person who waits at its terminal: phase, checks done, time left.
+Also shows progress in the terminal: phase, checks done, time left.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from .provenance import History, runner
 from .recorder import Limits, Recorder, Repetition, set_defaults
 from .reports import HtmlBridge, Reports
 
-#: Seconds until a phase that takes long gets another line.
+#: Seconds between progress lines within one phase.
 EVERY_S = 10.0
 
 
 class Estimate:
-    """Tells how long a run still takes: as its predecessor took, else as its own checks did so far.
+    """Estimates the remaining time from the previous run, or else from this run's checks so far.
 
     ``earlier`` are the ledger's entries of the environment, newest last.
     """
@@ -54,13 +54,13 @@ class Estimate:
     def __init__(self, earlier: Sequence[Mapping[str, Any]]) -> None:
         last = next((entry for entry in reversed(earlier) if _tells_time(entry)), None)
         self._took_s = _took_s(last) if last else {}
-        self._per_second = 1.0  # of the clock, for one second of checks: less where workers share them
+        self._per_second = 1.0  # wall seconds per second of checks: less than 1 if workers share them
         if last is not None:
             clock = (parse_moment(last["finished_at"]) - parse_moment(last["started_at"])).total_seconds()
             self._per_second = clock / sum(self._took_s.values())
 
     def left_s(self, done: int, waiting: Sequence[str], elapsed_s: float) -> float | None:
-        """Return the seconds that the checks ``waiting`` (ids) take; None before anything is known."""
+        """Return the seconds that the checks ``waiting`` (ids) will take; None before anything is known."""
         if self._took_s:
             unknown = sum(self._took_s.values()) / len(self._took_s)
             return self._per_second * sum(self._took_s.get(check, unknown) for check in waiting)
@@ -68,9 +68,10 @@ class Estimate:
 
 
 class RunProgress:
-    """Writes a line where a phase begins and, while one takes long, another one now and then.
+    """Writes a line when a phase begins, and more lines during a long one.
 
-    They are lines of their own between pytest's: nothing is moved or erased, so they also fit other plugins'.
+    These are separate lines between pytest's: nothing is moved or erased, so they also work with other
+    plugins.
     """
 
     def __init__(
@@ -91,14 +92,14 @@ class RunProgress:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """Say how far the run is, before pytest names the check."""
+        """Write progress before pytest names the check."""
         selected = self._checks().selected
         if nodeid not in selected:
             return
         now = time.monotonic()
         self._began = self._began or now
         phase = self._phases.index(selected[nodeid].phase)
-        if phase <= self._phase and now - self._said < EVERY_S:  # workers also return to an earlier phase
+        if phase <= self._phase and now - self._said < EVERY_S:  # workers may also return to an earlier phase
             return
         self._phase, self._said = max(phase, self._phase), now
         self._write(self.line(selected, now - self._began))
@@ -109,7 +110,7 @@ class RunProgress:
         self._done.add(nodeid)
 
     def line(self, selected: Mapping[str, Check], elapsed_s: float) -> str:
-        """Return the line, for the checks of the run by node id and the seconds since the first began."""
+        """Return the line, given the run's checks by node id and the seconds since the first one began."""
         waiting = [check.id for nodeid, check in selected.items() if nodeid not in self._done]
         done = len(selected) - len(waiting)
         left = self._estimate.left_s(done, waiting, elapsed_s)
@@ -120,16 +121,16 @@ class RunProgress:
 
     def _write(self, line: str) -> None:
         self._reporter.ensure_newline()
-        if self._writer.width_of_current_line:  # after the letters of -q and xdist, which are no line to it
+        if self._writer.width_of_current_line:  # -q and xdist print letters, which are no line to pytest
             self._writer.line()
         self._writer.write(line, cyan=True)
         if not (self._reporter.showfspath or self._reporter.showlongtestinfo):
-            self._writer.line()  # else pytest ends it, as it does what stands before the name of a check
+            self._writer.line()  # otherwise pytest ends the line, as it does before a check's name
         self._reporter.flush()
 
 
 def is_wanted(config: pytest.Config) -> bool:
-    """Tell whether a run shows progress: as asked, else on a terminal, unless it is to be very quiet."""
+    """Tell whether a run shows progress: as the option says, else on a terminal without ``-qq``."""
     reporter = config.pluginmanager.getplugin("terminalreporter")
     asked = config.getoption("readiness_progress")
     if reporter is None or asked == "no":
@@ -138,7 +139,7 @@ def is_wanted(config: pytest.Config) -> bool:
 
 
 def _tells_time(entry: Mapping[str, Any]) -> bool:
-    """Tell whether a past run came to its end and took time for its checks."""
+    """Tell whether a past run finished and has durations of its checks."""
     return bool(entry.get("complete")) and sum(_took_s(entry).values()) > 0
 
 
@@ -152,7 +153,7 @@ def _about(seconds: float) -> str:
     return f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} min"
 
 
-#: What the names of the plugin's objects begin with: ``-p no:NAME`` takes them.
+#: Prefix of the names of the plugin's objects, as in ``-p no:NAME``.
 PREFIX = "readiness-"
 
 
@@ -166,7 +167,7 @@ def register(config: pytest.Config) -> None:
     settings = Settings.from_config(config)
     if config.pluginmanager.is_blocked(f"{PREFIX}start"):
         raise pytest.UsageError(refusal(config))
-    if settings.merge and settings.distribution != "no":  # no worker is needed where nothing runs
+    if settings.merge and settings.distribution != "no":  # nothing runs, so no workers are needed
         config.option.dist, config.option.tx = "no", []
         settings = Settings.from_config(config)
     for marker in MARKERS:
@@ -209,7 +210,7 @@ class ControllerStart:
 
     @pytest.hookimpl
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Have the reports say what ended a run that did not come as far as its first check."""
+        """Let the reports say what ended a run before its first check."""
         why = ": ".join(filter(None, (excinfo.typename, text_of(excinfo.value))))
         self._reports.ended_by = guard(self._config).shown(f"the run was interrupted: {why}")
 
@@ -262,7 +263,7 @@ class ControllerStart:
         add(self._config, "gate", Gate(self._config, context, tally, judge, self._reports))
 
     def _occupy(self, environment: Environment, history: History) -> None:
-        """Take the lease of what the run is about to use; end without a verdict while another run has it."""
+        """Take the lease of the platform; end without a verdict if another run has it."""
         context, rule = self._config.stash[RUN], self._config.stash[RUN].plan.lease
         key = leased(rule, environment.profile)
         if not key or self._settings.merge or self._settings.shard:  # shards of a run share its platform
@@ -291,7 +292,7 @@ class ControllerStart:
             self._reports.withdraw(why)
             raise _NoVerdict(f"{why}\n  next: {_WAIT}", returncode=exit_code(Verdict.NO_VERDICT))
         self._config.add_cleanup(Keeper(lease, context.stray.append).end)
-        history.refresh()  # a run that it waited for is in there now
+        history.refresh()  # the ledger now contains the run that this one waited for
 
 
 def _refuse_missing(config: pytest.Config) -> None:
@@ -304,12 +305,12 @@ def _refuse_missing(config: pytest.Config) -> None:
 
 
 _WAIT = "let that run end, then start this one again, or wait longer for it: --readiness-wait SECONDS"
-#: pytest prints the name of what ends a session that has not begun, then its text.
+#: pytest prints the name of the exception that ends a session before it begins, then its text.
 _NoVerdict = type(Verdict.NO_VERDICT.value, (pytest.exit.Exception,), {"__module__": "builtins"})
 
 
 class WorkerStart:
-    """Starts a run in a worker of xdist, from what the controller found."""
+    """Starts a run in an xdist worker, from the controller's data."""
 
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self._config = config
@@ -317,7 +318,7 @@ class WorkerStart:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        """Rebuild the run's inputs and register what runs beside checks."""
+        """Rebuild the run's inputs and register the objects that wrap checks."""
         from .distributed import WORKERINPUT_KEY, Publisher
 
         given = self._config.workerinput[WORKERINPUT_KEY]  # type: ignore[attr-defined]
@@ -336,7 +337,7 @@ class WorkerStart:
 
 
 def leased(rule: Exclusion, profile: Profile) -> str:
-    """Return what the lease of a profile's platform is called, "" where a run needs none."""
+    """Return the key of the lease for a profile's platform, "" if a run needs none."""
     unknown = [name for name in rule.of if name not in profile.schema.fields]
     if unknown:
         raise PlanError(
@@ -351,7 +352,7 @@ def leased(rule: Exclusion, profile: Profile) -> str:
 
 
 def beside_checks(config: pytest.Config, context: RunContext) -> None:
-    """Register what runs beside each check, in the process that runs it."""
+    """Register the objects that wrap each check, in the process that runs it."""
     add(config, "shared", shared := SharedFixtures())
     add(config, "recorder", Recorder(context, Repetition(config), shared))
     add(config, "listener", Listener(context, BackgroundFailures(config)))
@@ -359,7 +360,7 @@ def beside_checks(config: pytest.Config, context: RunContext) -> None:
 
 
 def refusal(config: pytest.Config) -> str:
-    """Say why this process cannot judge a run, or "": no assertion is executed, or a part is blocked."""
+    """Say why this process cannot judge a run, or "": assertions are disabled, or a part is blocked."""
     if not __debug__:
         return (
             "python -O or PYTHONOPTIMIZE: the interpreter removes assertions, so that checks cannot fail"
@@ -372,7 +373,7 @@ def refusal(config: pytest.Config) -> str:
 
 
 def add(config: pytest.Config, name: str, part: object) -> None:
-    """Register an object of the plugin under a name that :func:`refusal` knows for the plugin's."""
+    """Register an object of the plugin under a name that :func:`refusal` recognises as the plugin's."""
     config.pluginmanager.register(part, f"{PREFIX}{name}")
     config.stash.setdefault(REGISTERED, {})[f"{PREFIX}{name}"] = part
 
@@ -383,7 +384,7 @@ def has_html(config: pytest.Config) -> bool:
 
 
 def _can_hold(reports: Path) -> bool:
-    """Tell whether pytest-html can write there; if not, the first report of the run says why."""
+    """Tell whether pytest-html can write there; if not, this run's first report says why."""
     try:
         reports.mkdir(parents=True, exist_ok=True)
     except OSError:
