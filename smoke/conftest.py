@@ -23,13 +23,12 @@ from smoke.network.connections import authorities
 from smoke.network.transport import http_pool
 from smoke.platform.answers import AnswerLog
 from smoke.platform.attacks import Target, target_of
-from smoke.platform.backends import Dixie, Finn
+from smoke.platform.backends import Dixie, Finn, Newcomers
 from smoke.platform.batch import Batch
 from smoke.platform.builds import builds, spelled_as
 from smoke.platform.freeside import Dialects, Freeside, Tenants
 from smoke.platform.http import Connect, HttpClient, ServiceClient, address_of, trust_of
 from smoke.platform.invariants import Conservation
-from smoke.platform.newcomers import Newcomers
 from smoke.platform.parameters import Way, finn_way, freeside_way
 from smoke.platform.scores import Scores
 from smoke.platform.spend import Once, OpeningBalance, SpendJournal

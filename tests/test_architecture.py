@@ -45,9 +45,9 @@ ARROWS = {
         "scripts": set(),
         "infrastructure": {"checkout", "rules", "scripts", "terraform"},
         "pipeline": {"checkout", "infrastructure", "rules", "scripts", "terraform"},
-        "fly": {"checkout", "comments"},
+        "fly": {"checkout"},
         "rules": {"checkout"},
-        **{room: set() for room in ("checkout", "comments")},
+        "checkout": set(),
     },
     "stack": {
         "common": set(),

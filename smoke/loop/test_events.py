@@ -15,11 +15,10 @@ from pytest_readiness import Eventually, Evidence
 
 from smoke.contract.intake import Verdict, far_from
 from smoke.platform.answers import require_status
-from smoke.platform.backends import Dixie, judging, now_text, quality_signal, with_status
+from smoke.platform.backends import Dixie, judging, newcomer, now_text, quality_signal, with_status
 from smoke.platform.batch import Batch, Case, at_once
 from smoke.platform.freeside import Freeside, Tenants, nonce
 from smoke.platform.http import Connect
-from smoke.platform.newcomers import newcomer
 from smoke.platform.scores import Scores, Send
 from smoke.platform.spend import Once
 from smoke.platform.tokens import SigningKeyLookup

@@ -20,12 +20,20 @@ from smoke.contract.model import MAX_BODY_BYTES, POOLS
 from smoke.contract.neighbours import bad_sizes, padded
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import require_refused
-from smoke.platform.backends import ELSEWHERE, NO_SUCH_ROUTE, OFFER_RULES, judging, offer_cases, with_status
+from smoke.platform.backends import (
+    ELSEWHERE,
+    NO_SUCH_ROUTE,
+    OFFER_RULES,
+    judging,
+    newcomer,
+    odd_names,
+    offer_cases,
+    with_status,
+)
 from smoke.platform.batch import Batch, Case, at_once
 from smoke.platform.freeside import QUALITY_PATH, Freeside, Tenants, prompt_for
 from smoke.platform.http import Connect, Credential
 from smoke.platform.invariants import Conservation
-from smoke.platform.newcomers import newcomer, odd_names
 from smoke.platform.parameters import Way, all_ways
 from smoke.platform.prices import beyond
 from smoke.platform.scores import Scores

@@ -19,9 +19,8 @@ from smoke.keys.store import CODES, NEXT, KeyFault, MissingSecret, failing_reads
 from smoke.keys.verifiers import TokenReply
 from smoke.platform import tokens
 from smoke.platform.answers import require_status
-from smoke.platform.backends import Dixie
+from smoke.platform.backends import Dixie, newcomer
 from smoke.platform.freeside import Freeside, nonce, prompt_for
-from smoke.platform.newcomers import newcomer
 from smoke.platform.tokens import KeySet, SigningKey, SigningKeyLookup
 
 pytestmark = [pytest.mark.phase("operations"), pytest.mark.requires("aws")]

@@ -1,26 +1,149 @@
-"""Operations, at the end of the run: all answers that any check got, and all budgets that any check read."""
+"""Phase operations, at the end: what the run spent and was answered, and what ECS lists of migrations."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import pytest
-from pytest_readiness import Evidence, SafetyViolation
+from pytest_readiness import Evidence, SafetyViolation, SetupError
 
+from smoke.aws.ecs_tasks import failure_of, last_of
+from smoke.aws.names import MIGRATIONS
+from smoke.aws.reader import AwsReader
 from smoke.contract.health import PER_SECOND, uptime_amiss
+from smoke.contract.model import Access
 from smoke.contract.schemas import REPLIES
-from smoke.platform.answers import AnswerLog, ContractViolation, Seen
+from smoke.platform.answers import AnswerLog, ContractViolation, Seen, require_error, require_status
+from smoke.platform.attacks import Target, require_spent
+from smoke.platform.backends import Dixie
 from smoke.platform.batch import at_once
 from smoke.platform.freeside import Freeside, Tenants, prompt_for
 from smoke.platform.http import Connect, ServiceClient, wait
 from smoke.platform.invariants import I3, I4, Sighting, require_steady
-from smoke.platform.parameters import each
-from smoke.platform.spend import percentile
+from smoke.platform.parameters import OF_FREESIDE, SPENT_ONCE, Way, each, each_access, require_no_run
+from smoke.platform.scores import Scores
+from smoke.platform.spend import Once, percentile
+from smoke.platform.tokens import SigningKeyLookup
 
-pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("operations")]
+pytestmark = pytest.mark.phase("operations")
+
+
+def spent(once: Once, kind: str, **of: str) -> list[dict[str, Any]]:
+    """What the run spent of one kind; SetupError if nothing.
+
+    Then the check that spends it was not part of this run. If that check failed, checks that require what it
+    establishes do not run.
+    """
+    found = [each for each in once.remembered(kind) if of.items() <= each.items()]
+    if not found:
+        raise SetupError(f"not examined: this run spent no {kind} {' '.join(of.values())}".rstrip())
+    return found
+
+
+@pytest.mark.goal("G-2")
+@pytest.mark.requires("freeside", "key", "signing")
+@pytest.mark.parametrize("access", each_access("operations/spent-token-stays-spent", control=SPENT_ONCE))
+def test_spent_token_stays_spent(
+    access: Access, opened: Callable[[Access], Target], once: Once, evidence: Evidence
+) -> None:
+    """A token spent in phase auth is still refused at the end of the run, before it expires."""
+    target = opened(access)
+    for entry in spent(once, "token", access=access.id):
+        answer = target.again(entry["claims"])
+        evidence.exchange(answer)
+        require_spent(answer, access.service, "a token that was spent when the run began")
+
+
+@pytest.mark.goal("G-5")
+@pytest.mark.p1
+@pytest.mark.requires("freeside", "key", "signing", "dixie", "finn", "finn_key", "events")
+@pytest.mark.usefixtures("alone")
+@pytest.mark.control("loop/same-event-counts-once")
+def test_counted_event_stays_counted(
+    dixie: Dixie, scores: Scores, finn_key: SigningKeyLookup, once: Once
+) -> None:
+    """An event counted in phase loop does not count again at the end of the run."""
+    events = [entry["event"] for entry in spent(once, "event")]
+    before = scores.hold(*{event["agent_id"] for event in events})
+
+    def again() -> None:
+        for event in events:
+            require_status(dixie.post_event(event, dixie.service_credential(finn_key())), 202)
+
+    scores.stay_after(before, again, "an event that counted when the run began counted again")
+
+
+def _controlled(way: Any) -> Any:
+    """A way to the model, with the check that used keys there as its control."""
+    control = pytest.mark.control(f"budget/one-key-is-one-charge[{way.id}]")
+    used = pytest.mark.requires(f"{way.id}.used-key")
+    return pytest.param(*way.values, id=way.id, marks=[*way.marks, control, used])
+
+
+@pytest.mark.goal("G-4")
+@pytest.mark.p0
+@pytest.mark.requires("freeside", "key", "signing", "budget", "invoke")
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("route", [_controlled(way) for way in OF_FREESIDE])
+def test_answered_key_stays_answered(
+    route: str,
+    ways: Callable[[str], Way],
+    freeside: Freeside,
+    tenants: Tenants,
+    once: Once,
+    evidence: Evidence,
+) -> None:
+    """A key answered in phase budget still has its own answer at the end of the run."""
+    way = ways(route)
+    known = spent(once, "key", route=route)
+    watches = {tenant: freeside.watch(tenant, evidence) for tenant in {entry["tenant"] for entry in known}}
+    for entry in known:
+        again = way.post(entry["body"], entry["tenant"], key=entry["key"])
+        evidence.exchange(again)
+        require_no_run(entry["run"], again)
+        other = way.post(way.body(prompt_for()), entry["tenant"], key=entry["key"])
+        require_error(other, 409, "IDEMPOTENCY_CONFLICT")
+    for watch in watches.values():
+        watch.unchanged(f"{len(known)} keys that were answered when the run began")
+
+
+@pytest.mark.p0
+@pytest.mark.requires("aws")
+@pytest.mark.parametrize("migration", sorted(MIGRATIONS))
+def test_migrations_run_once(aws: AwsReader, migration: str, evidence: Evidence) -> None:
+    """The migration has its own task definition, and no service runs it permanently."""
+    family = aws.names.full(migration)
+    users = [name for name, each in aws.definitions().items() if each.family == family]
+    evidence.figure(f"services that run {family}", users, expected=[])
+    assert aws.tasks(tuple(sorted(MIGRATIONS))).get(migration), f"no task definition {family}"
+    assert not users, f"{', '.join(users)} keeps the migration {family} running; it must run once"
+
+
+@pytest.mark.p0
+@pytest.mark.requires("aws", covered_by="operations/pipeline-deploys-only-after-migrations")
+@pytest.mark.parametrize("migration", sorted(MIGRATIONS))
+def test_migrations_succeeded(aws: AwsReader, migration: str, evidence: Evidence) -> None:
+    """The last run has stopped, with exit code 0 for every essential container."""
+    runs = aws.runs(migration)
+    run = last_of(runs)
+    if run is None:
+        deployed = aws.service(MIGRATIONS[migration]).deployed_at
+        pytest.skip(
+            f"ECS lists no run of {migration}: it drops one after an hour; last deployment: "
+            f"{deployed or 'an unknown time'}; with [source] iac_dir, the check of the pipeline covers it"
+        )
+    evidence.figure(f"runs of {migration} that ECS lists", len(runs))
+    evidence.figure(
+        f"last run of {migration}",
+        f"{run.status} {dict(run.exit_codes)}",
+        expected="STOPPED, all essential 0",
+    )
+    failure = failure_of(run, aws.tasks(tuple(sorted(MIGRATIONS))).get(migration))
+    assert not failure, f"{migration}: {failure}"
+
 
 #: Paths that frameworks and deployments leave open. Freeside has only the contract's paths (1).
 LEFT_OPEN = (
@@ -70,6 +193,7 @@ def seen(service: str, connect: Connect, answer_log: AnswerLog, evidence: Eviden
     return seen
 
 
+@pytest.mark.goal("G-1")
 @pytest.mark.p1
 @pytest.mark.parametrize("service", each())
 def test_answers_keep_the_contract(seen: Seen, service: str, evidence: Evidence) -> None:
@@ -83,6 +207,7 @@ def test_answers_keep_the_contract(seen: Seen, service: str, evidence: Evidence)
         raise ContractViolation(f"{service}: {len(seen.findings)} findings in {total} answers: {first}")
 
 
+@pytest.mark.goal("G-1")
 @pytest.mark.p1
 @pytest.mark.parametrize("service", each())
 def test_uptime_follows_the_clock(
@@ -110,6 +235,7 @@ def test_uptime_follows_the_clock(
         raise AssertionError(f"the {clock} of {service} does not follow the clock: {problem}")
 
 
+@pytest.mark.goal("G-1")
 @pytest.mark.parametrize(
     "service", each(marks=lambda name: [pytest.mark.p1 if name == "finn" else pytest.mark.p0])
 )

@@ -22,9 +22,8 @@ from pytest_readiness import Eventually, Evidence, SetupError
 
 from smoke.contract.intake import may_become, pull
 
-from .backends import Dixie
+from .backends import Dixie, Newcomers, newcomer
 from .http import wait
-from .newcomers import Newcomers, newcomer
 from .spend import Once
 
 #: How long a score that must not move is watched beyond what Dixie may serve from its cache.

@@ -26,6 +26,7 @@ from smoke.platform.backends import (
     QUERY_PATH,
     Dixie,
     judging,
+    newcomer,
     now_text,
     offer_cases,
     quality_signal,
@@ -35,7 +36,6 @@ from smoke.platform.backends import (
 from smoke.platform.batch import Batch, Case
 from smoke.platform.freeside import Tenants
 from smoke.platform.http import Connect, Credential, wait
-from smoke.platform.newcomers import newcomer
 from smoke.platform.scores import Scores
 from smoke.platform.spend import Once
 from smoke.platform.tokens import SigningKey, SigningKeyLookup, dixie_service_claims, user_claims

@@ -11,8 +11,7 @@ from typing import Any
 
 from pytest_readiness import SetupError
 
-from smoke.source.checkout import SYMLINK, Checkout, Finding
-from smoke.source.comments import Comments
+from smoke.source.checkout import SYMLINK, Checkout, Comments, Finding
 
 #: A word begins here: after no word character, or after the last one of an escape (%2f, or \n in JSON).
 _START = rb"(?:(?<![\w%\\-])|(?<=%2f)|(?<=\\[nrt])|(?<=\\)(?![nrt]))"

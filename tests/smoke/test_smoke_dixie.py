@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pytest_readiness import SetupError
 
+from smoke.platform.backends import Newcomers
 from smoke.platform.batch import at_once, sampling
-from smoke.platform.newcomers import Newcomers
 from smoke.platform.scores import Scores
 from smoke.platform.spend import Once
 from tests.smoke.log import Log
