@@ -16,7 +16,7 @@ def pytest_readiness_environment(
     """Boot the embedded platform for `--env local` unless the profile already says where Freeside is."""
     if name != "local" or profile.get("freeside.url"):
         return None
-    from stack import StackError
+    from stack.host import StackError
     from stack.launch import Stack
 
     try:

@@ -7,9 +7,8 @@ import signal
 import sys
 import threading
 
-from stack import StackError
-from stack.launch import Stack
-from stack.variants import VARIANTS
+from stack.host import StackError
+from stack.launch import VARIANTS, Stack
 
 INTERRUPTED = 130
 USAGE = """\

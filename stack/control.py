@@ -18,9 +18,8 @@ from urllib.parse import unquote
 
 import psycopg
 
-from stack import StackError
 from stack.aws.inventory import ControlClient
-from stack.host import LOOPBACK, get_json
+from stack.host import LOOPBACK, StackError, get_json
 from stack.mutants.process import MutantBoard
 from stack.postgres import reset, state_digest
 from stack.services import HEALTH, Addresses

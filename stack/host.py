@@ -1,4 +1,4 @@
-"""What one run takes from its host: a private directory, loopback ports, and HTTP probes of them."""
+"""What one run takes from its host: a directory, loopback ports, HTTP probes; and how it says what failed."""
 
 import fcntl
 import http.client
@@ -13,12 +13,27 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from stack import StackError
-
 LOOPBACK = "127.0.0.1"
 PREFIX = "readiness-stack-"
 OWNER_LOCK = "owner.lock"
 KEEP_FAILED_S = 24 * 3600
+
+
+class StackError(Exception):
+    """The embedded platform could not do something; `str()` is at most three lines.
+
+    `what` says what went wrong, `detail` what was observed (a log's last lines), `action` what to do next.
+    """
+
+    def __init__(self, what: str, detail: str = "", action: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.detail = detail
+        self.action = action
+
+    def __str__(self) -> str:
+        lines = (self.what, self.detail, self.action)
+        return "\n".join(" ".join(line.split()) for line in lines if line)
 
 
 class RunDir:

@@ -21,8 +21,7 @@ from typing import Any
 
 import psycopg
 
-from stack import StackError
-from stack.host import LOOPBACK, RunDir, reachable_by_others, write_private
+from stack.host import LOOPBACK, RunDir, StackError, reachable_by_others, write_private
 from stack.postgres import DATABASE, answers
 from stack.supervisor import Command, Part
 

@@ -22,8 +22,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from stack import StackError
-from stack.host import LOOPBACK, RunDir, reachable_by_others, write_private
+from stack.host import LOOPBACK, RunDir, StackError, reachable_by_others, write_private
 from stack.supervisor import Command, Part
 
 SUPERUSER = "postgres"

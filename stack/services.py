@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from stack import StackError
 from stack.aws.inventory import CREDENTIALS, PREFIX, SOURCES_DIGEST, build_sha, secret_id, sources_digest
-from stack.host import LOOPBACK, RunDir, answers_ok
+from stack.host import LOOPBACK, RunDir, StackError, answers_ok
 from stack.supervisor import Command, Part
 
 HEALTH = {"provider": "/health", "finn": "/health", "dixie": "/api/health", "freeside": "/health"}

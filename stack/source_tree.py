@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stack import StackError
+from stack.host import StackError
 
 TEMPLATE = Path(__file__).parent / "source" / "tree"
 AUTHOR = {"NAME": "Embedded platform", "EMAIL": "platform@localhost"}

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from stack import StackError
+from stack.host import StackError
 
 PR_SET_PDEATHSIG = 1
 LAST_WORDS = 3

@@ -56,14 +56,14 @@ ARROWS = {
         "faults": {"common", "freeside", "finn", "dixie"},
         "serve": {"common", "faults", "freeside", "finn", "dixie", "provider"},
         "control": {"aws", "host", "mutants", "postgres", "services", "supervisor"},
-        "mutants": {"aws", "services", "source_tree", "supervisor"},
+        "mutants": {"aws", "host", "services", "source_tree", "supervisor"},
         "services": {"aws", "host", "supervisor"},
         "x402": {"host", "services", "supervisor"},
-        "variants": {"aws", "source_tree"},
         "aws": {"host", "supervisor"},
         "pgbouncer": {"host", "postgres", "supervisor"},
         "postgres": {"host", "supervisor"},
-        **{room: set() for room in ("host", "source_tree", "supervisor")},
+        **{room: {"host"} for room in ("source_tree", "supervisor")},
+        "host": set(),
     },
 }
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from stack import StackError
-from stack.host import LOOPBACK
+from stack.host import LOOPBACK, StackError
 
 REGION = "us-east-1"
 PREFIX = "arrakis-staging"

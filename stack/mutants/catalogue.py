@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stack import StackError
+from stack.host import StackError
 from stack.mutants.operators import edits
 from stack.mutants.source import Edit, Reads, applied
 

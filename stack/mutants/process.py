@@ -20,8 +20,8 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from stack import StackError
 from stack.aws.inventory import ControlClient
+from stack.host import StackError
 from stack.mutants.catalogue import (
     ENTRIES,
     Mutant,

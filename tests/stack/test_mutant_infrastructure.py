@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from smoke.source.terraform.hcl import parse
-from stack.aws.mutants import changes
+from stack.aws.server import changes
 from stack.mutants.catalogue import (
     RECORDED_OF_TREE,
     TREE,

@@ -7,7 +7,8 @@ from textwrap import dedent
 
 import pytest
 
-from stack import StackError
+from stack.host import StackError
+from stack.launch import VARIANTS
 from stack.mutants import catalogue, source
 from stack.mutants.catalogue import (
     ENTRIES,
@@ -23,7 +24,6 @@ from stack.mutants.catalogue import (
 )
 from stack.mutants.operators import edits
 from stack.mutants.source import applied
-from stack.variants import VARIANTS
 
 
 def changed(source: str, operator: str) -> list[str]:

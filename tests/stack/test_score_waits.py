@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from smoke.platform.scores import WAITED
-from stack.variants import VARIANTS
+from stack.launch import VARIANTS
 from tests.test_architecture import ROOT
 
 #: Complete waits that the phase needs with all keys: one after another, they would be more than twenty.

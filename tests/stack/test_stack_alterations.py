@@ -7,8 +7,7 @@ import pytest
 
 from stack.aws.alterations import ALTERATIONS
 from stack.control import catalogue
-from stack.launch import Stack
-from stack.variants import VARIANTS
+from stack.launch import VARIANTS, Stack
 from tests.stack.tools import Aws, listen, poll, request
 
 P = "arrakis-staging"

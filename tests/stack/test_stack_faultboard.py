@@ -7,9 +7,10 @@ from unittest.mock import Mock, call
 
 import pytest
 
-from stack import StackError, control, pgbouncer
+from stack import control, pgbouncer
 from stack.aws.alterations import ALTERATIONS
 from stack.control import FaultBoard, UnknownFault, catalogue
+from stack.host import StackError
 from stack.supervisor import Supervisor
 
 PARTS = {"postgres", "pgbouncer", "aws", "provider", "finn", "dixie", "freeside", "worker"}

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from stack import StackError, pgbouncer
-from stack.host import reserve
+from stack import pgbouncer
+from stack.host import StackError, reserve
 from stack.launch import Stack
 from stack.supervisor import descendants
 from tests.stack.tools import alive, poll, request

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stack import StackError, pgbouncer
+from stack import pgbouncer
+from stack.host import StackError
 
 APT = """#!/bin/sh
 # Hands out the packages of $APT_POOL, as `apt-get download` does; anything else must be the private update.

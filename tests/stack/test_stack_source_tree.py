@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stack import StackError
 from stack.control import catalogue
+from stack.host import StackError
 from stack.source_tree import AFTERWARDS, BASELINE, LAUNCH, LAUNCHED, SourceTree
 
 EDITS = {name: entry["params"] for name, entry in catalogue().items() if entry.get("action") == "source:edit"}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stack import StackError, host, supervisor
-from stack.host import reserve
+from stack import host, supervisor
+from stack.host import StackError, reserve
 from stack.supervisor import Command, Part, Supervisor, last_lines
 from tests.stack.tools import alive
 

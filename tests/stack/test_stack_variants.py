@@ -5,11 +5,11 @@ import tomllib
 
 import pytest
 
-from stack import StackError
 from stack.aws.alterations import ALTERATIONS
 from stack.common.settings import SERVICES
 from stack.faults.proxy import KEYS
-from stack.variants import VARIANTS, Variant, toml, variant
+from stack.host import StackError
+from stack.launch import VARIANTS, Variant, toml, variant
 from tests.test_architecture import ROOT
 
 SECTIONS = tomllib.loads((ROOT / "environments" / "schema.toml").read_text())["section"]
