@@ -192,12 +192,13 @@ class RateGate:
             self._changed.wait_for(lambda: not self._refused, BACKOFF_BUDGET_S)
 
     @contextmanager
-    def first(self) -> Iterator[None]:
-        """Hold back requests that come anew until the block ends."""
+    def first(self) -> Iterator[bool]:
+        """Hold back requests that come anew until the block ends. True if no other request is refused yet."""
         with self._changed:
             self._refused += 1
+            alone = self._refused == 1
         try:
-            yield
+            yield alone
         finally:
             with self._changed:
                 self._refused -= 1
@@ -229,6 +230,8 @@ class HttpClient:
         self.base_url = base_url.rstrip("/")
         self.pool = pool
         self.evidence = evidence
+        #: Names each wait for a rate, in families of cases as well: it explains where the time went.
+        self._waits = evidence
         self._log = log
         self._pause = pause
 
@@ -291,13 +294,13 @@ class HttpClient:
         if not over_rate(response):
             return response
         waited, route = 0.0, route_of(response)
-        with gate.first():
+        with gate.first() as alone:
             for least in LEAST_PAUSES_S:
                 pause = max(least, retry_after(response))
                 if waited + pause > BACKOFF_BUDGET_S:
                     break
-                if self.evidence is not None:
-                    self.evidence.note(f"{route}: rate limited, waited {pause:g} s as asked")
+                if alone and self._waits is not None:
+                    self._waits.note(f"{route}: rate limited, waited {pause:g} s as asked")
                 self._pause(pause)
                 waited += pause
                 response = self.once(method, path, credential, **parts)
