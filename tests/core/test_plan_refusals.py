@@ -74,7 +74,7 @@ MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"
          "numbers other than nan and inf"),
         ("[facts]\nlimits = [1, { most = [inf] }]", "facts.limits[2].most[1]: a number that is not finite",
          "numbers other than nan and inf"),
-        ("[renamed]\n'a/x' = 'a/y'\n'a/y' = 'a/z'", "renamed.a/x: 'a/y' is renamed, too",
+        ("[renamed]\n'a/x' = 'a/y'\n'a/y' = 'a/z'", "renamed.a/x: 'a/y' is itself renamed",
          "the id that the check has now"),
         ("[renamed]\n'a/x' = 1", "renamed.a/x: 1 is not a string", "a string"),
         ("[goals]\n", "goals: unknown key", TOP),

@@ -216,7 +216,7 @@ def test_a_waiver_of_no_check_is_unknown() -> None:
 
 
 def test_no_one_approves_their_own_waiver() -> None:
-    with pytest.raises(PlanError, match="'Ada' is the owner, too"):
+    with pytest.raises(PlanError, match="'Ada' is also the owner"):
         plan(f'{WAIVER}owner = "ada "\nexpires = 2026-09-01T00:00:00Z')
 
 

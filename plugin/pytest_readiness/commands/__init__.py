@@ -1,4 +1,4 @@
-"""The commands of ``readiness`` beside the runs themselves: each module adds its own to the parser."""
+"""The commands of ``readiness`` other than the runs themselves: each module adds its own to the parser."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..core.plan import PLAN_NAME, Plan
 from ..profile import find_plan, read_plan
 from ..report.terminal import colour, pad, width
 
-#: Exit codes: something was found to be wrong; bad input.
+#: Exit codes: the command found a problem; bad input.
 WRONG, USAGE_ERROR = 1, 4
 _COLOURS = {"green": 32, "yellow": 33, "red": 31}
 NO_PLAN = f"no {PLAN_NAME} in this directory or its parents"
@@ -24,14 +24,14 @@ NO_PLAN = f"no {PLAN_NAME} in this directory or its parents"
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """The project that a command is called in: where its plan is, and what it says."""
+    """The project in which a command is called: its directory and its plan."""
 
     root: Path
     plan: Plan
 
 
 def project() -> Project:
-    """Return the project around the current directory; PlanError where there is none."""
+    """Return the project around the current directory; PlanError if there is none."""
     path = find_plan(Path.cwd())
     if path is None:
         raise PlanError(
@@ -41,7 +41,7 @@ def project() -> Project:
 
 
 def refuse_file(directory: Path, option: str) -> None:
-    """Refuse a file where a directory is to be written to; ReadinessError names the ``option``."""
+    """Refuse a file in place of an output directory; ReadinessError names the ``option``."""
     if directory.exists() and not directory.is_dir():
         raise ReadinessError(
             "is a file, not a directory", where=str(directory), action=f"name a directory as {option}"
@@ -59,7 +59,7 @@ def say_json(value: object) -> None:
 
 
 def table(rows: Iterable[Sequence[str]], head: Sequence[str]) -> list[str]:
-    """Return rows of text as aligned lines, the last column as long as it is; nothing without a row."""
+    """Return rows of text as aligned lines, without padding the last column; empty without rows."""
     found = [head, *rows]
     wide = [max(width(row[place]) for row in found) for place in range(len(head) - 1)]
     lines = ["  ".join([*map(pad, row, wide), row[-1]]).rstrip() for row in found]
@@ -67,7 +67,7 @@ def table(rows: Iterable[Sequence[str]], head: Sequence[str]) -> list[str]:
 
 
 def tinted(text: str, model: Mapping[str, Any]) -> str:
-    """Return a text in the colour of the verdict, where a person looks on and NO_COLOR is not set."""
+    """Return a text in the colour of the verdict, on a terminal and without NO_COLOR."""
     if os.environ.get("NO_COLOR") or not sys.stdout.isatty():
         return text
     return f"\x1b[1;{_COLOURS[colour(model)]}m{text}\x1b[0m"

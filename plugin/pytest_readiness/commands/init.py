@@ -1,4 +1,4 @@
-"""``readiness init``: the files of a first suite, which give a verdict as they are."""
+"""``readiness init``: writes the files of a first suite, which gives a verdict without changes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LOOPBACK = re.compile(r"localhost|127\.\d+\.\d+\.\d+|::1")
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the files depend on. An empty ``url``: a stand-in for the platform comes with them."""
+    """The values in the files. With an empty ``url``, they include a stand-in for the platform."""
 
     title: str
     url: str
@@ -35,7 +35,7 @@ class Answers:
 
     @property
     def files(self) -> Mapping[str, str]:
-        """The starter's file for each file of the project."""
+        """The template for each file of the project."""
         beside = {} if self.url else {"smoke/conftest.py": "conftest.py"}
         return {
             PLAN_NAME: "readiness.toml",
@@ -48,7 +48,7 @@ class Answers:
 
     @property
     def values(self) -> Mapping[str, str]:
-        """What stands in the files; the form of TOML where it is quoted there."""
+        """The values that fill the templates, quoted as TOML where needed."""
         platform = f"\n[platform]\nurl = {json.dumps(self.url, ensure_ascii=False)}" if self.url else ""
         return {
             "title": json.dumps(self.title, ensure_ascii=False),
@@ -91,7 +91,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the files and say what to do next; ReadinessError, and no file, when one exists already."""
+    """Write the files and say what to do next; if one exists already, ReadinessError and no file."""
     root = Path(options.directory)
     refuse_file(root, "DIRECTORY")
     certain = Answers("", "any", "").files.keys() & Answers("", "", EMBEDDED).files.keys()

@@ -1,4 +1,4 @@
-"""``readiness goals``, ``checks`` and ``waivers``: what the plan and the suite hold, as tables."""
+"""``readiness goals``, ``checks`` and ``waivers``: the contents of plan and suite, as tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
     """Add the commands to the parsers of ``readiness``."""
     goals = commands.add_parser(
         "goals",
-        help="List the goals and where they stand",
+        help="List the goals with their status",
         description="List the plan's goals with their status and evidence, as the last run found them.",
         epilog="examples:\n  readiness goals\n  readiness goals --json",
     )
@@ -50,7 +50,7 @@ def add(commands: Any) -> None:
         "waivers",
         help="List waivers and deferrals with their state",
         description="List what the plan accepts for a time: active, expiring (within 72 hours), expired, "
-        "unneeded (all that it covers passed in the last full run), unknown (no check of that run matches), "
+        "unneeded (all it covers passed in the last full run), unknown (no check of that run matches), "
         "upcoming, refused (the plan forbids it).",
         epilog="examples:\n  readiness waivers\n  readiness waivers --state expiring --state expired",
     )
@@ -105,7 +105,7 @@ def list_goals(options: argparse.Namespace) -> int:
 
 
 def list_checks(options: argparse.Namespace) -> int:
-    """Print a line for each check of the suite that the filters leave."""
+    """Print a line for each check of the suite that matches the filters."""
     here = project()
     wanted = {"severity": options.severity, "goal": options.goal, "phase": options.phase}
     if options.goal and options.goal not in here.plan.goal_ids:
@@ -145,7 +145,7 @@ def list_checks(options: argparse.Namespace) -> int:
 
 
 def list_waivers(options: argparse.Namespace) -> int:
-    """Print a line for each waiver and deferral, in the state that it has now."""
+    """Print a line for each waiver and deferral, with its current state."""
     here = project()
     plan, model = here.plan, _last_model(here.root)
     try:
@@ -180,13 +180,13 @@ def list_waivers(options: argparse.Namespace) -> int:
 
 
 def _last_model(root: Path) -> Mapping[str, Any]:
-    """Return the model of the last full run: goals and waivers are not a partial run's to judge."""
+    """Return the model of the last full run: a partial run does not judge goals and waivers."""
     path = root / "reports" / JSON_NAME
     return load(path) if path.is_file() else {}
 
 
 def _result(row: Mapping[str, Any]) -> CheckResult:
-    """Return a saved check as it was before what the plan accepts was applied to it."""
+    """Return a saved check as it was before deferrals and waivers were applied."""
     outcome = Outcome(row["outcome"])
     if outcome is Outcome.DEFERRED:
         outcome = Outcome.FLAKY if row.get("class") == FailureClass.FLAKE else Outcome.FAILED

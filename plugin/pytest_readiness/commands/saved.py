@@ -1,6 +1,6 @@
-"""What runs have left, shown again: ``readiness report``, ``explain`` and ``diff`` of saved runs.
+"""Shows saved runs: ``readiness report``, ``explain`` and ``diff``.
 
-And ``readiness ledger``: the history of full runs, shown, verified, exported.
+Also ``readiness ledger``: shows, verifies and exports the history of full runs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def add_ledger(commands: Any) -> None:
     """Add the command to the parsers of ``readiness``."""
     parser = commands.add_parser(
         "ledger",
-        help="Look at the history of full runs",
+        help="Show, verify or export the history of full runs",
         description="show: the runs and the streak. verify: the hash chain; exit 1 and the first bad entry "
         "when it is broken. export: the verified entries as JSON Lines, oldest first.",
         epilog="examples:\n  readiness ledger show --env live\n"
@@ -51,7 +51,7 @@ _ROW = "{:>4}  {:<20}  {:<10}  {:<23}  {}"
 
 
 def show_history(options: argparse.Namespace) -> int:
-    """Print a line for each run, and the streak that they make."""
+    """Print a line for each run, and the resulting streak."""
     ledger, plan = _opened(options)
     ledger.settle()
     empty = True
@@ -74,7 +74,7 @@ def show_history(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Check the hash chain; 1 when it is broken."""
+    """Check the hash chain; return 1 if it is broken."""
     ledger, _ = _opened(options)
     found = ledger.verify()
     say(*(f"note: {note}" for note in found.notes))
@@ -89,7 +89,7 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    """Print the entries in the canonical form that their hashes are made of; nothing of a broken chain."""
+    """Print the entries in the canonical form that their hashes cover; nothing if the chain is broken."""
     ledger, _ = _opened(options)
     for entry in ledger.entries():
         say(canonical_json(entry).decode())
@@ -120,7 +120,7 @@ def _opened(options: argparse.Namespace) -> tuple[Ledger, Plan | None]:
 
 
 def _require_known(environment: str, root: Path, ledger: Ledger) -> None:
-    """Refuse a name that has neither a profile nor a run: an empty ledger says nothing of a mistyped one."""
+    """Refuse a name without profile and runs: an empty ledger would hide a typing mistake."""
     profiles = profile_names(root)
     if profiles and environment not in profiles and not ledger.recent(1):
         raise LedgerError(
@@ -193,13 +193,13 @@ def add(commands: Any) -> None:
 
 
 def last_report() -> Path:
-    """Return the JSON report that the last run of this project left, a full one's or not."""
+    """Return the JSON report of this project's last run, full or partial."""
     plan = find_plan(Path.cwd())
     return report_of((plan.parent if plan else Path.cwd()) / "reports")
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Return a saved model; ReadinessError for a file of another schema."""
+    """Return a saved model; ReadinessError if the file has another schema."""
     path = path / JSON_NAME if path.is_dir() else path
     try:
         model = json.loads(read_file(path, LARGEST_RECORD))
@@ -218,7 +218,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def _is_shaped(model: Mapping[str, Any]) -> bool:
-    """Tell whether a model has the shape that these commands rely on; renderers bear with the rest."""
+    """Tell whether a model has the shape that these commands need; renderers tolerate the rest."""
     lists = [model.get("blockers"), model.get("checks"), model.get("goals")]
     if not all(isinstance(found, list | None) for found in lists):
         return False
@@ -323,7 +323,7 @@ def _explained(
     run = f"{one_line(model.get('run_id'))}, {one_line(model.get('environment'))}, {model['verdict']}"
     found = blocker.get("whose") or {}
     owner = ", ".join(filter(None, (one_line(found.get(key)) for key in ("team", "contact", "runbook"))))
-    shown_by = blocker.get("check")  # the rule is that of this check; a cause of the run itself has none
+    shown_by = blocker.get("check")  # the rule belongs to this check; a cause of the run itself has no check
     elsewhere = bool(shown_by) and shown_by != check.get("id")
     facts = {
         "summary": one_line(summary),
@@ -377,7 +377,7 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def _entries(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the entries of the ledger that are named, and behind them the newest ones."""
+    """Return the ledger's named entries, followed by the newest ones."""
     if options.ledger:
         ledger = open_ledger(options.ledger, Path.cwd(), options.env)
     else:

@@ -1,4 +1,4 @@
-"""``readiness verify``: may something be deployed on this signed verdict? Needs no network and no project."""
+"""``readiness verify``: does this signed verdict permit a deployment? Needs no network and no project."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ..report import JSON_NAME, attestation
 from ..report.document import builds
 from . import WRONG, say, tinted
 
-#: With which exit codes a run of that verdict ends; others say that more was wrong, such as another test.
+#: Exit codes of runs with each verdict; any other means an additional failure, such as another test.
 _CODES = {Verdict.READY: (0,), Verdict.DEGRADED: (0, 1, 2)}
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-#: How far the clock of the machine that signed may be ahead of this one's.
+#: How far the signing machine's clock may be ahead of this one's.
 _AHEAD = timedelta(minutes=5)
 
 
@@ -97,7 +97,7 @@ def _facts(statement: Mapping[str, Any], key: attestation.PublicKey) -> Iterator
 
 
 def _problems(statement: Mapping[str, Any], options: argparse.Namespace, now: datetime) -> Iterator[str]:
-    """Yield what keeps a genuine verdict from being accepted."""
+    """Yield the reasons why a genuine verdict is not accepted."""
     accepted = [Verdict.READY, *([Verdict.DEGRADED] if options.accept == Verdict.DEGRADED else [])]
     if statement.get("verdict") not in accepted:
         yield f"the verdict is {one_line(statement.get('verdict'))}"

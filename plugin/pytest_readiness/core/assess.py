@@ -50,8 +50,8 @@ def assess(
     """Return the model of a run as plain JSON values: verdict, declaration, goals, checks, the plan's tables.
 
     ``history`` maps each environment to its ledger's entries, newest last, without this run. A full run
-    counts in its own streak; a partial one is judged on what it selected and moves neither streak nor
-    declaration.
+    counts in its own streak; a partial run is judged on the checks that it selected and changes neither
+    streak nor declaration.
     """
     results, exemptions = apply_exemptions(run.results, plan, now, run.environment, run.scope)
     judgement = judge(results, run.facts)
@@ -102,21 +102,21 @@ def assess(
 
 
 def is_broken_so_far(run: RunRecord, plan: Plan, now: datetime) -> bool:
-    """Tell whether a run that is not over is BROKEN already, whatever is still to come."""
+    """Tell whether an unfinished run is already BROKEN, whatever the remaining checks show."""
     results, _ = apply_exemptions(run.results, plan, now, run.environment)
     return judge(results, run.facts).verdict is Verdict.BROKEN
 
 
 def belongs_in_ledger(model: Mapping[str, Any]) -> bool:
-    """Tell whether an assessed run is recorded: a full one that came to its end, or is BROKEN.
+    """Tell whether an assessed run is recorded: a full run that finished, or is BROKEN.
 
-    A run that was stopped proves nothing good; what it proved to be broken stays so.
+    A run that was stopped cannot be green, but it can be red.
     """
     return model["scope"] == Scope.FULL and bool(model["complete"] or model["verdict"] == Verdict.BROKEN)
 
 
 def entry_of(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the ledger keeps of an assessed run: the model's head and each check's outcome."""
+    """Return the ledger entry of an assessed run: the model's head and each check's outcome."""
     kept = {key: model[key] for key in _KEPT}
     kept["vanished"] = [row for row in model["vanished"] if row["blocking"]]
     checks = [
@@ -156,7 +156,7 @@ def _head(run: RunRecord, plan: Plan, judgement: Judgement, declaration: Declara
 
 
 def _own_entry(run: RunRecord, plan: Plan, judgement: Judgement) -> Entry:
-    """Return what the streak needs of a ledger entry, for the run that has none yet."""
+    """Return the part of a ledger entry that the streak needs, for a run without an entry yet."""
     return {
         "run_id": run.run_id,
         "live": run.live,
@@ -197,7 +197,7 @@ def _live_history(known: Mapping[str, Sequence[Entry]], standing: Standing, plan
 def _untouched_from_ledger(
     goals: Sequence[GoalRow], results: Sequence[CheckResult], entries: Sequence[Entry]
 ) -> list[GoalRow]:
-    """Give the goals that a partial run did not touch the status of the newest full run."""
+    """Give goals that a partial run did not touch the status from the newest full run."""
     touched = {check.goal for check in results}
     newest = entries[-1] if entries else {}
     recorded = {
@@ -225,7 +225,7 @@ def _review(
     own: Entry,
     counted: Streak,
 ) -> dict[str, Any]:
-    """Return what a reader compares this run with."""
+    """Return what the report shows for comparison with this run."""
     drawn = review.charts(plan, results)
     (this,) = history.runs([own], plan, counted.runs)
     return {
@@ -286,7 +286,7 @@ def _statement(exemption: Exemption) -> str:
     return f"{type(origin).__name__.lower()} {name}: {exemption.text}"
 
 
-#: What such a run's report says while nothing better is known.
+#: Reasons in the report of a run without a verdict, until more is known.
 UNFINISHED = "the run did not finish"
 UNJUDGED = "pytest ended before it had judged the run"
 
@@ -298,9 +298,9 @@ def unfinished_model(
     verdict: Verdict = Verdict.NO_VERDICT,
     degraded_exit_code: int = 2,
 ) -> Mapping[str, Any]:
-    """Return the model of a run that has no verdict of its own yet, or never got one.
+    """Return the model of a run that has no verdict yet, or never got one.
 
-    It is the smallest that every renderer understands.
+    It is the smallest model that every renderer accepts.
     """
     now = format_moment(datetime.now(UTC))
     return {

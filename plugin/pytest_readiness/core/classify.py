@@ -1,4 +1,4 @@
-"""Whose fault an exception is, decided by names: importing a third-party library is not needed."""
+"""Decides who is at fault for an exception, by names, without importing third-party libraries."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .formats import text_of
 from .model import FailureClass
 from .network import chain, frames, is_database, is_of_the_runner, is_passing_trouble, is_transport
 
-#: What an exception or a hook may name, worst first: one proof is enough for a group of exceptions. That a
-#: failure is passing is seen on a rerun and never declared.
+#: Classes that an exception or a hook may name, worst first: the worst decides for a group of exceptions.
+#: FLAKE is observed on a rerun and never declared.
 DECLARED = (
     FailureClass.PLATFORM_BUG,
     FailureClass.CHECK_ERROR,
@@ -23,9 +23,9 @@ DECLARED = (
     FailureClass.EXTERNAL_OUTAGE,
 )
 
-#: ``pytest.fail``, and what calls it in the name of a check: ``pytest.raises`` and ``pytest.warns``.
+#: ``pytest.fail``, and functions that call it for a check: ``pytest.raises`` and ``pytest.warns``.
 _FAIL = ("_pytest.outcomes", "_pytest.raises", "_pytest.recwarn")
-#: Directories of libraries: what asserts there asserts something of its own.
+#: Directories of libraries: their assertions are about themselves.
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 #: Modules of libraries that assert for their callers: unittest, numpy.testing, hamcrest, playwright's expect.
 _ASSERTS = re.compile(r"assert|expect|test|hamcrest", re.IGNORECASE)
@@ -34,10 +34,10 @@ _ASSERTS = re.compile(r"assert|expect|test|hamcrest", re.IGNORECASE)
 def classify(exc: BaseException) -> FailureClass:
     """Return the class of a failure from its chain of exceptions.
 
-    PLATFORM_BUG is a claim: it takes an assertion, an exception that declares it, or a failure of the
-    transport for which the runner is not to blame. The first exception of the chain with a class decides: by
-    its ``failure_class`` where it carries one, by type and error code where its library is known. All else is
-    CHECK_ERROR: the check's own code did not foresee it.
+    PLATFORM_BUG needs proof: an assertion, an exception that declares it, or a failure of the transport that
+    is not the runner's fault. The first exception of the chain with a class decides: by its ``failure_class``
+    if it has one, by type and error code if its library is known. Everything else is CHECK_ERROR: the check's
+    own code did not handle it.
     """
     suspect = False
     for link in chain(exc):
@@ -49,7 +49,7 @@ def classify(exc: BaseException) -> FailureClass:
 
 
 def is_passing(exc: BaseException) -> bool:
-    """Tell whether a failure may be over the next time: trouble of the transport, and nothing else."""
+    """Tell whether a failure may be transient: transport errors only."""
     if isinstance(exc, BaseExceptionGroup):
         return all(map(is_passing, exc.exceptions))
     if classify(exc) in (FailureClass.SETUP_ERROR, FailureClass.CHECK_ERROR):
@@ -58,7 +58,7 @@ def is_passing(exc: BaseException) -> bool:
 
 
 def worst(failures: Sequence[BaseException]) -> BaseException:
-    """Return the one of several failures that decides: a safety violation, else by class, else the first."""
+    """Return the failure that decides among several: a safety violation, else by class, else the first."""
 
     def rank(failure: BaseException) -> tuple[bool, int]:
         return not isinstance(failure, SafetyViolation), DECLARED.index(classify(failure))
@@ -79,7 +79,7 @@ def place_of(exc: BaseException, root: str) -> str:
 
 
 def failure_of(exc: BaseException, root: str) -> str:
-    """Return in one line what a hook of the project at ``root`` raised, and where."""
+    """Return in one line the exception that a hook of the project at ``root`` raised, and where."""
     said = " ".join(text_of(exc).split())
     place = place_of(exc, root)
     return ": ".join(filter(None, (type(exc).__name__, said))) + (f" ({place})" if place else "")
@@ -108,13 +108,13 @@ def _declared(exc: BaseException) -> FailureClass | None:
 
 
 def _claims(exc: BaseException) -> bool:
-    """Tell whether an exception asserts something of the platform, by its type and by who raised it."""
+    """Tell whether an exception asserts something about the platform, by its type and by who raised it."""
     if isinstance(exc, AssertionError):
         return type(exc) is not AssertionError or not _is_of_a_library(exc)
     if type(exc).__name__ != "Failed":
         return False
     callers = [module for module, _, _ in frames(exc) if not module.startswith(_FAIL)]
-    # pytest itself fails what it cannot run, such as a coroutine without a plugin for it
+    # pytest itself fails tests that it cannot run, such as a coroutine without a plugin for it
     return bool(callers) and not callers[-1].startswith(("_pytest.", "pytest_timeout"))
 
 
@@ -131,7 +131,7 @@ def _is_library(path: str) -> bool:
 
 
 class AwsCause(StrEnum):
-    """What an AWS error shows. OTHER depends on what was asked: a name that does not exist, for example."""
+    """The cause of an AWS error. OTHER depends on the request, such as a name that does not exist."""
 
     OUTAGE = "outage"
     THROTTLED = "throttled"
@@ -146,7 +146,7 @@ class AwsCause(StrEnum):
     OTHER = "other"
 
 
-#: Beginnings of the error codes that the services answer with; the first cause that matches decides.
+#: Prefixes of the services' error codes; the first cause that matches decides.
 _CODES: Mapping[AwsCause, tuple[str, ...]] = {
     AwsCause.THROTTLED: (
         "Throttl",
@@ -186,12 +186,12 @@ _CODES: Mapping[AwsCause, tuple[str, ...]] = {
     AwsCause.CLOCK: ("RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"),
     AwsCause.WRONG_REGION: ("AuthorizationHeaderMalformed", "OptInRequired", "PermanentRedirect"),
 }
-#: What a message says in place of its code: a wrong signature has several reasons.
+#: Causes recognised by the message, because one code has several: a wrong signature, for example.
 _MESSAGES: Mapping[AwsCause, re.Pattern[str]] = {
     AwsCause.CLOCK: re.compile(r"[Ss]ignature (?:has )?expired|[Ss]ignature not yet current"),
     AwsCause.WRONG_REGION: re.compile(r"scoped to a valid region|scoped to correct region"),
 }
-#: Exceptions of botocore that no service answered, with all that derive from them.
+#: botocore's own exceptions without an answer of a service, including derived ones.
 _KINDS: Mapping[AwsCause, frozenset[str]] = {
     AwsCause.NO_CREDENTIALS: frozenset(
         {
@@ -214,7 +214,7 @@ _KINDS: Mapping[AwsCause, frozenset[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class AwsFailure:
-    """What an AWS error shows; ``code`` is the service's error code, or the name of botocore's exception."""
+    """The cause of an AWS error; ``code`` is the service's error code, or botocore's exception."""
 
     cause: AwsCause
     code: str
@@ -222,7 +222,7 @@ class AwsFailure:
 
     @property
     def failure_class(self) -> FailureClass | None:
-        """EXTERNAL_OUTAGE needs a signal that AWS gave, the rest is the runner's; None where it is open."""
+        """EXTERNAL_OUTAGE if AWS said so, else SETUP_ERROR; None if it depends on the request."""
         if self.cause is AwsCause.OTHER:
             return None
         outage = self.cause in (AwsCause.OUTAGE, AwsCause.THROTTLED)
@@ -230,7 +230,7 @@ class AwsFailure:
 
 
 def aws_failure(error: BaseException) -> AwsFailure | None:
-    """Return what an exception of botocore or boto3 shows; None for any other exception."""
+    """Return the cause of a botocore or boto3 exception; None for any other exception."""
     names = {kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "botocore.exceptions"}
     if "ClientError" in names:
         return _answered(getattr(error, "response", None))

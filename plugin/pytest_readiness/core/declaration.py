@@ -1,4 +1,4 @@
-"""The declaration: what may be said of the platform, and the ranked blockers that stand against more."""
+"""The declaration: what can be claimed about the platform, and the ranked blockers of a better one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Declaration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveHistory:
-    """What the ledgers know of live environments: the best streak and whose, and whether any was green."""
+    """Live environments in the ledgers: the best streak and its environment, and whether any was green."""
 
     environment: str = ""
     streak: Streak | None = None
@@ -53,7 +53,7 @@ class LiveHistory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """All that a declaration rests on: the run, judged with its exemptions applied, and the live history."""
+    """The basis of a declaration: the run, judged with its exemptions applied, and the live history."""
 
     run: RunRecord
     plan: Plan
@@ -66,7 +66,7 @@ class Findings:
 
     @property
     def against_ready(self) -> list[dict[str, Any]]:
-        """What keeps the run from READY."""
+        """The causes that keep the run from READY."""
         checks = [
             _of_cause(self.run, verdict, cause) for verdict, cause in causes(self.results, self.run.facts)
         ]
@@ -104,7 +104,7 @@ def declare(found: Findings) -> Declaration:
 
 
 def carried_over(found: Findings, entries: Sequence[Mapping[str, Any]]) -> Declaration:
-    """Return the declaration that a partial run leaves in force: that of the newest full run."""
+    """Return the declaration that stays in force after a partial run: the newest full run's."""
     against = tuple(found.against_ready) or (_whole_suite_next(found),)
     if not entries:
         why = f"no full run of {found.run.environment} is in the ledger yet, and a partial run does not count"
@@ -115,7 +115,7 @@ def carried_over(found: Findings, entries: Sequence[Mapping[str, Any]]) -> Decla
 
 
 def _validated(found: Findings) -> Declaration:
-    """Declare a platform whose goals all hold in live runs: what is still missing?"""
+    """Declare a platform with all goals met in live runs; the streak or operational items may be missing."""
     live = found.live.streak
     against = (
         *_deferral_blockers(found.exemptions, found.plan),
@@ -135,7 +135,7 @@ def _validated(found: Findings) -> Declaration:
 
 
 def _without_build(builds: Mapping[str, str]) -> str:
-    """Say which builds nothing reported: a launch is then of whatever runs there; "" where all are known."""
+    """Say which builds are unknown, as the launch then covers whatever runs there; "" if all are known."""
     unknown = sorted(service for service, build in builds.items() if not build)
     if not builds or len(unknown) == len(builds):
         return "the build is unknown: each of these runs may have tested another one"
@@ -143,7 +143,7 @@ def _without_build(builds: Mapping[str, str]) -> str:
 
 
 def _run_blockers(run: RunRecord, results: Sequence[CheckResult]) -> list[dict[str, Any]]:
-    """Return what keeps the run itself from a verdict: a leak, a changed build, an interruption."""
+    """Return the run's own problems that prevent a verdict: a leak, a changed build, an interruption."""
     return [
         _blocker(
             rule=rule,
@@ -158,7 +158,7 @@ def _run_blockers(run: RunRecord, results: Sequence[CheckResult]) -> list[dict[s
 def _goal_blockers(
     run: RunRecord, rows: Sequence[GoalRow], results: Sequence[CheckResult]
 ) -> list[dict[str, Any]]:
-    """Return the goals that are PENDING for lack of checks; failed checks are blockers of their own."""
+    """Return goals that are PENDING for lack of checks; failed checks are separate blockers."""
     failed = {check.goal for check in results if is_broken(check) or is_open(check, results)}
     return [
         _blocker(
@@ -174,7 +174,7 @@ def _goal_blockers(
 
 
 def _streak_next(found: Findings) -> list[dict[str, Any]]:
-    """Return what settles a goal that only green runs of a live environment in a row can settle."""
+    """Return the next action for a goal that only green live runs in a row can settle."""
     live = sorted(name for name, is_live in found.run.environments.items() if is_live)
     named = live[0] if live else "NAME"
     where = f"the live environment {named}" if live else "a live environment"
@@ -193,7 +193,7 @@ def _streak_next(found: Findings) -> list[dict[str, Any]]:
 
 
 def _whole_suite_next(found: Findings) -> dict[str, Any]:
-    """Return what a partial run without a complaint leaves to do."""
+    """Return the next action after a partial run without findings."""
     if found.run.facts.shard:
         return _blocker(
             rule="only all shards together settle a goal",
@@ -287,7 +287,7 @@ def _of_cause(run: RunRecord, verdict: Verdict, cause: Cause) -> dict[str, Any]:
 
 
 def _again(run: RunRecord, check: CheckResult) -> str:
-    """Return the command that runs a check again; alone it would not run, where it depends on another one."""
+    """Return the command that reruns a check, together with a check that it depends on."""
     if check.cause.startswith(BEHIND):
         return _whole_suite(run)
     drills = " --drills" if check.drill else ""
@@ -320,14 +320,14 @@ def _next_action(check: CheckResult) -> str:
     return _ACTIONS[check.failure_class]
 
 
-#: What a summary begins with where a service did not answer: host and port, and the setting that names them.
+#: Start of a summary about a service that did not answer: host and port, and the setting that names them.
 _SILENT = re.compile(r"[\w.-]+(?::\d+)?(?: \([\w.]+\))?(?=: \w*(?:Error|Timeout|Exception|Disconnected)\b)")
-#: How many requests an action names.
+#: How many requests an action lists.
 _ASKED = 3
 
 
 def _to_correct(check: CheckResult) -> str:
-    """Return what to correct: in a checkout, of who is silent, of who was asked, else of what is asserted."""
+    """Return what to correct: the checkout, a silent service, the routes asked, or else the assertion."""
     if check.static:
         return "fix what the summary names in the checkout"
     if silent := _SILENT.match(check.summary):
@@ -350,7 +350,7 @@ def _asked(check: CheckResult) -> list[str]:
 
 
 def _measured(check: CheckResult) -> tuple[str, str]:
-    """Return the last figure that was held against something: what was observed, and its bound in words."""
+    """Return the last figure with a bound: the observed value, and the bound in words."""
     for entry in reversed(check.evidence):
         bounds = figure_bounds(entry) if entry.get("kind") == "figure" else []
         if bounds:
@@ -361,12 +361,12 @@ def _measured(check: CheckResult) -> tuple[str, str]:
 
 
 def _whole_suite(run: RunRecord) -> str:
-    """Return the command that runs the whole suite as this run was asked for."""
+    """Return the command that runs the whole suite with this run's options."""
     return f"readiness {'gate' if run.facts.gate else 'run'} {environment_option(run)}"
 
 
 def environment_option(run: RunRecord) -> str:
-    """Return the option that names the run's environment; a path in the same word, or pytest roots there."""
+    """Return the option for the run's environment; a path is joined, or pytest would use it as rootdir."""
     named = run.env_option or run.environment
     return f"--env{'=' if '/' in named else ' '}{shlex.quote(named)}"
 

@@ -1,4 +1,4 @@
-"""Errors that a person can act on, and exceptions that let a check say more than "failed"."""
+"""Errors that a person can act on, and exceptions with which a check says more than "failed"."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def three_lines(what: str, *, where: str = "", allowed: str = "", action: str = 
 class ReadinessError(Exception):
     """Bad input or an unusable resource, explained in at most three lines.
 
-    ``what`` is the fault with its place in ``where`` (file and key), ``allowed`` the legal values, ``action``
-    the next step. Met inside a check, it is the runner's fault and not the platform's.
+    ``what`` is the fault, ``where`` its place (file and key), ``allowed`` the legal values, ``action`` the
+    next step. Raised inside a check, it counts as the runner's fault, not the platform's.
     """
 
     failure_class = "SETUP_ERROR"
@@ -57,11 +57,11 @@ class LedgerError(ReadinessError):
 
 
 class SafetyViolation(AssertionError):
-    """A safety property was broken. Once is proof, so the check is never rerun.
+    """A safety property was violated. Once is proof, so the check is never rerun.
 
     For example a refused token that was accepted, money that was not conserved, an answer for another tenant.
-    ``breaks`` names the rule and what breaks it ("the api: tokens expire"): all checks that fail for the same
-    one are one cause. Any other exception of a check may have such an attribute, too.
+    ``breaks`` names the service and the broken rule ("the api: tokens expire"): all checks that fail with the
+    same text are one cause. Any other exception of a check may also have this attribute.
     """
 
     failure_class = "PLATFORM_BUG"
@@ -72,18 +72,18 @@ class SafetyViolation(AssertionError):
 
 
 class ExternalOutage(AssertionError):
-    """A third party is down, proved by a signal that it or the platform named; never guessed from a count."""
+    """A third party is down, proved by a signal from it or from the platform; never guessed from a count."""
 
     failure_class = "EXTERNAL_OUTAGE"
 
 
 class SetupError(RuntimeError):
-    """The runner's side is at fault: a key, a credential, a permission, a name that it cannot resolve."""
+    """The runner is at fault: a missing key, credential or permission, or a name that it cannot resolve."""
 
     failure_class = "SETUP_ERROR"
 
 
 class NothingMeasured(RuntimeError):
-    """A check ended without having measured anything: it proves nothing about the platform, neither way."""
+    """A check recorded no measurement: it proves nothing about the platform."""
 
     failure_class = "CHECK_ERROR"

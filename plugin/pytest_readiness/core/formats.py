@@ -1,4 +1,4 @@
-"""How values are written: text, counts and times for people, canonical JSON , patterns of ids."""
+"""How values are written: text, counts and times for people, canonical JSON, patterns of ids."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun if number == 1 else plural}"
 
 
-#: Variables that a supervisor gives a run: its id, and the file in which it says where its reports are.
+#: A supervisor's variables for a run: its id, and the file in which it writes where its reports are.
 RUN_ID, HANDOVER = "READINESS_RUN_ID", "READINESS_HANDOVER"
 
 
@@ -36,7 +36,7 @@ def new_run_id() -> str:
 
 
 def text_of(value: object) -> str:
-    """Return ``str(value)``, or which error came instead: a report must not break on what it describes."""
+    """Return ``str(value)``, or the error that it raised: a report must not fail on a value that it shows."""
     try:
         return str(value)
     except Exception as problem:
@@ -97,7 +97,7 @@ def _plain(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Return ``text`` with U+FFFD for what a terminal obeys or what disguises text; breaks, tabs stay."""
+    """Return ``text`` with U+FFFD for control and disguising characters; line breaks and tabs stay."""
     if not _UNPRINTABLE.search(text):
         return text
     return _UNPRINTABLE.sub("\ufffd", _ANSI.sub("", text.replace("\r\n", "\n")))
@@ -152,7 +152,7 @@ def number(value: object) -> str:
 
 
 def at_least(least: object) -> str:
-    """Return how a minimum is kept as the limit of a figure; a number there is a maximum."""
+    """Return a minimum as text for a figure's limit; a number there is a maximum."""
     return f">= {number(least)}"
 
 
@@ -164,7 +164,7 @@ def bound(limit: object, unit: str = "") -> str:
 
 
 def figure_bounds(entry: Mapping[str, Any]) -> list[str]:
-    """Return what a figure was held against, in words: what was expected of it, then its limit."""
+    """Return a figure's bounds in words: the expected value, then the limit."""
     unit = one_line(entry.get("unit"))
     expected, limit = entry.get("expected"), entry.get("limit")
     found = [f"expected {number(expected)} {unit}".rstrip()] if expected is not None else []
@@ -172,7 +172,7 @@ def figure_bounds(entry: Mapping[str, Any]) -> list[str]:
 
 
 def filled(text: str) -> str:
-    """Refuse control characters and an empty value: an unset variable in CI does not ask for the default."""
+    """Refuse control characters and an empty value: an unset CI variable must not mean the default."""
     if not text.strip():
         raise argparse.ArgumentTypeError("empty (next: give a value, or leave the option out)")
     if not is_one_line(text):
@@ -180,7 +180,7 @@ def filled(text: str) -> str:
     return text
 
 
-#: Beyond it nothing can be drawn, and NaN is beyond everything.
+#: Larger numbers cannot be drawn, nor can NaN.
 LARGEST = 1e15
 
 

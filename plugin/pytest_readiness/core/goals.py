@@ -1,7 +1,7 @@
-"""Where each launch goal stands: from this run's checks, the ledger's streaks, and what the plan exempts.
+"""The status of each launch goal, from this run's checks, the ledger's streaks, and the plan's exemptions.
 
-Deferrals and waivers are exemptions: the states of their lives, and the checks that they keep from moving
-the verdict.
+Deferrals and waivers are exemptions: they have a state, and the checks that they cover do not affect the
+verdict.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from .model import UNREAD, CheckResult, FailureClass, GoalStatus, Outcome, Scope
 from .plan import Deferral, Goal, Plan, Waiver
 from .verdict import BEHIND, NOT_OURS, by_cause, is_broken, is_degrading, is_not_applicable, is_open
 
-#: A cover that ends so soon is to be renewed, or its check mended, before the next run is without it.
+#: An exemption that ends this soon must be renewed, or its check fixed, before the next run loses it.
 SOON = timedelta(hours=72)
 _FAILING = frozenset({Outcome.FAILED, Outcome.FLAKY, Outcome.SKIPPED, Outcome.NOT_RUN})
 
 
 class ExemptionState(StrEnum):
-    """Where a deferral or a waiver is in its life, at the time of one run.
+    """The state of a deferral or waiver at the time of a run.
 
-    UNNEEDED: all that it covers passed. UNKNOWN: its pattern matches no check of the run. REFUSED: the plan
-    says that what fails is not waivable.
+    UNNEEDED: everything it covers passed. UNKNOWN: its pattern matches no check of the run. REFUSED: the plan
+    says that the failed check is not waivable.
     """
 
     ACTIVE = "active"
@@ -45,7 +45,7 @@ _NOT_IN_FORCE = (ExemptionState.EXPIRED, ExemptionState.EARLY, ExemptionState.EL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exemption:
-    """What one deferral or waiver did: ids that it covered, ids that it may not cover, and a sentence."""
+    """The effect of a deferral or waiver: ids that it covered, ids that it may not cover, and a sentence."""
 
     origin: Deferral | Waiver
     state: ExemptionState
@@ -62,9 +62,9 @@ class Exemption:
 def apply_exemptions(
     results: Sequence[CheckResult], plan: Plan, now: datetime, environment: str, scope: Scope = Scope.FULL
 ) -> tuple[tuple[CheckResult, ...], tuple[Exemption, ...]]:
-    """Return the results with what is covered and did not pass as DEFERRED, and what each exemption did.
+    """Return the results with covered failures as DEFERRED, and the effect of each exemption.
 
-    Their class is kept. Covered checks that passed stay passed. An expired one is ignored. A P0 that
+    Classes are kept. Covered checks that passed stay passed. An expired one is ignored. A P0 that
     matches ``not_waivable`` is never covered, nor is anything on an ``environment`` other than a deferral's.
     """
     origins: tuple[Deferral | Waiver, ...] = (*plan.deferrals, *plan.waivers)
@@ -94,7 +94,7 @@ def _exemption(
     held = tuple(check for check in failing if check not in fixed)
     refused = tuple(check for check in failing if check in fixed)
     named = origin.environments if isinstance(origin, Deferral) else ()
-    # without a run, no environment is known
+    # without a run, the environment is unknown
     elsewhere = environment and named and environment not in named
     if elsewhere and (failing or not matched or scope is Scope.PARTIAL):
         text = f"covers nothing on {environment}: it is for {', '.join(named)}"
@@ -125,7 +125,7 @@ def _matched(origin: Deferral | Waiver, results: Sequence[CheckResult]) -> list[
 
 
 def _is_unasked_drill(check: CheckResult) -> bool:
-    """Tell whether a drill did not run because this run asked for none: that needs no cover."""
+    """Tell whether a drill did not run because drills were not requested: that needs no exemption."""
     return check.drill and is_not_applicable(check)
 
 
@@ -153,7 +153,7 @@ class GoalRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What a run's goals are judged against: the environment, the scope, and what the ledger knows.
+    """The context in which a run's goals are judged: the environment, the scope, and the ledger.
 
     ``streaks`` maps each environment with a ledger, and each known live one, to its streak (None: no run in
     it). ``checkout`` names the real checkout that static checks looked at, if any.
@@ -198,7 +198,7 @@ def _defers(exemption: Exemption, goal: Goal) -> bool:
 def _from_deferral(
     exemption: Exemption, mine: Sequence[CheckResult], standing: Standing
 ) -> tuple[GoalStatus, str]:
-    """Judge a deferred goal: once all of its checks pass, the deferral is not needed there."""
+    """Judge a deferred goal: once all of its checks pass, its deferral is no longer needed there."""
     origin = exemption.origin
     rationale = origin.rationale if isinstance(origin, Deferral) else ""
     if exemption.state is not ExemptionState.UNNEEDED:
@@ -210,7 +210,7 @@ def _from_deferral(
 def _from_failures(
     mine: Sequence[CheckResult], results: Sequence[CheckResult]
 ) -> tuple[GoalStatus | None, str]:
-    """Judge what went wrong, worst first; None if nothing did. Without a result it is PENDING, not bad."""
+    """Judge failures, worst first; None if there are none. Checks without a result make it PENDING."""
     broken = [check for check in mine if is_broken(check)]
     if broken:
         return GoalStatus.FAIL, _described(broken, len(mine))
@@ -224,7 +224,7 @@ def _from_failures(
 
 
 def _is_unseen(check: CheckResult) -> bool:
-    """Tell whether a check says nothing of the platform: it did not run, or failed by another's fault."""
+    """Tell whether a check says nothing about the platform: it did not run, or failed for another reason."""
     return check.outcome not in (Outcome.FAILED, Outcome.FLAKY) or check.failure_class in NOT_OURS
 
 
@@ -233,7 +233,7 @@ def _missing_of(
 ) -> str:
     """Say how many checks gave no result and what they lacked; the most common reason first.
 
-    What a check of another goal found is said there: here its name is enough.
+    A cause in another goal's check is explained there: here its name is enough.
     """
     first, *others = sorted(by_cause(unseen, results), key=lambda cause: -len(cause.checks))
     more = f"; and {counted(len(others), 'other cause')}" if others else ""
@@ -256,7 +256,7 @@ def _described(checks: Sequence[CheckResult], total: int) -> str:
 
 
 def out_of(total: int) -> str:
-    """Return how many checks a sentence about some of them is out of; nothing for an only one."""
+    """Return the total that a sentence about some of its checks refers to; empty for a single check."""
     return f" (of {total} checks)" if total > 1 else ""
 
 
@@ -293,7 +293,7 @@ def _from_passes(mine: Sequence[CheckResult], standing: Standing) -> tuple[GoalS
 
 
 def provenance(passed: Sequence[CheckResult], *, live: bool, checkout: str) -> str:
-    """Return what the checks passed on, to end a sentence; nothing for a live environment."""
+    """Return where the checks passed, to end a sentence; empty for a live environment."""
     if checkout and all(check.static for check in passed):
         return f", on {checkout}"
     return "" if live else ", not on a live environment"
@@ -320,13 +320,13 @@ def _counted(
 
 
 def _is_in_part(check: CheckResult) -> bool:
-    """Tell whether a check that passed notes what it could not examine."""
+    """Tell whether a passed check notes something that it could not examine."""
     notes = (str(entry.get("text")) for entry in check.evidence if entry.get("kind") == "note")
     return any(note.startswith(UNREAD) for note in notes)
 
 
 def _from_streaks(standing: Standing) -> tuple[GoalStatus, str]:
-    """Judge the goal that consecutive green runs decide: only a live environment's count."""
+    """Judge the goal that consecutive green runs decide; only live environments count."""
     found = []
     if not standing.live:
         own = standing.streaks.get(standing.environment)

@@ -1,4 +1,4 @@
-"""What a run's predecessors say: how many were green in a row, which checks are gone, and what differs."""
+"""Compares a run with its predecessors: green runs in a row, checks that vanished, differences."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .model import CheckResult, FailureClass, Outcome, Severity, Vanished, Verdi
 from .plan import Plan, Policy
 
 Entry = Mapping[str, Any]
-#: How far a run looks back for what its report shows only: the last green run.
+#: How far back a run looks for the last green run, which only its report shows.
 LOOKED_BACK = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streak:
-    """How many green runs in a row an environment has, out of how many, and why not more."""
+    """An environment's green runs in a row, the required number, and why there are not more."""
 
     length: int
     required: int
@@ -42,10 +42,10 @@ def progress(length: int, required: int) -> str:
 
 
 def is_enough(entries: Sequence[Entry], policy: Policy, now: datetime) -> bool:
-    """Tell whether older entries than these, the newest, would change nothing that a run is judged by.
+    """Tell whether these newest entries suffice to judge a run, so that older ones would change nothing.
 
-    The streak has its length or ends within them, they tell whether a green live run was ever there, and one
-    says which checks the suite had: what vanished is found by that.
+    The streak is complete or ends within them, they show whether a green live run ever existed, and one of
+    them lists the suite's checks, from which vanished ones are found.
     """
     runs, ended, _ = _counted(entries, policy, now)
     settled = bool(ended) or len(runs) >= policy.streak_length
@@ -57,12 +57,12 @@ def is_enough(entries: Sequence[Entry], policy: Policy, now: datetime) -> bool:
 def streak(entries: Sequence[Entry], policy: Policy, now: datetime) -> Streak:
     """Count green runs back from the newest entry (the last); entries are those of one environment's ledger.
 
-    The order in the ledger decides; times only space and age. A run id counts once. A run that is uncounted
-    (NO_VERDICT for outages alone, or a flaky P0) neither counts nor breaks, at most ``max_uncounted_runs`` in
-    a row. Any other run that is not green breaks. Another build, another digest of suite or plan, another
-    address of a live platform, or a change between live and not live starts anew. A run closer than
-    ``streak_min_spacing_s`` to the next one does not count; one older than ``streak_max_age_days`` ends the
-    streak. LedgerError for an entry without its facts.
+    The order in the ledger decides; times matter only for spacing and age. A run id counts once. An uncounted
+    run (NO_VERDICT only because of outages, or a flaky P0) neither counts nor breaks the streak, up to
+    ``max_uncounted_runs`` in a row. Any other run that is not green breaks it. Another build, another digest
+    of suite or plan, another address of a live platform, or a change between live and not live starts a new
+    one. A run closer than ``streak_min_spacing_s`` to the next one does not count; one older than
+    ``streak_max_age_days`` ends the streak. LedgerError for an entry without its facts.
     """
     runs, ended, passed_over = _counted(entries, policy, now)
     why = (ended or _beginning(entries)) + passed_over
@@ -73,9 +73,9 @@ def streak(entries: Sequence[Entry], policy: Policy, now: datetime) -> Streak:
 
 
 def _counted(entries: Sequence[Entry], policy: Policy, now: datetime) -> tuple[dict[str, None], str, str]:
-    """Return the ids of the runs that count, newest first, and what ended the streak; "" for nothing.
+    """Return the ids of the runs that count, newest first, and what ended the streak ("" if nothing did).
 
-    And which runs between them do not count, to end a sentence.
+    The third value says which runs between them do not count, to end a sentence.
     """
     runs: dict[str, None] = {}
     ended, close, silent = "", 0, 0
@@ -109,7 +109,7 @@ def _counted(entries: Sequence[Entry], policy: Policy, now: datetime) -> tuple[d
 
 
 def _without(close: int, silent: int, policy: Policy) -> str:
-    """Return how many green runs came too soon, and how many runs proved nothing; "" for none."""
+    """Say how many green runs came too soon, and how many runs proved nothing; "" for none."""
     soon = f"{counted(close, 'run')} within {policy.streak_min_spacing_s} s of a later one" if close else ""
     void = f"{counted(silent, 'run')} that proved nothing" if silent else ""
     kinds = " and ".join(filter(None, (soon, void)))
@@ -158,18 +158,19 @@ def _green_live_run(entries: Sequence[Entry], policy: Policy) -> bool | None:
 
 
 def _is_whole(entry: Entry) -> bool:
-    """Tell whether an entry says which checks the suite had."""
+    """Tell whether an entry lists all checks of the suite."""
     return bool(entry.get("complete", True) and entry.get("checks"))
 
 
 def _change(entry: Entry, subject: Entry, policy: Policy) -> str:
-    """Return why an entry does not count with a newer one, "" where it does."""
+    """Return why an entry does not count together with a newer one, "" if it does."""
     if entry.get("live") is not subject.get("live"):
         return f"{_name(entry)} was {'live' if entry.get('live') else 'not live'}"
     for key, word in (("suite_digest", "suite"), ("plan_digest", "plan")):
         if entry.get(key) != subject.get(key):
             return f"earlier runs used another {word}"
-    # Entries of older versions name no addresses, and what a run starts itself has other ports each time.
+    # Older versions' entries have no addresses, and a platform that a run starts itself has new ports each
+    # time.
     was_at, is_at = entry.get("addresses"), subject.get("addresses")
     if subject.get("live") and isinstance(was_at, Mapping) and isinstance(is_at, Mapping):
         for name in sorted(was_at.keys() | is_at.keys()):
@@ -180,7 +181,7 @@ def _change(entry: Entry, subject: Entry, policy: Policy) -> str:
     both_green = is_green(entry, policy) and is_green(subject, policy)
     for service in sorted(older.keys() | newer.keys()):
         before, after = older.get(service, ""), newer.get(service, "")
-        # A service that was down in an uncounted run reported no build, which is no change.
+        # A service that was down in an uncounted run reported no build; that is not a change.
         if before != after and (both_green or (before and after)):
             was, is_ = before or "unknown", after or "unknown"
             return f"{_name(entry)} tested another build of {service}: {was}, then {is_}"
@@ -193,7 +194,7 @@ def _build(entry: Entry) -> Mapping[str, str]:
 
 
 def _is_spaced(entry: Entry, newer: Entry, policy: Policy) -> bool:
-    """Tell whether two runs are far enough apart; without a demand their times, and clocks, do not matter."""
+    """Tell whether two runs are far enough apart; without a required spacing, times do not matter."""
     least = policy.streak_min_spacing_s
     return not least or (_finished(newer) - _finished(entry)).total_seconds() >= least
 
@@ -228,13 +229,12 @@ def present_id(id_: str, renamed: Mapping[str, str]) -> str:
 def vanished(
     entries: Sequence[Mapping[str, Any]], collected: Collection[str], plan: Plan
 ) -> tuple[Vanished, ...]:
-    """Return the checks that the newest complete run of this environment had and ``collected`` has not.
+    """Return the checks that the newest complete run of this environment had but that ``collected`` lacks.
 
-    Nothing else fails when a check is no longer there.
-    A run that was blocked for a vanished P0 hands it on, so that running twice does not settle it. Only a
-    change of the plan does: best one that names the check in ``retired``, then it is not mentioned any more.
-    A check that the plan has ``renamed`` is looked for under its present id. If that run had a check of this
-    id beside it, there were two, and one is gone.
+    Nothing else fails if a check disappears. A run that was blocked by a vanished P0 passes it on, so that
+    running twice does not settle it. Only a change of the plan does, best an entry in ``retired``, after
+    which the check is not mentioned any more. A check that the plan has ``renamed`` is looked for under its
+    present id. If the earlier run also had a check with that id, there were two, and one is gone.
     """
     newest: Entry = next(filter(_is_whole, reversed(entries)), {})
     run_id = str(newest.get("run_id"))
@@ -262,11 +262,11 @@ def vanished(
     )
 
 
-#: How many runs a report looks back on.
+#: How many past runs a report shows.
 RUNS = 30
-#: A figure has moved when it differs by more than half of what it was, and by a twentieth of its limit.
+#: A figure has moved if it differs by more than half of its old value and by a twentieth of its limit.
 MOVED, OF_LIMIT = 0.5, 0.05
-#: A check takes longer when it takes half as long again, and so many seconds more.
+#: A check has become slower if it takes half as long again, and at least this many seconds more.
 NOTICED_S = 0.5
 HELD = frozenset({Outcome.PASSED, Outcome.FLAKY})
 
@@ -295,9 +295,10 @@ def changes(
     entries: Sequence[Entry],
     plan: Plan,
 ) -> dict[str, Any] | None:
-    """Return what differs from the last green run before this one; None where there was none.
+    """Return the differences from the last green run before this one; None if there was none.
 
-    ``own`` is this run as :func:`runs` has it. What is fixed is so since the run before, green or not.
+    ``own`` is this run as :func:`runs` returns it. Fixed checks are relative to the previous run, green or
+    not.
     """
     earlier = [entry for entry in entries if entry.get("run_id") != own["run_id"]]
     green = next((entry for entry in reversed(earlier) if is_green(entry, plan.policy)), None)
@@ -317,11 +318,10 @@ def changes(
 
 
 def differences(before: Entry, after: Entry) -> dict[str, list[dict[str, Any]]]:
-    """Return what differs between two runs, each a ledger's entry or a saved model.
+    """Return the differences between two runs, each a ledger entry or a saved model.
 
-    ``builds``; checks that are newly ``failing`` (also where the plan defers that), ``fixed``, ``silent``
-    (passed, and gave no answer now), ``new`` and ``gone``; ``slower`` and ``faster`` ones, in seconds;
-    ``moved`` figures.
+    ``builds``; checks that are newly ``failing`` (even if deferred), ``fixed``, ``silent`` (passed before, no
+    result now), ``new`` and ``gone``; ``slower`` and ``faster`` ones, in seconds; ``moved`` figures.
     """
     old, new = ({check["id"]: check for check in entry.get("checks") or ()} for entry in (before, after))
     found: dict[str, list[dict[str, Any]]] = {"builds": _builds(before, after)}

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-#: How a suite says that it could not read a part of what it looks at (a SetupError).
+#: Prefix with which a suite says that it could not examine something (a SetupError).
 UNREAD = "not examined"
 
 
@@ -31,7 +31,7 @@ class Outcome(StrEnum):
 
 
 class FailureClass(StrEnum):
-    """Whose fault a failure is: a claim that needs its proof, and without one the check's own."""
+    """Who is at fault for a failure; without proof, the check itself."""
 
     PLATFORM_BUG = "PLATFORM_BUG"
     CHECK_ERROR = "CHECK_ERROR"
@@ -41,7 +41,7 @@ class FailureClass(StrEnum):
 
 
 class Verdict(StrEnum):
-    """The answer to one run."""
+    """The verdict on one run."""
 
     READY = "READY"
     BROKEN = "BROKEN"
@@ -50,7 +50,7 @@ class Verdict(StrEnum):
 
 
 class GoalStatus(StrEnum):
-    """Where a launch goal stands, from this run, the ledger and the plan."""
+    """The status of a launch goal, from this run, the ledger and the plan."""
 
     PASS = "PASS"  # noqa: S105 - a word, not a secret
     READY = "READY"
@@ -61,7 +61,7 @@ class GoalStatus(StrEnum):
 
 
 class Scope(StrEnum):
-    """Whether a run asked for the whole suite; only a full run moves the streak and the declaration."""
+    """Whether a run covers the whole suite; only a full run changes the streak and the declaration."""
 
     FULL = "full"
     PARTIAL = "partial"
@@ -82,30 +82,30 @@ class CheckResult:
     duration_s: float = 0.0
     summary: str = ""
     evidence: tuple[Mapping[str, Any], ...] = ()
-    #: False: the profile declares the capability absent, or a drill was not asked for. A P1 then does not
-    #: degrade.
+    #: False: the profile declares the capability absent, or drills were not requested. A P1 then does not
+    #: degrade the run.
     applicable: bool = True
-    #: Id of a check that proves the same fact; a skipped P0 is settled when that one passed.
+    #: Id of a check that proves the same fact; if it passed, it settles a skipped P0.
     covered_by: str | None = None
-    #: Capabilities that it needs, and whether it is a drill: what reproducing it takes.
+    #: Capabilities that it needs, and whether it is a drill: required to reproduce it.
     requires: tuple[str, ...] = ()
     drill: bool = False
-    #: True: looks at a checkout only, so that it passes without a live environment.
+    #: True: it reads only a checkout, so it can pass without a live environment.
     static: bool = False
-    #: File and line of the suite that raised the failure, "" where that is not known.
+    #: File and line of the suite that raised the failure, "" if unknown.
     where: str = ""
-    #: What decided it, the same for all checks that ended because of it: see ``verdict.by_cause``.
+    #: What decided it, the same for all checks with this cause: see ``verdict.by_cause``.
     cause: str = ""
 
     @property
     def reason(self) -> str:
-        """The summary beside the outcome: it does not say once more that the check was not run."""
+        """The summary to show beside the outcome, without repeating "not run"."""
         return self.summary.removeprefix("not run: ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vanished:
-    """A check that is gone, with the last run that had it; ``blocking``: a P0, under the same plan."""
+    """A check that vanished, with the last run that had it; ``blocking``: a P0, under the same plan."""
 
     id: str
     severity: Severity
@@ -113,21 +113,21 @@ class Vanished:
     blocking: bool
 
     def __str__(self) -> str:
-        """Return what is said of it."""
+        """Return it as a sentence."""
         return f"{self.severity} vanished: {self.id}: run {self.run_id} had it, it is missing from this one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """What happened around the checks. Build identities map a service to its id, "" where unknown."""
+    """Events of a run outside its checks. Build identities map a service to its id, "" if unknown."""
 
     scope: Scope = Scope.FULL
     gate: bool = False
-    #: The run is one shard of several: ``readiness merge`` judges all of them.
+    #: The run is one of several shards: ``readiness merge`` judges all of them.
     shard: bool = False
     interrupted: str = ""
     collection_errors: tuple[str, ...] = ()
-    #: What failed where no check can answer for it, such as in a thread after the last one.
+    #: Failures that belong to no check, such as in a thread after the last check.
     stray: tuple[str, ...] = ()
     vanished: tuple[Vanished, ...] = ()
     build_start: Mapping[str, str] = field(default_factory=dict)
@@ -140,11 +140,11 @@ class RunFacts:
 class RunRecord:
     """One finished run. Results are as reported, without exemptions. Times carry an offset.
 
-    ``environments`` maps every known profile beside this one to whether it is live. ``env_option`` is what
-    ``--env`` was given, for the command that reproduces a failure. ``checkout`` names the real checkout that
-    was examined, so that static checks hold for the real platform. ``runner`` is the CI's URL, if any.
-    ``addresses`` are the URLs of the profile that the run used, by setting, ``variables`` the names of the
-    environment variables that it took from its caller.
+    ``environments`` maps every other known profile to whether it is live. ``env_option`` is the value of
+    ``--env``, for the command that reproduces a failure. ``checkout`` names the real checkout that was
+    examined, so that static checks apply to the real platform. ``runner`` is the CI job's URL, if any.
+    ``addresses`` are the profile's URLs that the run used, by setting, ``variables`` the names of the
+    environment variables that it got from its caller.
     """
 
     run_id: str
@@ -173,13 +173,13 @@ class RunRecord:
 
     @property
     def build_identity(self) -> Mapping[str, str]:
-        """The build of each service, as last seen; one that was never known is an empty string."""
+        """The build of each service, as last seen; an empty string if it was never known."""
         start, end = self.facts.build_start, self.facts.build_end
         return {name: end.get(name) or start.get(name, "") for name in sorted(start.keys() | end.keys())}
 
     @property
     def is_complete(self) -> bool:
-        """Whether the run came to its end, with all of the suite collected."""
+        """Whether the run finished, with all of the suite collected."""
         return not self.facts.interrupted and not self.facts.collection_errors
 
 
@@ -189,6 +189,6 @@ class Judgement:
 
     verdict: Verdict
     reasons: tuple[str, ...]
-    #: Why a run that is not green says nothing against the platform: EXTERNAL_OUTAGE (NO_VERDICT for outages
-    #: alone), FLAKE (DEGRADED with a flaky P0); None for every other run. The streak passes over such runs.
+    #: Why a run that is not green says nothing against the platform: EXTERNAL_OUTAGE (NO_VERDICT only because
+    #: of outages), FLAKE (DEGRADED with a flaky P0); None for any other run. The streak ignores such runs.
     uncounted: FailureClass | None = None

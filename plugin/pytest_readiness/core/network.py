@@ -1,6 +1,6 @@
-"""What an exception says of the network: whom it was about, and whether this runner or the other side failed.
+"""Decides which host a network failure is about, and whether the runner or the other side is at fault.
 
-Decided by names and by the frames of known clients: importing a third-party library is not needed.
+It uses names and the frames of known clients, without importing third-party libraries.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from types import FrameType
 from urllib.parse import urlsplit
 
 _RESOLVER = frozenset({"socket.gaierror", "socket.herror"})
-#: What clients of databases and gRPC say of a runner without a resolver or a network: text is all they keep.
+#: Texts with which database and gRPC clients report a runner without a resolver or network; they keep only
+#: text.
 _NO_WAY_WORDS = (
     *("could not translate host name", "failed to resolve host", "DNS resolution failed"),
     *("Name or service not known", "Temporary failure in name resolution", "Network is unreachable"),
 )
-#: Modules of clients that keep in a call what they connect to.
+#: Modules of clients that store in a frame the address to which they connect.
 _CONNECTS = ("socket", "http.client", "urllib3.connection", "urllib3.util.connection")
 
 
 def peer_of(exc: BaseException) -> tuple[str, int | None] | None:
-    """Return host and port that a failure of the network is about, None for any other or an unknown one.
+    """Return host and port of a network failure; None for other failures, or if they are unknown.
 
-    A resolver, a socket and a TLS handshake name neither in their errors: what called them knows.
+    Errors of a resolver, a socket or a TLS handshake contain neither; the calling frames do.
     """
     for link in chain(exc):
         if is_transport(link) or is_of_the_runner(link):
@@ -37,13 +38,13 @@ def peer_of(exc: BaseException) -> tuple[str, int | None] | None:
 
 
 def environment_of(exc: BaseException, environ: Mapping[str, str] = os.environ) -> str:
-    """Return what in this runner's environment a failure is about, with its variable; "" for all else."""
+    """Return the part of this runner's environment that failed, with its variable; "" for other failures."""
     found = [*filter(None, (_environment_of(link, environ) for link in chain(exc)))]
     return max(found, key=len, default="")  # one of them may know the proxy's address
 
 
 def _environment_of(exc: BaseException, environ: Mapping[str, str]) -> str:
-    """Return which proxy or which certificates an exception itself is about."""
+    """Return the proxy or the certificates that an exception itself is about."""
     if _is_untrusting(exc):
         named = ((name, environ[name]) for name in _CERTIFICATES if environ.get(name))
         return next((f"{name} (no {path})" for name, path in named if not os.path.exists(path)), "")
@@ -59,14 +60,14 @@ def _environment_of(exc: BaseException, environ: Mapping[str, str]) -> str:
     return ""
 
 
-#: The environment variables with which AWS's own tools and libraries are given access.
+#: Environment variables that give AWS's tools and libraries access.
 AWS_VARIABLES = (
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"),
     *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"),
 )
 #: Variables that name the certificates which clients trust.
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR")
-#: What OpenSSL says of a certificate whose issuer it does not know: 18 to 21 of its verification errors.
+#: OpenSSL's verification errors for an unknown issuer: 18 to 21.
 _UNKNOWN_ISSUER = range(18, 22)
 _LOG_IN_AT_PROXY = 407
 _USUAL_PORTS = {"https": 443, "socks5": 1080, "socks5h": 1080}
@@ -81,7 +82,7 @@ def _is_untrusting(exc: BaseException) -> bool:
 
 
 def _proxies(environ: Mapping[str, str]) -> dict[tuple[str, int | None], str]:
-    """Return host and port of each proxy, with the variables that name it; small letters go first."""
+    """Return host and port of each proxy, with the variables that name it; lower-case ones win."""
     found: dict[tuple[str, int | None], str] = {}
     for name in sorted(environ, key=lambda name: (name.isupper(), name)):
         kind, _, rest = name.lower().rpartition("_")
@@ -98,12 +99,12 @@ def _address(url: str) -> tuple[str, int | None]:
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         return parts.hostname or "", parts.port or _USUAL_PORTS.get(parts.scheme, 80)
-    except ValueError:  # no URL at all: it leads nowhere
+    except ValueError:  # not a URL
         return url, None
 
 
 def _connecting_to(exc: BaseException) -> tuple[str, int | None] | None:
-    """Return host and port of the connection that was being made, as the client's own frames know them."""
+    """Return host and port of the connection being made, from the client's own frames."""
     for frame in _walk(exc):
         known, function = frame.f_locals, frame.f_code.co_name
         address = known.get("address")
@@ -114,7 +115,7 @@ def _connecting_to(exc: BaseException) -> tuple[str, int | None] | None:
     return None
 
 
-#: Functions of clients, by module: what fails below them fails on the way to a proxy, or in its address.
+#: Functions of clients, by module: failures below them concern the proxy or its address.
 _TO_PROXY = frozenset(
     {("http.client", "_tunnel"), ("urllib3.connection", "_tunnel"), ("urllib.request", "proxy_open")}
     | {("httpx._client", "_get_proxy_map"), ("httpx._client", "_init_proxy_transport")}
@@ -125,9 +126,9 @@ _TO_PROXY = frozenset(
 
 
 def _is_of_a_proxy(exc: BaseException) -> bool:
-    """Tell by its name or its frames whether a client was still on its way to its proxy, or asked only that.
+    """Tell by name or frames whether a client was still connecting to its proxy, or talked only to it.
 
-    Behind a tunnel that stands, the handshake and all that follows are the platform's.
+    Once the tunnel is established, the handshake and everything after it concern the platform.
     """
     if _PROXY & {kind.__name__ for kind in type(exc).__mro__}:
         return True
@@ -152,8 +153,8 @@ def _is_on_its_way(frame: FrameType) -> bool:
 
 
 def _asked_by(exc: BaseException) -> tuple[str, int | None] | None:
-    """Return host and port of the request that an exception carries, or of the connection that raised it."""
-    try:  # httpx raises where a request is not set
+    """Return host and port of an exception's request, or of the connection that raised it."""
+    try:  # httpx raises if no request is set
         url = urlsplit(str(getattr(exc.request, "url", "")))  # type: ignore[attr-defined]
         if url.hostname:
             return url.hostname, url.port
@@ -178,10 +179,10 @@ def _asked_by(exc: BaseException) -> tuple[str, int | None] | None:
 
 
 def chain(exc: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and what it came from.
+    """Yield an exception and the exceptions that caused it.
 
-    What merely happened to be handled when it was raised excuses neither an assertion, which is about the
-    platform, nor an error of the language, which is about the check; only an explicit ``from`` does.
+    For an assertion, which is about the platform, or an error of Python itself, which is about the check,
+    only an explicit ``from`` counts, not an exception that was merely being handled.
     """
     seen: set[int] = set()
     link: BaseException | None = exc
@@ -189,7 +190,7 @@ def chain(exc: BaseException) -> Iterator[BaseException]:
         seen.add(id(link))
         yield link
         alone = isinstance(link, AssertionError) or _is_of_the_language(link)
-        # `from None` is no reason to stop: httpcore hides the resolver's error behind it.
+        # `from None` does not end the chain: httpcore hides the resolver's error behind it.
         link = link.__cause__ or (None if alone else link.__context__)
 
 
@@ -197,8 +198,8 @@ def _is_of_the_language(exc: BaseException) -> bool:
     return type(exc).__module__ == "builtins" and not isinstance(exc, OSError)
 
 
-#: Beginning of a module -> exceptions with which its clients say that the other side did not answer properly.
-#: What derives from them counts as well, unless ``_OWN`` names it.
+#: Prefix of a module -> exceptions with which its clients say that the other side did not answer properly.
+#: Derived exceptions count as well, unless ``_OWN`` names them.
 _TRANSPORT: Mapping[str, frozenset[str]] = {
     "builtins": frozenset({"ConnectionError", "TimeoutError"}),
     "ssl": frozenset({"SSLError"}),
@@ -219,7 +220,7 @@ _TRANSPORT: Mapping[str, frozenset[str]] = {
     "grpc": frozenset({"RpcError"}),
     "redis": frozenset({"ConnectionError", "TimeoutError"}),
 }
-#: Exceptions of the same libraries that say how they were used, not what came of it.
+#: Exceptions of the same libraries about wrong use, not about the answer.
 _OWN = frozenset(
     {"UnsupportedProtocol", "LocalProtocolError", "PoolTimeout", "InvalidURL", "InvalidProxyURL"}
     | {"InvalidSchema", "MissingSchema", "LocationValueError", "LocationParseError", "InvalidUrlClientError"}
@@ -229,20 +230,20 @@ _PROXY = frozenset(
     {"ProxyError", "ClientProxyConnectionError", "ClientHttpProxyError", "InvalidProxyURL"}
     | {"ProxySchemeUnknown", "ProxySchemeUnsupported"}
 )
-#: What the operating system says of the way to the other side; most have a class of their own.
+#: The operating system's error codes for the way to the other side; most have their own class.
 _ON_THE_WAY = frozenset({errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ETIMEDOUT, errno.ENETRESET})
-#: What it says of this machine.
+#: Its error codes for this machine.
 _OF_THE_RUNNER = frozenset(
     {errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOBUFS}
 )
-#: Modules that wait for something on this machine; their TimeoutError says nothing of the platform.
+#: Modules that wait for something on this machine; their TimeoutError says nothing about the platform.
 _WAITING = ("asyncio", "concurrent", "multiprocessing", "queue", "threading", "subprocess")
-#: What a gateway answers for a service that it does not reach.
+#: Statuses of a gateway that does not reach a service.
 _GATEWAY = frozenset({502, 503, 504})
 
 
 def is_transport(exc: BaseException) -> bool:
-    """Tell whether an exception alone says that the other side did not answer, or not properly."""
+    """Tell whether an exception by itself says that the other side did not answer, or not properly."""
     if {kind.__name__ for kind in type(exc).__mro__} & (_OWN | _PROXY):
         return False
     if isinstance(exc, OSError) and exc.errno in _OF_THE_RUNNER:
@@ -253,7 +254,7 @@ def is_transport(exc: BaseException) -> bool:
 
 
 def is_of_the_runner(exc: BaseException, environ: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether an exception alone says that this runner lacks the way: a name, a proxy, a network."""
+    """Tell whether an exception by itself says that this runner is at fault: a name, a proxy, a network."""
     kinds = type(exc).__mro__
     if _PROXY & {kind.__name__ for kind in kinds} or _environment_of(exc, environ):
         return True
@@ -265,7 +266,7 @@ def is_of_the_runner(exc: BaseException, environ: Mapping[str, str] = os.environ
 
 
 def is_passing_trouble(exc: BaseException) -> bool:
-    """Tell whether trouble may be over the next time: a timeout, a broken connection, a 502 to 504."""
+    """Tell whether a failure may be transient: a timeout, a broken connection, a 502 to 504."""
     status = _status(exc)
     if status is not None:
         return status in _GATEWAY
@@ -281,7 +282,7 @@ def is_database(exc: BaseException) -> bool:
 
 
 def raised_in(exc: BaseException) -> str:
-    """Return the module that raised an exception, "" where it has not been raised."""
+    """Return the module that raised an exception, "" if it was not raised."""
     return next((module for module, _, _ in reversed([*frames(exc)])), "")
 
 
@@ -308,7 +309,7 @@ def _names_transport(exc: BaseException) -> bool:
 
 
 def _status(exc: BaseException) -> int | None:
-    """Return the status of the answer that an exception is about, wherever its library keeps it."""
+    """Return the status of the answer in an exception, from the attribute that its library uses."""
     answer = getattr(exc, "response", None)
     if isinstance(answer, Mapping):  # botocore
         answer = answer.get("ResponseMetadata")

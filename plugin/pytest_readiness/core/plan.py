@@ -1,4 +1,4 @@
-"""The launch plan (readiness.toml): what it is made of, and how it is read. A malformed one is refused."""
+"""The launch plan (readiness.toml): its types and its parser, which refuses a malformed plan."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DEFAULT_LEDGER = "file:.readiness/{env}.jsonl"
 LEDGER_SCHEMES = ("file:", "s3://")
 SEVERITIES = ("Low", "Medium", "High")
 MAX_LIMIT_S = 86_400
-#: Bytes that a file system takes for one name.
+#: Bytes that a file system allows in one name.
 LONGEST_NAME = 255
 
 Part = TypeVar("Part")
@@ -45,7 +45,7 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """A launch goal. ``streak`` marks the goal that consecutive green live runs decide, not checks."""
+    """A launch goal. ``streak`` marks the goal that consecutive green live runs decide instead of checks."""
 
     id: str
     title: str
@@ -57,7 +57,7 @@ class Goal:
 class Policy:
     """The rules of the streak, of deferral, of evidence and of redaction.
 
-    ``secret_prefixes`` begin the API keys of the platform; no word with one reaches a report.
+    ``secret_prefixes`` are prefixes of the platform's API keys; words with them never reach a report.
     """
 
     streak_length: int = 3
@@ -67,14 +67,14 @@ class Policy:
     streak_accepts_degraded: bool = False
     allowed_deferral_severity: str = "Medium"
     require_evidence: bool = True
-    #: Seconds that one attempt at a check may take, where its own marker ``timeout`` says nothing.
+    #: Time limit of one attempt of a check in seconds, unless its marker ``timeout`` sets another.
     check_limit_s: int = 300
     secret_prefixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deferral:
-    """Something left for later: a goal with all its checks, checks by pattern, or an item without a check."""
+    """Something postponed: a goal with all its checks, checks by pattern, or an item without a check."""
 
     item: str
     severity: str
@@ -82,13 +82,13 @@ class Deferral:
     goal: str = ""
     check: str = ""
     expires: datetime | None = None
-    #: The environments on which it covers; empty: all.
+    #: The environments in which it applies; empty: all.
     environments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiver:
-    """A named person's time-limited acceptance that one check (or pattern) fails; its owner is another."""
+    """A named person's time-limited acceptance that a check (or pattern) fails; the owner is another."""
 
     check: str
     reason: str
@@ -100,7 +100,7 @@ class Waiver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exclusion:
-    """What one run at a time uses: the profile's values ``of`` these names, else a live environment.
+    """What only one run at a time may use: the profile's values ``of`` these names, else a live environment.
 
     Another run waits for ``wait_s`` seconds.
     """
@@ -111,10 +111,10 @@ class Exclusion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfTest:
-    """How the suite proves that it detects faults: a platform's command, and the faults that it takes.
+    """How the suite proves that it detects faults: a platform's command, and the catalogue of its faults.
 
     ``variants`` is a file of clean variants, which the command starts with ``--variant ID``. ``judges`` are
-    patterns of checks that judge what others were answered.
+    patterns of checks that judge the answers to other checks.
     """
 
     platform: tuple[str, ...] = ()
@@ -125,7 +125,7 @@ class SelfTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The parsed plan. ``digest`` covers its meaning, not its layout; ``facts`` is the suite's own table."""
+    """The parsed plan. ``digest`` covers its content, not its layout; ``facts`` is the suite's own table."""
 
     source: str
     title: str
@@ -136,7 +136,7 @@ class Plan:
     not_waivable: tuple[str, ...] = ()
     #: Patterns of checks that were removed on purpose.
     retired: tuple[str, ...] = ()
-    #: The present id of a check by its earlier one; parameters in brackets stay.
+    #: Earlier id of a check -> its current id; parameters in brackets do not change.
     renamed: Mapping[str, str] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     ledger_url: str = DEFAULT_LEDGER
@@ -201,7 +201,7 @@ class Plan:
 
 
 def _read(reader: Callable[[TomlTable], Part], table: TomlTable) -> Part:
-    """Read one table; a key that the reader did not ask for is refused."""
+    """Read one table and refuse keys that its reader did not read."""
     part = reader(table)
     table.finish()
     return part
@@ -212,7 +212,7 @@ def _read_all(reader: Callable[[TomlTable], Part], tables: Iterable[TomlTable]) 
 
 
 def _digest(top: TomlTable) -> str:
-    """Cover all but what only the report shows, and how runs wait: who changes it has no other streak."""
+    """Digest all but what only the report shows and how runs wait, which do not affect the streak."""
     meaning = {
         key: [_without_figures(entry) for entry in value] if isinstance(value, list) else value
         for key, value in top.data.items()
@@ -227,7 +227,7 @@ def _digest(top: TomlTable) -> str:
 
 
 def _not_finite(value: Any) -> str:
-    """Return the key under which there is nan or inf, "" if there is none."""
+    """Return the key of a nan or inf, "" if there is none."""
     members: Iterable[tuple[str, Any]] = ()
     if isinstance(value, dict):
         members = ((f".{key}", member) for key, member in value.items())
@@ -273,12 +273,12 @@ def _goal(table: TomlTable) -> Goal:
 
 
 def is_directory_name(name: str) -> bool:
-    """Tell whether a system can be asked for a directory of that name without an error."""
+    """Tell whether a directory can have this name on any system."""
     return bool(name) and is_one_line(name) and len(name.encode()) <= LONGEST_NAME
 
 
 def _suite(top: TomlTable) -> str:
-    """Read the suite's directory, which is in that of the plan."""
+    """Read the suite's directory, which is below the plan's."""
     name = top.text("suite")
     path = PurePosixPath(name)
     if not top.is_wrong("suite") and (
@@ -292,7 +292,7 @@ def _suite(top: TomlTable) -> str:
 
 
 def _retired(top: TomlTable) -> tuple[str, ...]:
-    """Read which checks were removed on purpose; a pattern for any phase would hide each that vanishes."""
+    """Read the checks that were removed on purpose; a pattern without a phase would hide them all."""
     patterns = top.texts("retired", ())
     for pattern in patterns:
         if not re.fullmatch(r"[^/*?]+/.+", pattern, re.DOTALL):
@@ -314,11 +314,11 @@ def _phases(top: TomlTable) -> tuple[str, ...]:
 
 
 def _renamed(table: TomlTable) -> dict[str, str]:
-    """Read the present ids by the earlier ones; each entry names what the check is called now."""
+    """Read the current ids by the earlier ones; each entry must name a check's current id."""
     names = {old: table.text(old) for old in table.data}
     for old, new in names.items():
         if new in names:
-            table.refuse(old, f"{new!r} is renamed, too", allowed="the id that the check has now")
+            table.refuse(old, f"{new!r} is itself renamed", allowed="the id that the check has now")
     return names
 
 
@@ -342,7 +342,7 @@ def _policy(table: TomlTable) -> Policy:
 
 
 def _secret_prefixes(table: TomlTable) -> tuple[str, ...]:
-    """Read what secrets begin with; a prefix of ordinary letters would blot out words."""
+    """Read the prefixes of secrets; one of ordinary letters would redact words."""
     prefixes = table.texts("secret_prefixes", ())
     for prefix in prefixes:
         if not re.fullmatch(r"[A-Za-z0-9]{2,}[_-][A-Za-z0-9_-]*", prefix):
@@ -385,7 +385,7 @@ def _deferral(table: TomlTable, goal_ids: Iterable[str]) -> Deferral:
 
 
 def _waiver(table: TomlTable) -> Waiver:
-    """Read a waiver, which ends after it begins, and which the owner of the work does not approve."""
+    """Read a waiver: it must expire after it was issued, and its owner must not be its approver."""
     waiver = Waiver(
         check=table.text("check"),
         reason=table.text("reason"),
@@ -398,7 +398,7 @@ def _waiver(table: TomlTable) -> Waiver:
         table.refuse("expires", "not after issued", allowed="a time after issued")
     if waiver.owner and waiver.owner.strip().casefold() == waiver.approver.strip().casefold():
         table.refuse(
-            "approver", f"{waiver.approver!r} is the owner, too", allowed="someone other than the owner"
+            "approver", f"{waiver.approver!r} is also the owner", allowed="someone other than the owner"
         )
     return waiver
 

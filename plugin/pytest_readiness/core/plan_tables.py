@@ -1,4 +1,4 @@
-"""What a plan says of its report: tables of its own, figures, charts, owners, prose."""
+"""The tables of a plan that only the report shows: figures, charts, owners, prose, and the launch tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .toml import TomlTable
 
 CHART_KINDS = ("bars", "curve", "total")
-#: What a text of a figure may ask for: see ``review.figure_lines``.
+#: Fields in a figure's text: see ``review.figure_lines``.
 FIELDS = (
     *("value", "values", "short", "count", "sum", "min", "max", "unit"),
     *("expected", "expected_sum", "limit", "checks", "failed"),
@@ -19,7 +19,7 @@ _FIELD = re.compile(r"\{(\w*)\}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FigureLine:
-    """A sentence with figures in it: ``name`` and ``checks`` are patterns of what it is made from."""
+    """A sentence with figures: ``name`` and ``checks`` are patterns that select them."""
 
     text: str
     name: str
@@ -28,19 +28,19 @@ class FigureLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """A picture of figures: ``bars`` with limits, a ``curve``, or the running ``total`` of one amount."""
+    """A chart of figures: ``bars`` with limits, a ``curve``, or the running ``total`` of one amount."""
 
     title: str
     name: str
     checks: str = "*"
     kind: str = "bars"
-    #: Of a total, in the figures' unit; 0 where there is none.
+    #: Of a total, in the figures' unit; 0 for none.
     limit: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """A team, and the goals, checks (patterns) and services (keys of the inventory) that are its own."""
+    """A team, and the goals, checks (patterns) and services (keys of the inventory) that it owns."""
 
     team: str
     contact: str = ""
@@ -52,14 +52,14 @@ class Owner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prose:
-    """What the declaration says in words when it is ``when``."""
+    """The text that the report shows if the declaration is ``when``."""
 
     when: str
     text: str
 
 
 def figure_lines(table: TomlTable) -> tuple[FigureLine, ...]:
-    """Read the figures of a goal, an operational item or a way back; an unknown field is refused."""
+    """Read the figures of a goal, an operational item or a rollback; an unknown field is refused."""
     found = []
     for each in table.tables("figure"):
         line = FigureLine(text=each.text("text"), name=each.text("name"), checks=each.text("checks", "*"))
@@ -83,7 +83,7 @@ def chart(table: TomlTable) -> Chart:
 
 
 def owner(table: TomlTable, goal_ids: Iterable[str]) -> Owner:
-    """Read an owner, who owns something; a runbook is a web address, for reports link to it."""
+    """Read an owner of at least one thing; a runbook is a web address, because reports link to it."""
     found = Owner(
         team=table.text("team"),
         contact=table.text("contact", ""),
@@ -104,12 +104,12 @@ def owner(table: TomlTable, goal_ids: Iterable[str]) -> Owner:
 
 
 def prose(table: TomlTable) -> Prose:
-    """Read what is said beside one declaration."""
+    """Read the text for one declaration."""
     return Prose(when=table.text("when"), text=table.text("text"))
 
 
 def fill(text: str, values: dict[str, str]) -> str:
-    """Put values into the fields of a text."""
+    """Fill the fields of a text with values."""
     return _FIELD.sub(lambda match: values[match[1]], text)
 
 
@@ -119,7 +119,7 @@ ROLLBACK_KINDS = ("full", "partial")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InventoryItem:
-    """A declared service. ``cpu`` in CPU units, ``memory`` in MiB; 0 and "" where nothing is declared."""
+    """A declared service. ``cpu`` in CPU units, ``memory`` in MiB; 0 and "" if nothing is declared."""
 
     service: str
     key: str = ""
@@ -132,21 +132,21 @@ class InventoryItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationalItem:
-    """An item that is ticked from evidence: check patterns that must all pass, or a rule over the ledger."""
+    """A checklist item that evidence ticks: check patterns that must all pass, or a rule over the ledger."""
 
     item: str
     checks: tuple[str, ...] = ()
     rule: str = ""
-    #: True: only a live environment's checks can tick it.
+    #: True: only checks in a live environment can tick it.
     live: bool = False
-    #: True: checks that do not apply in this run, such as drills that it did not ask for, are not missed.
+    #: True: checks that do not apply in this run, such as drills without ``--drills``, need not pass.
     applicable: bool = False
     figures: tuple[FigureLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollback:
-    """A way back, with the checks that verify its steps without taking them."""
+    """A rollback procedure, with the checks that verify its steps without taking them."""
 
     title: str
     kind: str
@@ -157,7 +157,7 @@ class Rollback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """A decision that the launch rests on."""
+    """A decision on which the launch is based."""
 
     date: str
     decision: str
@@ -196,7 +196,7 @@ def operational_item(table: TomlTable) -> OperationalItem:
 
 
 def rollback(table: TomlTable) -> Rollback:
-    """Read a way back, which has at least one step."""
+    """Read a rollback procedure with at least one step."""
     rollback = Rollback(
         title=table.text("title"),
         kind=table.choice("kind", ROLLBACK_KINDS),

@@ -1,6 +1,6 @@
-"""What a launch review is shown beside the verdict: figures, charts, who acts next.
+"""What the report shows beside the verdict: figures, charts, who acts next.
 
-And the report's tables that come from the plan, filled in from evidence.
+Also the report's tables from the plan, completed with evidence.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .plan import Deferral, Plan, Waiver
 from .plan_tables import Chart, FigureLine, InventoryItem, OperationalItem, Rollback, fill
 from .verdict import is_not_applicable, is_settled
 
-#: Who acts next where the plan names no owner, or where the platform's owner cannot.
+#: Who acts next if the plan names no owner, or the platform's owner cannot act.
 _WHOSE = {
     FailureClass.SETUP_ERROR: "the runner",
     FailureClass.CHECK_ERROR: "the suite",
@@ -30,24 +30,25 @@ Measured = tuple[CheckResult, Mapping[str, Any]]
 
 
 def figure_lines(lines: Sequence[FigureLine], results: Sequence[CheckResult]) -> list[str]:
-    """Return the plan's sentences with their figures; one without a figure in this run is left out.
+    """Return the plan's sentences with their figures, without those that have no figure in this run.
 
-    Fields: ``value``, ``expected``, ``limit``, ``unit`` of the last figure, ``short`` its first 7 characters;
-    ``values`` each one once; ``count``, ``sum``, ``min``, ``max``, ``expected_sum`` of all; ``checks`` that
-    have one, ``failed`` that did not pass. For an evaluated rule the value is how often it was compared.
+    Fields: ``value``, ``expected``, ``limit``, ``unit`` of the last figure, ``short``: its first 7
+    characters; ``values``: each distinct one; ``count``, ``sum``, ``min``, ``max``, ``expected_sum`` over
+    all; ``checks``: how many recorded one, ``failed``: how many of these did not pass. For an evaluated rule
+    the value is how often it was compared.
     """
     found = (_line(line, _measured(results, line.name, line.checks)) for line in lines)
     return [line for line in found if line]
 
 
 def charts(plan: Plan, results: Sequence[CheckResult]) -> list[dict[str, Any]]:
-    """Return the plan's charts with their points, without those that nothing was measured for."""
+    """Return the plan's charts with their points, without charts that have none."""
     found = (_chart(chart, _measured(results, chart.name, chart.checks)) for chart in plan.charts)
     return [chart for chart in found if chart["points"]]
 
 
 def kept_figures(drawn: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return what the ledger keeps of the charts, to tell a later run what moved."""
+    """Return the charts' figures for the ledger, so that a later run can tell what moved."""
     return {
         f"{chart['title']}: {point['label']}": point["value"]
         for chart in drawn
@@ -63,7 +64,7 @@ def outcomes(results: Iterable[CheckResult]) -> dict[str, int]:
 
 
 def phases(plan: Plan, results: Sequence[CheckResult]) -> list[dict[str, Any]]:
-    """Return for each phase, in the plan's order, its checks by outcome and the seconds that they took."""
+    """Return for each phase, in the plan's order, its checks by outcome and their total seconds."""
     names = dict.fromkeys((*plan.phases, *(check.phase for check in results)))
     members = ((name, [check for check in results if check.phase == name]) for name in names)
     return [
@@ -80,8 +81,8 @@ def phases(plan: Plan, results: Sequence[CheckResult]) -> list[dict[str, Any]]:
 def owner(plan: Plan, blocker: Mapping[str, Any]) -> dict[str, str]:
     """Return who acts on a blocker, with contact and runbook: an owner by check, by service, by goal.
 
-    What is the runner's, the suite's or a third party's fault is not the owner's to mend. What no check
-    found, such as a run that is missing, is for whoever runs the suite unless a goal of theirs is named.
+    Faults of the runner, the suite or a third party are not the owner's to fix. Blockers without a check,
+    such as a missing run, are for whoever runs the suite, unless the blocker's goal has an owner.
     """
     default = _WHOSE.get(FailureClass(blocker["class"])) if blocker.get("class") else None
     check, goal = str(blocker.get("check", "")), blocker.get("goal", "")
@@ -102,7 +103,7 @@ def owner(plan: Plan, blocker: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _measured(results: Iterable[CheckResult], name: str, checks: str) -> list[Measured]:
-    """Return the figures and evaluated rules of this name, of checks that match, in the order of the run."""
+    """Return the figures and evaluated rules of this name from matching checks, in the order of the run."""
     return [
         (check, entry)
         for check in results
@@ -121,7 +122,7 @@ def _value(entry: Mapping[str, Any]) -> Any:
 
 
 def _expected(entry: Mapping[str, Any]) -> Any:
-    """Return what a figure was to be; a rule that was evaluated held each time."""
+    """Return a figure's expected value; an evaluated rule held every time."""
     return entry.get("expected") if entry.get("kind") == "figure" else entry.get("times")
 
 
@@ -182,13 +183,13 @@ def _chart(chart: Chart, measured: Sequence[Measured]) -> dict[str, Any]:
     return {"title": chart.title, "kind": chart.kind, "unit": unit, "points": points}
 
 
-#: A figure of this name holds what was observed of a declared service: ``inventory/<key>/<column>``.
+#: Name of a figure with the observed value of a declared service: ``inventory/<key>/<column>``.
 OBSERVED = "inventory"
 _COLUMNS = ("url", "cpu", "memory", "image")
 
 
 def deferral_rows(exemptions: Sequence[Exemption]) -> list[dict[str, Any]]:
-    """Return every deferral with what it did in this run."""
+    """Return every deferral with its effect in this run."""
     return [
         {
             "item": exemption.origin.item,
@@ -205,7 +206,7 @@ def deferral_rows(exemptions: Sequence[Exemption]) -> list[dict[str, Any]]:
 
 
 def waiver_rows(exemptions: Sequence[Exemption]) -> list[dict[str, Any]]:
-    """Return every waiver, who accepted what until when, with what it did in this run."""
+    """Return every waiver, with its effect in this run."""
     return [
         {
             "check": exemption.origin.check,
@@ -222,7 +223,7 @@ def waiver_rows(exemptions: Sequence[Exemption]) -> list[dict[str, Any]]:
 
 
 def inventory_rows(run: RunRecord, plan: Plan) -> list[dict[str, Any]]:
-    """Return the declared services, each beside what the run observed of it and the build it reported."""
+    """Return the declared services, each with the observed values and the reported build."""
     figures = {
         entry.get("name"): entry.get("value")
         for check in run.results
@@ -244,7 +245,7 @@ def operational_rows(
     live_streak: Streak | None,
     deployed: bool,
 ) -> list[dict[str, Any]]:
-    """Return the operational items, ticked from evidence: the checks that they name, or the ledger."""
+    """Return the operational items, ticked by evidence: by their checks, or by the ledger."""
     rows = []
     for item in plan.operational:
         if item.rule == "live-run":
@@ -270,7 +271,7 @@ def operational_rows(
 
 
 def rollback_rows(run: RunRecord, results: Sequence[CheckResult], plan: Plan) -> list[dict[str, Any]]:
-    """Return the ways back; ``verified`` is None where no check of this run verifies them."""
+    """Return the rollback procedures; ``verified`` is None if no check of this run verifies them."""
     return [_way_back(way, run, results) for way in plan.rollback]
 
 
@@ -285,7 +286,7 @@ def _observed(item: InventoryItem, figures: Mapping[Any, Any], build: Mapping[st
 
 
 def _differs(declared: object, observed: object) -> bool:
-    """Tell whether something else was observed; what follows a "$" in a declaration is for the run to say."""
+    """Tell whether the observed value differs; the part after a "$" in a declaration may be anything."""
     known, mark, _ = str(declared or "").partition("$")
     return bool(known) and not (str(observed).startswith(known) if mark else str(observed) == known)
 
@@ -319,8 +320,8 @@ def _all_passed(
 ) -> tuple[bool, str]:
     """Tell whether each pattern has a check and all ran and passed (a P1 also on a rerun), and where.
 
-    What another check covers, which passed itself, need not run; nor what does not apply, where only
-    ``applicable`` ones are asked for.
+    A check need not run if the check that covers it passed, or if it does not apply and only ``applicable``
+    checks are required.
     """
     ids = [check.id for check in results]
     unmatched = [pattern for pattern in patterns if not matching([pattern], ids)]

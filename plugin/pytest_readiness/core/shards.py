@@ -1,4 +1,4 @@
-"""Shards: the parts of one run that several machines share, and whether what they left belongs together.
+"""Shards: the parts of one run on several machines, and whether their results belong together.
 
 ``adapter/judgement`` merges them.
 """
@@ -14,12 +14,12 @@ from typing import Any
 
 from .errors import ReadinessError
 
-#: Below the directory of the reports, and what a file there ends in.
+#: Directory below that of the reports, and the suffix of its files.
 DIRECTORY, SUFFIX = "shards", ".shard"
 NONE_LEFT = "no shard left a result"
-#: The most machines that share a run.
+#: Maximum number of shards of a run.
 MOST = 1000
-#: What all shards of a run have in common -> what it is called.
+#: Keys that must be equal in all shards of a run -> their names for people.
 COMMON = {
     "run": "run",
     "of": "number of shards",
@@ -50,12 +50,12 @@ class Shard:
         return cls(index, of)
 
     def has(self, unit: str) -> bool:
-        """Tell whether a unit of work falls to this shard, the same on every machine."""
+        """Tell whether this shard runs a unit of work; every machine gives the same result."""
         return int(hashlib.sha256(unit.encode()).hexdigest()[:12], 16) % self.of == self.index - 1
 
     @property
     def file_name(self) -> str:
-        """What the shard leaves is called, so that the files of all of them fit into one directory."""
+        """The name of the shard's file, unique among the shards of a run."""
         return f"{self.index}-of-{self.of}{SUFFIX}"
 
     def __str__(self) -> str:
@@ -63,13 +63,13 @@ class Shard:
 
 
 def written(content: Mapping[str, Any]) -> str:
-    """Return what a shard leaves as text: its SHA-256, then JSON, so that a torn file is known as such."""
-    text = json.dumps(content, ensure_ascii=True)  # in its order: that of phases and evidence counts
+    """Return a shard's results as text: SHA-256, then JSON, so that an incomplete file is recognised."""
+    text = json.dumps(content, ensure_ascii=True)  # unsorted: the order of phases and evidence matters
     return f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}\n"
 
 
 def opened(text: str) -> dict[str, Any]:
-    """Return what :func:`written` made a text of; ValueError for one that is torn, edited or another."""
+    """Read the text that :func:`written` made; ValueError if it is incomplete, edited or something else."""
     seal, _, rest = text.partition("\n")
     if hashlib.sha256(rest.removesuffix("\n").encode()).hexdigest() != seal:
         raise ValueError("it is incomplete or was edited")
@@ -80,9 +80,9 @@ def opened(text: str) -> dict[str, Any]:
 
 
 def of_one_run(shards: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[int, Mapping[str, Any]]:
-    """Return what shards left by their index, each once; ``shards`` are pairs of place and content.
+    """Return the shards' results by index, each once; ``shards`` are pairs of place and content.
 
-    ReadinessError when two do not belong to one run, or one ran twice and came to other results.
+    ReadinessError if two do not belong to one run, or one ran twice with different results.
     """
     found: dict[int, tuple[str, Mapping[str, Any]]] = {}
     builds: dict[str, tuple[str, str]] = {}
@@ -118,7 +118,7 @@ def _another(place: str, word: str, value: object, first: str, other: object) ->
 
 
 def missing(present: Sequence[int], of: int) -> str:
-    """Say which shards left nothing, "" when none is missing."""
+    """Say which shards left no result, "" if none is missing."""
     gone = [str(index) for index in range(1, of + 1) if index not in present]
     if not gone:
         return ""

@@ -12,17 +12,17 @@ from .errors import ReadinessError, together
 from .formats import is_one_line, parse_moment, usable
 
 REQUIRED: Any = object()
-#: No count of the plan needs more, and sums of such numbers stay times.
+#: No number in a plan needs to be larger, and sums of such numbers are still valid times.
 LARGEST = 2**31 - 1
-#: What one file may hold, so that no text takes tomllib a second: keys of thousands of parts take minutes,
-#: and a megabyte of short tables with long keys takes several seconds.
+#: Limits of one file, so that tomllib never takes a second: keys of thousands of parts take minutes, and a
+#: megabyte of short tables with long keys takes several seconds.
 LONGEST_TEXT, LONGEST_LINE, MOST_PARTS = 2**18, 10_000, 50
 _PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
 _LONG_KEY = re.compile(rf"(?<![\w-])(?:{_PART}\.[ \t]*+){{{MOST_PARTS}}}")
-#: No file has a longer path, and no server takes a longer URL.
+#: No file has a longer path, and no server accepts a longer URL.
 LONGEST_PLACE = 4096
 _NO_MOMENT = datetime.min.replace(tzinfo=UTC)
-#: What to do about a bad value, where there is nothing more particular to say.
+#: The default next action for a bad value.
 CORRECT = "correct it and run again"
 _MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"
 
@@ -30,11 +30,11 @@ _MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"
 def load_toml(text: str, source: str, error: type[ReadinessError], *, collect: bool = False) -> TomlTable:
     """Parse TOML into a :class:`TomlTable`; ``error`` naming line and column when it is not TOML.
 
-    With ``collect`` its mistakes are kept for :meth:`TomlTable.settle`, which reports them all at once.
+    With ``collect`` mistakes are kept for :meth:`TomlTable.settle`, which reports them all at once.
     """
     try:
         data = parse_toml(text)
-    except (ValueError, RecursionError) as problem:  # also a number of too many digits, and too deep a value
+    except (ValueError, RecursionError) as problem:  # also too many digits, too deep a value
         what = "nested too deeply" if isinstance(problem, RecursionError) else str(problem)
         raise error(
             f"not valid TOML: {what}", where=source, action=f"correct {source} and run again"
@@ -43,7 +43,7 @@ def load_toml(text: str, source: str, error: type[ReadinessError], *, collect: b
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Parse TOML of a size that takes no time; ValueError or RecursionError for any other text."""
+    """Parse TOML within the limits; ValueError or RecursionError for any other text."""
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"longer than {LONGEST_TEXT} characters")
     for number, line in enumerate(text.split("\n"), start=1):
@@ -57,8 +57,8 @@ def parse_toml(text: str) -> dict[str, Any]:
 class TomlTable:
     """One TOML table under validation. Getters return a checked value, or refuse the key.
 
-    A refusal raises the table's error; where mistakes are collected, it is kept and the getter returns a
-    stand-in. ``default=REQUIRED`` makes a key mandatory. Call :meth:`finish` once all keys were asked for.
+    A refusal raises the table's error; if mistakes are collected, it is kept and the getter returns a
+    substitute. ``default=REQUIRED`` makes a key mandatory. Call :meth:`finish` once all keys were read.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class TomlTable:
         self._wrong: set[str] = set()
 
     def refuse(self, key: str, what: str, *, allowed: str = "", action: str = "") -> None:
-        """Refuse one of the table's keys; a key that is refused already is reported once."""
+        """Refuse one of the table's keys; each key is reported only once."""
         if key in self._wrong:
             return
         self._wrong.add(key)
@@ -102,7 +102,7 @@ class TomlTable:
         return f"{self.path}.{key}" if self.path else key
 
     def finish(self, *unread: str) -> None:
-        """Refuse keys that no getter asked for: a typing mistake must not relax a gate.
+        """Refuse keys that no getter read: a typing mistake must not relax a gate.
 
         ``unread`` are keys that are allowed although nothing here reads them.
         """
@@ -112,7 +112,7 @@ class TomlTable:
                 self.refuse(key, "unknown key", allowed=", ".join(sorted(known)))
 
     def text(self, key: str, default: Any = REQUIRED, *, empty: bool = False) -> str:
-        """Return a string; an empty one only where ``empty`` allows it."""
+        """Return a string; an empty one only if ``empty`` allows it."""
         value = self._get(key, default, "a string", "")
         if not isinstance(value, str):
             self.refuse(key, f"{_shown(value)} is not a string", allowed="a string")
@@ -186,7 +186,7 @@ class TomlTable:
         return _NO_MOMENT
 
     def optional_moment(self, key: str) -> datetime | None:
-        """Return a time as :meth:`moment` does, or None where the key is absent."""
+        """Return a time as :meth:`moment` does, or None if the key is absent."""
         self._asked.append(key)
         return self.moment(key) if key in self.data else None
 
@@ -232,7 +232,7 @@ class TomlTable:
 
 
 def _shown(value: object, form: Callable[[object], str] = repr) -> str:
-    """Return a value for a sentence; one of thousands of digits has no text."""
+    """Return a value for a sentence; Python cannot print one with thousands of digits."""
     try:
         return form(value)
     except ValueError:

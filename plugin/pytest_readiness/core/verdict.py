@@ -1,4 +1,4 @@
-"""From outcomes to a verdict and its exit code; what failed is grouped by its one deciding fact."""
+"""From outcomes to a verdict and its exit code; failures are grouped by cause."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from .formats import counted
 from .model import CheckResult, FailureClass, Judgement, Outcome, RunFacts, Scope, Severity, Verdict
 
-#: How ``CheckResult.cause`` names another check, because of which this one did not run.
+#: Prefix in ``CheckResult.cause`` for the check because of which this one did not run.
 BEHIND = "check:"
 _ROUTE = re.compile(r"\b[A-Z]{3,} /(?:\S*/)?(\w+)")
 _WHEN = re.compile(r"^in (?:setup|teardown): ")
-#: What was asked when a third party's fault showed: a route or an action, with the answer's status and code.
+#: The request that showed a third party's fault: a route or an action, with the answer's status and code.
 _ASKED = re.compile(r"(?:[A-Z]+ /\S*|[\w-]+:\w+ in .+?): (?:\d{3} \w+: )?(?=\S)")
-#: What the resolver answers, whichever name it was asked for.
+#: The resolver's error, without the name.
 _RESOLVER = re.compile(r"\[Errno -\d+\] .+")
 _VALUE = re.compile(r"\b[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}\b|\d+(?:\.\d+)?|'[^']*'|\"[^\"]*\"")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """One deciding fact: the checks that show it themselves, and those that did not run because of it."""
+    """One cause: the checks that show it, and those that did not run because of it."""
 
     shown: tuple[CheckResult, ...]
     behind: tuple[CheckResult, ...] = ()
@@ -34,10 +34,10 @@ class Cause:
 
 
 def by_cause(checks: Iterable[CheckResult], results: Iterable[CheckResult]) -> list[Cause]:
-    """Group ``checks`` by their deciding fact, in the order of their first.
+    """Group ``checks`` by cause, in the order of each cause's first check.
 
-    A check that did not run because of another one belongs to that one's cause, be it at several removes; so
-    does one that cannot run here when its cover did not run either. The plainest check is first.
+    A check that did not run because of another one belongs to that one's cause, even indirectly; so does a
+    check that cannot run here if the check that covers it did not run either. The plainest check is first.
     """
     known = {check.id: check for check in results}
     wanted = [*checks]
@@ -57,7 +57,7 @@ def by_cause(checks: Iterable[CheckResult], results: Iterable[CheckResult]) -> l
 
 
 def _plainest_first(shown: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
-    """Move the family with the shortest finding to the front, of the severity and phase that are first."""
+    """Move the family with the shortest summary to the front, within the first severity and phase."""
     first = shown[0]
     if first.outcome is not Outcome.FAILED:
         return tuple(shown)
@@ -68,7 +68,7 @@ def _plainest_first(shown: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
 
 
 def _root(check: CheckResult, known: Mapping[str, CheckResult]) -> CheckResult:
-    """Return the check that keeps this one from having a result; the check itself if there is none."""
+    """Return the check that prevents this one's result; the check itself if there is none."""
     passed: set[str] = set()
     while check.id not in passed:
         passed.add(check.id)
@@ -80,7 +80,7 @@ def _root(check: CheckResult, known: Mapping[str, CheckResult]) -> CheckResult:
 
 
 def _before(check: CheckResult, known: Mapping[str, CheckResult]) -> CheckResult | None:
-    """Return what a check that did not run waits for, or what would prove the same in its place."""
+    """Return the check that one that did not run depends on, or that would cover it."""
     if check.cause.startswith(BEHIND):
         return known.get(check.cause.removeprefix(BEHIND))
     if check.cause or not check.covered_by or check.outcome in (*_ANSWERED, Outcome.FAILED):
@@ -92,7 +92,7 @@ def _before(check: CheckResult, known: Mapping[str, CheckResult]) -> CheckResult
 
 
 def _keys(check: CheckResult) -> list[tuple[object, ...]]:
-    """Return what checks with one cause can share: their summary, with and without their own values."""
+    """Return keys that checks with one cause can share: the summary, with and without their own values."""
     if check.outcome is not Outcome.FAILED:
         if check.cause:
             return [(check.cause,)]
@@ -102,7 +102,7 @@ def _keys(check: CheckResult) -> list[tuple[object, ...]]:
         text = _ASKED.sub("", text)
         resolver = _RESOLVER.search(text)
         text = resolver.group() if resolver else text
-    # by itself, what Python says of an error or an assertion says too little
+    # Python's bare text of an error or an assertion says too little
     bare = check.failure_class is FailureClass.CHECK_ERROR or not text or text.startswith("assert ")
     place = (check.where or check.id) if bare else ""
     like_brothers = _VALUE.sub("…", _without_case(text, check.id))
@@ -130,7 +130,7 @@ def _without_case(text: str, name: str) -> str:
     return next((text.replace(case, "…") for case in cases if case and case in text), text)
 
 
-#: Classes with which a failed P0 leaves the question open; every other failed P0 is the platform's.
+#: Classes with which a failed P0 leads to NO_VERDICT; with any other the platform is at fault.
 NOT_OURS = frozenset({FailureClass.EXTERNAL_OUTAGE, FailureClass.SETUP_ERROR, FailureClass.CHECK_ERROR})
 _ANSWERED = frozenset({Outcome.PASSED, Outcome.FLAKY})
 _UNANSWERED = frozenset({Outcome.SKIPPED, Outcome.NOT_RUN})
@@ -140,8 +140,8 @@ def judge(results: Sequence[CheckResult], facts: RunFacts) -> Judgement:
     """Judge a run on the checks it selected, exemptions already applied.
 
     A leaked secret is BROKEN. A build that changed during the run is NO_VERDICT, because nothing can be
-    attributed; so is a partial run under ``gate``. Then BROKEN > NO_VERDICT > DEGRADED > READY. The reasons
-    of lower ranks follow those that decided.
+    attributed; so is a partial run under ``gate``. Then BROKEN > NO_VERDICT > DEGRADED > READY. Reasons of
+    lower ranks follow the deciding ones.
     """
     leaks, refusals = _leaks(facts), [*_build_changes(facts), *_gate_refusal(facts)]
     found = causes(results, facts)
@@ -204,7 +204,7 @@ def exit_code(verdict: Verdict, degraded_exit_code: int = 2) -> int:
 
 
 def is_broken(check: CheckResult) -> bool:
-    """Tell whether a check alone makes the run BROKEN: a failed P0 that no third party is proved to cause."""
+    """Tell whether a check by itself makes the run BROKEN: a failed P0 that is the platform's fault."""
     return (
         check.severity is Severity.P0
         and check.outcome is Outcome.FAILED
@@ -213,7 +213,7 @@ def is_broken(check: CheckResult) -> bool:
 
 
 def is_open(check: CheckResult, results: Iterable[CheckResult]) -> bool:
-    """Tell whether a P0 leaves the question open: failed for another's fault, or without an answer."""
+    """Tell whether a P0 leads to NO_VERDICT: it failed but not by the platform's fault, or has no result."""
     if check.severity is not Severity.P0:
         return False
     if check.outcome is Outcome.FAILED:
@@ -245,9 +245,9 @@ def is_settled(check: CheckResult, results: Iterable[CheckResult]) -> bool:
 
 
 def causes(results: Sequence[CheckResult], facts: RunFacts) -> list[tuple[Verdict, Cause]]:
-    """Return what keeps a run from READY, by deciding fact: worst first, each with the verdict it makes.
+    """Return the causes that keep a run from READY, worst first, each with its verdict.
 
-    Checks that the gate kept from running are what its refusal entails, and no causes of their own.
+    Checks that the gate kept from running belong to its refusal and are not separate causes.
     """
     if _gate_refusal(facts):
         results = [check for check in results if check.outcome is not Outcome.NOT_RUN]
@@ -300,7 +300,7 @@ def _unfinished(results: Sequence[CheckResult], facts: RunFacts) -> list[str]:
         reasons.append(f"the run was interrupted: {facts.interrupted}")
     reasons += facts.stray
     reasons += _vanished(facts)
-    if not results and not reasons and not _gate_refusal(facts):  # what stopped the collection has been named
+    if not results and not reasons and not _gate_refusal(facts):  # the collection error is already a reason
         reasons.append("no check was collected")
     elif results and all(_is_silent(check) for check in results):
         reasons.append("no check could run in this environment")
@@ -308,7 +308,7 @@ def _unfinished(results: Sequence[CheckResult], facts: RunFacts) -> list[str]:
 
 
 def _is_silent(check: CheckResult) -> bool:
-    """Tell whether a check has seen nothing, and nobody misses that: not applicable, or deferred unseen."""
+    """Tell whether a check has no result and needs none: not applicable, or deferred without running."""
     unseen = check.outcome is Outcome.DEFERRED and check.failure_class in (None, *NOT_OURS)
     return unseen or is_not_applicable(check)
 

@@ -1,6 +1,6 @@
-"""The chain that makes a history tamper-evident, whatever it is stored in.
+"""The hash chain that makes a history tamper-evident in any store.
 
-And the lease of a platform: who runs there now, so that two runs do not judge what the other one does.
+Also the lease of a platform, so that no run judges the effects of another one.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Holder:
         return f"run {self.run_id}, at {self.where} since {self.since}"
 
     def encoded(self, **beside: int) -> bytes:
-        """Return what a store keeps of it, with what the store notes ``beside``."""
+        """Return it as a store keeps it, with the store's own data ``beside``."""
         return canonical_json({**asdict(self), **beside})
 
     @classmethod
     def read(cls, content: bytes) -> Holder:
-        """Read what a store kept; what anyone else wrote there is a holder without a name."""
+        """Read it from a store; anything else there counts as a holder without a name."""
         try:
             kept = json.loads(content)
             return cls(*(one_line(str(kept[name]), 200) for name in ("run_id", "where", "since")))
@@ -44,17 +44,17 @@ class Holder:
 
 
 class Lease(Protocol):
-    """A lease in one store. Every method raises LedgerError when the store cannot be used."""
+    """A lease in one store. Every method raises LedgerError if the store cannot be used."""
 
-    #: How often it must be renewed, and how long it lives without, in seconds; 0: as long as its process.
+    #: Seconds between renewals, and until it expires without one; 0: it lives as long as its process.
     renew_s: float
     expires_s: float
 
     def take(self, own: Holder) -> Holder | None:
-        """Take it if it is free, or its holder is gone; return who has it otherwise."""
+        """Take it if it is free or its holder is gone; otherwise return who has it."""
 
     def renew(self) -> Holder | None:
-        """Keep it; return who has taken it over meanwhile."""
+        """Renew it; return who has taken it over in the meantime."""
 
     def release(self) -> None:
         """Give it back, if this run still has it."""
@@ -63,7 +63,7 @@ class Lease(Protocol):
 def wait_for(
     lease: Lease, own: Holder, wait_s: float, waits: Callable[[Holder], None], every_s: float = 1.0
 ) -> Holder | None:
-    """Take a lease within ``wait_s`` seconds; return who still has it then. ``waits`` is called with each."""
+    """Take a lease within ``wait_s`` seconds; else return its holder. ``waits`` is called with each."""
     deadline = time.monotonic() + wait_s
     named: Holder | None = None
     while (holder := lease.take(own)) is not None:
@@ -78,7 +78,7 @@ def wait_for(
 
 
 class Keeper:
-    """Renews a lease beside the run, and gives it back. ``lost`` is called once, with why it is gone."""
+    """Renews a lease during the run, and gives it back. ``lost`` is called once with the reason if lost."""
 
     def __init__(self, lease: Lease, lost: Callable[[str], None]) -> None:
         self._lease, self._lost = lease, lost
@@ -89,7 +89,7 @@ class Keeper:
             self._thread.start()
 
     def end(self) -> None:
-        """Give the lease back; where that fails, it expires."""
+        """Give the lease back; if that fails, it expires."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join(self._lease.renew_s)
@@ -127,7 +127,7 @@ class Verification:
 
 
 class Ledger(Protocol):
-    """A history of full runs. Every method raises LedgerError when the store cannot be used."""
+    """A history of full runs. Every method raises LedgerError if the store cannot be used."""
 
     @property
     def location(self) -> str:
@@ -135,12 +135,12 @@ class Ledger(Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What was noticed while reading or appending, such as a torn line that was set aside."""
+        """Remarks from reading or appending, such as a torn line that was set aside."""
 
     def recent(self, count: int) -> list[dict[str, Any]]:
         """Return the ``count`` newest entries, newest last, at the same cost in a ledger of any length.
 
-        LedgerError when they or their links are broken, or when the store shows that others are.
+        LedgerError if they or their links are broken, or if the store shows that others are.
         """
 
     def entries(self) -> Iterator[dict[str, Any]]:
@@ -150,24 +150,24 @@ class Ledger(Protocol):
         """Add an entry and return it as recorded, with ``seq``, ``prev_hash`` and ``hash``."""
 
     def prepare(self) -> None:
-        """Refuse a store that could not take an entry, before the run that would make it."""
+        """Refuse a store that cannot accept an entry, before the run starts."""
 
     def announce(self, entry: Mapping[str, Any]) -> None:
-        """Keep the entry of a run that is BROKEN before its end, in case it does not live to append it."""
+        """Store the entry of a run that is already BROKEN, in case it is killed before it can append it."""
 
     def settle(self) -> list[str]:
-        """Append what runs announced that were killed before they could; return their ids."""
+        """Append the announced entries of runs that were killed; return their ids."""
 
     def verify(self) -> Verification:
-        """Check the complete chain, a few entries in memory at a time; a broken one is an answer."""
+        """Check the complete chain, with a few entries in memory at a time; a broken one raises nothing."""
 
     def lease(self, key: str) -> Lease:
-        """Return the lease of what ``key`` stands for, a word of letters and digits; nothing is taken yet."""
+        """Return the lease for ``key``, a word of letters and digits; it is not taken yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One stored entry as it was read: its place for people, and its bytes."""
+    """One stored entry as read: its place for people, and its bytes."""
 
     place: str
     content: bytes
@@ -190,8 +190,9 @@ def inspect(
 ) -> Verification:
     """Check a chain; name the first entry that was edited, removed or reordered.
 
-    ``newest`` is the store's memory of its newest entry, which shows what was cut off the end or rewritten,
-    as a chain alone cannot. ``after`` is the number and the hash of the entry before the first link.
+    ``newest`` is the store's record of its newest entry, which shows whether the end was cut off or
+    rewritten; the chain by itself cannot. ``after`` is the number and the hash of the entry before the first
+    link.
     """
     number, previous = after
     seq, hash_ = (newest["seq"], newest["hash"]) if newest else (0, "")
@@ -213,7 +214,7 @@ def inspect(
 
 
 def is_end(contents: Sequence[bytes], newest: Mapping[str, Any]) -> bool:
-    """Tell whether these entries are linked and lead to what the store remembers as its newest one."""
+    """Tell whether these entries are linked and end with the store's recorded newest one."""
     first = parsed(contents[0]) if contents else None
     if first is None or type(first.get("seq")) is not int or not first["seq"] <= newest["seq"]:
         return False
@@ -223,7 +224,7 @@ def is_end(contents: Sequence[bytes], newest: Mapping[str, Any]) -> bool:
 
 
 def remembered(content: bytes) -> dict[str, Any] | None:
-    """Return a store's memory of its newest entry, None for other bytes."""
+    """Return a store's record of its newest entry, None for other bytes."""
     value = parsed(content)
     valid = value is not None and type(value.get("seq")) is int and isinstance(value.get("hash"), str)
     return value if valid else None
@@ -248,7 +249,7 @@ def is_sealed(entry: Mapping[str, Any]) -> bool:
 
 
 def announced(content: bytes, place: str) -> dict[str, Any]:
-    """Read the entry that a run announced; LedgerError when it was edited or damaged."""
+    """Read the entry that a run announced; LedgerError if it was edited or damaged."""
     entry = parsed(content)
     if entry is None or not is_sealed(entry):
         raise LedgerError(
@@ -260,7 +261,7 @@ def announced(content: bytes, place: str) -> dict[str, Any]:
 
 
 def records(ledger: Ledger, run_id: str) -> bool:
-    """Tell whether a run is in a ledger: looked for at its end first, then in all of it."""
+    """Tell whether a run is in a ledger; searches its end first, then all of it."""
     return any(
         entry.get("run_id") == run_id for part in (ledger.recent(1), ledger.entries()) for entry in part
     )
@@ -277,10 +278,10 @@ def refuse_broken(found: Verification, location: str) -> None:
 
 
 def _hash_by_bytes(content: bytes, number: int, previous: str) -> str:
-    """Return the hash of an entry that its bytes alone prove to be in its place; "" when they do not.
+    """Return the hash of an entry if its bytes prove it to be in its place; "" if they do not.
 
-    That takes the canonical form, in which entries are stored: taking the one ``hash`` out leaves what it was
-    computed over. Other ways to write the same entry are for a parser, which takes ten times as long.
+    This works for the canonical form in which entries are stored: without the one ``hash``, the bytes are
+    those that it covers. Other spellings of an entry need a parser, which takes ten times as long.
     """
     start = content.find(b'"hash":"')
     end = start + 74
@@ -296,7 +297,7 @@ def _hash_by_bytes(content: bytes, number: int, previous: str) -> str:
 
 
 def _only(name: bytes, body: bytes) -> int:
-    """Return where the value begins after a name that occurs once; otherwise the end of the body."""
+    """Return where the value of a name begins if it occurs once; otherwise the end of the body."""
     start = body.find(name)
     end = start + len(name)
     return end if start >= 0 and body.find(name, end) < 0 else len(body)

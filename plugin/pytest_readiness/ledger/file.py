@@ -31,7 +31,7 @@ from .chain import (
     sealed,
 )
 
-#: How many bytes are read from the end of a ledger at first, which is more than most entries take.
+#: Bytes first read from the end of a ledger: more than most entries need.
 BLOCK = 16_384
 
 
@@ -39,7 +39,7 @@ BLOCK = 16_384
 class End:
     """The end of a ledger: complete lines, newest last; the torn line after them; their end in the file.
 
-    ``state`` is what every change of the file changes, whoever makes it: its size and the time of its inode.
+    ``state`` changes with every change of the file by anyone: its size and its inode's time.
     """
 
     lines: list[bytes]
@@ -51,11 +51,11 @@ class End:
 class FileLedger:
     """JSON Lines at ``path``; ``<path>.lock`` serialises writers and remembers the newest entry.
 
-    That memory shows when entries were cut off the end, which a chain alone cannot. It also has the state of
-    the file after the newest append: while that lasts, only the end is read; after any other change, a copy
-    among them, all is verified. A torn last line (its writer was killed) is no entry; the next append moves
-    it to ``<path>.torn-<n>``. ``<path>.red-<run id>`` holds what a BROKEN run announced, until its entry is
-    in the ledger.
+    That record shows whether entries were cut off the end, which the chain by itself cannot. It also has the
+    state of the file after the newest append: if it is unchanged, only the end is read; after any other
+    change, such as copying, everything is verified. A torn last line (its writer was killed) is not an entry;
+    the next append moves it to ``<path>.torn-<n>``. ``<path>.red-<run id>`` holds the announcement of a
+    BROKEN run until its entry is in the ledger.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,7 +75,7 @@ class FileLedger:
         return tuple(self._notes)
 
     def recent(self, count: int) -> list[dict[str, Any]]:
-        """Return the newest entries, newest last; [] when there are none. LedgerError when broken."""
+        """Return the newest entries, newest last; [] if there are none. LedgerError if broken."""
         with self._reading() as newest:
             end = self._verified_end(count, newest)
         if end.torn:
@@ -100,23 +100,23 @@ class FileLedger:
             if end.torn:
                 self._set_aside(end)
             state = self._write(record)
-            with contextlib.suppress(OSError):  # the entry is on disk: without its memory it counts, too
+            with contextlib.suppress(OSError):  # the entry is on disk and counts even without that record
                 _remember(lock, record, state)
                 self._mark(record).unlink(missing_ok=True)
         return record
 
     def prepare(self) -> None:
-        """Refuse a directory or a disk that could not take an entry, before the run that would make it."""
+        """Refuse a directory or disk that cannot accept an entry, before the run starts."""
         with self._writing(), self.path.open("ab"):
             pass
 
     def announce(self, entry: Mapping[str, Any]) -> None:
-        """Keep the entry of a run that is BROKEN before its end, in case it does not live to append it."""
+        """Store the entry of a run that is already BROKEN, in case it is killed before it can append it."""
         mark = self._mark(entry)
         draft = mark.with_name(f".{mark.name}")
         with self._writing():
             self._announced = draft.open("wb")
-            # Held for as long as this process lives: a run that lives is not for another one to settle.
+            # Held while this process lives: another run must not settle for a living one.
             fcntl.flock(self._announced, fcntl.LOCK_EX)
             self._announced.write(canonical_json(sealed(entry, None)))
             self._announced.flush()
@@ -124,7 +124,7 @@ class FileLedger:
             draft.replace(mark)
 
     def settle(self) -> list[str]:
-        """Append what runs announced that were killed before they could; return their ids."""
+        """Append the announced entries of runs that were killed; return their ids."""
         late = []
         with self._translated("read"):
             for mark in sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.red-*")):
@@ -133,9 +133,9 @@ class FileLedger:
                     if not _is_free(stream):
                         continue
                     entry = announced(stream.read(), f"file:{mark}")
-                    if not records(self, str(entry.get("run_id"))):  # its writer may have died just after
+                    if not records(self, str(entry.get("run_id"))):  # its writer may have died just then
                         late.append(str(self.append(entry).get("run_id")))
-                    mark.unlink(missing_ok=True)  # renamed, it is not where append looks for it
+                    mark.unlink(missing_ok=True)  # renamed, so that append does not find it
         return late
 
     def verify(self) -> Verification:
@@ -144,14 +144,14 @@ class FileLedger:
             return self._inspected(self._end(1), newest)
 
     def lease(self, key: str) -> FileLease:
-        """Return the lease ``lease-<key>`` beside the ledger: of all environments that are kept there."""
+        """Return the lease ``lease-<key>`` beside the ledger, shared by all environments kept there."""
         return FileLease(self.path.with_name(f"lease-{key}"))
 
     def _mark(self, entry: Mapping[str, Any]) -> Path:
         return self.path.with_name(f"{self.path.name}.red-{entry.get('run_id')}")
 
     def _verified_end(self, count: int, newest: Mapping[str, Any] | None) -> End:
-        """Return the end with at least ``count`` entries; LedgerError when the chain is broken."""
+        """Return the end with at least ``count`` entries; LedgerError if the chain is broken."""
         end = self._end(count)
         untouched = newest is not None and newest.get("state") == end.state
         if not (untouched and newest and is_end(end.lines, newest)):
@@ -214,7 +214,7 @@ class FileLedger:
 
     @contextmanager
     def _reading(self) -> Iterator[Mapping[str, Any] | None]:
-        """Hold off writers, where there ever was one, and give what the newest of them remembered."""
+        """Keep writers away, if there ever was one, and yield the record that the latest one left."""
         with self._translated("read"):
             if not self._lock.exists():
                 yield None
@@ -225,7 +225,7 @@ class FileLedger:
 
     @contextmanager
     def _writing(self) -> Iterator[IO[bytes]]:
-        """Be the only writer."""
+        """Lock out other writers."""
         with self._translated("written"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._lock.open("a+b") as lock:
@@ -237,7 +237,7 @@ class FileLedger:
 
 
 class FileLease:
-    """A locked file that names its holder. The system unlocks it however its holder ends."""
+    """A locked file that names its holder. The system unlocks it whenever and however its holder ends."""
 
     renew_s = expires_s = 0.0
 
@@ -246,7 +246,7 @@ class FileLease:
         self._held: IO[bytes] | None = None
 
     def take(self, own: Holder) -> Holder | None:
-        """Take it if it is free, or its holder is gone; return who has it otherwise."""
+        """Take it if it is free or its holder is gone; otherwise return who has it."""
         with _translated("written", f"file:{self._path}", self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             while self._held is None:
@@ -272,7 +272,7 @@ class FileLease:
         return None
 
     def release(self) -> None:
-        """Take the file away, then unlock it: who waits for it looks whether it is still there."""
+        """Remove the file, then unlock it: a waiting run checks whether it still exists."""
         if self._held is not None:
             with _translated("written", f"file:{self._path}"), self._held:
                 self._path.unlink(missing_ok=True)
@@ -300,7 +300,7 @@ def _translated(verb: str, location: str, *paths: Path) -> Iterator[None]:
 
 
 def _refuse_device(path: Path) -> None:
-    """Raise OSError for what may have no end, or never answer: a device, a pipe, a socket."""
+    """Raise OSError for a device, a pipe or a socket, which may have no end or never answer."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise OSError(errno.EINVAL, f"{path.name} is not a regular file", str(path))
 

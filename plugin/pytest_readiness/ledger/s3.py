@@ -1,6 +1,6 @@
 """A ledger in a bucket: one object for each entry, created only if absent, so that no chain can fork.
 
-A lease is an object, too, which is replaced only by who has read what it replaces.
+A lease is also an object; only a run that has read the current version can replace it.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _ENTRY = re.compile(r"\d{8}\.json")
 _NEWEST = "newest.json"
 _PROBE = "probe.json"
 _RED = "red/"
-#: How often a writer that lost the race for a place tries the next, and how many objects are read at once.
+#: How often a writer that lost the race for a place tries the next one; how many objects are read at once.
 ATTEMPTS, READERS = 20, 8
-#: How many entries the memory of the newest one holds, and how many a bundle.
+#: How many entries the record of the newest ones holds, and how many a bundle.
 KEPT, BUNDLE = 32, 256
-#: For one object or listing in all: the look-up of names, credentials, three attempts.
+#: Total time for one object or listing: name look-up, credentials, three attempts.
 DEADLINE_S = 30.0
-#: A lease is renewed every so many seconds, and free after so many without.
+#: Seconds between renewals of a lease, and until it expires without one.
 RENEW_S, EXPIRES_S = 15.0, 60.0
 _TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 _NO_OBJECT = frozenset({"NoSuchKey", "404"})
@@ -60,16 +60,15 @@ _ADVICE = {
 
 
 class S3Ledger:
-    """``<prefix>/00000001.json`` and so on; ``<prefix>/newest.json`` is the memory of the newest entry.
+    """``<prefix>/00000001.json`` and so on; ``<prefix>/newest.json`` records the newest entries.
 
     Region, credentials and endpoint are botocore's own (AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_S3 ...).
-    The memory is written after the entry, so it may lag behind the chain but never run ahead of it. It holds
-    the ``KEPT`` newest entries, too, so that a run reads the end of the ledger in three calls. Every
-    ``BUNDLE`` entries are written once more, as lines of ``<prefix>/00000001-00000256.jsonl.gz``, so that a
-    ledger is verified in few calls; where there is no bundle, the entries themselves are read.
-    ``<prefix>/red/`` holds what BROKEN runs announced, empty once it is in the ledger: a runner need not be
-    allowed to delete. ``<prefix>/probe.json`` is there so that a store can show that it creates only what is
-    absent.
+    This record is written after the entry, so it may lag behind the chain but never be ahead of it. It holds
+    the ``KEPT`` newest entries, so that a run reads the end of the ledger in three calls. Every ``BUNDLE``
+    entries are also written as lines of ``<prefix>/00000001-00000256.jsonl.gz``, so that a ledger is verified
+    in few calls; without a bundle, the entries themselves are read. ``<prefix>/red/`` holds the announcements
+    of BROKEN runs, emptied once they are in the ledger, because a runner need not be allowed to delete.
+    ``<prefix>/probe.json`` serves to test that the store creates only objects that do not exist yet.
     """
 
     def __init__(self, bucket: str, prefix: str) -> None:
@@ -86,11 +85,11 @@ class S3Ledger:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was noticed while appending."""
+        """Remarks from appending."""
         return tuple(self._notes)
 
     def recent(self, count: int) -> list[dict[str, Any]]:
-        """Return the newest entries, newest last; LedgerError when unreadable or broken."""
+        """Return the newest entries, newest last; LedgerError if unreadable or broken."""
         return [entry for entry in map(parsed, self._end(count)[-count:]) if entry is not None]
 
     def entries(self) -> Iterator[dict[str, Any]]:
@@ -101,7 +100,7 @@ class S3Ledger:
                 yield entry
 
     def append(self, entry: Mapping[str, Any]) -> dict[str, Any]:
-        """Add an entry after the newest one; where another writer was faster, after that one's."""
+        """Add an entry after the newest one, or after another writer's if that was faster."""
         self.prepare()
         for _ in range(ATTEMPTS):
             before = self._end(KEPT - 1)
@@ -118,19 +117,19 @@ class S3Ledger:
         )
 
     def prepare(self) -> None:
-        """Refuse a bucket that could not take an entry, or that lets two writers overwrite each other."""
-        for _ in range(2):  # the first may create it, the second must not
+        """Refuse a bucket that cannot accept an entry, or that lets two writers overwrite each other."""
+        for _ in range(2):  # the first write may create it, the second must not
             if not self.put(_PROBE, b"{}", IfNoneMatch="*"):
                 return
         raise self._unconditional()
 
     def announce(self, entry: Mapping[str, Any]) -> None:
-        """Keep the entry of a run that is BROKEN before its end, in case it does not live to append it."""
+        """Store the entry of a run that is already BROKEN, in case it is killed before it can append it."""
         self.put(_mark(entry), canonical_json(sealed(entry, None)))
         self._announced.add(_mark(entry))
 
     def settle(self) -> list[str]:
-        """Append what runs announced that were killed before they could; return their ids."""
+        """Append the announced entries of runs that were killed; return their ids."""
         late = []
         for name in [name for name, size in self._listed(_RED) if size]:
             entry = announced(self._get(name) or b"", f"{self.location}/{name}")
@@ -169,7 +168,7 @@ class S3Ledger:
         return self._within("written", write)
 
     def stored(self, name: str) -> Stored | None:
-        """Return an object with its version and its age by the store's own clock; None when there is none."""
+        """Return an object with its version and its age by the store's own clock; None if there is none."""
 
         def read() -> Stored | None:
             try:
@@ -186,16 +185,16 @@ class S3Ledger:
         return remembered(self._get(_NEWEST) or b"")
 
     def _sizes(self, newest: Mapping[str, Any] | None) -> dict[int, int]:
-        """Return number and size of the entries that the memory holds, and of all that were added since."""
+        """Return number and size of the recorded entries, and of all added since."""
         seq = newest["seq"] if newest else 0
         found = self._listed("", after=_name(max(0, seq - KEPT)))
         sizes = {int(name[:8]): size for name, size in found if _ENTRY.fullmatch(name)}
         return {seq: -1, **sizes} if seq else sizes
 
     def _end(self, count: int) -> list[bytes]:
-        """Return the newest entries. One that the memory holds is read only if its object has another size.
+        """Return the newest entries. A recorded entry is read only if its object has another size.
 
-        The newest that it holds is always read: what it is linked to is in the ledger, or does not fit.
+        The newest recorded one is always read: if its predecessors were changed, the links do not fit.
         """
         newest = self._memory()
         sizes = self._sizes(newest)
@@ -228,9 +227,9 @@ class S3Ledger:
                     yield from map(Link, names, self._read(names))
 
     def _bundle_up(self, newest: Mapping[str, Any]) -> None:
-        """Write a full number of entries once more, in one object; without it, they are read one by one.
+        """Also write a full bundle of entries as one object; without it, they are read one by one.
 
-        What was edited or removed is not taken over: the bundle would be what ``verify`` reads from then on.
+        Nothing edited or removed goes into a bundle, because from then on ``verify`` reads only the bundle.
         """
         first = newest["seq"] - BUNDLE + 1
         if newest["seq"] % BUNDLE:
@@ -248,7 +247,7 @@ class S3Ledger:
     def _listed(self, start: str, after: str = "") -> list[tuple[str, int]]:
         """Return name and size of the objects whose names begin with ``start`` and follow ``after``, sorted.
 
-        Entries begin with a digit; of all else, only what a full page of them brings along is returned.
+        Entries begin with a digit; other objects are returned only if they share a page of the listing.
         """
         root = self._key("")
 
@@ -265,12 +264,12 @@ class S3Ledger:
         return self._within("read", read)
 
     def _read(self, names: Sequence[str]) -> Iterator[bytes]:
-        """Read objects side by side; nothing for one that is not there."""
+        """Read objects concurrently; a missing one is left out."""
         with ThreadPoolExecutor(READERS) as pool:
             return iter([content or b"" for content in pool.map(self._get, names)])
 
     def _unpacked(self, bundle: str) -> list[bytes]:
-        """Read the entries of a bundle; none where it is not there. What is no bundle is no entry, either."""
+        """Read the entries of a bundle; none if it is missing or not a bundle."""
         content = self._get(bundle) or b""
         try:
             return gzip.decompress(content).splitlines()
@@ -282,9 +281,9 @@ class S3Ledger:
         return found.content if found else None
 
     def _create(self, name: str, body: bytes) -> bool:
-        """Write an object in its place; False when another writer has that place.
+        """Create an object; False if another writer has that place.
 
-        An answer that was lost is not a refusal: a client that asks again finds its own object there.
+        A lost answer is not a refusal: a client that repeats the call finds its own object there.
         """
         try:
             return self.put(name, body, IfNoneMatch="*") or self._get(name) == body
@@ -294,7 +293,7 @@ class S3Ledger:
             raise
 
     def _remember(self, record: Mapping[str, Any], end: Sequence[bytes]) -> None:
-        """Note which entries are the newest; this one is in the chain and counts without this, too."""
+        """Record the newest entries; the entry is in the chain and counts even without this."""
         held = b'{"entries":[%b],"hash":"%b","seq":%d}'
         try:
             self.put(_NEWEST, held % (b",".join(end[-KEPT:]), record["hash"].encode(), record["seq"]))
@@ -304,7 +303,7 @@ class S3Ledger:
             self._notes.append(f"{_NEWEST} lags behind: {problem.what}")
 
     def _refuse_other(self, name: str, body: bytes) -> None:
-        """Read back what was created: in a store that ignores the condition, it may be another writer's."""
+        """Read back the created object: in a store that ignores the condition, it may be another writer's."""
         if self._get(name) != body:
             raise self._unconditional()
 
@@ -329,7 +328,7 @@ class S3Ledger:
         return self._client
 
     def _within(self, verb: str, call: Callable[[], T]) -> T:
-        """Return what a call of S3 returns; LedgerError when S3 refuses or takes too long."""
+        """Return what a call of S3 returns; LedgerError if S3 refuses or takes too long."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
@@ -345,7 +344,7 @@ class S3Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An object as it was read. ``age_s`` is by the store's own clock, 0.0 where it does not say."""
+    """An object as read. ``age_s`` is by the store's own clock, 0.0 if it does not say."""
 
     content: bytes
     version: str
@@ -353,9 +352,9 @@ class Stored:
 
 
 class S3Lease:
-    """An object that names its holder and is written anew while the holder lives.
+    """An object that names its holder and is rewritten while the holder lives.
 
-    Nothing needs to be deleted: one that was given back is an empty object.
+    Nothing needs to be deleted: a lease that was given back is an empty object.
     """
 
     def __init__(self, ledger: S3Ledger, name: str) -> None:
@@ -366,7 +365,7 @@ class S3Lease:
         self._renewals = 0
 
     def take(self, own: Holder) -> Holder | None:
-        """Take it if it is free or has expired; return who has it otherwise."""
+        """Take it if it is free or has expired; otherwise return who has it."""
         found = self._ledger.stored(self._name)
         if found is not None and found.content and found.age_s <= self.expires_s:
             return Holder.read(found.content)
@@ -374,7 +373,7 @@ class S3Lease:
         return self._write(own.encoded(renewals=self._renewals))
 
     def renew(self) -> Holder | None:
-        """Keep it; return who has taken it over meanwhile."""
+        """Renew it; return who has taken it over in the meantime."""
         if self._own is None:
             return None
         self._renewals += 1
@@ -387,10 +386,10 @@ class S3Lease:
             self._ledger.put(self._name, b"", IfMatch=self._version)
 
     def _write(self, content: bytes) -> Holder | None:
-        """Replace the version that was seen last; return whose is there then, None for this run's own.
+        """Replace the version seen last; return the holder then stored, None if it is this run.
 
-        What is there decides, and not the answer to the write, which may be lost. If an earlier answer was
-        lost, and with it the version, that version is this run's own: it is replaced in turn.
+        The stored object decides, not the answer to the write, which may be lost. If an earlier answer was
+        lost together with its version, the stored version is this run's own and is replaced in turn.
         """
         for _ in range(2):
             known = {"IfMatch": self._version} if self._version else {"IfNoneMatch": "*"}
@@ -425,7 +424,7 @@ def _kept(links: Iterator[Link], end: deque[bytes]) -> Iterator[Link]:
 
 
 def _entries(newest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the entries that a memory holds; that of an older version holds none."""
+    """Return the entries in a record; an older version's record has none."""
     found = newest.get("entries")
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
@@ -443,6 +442,6 @@ def _mark(entry: Mapping[str, Any]) -> str:
 
 
 def _code(problem: Exception) -> str:
-    """Return the service's code of an error, or the name of a client's own."""
+    """Return an error's code from the service, or the name of the client's own error."""
     response = getattr(problem, "response", None)
     return str(response["Error"]["Code"]) if isinstance(response, dict) else type(problem).__name__

@@ -1,6 +1,6 @@
-"""Environment profiles: what they may hold, what they offer, and how their secrets are resolved.
+"""Environment profiles: their schema, their capabilities, and how their secrets are resolved.
 
-And where a project keeps these files: its launch plan, the schema of its environments, and their profiles.
+Also finds a project's files: its launch plan, the schema of its environments, and their profiles.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from .profile import Profile
 from .schema import DIRECTORY, SCHEMA_NAME, Schema
 
 DEFAULT_ENVIRONMENT = "local"
-#: Bytes of a file that a person writes, and of a record that a run leaves.
+#: Maximum bytes of a file that a person writes, and of a record that a run leaves.
 LARGEST_FILE, LARGEST_RECORD = 2**20, 2**26
 
 
 class UnfitFile(OSError):
-    """A file that would never end or fills the memory: a pipe, a device, one that is too large."""
+    """A file that might never end or fill the memory: a pipe, a device, one that is too large."""
 
 
 def read_file(path: Path, limit: int = LARGEST_FILE) -> str:
-    """Return the text of a regular file of at most ``limit`` bytes; OSError says why not, with UnfitFile."""
+    """Return the text of a regular file of at most ``limit`` bytes; otherwise OSError, such as UnfitFile."""
     try:
-        # a pipe would wait for its writer
+        # opening a pipe would wait for its writer
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise UnfitFile(errno.EINVAL, "not a regular file")
-            content = stream.read(limit + 1)  # a file of /proc does not say its size
+            content = stream.read(limit + 1)  # a file in /proc does not have a size
         if len(content) > limit:
             raise UnfitFile(errno.EFBIG, f"larger than {limit} bytes")
         return content.decode("utf-8").replace("\r\n", "\n")
@@ -52,12 +52,12 @@ def find_plan(directory: Path) -> Path | None:
 
 
 def read_plan(path: Path) -> Plan:
-    """Read and validate a launch plan; PlanError naming what is wrong with it."""
+    """Read and validate a launch plan; PlanError says what is wrong with it."""
     return Plan.parse(_read(path, path.name, "a plan", PlanError), path.name)
 
 
 def load_schema(root: Path) -> Schema:
-    """Read ``environments/schema.toml``; ProfileError when it is missing or malformed."""
+    """Read ``environments/schema.toml``; ProfileError if it is missing or malformed."""
     source = f"{DIRECTORY}/{SCHEMA_NAME}"
     if not (root / source).exists():
         raise ProfileError(
@@ -70,7 +70,7 @@ def load_schema(root: Path) -> Schema:
 
 
 def load_profile(root: Path, invocation: Path, asked: str, schema: Schema) -> Profile:
-    """Read the profile that ``--env`` asks for: a name under ``environments/``, or a path to a ``.toml``."""
+    """Read the profile that ``--env`` names: a name under ``environments/``, or a path to a ``.toml``."""
     if asked.endswith(".toml"):
         path = invocation / asked
         source = asked
@@ -101,7 +101,7 @@ def profile_names(root: Path) -> list[str]:
 
 
 def known_profiles(root: Path, schema: Schema, environ: Mapping[str, str]) -> list[Profile]:
-    """Return all profiles under ``environments/``; one that cannot be read is left out."""
+    """Return all profiles under ``environments/`` that can be read."""
     found = []
     for name in profile_names(root):
         source = f"{DIRECTORY}/{name}.toml"

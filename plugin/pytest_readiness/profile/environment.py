@@ -13,19 +13,19 @@ from ..core.redaction import Redactor
 from . import UnfitFile, find_plan, load_profile, load_schema, read_file
 from .profile import Profile, SecretRef
 
-#: Kinds of references to values on the runner itself: a malformed one is the runner's mistake.
+#: Kinds of references to values on the runner: a malformed value there is the runner's mistake.
 LOCAL_KINDS = frozenset({"env", "file"})
 CONNECT_TIMEOUT_S = 3
 READ_TIMEOUT_S = 5
-#: For one secret in all: the look-up of names, credentials, two attempts.
+#: Total time for one secret: name look-up, credentials, two attempts.
 DEADLINE_S = 20.0
 
 
 class Vault:
-    """Resolves each secret of one profile once, and gives every live value to the redactor.
+    """Resolves each secret of one profile once, and registers every live value with the redactor.
 
-    ``unresolved`` maps the key of a secret to why it has no value; a controller hands it to its workers, so
-    that they need not wait for the same refusal again.
+    ``unresolved`` maps a secret's key to the reason why it has no value; a controller sends it to its
+    workers, so that they need not wait for the same refusal again.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Vault:
         self._values.pop(key, None)
 
     def hide(self, name: str, value: str) -> None:
-        """Give the redactor a secret that is not the profile's."""
+        """Register a secret that is not in the profile with the redactor."""
         self._redactor.add(value, name)
 
     def read(self, reference: SecretRef, name: str) -> str:
@@ -74,9 +74,9 @@ class Vault:
     def resolve_all(self, *, local_only: bool = False) -> None:
         """Resolve every secret of the profile now: the run learns what is missing, the redactor what to hide.
 
-        ``local_only`` leaves out those that a network must be asked for. ProfileError when a local secret is
-        not of the format that the schema demands, or when a secret is in AWS and boto3 is not installed. A
-        malformed secret in a store is for the checks to find: it is the platform's.
+        ``local_only`` leaves out those that need a network. ProfileError if a local secret does not have the
+        format that the schema demands, or if a secret is in AWS and boto3 is not installed. A malformed
+        secret in a store is the platform's fault, so checks find it.
         """
         local: dict[str, str] = {}
         for key in secret_keys(self._profile):
@@ -89,7 +89,7 @@ class Vault:
                 continue
             if reference.kind in LOCAL_KINDS:
                 local[key] = value
-        for key, value in local.items():  # only now: a refusal must not show a secret that comes later
+        for key, value in local.items():  # only now, so that a refusal does not show a later secret
             self._profile.check_secret(key, value)
 
     def _resolve(self, reference: SecretRef) -> str:
@@ -97,7 +97,7 @@ class Vault:
             value = os.environ.get(reference.name, "")
             if not value:
                 raise SetupError(f"environment variable {reference.name} is not set: export it")
-            if any("\ud800" <= char <= "\udfff" for char in value):  # bytes that were no text
+            if any("\ud800" <= char <= "\udfff" for char in value):  # bytes that are not text
                 raise SetupError(f"environment variable {reference.name} is not UTF-8: export it again")
             return value
         if reference.kind == "file":
@@ -110,7 +110,7 @@ class Vault:
                     allowed="a regular file that holds the secret alone",
                     action="correct the path or the file",
                 ) from problem
-            except (OSError, RuntimeError) as problem:  # RuntimeError: there is no such home
+            except (OSError, RuntimeError) as problem:  # RuntimeError: no such home directory
                 reason = getattr(problem, "strerror", None) or problem
                 raise SetupError(f"cannot read {reference.name}: {reason}") from problem
             if not value:
@@ -142,11 +142,11 @@ class Environment:
         return self._vault.value(key)
 
     def renew(self, key: str) -> None:
-        """Read a secret again when it is next asked for, because it was rotated; the old one stays hidden."""
+        """Read a secret again at its next use, because it was rotated; the old one stays hidden."""
         self._vault.renew(key)
 
     def hide(self, name: str, value: str) -> None:
-        """Keep a further live secret, such as one that a check made itself, out of all reports."""
+        """Keep another live secret, such as one that a check created, out of all reports."""
         self._vault.hide(name, value)
 
     def __getattr__(self, name: str) -> Any:
@@ -157,11 +157,11 @@ class Environment:
 
 
 def load_environment(asked: str, directory: Path | None = None) -> Environment:
-    """Return what the fixture ``environment`` is in a check: a frozen profile that can resolve its secrets.
+    """Return the same as the fixture ``environment``: a frozen profile that can resolve its secrets.
 
-    ``asked`` is what ``--env`` takes, a name or a path to a ``.toml``. Names are looked up beside the nearest
-    launch plan upwards from ``directory`` (default: the working directory). ProfileError for a profile that
-    is unknown, malformed or incomplete. Imports no pytest.
+    ``asked`` is a value for ``--env``: a name or a path to a ``.toml``. Names are looked up beside the
+    nearest launch plan upwards from ``directory`` (default: the working directory). ProfileError for a
+    profile that is unknown, malformed or incomplete. Imports no pytest.
     """
     start = (directory or Path.cwd()).resolve()
     plan = find_plan(start)
@@ -172,7 +172,7 @@ def load_environment(asked: str, directory: Path | None = None) -> Environment:
 
 
 class _SecretsManager:
-    """AWS Secrets Manager with short timeouts; after one refusal of the runner itself it asks no more."""
+    """AWS Secrets Manager with short timeouts; after one failure of the runner it makes no more calls."""
 
     def __init__(self, region: str, endpoint: str) -> None:
         self._region, self._endpoint = region, endpoint
@@ -183,7 +183,7 @@ class _SecretsManager:
         """Return a secret's current value; SetupError naming the credential, permission or name to fix."""
         if self._refusal:
             raise SetupError(self._refusal)
-        import botocore.exceptions  # a tenth of a second that a run without such a secret need not wait
+        import botocore.exceptions  # takes a tenth of a second, which other runs need not wait
 
         try:
             found = aws.in_time(lambda: self._connect().get_secret_value(SecretId=identity), DEADLINE_S)

@@ -27,7 +27,7 @@ class Offer(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:
-    """What the profile says of a capability; with status unknown-secret, ``secrets`` must resolve first."""
+    """What the profile says about a capability; if unknown-secret, ``secrets`` must resolve first."""
 
     name: str
     status: Offer
@@ -36,7 +36,7 @@ class Capability:
     option: str = ""
 
 
-#: How an origin names the variable that overrode a profile's value.
+#: Prefix of an origin that is a variable.
 FROM_VARIABLE = "environment variable "
 
 
@@ -49,7 +49,7 @@ class SecretRef:
 
     @classmethod
     def parse(cls, text: str) -> SecretRef:
-        """Read a reference such as ``env:NAME``; one without a kind is a path."""
+        """Read a reference such as ``env:NAME``; without a kind it is a path."""
         kind, _, name = text.partition(":")
         return cls(kind, name) if name and kind in SECRET_KINDS else cls("file", text)
 
@@ -58,7 +58,7 @@ class SecretRef:
 
 
 class UnknownSetting(ProfileError):
-    """The suite asks for a setting that the schema does not have: a fault of the suite, not of the runner."""
+    """The suite reads a setting that the schema does not have: the suite is at fault, not the runner."""
 
     failure_class = "CHECK_ERROR"
 
@@ -83,7 +83,7 @@ class ProfileSection:
 class Profile:
     """Validated values: ``profile.get("shop.url")``, or by attribute, ``profile.shop.url``.
 
-    ``origins`` tells where a value came from when that is not the profile's own file.
+    ``origins`` says where a value came from if not from the profile's own file.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Profile:
     values: Mapping[str, Any]
     environ: Mapping[str, str] = field(repr=False, default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
-    #: What a file, an overlay or a variable gives; the rest is derived, or a default.
+    #: Values from a file, an overlay or a variable; the others are derived, or defaults.
     given: frozenset[str] = frozenset()
 
     @classmethod
@@ -102,7 +102,7 @@ class Profile:
         """Parse the TOML of a profile and apply its overrides from ``environ``.
 
         ProfileError naming ``source``, key and allowed values for an unknown section or key and for a bad
-        value. Whether required values are there is asked later, by :meth:`check_complete`.
+        value. :meth:`check_complete` later checks for required values.
         """
         top = load_toml(text, source, ProfileError, collect=True)
         defaults = {key: entry.default for key, entry in schema.fields.items()}
@@ -115,7 +115,7 @@ class Profile:
             schema=schema,
             values=defaults | values,
             given=frozenset(values),
-            # Only the variables that the schema names: the profile is shown and passed on.
+            # Only the variables in the schema, because the profile is shown and passed on.
             environ={env: environ[env] for env in _variables(schema) if env in environ},
         )
         return profile._overridden(top)._derived()
@@ -140,7 +140,7 @@ class Profile:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """Scheme, host and port of each URL that it names, by setting: the path of an RPC may hold a key."""
+        """Scheme, host and port of each URL, by setting; without the path, which may hold an RPC's key."""
         urls = (key for key, field in self.schema.fields.items() if field.type == "url" and self.values[key])
         parts = {key: urlsplit(str(self.values[key])) for key in urls}
         return {key: f"{url.scheme}://{url.netloc.rpartition('@')[2]}" for key, url in parts.items()}
@@ -159,7 +159,7 @@ class Profile:
         )
 
     def setting_of(self, host: str, port: int | None) -> str:
-        """Return which setting names this host, and the variable that overrides it; "" where none does."""
+        """Return the setting that names this host, and the variable that overrides it; "" if none does."""
         for key, address in self.addresses.items():
             url = urlsplit(address)
             usual = {"https": 443, "http": 80}.get(url.scheme)
@@ -168,7 +168,7 @@ class Profile:
         return ""
 
     def get(self, key: str) -> Any:
-        """Return a value by its dotted name; ProfileError when the schema has no such field."""
+        """Return a value by its dotted name; ProfileError if the schema has no such field."""
         if key not in self.values:
             raise UnknownSetting(
                 f"unknown field; the schema has {', '.join(self.values)}", where=f"{self.source}: {key}"
@@ -188,7 +188,7 @@ class Profile:
         return f"{self.origins.get(key, self.source)}: {key}"
 
     def secret_ref(self, key: str) -> SecretRef | None:
-        """Return where a secret is, None where it is not offered; ProfileError for another field."""
+        """Return where a secret is, None if it is not offered; ProfileError if it is not a secret."""
         value = self.get(key)
         if self.schema.fields[key].type != "secret":
             raise ProfileError(
@@ -210,7 +210,7 @@ class Profile:
             )
 
     def capability(self, name: str) -> Capability:
-        """Return what the profile says of a capability; ProfileError when the schema does not know it."""
+        """Return what the profile says about a capability; ProfileError if the schema does not define it."""
         rule = self.schema.capabilities.get(name)
         if rule is None:
             raise ProfileError(
@@ -230,7 +230,7 @@ class Profile:
         return Capability(name=name, status=status, secrets=secrets, option=rule.option)
 
     def check_complete(self) -> None:
-        """Refuse a profile that lacks a required value; ProfileError. Asked once the overlay is in place."""
+        """Refuse a profile that lacks a required value; ProfileError. Called after the overlay is applied."""
         missing = [
             ProfileError(
                 "missing",
@@ -249,7 +249,7 @@ class Profile:
         return Capability(name=name, status=Offer.ABSENT, reason=reason)
 
     def _derived(self) -> Profile:
-        """Fill in what follows from other values, where nothing is given, not even that it is empty."""
+        """Fill in derived values where no value is given, not even an empty one."""
         values, origins = dict(self.values), dict(self.origins)
         given = self.given | _overrides(self.schema, self.environ).keys()
         for key, entry in self.schema.fields.items():
@@ -290,7 +290,7 @@ def _read_name(table: TomlTable, default: str | None = None) -> str:
 
 
 def _name(text: str) -> str:
-    """Return what may name an environment and its ledger; BadValue for anything else."""
+    """Return a valid name of an environment and its ledger; BadValue for anything else."""
     if not _NAME.fullmatch(text):
         raise BadValue(f"{text!r} is not a valid environment name", "a-z, 0-9, '.', '_' and '-'")
     return text
@@ -322,7 +322,7 @@ def _read_values(top: TomlTable, schema: Schema) -> dict[str, Any]:
 
 
 def _accepted(read: Callable[[Any], Any], value: Any, where: str, action: str = CORRECT) -> Any:
-    """Return what a field's reader makes of a value; ProfileError naming ``where`` when it refuses."""
+    """Return a value as its field's reader returns it; ProfileError naming ``where`` if it refuses."""
     try:
         return read(value)
     except BadValue as bad:
@@ -330,7 +330,7 @@ def _accepted(read: Callable[[Any], Any], value: Any, where: str, action: str = 
 
 
 def _given(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a reader of variables that refuses an empty one: empty is not absent."""
+    """Return a reader of variables that refuses an empty one: empty does not mean absent."""
 
     def read_given(text: str) -> Any:
         if not text.strip():
@@ -364,7 +364,7 @@ def _overrides(schema: Schema, environ: Mapping[str, str]) -> dict[str, tuple[st
 
 
 def p256_problem(text: str) -> str:
-    """Return what keeps a text from being an unencrypted P-256 private key in PEM, to complete a sentence."""
+    """Return why a text is not an unencrypted P-256 private key in PEM, to complete a sentence."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key

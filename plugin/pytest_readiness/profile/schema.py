@@ -12,13 +12,13 @@ from ..core.errors import ProfileError
 from ..core.formats import is_one_line
 from ..core.toml import LARGEST, TomlTable, load_toml
 
-#: Where the profiles of a project are, one file each, and beside them the file that says what they may hold.
+#: The directory of a project's profiles, one file each, and the schema file beside them.
 DIRECTORY = "environments"
 SCHEMA_NAME = "schema.toml"
 ENV_KINDS = ("env", "file")
 BUILT_IN = ("name", "live", "protected")
 TYPES = ("url", "string", "choice", "bool", "int", "secret", "table")
-#: Of a field whose type is refused; no schema that is returned has it.
+#: Type of a field with an invalid type; a valid schema never has it.
 UNREAD = ""
 FORMATS = ("p256-pem",)
 SECRET_KINDS = ("env", "file", "secretsmanager")
@@ -29,7 +29,7 @@ _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
 class BadValue(ValueError):
-    """A value that its field does not accept, and what it accepts. It is not shown where it may be secret."""
+    """A value that its field does not accept, and what it accepts. It is not shown if it may be secret."""
 
     def __init__(self, what: str, allowed: str) -> None:
         super().__init__(what)
@@ -41,8 +41,8 @@ class Field:
     """One field of a profile. ``env`` names the variable that overrides it.
 
     ``env_kind`` "file" means that the variable of a secret holds a path; otherwise it holds the secret
-    itself. ``derived`` is a template of what it is where nothing else is given: ``{section.key}`` stands for
-    another field's value, in a URL for the address of an https URL.
+    itself. ``derived`` is a template for the value if nothing else sets it: ``{section.key}`` stands for
+    another field's value, or in a URL for the address in an https URL.
     """
 
     name: str
@@ -57,11 +57,11 @@ class Field:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The names of the fields that it is derived from."""
+        """The names of the fields from which it is derived."""
         return tuple(_PLACEHOLDER.findall(self.derived))
 
     def derive(self, values: Mapping[str, Any]) -> Any:
-        """Return what follows from other values, "" where one of them is empty or is no https URL."""
+        """Return the derived value, "" if a source is empty or not an https URL."""
         parts = {name: values[name] for name in self.sources}
         if self.type == "url":
             parts = {name: _address(value, self.derived) for name, value in parts.items()}
@@ -70,11 +70,11 @@ class Field:
         return self.accept(_PLACEHOLDER.sub(lambda found: str(parts[found[1]]), self.derived))
 
     def accept(self, value: Any) -> Any:
-        """Return the value as the profile holds it; BadValue when the field does not accept it."""
+        """Return the value as the profile holds it; BadValue if the field does not accept it."""
         return _ACCEPT[self.type](self, value)
 
     def from_environment(self, text: str) -> Any:
-        """Return what the content of the overriding variable means; BadValue when it means nothing."""
+        """Return the value of the overriding variable; BadValue if its content is not valid."""
         if self.type == "secret":
             return self.accept(f"file:{text}" if self.env_kind == "file" else f"env:{self.env}")
         if self.type == "bool":
@@ -85,7 +85,7 @@ class Field:
 
 
 def _address(url: str, template: str) -> str:
-    """Return what follows the scheme of an https URL; "" where it does not tell the address under another."""
+    """Return an https URL without its scheme; "" if that is not the address under another scheme."""
     parts = urlsplit(url)
     if parts.scheme != "https" or (parts.port and not template.startswith("https:")):
         return ""
@@ -103,7 +103,7 @@ def boolean(text: str) -> bool:
 def _string(_: Field, value: Any) -> str:
     if not isinstance(value, str):
         raise BadValue(f"{value!r} is not a string", "a string")
-    if not is_one_line(value):  # not shown: where a reference is expected, it may be a secret
+    if not is_one_line(value):  # not shown: in place of a reference, it may be a secret
         raise BadValue("it contains a control character", "one line without control characters")
     return value
 
@@ -172,7 +172,7 @@ _ACCEPT: Mapping[str, Callable[[Field, Any], Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapabilityRule:
-    """What a capability takes: values that are not empty, a reach flag, an option of the run."""
+    """What a capability needs: values that are not empty, a reachability flag, an option of the run."""
 
     name: str
     needs: tuple[str, ...] = ()
@@ -229,7 +229,7 @@ def _field(name: str, table: TomlTable) -> Field:
     kind = table.choice("type", TYPES)
     allowed = table.texts("allowed", ())
     if table.is_wrong("type"):
-        kind = UNREAD  # what the other keys should be is not known then
+        kind = UNREAD  # then it is unknown what the other keys should be
     elif (kind == "choice") != bool(allowed):
         table.refuse(
             "allowed", "a choice, and only a choice, lists its values", allowed="an array of strings"

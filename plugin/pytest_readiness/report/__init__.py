@@ -15,22 +15,22 @@ from . import exports, html, markdown
 if TYPE_CHECKING:
     from .attestation import PrivateKey
 
-#: The page of raw results that pytest-html writes beside ours; it is scanned with them.
+#: pytest-html's page of raw results, which is scanned together with our reports.
 RESULTS_NAME = "results.html"
 #: The signed verdict, which a run with ``--attest`` writes last.
 ATTESTATION_NAME = "readiness.intoto.json"
 HTML_NAME = "readiness.html"
 JSON_NAME = "readiness.json"
-#: Below the directory of the reports: those of partial and refused runs, so that a full run's stay.
+#: Subdirectory for reports of partial and refused runs, so that a full run's stay.
 PARTIAL_NAME = "partial"
 Renderer: TypeAlias = Callable[[Mapping[str, Any]], str]
-#: What every run writes.
+#: Reports that every run writes.
 STANDARD: Mapping[str, Renderer] = {
     JSON_NAME: exports.plain_json,
     "readiness.md": markdown.render,
     HTML_NAME: html.render,
 }
-#: What a run writes on request: the format's name -> its file and renderer.
+#: Reports on request: the format's name -> its file and renderer.
 FORMATS: Mapping[str, tuple[str, Renderer]] = {
     "csv": ("readiness.csv", exports.table),
     "ctrf": ("readiness.ctrf.json", exports.ctrf),
@@ -42,19 +42,19 @@ NAMES = (*STANDARD, *(name for name, _ in FORMATS.values()))
 
 
 class LeakScanner(Protocol):
-    """What finds a live secret in the bytes of an artifact."""
+    """Finds live secrets in the bytes of an artifact."""
 
     def leaks(self, data: bytes, /) -> list[str]:
-        """Return the names of the secrets found, none when it is clean."""
+        """Return the names of the secrets found; empty if there are none."""
         ...
 
 
 class Drafts:
     """Reports that are rendered, scanned and written, each under a name of a draft until :meth:`publish`.
 
-    They are the standard ones and those of ``formats``; ``brief``: with a page for a run without results,
-    which needs no template. ``leaked`` names those that hold a secret, the page of raw results among them.
-    Raises ReadinessError when the directory cannot be written.
+    They are the standard reports and those in ``formats``; ``brief``: with a page for a run without results,
+    which needs no template. ``leaked`` names those that contain a secret, possibly pytest-html's page. Raises
+    ReadinessError if the directory cannot be written.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class Drafts:
             raise
 
     def publish(self, filled: Mapping[str, str] | None = None) -> list[str]:
-        """Give each report its name in one step, so that a reader sees the old one or the new one.
+        """Give each report its name in one step, so that a reader sees either the old or the new one.
 
-        ``filled`` says what to write in place of texts that stood for what was not known yet. A report that
-        leaks takes its predecessor away: that must not be mistaken for this run's. So do those of formats
-        that are not asked for, which are an earlier run's. Returns the names that are withheld.
+        ``filled`` maps placeholders to their values, which are known now. If a report leaks a secret, its
+        predecessor is removed, so that it is not mistaken for this run's; so are an earlier run's reports in
+        formats that were not requested. Returns the names that are withheld.
         """
         with _translated(self._directory):
             for name in NAMES:
@@ -98,7 +98,7 @@ class Drafts:
             for name, content in self._contents.items():
                 draft = _draft(self._directory / name)
                 if changed := _filled(content, filled or {}):
-                    with draft.open("r+b") as file:  # the room on the disk is there already
+                    with draft.open("r+b") as file:  # the disk space is already allocated
                         file.write(changed)
                         file.truncate()
                 draft.replace(self._directory / name)
@@ -107,7 +107,7 @@ class Drafts:
         return self.leaked
 
     def drop(self) -> None:
-        """Take the drafts away."""
+        """Remove the drafts."""
         for name in self._contents:
             with contextlib.suppress(OSError):
                 _draft(self._directory / name).unlink(missing_ok=True)
@@ -119,12 +119,12 @@ class Drafts:
         self._contents[name] = content
         path = self._directory / name
         _draft(path).write_bytes(content)
-        if path.is_dir():  # what a file cannot replace later
+        if path.is_dir():  # a file cannot replace a directory later
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
 
 
 def _filled(content: bytes, filled: Mapping[str, str]) -> bytes:
-    """Return a content with each text in place of what stands for it, empty where nothing does."""
+    """Return a content with placeholders replaced by their values."""
     changed = content
     for placeholder, text in filled.items():
         changed = changed.replace(placeholder.encode(), text.encode())
@@ -139,12 +139,12 @@ def write_all(
     *,
     brief: bool = False,
 ) -> list[str]:
-    """Write the reports of ``model`` as :class:`Drafts` does, at once; return the names that are withheld."""
+    """Write the reports of ``model`` like :class:`Drafts`, at once; return the names that are withheld."""
     return Drafts(model, directory, redactor, formats, brief=brief).publish()
 
 
 def append_summary(model: Mapping[str, Any], redactor: LeakScanner) -> str:
-    """Append the report to the job summary, where GitHub Actions asks for one; return what prevented it."""
+    """Append the report to the job summary if GitHub Actions wants one; return what prevented it."""
     if not (name := os.environ.get(markdown.SUMMARY)):
         return ""
     path = Path(name)
@@ -161,8 +161,8 @@ def append_summary(model: Mapping[str, Any], redactor: LeakScanner) -> str:
 
 
 def attest(model: Mapping[str, Any], directory: Path, key: PrivateKey, redactor: LeakScanner) -> None:
-    """Sign the verdict of the report that is in a directory, beside it; ReadinessError when that fails."""
-    from . import attestation  # with cryptography, which most runs need not load
+    """Sign the verdict of the report in a directory, next to it; ReadinessError if that fails."""
+    from . import attestation  # imports cryptography, which most runs do not need
 
     with _translated(directory):
         text = attestation.signed(attestation.statement(model, (directory / JSON_NAME).read_bytes()), key)
@@ -171,19 +171,19 @@ def attest(model: Mapping[str, Any], directory: Path, key: PrivateKey, redactor:
 
 
 def report_of(directory: Path) -> Path:
-    """Return the JSON report that the last run left, whether or not it was a full run's."""
+    """Return the JSON report of the last run, full or partial."""
     full, partial = directory / JSON_NAME, directory / PARTIAL_NAME / JSON_NAME
     found = [path for path in (partial, full) if path.is_file()]
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=full)
 
 
 def formats_in(directory: Path) -> list[str]:
-    """Return the formats in which a directory has a report beside the standard ones."""
+    """Return the additional formats in which a directory has a report."""
     return [format_ for format_, (name, _) in FORMATS.items() if (directory / name).is_file()]
 
 
 def keep(directory: Path) -> Mapping[str, bytes]:
-    """Return the reports that are in a directory; ReadinessError when one cannot be read."""
+    """Return the reports in a directory; ReadinessError if one cannot be read."""
     with _translated(directory):
         return {
             name: (directory / name).read_bytes()
@@ -193,7 +193,7 @@ def keep(directory: Path) -> Mapping[str, bytes]:
 
 
 def move(source: Path, target: Path, earlier: Mapping[str, bytes]) -> None:
-    """Take this run's reports out of a directory, its page to another, and put ``earlier`` ones back."""
+    """Remove this run's reports from a directory, move its page to another, and restore ``earlier`` ones."""
     with _translated(target):
         target.mkdir(parents=True, exist_ok=True)
         if (source / RESULTS_NAME).is_file():
@@ -202,7 +202,7 @@ def move(source: Path, target: Path, earlier: Mapping[str, bytes]) -> None:
 
 
 def put_back(directory: Path, earlier: Mapping[str, bytes]) -> None:
-    """Replace this run's reports in a directory by the ``earlier`` ones that :func:`keep` returned."""
+    """Replace this run's reports in a directory by ``earlier`` ones from :func:`keep`."""
     with _translated(directory):
         for name in (*NAMES, ATTESTATION_NAME):
             (directory / name).unlink(missing_ok=True)
@@ -212,7 +212,7 @@ def put_back(directory: Path, earlier: Mapping[str, bytes]) -> None:
 
 
 def discard(directory: Path, *pages: Path) -> None:
-    """Take away page and signed verdict of an earlier run, and other pages; ReadinessError when one stays."""
+    """Remove an earlier run's page and signed verdict, and other pages; ReadinessError if that fails."""
     with _translated(directory):
         for page in (directory / RESULTS_NAME, directory / ATTESTATION_NAME, *pages):
             page.unlink(missing_ok=True)
@@ -232,7 +232,7 @@ def _translated(directory: Path) -> Iterator[None]:
 
 
 def replace_file(path: Path, content: str, redactor: LeakScanner | None = None) -> bool:
-    """Write a file in one step; False for one that leaks: it is not written, and its predecessor goes."""
+    """Write a file in one step; if it leaks a secret, return False and remove its predecessor instead."""
     data = _encoded(content)
     if redactor is not None and redactor.leaks(data):
         path.unlink(missing_ok=True)
@@ -251,5 +251,5 @@ def _draft(path: Path) -> Path:
 
 
 def _encoded(text: str) -> bytes:
-    """Encode a report. A lone surrogate cannot be: as an escape it is readable, and in JSON even exact."""
+    """Encode a report; a lone surrogate becomes an escape, which is readable, and exact in JSON."""
     return text.encode("utf-8", "backslashreplace")

@@ -1,7 +1,7 @@
 """The signed verdict: a DSSE envelope around an in-toto statement of the type test-result.
 
 Specifications: DSSE v1 (github.com/secure-systems-lab/dsse), in-toto Statement v1 and test-result v0.1
-(github.com/in-toto/attestation). What a launch needs beyond them is in the predicate's field ``readiness``.
+(github.com/in-toto/attestation). Additional data for a launch is in the predicate's field ``readiness``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .sections import rows
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
-#: A curve's hash, as ECDSA is used with it everywhere: ecdsa-sha2-nistp256 and ecdsa-sha2-nistp384.
+#: The usual hash of each curve: ecdsa-sha2-nistp256 and ecdsa-sha2-nistp384.
 _HASHES: Mapping[str, hashes.HashAlgorithm] = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384()}
 KEYS = "a PEM of an Ed25519, P-256 or P-384 key, without a passphrase"
 _RESULTS = {Verdict.READY: "PASSED", Verdict.DEGRADED: "WARNED"}
@@ -74,7 +74,7 @@ def public_key(pem: str, where: str) -> PublicKey:
 
 
 def statement(model: Mapping[str, Any], report: bytes) -> dict[str, Any]:
-    """Return what is attested of a run: its builds, suite, plan and ``report`` (the bytes of its JSON)."""
+    """Return the statement about a run: its builds, suite, plan and ``report`` (the bytes of its JSON)."""
     suite, plan = (
         {"name": name, "digest": {"sha256": model[f"{name}_digest"]}} if model.get(f"{name}_digest") else None
         for name in ("suite", "plan")
@@ -102,7 +102,7 @@ def statement(model: Mapping[str, Any], report: bytes) -> dict[str, Any]:
 
 
 def _build(service: str, build: str) -> dict[str, Any]:
-    """Return a build as a subject: by the digest that its id is, else by that of the id's text."""
+    """Return a build as a subject: its id if that is a digest, else the digest of the id's text."""
     digest = {"sha256": hashlib.sha256(build.encode()).hexdigest()}
     if re.fullmatch(r"[0-9a-f]{40}", build):
         digest = {"gitCommit": build}
@@ -170,7 +170,7 @@ def _fits(signature: bytes, payload: bytes, key: PublicKey) -> bool:
 
 
 def _encoded(payload: bytes) -> bytes:
-    """Return what is signed: the payload with its type, in DSSE's pre-authentication encoding."""
+    """Return the bytes to sign: the payload with its type, in DSSE's pre-authentication encoding."""
     kind = PAYLOAD_TYPE.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 

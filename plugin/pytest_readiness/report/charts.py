@@ -1,4 +1,4 @@
-"""Charts of a run as shapes, with what they show in words and as a table; a template draws them."""
+"""Charts of a run as shapes, with a description and a table; a template draws them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from ..core.formats import counted, number, one_line
 from .document import Cell, Table, moment, took
 
-#: Units of a picture's own; it scales with its column.
+#: In a chart's own units; it scales with its column.
 WIDTH, ROW, TOP, LABEL, VALUE = 400, 20, 4, 132, 62
-#: Characters that fit before a bar, and on a line of their own above it.
+#: Characters that fit before a bar, and on a separate line above it.
 _BESIDE, _ABOVE = 21, 64
-#: How many rows or points a picture shows, the last ones of more; the table has them all.
+#: How many rows or points a chart shows (the last ones); the table has them all.
 SHOWN = 40
 _OUTCOME_TONES = {
     "passed": "good",
@@ -45,7 +45,7 @@ class Label(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """What a template draws: shapes, ``marks`` (lines of a limit: x1, y1, x2, y2), a line through points."""
+    """A chart for a template: shapes, ``marks`` (lines of a limit: x1, y1, x2, y2), a line through points."""
 
     title: str
     alt: str
@@ -65,7 +65,7 @@ class _Row(NamedTuple):
 
 
 def pictures(model: Mapping[str, Any]) -> tuple[Picture, ...]:
-    """Return the pictures of a model; those that nothing is known for are left out."""
+    """Return the charts of a model, without those that have no data."""
     found = [
         _runs(_rows(model, "runs")),
         *(
@@ -126,7 +126,7 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> Picture | None:
 
 
 def _bars(chart: Mapping[str, Any]) -> Picture | None:
-    """Draw each figure of a chart as a bar, with a mark at its limit; one beyond it is bad."""
+    """Draw each figure of a chart as a bar, with a mark at its limit; beyond the limit it is bad."""
     points, unit = _rows(chart, "points"), one_line(chart.get("unit"), 12)
     rows = [
         _Row(
@@ -199,7 +199,7 @@ def _goals(goals: Sequence[Mapping[str, Any]]) -> Picture | None:
 
 
 def _phases(phases: Sequence[Mapping[str, Any]]) -> Picture | None:
-    """Draw where the time went: phases one after another, as long as their checks took."""
+    """Draw the phases one after another, each as long as its checks took."""
     if not phases:
         return None
     rows, start = [], 0.0

@@ -1,4 +1,4 @@
-"""What a report is made of, however it looks: first lines, then sections of blocks, all safe on one line."""
+"""The content of a report in any format: first lines, then sections of blocks, each text safe on one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Kind: TypeAlias = Literal["text", "code", "status"]
 class Cell(NamedTuple):
     """One table cell; ``note`` is a second, quieter line (what was observed beside what was declared).
 
-    ``whole``: it stays on one line.
+    ``whole``: it is not wrapped.
     """
 
     text: str
@@ -36,7 +36,7 @@ class Table(NamedTuple):
 
 
 class Tick(NamedTuple):
-    """One item of a checklist, with the evidence that ticks it or leaves it open."""
+    """A checklist item, with the evidence that ticks it or leaves it open."""
 
     done: bool
     text: str
@@ -58,7 +58,7 @@ class Steps(NamedTuple):
 
 
 class Paragraph(NamedTuple):
-    """A sentence or two; ``strong`` sets it apart."""
+    """A sentence or two; ``strong`` emphasizes it."""
 
     text: str
     strong: bool = False
@@ -67,8 +67,8 @@ class Paragraph(NamedTuple):
 class Action(NamedTuple):
     """A blocker as a task: where, what was seen, which rule it breaks, what to do next.
 
-    ``tags`` are words of the model: severity, goal, class. ``observed`` is what was measured, with its bound.
-    ``command`` reproduces it. ``who`` acts, where the plan names an owner.
+    ``tags`` are words of the model: severity, goal, class. ``observed`` is the measured value with its bound.
+    ``command`` reproduces it. ``who`` is the owner, if the plan names one.
     """
 
     where: str
@@ -82,7 +82,7 @@ class Action(NamedTuple):
 
 
 class Actions(NamedTuple):
-    """Blockers in the order in which to take them."""
+    """Blockers, the most important first."""
 
     actions: tuple[Action, ...]
 
@@ -91,7 +91,7 @@ Block: TypeAlias = Table | Checklist | Steps | Paragraph | Actions
 
 
 class Section(NamedTuple):
-    """A titled part of the page; a folded one is detail that a reader opens."""
+    """A titled part of the page; a folded section is closed until a reader opens it."""
 
     title: str
     blocks: tuple[Block, ...]
@@ -134,12 +134,12 @@ def and_others(row: Mapping[str, Any]) -> str:
 
 
 def observed_of(row: Mapping[str, Any]) -> str:
-    """Return what was measured for a blocker, and what it was held against; "" without a bound."""
+    """Return a blocker's measured value and its bound; "" without a bound."""
     return f"{one_line(row.get('observed'))}, {one_line(row['limit'])}" if row.get("limit") else ""
 
 
 def owner_of(row: Mapping[str, Any]) -> str:
-    """Return who acts on a blocker and how to reach them, "" where the plan names no owner for it."""
+    """Return who acts on a blocker and how to reach them, "" if the plan names no owner for it."""
     whose = row.get("whose")
     named = (
         [one_line(whose.get(key), 80) for key in ("team", "contact")] if isinstance(whose, Mapping) else []
@@ -148,7 +148,7 @@ def owner_of(row: Mapping[str, Any]) -> str:
 
 
 def summary_of(row: Mapping[str, Any], limit: int) -> str:
-    """Return a blocker's summary, without the id of the goal where that stands in front of it in any case."""
+    """Return a blocker's summary, without the goal's id if that is shown before it anyway."""
     found = one_line(row.get("summary"), limit)
     return found if row.get("check") else found.removeprefix(f"{one_line(row.get('goal'))} ")
 
@@ -159,7 +159,7 @@ UNKNOWN_VERDICT = "NO_VERDICT"
 class Headline(NamedTuple):
     """Verdict, declaration and circumstances as text.
 
-    ``partial`` is a sentence, empty for a full run, and for one that did not come to its checks.
+    ``partial`` is a sentence; empty for a full run, and for a run that ended before its checks.
     """
 
     title: str
@@ -203,7 +203,7 @@ def _facts(model: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
 
 
 def builds(found: object, limit: int = 80) -> str:
-    """Return each service's build, or that none is known."""
+    """Return each service's build, or a sentence that none is known."""
     if isinstance(found, Mapping) and not any(found.values()):
         return "unknown: the verdict cannot be tied to a build"
     return pairs(found, limit)
@@ -228,7 +228,7 @@ def counts(model: Mapping[str, Any]) -> str:
 
 
 def streak(model: Mapping[str, Any]) -> str:
-    """Return the streak as "2/3: why", or nothing when the model has none."""
+    """Return the streak as "2/3: why", or "" if the model has none."""
     found = model.get("streak")
     if not isinstance(found, Mapping) or not {"length", "required"} <= found.keys():
         return ""
@@ -237,7 +237,7 @@ def streak(model: Mapping[str, Any]) -> str:
 
 
 def self_test(model: Mapping[str, Any]) -> str:
-    """Return what the last self-test proved of the suite, or nothing without one."""
+    """Return the last self-test's result for the suite, or "" without one."""
     found = model.get("self_test")
     if not isinstance(found, Mapping):
         return one_line(found)

@@ -58,7 +58,7 @@ def _portable(value: object) -> object:
     return value
 
 
-#: Characters of a text for a chat, and the causes that it names.
+#: Maximum characters of a chat message, and of causes in it.
 CHAT_LIMIT, CHAT_CAUSES = 1_499, 3
 _COLUMNS = (
     "id",
@@ -72,11 +72,11 @@ _COLUMNS = (
     "duration_s",
     "summary",
 )
-#: What a spreadsheet takes for the start of a formula, in full width, too.
+#: Characters that a spreadsheet takes for the start of a formula, including full-width ones.
 _FORMULA = tuple("=+-@＝＋－＠")
-#: What Slack, Teams and their like take for a mention, a tag or a link, and what reads the same.
+#: Texts that chats take for a mention, a tag or a link, and look-alikes to replace them.
 _CHAT = {"<": "‹", ">": "›", "@": "@\u2060", "](": "] ("}
-#: Outcomes by what CTRF calls them; ``rawStatus`` keeps ours.
+#: Outcomes in CTRF's words; ``rawStatus`` keeps ours.
 _CTRF = {
     "passed": "passed",
     "flaky": "passed",
@@ -88,7 +88,7 @@ _CTRF = {
 
 
 def table(model: Mapping[str, Any]) -> str:
-    """Return the checks as CSV (RFC 4180), a line each; ``cause`` is the check that stands for its cause."""
+    """Return the checks as CSV (RFC 4180), one line each; ``cause`` is the check that represents it."""
     causes = {
         member: blocker.get("check")
         for blocker in rows(model, "blockers")
@@ -111,7 +111,7 @@ def prometheus(model: Mapping[str, Any]) -> str:
     """Return gauges in Prometheus' text format, for the textfile collector of its node exporter."""
     lines: list[str] = []
     for name, meaning, samples in _gauges(model):
-        found = {_labels(labels): value for labels, value in samples}  # a series may be there once only
+        found = {_labels(labels): value for labels, value in samples}  # a series may occur only once
         if found:
             lines += [f"# HELP readiness_{name} {meaning}", f"# TYPE readiness_{name} gauge"]
             lines += [f"readiness_{name}{labels} {value}" for labels, value in found.items()]
@@ -162,7 +162,7 @@ def _labels(labels: Mapping[str, object]) -> str:
 
 
 def chat(model: Mapping[str, Any]) -> str:
-    """Return the answer for a chat, below 1,500 characters: verdict, declaration, why, the first causes."""
+    """Return a chat message below 1,500 characters: verdict, declaration, why, the first causes."""
     head = headline(model)
     environment = next((text for name, text in head.facts if name == "Environment"), "")
     lines = [
@@ -192,7 +192,7 @@ def _facts(model: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def ctrf(model: Mapping[str, Any]) -> str:
     """Return the checks in the Common Test Report Format (ctrf.io, 0.1.0); times are in milliseconds.
 
-    What CTRF has no word for, the verdict and its causes, is under ``extra``.
+    The verdict and its causes, which CTRF does not know, are under ``extra``.
     """
     found = model.get("counts") or {}
     start, stop = _milliseconds(model, "started_at"), _milliseconds(model, "finished_at")
@@ -239,24 +239,24 @@ def _test(check: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _milliseconds(model: Mapping[str, Any], key: str) -> int:
-    """Return a time of the model as Unix time in milliseconds, 0 for what is no time."""
+    """Return a time of the model as Unix time in milliseconds, 0 if it is not a time."""
     try:
         return round(parse_moment(str(model.get(key))).timestamp() * 1000)
     except ValueError:
         return 0
 
 
-#: What our properties begin with, so that they can be distinguished from those of ``record_property``.
+#: Prefix of our properties, which distinguishes them from those of ``record_property``.
 PREFIX = "readiness."
 _RUN = ("verdict", "exit_code", "declaration", "environment", "scope", "run_id")
 _CHECK = ("id", "severity", "goal", "class", "outcome")
 
 
 def annotated(content: bytes, model: Mapping[str, Any], classname_prefix: str = "") -> bytes:
-    """Return a JUnit file of pytest's with properties for the suite and for each check.
+    """Return pytest's JUnit file with properties for the suite and for each check.
 
-    Those of an earlier call are replaced. ``classname_prefix`` is pytest's ``--junit-prefix``. Raises
-    ElementTree.ParseError for what is no XML.
+    Properties from an earlier call are replaced. ``classname_prefix`` is pytest's ``--junit-prefix``. Raises
+    ElementTree.ParseError if it is not XML.
     """
     root = ET.fromstring(content)  # noqa: S314 - pytest has just written it, without entities
     checks = {_address(one_line(check.get("nodeid"))): check for check in rows(model, "checks")}
@@ -265,7 +265,7 @@ def annotated(content: bytes, model: Mapping[str, Any], classname_prefix: str = 
         _describe(suite, model, _RUN)
         for case in suite.iter("testcase"):
             place, name = case.get("classname", "").removeprefix(prefix), case.get("name", "")
-            grouped = (place, name.rpartition("@")[0])  # xdist's loadgroup puts the group behind the name
+            grouped = (place, name.rpartition("@")[0])  # xdist's loadgroup appends the group to the name
             check = checks.get((place, name)) or checks.get(grouped)
             _describe(case, check or {}, _CHECK)
     return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True))
@@ -280,7 +280,7 @@ def _address(nodeid: str) -> tuple[str, str]:
 
 
 def _describe(element: ET.Element, facts: Mapping[str, Any], keys: Iterable[str]) -> None:
-    """Set our properties of an element; they come first in it, as the format wants."""
+    """Set our properties of an element, as its first children, as the format requires."""
     found = element.find("properties")
     properties = ET.Element("properties") if found is None else found
     for earlier in properties.findall("property"):

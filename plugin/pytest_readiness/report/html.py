@@ -1,4 +1,4 @@
-"""The report as one HTML page that loads nothing, and the cells of pytest-html's page."""
+"""The report as one HTML page that loads no other resources, and our cells in pytest-html's page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jinja2.bccache import Bucket
 
 TEMPLATES = Path(__file__).parent / "templates"
-#: How a word of the model is coloured: good, careful, bad, or quiet. A word that is not here stays plain.
+#: Colours of the model's words: good, careful, bad, or quiet. All other words stay plain.
 _TONES = {
     "good": ("READY", "PASS", "passed"),
     "careful": (
@@ -37,7 +37,7 @@ _TONES = {
     "quiet": ("DEFERRED", "deferred", "skipped"),
 }
 _TONE = {word: tone for tone, words in _TONES.items() for word in words}
-#: What pytest-html calls how a check ended: its filters know only pytest's own words.
+#: Outcomes in pytest-html's words, because its filters know only these.
 RESULTS = {
     "passed": "Passed",
     "failed": "Failed",
@@ -46,12 +46,12 @@ RESULTS = {
     "deferred": "XFailed",
     "not-run": "Error",
 }
-#: What is shown of a body of a check that passed; of any other, all that was recorded.
+#: Characters shown of a body if the check passed; otherwise everything recorded is shown.
 BODY_LIMIT = 160
 
 
 class Entry(NamedTuple):
-    """One check of the page: its anchor, the words that a filter compares, evidence and command as text."""
+    """One check on the page: its anchor, the words for the filters, evidence and command as text."""
 
     check: Mapping[str, Any]
     anchor: str
@@ -61,7 +61,7 @@ class Entry(NamedTuple):
 
 
 def render(model: Mapping[str, Any]) -> str:
-    """Return the page: own style and script by their hashes, everything readable without the script."""
+    """Return the page; style and script are allowed by hash, and it is readable without the script."""
     checks = [_entry(check, model) for check in rows(model, "checks")]
     groups = {
         str(phase["name"]): (phase, [entry for entry in checks if entry.check.get("phase") == phase["name"]])
@@ -97,7 +97,7 @@ def render(model: Mapping[str, Any]) -> str:
 
 
 def brief(model: Mapping[str, Any]) -> str:
-    """Return the page of a run without results, such as one that has just begun: verdict and reasons."""
+    """Return the page for a run without results, such as one that has just begun: verdict and reasons."""
     head, style = headline(model), _file("readiness.css")
     policy = f"default-src 'none'; style-src '{_hash(style)}'; base-uri 'none'; form-action 'none'"
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in head.reasons)
@@ -129,7 +129,7 @@ def anchor(check: object) -> str:
     return "c-" + hashlib.sha256(str(check).encode("utf-8", "replace")).hexdigest()[:8]
 
 
-#: What is the value of an attribute without quotes.
+#: A value that needs no quotes as an attribute.
 _UNQUOTED = re.compile(r"[\w./#-]+")
 #: Our columns in pytest-html's table.
 _COLUMNS = {"goal": "Goal", "severity": "Severity", "class": "Class"}
@@ -141,17 +141,17 @@ def header_cells() -> list[str]:
 
 
 def blank_cells() -> list[str]:
-    """Return as many cells as those of :func:`header_cells`, for a row that is no check's."""
+    """Return as many empty cells as :func:`header_cells`, for a row that is not a check."""
     return [f'<td class="col-{key}"></td>' for key in _COLUMNS]
 
 
 def row(check: Mapping[str, Any], link: str, log: str) -> dict[str, Any]:
-    """Return a check's row for pytest-html; ``link`` is where the report is, seen from the page.
+    """Return a check's row for pytest-html; ``link`` is the path from the page to the report.
 
-    All cells are one text with few quotes and brackets, which take five characters where pytest-html keeps
-    its rows: JSON in an attribute. They hold text alone, but for the last one: its click handler takes an
-    element inside a cell for another row. ``log`` is what unfolds below it, HTML; without one, the check's
-    summary does.
+    All cells are one text with few quotes and brackets, because each takes five characters in pytest-html's
+    storage, JSON in an attribute. Only the last cell contains an element: pytest-html's click handler
+    mistakes an element inside a cell for another row. ``log`` is the HTML that unfolds below the row; by
+    default the check's summary.
     """
     words = {key: str(check.get(key) or "") for key in _COLUMNS}
     texts = {
@@ -178,24 +178,24 @@ def name_cell(nodeid: str) -> str:
 
 
 def banner(model: Mapping[str, Any], link: str) -> str:
-    """Return the text above pytest-html's table: the verdict, and where the report is."""
+    """Return the text above pytest-html's table: the verdict, and a link to the report."""
     made = _templates().get_template("results.html.j2").render(head=headline(model), link=link)
     return str(made).strip()
 
 
 def tone(word: object) -> str:
-    """Return how a word of the model is coloured."""
+    """Return the colour class of a word of the model."""
     return _TONE.get(str(word), "plain")
 
 
 @cache
 def _templates() -> Environment:
-    # not for a run that just begins
+    # a run that has just begun does not need it
     from jinja2 import ChainableUndefined, Environment, FileSystemBytecodeCache, FileSystemLoader
 
     class Compiled(FileSystemBytecodeCache):
         def dump_bytecode(self, bucket: Bucket) -> None:
-            with contextlib.suppress(OSError):  # they are compiled again the next time
+            with contextlib.suppress(OSError):  # without the cache they are compiled again
                 super().dump_bytecode(bucket)
 
     kept = Compiled(str(TEMPLATES.parent / "__pycache__"), "%s.j2c")  # beside the modules' own bytecode
@@ -229,7 +229,7 @@ def _file(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """Return what a content-security policy calls a style or a script of this content."""
+    """Return the content-security-policy hash of a style or script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
@@ -246,16 +246,16 @@ def _entry(check: Mapping[str, Any], model: Mapping[str, Any]) -> Entry:
 
 
 def command(check: Mapping[str, Any], model: Mapping[str, Any]) -> str:
-    """Return what runs one check again, as one line for a shell."""
+    """Return the shell command, on one line, that reruns one check."""
     drills = " --drills" if check.get("drill") else ""
     nodeid = one_line(check.get("nodeid"))
     return f"pytest {shlex.quote(nodeid)} {one_line(model.get('reproduce_with'))}{drills}".rstrip()
 
 
 def evidence_lines(entries: Sequence[Mapping[str, Any]], *, full: bool) -> Iterator[str]:
-    """Yield what a check recorded, line by line; an entry of an unknown kind is shown as its data.
+    """Yield a check's entries line by line; an entry of an unknown kind is shown as its data.
 
-    ``full``: with the headers of exchanges and all that was kept of their bodies.
+    ``full``: with the headers of exchanges and everything kept of their bodies.
     """
     attempt = None
     for entry in entries:
@@ -298,5 +298,5 @@ def _exchange(entry: Mapping[str, Any], *, full: bool) -> Iterator[str]:
 
 
 def escaped(text: object, limit: int | None = None) -> str:
-    """Return one line as the content of an element."""
+    """Return one line, escaped as an element's content."""
     return str(escape(one_line(text, limit)))

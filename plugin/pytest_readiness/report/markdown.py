@@ -1,6 +1,6 @@
 """The report as GitHub-flavoured Markdown.
 
-And what GitHub Actions shows of a run: annotations of the causes, and the job's summary.
+Also GitHub Actions' annotations of the causes, and the job summary.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _SPECIAL = re.compile(r"[\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _NOT_CODE = re.compile(r"[`|\\]")
 
 
-#: Bytes that the file may have: a comment on GitHub takes 65,536 characters.
+#: Maximum bytes of the file: a comment on GitHub may have 65,536 characters.
 LIMIT = 60_000
 
 
 def render(model: Mapping[str, Any]) -> str:
     """Return the report: headline, sections, then the folded detail. Every text of the model is escaped.
 
-    Detail that would make it longer than what a comment on a pull request holds is left to the other reports.
+    Detail that does not fit into a pull request's comment is only in the other reports.
     """
     lines: list[str] = list(_headline(headline(model)))
     for section in sections(model):
@@ -57,7 +57,7 @@ def render(model: Mapping[str, Any]) -> str:
 
 
 def escape(text: str) -> str:
-    """Return one line of prose in which only `code` spans keep a meaning."""
+    """Return one line of prose, escaped except for `code` spans."""
     return "".join(_code(part) if is_code else _literal(part) for is_code, part in segments(text))
 
 
@@ -164,7 +164,7 @@ def _cell(cell: Cell) -> str:
     return f"{text} ({escape(cell.note)})" if cell.note else text
 
 
-#: The variables of a runner: its mark, and the file of the step's summary.
+#: Variables of a GitHub runner: its marker, and the file of the step's summary.
 ACTIONS, SUMMARY = "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"
 #: GitHub shows ten annotations of a kind for each step, and takes a summary of up to 1 MiB.
 ANNOTATIONS, SUMMARY_LIMIT = 10, 1024 * 1024
@@ -175,7 +175,7 @@ _PLACE = re.compile(r"(.+?)(?::(\d+))?")
 def workflow_commands(model: Mapping[str, Any]) -> list[str]:
     """Return a workflow command for each of the first ten causes.
 
-    It is an error, a warning for a P1, and a notice where the run is READY: then it is what comes next.
+    It is an error, a warning for a P1, and a notice in a READY run, where it names the next step.
     """
     ready = model.get("verdict") == "READY"
     checks = {check.get("id"): check for check in rows(model, "checks")}
@@ -186,9 +186,9 @@ def workflow_commands(model: Mapping[str, Any]) -> list[str]:
 
 
 def job_summary(model: Mapping[str, Any], taken: int = 0) -> str:
-    """Return Markdown to append to a job summary of ``taken`` bytes; what GitHub would refuse is left out.
+    """Return Markdown to append to a job summary of ``taken`` bytes, cut to GitHub's limit.
 
-    It ends between two sections then, or is empty where not even the first one fits.
+    It is cut between two sections, or is empty if not even the first one fits.
     """
     text = f"\n{render(model)}"
     room = SUMMARY_LIMIT - 1 - taken
@@ -216,7 +216,7 @@ def _command(level: str, blocker: Mapping[str, Any], check: Mapping[str, Any]) -
 
 
 def _place(check: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield file and line of what raised, else the file of the check."""
+    """Yield file and line where the failure was raised, or else the check's file."""
     where = one_line(check.get("where")) or one_line(check.get("nodeid")).partition("::")[0]
     if found := _PLACE.fullmatch(where):
         yield "file", found[1]

@@ -1,4 +1,4 @@
-"""The report's sections, named as a launch review knows them, and the folded detail that they rest on."""
+"""The report's sections, named as in a launch review, and the folded detail behind them."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ DECISION_COLUMNS = ("Date", "Decision", "Rationale")
 CHECK_COLUMNS = ("Check", "Goal", "Severity", "Outcome", "Class", "Attempts", "Seconds", "Summary")
 EXCHANGE_COLUMNS = ("Check", "Request", "Status", "Answer")
 MEASUREMENT_COLUMNS = ("Figure", "Observed", "Expected", "Limit")
-#: W3C Trace Context: version, trace id, parent id, flags; a later version may go on.
+#: W3C Trace Context: version, trace id, parent id, flags; a later version may add fields.
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
 )
 SUMMARY_LIMIT, BODY_LIMIT = 400, 200
-#: How many places of one check that were not examined are shown; readiness.json has them all.
+#: How many unexamined places of one check are shown; readiness.json has them all.
 PLACES_SHOWN = 10
 
 
 def sections(model: Model) -> tuple[Section, ...]:
-    """Return the report's sections in their fixed order, those that the plan does not use left out."""
+    """Return the report's sections in their fixed order, without those that the plan does not use."""
     title = text(model.get("declaration_title")) or "Declaration"
     found = (
         Section("Blockers", tuple(_actions(model))),
@@ -75,14 +75,14 @@ def rows(model: Model, key: str) -> Sequence[Model]:
 
 
 def nothing(model: Model) -> Block:
-    """Return what stands for no blocker: a run without a check has not shown that there is none."""
+    """Return the text for no blockers; a run without checks has not shown that there are none."""
     return NONE if "blockers" in model and model.get("checks") else UNKNOWN
 
 
 def tabled(
     model: Model, key: str, columns: tuple[str, ...], cells: Callable[[Model], tuple[Cell, ...]]
 ) -> Iterator[Block]:
-    """Yield the mappings under ``key`` as a table, one row of ``cells`` each; nothing without any."""
+    """Yield a table of the mappings under ``key``, one row of ``cells`` each; nothing if there are none."""
     found = tuple(cells(row) for row in rows(model, key))
     if found:
         yield Table(columns, found)
@@ -118,7 +118,7 @@ def _actions(model: Model) -> Iterator[Block]:
 
 
 def variables(model: Model) -> str:
-    """Return which variables the commands of a report need; "" where they need none."""
+    """Return a sentence with the variables that a report's commands need; "" if they need none."""
     names = ", ".join(f"`{text(name, 80)}`" for name in model.get("reproduce_env") or ())
     return f"Set in the environment for these commands, as for this run: {names}." if names else ""
 
@@ -130,9 +130,9 @@ def _unexamined(model: Model) -> Iterable[Block]:
 
 
 def unexamined(model: Model, beside: str = "") -> Iterator[tuple[str, str]]:
-    """Yield each check with each place that it could not examine, and last how many more there are.
+    """Yield each check with each place that it could not examine, and at the end how many more there are.
 
-    Places that a reader finds ``beside`` them, in the text of the blockers, are left out.
+    Places that the blockers' text (``beside``) already names are left out.
     """
     for check in rows(model, "checks"):
         if not check.get("evidence"):
@@ -161,7 +161,7 @@ def _goal(row: Model) -> tuple[Cell, ...]:
 
 
 def _with_figures(row: Model) -> Cell:
-    """Return what was measured, before the count of checks that measured it."""
+    """Return the measured figures, followed by the count of checks."""
     figures = "; ".join(one_line(line) for line in row.get("figures") or ())
     return (
         Cell(text(figures, 2 * SUMMARY_LIMIT), note=text(row.get("evidence")))
@@ -182,7 +182,7 @@ def _deferred(model: Model) -> Iterable[Block]:
 
 def _deferral(row: Model) -> tuple[Cell, ...]:
     expiry = f"expires {text(row['expires'])}" if row.get("expires") else ""
-    # An item that names neither goal nor check is a statement: it needs no remark that no check covers it.
+    # An item without goal and check is a statement: a remark that no check covers it would be noise.
     effect = text(row.get("note")) if row.get("goal") or row.get("check") else ""
     note = "; ".join(filter(None, (effect, expiry)))
     item = Cell(text(row.get("item") or row.get("goal") or row.get("check")))
@@ -205,7 +205,7 @@ def _inventory(model: Model) -> Iterator[Block]:
 
 
 def _service(row: Model) -> tuple[Cell, ...]:
-    """Return what the plan declares, beside it what was observed: checks compare, a reader sees both."""
+    """Return the declared value with the observed one: checks compare them, a reader sees both."""
     observed = row.get("observed")
     seen = observed if isinstance(observed, Mapping) else {}
     differs = row.get("differs") or ()
@@ -274,9 +274,9 @@ def _declaration(model: Model) -> Iterable[Block]:
 
 
 def appendix(model: Model, room: int) -> Iterator[Section]:
-    """Yield the folded sections after the report proper; those without content are left out.
+    """Yield the folded sections after the report proper, without empty ones.
 
-    One whose table takes more than ``room`` characters is empty: the report has no room for it.
+    A section is empty if its table takes more than ``room`` characters.
     """
     yield from record(model)
     checks = rows(model, "checks")
@@ -294,7 +294,7 @@ def appendix(model: Model, room: int) -> Iterator[Section]:
 
 
 def _fitting(room: int, cells: Iterable[tuple[Cell, ...]]) -> list[tuple[Cell, ...]] | None:
-    """Return the rows of a table; None when they take more than ``room`` as lines of Markdown."""
+    """Return the rows of a table; None if they take more than ``room`` characters as Markdown."""
     found = []
     for row in cells:
         found.append(row)
@@ -305,7 +305,7 @@ def _fitting(room: int, cells: Iterable[tuple[Cell, ...]]) -> list[tuple[Cell, .
 
 
 def record(model: Model) -> tuple[Section, ...]:
-    """Return what identifies the run, as a folded section; nothing where nothing is known."""
+    """Return a folded section that identifies the run; nothing if nothing is known."""
     found = Section("Run record", tuple(_record(model)), folded=True)
     return (found,) if found.blocks else ()
 
@@ -336,7 +336,7 @@ def _exchange(entry: Model) -> tuple[Cell, ...]:
 
 
 def trace_id(exchange: Model) -> str:
-    """Return the id under which the platform traced a request, from its ``traceparent``; "" without one."""
+    """Return a request's trace id from its ``traceparent``; "" without one."""
     request = exchange.get("request")
     headers = request.get("headers") if isinstance(request, Mapping) else None
     names = headers if isinstance(headers, Mapping) else {}

@@ -1,4 +1,4 @@
-"""The end of the run in the terminal: answer first, then what it rests on, at most a hundred columns wide."""
+"""The end of the run in the terminal: verdict first, then its basis, at most a hundred columns wide."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .document import Headline, and_others, counts, headline, owner_of, self_tes
 from .sections import rows, unexamined, variables
 
 COLUMNS = 100
-#: How many blockers and reasons the terminal shows; the reports hold them all.
+#: How many blockers and reasons the terminal shows; the reports have them all.
 SHOWN = 12
 _LABEL = 13
 _WATCHED = frozenset({"active", "expiring", "expired", "unknown", "refused"})
@@ -22,7 +22,7 @@ _WATCHED = frozenset({"active", "expiring", "expired", "unknown", "refused"})
 def lines(model: Mapping[str, Any], reports: Sequence[str] = (), columns: int = COLUMNS) -> list[str]:
     """Return the summary, one line each, without a colour; ``reports`` are the paths that were written.
 
-    No line is wider than ``columns``, except where a path or one word of a command is: they are to be copied.
+    No line is wider than ``columns``, except for a path or a word of a command, which readers copy.
     """
     head = headline(model)
     return [
@@ -108,7 +108,7 @@ def _blockers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
 
 
 def _waivers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
-    """Yield the waivers in force, and those that no longer or wrongly name something."""
+    """Yield the waivers in force, and those that are expired, unneeded or match nothing."""
     found = [row for row in rows(model, "waivers") if row.get("state") in _WATCHED]
     for place, row in enumerate(found[:SHOWN]):
         state, note = one_line(row.get("state")), one_line(row.get("note"))
@@ -117,7 +117,7 @@ def _waivers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
 
 
 def _notes(model: Mapping[str, Any], columns: int) -> Iterator[str]:
-    """Yield what went wrong beside the checks: an unknown build, a torn ledger, a pattern for nothing."""
+    """Yield problems outside the checks: an unknown build, a torn ledger, a pattern without a match."""
     notes = [one_line(note) for note in model.get("notes") or ()]
     for place, note in enumerate(notes[:SHOWN]):
         yield from _labelled("" if place else "notes", note, columns)
@@ -126,16 +126,16 @@ def _notes(model: Mapping[str, Any], columns: int) -> Iterator[str]:
 
 
 def _exit_code(model: Mapping[str, Any], columns: int) -> Iterator[str]:
-    """Say where the exit code comes from, where pytest's own last line counts failures that are covered."""
+    """Explain the exit code if pytest's own last line counts covered failures."""
     if any(row.get("outcome") == "deferred" for row in rows(model, "checks")):
         text = (
-            f"{model.get('exit_code')}, by the verdict; pytest's own last line counts covered failures, too"
+            f"{model.get('exit_code')}, by the verdict; pytest's own last line also counts covered failures"
         )
         yield from _labelled("exit code", text, columns)
 
 
 def _unexamined(model: Mapping[str, Any], columns: int) -> Iterator[str]:
-    """Yield what no blocker shows of the places that were not examined, below the name of their check."""
+    """Yield the unexamined places that no blocker shows, below the name of their check."""
     told = "\n".join(one_line(row.get("summary"), 300) for row in rows(model, "blockers"))
     found: dict[str, list[str]] = {}
     for check, place in unexamined(model, beside=told):
@@ -166,7 +166,7 @@ def wrapped(text: str, columns: int) -> list[str]:
 
 
 def _command(command: str, columns: int) -> list[str]:
-    """Break a shell command between its words; with the continuation marks it is the same command."""
+    """Break a shell command between words, with continuation marks, so that it stays the same command."""
     try:
         words = shlex.split(command, posix=False)
     except ValueError:

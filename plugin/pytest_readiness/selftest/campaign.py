@@ -1,6 +1,6 @@
-"""All faults on several platforms at once, and the proof in between that all is green without a fault.
+"""Tries all faults on several platforms at once, with runs in between that must be green without a fault.
 
-Each worker has its own platform, tries faults on it one after the other, and proves that none leaves a trace.
+Each worker has its own platform, tries faults on it one after the other, and checks that none leaves a trace.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from .runner import Runner
 T = TypeVar("T")
 _SEQUENCE = count(1)
 _NO_PAGE = ("-p", "no:html")
-#: A fault that is on stays on until it is cleared, so an attempt right after the first one meets what an
-#: attempt a second later would. Where a flaky check is expected, time matters: there the usual delay stays.
+#: A fault stays on until it is cleared, so a rerun at once finds the same as one a second later. If a flaky
+#: check is expected, time matters, and the usual delay stays.
 _AT_ONCE = ("--reruns", "1", "--reruns-delay", "0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What every platform of a self-test shares: the plan's command, the suite, and where to keep files.
+    """What all platforms of a self-test share: the plan's command, the suite, and the directory for files.
 
-    The command takes ``--variant ID`` where the plan has variants, and ``ID,ID`` where these have groups.
+    The command takes ``--variant ID`` if the plan has variants, and ``ID,ID`` if these have groups.
     """
 
     command: tuple[str, ...]
@@ -49,7 +49,7 @@ class Setup:
 
     @classmethod
     def of(cls, plan: Plan, root: Path, work: Path, runner: Runner) -> Setup:
-        """Return what a plan says of its platforms, for one self-test."""
+        """Return the setup from a plan, for one self-test."""
         return cls(
             command=plan.self_test.platform,
             root=root,
@@ -60,13 +60,13 @@ class Setup:
         )
 
 
-#: When a run without a fault is made: the suite's before the faults, after them, on a clean variant.
+#: When a clean run takes place: before the faults, after them, on a clean variant.
 When: TypeAlias = Literal["before", "after", "variant", "control"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanRun:
-    """A run without a fault: of the suite, or (``control``) of what the last faults selected."""
+    """A run without a fault: of the suite, or (``control``) of the last faults' checks."""
 
     name: str
     when: When
@@ -76,7 +76,7 @@ class CleanRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leak:
-    """A fault after which the platform was not what it had been: ``what`` differs or failed."""
+    """A fault that left the platform changed: ``what`` says what differs or failed."""
 
     fault: str
     what: str
@@ -87,7 +87,7 @@ class Leak:
 
 
 class Worker:
-    """A platform, replaced when it does not come back to the state of its boot. For one thread at a time."""
+    """A platform, replaced if it does not return to its boot state. Not thread-safe."""
 
     def __init__(self, number: int, setup: Setup) -> None:
         self.name = f"platform {number}"
@@ -97,9 +97,9 @@ class Worker:
         self._address = Address(profile="", control="", env={})
         self.control = Control("")
         self._at_boot = ""
-        #: The clean variant that it is, "" for none.
+        #: Its clean variant, "" for none.
         self.variant = ""
-        #: Wall seconds by what they went into, and the suite digests that the runs reported.
+        #: Wall seconds by activity, and the suite digests that the runs reported.
         self.spent: defaultdict[str, float] = defaultdict(float)
         self.suite_digests: set[str] = set()
 
@@ -113,7 +113,7 @@ class Worker:
             self._platform = Platform((*self._setup.command, *chosen), self._setup.root, self._log)
             if (
                 self._setup.stopping.is_set()
-            ):  # asked after the start: who sets it closes every worker afterwards
+            ):  # checked after the start: whoever sets it then closes every worker
                 self.close()
                 raise PlatformError("the self-test is stopping")
             self._address = self._platform.await_ready()
@@ -122,7 +122,7 @@ class Worker:
 
     @property
     def is_up(self) -> bool:
-        """Whether the platform was started, and not stopped since."""
+        """Whether the platform was started and not stopped since."""
         return self._platform is not None
 
     def close(self) -> None:
@@ -132,9 +132,9 @@ class Worker:
             platform.stop()
 
     def attempt(self, fault: Fault) -> tuple[Finding, Leak | None]:
-        """Try one fault: what the suite said to it, and what it left behind, if anything.
+        """Try one fault; return the suite's finding, and what the fault left behind, if anything.
 
-        Raises PlatformError only when a platform that had to be replaced does not start again.
+        Raises PlatformError only if a platform that had to be replaced does not start again.
         """
         began = time.monotonic()
         try:
@@ -157,7 +157,7 @@ class Worker:
     def clean_run(self, name: str, when: When, selections: Sequence[Sequence[str]] = ()) -> CleanRun:
         """Run the suite, or these selections, without a fault: every red check is a false alarm.
 
-        A selection is what pytest gets beyond the options of every run.
+        A selection is a list of pytest arguments in addition to those of every run.
         """
         found: list[FalseAlarm] = []
         checks = 0
@@ -173,11 +173,11 @@ class Worker:
         return CleanRun(name=name, when=when, checks=checks, alarms=tuple(found))
 
     def refresh(self) -> Leak | None:
-        """Bring back the state of the boot after clean runs; replace a platform that does not come back."""
+        """Restore the boot state after clean runs; replace a platform that does not return to it."""
         return self.restore(None)
 
     def restore(self, fault: Fault | None) -> Leak | None:
-        """Bring back the state of the boot, on a new platform if need be; what was left behind."""
+        """Restore the boot state, on a new platform if necessary; return what was left behind."""
         leaked = ""
         with self.timed("reset"):
             try:
@@ -206,7 +206,7 @@ class Worker:
         place = setup.work / f"run-{next(_SEQUENCE)}"
         place.mkdir()
         arguments = [
-            # joined: pytest looks for the rootdir in every lone word that is a path
+            # joined: pytest looks for the rootdir in every separate word that is a path
             *(f"--env={address.profile}", f"--readiness-dir={place}"),
             *(f"--readiness-ledger=file:{place / 'ledger.jsonl'}", f"--basetemp={place / 'tmp'}"),
             *("-o", f"cache_dir={setup.work / 'cache'}", *_NO_PAGE, *options, *words),
@@ -223,7 +223,7 @@ class Worker:
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
-        """Count the block's seconds as spent on this."""
+        """Count the block's seconds for this activity."""
         began = time.monotonic()
         try:
             yield
@@ -241,7 +241,7 @@ def _report(place: Path, code: int) -> Mapping[str, Any]:
         model = json.loads(report_of(place).read_text(encoding="utf-8"))
     if not isinstance(model, dict) or not {"checks", "verdict"} <= model.keys():
         raise NoReport(f"the run left no report (exit code {code}): {last_words(place / 'log')}")
-    # a pipeline goes by the exit code: a report that says otherwise proves nothing
+    # a pipeline uses the exit code: a report that contradicts it proves nothing
     if model.get("exit_code") != code:
         raise NoReport(
             f"exit code {code}, the report says {model.get('exit_code')}: {last_words(place / 'log')}"
@@ -249,7 +249,7 @@ def _report(place: Path, code: int) -> Mapping[str, Any]:
     return model
 
 
-#: A control run repeats, without a fault, all that this many faults selected.
+#: A control run repeats, without a fault, the checks of this many faults.
 CONTROL_EVERY = 60
 
 News: TypeAlias = Finding | Leak | CleanRun
@@ -257,7 +257,7 @@ News: TypeAlias = Finding | Leak | CleanRun
 
 @dataclass(slots=True)
 class Results:
-    """What a campaign found. ``spent`` are wall seconds of platforms by what they went into."""
+    """A campaign's results. ``spent`` are wall seconds of platforms by activity."""
 
     findings: list[Finding] = field(default_factory=list)
     leaks: list[Leak] = field(default_factory=list)
@@ -266,7 +266,7 @@ class Results:
     suite_digests: set[str] = field(default_factory=set)
 
     def add(self, news: News) -> None:
-        """Keep one piece of news."""
+        """Add one result."""
         if isinstance(news, Finding):
             self.findings.append(news)
         elif isinstance(news, Leak):
@@ -275,18 +275,18 @@ class Results:
             self.clean_runs.append(news)
 
     def take(self, worker: Worker) -> None:
-        """Add up where a finished platform spent its time."""
+        """Add a finished platform's seconds by activity."""
         self.suite_digests |= worker.suite_digests
         for what, seconds in worker.spent.items():
             self.spent[what] = self.spent.get(what, 0.0) + seconds
 
 
 class Campaign:
-    """Tries faults. ``clean_runs`` whole runs in a row begin it; ``ends_whole`` ends each platform with one.
+    """Tries faults. It begins with ``clean_runs`` full runs; with ``ends_whole`` each platform ends with one.
 
-    Otherwise each platform ends with a control run. At last there is a whole run on each of the ``variants``,
-    of which several may be tried at once: when that run is red, each is tried alone as well.
-    The first ``retries`` faults that were not detected are tried once more, after all others.
+    Otherwise each platform ends with a control run. Finally there is a full run on each of the ``variants``;
+    several may be combined, and if that run is red, each is also tried separately. The first ``retries``
+    undetected faults are tried once more, after all others.
     """
 
     def __init__(
@@ -301,7 +301,7 @@ class Campaign:
         retries: int,
     ) -> None:
         self._setup = setup
-        # Taken from both ends: while one platform is waited for, the others have work for the processor.
+        # Taken from both ends: while one platform waits, the others use the processor.
         self._left = deque(sorted(faults, key=lambda fault: -fault.takes_s))
         self._has_faults = bool(faults)
         self._retries = retries
@@ -318,9 +318,9 @@ class Campaign:
         ]
 
     def run(self, listener: Callable[[News], None]) -> Results:
-        """Boot the platforms and try every fault; tell the listener of each.
+        """Boot the platforms, try every fault, and report each result to the listener.
 
-        Raises NothingProved when a platform or the runner gives up. Every platform is stopped in any case.
+        Raises NothingProved if a platform or the runner fails. Every platform is stopped in any case.
         """
         results = Results()
         for thread in self._threads:
@@ -353,7 +353,7 @@ class Campaign:
     def _guarded(self, worker: Worker) -> None:
         try:
             self._work(worker)
-        except BaseException as problem:  # handed to the thread that waits for news
+        except BaseException as problem:  # passed to the thread that waits for results
             self._news.put(problem)
         finally:
             worker.close()
@@ -398,7 +398,7 @@ class Campaign:
             self._tell(worker.clean_run(_after(recent), "control", self._control(recent)))
 
     def _may_retry(self, finding: Finding) -> bool:
-        """Whether this fault is to be tried once more; it is kept for that."""
+        """Return whether to try this fault once more, and remember it for that."""
         if finding.detected or finding.refused:
             return False
         with self._lock:
@@ -422,7 +422,7 @@ class Campaign:
             return None
 
     def _control(self, faults: Sequence[Fault]) -> list[list[str]]:
-        """Return what the faults selected, once, as one selection for each set of options."""
+        """Return the faults' checks, each once, as one selection per set of options."""
         selected: dict[tuple[str, ...], dict[str, None]] = {}
         for fault in faults:
             selected.setdefault(fault.args, {}).update(dict.fromkeys(fault.select))

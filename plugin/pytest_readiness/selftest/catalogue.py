@@ -1,7 +1,7 @@
-"""The catalogue: which faults the platform can be given, and how the suite must react to each.
+"""The catalogue: the platform's faults, and how the suite must react to each.
 
-An entry states what cannot be derived. One with ``services`` or ``cases`` is a family: a fault for each. The
-marks of the named checks give goal and severity; severity and class give the verdict.
+An entry contains only what cannot be derived. With ``services`` or ``cases`` it is a family: one fault for
+each. The markers of the named checks give goal and severity; severity and class give the verdict.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ..core.toml import REQUIRED, TomlTable, load_toml
 from ..core.verdict import judge
 from ..profile import read_file
 
-#: How a check may answer to a fault: any way but passing, or failing under an exemption of the plan.
+#: Outcomes with which a check may react to a fault: all except passed and deferred.
 OUTCOMES = tuple(each.value for each in Outcome if each not in (Outcome.PASSED, Outcome.DEFERRED))
 _NEXT = "correct the catalogue and run again"
 _FILES = "a TOML file, a pattern such as faults/*.toml, or a directory of TOML files"
 #: A check that did not run because of another one has no class.
 _CLASSES = {"failed": FailureClass.PLATFORM_BUG.value, "flaky": FailureClass.FLAKE.value, "not-run": ""}
-#: Keys that say what the platform does with a fault: the platform's business.
+#: Keys that only the platform reads.
 _PLATFORM_KEYS = (
     *("service", "action", "on", "with", "every", "first", "after", "forward", "hang", "delay_s", "repeat"),
     *("status", "headers", "drop_headers", "lower_headers", "cut_headers", "body", "set", "null"),
@@ -34,12 +34,12 @@ _PLATFORM_KEYS = (
 
 
 class CatalogueError(ReadinessError):
-    """The catalogue of faults is malformed, or names what the suite does not have."""
+    """The catalogue of faults is malformed, or names checks that the suite does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteCheck:
-    """What the catalogue needs to know of a collected check: its node id and its marks."""
+    """What the catalogue needs to know about a collected check: its node id and its markers."""
 
     nodeid: str
     severity: str
@@ -51,7 +51,7 @@ class SuiteCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What one check must say to a fault."""
+    """The expected result of one check under a fault."""
 
     id: str
     severity: str
@@ -70,11 +70,11 @@ class Expected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One fault. Without named checks it is a condition that the suite must bear: its verdict is READY.
+    """One fault. Without named checks it is a condition that the suite must tolerate: its verdict is READY.
 
     ``select`` are the node ids to run, ``args`` further options for pytest, ``also`` patterns of checks that
-    may fail as a consequence, ``takes_s`` how long it keeps a platform where that is long by nature: such
-    faults begin first.
+    may fail as a consequence, ``takes_s`` how many seconds it occupies a platform, if many: such faults are
+    tried first.
     """
 
     id: str
@@ -100,7 +100,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfaulted:
-    """A check that by its nature no fault can turn red, and why."""
+    """A check that no fault can make fail, and why."""
 
     check: str
     reason: str
@@ -108,7 +108,7 @@ class Unfaulted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """All faults of all files. ``digest`` covers their meaning, not their layout or their files."""
+    """All faults of all files. ``digest`` covers their content, not their layout or files."""
 
     faults: tuple[Fault, ...]
     unfaulted: tuple[Unfaulted, ...]
@@ -117,7 +117,7 @@ class Catalogue:
     def uncovered(self, checks: Iterable[str]) -> list[str]:
         """Return the checks that no fault names and that are not declared unfaulted, in their order.
 
-        Every member of a parametrised family is a check of its own.
+        Every case of a parametrized check counts separately.
         """
         named = {name for fault in self.faults for name in fault.named}
         excused = {entry.check for entry in self.unfaulted}
@@ -127,8 +127,8 @@ class Catalogue:
 def load(root: Path, where: str, suite: Mapping[str, SuiteCheck]) -> Catalogue:
     """Read the catalogue at ``where``: a file, a pattern or a directory of TOML files under ``root``.
 
-    ``suite`` holds the collected checks by id. Raises CatalogueError naming file and key for whatever is
-    malformed, there twice, or about a check that the suite does not have.
+    ``suite`` holds the collected checks by id. Raises CatalogueError naming file and key for entries
+    that are malformed, duplicated, or about a check that the suite does not have.
     """
     faults: dict[str, Fault] = {}
     unfaulted: dict[str, Unfaulted] = {}
@@ -175,7 +175,7 @@ def _files(root: Path, where: str) -> list[Path]:
         raise _no_catalogue(f"an absolute pattern: {where!r}") from None
     except ValueError as problem:
         raise _no_catalogue(f"not a pattern: {where!r}: {problem}") from None
-    except OSError as problem:  # a name too long, a directory that may not be listed
+    except OSError as problem:  # a name that is too long, a directory that must not be listed
         raise _no_catalogue(f"cannot be searched for: {problem.strerror}: {one_line(where, 60)!r}") from None
     if not found:
         raise _no_catalogue(f"no such file: {where!r}")
@@ -260,7 +260,7 @@ def _fault(table: TomlTable, suite: Mapping[str, SuiteCheck]) -> Fault:
 
 
 def _with_controls(asked: Sequence[str], suite: Mapping[str, SuiteCheck]) -> tuple[str, ...]:
-    """Return what is asked for, with the controls without which some of those checks prove nothing."""
+    """Return the selection, with the controls that its checks need."""
     inside = tuple(f"{name}{mark}" for name in asked for mark in ("::", "[", "/"))
     chosen = [name for name, of in suite.items() if of.nodeid in asked or of.nodeid.startswith(inside)]
     controls = [suite[name].nodeid for name in with_controls(chosen, suite)]
@@ -269,7 +269,7 @@ def _with_controls(asked: Sequence[str], suite: Mapping[str, SuiteCheck]) -> tup
 
 
 def with_controls(names: Iterable[str], suite: Mapping[str, SuiteCheck]) -> list[str]:
-    """Return the ids of these checks, each after its controls, and these after theirs."""
+    """Return the ids of these checks, each after its controls, recursively."""
     seen: set[str] = set()
 
     def visit(name: str) -> Iterator[str]:
@@ -309,7 +309,7 @@ def _known(table: TomlTable, key: str, suite: Mapping[str, SuiteCheck]) -> str:
 
 
 def _verdict(checks: Sequence[Expected]) -> str:
-    """Return the verdict on a run in which these checks answer as expected and all others pass."""
+    """Return the verdict on a run in which these checks end as expected and all others pass."""
     results = [
         CheckResult(
             id=check.id,
@@ -325,17 +325,17 @@ def _verdict(checks: Sequence[Expected]) -> str:
     return judge(results, RunFacts()).verdict.value
 
 
-#: Outcomes by which a check complains.
+#: Outcomes that count as red.
 RED = frozenset({Outcome.FAILED, Outcome.FLAKY, Outcome.NOT_RUN})
 _SHOWN = ("id", "severity", "outcome", "class", "summary")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What came of one fault. ``why`` says what was wrong, "" when it was detected as named.
+    """The result of one fault. ``why`` says what was wrong, "" if it was detected as expected.
 
-    ``refused``: the platform could not be broken like that, so that the suite was not asked.
-    ``missed``: what was wrong at an earlier attempt, "" when there was none.
+    ``refused``: the platform refused the fault, so the suite did not run.
+    ``missed``: what was wrong in an earlier attempt, "" if there was none.
     """
 
     fault: Fault
@@ -367,7 +367,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FalseAlarm:
-    """A check that was red although the platform was well, or a clean run that did not end READY."""
+    """A check that was red on a healthy platform, or a clean run that did not end READY."""
 
     run: str
     check: str
@@ -379,10 +379,10 @@ class FalseAlarm:
 
 
 def judge_fault(fault: Fault, model: Mapping[str, Any], *, seconds: float = 0.0) -> Finding:
-    """Compare what a run under the fault said with what the catalogue demands of it.
+    """Compare the result of a run under the fault with the catalogue.
 
-    Every named check must have its outcome, severity and class, every other red check must be foreseen in
-    ``also``, and the verdict must be the named one.
+    Every named check must have its outcome, severity and class, every other red check must match ``also``,
+    and the verdict must be the expected one.
     """
     checks = {check["id"]: check for check in model["checks"]}
     problems = [
@@ -400,9 +400,9 @@ def judge_fault(fault: Fault, model: Mapping[str, Any], *, seconds: float = 0.0)
 
 
 def false_alarms(run: str, model: Mapping[str, Any]) -> tuple[FalseAlarm, ...]:
-    """Return the false alarms of a run on a platform without a fault: none when it is green.
+    """Return the false alarms of a run on a platform without a fault; none if it is green.
 
-    A failure that the plan covers is one, too: its check says the same whether its fault is there or not.
+    A failure that the plan covers is also one: its check gives the same result with and without its fault.
     """
     found = [
         FalseAlarm(run=run, check=check["id"], summary=f"{check['outcome']}: {check['summary']}")
@@ -415,7 +415,7 @@ def false_alarms(run: str, model: Mapping[str, Any]) -> tuple[FalseAlarm, ...]:
 
 
 def is_red(check: Mapping[str, Any]) -> bool:
-    """Tell whether a check complains: failed, flaky, not run, or skipped for want of what was declared."""
+    """Tell whether a check is red: failed, flaky, not run, or skipped with its capability declared."""
     skipped = check["outcome"] == Outcome.SKIPPED
     return check["class"] is not None if skipped else check["outcome"] in RED
 

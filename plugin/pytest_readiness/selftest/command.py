@@ -1,4 +1,4 @@
-"""``readiness self-test``: read the catalogue, try every fault, write what was proved."""
+"""``readiness self-test``: reads the catalogue, tries every fault, writes the result."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from .platform import NothingProved, PlatformError
 from .runner import Runner
 
 PROVED, NOT_PROVED, NO_VERDICT = 0, 1, 6
-#: One clean run is luck: what cries wolf once in five runs is found in ten with a probability of 0.9.
-#: A run on variants is one of them.
+#: One clean run may be luck: ten find a check that fails in one of five runs with a probability of 0.9.
+#: A run on variants counts as one of them.
 CLEAN_RUNS = 10
 RECORD, PARTIAL_RECORD = "self-test", "self-test-partial"
 
@@ -41,7 +41,7 @@ def add(commands: Any) -> None:
     """Add the command and its options to the parsers of ``readiness``."""
     parser = commands.add_parser(
         "self-test",
-        help="Inject every fault of the catalogue: does the suite notice?",
+        help="Inject every fault of the catalogue: does the suite detect it?",
         description="Start the platform that the plan names under [self_test], inject every fault of the "
         "catalogue, one at a time, and run the suite. Exit 0 when the named check noticed each, "
         "and no other check failed.",
@@ -100,7 +100,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--drills",
         action="store_true",
-        help="With --mutants: try drills, too, on what no other check kills",
+        help="With --mutants: also try drills on mutants that no other check kills",
     )
     parser.add_argument("--seed", default="", metavar="TEXT", help="Seed of the sample, such as a commit id")
     parser.add_argument(
@@ -108,14 +108,14 @@ def add(commands: Any) -> None:
         type=_at_least(0),
         default=0,
         metavar="PERCENT",
-        help="With --mutants: a lower score is exit 1 (default: 0)",
+        help="With --mutants: exit 1 if the score is lower (default: 0)",
     )
     parser.add_argument(
         "--within",
         type=_at_least(1),
         default=None,
         metavar="MINUTES",
-        help="With --mutants: begin none after so long, and judge those that were tried (default: no limit)",
+        help="With --mutants: start none after this time, and judge those tried (default: no limit)",
     )
     parser.add_argument(
         "--report",
@@ -127,10 +127,10 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO) -> int:
-    """Run the self-test; return 0 when the suite is proved to notice everything, 1 when it is not.
+    """Run the self-test; return 0 if the suite detects everything, otherwise 1.
 
-    6 when a platform could not be started or the run was interrupted: nothing is proved then, and nothing is
-    written. Raises ReadinessError for bad input.
+    Return 6 if a platform could not be started or the run was interrupted: then nothing is proved, and
+    nothing is written. Raises ReadinessError for bad input.
     """
     if not plan.self_test.platform:
         raise PlatformError(
@@ -196,11 +196,11 @@ def _try(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO, work:
         catalogue,
         scope=Scope.PARTIAL if partial else Scope.FULL,
         uncovered=() if partial else catalogue.uncovered(checks),
-        # the runs are forked from a process that imported the suite, and read its files again for its digest
+        # the runs are forked from a process that imported the suite, and reread its files for the digest
         changed=suite != _state_of(root / plan.suite),
         date=date,
         duration_s=time.monotonic() - began,
-        # the fork server's children are its own to wait for: their time comes with their results
+        # only the fork server can wait for its children: their CPU time comes with their results
         cpu_s=_cpu_s() - cpu + results.spent.get("CPU of the suite", 0.0),
     )
 
@@ -220,7 +220,7 @@ def _try_mutants(options: argparse.Namespace, plan: Plan, root: Path, out: TextI
 
 
 def _state_of(suite: Path) -> dict[Path, bytes]:
-    """Return what each file of the suite holds, caches left out."""
+    """Return the content of each file of the suite, without caches."""
     files = (path for path in suite.rglob("*") if "__pycache__" not in path.parts)
     return {path: path.read_bytes() for path in files if path.is_file()}
 
@@ -242,7 +242,7 @@ def _chosen(catalogue: Catalogue, patterns: Sequence[str], files: str) -> list[F
 
 
 def _chosen_variants(groups: Mapping[str, str], patterns: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the variants that the patterns choose: those of one group are tried at once."""
+    """Return the variants that match the patterns; those of one group are tried together."""
     chosen = [name for name in groups if not patterns or matching(patterns, [name])]
     if patterns and not chosen:
         raise CatalogueError(
@@ -260,7 +260,7 @@ def _chosen_variants(groups: Mapping[str, str], patterns: Sequence[str]) -> list
 def _write(
     model: Mapping[str, Any], directory: Path, name: str, text: str, lines: Iterable[str], out: TextIO
 ) -> None:
-    """Write the model and its page, each replaced in one step, and say the answer."""
+    """Write the model and its page, each in one step, and print the result."""
     files = {
         f"{name}.json": json.dumps(model, indent=1, ensure_ascii=False) + "\n",
         f"{name}.md": text,
@@ -281,7 +281,7 @@ def _write(
 
 @contextmanager
 def _termination_is_interruption() -> Iterator[None]:
-    """Let SIGTERM end the self-test as Ctrl-C does, so that a cancelled job leaves no platform behind."""
+    """Let SIGTERM end the self-test like Ctrl-C, so that a cancelled job leaves no platform running."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -308,9 +308,9 @@ def _at_least(minimum: int) -> Any:
 
 
 def variants_of(root: Path, where: str) -> dict[str, str]:
-    """Return the clean variants in a file, group by id; what else a row says is the platform's own.
+    """Return the clean variants in a file, id -> group; other keys are for the platform.
 
-    Variants of one ``group`` get along, and are tried at once; "" is a variant that is tried alone.
+    Variants of one ``group`` can be combined, and are tried together; with "" a variant is tried separately.
     Raises CatalogueError for a file that cannot be read, and for an id that is missing or used twice.
     """
     groups: dict[str, str] = {}

@@ -1,8 +1,9 @@
 """Mutants of the platform's own services: one small change at a time. Does a check turn red?
 
-A mutant is killed by a check that fails as PLATFORM_BUG with it and passes without. What the platform can be
-asked for is in `platform`. Which checks run through a mutant's lines is traced once, in one run of the suite;
-those are tried first, then every check of their files, or of all for what is in no service; drills last.
+A mutant is killed by a check that fails as PLATFORM_BUG with it and passes without it. `platform` describes
+the requests to the platform. One run of the suite traces which checks execute a mutant's lines; those are
+tried first, then every check in their files (for a mutant outside the services, every check), and drills
+last.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from .campaign import NoReport, Setup, Worker
 from .catalogue import CatalogueError, SuiteCheck, is_red, with_controls
 from .platform import PlatformError
 
-#: What the checks that are tried first may take together, s of their own time, and how many they may be.
+#: Limits of the checks that are tried first: total seconds of their own time, and their number.
 FIRST_S, FIRST_CHECKS = 3.0, 40
-#: The checks that killed run without a mutant after so many mutants, or after so long.
+#: The killing checks run without a mutant after this many mutants, or this many seconds.
 CONTROL_EVERY, CONTROL_AFTER_S = 12, 90.0
-#: A mutant stays on, so a second attempt meets what an attempt a second later would.
+#: A mutant stays on, so a rerun at once finds the same as one a second later.
 RUN_OPTIONS = ("--reruns", "1", "--reruns-delay", "0")
 DRILLS = "--drills"
 KILLED, NOT_STARTED, SURVIVED, UNREACHED = "killed", "does not start", "survived", "not reached"
@@ -38,8 +39,8 @@ class Mutant:
     """A mutant as the platform lists it. Without ``lines`` it runs when its service starts.
 
     ``reads`` is then where its value is read later: file, first and last line. Without ``services`` it is in
-    what the platform is made from: only checks that ask no service see it. With a ``variant`` it runs on that
-    clean variant of the platform alone.
+    the repository or AWS: only checks that call no service see it. With a ``variant`` it runs only on that
+    clean variant of the platform.
     """
 
     id: str
@@ -57,7 +58,7 @@ class Mutant:
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Mutant:
-        """Take one from the platform's list. Raises CatalogueError for a malformed one."""
+        """Read one from the platform's list. Raises CatalogueError for a malformed one."""
         try:
             return cls(
                 **{name: str(data[name]) for name in ("id", "group", "operator", "file", "before", "after")},
@@ -76,7 +77,7 @@ class Mutant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fate:
-    """What became of a mutant in a service: killed by a check, or not, and why."""
+    """The result of a mutant in a service: killed by a check, or not, and why."""
 
     mutant: Mutant
     service: str
@@ -107,7 +108,7 @@ class Fate:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Which checks ran through which lines, how long each took (s), the digest of their suite."""
+    """Which checks executed which lines, how many seconds each took, the digest of their suite."""
 
     lines: Mapping[str, Mapping[str, Mapping[str, Sequence[int]]]]
     checks: tuple[str, ...]
@@ -115,10 +116,10 @@ class Trace:
     suite_digest: str = ""
 
     def through(self, mutant: Mutant, service: str) -> list[str]:
-        """Return the checks that ran through a mutant's lines in a service, or where its value is read.
+        """Return the checks that executed a mutant's lines in a service, or lines where its value is read.
 
-        For what runs when the service starts, or on a variant, these are all that reach the service; for one
-        that is in no service, all that ask none.
+        If it runs when the service starts, or on a variant, these are all checks that reach the service;
+        outside the services, all checks that call none.
         """
         if not mutant.services:
             asking = {n for name in self.lines for n in self._asking(name)}
@@ -139,7 +140,7 @@ class Trace:
         return [self.checks[number - 1] for number in sorted(hits) if number]
 
     def _asking(self, service: str) -> set[int]:
-        """Return the checks for which lines run that no service runs by itself, without any check."""
+        """Return the checks that execute lines which no service runs without them."""
         files = self.lines.get(service, {}).values()
         return {n for lines in files for numbers in lines.values() if 0 not in numbers for n in numbers}
 
@@ -149,7 +150,7 @@ class Trace:
 
 
 class Experience:
-    """Which checks killed what so far: those are tried first. Thread-safe."""
+    """Which checks killed mutants so far: those are tried first. Thread-safe."""
 
     def __init__(
         self,
@@ -169,13 +170,13 @@ class Experience:
         self._lock = threading.Lock()
 
     def killed(self, mutant: Mutant, check: str) -> None:
-        """Take note of a kill."""
+        """Record a kill."""
         with self._lock:
             self._kills[mutant.file][check] += 1
             self._kills[""][check] += 1
 
     def distrust(self, check: str) -> None:
-        """Take note of a check that is red without a mutant: it kills none."""
+        """Record a check that is red without a mutant: it does not count as a killer."""
         with self._lock:
             self._distrusted.add(check)
 
@@ -185,7 +186,7 @@ class Experience:
             return [name for name in names if name not in self._distrusted]
 
     def first(self, mutant: Mutant, through: Sequence[str]) -> list[str]:
-        """Return the most promising of the checks that run through a mutant, drills left out."""
+        """Return the most promising of the checks that execute a mutant, without drills."""
         with self._lock:
             near, far = Counter(self._kills[mutant.file]), Counter(self._kills[""])
         seconds = self.trace.seconds
@@ -203,11 +204,10 @@ class Experience:
         return chosen
 
     def rest(self, mutant: Mutant, through: Iterable[str]) -> list[str]:
-        """Return the judges, and the checks of every file in which one runs through a mutant, without drills.
+        """Return the judges, and the checks of every file in which one executes a mutant, without drills.
 
-        Those in between share what was read once, by whichever check came first. A judge may run through
-        nothing and yet see what these were answered. What is in no service any check may read, whatever
-        services it asks besides.
+        The other checks of a file share data that whichever came first has read. A judge may execute nothing
+        itself but judges the answers to these checks. Any check may read what is outside the services.
         """
         files = {self._file(name) for name in (through if mutant.services else self.checks)}
         return [
@@ -220,7 +220,7 @@ class Experience:
         return self.checks[name].nodeid.partition("::")[0]
 
     def selected(self, names: Iterable[str]) -> list[str]:
-        """Return the node ids of checks, those of their controls included."""
+        """Return the node ids of checks and their controls."""
         return [self.checks[name].nodeid for name in with_controls(names, self.checks)]
 
 
@@ -230,7 +230,7 @@ class MutantWorker(Worker):
     def attempt_mutant(self, mutant: Mutant, service: str, experience: Experience) -> Fate:
         """Switch a mutant on and look for a check that turns red.
 
-        Raises PlatformError only when a platform that had to be replaced does not start again.
+        Raises PlatformError only if a platform that had to be replaced does not start again.
         """
         began = time.monotonic()
         through = experience.trace.through(mutant, service)
@@ -257,9 +257,9 @@ class MutantWorker(Worker):
         return Fate(**facts, outcome=outcome, by=by, why=why, seconds=time.monotonic() - began)
 
     def _mutated(self, mutant: Mutant, service: str) -> str:
-        """Switch it on; why the service does not run with it, asked twice: a busy machine starts slowly.
+        """Switch it on, twice if needed, as a busy machine starts slowly; return why it does not run.
 
-        Raises PlatformError when a platform in the state of its boot does not switch it on either.
+        Raises PlatformError if a platform in its boot state does not switch it on either.
         """
         with suppress(PlatformError):
             if not self.control.mutate(mutant.id, service):
@@ -268,7 +268,7 @@ class MutantWorker(Worker):
         return self.control.mutate(mutant.id, service)
 
     def _killer(self, mutant: Mutant, through: Sequence[str], experience: Experience) -> tuple[str, str]:
-        """Return the check that killed a mutant, and what it said; "" and what was odd when none did."""
+        """Return the check that killed a mutant, and its finding; "" and anything odd if none did."""
         drills = [name for name in experience.trusted(through) if name in experience.drills]
         judged = experience.trusted(experience.judges) if drills else []
         odd = ""
@@ -307,7 +307,7 @@ News = Fate | Mapping[str, str]
 
 
 class MutantCampaign:
-    """Tries mutants on several platforms at once; begins none after ``until`` (monotonic clock, s)."""
+    """Tries mutants on several platforms at once; starts none after ``until`` (monotonic clock, s)."""
 
     def __init__(
         self,
@@ -325,9 +325,9 @@ class MutantCampaign:
         self._news: SimpleQueue[News | BaseException | None] = SimpleQueue()
 
     def run(self, listener: Callable[[News], None]) -> None:
-        """Try every mutant and tell the listener of each fate and each alarm.
+        """Try every mutant and report each fate and each alarm to the listener.
 
-        Raises NothingProved when a platform or the runner gives up. Every platform is stopped in any case.
+        Raises NothingProved if a platform or the runner fails. Every platform is stopped in any case.
         """
         threads = [
             threading.Thread(target=self._guarded, args=(worker,), daemon=True) for worker in self._workers
@@ -356,7 +356,7 @@ class MutantCampaign:
         try:
             self._work(worker)
             self._news.put(None)
-        except BaseException as problem:  # handed to the thread that waits for news
+        except BaseException as problem:  # passed to the thread that waits for results
             self._news.put(problem)
 
     def _work(self, worker: MutantWorker) -> None:
@@ -372,13 +372,13 @@ class MutantCampaign:
                 recent, since = [], time.monotonic()
             if target is not None:
                 recent.append(worker.attempt_mutant(*target, self._experience))
-            elif not self._left:  # what a check that cannot be trusted killed comes again
+            elif not self._left:  # mutants killed by a check that cannot be trusted are tried again
                 return
 
     def _tell(self, worker: MutantWorker, recent: Sequence[Fate]) -> None:
-        """Tell the fates, after the killing checks ran without a mutant.
+        """Report the fates, after the killing checks ran without a mutant.
 
-        What is red then proves nothing: its mutants are tried again, and it is not asked any more.
+        A check that is red then proves nothing: its mutants are tried again, without it.
         """
         worker.restore(None)
         killers = dict.fromkeys(fate.by for fate in recent if fate.by)

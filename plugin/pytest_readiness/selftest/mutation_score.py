@@ -1,6 +1,6 @@
 """``readiness self-test --mutants``: from the platform's list of mutants to the score.
 
-What is known is kept in a file, so that a run goes on where the one before it stopped.
+Results are kept in a file, so that a run continues where the previous one stopped.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from .mutants import (
 from .platform import Control, PlatformError
 from .runner import Runner
 
-#: Services that note their lines are several times slower.
+#: Services that record their lines are several times slower.
 TRACED_WITHIN_S = 900.0
 
 
@@ -57,12 +57,12 @@ class Marker:
 
 
 def sample(mutants: Iterable[Mutant], size: int, seed: str) -> list[Mutant]:
-    """Return ``size`` mutants, the same ones for the same seed, in an order of the seed's."""
+    """Return ``size`` mutants; a seed determines which ones, and their order."""
     return sorted(mutants, key=lambda each: hashlib.sha256(f"{seed} {each.id}".encode()).digest())[:size]
 
 
 def traced(worker: Worker, suite: str, checks: Mapping[str, SuiteCheck], *, with_drills: bool) -> Trace:
-    """Run the whole suite, drills where they are asked for, while the platform notes which lines run."""
+    """Run the whole suite, with drills if requested, while the platform records which lines run."""
     nodeids = [check.nodeid for check in checks.values()]
     worker.control.trace()
     try:
@@ -77,7 +77,7 @@ def traced(worker: Worker, suite: str, checks: Mapping[str, SuiteCheck], *, with
 
 
 def placed(mutants: Iterable[Mutant], trace: Trace) -> list[tuple[Mutant, str]]:
-    """Return each mutant with one service in which a check runs through it, chosen by its id's hash."""
+    """Return each mutant with one service in which a check executes it, chosen by its id's hash."""
     found = []
     for mutant in mutants:
         reached = [name for name in mutant.services if trace.through(mutant, name)] or mutant.services or [""]
@@ -91,7 +91,7 @@ STATE = "mutants-state.jsonl"
 def survey(
     options: argparse.Namespace, plan: Plan, root: Path, out: TextIO, work: Path, suite: str
 ) -> dict[str, Any]:
-    """Try the chosen mutants; the model of mutants.json. Raises NothingProved and ReadinessError."""
+    """Try the chosen mutants; return the model of mutants.json. Raises NothingProved and ReadinessError."""
     began, date = time.monotonic(), datetime.now(UTC)
     runner = Runner(plan.suite, root, work)
     setup = Setup.of(plan, root, work, runner)
@@ -109,7 +109,7 @@ def survey(
         kept = root / options.report / (f"drills-{STATE}" if options.drills else STATE)
         state = State(kept, digest([suite, *map(_changed, mutants)]))
         if state.trace is None:
-            out.write("mutants: tracing which checks run through which lines\n")
+            out.write("mutants: tracing which checks execute which lines\n")
             state.keep_trace(traced(first, plan.suite, checks, with_drills=options.drills))
         assert state.trace is not None
         experience = Experience(checks, state.trace, with_drills=options.drills, judges=plan.self_test.judges)
@@ -157,7 +157,7 @@ def survey(
 
 
 def _changed(mutant: Mutant) -> list[Any]:
-    """Return what a fate depends on: an excuse more or less makes no other mutant of it."""
+    """Return what a fate depends on; an added or removed excuse does not change it."""
     return [mutant.id, mutant.file, mutant.before, mutant.after, mutant.lines, mutant.reads, mutant.variant]
 
 
@@ -179,7 +179,7 @@ def _matches(pattern: str, mutant: Mutant) -> bool:
 
 
 def scope_of(options: argparse.Namespace, tried: int, chosen: int) -> str:
-    """Return which mutants were tried, in words; the report quotes only "all" and "a sample of"."""
+    """Say which mutants were tried; the report quotes only "all" and "a sample of"."""
     of = f"those that match {', '.join(options.only)}" if options.only else ""
     late = f", {options.within} min were up after {tried} of {chosen}" if tried < chosen else ""
     if not options.sample:
@@ -188,7 +188,7 @@ def scope_of(options: argparse.Namespace, tried: int, chosen: int) -> str:
 
 
 class State:
-    """What is known already: a file of JSON lines, begun anew when the suite or the mutants are others."""
+    """Results so far: a file of JSON lines, started again if the suite or the mutants have changed."""
 
     def __init__(self, path: Path, key: str) -> None:
         self._path = path
@@ -208,7 +208,7 @@ class State:
                 try:
                     yield json.loads(text)
                 except ValueError:
-                    return  # a line that was being written when the run was killed
+                    return  # a line that was incomplete when the run was killed
 
     def _take(self, line: dict[str, Any]) -> None:
         if "trace" in line:
@@ -218,7 +218,7 @@ class State:
             self._rows[line["id"], line["service"]] = line
 
     def known(self, targets: Iterable[tuple[Mutant, str]]) -> list[Fate]:
-        """Return the fates that an earlier run found out."""
+        """Return the fates from earlier runs."""
         assert self.trace is not None
         return [
             Fate(
@@ -235,12 +235,12 @@ class State:
         ]
 
     def keep_trace(self, trace: Trace) -> None:
-        """Keep which checks run through which lines."""
+        """Store which checks execute which lines."""
         self.trace = trace
         self._append({"trace": asdict(trace)})
 
     def keep(self, fate: Fate) -> None:
-        """Keep one fate."""
+        """Store one fate."""
         row = fate.as_data()
         self._append({key: row[key] for key in ("id", "service", "outcome", "by", "why", "seconds")})
 
@@ -268,7 +268,7 @@ def record(
 ) -> dict[str, Any]:
     """Return the model as plain JSON values. A score is killed / (all - equivalent), in percent.
 
-    What does not start counts as killed and is counted apart. ``scope`` says which mutants were tried.
+    Mutants that do not start count as killed and are listed separately. ``scope`` says which were tried.
     """
     rows = [fate.as_data() for fate in sorted(fates, key=lambda fate: fate.mutant.id)]
     return {
@@ -308,7 +308,7 @@ def _counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def survivors(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the rows of what no check killed."""
+    """Return the rows of the survivors."""
     return [row for row in model["mutants"] if row["outcome"] not in _DEAD]
 
 
@@ -333,7 +333,7 @@ def lines(model: Mapping[str, Any]) -> Iterator[str]:
 
 
 def render(model: Mapping[str, Any]) -> str:
-    """Return the page: the score by group, then every survivor, its change and what ran through it."""
+    """Return the page: the score by group, then every survivor, its change and the checks that execute it."""
     parts = [
         "# Mutants of the platform",
         f"**{headline(model)}**, on {model['date']}, in {model['duration_s']:.0f} s.",
@@ -369,7 +369,7 @@ _EVERY_S = 10.0
 
 
 class MutantProgress:
-    """Prints survivors and alarms at once, and how far the run is."""
+    """Prints survivors and alarms at once, and progress."""
 
     def __init__(self, stream: TextIO, total: int) -> None:
         self._stream = stream
@@ -378,7 +378,7 @@ class MutantProgress:
         self._done = self._killed = 0
 
     def update(self, news: News) -> None:
-        """Take one piece of news."""
+        """Accept one result."""
         if isinstance(news, Fate):
             self._done += 1
             self._killed += news.outcome in _DEAD

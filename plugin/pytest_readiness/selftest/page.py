@@ -1,4 +1,4 @@
-"""What a self-test proved: its model (self-test.json, schema version 1), its page, its terminal lines."""
+"""The result of a self-test: its model (self-test.json, schema version 1), page and terminal lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .catalogue import Catalogue, Finding
 
 SCHEMA_VERSION = 1
 _LIMIT = 160
-#: In words, when a clean run is made: ``CleanRun.when``.
+#: Words for the time of a clean run: ``CleanRun.when``.
 WHEN = {"before": "before the faults", "after": "after them", "variant": "on variants"}
 
 
@@ -30,10 +30,10 @@ def record(
     duration_s: float,
     cpu_s: float,
 ) -> dict[str, Any]:
-    """Return the model as plain JSON values. ``cpu_s`` is that of all processes, platforms included.
+    """Return the model as plain JSON values. ``cpu_s`` covers all processes, including platforms.
 
-    The suite's digest is the one that the runs themselves reported. A suite that changed meanwhile, between
-    them or (``changed``) since it was imported, has none.
+    The suite's digest is the one that the runs reported. A suite that changed between them, or (``changed``)
+    since it was imported, has none.
     """
     digests = results.suite_digests
     changed = changed or len(digests) > 1
@@ -66,18 +66,18 @@ def record(
     }
 
 
-#: How many of the faults that took longest the terminal names.
+#: How many of the longest faults the terminal lists.
 LONGEST = 5
 
 
 def is_proved(model: Mapping[str, Any]) -> bool:
-    """Tell whether everything was detected, nothing was red without a fault, and no check was left out."""
+    """Tell whether everything was detected, nothing was red without a fault, and every check has a fault."""
     wrong = ("alarms", "leaks", "uncovered", "problems")
     return model["detected"] == model["total"] and not any(model[key] for key in wrong)
 
 
 def headline(model: Mapping[str, Any]) -> str:
-    """Return the answer in one line."""
+    """Return the result in one line."""
     partial = "partial: " if model["scope"] != "full" else ""
     number = sum(fault["refused"] for fault in model["faults"])
     refused = f"{number} refused by the platform, " if number else ""
@@ -90,7 +90,7 @@ def headline(model: Mapping[str, Any]) -> str:
 
 
 def _clean_runs(model: Mapping[str, Any]) -> str:
-    """Return how many runs without a fault there were, and when: each kind that there was."""
+    """Return how many clean runs there were, and when."""
     when = [f"{number} {WHEN[each]}" for each, number in model["clean_runs_when"].items() if number]
     found = [f"{counted(model['clean_runs'], 'clean run')} ({', '.join(when)})"] if when else []
     if model["control_runs"]:
@@ -99,7 +99,7 @@ def _clean_runs(model: Mapping[str, Any]) -> str:
 
 
 def lines(model: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the terminal shows at the end: what is wrong, where the time went, the answer."""
+    """Yield the terminal's last lines: what is wrong, where the time went, the result."""
     for title, entries in _wrong(model):
         yield f"{title}:"
         yield from (f"  {'  '.join(filter(None, entry))}" for entry in entries)
@@ -112,7 +112,7 @@ def lines(model: Mapping[str, Any]) -> Iterator[str]:
 
 
 def render(model: Mapping[str, Any]) -> str:
-    """Return the page: the answer, what is wrong, every fault, and what no fault can turn red."""
+    """Return the page: the result, what is wrong, every fault, and checks that no fault can make fail."""
     parts = [
         "# Self-test of the suite",
         f"**{headline(model)}**, on {model['date']}, in {model['duration_s']:.0f} s.",
@@ -141,7 +141,7 @@ def render(model: Mapping[str, Any]) -> str:
 
 
 def _wrong(model: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[tuple[str, ...]]]]:
-    """Yield a title and entries for each kind of trouble that there is."""
+    """Yield a title and entries for each kind of problem found."""
     refused = [fault for fault in model["faults"] if fault["refused"]]
     undetected = [fault for fault in model["faults"] if not fault["detected"] and not fault["refused"]]
     kinds: Mapping[str, Iterable[tuple[str, ...]]] = {
@@ -195,7 +195,7 @@ _WIDTH = 110
 
 
 class Progress:
-    """Prints what is worth a line at once, and how far the run is."""
+    """Prints important results at once, and progress."""
 
     def __init__(self, stream: TextIO, total: int) -> None:
         self._stream = stream
@@ -205,7 +205,7 @@ class Progress:
         self._done = self._undetected = self._alarms = self._clean = 0
 
     def update(self, news: News) -> None:
-        """Take one piece of news."""
+        """Accept one result."""
         if isinstance(news, Finding):
             self._done += 1
             if not news.detected and not news.refused:
@@ -221,7 +221,7 @@ class Progress:
         self._current()
 
     def end(self) -> None:
-        """Leave the line that was kept current."""
+        """End the progress line."""
         if self._is_terminal:
             self._stream.write("\r\x1b[K")
             self._stream.flush()

@@ -1,21 +1,21 @@
-"""A platform that takes faults: its process, started by the plan's command, and its control port.
+"""A platform that can be broken: its process, started by the plan's command, and its control port.
 
-The command says in one JSON line where the platform is. The control port speaks JSON over loopback HTTP.
+The command prints one JSON line with the platform's address. The control port speaks JSON over loopback HTTP.
 
     PUT    /faults/{id}    turn a fault on; the body is its parameters
     DELETE /faults/{id}    turn it off and undo what it did
     GET    /faults         {"active": {id: params}}
-    POST   /reset          everything as it was after the boot; the answer may hold the state's {"digest"},
-                           and in {"restarted": []} the parts that were found dead
+    POST   /reset          return to the boot state; the answer may contain the state's {"digest"}, and in
+                           {"restarted": []} the parts that were found dead
     GET    /state          {"digest"}: equal states have equal digests
 
-A platform that can mutate its own code takes these, too; `mutants` tells what they are for.
+A platform that can mutate its own code also takes these; `mutants` explains them.
 
     GET    /mutants        {"mutants": [{id, group, operator, file, line, lines: [first, last], before, after,
                            services, reads: [[file, first, last]] of a value that is read later,
                            equivalent: why it cannot be distinguished from the original, or ""}]}
     PUT    /mutants/{id}   run the {"service"} with it, after a reset: {"runs": bool, "message"}
-    POST   /trace          note from now on which lines of the services run
+    POST   /trace          start recording which lines of the services run
     PUT    /trace/{n}      the lines that run from now on count for the number n
     DELETE /trace          stop that: {"lines": {service: {file: {line: [n]}}}}
 
@@ -50,13 +50,13 @@ from ..core.errors import ReadinessError
 _LINES, _WIDTH = 3, 200
 BOOT_DEADLINE_S = 120.0
 STOP_DEADLINE_S = 20.0
-#: A command that begins so means the interpreter that runs the self-test, wherever that is.
+#: These command names mean the interpreter that runs the self-test.
 _PYTHON = frozenset({"python", "python3"})
 _PROTOCOL = 'one line {"profile": path, "control": URL, "env": {name: value}}, then run until stdin is closed'
 
 
 class NothingProved(ReadinessError):
-    """The self-test could not go on; what it found until then proves nothing about the suite."""
+    """The self-test could not continue; its results so far prove nothing about the suite."""
 
 
 class PlatformError(NothingProved):
@@ -64,12 +64,12 @@ class PlatformError(NothingProved):
 
 
 class Refused(PlatformError):
-    """A platform says that it cannot do what it was asked for, such as a fault that it does not have."""
+    """A platform refused a request, such as for a fault that it does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where a platform is: ``profile`` for ``--env``, its control port, what to add to the environment."""
+    """A platform's address: ``profile`` for ``--env``, its control port, further environment variables."""
 
     profile: str
     control: str
@@ -77,7 +77,7 @@ class Address:
 
 
 class Platform:
-    """The process of a platform; its stderr goes to ``log``. Raises PlatformError when it cannot be run."""
+    """The process of a platform; its stderr goes to ``log``. Raises PlatformError if it cannot be run."""
 
     def __init__(self, command: Sequence[str], root: Path, log: Path) -> None:
         self._command = command
@@ -86,7 +86,7 @@ class Platform:
         words = [sys.executable if command[0] in _PYTHON else command[0], *command[1:]]
         try:
             with log.open("wb") as errors:
-                # A session of its own: Ctrl-C is for the self-test, which then stops its platforms.
+                # In its own session: Ctrl-C reaches only the self-test, which then stops its platforms.
                 self._process = subprocess.Popen(  # noqa: S603 - the plan's own command
                     words,
                     cwd=root,
@@ -101,8 +101,8 @@ class Platform:
     def await_ready(self) -> Address:
         """Wait for the platform's line.
 
-        Raises PlatformError with its last words when it ends, or says nothing, before its time is up; whoever
-        started it still has to stop it.
+        Raises PlatformError with its last output if it ends, or prints nothing, before the deadline; the
+        caller still has to stop it.
         """
         line = self._first_line(time.monotonic() + BOOT_DEADLINE_S)
         if line is None:
@@ -114,7 +114,7 @@ class Platform:
         return address
 
     def stop(self) -> None:
-        """Close its stdin and wait for its end; ask more firmly where that does not help."""
+        """Close its stdin and wait for its end; then use signals."""
         process = self._process
         if process.stdin is not None:
             process.stdin.close()
@@ -126,14 +126,14 @@ class Platform:
             except subprocess.TimeoutExpired:
                 self._signal(number)
         process.wait()
-        self._signal(signal.SIGKILL)  # whatever a command that ended by itself left running in its session
+        self._signal(signal.SIGKILL)  # processes that a command left running in its session
 
     def _signal(self, number: int) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
     def _first_line(self, deadline: float) -> bytes | None:
-        """Return the first line, b"" at the end of output, None when the deadline passes."""
+        """Return the first line, b"" at the end of output, None at the deadline."""
         assert self._process.stdout is not None
         line = b""
         while not line.endswith(b"\n"):
@@ -173,7 +173,7 @@ TIMEOUT_S = 90.0
 
 
 class Control:
-    """Acts on one platform. Every method raises PlatformError when it is not done."""
+    """Controls one platform. Every method raises PlatformError if it fails."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -188,7 +188,7 @@ class Control:
         self._ask("DELETE", f"/faults/{quote(fault_id, safe='')}")
 
     def reset(self) -> str:
-        """Bring back the state of the boot; return the state that this led to, as `state` does."""
+        """Return to the boot state; return the resulting state like `state`."""
         answer = self._ask("POST", "/reset")
         return self._state(answer) if "digest" in answer else self.state()
 
@@ -198,20 +198,20 @@ class Control:
         return listed if isinstance(listed, list) else []
 
     def mutate(self, mutant_id: str, service: str) -> str:
-        """Run a service with a mutant; why it does not run, "" when it does."""
+        """Run a service with a mutant; return why it does not run, "" if it does."""
         answer = self._ask("PUT", f"/mutants/{quote(mutant_id, safe='')}", {"service": service})
         return "" if answer.get("runs") else str(answer.get("message") or "it does not run")
 
     def trace(self) -> None:
-        """Begin to note which lines run."""
+        """Start recording which lines run."""
         self._ask("POST", "/trace")
 
     def mark(self, number: int) -> None:
-        """Have the lines that run from now on count for this number."""
+        """Attribute the lines that run from now on to this number."""
         self._ask("PUT", f"/trace/{number}")
 
     def traced(self) -> Mapping[str, Mapping[str, Mapping[str, Sequence[int]]]]:
-        """Stop noting; return the numbers by service, file and line."""
+        """Stop recording; return the numbers by service, file and line."""
         lines: Mapping[str, Any] = self._ask("DELETE", "/trace").get("lines") or {}
         return lines
 
@@ -227,7 +227,7 @@ class Control:
                 where=self.url,
                 allowed='GET /state: {"digest": text}, GET /faults: {"active": {}}',
             )
-        # what died by itself made checks red, whatever the fault was
+        # parts that died by themselves made checks red, independently of the fault
         died = answer.get("restarted") or ()
         ended = f", died meanwhile: {', '.join(map(str, died))}" if died else ""
         return f"state {digest}, faults on: {', '.join(sorted(active)) or 'none'}{ended}"
@@ -255,7 +255,7 @@ class Control:
 
 
 def last_words(log: Path) -> str:
-    """Return the last lines of a log that are not empty, joined and cut; what to say when there are none."""
+    """Return the last lines of a log that are not empty, joined and cut; a default text if there are none."""
     try:
         text = log.read_text("utf-8", "replace")
     except OSError:
@@ -265,26 +265,26 @@ def last_words(log: Path) -> str:
 
 
 class Breakable(Protocol):
-    """A platform that can be broken on purpose. An exception says that it cannot be done, and why."""
+    """A platform that can be broken on purpose. A method raises an exception to refuse, with the reason."""
 
     def set_fault(self, fault: str, params: Mapping[str, Any], /) -> None:
-        """Begin to misbehave in this way; ``params`` are those of the catalogue."""
+        """Begin to misbehave in this way; ``params`` come from the catalogue."""
 
     def clear_fault(self, fault: str, /) -> None:
-        """Behave again, and undo what the fault did."""
+        """Behave again, and undo the fault's effects."""
 
     def reset(self) -> None:
-        """Be as after the start. No fault is on when this is called."""
+        """Return to the state after the start. No fault is on when this is called."""
 
     def state(self) -> object:
-        """Return what is equal for equal states, as far as checks notice: JSON, or anything with a repr."""
+        """Return a value, equal for states that checks cannot distinguish: JSON, or anything with a repr."""
 
 
 def serve(platform: Breakable, *, profile: str, env: Mapping[str, str] | None = None) -> None:
-    """Be the platform of ``readiness self-test``: announce it, then do as asked until stdin is closed.
+    """Act as the platform of ``readiness self-test``: announce it, then serve requests until stdin is closed.
 
-    ``profile`` is the content of a profile (TOML) with which ``--env`` reaches it, ``env`` what else a run
-    needs in its environment, such as the secrets that the profile refers to.
+    ``profile`` is the content of its profile (TOML) for ``--env``, ``env`` further environment variables for
+    a run, such as the secrets that the profile refers to.
     """
     board = _Board(platform)
 
@@ -301,7 +301,7 @@ def serve(platform: Breakable, *, profile: str, env: Mapping[str, str] | None = 
         do_PUT = do_POST = do_DELETE = do_GET
 
         def log_message(self, *_: Any) -> None:
-            """Keep the log for what the platform says."""
+            """Log nothing: the log is for the platform's output."""
 
     with tempfile.TemporaryDirectory(prefix="readiness-platform-") as place:
         path = Path(place, "profile.toml")
@@ -318,7 +318,7 @@ def serve(platform: Breakable, *, profile: str, env: Mapping[str, str] | None = 
 
 
 class _Board:
-    """The faults that are on, and what a control port answers."""
+    """The active faults, and the control port's answers."""
 
     def __init__(self, platform: Breakable) -> None:
         self._platform = platform
@@ -329,7 +329,7 @@ class _Board:
         with self._lock:
             try:
                 return self._act(method, path, json.loads(raw or b"{}"))
-            except Exception as problem:  # whatever keeps the platform from it, the self-test has to say
+            except Exception as problem:  # the self-test reports whatever the platform raises
                 return http.client.CONFLICT, {"message": f"{type(problem).__name__}: {problem}"}
 
     def _act(self, method: str, path: str, body: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:

@@ -1,7 +1,7 @@
-"""Runs of the suite, each in a fresh process that is forked from one which has collected the suite.
+"""Runs the suite in fresh processes, each forked from one that has already collected the suite.
 
-That process is multiprocessing's fork server, which preloads this module. A run that imports everything anew
-would spend two seconds on imports alone; a fork spends none, and shares no state with the runs before it.
+That process is multiprocessing's fork server, which preloads this module. A run without it would spend two
+seconds on imports; a fork spends none, and shares no state with earlier runs.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from ..report import markdown
 from .catalogue import SuiteCheck
 from .platform import NothingProved, last_words
 
-#: A run of many drills takes minutes on a machine that others share; one that hangs never ends.
+#: A run of many drills takes minutes on a shared machine; this limit ends a run that hangs.
 RUN_LIMIT_S = 480.0
 KILLED = 124
 _INTERNAL_ERROR = 3
 #: The environment variable that tells the fork server what to collect when it imports this module.
 _VARIABLE = "READINESS_SELF_TEST"
-#: Python's own: the fork server begins as `python -c`, which looks for every module here first.
+#: Python's variable: without it, the fork server (`python -c`) looks for every module in its directory first.
 _SAFE_PATH = "PYTHONSAFEPATH"
 _COLLECTOR = "readiness-collector"
 
@@ -48,7 +48,7 @@ class SuiteError(ReadinessError):
 
 
 class RunnerGone(NothingProved):
-    """The process that runs the suite ended while something was expected of it."""
+    """The process that runs the suite ended unexpectedly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class Runner:
             *_overriding(root),
             markdown.ACTIONS,
             markdown.SUMMARY,
-        }  # a run with a fault is not the job's
+        }  # a run with a fault must not appear in the CI job
         self._suite = _Suite(suite, str(root), str(self._log), tuple(sorted(without)))
         self._lock = threading.Lock()
         self._running: set[BaseProcess] = set()
@@ -79,7 +79,7 @@ class Runner:
             forkserver.ensure_running()
 
     def checks(self) -> dict[str, SuiteCheck]:
-        """Return the checks by id, in the order of the run; SuiteError when the suite cannot be collected."""
+        """Return the checks by id, in the order of the run; SuiteError if the suite cannot be collected."""
         answer = self._fork(_tell_checks)
         if isinstance(answer, Ended):
             answer = (answer.code, {})
@@ -100,23 +100,23 @@ class Runner:
         plugins: Sequence[object] = (),
         limit_s: float = 0.0,
     ) -> Ended:
-        """Run pytest with these options in a fresh process; return when it has ended or was killed.
+        """Run pytest with these options in a fresh process; return once it has ended or was killed.
 
         ``plugins`` are pytest plugins that can be pickled; ``limit_s`` is RUN_LIMIT_S by default.
-        Raises RunnerGone when the runner is closed.
+        Raises RunnerGone if the runner is closed.
         """
         result = self._fork(_run, [*args], dict(env), str(log), [*plugins], limit_s=limit_s or RUN_LIMIT_S)
         return result if isinstance(result, Ended) else Ended(code=result[0], cpu_s=result[1])
 
     def close(self) -> None:
-        """Kill what runs, and run nothing more."""
+        """Kill all runs and accept no more."""
         with self._lock:
             self._is_closed = True
             for process in self._running:
                 _kill(process)
 
     def _fork(self, target: Callable[..., None], *args: Any, limit_s: float = 0.0) -> Any:
-        """Return what the target sends, or Ended when it sends nothing in time or dies before."""
+        """Return the target's result, or Ended if it sends none in time or dies."""
         receiving, sending = self._context.Pipe(duplex=False)
         process = self._context.Process(target=target, args=(self._suite, sending, *args))
         with self._lock:
@@ -133,7 +133,7 @@ class Runner:
             process.join()
             code = process.exitcode or _INTERNAL_ERROR
         finally:
-            _kill(process)  # with whatever it started in its group
+            _kill(process)  # including processes that it started in its group
             process.join()
             receiving.close()
             with self._lock:
@@ -143,7 +143,7 @@ class Runner:
 
 @dataclass(frozen=True, slots=True)
 class _Suite:
-    """What to collect: a path under a root, where to log it, which variables to leave out."""
+    """What to collect: a path under a root, the log file, variables to leave out."""
 
     path: str
     root: str
@@ -152,7 +152,7 @@ class _Suite:
 
 
 class _Listing:
-    """A pytest plugin that notes the checks and has the suite warm itself up."""
+    """A pytest plugin that records the checks and lets the suite warm up."""
 
     def __init__(self) -> None:
         self.checks: dict[str, SuiteCheck] = {}
@@ -175,7 +175,7 @@ class _Listing:
             try:
                 session.config.hook.pytest_readiness_warm()
             except Exception:
-                traceback.print_exc()  # to the log: the runs are only slower
+                traceback.print_exc()  # only logged: without it the runs are just slower
 
 
 @contextmanager
@@ -194,9 +194,9 @@ def _environ(**variables: str) -> Iterator[None]:
 
 
 def _overriding(root: Path) -> set[str]:
-    """Return the variables that would lead the suite elsewhere: pytest's options, overrides of a profile.
+    """Return variables that would change the run: pytest's options, overrides of a profile.
 
-    Those of a pytest-xdist worker too: a run that inherits them is taken for a worker, which has no last act.
+    Also those of a pytest-xdist worker: a run that inherits them would count as a worker, without a last act.
     """
     names = {"PYTEST_ADDOPTS", *(name for name in os.environ if name.startswith("PYTEST_XDIST_"))}
     if (root / DIRECTORY / SCHEMA_NAME).exists():
@@ -218,14 +218,14 @@ def _collect(suite: _Suite) -> None:
     for name in suite.without:
         os.environ.pop(name, None)
     _redirect(suite.log)
-    # A dump of memory is no evidence, and of a process so large it takes seconds to write.
+    # A core dump is not evidence, and takes seconds to write for such a large process.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     listing = _Listing()
     code = _pytest(["--collect-only", "-q", "-p", "no:cacheprovider", suite.path], listing)
     sys.stdout.flush()
     _collected[suite] = code, listing.checks
     gc.collect()
-    gc.freeze()  # what lives now: a fork neither walks nor copies it
+    gc.freeze()  # a fork neither visits nor copies the objects that exist now
 
 
 def _tell_checks(suite: _Suite, answer: Connection) -> None:
@@ -252,7 +252,7 @@ def _run(
 def _pytest(args: list[str], *plugins: object) -> int:
     sys.argv = ["pytest", *args]
     try:
-        return int(import_module("pytest").main(args, plugins=plugins))  # run here, as a program
+        return int(import_module("pytest").main(args, plugins=plugins))  # as the program does
     except BaseException:
         traceback.print_exc()
         return _INTERNAL_ERROR
@@ -268,7 +268,7 @@ def _redirect(log: str) -> None:
 def _kill(process: BaseProcess) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid or 0, signal.SIGKILL)
-    process.kill()  # where it has no group of its own yet
+    process.kill()  # in case it has no process group yet
 
 
 if _VARIABLE in os.environ:

@@ -1,8 +1,8 @@
-"""One redactor for all that leaves a run: the live values it loaded, known shapes, and what a name tells.
+"""The redactor for everything that leaves a run: finds live values, known shapes, and secrets by their name.
 
-A text is searched as it is and as it reads once its escapes are undone (``views``), for registered values
-(``values``), shapes (``shapes``) and secrets beside their name (``names``). All that is found is taken out at
-once, so that nothing depends on the order of the rules.
+A text is searched as it is and after its escapes are decoded (``views``), for registered values (``values``),
+shapes (``shapes``) and secrets beside their name (``names``). All finds are removed at once, so the order of
+the rules does not matter.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from .values import SHORTEST, SecretValue, View, any_of, reading, unfolded, view
 
 __all__ = ["MARK", "LineRedactor", "Redactor"]
 
-#: Texts are remembered with what came of them: header names and paths come thousands of times in one run.
+#: Cache of redacted texts: header names and paths occur thousands of times in one run.
 _MEMORY_TEXTS = 20_000
 _MEMORY_CHARACTERS = 4096
-#: A longer text would take seconds to search. What is shown of it is searched with a margin beyond its end,
-#: so that a secret across the cut is found and taken out as if there were none.
+#: A longer text would take seconds to search. The part shown is searched with a margin beyond its end, so
+#: that a secret across the cut is found and removed as well.
 LONGEST, _KEPT, _MARGIN = 2**19, 2**17, 2**16
-#: A file is searched in pieces of so many bytes, which go on for as long as a secret with its escapes.
+#: A file is searched in pieces of this many bytes, which overlap by the length of an escaped secret.
 _PIECE, _OVERLAP = 2**20, 2**18
-#: A report could not say its verdict without these words: as secrets they protect nothing.
+#: A report needs these words: as secrets they would protect nothing.
 _OWN_WORDS = frozenset({*Verdict, *Outcome, *FailureClass, *GoalStatus, *Severity, *Scope})
-#: A text of these alone says what it says: nothing in it is escaped, wrapped, unprintable or no ASCII.
+#: In a text of only these characters, nothing is escaped, wrapped, unprintable or non-ASCII.
 _PLAIN = re.compile(r"[ !\"$'-\[\]-~\t]*")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-#: A line of a private key, with what a traceback or a log puts before it.
+#: A line of a private key, with the prefix that a traceback or a log adds.
 _BODY_LINE = re.compile(r"[^A-Za-z0-9+/=]*(?:\w+> |E |b['\"])?[^A-Za-z0-9+/=]*[A-Za-z0-9+/=]{4,}\W*")
 _SECRETLESS = frozenset({bool, int, float, type(None)})
 _KEY_OF_PAIR, _VALUE_OF_PAIR = ("name", "Name", "key", "Key"), ("value", "Value")
@@ -44,8 +44,8 @@ _KEY_OF_PAIR, _VALUE_OF_PAIR = ("name", "Name", "key", "Key"), ("value", "Value"
 class Redactor:
     """Removes secrets from text and data. Redacting twice changes nothing more.
 
-    ``values`` are live secrets to remove wherever they appear, however they are encoded or escaped;
-    ``prefixes`` are what the API keys of the platform begin with.
+    ``values`` are live secrets to remove wherever they appear, encoded or escaped in any way; ``prefixes``
+    are the prefixes of the platform's API keys.
     """
 
     def __init__(self, values: Iterable[str] = (), prefixes: Iterable[str] = ()) -> None:
@@ -54,12 +54,12 @@ class Redactor:
         self._shapes: tuple[Shape, ...] = SHAPES
         self._any_shape = _any_needle(SHAPES)
         self._known: set[tuple[str, str]] = set()
-        #: Made when the first text comes after a value: a run registers many before that.
+        #: Compiled at the first text after a new value, because a run first registers many values.
         self._any_value: re.Pattern[str] | None = None
         self._memory: dict[str, str] = {}
         self._shown: dict[str, str] = {}
         self._clean: set[str] = set()
-        #: The names of members of a mapping, together, that may be shown and say nothing of their values.
+        #: Sets of a mapping's member names that may be shown and make no value secret.
         self._plain_names: set[tuple[str, ...]] = set()
         self._scanned: dict[bytes, list[str]] = {}
         for value in values:
@@ -83,7 +83,7 @@ class Redactor:
         self._forget()
 
     def use_prefixes(self, prefixes: Iterable[str]) -> None:
-        """Recognise the API keys that begin with one of these prefixes, in place of others."""
+        """Recognise API keys by these prefixes instead of the previous ones."""
         known = tuple(prefixes)
         if known and known != self._prefixes:
             self._prefixes = known
@@ -92,7 +92,7 @@ class Redactor:
             self._forget()
 
     def shown(self, text: str) -> str:
-        """Return the text as it may be shown: printable and without secrets, also one that controls split."""
+        """Return the text printable and without secrets, including secrets that control characters split."""
         known = self._shown.get(text)
         if known is None:
             redacted = text if self._is_innocent(text) else self.text(printable(self.text(text)))
@@ -100,9 +100,9 @@ class Redactor:
         return known
 
     def text(self, text: str) -> str:
-        """Return the text without secrets; what a terminal obeys stays, as the colours of pytest are.
+        """Return the text without secrets; terminal control sequences stay, such as pytest's colours.
 
-        Of a text of more than ``LONGEST`` characters only the beginning is returned, and what is left out.
+        A text of more than ``LONGEST`` characters is truncated, with a note of how much is left out.
         """
         known = self._memory.get(text)
         if known is None:
@@ -118,14 +118,14 @@ class Redactor:
         return f"{shown}\n… {len(text) - cut:,} more characters are left out\n"
 
     def data(self, value: Any) -> Any:
-        """Return JSON-like data printable and without secrets, found by content or by the name above.
+        """Return JSON-like data printable and without secrets, which content or a key reveals.
 
-        Data in which there is nothing to find is returned itself.
+        Data without any is returned unchanged.
         """
         return value if self._is_innocent_data(value) else self._data(value, Kind.NONE)
 
     def are_clean(self, names: AbstractSet[str]) -> bool:
-        """Tell whether all of these may be shown as they are: names that come with each report."""
+        """Tell whether all of these names, which occur in every report, may be shown unchanged."""
         unknown = names - self._clean
         if not all(isinstance(name, str) and self.shown(name) == name for name in unknown):
             return False
@@ -134,8 +134,8 @@ class Redactor:
         return True
 
     def leaks(self, content: bytes) -> list[str]:
-        """Return what secrets the bytes hold: registered ones by their name, others by their shape."""
-        content_digest = sha256(content).digest()  # a run writes some of its files twice
+        """Return the secrets in the bytes: registered ones by their name, others by their shape."""
+        content_digest = sha256(content).digest()  # a run writes some files twice
         if content_digest not in self._scanned:
             found = {name for piece in _pieces(content) for name in self._leaks(reading(piece))}
             registered = [name for name in self._values if name in found]
@@ -146,7 +146,7 @@ class Redactor:
         for name, values in self._values.items():
             if any(value.is_in(text) for value in values):
                 yield name
-        words = " ".join({*text.split()})  # each once, as most come again and again: no needle has a space
+        words = " ".join({*text.split()})  # each word once, as most are repeated: no needle has a space
         for shape in self._shapes:
             if shape.strict and any(needle in words for needle in shape.needles):
                 for *_, label in shape.find(text):
@@ -157,8 +157,8 @@ class Redactor:
             memory.clear()
 
     def _data(self, value: Any, kind: Kind) -> Any:
-        """Redact below a name of this kind: the nearest above that says that it is secret, or the value's."""
-        if type(value) is str and kind is Kind.NONE:  # nearly all that there is
+        """Redact a value under a name of this kind: the nearest secret name above it, or its own."""
+        if type(value) is str and kind is Kind.NONE:  # nearly all values
             return self.shown(value)
         if isinstance(value, Mapping):
             return {
@@ -179,7 +179,7 @@ class Redactor:
         return self.shown(key) if isinstance(key, str) else key
 
     def _is_innocent(self, text: str) -> bool:
-        """Tell quickly, and for nearly all texts, that there is nothing to find in them."""
+        """Tell quickly, for nearly all texts, that they contain no secrets."""
         return (
             len(text) <= LONGEST
             and _PLAIN.fullmatch(text) is not None
@@ -189,10 +189,10 @@ class Redactor:
         )
 
     def _is_innocent_data(self, value: Any) -> bool:
-        """Tell the same of data.
+        """Tell the same for data.
 
-        Members under plain names are looked at one by one, as most have been seen before; other data all at
-        once: as JSON it is a text, in which a name stands where it did.
+        Members under plain names are examined one by one, because most have been seen before; other data all
+        at once as JSON text, in which names keep their places.
         """
         if type(value) is dict and self._are_plain(tuple(value), value):
             return self._are_innocent(value.values())
@@ -202,11 +202,11 @@ class Redactor:
             return False
         try:
             return self._is_innocent(json.dumps(value, ensure_ascii=False))
-        except (TypeError, ValueError, RecursionError):  # no JSON: it is looked at piece by piece
+        except (TypeError, ValueError, RecursionError):  # not JSON: it is examined piece by piece
             return False
 
     def _are_innocent(self, values: Iterable[Any]) -> bool:
-        """Tell the same of what stands under plain names."""
+        """Tell the same for values under plain names."""
         for value in values:
             kind = type(value)
             if kind is str:
@@ -217,7 +217,7 @@ class Redactor:
         return True
 
     def _are_plain(self, names: tuple[Any, ...], owner: Mapping[Any, Any]) -> bool:
-        """Tell whether the names of a mapping's members may be shown and make a secret of no value."""
+        """Tell whether a mapping's member names may be shown and make no value secret."""
         if names in self._plain_names:
             return True
         plain = not any(name in _VALUE_OF_PAIR for name in names) and all(
@@ -229,7 +229,7 @@ class Redactor:
         return plain
 
     def _found(self, text: str) -> list[Found]:
-        """Return where secrets stand in the text."""
+        """Return the spans of secrets in the text."""
         found: list[Found] = []
         for view in views(text):
             found.extend(_placed(view, self._secrets(view.text)))
@@ -241,7 +241,7 @@ class Redactor:
         return found
 
     def _values_in(self, text: str) -> list[SecretValue]:
-        """Return the registered values when the text may hold one of them."""
+        """Return the registered values if the text may contain one of them."""
         if not self._values:
             return []
         if self._any_value is None:
@@ -261,7 +261,7 @@ class Redactor:
 
 
 def _pieces(content: bytes) -> Iterator[bytes]:
-    """Cut a large file where there is a space, each piece going on into the next one: memory stays flat."""
+    """Cut a large file at spaces into overlapping pieces, so that memory use stays constant."""
     start = 0
     while len(content) - start > _PIECE + _OVERLAP:
         yield content[start : start + _PIECE + _OVERLAP]
@@ -277,7 +277,7 @@ def _kept(memory: dict[str, str], text: str, redacted: str) -> str:
 
 
 def _kind_of(name: Any, owner: Mapping[Any, Any], above: Kind) -> Kind:
-    """Return what decides over a member: a secret name above it, its own, or the name given beside it."""
+    """Return the kind that decides on a member: of a secret name above, its own, or one given beside it."""
     if above is Kind.STRONG:
         return above
     if name in _VALUE_OF_PAIR:
@@ -303,7 +303,7 @@ def _placed(view: View, found: Iterable[Found]) -> Iterator[Found]:
 
 
 def _without(text: str, found: list[Found]) -> str:
-    """Replace all that was found by its mark; of two that overlap, the first one names what is gone."""
+    """Replace every find by its mark; the first of two overlapping finds gives the mark."""
     if not found:
         return text
     merged: list[Found] = []
@@ -315,16 +315,16 @@ def _without(text: str, found: list[Found]) -> str:
             merged.append((start, end, label))
     parts, at = [], 0
     for start, end, label in merged:
-        # Colours inside what is gone go on to hold for what follows.
+        # Colours inside a removed part still apply to the text after it.
         parts += [text[at:start], label, *_COLOUR.findall(text, start, end)]
         at = end
     return "".join([*parts, text[at:]])
 
 
 class LineRedactor:
-    """Redacts output that comes in pieces: line by line, a private key over all its lines.
+    """Redacts output that arrives in pieces: line by line, and a private key over all its lines.
 
-    It holds back the piece of a line that has not ended, until it ends or must be shown.
+    It holds back an incomplete line until it is complete or must be shown.
     """
 
     def __init__(self, redact: Callable[[str], str]) -> None:
@@ -333,7 +333,7 @@ class LineRedactor:
         self._inside_key = False
 
     def feed(self, text: str) -> str:
-        """Return what may be shown once this text has come, too."""
+        """Accept more text and return what may be shown now."""
         end = text.rfind("\n") + 1
         if not end:
             self._held.append(text)
@@ -343,7 +343,7 @@ class LineRedactor:
         return self._clean(complete)
 
     def flush(self) -> str:
-        """Return what was held back."""
+        """Return the text held back."""
         text, self._held = "".join(self._held), []
         return self._clean(text)
 
@@ -353,7 +353,7 @@ class LineRedactor:
         if not text:
             return ""
         clean = self._redact(text)
-        # Its other lines may be written one by one.
+        # Its remaining lines may arrive one by one.
         self._inside_key = clean.rstrip().endswith(PRIVATE_KEY) and not END.search(text)
         if "PRIVATE KEY" in clean:
             last = text.rstrip().rpartition("\n")[2]
@@ -361,7 +361,7 @@ class LineRedactor:
         return clean
 
     def _after_key(self, text: str) -> str:
-        """Return what follows the rest of a private key whose first lines have been shown as a mark."""
+        """Return the text after the rest of a private key that is already shown as a mark."""
         lines = text.splitlines(keepends=True)
         while lines:
             if END.search(lines[0]):

@@ -1,4 +1,4 @@
-"""Secrets that are recognised by their name: ``"access_token":"…"``, ``X-Api-Key: …``, ``?token=…``."""
+"""Secrets recognised by their name: ``"access_token":"…"``, ``X-Api-Key: …``, ``?token=…``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .shapes import MARK, Found
 
 
 class Kind(enum.Enum):
-    """How much a name says about what stands under it."""
+    """How much a name says about its value."""
 
     NONE = enum.auto()
-    #: Secret only when it looks random: a signature may be "valid", and a list of tokens may be words.
+    #: Secret only if it looks random: a signature may be "valid", and a list of tokens may be words.
     WEAK = enum.auto()
     STRONG = enum.auto()
 
@@ -26,17 +26,17 @@ _KINDS_OF_KEY = (
     "access|account|api|auth|client|consumer|deploy|encryption|hmac|master|private|secret|service|session"
     "|shared|signing|ssh|subscription|wallet|webhook"
 )
-#: How a name of a secret ends, without its punctuation and case.
+#: Endings of a secret's name, without punctuation and case.
 _STRONG = re.compile(
     r"(?:passwords?|passwd|passphrase|passcode|pwd|secrets?|token|cookies?|authorization|credentials?|mnemonic"
     rf"|jwt|seedphrase|recoveryphrase|(?:{_KINDS_OF_KEY})key|amzsignature|paymentsignature|secretkeybase|xpayment|connectionstring)$"
 )
 _WEAK = re.compile(r"(?:signature|sig|tokens)$")
-#: What may follow without making it another thing: its encoding, its number.
+#: Suffixes that do not change the meaning: an encoding, a number.
 _TRIMMINGS = re.compile(
     r"(?:pem|string|binary|value|base64|b64|hex|jwk|raw|plain|plaintext|text|json|header|\d+)$"
 )
-#: Tokens of pages and of language models; what says whether there is one.
+#: Tokens of pagination and language models, and flags that say whether there is one.
 _INNOCENT = re.compile(
     r"(?:next|page|pagination|continuation|cursor|cancel|cancellation|max|per|stop|start|bos|eos|pad|special"
     r"|no|has|is|without|missing|valid|invalid|stale|expired)(?:new)?(?:token|password|secret|credentials?|cookie)$"
@@ -55,7 +55,7 @@ _WORDS = (
         "connection_string",
     ),
 )
-#: Any of them, however a name is punctuated; a member of a JWK is recognised by "kty" beside it.
+#: Any of them, in any punctuation; a member of a JWK is recognised by "kty" beside it.
 _BARE_WORDS = tuple({re.sub("[^a-z]", "", word): None for word in (*_WORDS, "kty")})
 _PUNCTUATION = {code: None for code in range(128) if not chr(code).isalnum()}
 _NAME_LETTERS = f"{string.ascii_letters}{string.digits}_.-"
@@ -63,7 +63,7 @@ _BEFORE_NAME = tuple(f"{kind} " for kind in (*_KINDS_OF_KEY.split("|"), "refresh
 _LONGEST_NAME = 40
 _KEY_REST = re.compile(r"[A-Za-z0-9_-]{0,24}+")
 _STRING = r"[rbfuRBFU]{0,2}(?P<quote%d>[\"'])(?P<%s>(?:(?!(?P=quote%d))[^\\\n]|\\.)*+)"
-#: What follows a name and is its value beyond doubt.
+#: Text after a name that is certainly its value.
 _TIGHT = re.compile(
     rf"""["']?[ \t]{{0,8}}(?:=>|->|:=|[:=])\s{{0,8}}{_STRING % (1, "quoted", 1)}
     | ["']\s{{0,4}},?\s{{0,20}}["']?[Vv]alue["']?\s{{0,4}}[:=]\s{{0,4}}{_STRING % (2, "member", 2)}
@@ -74,18 +74,18 @@ _TIGHT = re.compile(
     re.VERBOSE,
 )
 _PAIR = re.compile(rf"""["']\s{{0,4}},\s{{0,4}}(?=b?["']){_STRING % (1, "paired", 1)}""", re.VERBOSE)
-#: As SQL and command lines have it: nothing between a name and its value.
+#: SQL and command lines: only space between a name and its value.
 _SPACED = re.compile(
     rf"""[ \t]{{1,8}}(?:{_STRING % (1, "quoted", 1)}|(?P<word>[^\s"'-][^\s"']{{5,}}+))""", re.VERBOSE
 )
 _OPENING = re.compile(r"[\"']?[ \t]{0,8}[:=]\s{0,8}(?=[\[{(])")
-#: A header, a line of YAML, a number in JSON, an assignment with spaces: what follows may as well be prose.
+#: A header, a line of YAML, a number in JSON, an assignment with spaces: the rest may also be prose.
 _LOOSE = re.compile(
     r"""["']?[ \t]{0,8}(?:->|[:=])[ \t]{0,8}"""
     r"""(?P<line>(?=[^\s"'\[{(])(?:[^\r\n"'\\]|\\(?![nrtu"'\\/])){1,512}+)"""
 )
 _REST_OF_WORD, _REST_OF_LINE = re.compile(r"[^\s\"'&;<>]*+"), re.compile(r"[^\r\n\"']*+")
-#: Words and lines are judged by their beginning; what is secret goes on to its end.
+#: Words and lines are judged by their start; a secret continues to the end.
 _LONGEST_WORD, _LONG_WORD = 4096, 256
 _LONGEST_REMARK = 500
 _SCHEME = re.compile(r"(?:bearer|basic|dpop|digest|negotiate|token|apikey)[ \t]+", re.IGNORECASE)
@@ -93,7 +93,7 @@ _LEAF = re.compile(rf"{_STRING % (1, 'leaf', 1)}[\"'](?P<colon>\s*:)?")
 _TAG = re.compile(r"<(?:[\w.-]+:)?\Z")
 _BRACKETS = re.compile(r"[\[\]{}()]")
 _LONGEST_MEMBER = 100_000
-#: What is no secret whatever it is called: nothing, a placeholder, a reference, a mark of ours.
+#: Values that are never secret, whatever their name: empty, a placeholder, a reference, our own mark.
 _NOTHING = re.compile(
     r"(?i:none|null|nil|true|false|undefined|bearer|basic|dpop|\(?redacted\)?|\(?hidden\)?)?|\W{1,3}|[*x•.…-]+"
     r"|(?:env|file|secretsmanager):[\w./:@~ -]{1,300}|arn:aws.*|https?://[^@?]*|<[^<>]*>|\$\{?\w+\}?|\{[^{}]*\}|%\(?\w+\)?s?"
@@ -118,7 +118,7 @@ _LONG = 16
 
 @lru_cache(maxsize=4096)
 def kind_of(name: str) -> Kind:
-    """Tell what a name says about its value, in whatever spelling: snake, kebab, camel, upper case."""
+    """Return what a name says about its value, in any spelling: snake, kebab, camel, upper case."""
     bare = re.sub(r"[^a-z0-9]", "", name.lower())
     while (trimmed := _TRIMMINGS.sub("", bare)) != bare and trimmed:
         bare = trimmed
@@ -130,7 +130,7 @@ def kind_of(name: str) -> Kind:
 
 
 def kind_of_member(key: Any, owner: Container[Any] = ()) -> Kind:
-    """Tell what a key says about what stands under it; ``owner`` holds the key and those beside it."""
+    """Return what a key says about its value; ``owner`` is the mapping that contains the key."""
     if not isinstance(key, str):
         return Kind.NONE
     if key in _JWK_MEMBERS:
@@ -139,12 +139,12 @@ def kind_of_member(key: Any, owner: Container[Any] = ()) -> Kind:
 
 
 def is_secret_name(key: Any, owner: Container[Any] = ()) -> bool:
-    """Tell whether what stands under this key is secret, whatever it is."""
+    """Tell whether any value under this key is secret."""
     return kind_of_member(key, owner) is Kind.STRONG
 
 
 def hidden_member(kind: Kind, member: Any) -> Any:
-    """Return what to show of a leaf under a name of this kind, the leaf itself when that may be seen."""
+    """Return what to show for a leaf under a name of this kind; the leaf itself if it may be shown."""
     if kind is Kind.NONE:
         return member
     if isinstance(member, int | float) and not isinstance(member, bool):
@@ -159,14 +159,14 @@ def hidden_member(kind: Kind, member: Any) -> Any:
 
 
 def may_name_secret(text: str) -> bool:
-    """Tell whether a text, or data as JSON, may hold the name of a secret: False is certain, for ASCII."""
+    """Tell whether a text, or data as JSON, may contain a secret's name: False is certain, for ASCII."""
     return any(map(text.lower().translate(_PUNCTUATION).__contains__, _BARE_WORDS))
 
 
 def named_secrets(text: str) -> Iterator[Found]:
-    """Yield the values that stand beside the name of a secret in a text."""
+    """Yield the values beside secrets' names in a text."""
     lower = text.lower()
-    if len(lower) != len(text):  # a letter that is longer in lower case would shift all that follows
+    if len(lower) != len(text):  # a letter that is longer in lower case would shift all positions after it
         lower = re.sub(r"[A-Z]", lambda match: match.group().lower(), text)
     for word in _WORDS:
         at = lower.find(word)
@@ -186,7 +186,7 @@ def named_secrets(text: str) -> Iterator[Found]:
 
 
 def _start_of_name(lower: str, at: int) -> int:
-    """Return where the name begins that has one of the words at ``at``: "my.api_key", "secret key"."""
+    """Return the start of the name that contains the word at ``at``: "my.api_key", "secret key"."""
     before = lower[max(0, at - _LONGEST_NAME) : at]
     start = at - len(before) + len(before.rstrip(_NAME_LETTERS))
     before = lower[max(0, start - _LONGEST_NAME) : start]
@@ -195,9 +195,9 @@ def _start_of_name(lower: str, at: int) -> int:
 
 
 def _values(text: str, start: int, end: int, kind: Kind) -> tuple[list[Found], int]:
-    """Return what is secret after the name from ``start`` to ``end``, and where to look for the next name.
+    """Return the secrets after the name from ``start`` to ``end``, and where to look for the next name.
 
-    What is secret is not searched again: a hostile text would make that take forever.
+    Secrets are not searched again: with a hostile text that would take forever.
     """
     name = text[start:end]
     if opening := _OPENING.match(text, end):
@@ -209,7 +209,7 @@ def _values(text: str, start: int, end: int, kind: Kind) -> tuple[list[Found], i
         quoted = tight.lastgroup in {"quoted", "member"}
         return found, tight.end() if quoted else found[-1][1] if found else end
     if pair := _PAIR.match(text, end) if _is_header(name) else None:
-        if kind_of(pair["paired"]) is not Kind.NONE:  # the next of a list of names
+        if kind_of(pair["paired"]) is not Kind.NONE:  # the next name in a list
             return [], end
         return [*_judged(text, pair.span("paired"), kind)], pair.end()
     if spaced := _SPACED.match(text, end) if _is_operand(name) else None:
@@ -225,7 +225,7 @@ def _values(text: str, start: int, end: int, kind: Kind) -> tuple[list[Found], i
 
 
 def _assigned(text: str, start: int, match: re.Match[str], kind: Kind) -> Iterator[Found]:
-    """Yield the value that is beyond doubt that of the name at ``start``."""
+    """Yield the certain value of the name at ``start``."""
     span = match.span(match.lastgroup or 0)
     if match.lastgroup == "plain":
         if len(match["plain"]) == _LONGEST_WORD:
@@ -239,7 +239,7 @@ def _assigned(text: str, start: int, match: re.Match[str], kind: Kind) -> Iterat
 
 
 def _judged(text: str, span: tuple[int, int], kind: Kind) -> Iterator[Found]:
-    """Yield the value without the scheme before it, unless it can be no secret."""
+    """Yield the value without a scheme before it, unless it cannot be a secret."""
     scheme = _SCHEME.match(text, *span)
     begin, end = (scheme.end() if scheme else span[0]), span[1]
     value = text[begin:end].strip()
@@ -248,7 +248,7 @@ def _judged(text: str, span: tuple[int, int], kind: Kind) -> Iterator[Found]:
 
 
 def _line(text: str, name: str, span: tuple[int, int], kind: Kind) -> Iterator[Found]:
-    """Yield what is secret in the rest of a line: all of a header's, or a first word that looks random."""
+    """Yield the secrets in the rest of a line: all of a header, or a first word that looks random."""
     bare = re.sub(r"[^a-z]", "", name.lower())
     scheme = _SCHEME.match(text, *span)
     begin = scheme.end() if scheme else span[0]
@@ -295,7 +295,7 @@ def _is_code(text: str, start: int, span: tuple[int, int]) -> bool:
 
 
 def _looks_random(word: str, kind: Kind) -> bool:
-    """Tell whether a word is no word of any language, nor a path, a date or the name of an algorithm."""
+    """Tell whether a word is not of a language, nor a path, a date or the name of an algorithm."""
     if len(word) < 6 or _ALGORITHM.fullmatch(word) or _WORDY.fullmatch(word) or _is_number(word):
         return len(word) >= 6 and kind is Kind.STRONG and word.isdigit() and len(word) >= 8
     digit, letter = any(map(str.isdigit, word)), any(map(str.isalpha, word))
@@ -314,7 +314,7 @@ def _is_number(word: str) -> bool:
 
 
 def _closed(text: str, opening: int) -> int:
-    """Return where the bracket that opens there is closed; without an end, the furthest place to look at."""
+    """Return where the bracket that opens there is closed; if it is not, the furthest place to search."""
     depth = 0
     remark = text[opening] == "("
     limit = min(len(text), opening + (_LONGEST_REMARK if remark else _LONGEST_MEMBER))
@@ -322,4 +322,4 @@ def _closed(text: str, opening: int) -> int:
         depth += 1 if match.group() in "[{(" else -1
         if depth <= 0:
             return match.end()
-    return opening if remark else limit  # a remark in prose, or data that was cut
+    return opening if remark else limit  # a remark in prose, or truncated data

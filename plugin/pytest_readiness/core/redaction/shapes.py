@@ -1,4 +1,4 @@
-"""Secrets that are recognised by their shape: tokens, private keys, key ids, credentials in URLs, headers."""
+"""Secrets recognised by their shape: tokens, private keys, key ids, credentials in URLs, headers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MARK = "[redacted]"
 PRIVATE_KEY, JWT = "[redacted private key]", "[redacted jwt]"
 API_KEY, AWS_KEY_ID, HEX_KEY = "[redacted api key]", "[redacted aws key id]", "[redacted 32-byte hex]"
 
-#: Start and end of a secret in a text, and what stands in its place.
+#: Start and end of a secret in a text, and its replacement.
 Found = tuple[int, int, str]
 
 BEGIN = re.compile(r"-{4,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}")
 END = re.compile(r"-{4,5} ?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}")
-#: What may stand between the lines of a key's body: quotes of a repr, the margin of a traceback or a log.
+#: Text between the lines of a key's body: quotes of a repr, the margin of a traceback or a log.
 _MARGIN = r"(?:\s|[\"'(),\\]|\.\.\.|…|INTERNALERROR>|b(?=[\"'])|[-+?E>|#*](?=\s))"
 _BODY = re.compile(
     rf"{_MARGIN}*+(?:(?:Proc-Type|DEK-Info): [^\n]*{_MARGIN}*+)*+"
@@ -29,8 +29,8 @@ _LAST_WORD = re.compile(r"[\"'(b]*[A-Za-z0-9+/]{1,76}={0,2}[\"'),]*")
 _LONGEST_BODY = 20_000
 _DER = re.compile(r"M[A-P][A-Za-z0-9+/]{30}|b3BlbnNzaC1rZXktdjE")
 _JWK_MEMBER = re.compile(r"([\"'])(?:d|p|q|dp|dq|qi|k)\1\s*:\s*b?[\"']([A-Za-z0-9_-]{16,}+)")
-#: A JSON object in base64url, its second part, and signature or the other parts of a JWE; dots may be those
-#: of something that cut it.
+#: A JSON object in base64url, a second part, and a signature or the other parts of a JWE; dots may come from
+#: truncation.
 _JWT = re.compile(
     r"(?:eyJ|eyA|ewo|ew0)[A-Za-z0-9_-]{5,4096}+(?:\.{1,3}|…)[A-Za-z0-9_-]{4,}+"
     r"(?:(?:\.{1,3}|…)[A-Za-z0-9_-]*+)?(?:(?:\.{1,3}|…)[A-Za-z0-9_-]++){0,2}"
@@ -40,7 +40,7 @@ _JWT = re.compile(
 _PEM_IN_BASE64 = re.compile(
     r"LS0tLS1CRUdJTi[A-Za-z0-9+/]++(?:\s+[A-Za-z0-9+/]{16,}+)*+(?:\s+[A-Za-z0-9+/]++(?==))?={0,2}"
 )
-#: Keys of services that many platforms use, by how their vendors have them begin.
+#: Keys of common services, by their vendors' prefixes.
 _VENDORS = (
     *("ghp_", "gho_", "ghs_", "ghu_", "ghr_", "github_pat_", "glpat-", "xox", "sk_", "rk_", "whsec_", "sk-"),
     *("AIza", "npm_", "pypi-AgE", "hvs.", "hvb.", "hvr.", "SG.", "dop_v1_"),
@@ -66,7 +66,7 @@ _BASIC = re.compile(r"\b[Bb]asic (?P<value>[A-Za-z0-9+/]{6,}+={0,2})")
 class Shape:
     """One shape. Texts without any of the ``needles``, which are parts of words, are not searched for it.
 
-    A ``strict`` shape is no guess: no innocent text has it, so that a finished artifact must not, either.
+    A ``strict`` shape is certain: innocent text never has it, so a finished artifact must not contain it.
     """
 
     needles: tuple[str, ...]
@@ -82,7 +82,7 @@ def prefixed(prefixes: Iterable[str]) -> Shape:
 
 
 def _pattern(pattern: str, label: str, flags: int = 0) -> Callable[[str], Iterator[Found]]:
-    """Return what finds a regular expression; its group "value", where it has one, is what is secret."""
+    """Return a finder for a regular expression; its group "value", if any, is the secret."""
     compiled = re.compile(pattern, flags)
     group = "value" if "value" in compiled.groupindex else 0
 
@@ -93,7 +93,7 @@ def _pattern(pattern: str, label: str, flags: int = 0) -> Callable[[str], Iterat
 
 
 def _private_keys(text: str) -> Iterator[Found]:
-    """Yield keys in PEM: complete, without their end, and without their beginning."""
+    """Yield keys in PEM: complete, without END, and without BEGIN."""
     done = 0
     for begin in BEGIN.finditer(text):
         following = BEGIN.search(text, begin.end())
@@ -111,7 +111,7 @@ def _private_keys(text: str) -> Iterator[Found]:
 
 
 def _start_of_body(text: str, floor: int, end: int) -> int:
-    """Return where the lines of base64 begin that end at ``end``."""
+    """Return the start of the base64 lines that end at ``end``."""
     start = end
     words = [*re.finditer(r"\S+", text[max(floor, end - _LONGEST_BODY) : end])]
     offset = max(floor, end - _LONGEST_BODY)
@@ -125,7 +125,7 @@ def _start_of_body(text: str, floor: int, end: int) -> int:
 
 
 def _key_bodies(text: str) -> Iterator[Found]:
-    """Yield the base64 of a private key without its BEGIN line, recognised by how its DER begins."""
+    """Yield the base64 of a private key without its BEGIN line, recognised by the start of its DER."""
     for match in _DER.finditer(text):
         if match.group().startswith("b3") or _is_private_der(match.group()):
             body = _BODY.match(text, match.start())
@@ -134,7 +134,7 @@ def _key_bodies(text: str) -> Iterator[Found]:
 
 
 def _is_private_der(start: str) -> bool:
-    """Tell whether base64 begins a SEQUENCE of a version number 0, 1 or 3 and what follows it in a key."""
+    """Tell whether base64 begins like a private key: a SEQUENCE with version 0, 1 or 3 and its next field."""
     der = base64.b64decode(start[:16])
     body = der[{0x81: 3, 0x82: 4}.get(der[1], 2) :]
     return body[:2] == b"\x02\x01" and body[2] in (0, 1, 3) and body[3] in (0x02, 0x04, 0x30)
@@ -150,21 +150,21 @@ def _jwts(text: str) -> Iterator[Found]:
         head = match.group()[:8].replace("-", "+").replace("_", "/")
         try:
             decoded = base64.b64decode(head)
-        except binascii.Error:  # cut so early that the dot is among the first eight characters
+        except binascii.Error:  # truncated so early that the dot is among the first eight characters
             continue
         if all(0x20 <= byte < 0x7F or byte in b"\r\n\t" for byte in decoded):
             yield match.start(), match.end(), JWT
 
 
 def _encoded_keys(text: str) -> Iterator[Found]:
-    """Yield private keys whose PEM is in base64 once more, as Kubernetes and CI variables hold them."""
+    """Yield private keys in PEM that is base64-encoded again, as in Kubernetes and CI variables."""
     for match in _PEM_IN_BASE64.finditer(text):
         if b"PRIVATE KEY" in _decoded(match.group()[:72]):
             yield match.start(), match.end(), PRIVATE_KEY
 
 
 def _basic(text: str) -> Iterator[Found]:
-    """Yield user:password in base64: of Basic authentication, and of the files of Docker and npm."""
+    """Yield user:password in base64, as in Basic authentication and in files of Docker and npm."""
     for pattern in (_BASIC, _AUTH_OF_REGISTRY):
         for match in pattern.finditer(text):
             group = match.lastgroup or "value"
@@ -206,13 +206,13 @@ SHAPES: tuple[Shape, ...] = (
         ),
         strict=False,
     ),
-    # RFC 7616: who has the response can guess the password offline
+    # RFC 7616: the response allows guessing the password offline
     Shape(
         ("igest ",),
         _pattern(r"[Dd]igest [^\r\n]{0,1000}?\bresponse=\"?(?P<value>[0-9a-fA-F]{16,})", MARK),
         strict=False,
     ),
-    # what SQL and command lines call a password without naming it so
+    # passwords that SQL and command lines do not call that
     Shape(
         ("dentified", "DENTIFIED"),
         _pattern(

@@ -1,9 +1,9 @@
-"""A secret value that the run has loaded, and the ways in which it or a part of it can turn up in a text.
+"""A secret value that the run has loaded, and the forms in which it or a part of it can occur in a text.
 
-A secret inside JSON, a URL, HTML, a ``repr`` or coloured output is not spelled as it is: escapes stand in
-it, or so close to it that they hide where it begins. `views` says what a text says once its escapes are
-undone, level by level, which finds a secret in any nesting of them; the way back tells what to take out of
-the original. A finished artifact of megabytes is read faster (``reading``), without a way back.
+A secret inside JSON, a URL, HTML, a ``repr`` or coloured output is not spelled literally: it contains
+escapes, or escapes next to it hide its start. `views` decodes a text's escapes level by level, which finds a
+secret in any nesting of them, and maps the result back to the original. A finished artifact of megabytes is
+decoded faster (``reading``), without that mapping.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote
 
 from .names import is_secret_name
 
-#: JSON in JSON in a URL in HTML is three levels; what is nested deeper than this is not decoded further.
+#: JSON in JSON in a URL in HTML is three levels; deeper nesting is not decoded.
 LEVELS = 5
 
 _ESCAPE = re.compile(
@@ -44,7 +44,7 @@ _ESCAPE = re.compile(
 )
 _MAY_ESCAPE = re.compile(r"[\\%&\x1b#\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
 _SIMPLE = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "a": "\a", "v": "\v", "0": "\0"}
-#: The end of a wrapped line, with what a quote, a traceback, a diff or a log puts around its parts.
+#: The end of a wrapped line, with characters that a quote, a traceback, a diff or a log adds.
 _FOLD = re.compile(
     r"""(?<=[A-Za-z0-9+/=_-]{8})
     ["'),]{0,3} [ \t]* \r?\n (?:INTERNALERROR>|[-+?E>|#*][ ]|[ \t"'(]|b["'])*
@@ -61,7 +61,7 @@ _COLOUR = re.compile(r"(?:\x1b|#x1[bB])\[[0-9;]*m")
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A text, and for each of its parts the span in the text that it was decoded from."""
+    """A decoded text, and for each of its parts the span in the text before decoding."""
 
     text: str
     _here: list[int] = field(default_factory=list)
@@ -81,7 +81,7 @@ class View:
 
 
 def views(text: str) -> Iterator[View]:
-    """Yield the text itself, then what it says after each level of decoding."""
+    """Yield the text itself, then the text after each level of decoding."""
     view: View | None = View(text)
     for _ in range(LEVELS):
         if view is None:
@@ -91,19 +91,19 @@ def views(text: str) -> Iterator[View]:
 
 
 def unfolded(view: View) -> View | None:
-    """Return the view with wrapped lines joined, None where nothing is wrapped."""
+    """Return the view with wrapped lines joined, None if nothing is wrapped."""
     return _substituted(view, _FOLD, lambda _: "") if "\n" in view.text else None
 
 
 def unescaped(text: str) -> list[str]:
-    """Return what a text says after each level of decoding, from the text itself on."""
+    """Return the text itself, and the text after each level of decoding."""
     return [view.text for view in views(text)]
 
 
 def _substituted(
     parent: View, pattern: re.Pattern[str], replacement: Callable[[re.Match[str]], str]
 ) -> View | None:
-    """Return the parent with each match replaced, None when that changes nothing."""
+    """Return the parent with each match replaced, None if that changes nothing."""
     text, parts, here, there = parent.text, [], [], []
     size = at = 0
     for match in pattern.finditer(text):
@@ -145,9 +145,9 @@ def _decoded(match: re.Match[str]) -> str:
 
 
 def reading(content: bytes) -> str:
-    """Return what a finished file says once the escapes of its own format are undone.
+    """Return the content of a finished file with the escapes of its own format decoded.
 
-    A reading has one character for each byte of UTF-8, which is what Python searches fastest.
+    A reading has one character per byte of UTF-8, which Python searches fastest.
     """
     text = content.decode("latin-1")
     for _ in range(_ROUNDS):
@@ -167,7 +167,7 @@ def _undone(text: str) -> str:
         for escaped, plain in (*_HTML, ("&amp;", "&")):
             text = text.replace(escaped, plain)
     if "\\" in text:
-        text = text.replace("\\\\", "\0")  # so that it does not join what follows it
+        text = text.replace("\\\\", "\0")  # so that it does not join the text after it
         text = _CODE_POINT.sub(lambda match: as_read(chr(int(match[1], 16))), text)
         for escaped, plain in (*_JSON, ("\0", "\\")):
             text = text.replace(escaped, plain)
@@ -176,17 +176,17 @@ def _undone(text: str) -> str:
     return _COLOUR.sub("", text) if "\x1b" in text or "#x1" in text else text
 
 
-#: Shorter values are not looked for: they would blot out ordinary words, and they protect nothing.
+#: Shorter values are not searched: they would redact ordinary words, and they protect nothing.
 SHORTEST = 6
-#: A line of a value of several lines is looked for by itself when it is at least this long.
+#: In a value of several lines, each line of at least this length is searched separately.
 _TELLING_LINE = 8
-#: A part of a value is recognised from this length on, wherever it was cut, in steps of ``_GRAM``.
+#: Parts of a value of at least this length are recognised, in steps of ``_GRAM``.
 _TELLING_PART = 15
 _GRAM = 8
-#: Beside an ellipsis even this much of the beginning or the end of a value is recognised.
+#: Beside an ellipsis, this many characters of a value's start or end are recognised.
 _TELLING_STUMP = 6
 _ELLIPSIS = re.compile(r"\.\.\.|…|\Z")
-#: pytest leaves out what two long texts have in common: a line of its diff begins or ends in the middle.
+#: pytest omits what two long texts have in common: a line of its diff begins or ends in the middle.
 _DIFF_LINE = re.compile(r"\.\.\.|…|\n[ E|]*(?:[-+] )?|\Z")
 _PASSWORDS = (re.compile(r"://[^:/@\s]*:([^@/\s]+)@"), re.compile(r"\bpassword=([^\s']+)"))
 
@@ -194,9 +194,9 @@ Span = tuple[int, int]
 
 
 def any_of(needles: Iterable[str]) -> re.Pattern[str]:
-    """Return what finds any of many texts in one go, quickly where there is none.
+    """Return a pattern that finds any of many texts, quickly if there is none.
 
-    The first few letters are compared with all that can stand there; then the pattern branches by the first.
+    It compares the first few letters with all that are possible there, then branches by the first letter.
     """
     by_letter: dict[str, list[str]] = {}
     for needle in sorted(needles):
@@ -216,23 +216,23 @@ class SecretValue:
     def __init__(self, value: str) -> None:
         plain = _plain_forms(value.strip())
         spelled = {form for text in plain for form in (text, *_respelled(text))}
-        #: Looked for in the text and in what it says when it is decoded.
+        #: Searched in the text and in its decoded forms.
         self.forms = _longest_first(form for text in spelled for form in unescaped(text))
-        #: Looked for with wrapped lines joined, too.
+        #: Also searched with wrapped lines joined.
         self.encoded = _longest_first(
             form
             for text in plain
             for form in (*chain(*map(_base64, _spelled(text))), *_hex(text), *_joined(text))
         )
-        #: Looked for in part.
+        #: Searched in part.
         self._parts = [form for form in self.forms if form in plain and _is_token(form)]
-        #: A text without any of these holds neither the value nor a part of it.
+        #: A text without any of these contains neither the value nor a part of it.
         self.heads = {form[:SHORTEST] for form in (*self.forms, *self.encoded)} | {
             head for form in self._parts for head in (*_grams(form), form[-_TELLING_STUMP:])
         }
 
     def find(self, text: str) -> Iterator[Span]:
-        """Yield where the value stands in a text, in full or in part."""
+        """Yield the spans of the value in a text, complete or in part."""
         for form in (*self.forms, *self.encoded):
             yield from _occurrences(form, text)
         for form in self._parts:
@@ -240,7 +240,7 @@ class SecretValue:
             yield from _fragments(form, text)
 
     def find_encoded(self, text: str) -> Iterator[Span]:
-        """Yield where an encoded form of the value stands in a text without line breaks."""
+        """Yield the spans of the value's encoded forms in a text without line breaks."""
         for form in (*self.encoded, *self._parts):
             yield from _occurrences(form, text)
 
@@ -250,7 +250,7 @@ class SecretValue:
 
 
 def _plain_forms(value: str) -> set[str]:
-    """Return the value and what gives it away by itself: its lines, its password, its secret fields."""
+    """Return the value and parts that reveal it: its lines, its password, its secret fields."""
     lines = [line.strip() for line in value.splitlines()]
     telling = [line for line in lines if len(line) >= _TELLING_LINE and not line.startswith("-----")]
     parts = [*(telling if len(lines) > 1 else ()), *_passwords(value), *_fields(value)]
@@ -262,7 +262,7 @@ def _longest_first(forms: Iterable[str]) -> list[str]:
 
 
 def _respelled(value: str) -> set[str]:
-    """Return the value in the other case, in a form, and as CSV, SQL, YAML and shells quote it."""
+    """Return the value in upper or lower case, form-encoded, and as CSV, SQL, YAML and shells quote it."""
     if len(value) < _TELLING_LINE:
         return set()
     return {
@@ -300,7 +300,7 @@ def _secret_leaves(document: Any, *, named: bool) -> Iterator[str]:
 
 
 def _is_token(form: str) -> bool:
-    """Tell whether parts of a form are secret: those of an address or a document may well be public."""
+    """Tell whether parts of a form are secret; parts of an address or a document may be public."""
     return len(form) >= 2 * _TELLING_STUMP and not re.search(r"://|\bhost=|[\n{}]", form)
 
 
@@ -309,17 +309,17 @@ def _joined(text: str) -> set[str]:
 
 
 def _spelled(text: str) -> set[str]:
-    """Return the value as it is spelled in what is often encoded as a whole: JSON, a form."""
+    """Return the value as it is spelled inside JSON or a form, which is often encoded as a whole."""
     return {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], quote(text, safe="")}
 
 
 def _base64(text: str) -> set[str]:
-    """Encode at the three alignments that a value can have inside a larger text (as in Basic auth)."""
+    """Encode at the three alignments of a value inside a larger text (as in Basic auth)."""
     raw = text.encode("utf-8", "surrogatepass")
     forms = set()
     for shift in range(3):
         encoded = base64.b64encode(b"\0" * shift + raw).decode().rstrip("=")
-        # The first character(s) mix with what precedes, the last one with what follows.
+        # The first characters also encode what precedes the value, the last one what follows.
         first = (0, 2, 3)[shift]
         last = len(encoded) - (1 if (shift + len(raw)) % 3 else 0)
         core = encoded[first:last]
@@ -342,7 +342,7 @@ def _occurrences(form: str, text: str) -> Iterator[Span]:
 
 
 def _stumps(form: str, text: str) -> Iterator[Span]:
-    """Yield the beginning of a value before an ellipsis or the end of the text, and its end after one."""
+    """Yield the start of a value before an ellipsis or the end of the text, and its end after one."""
     head, tail = form[:_TELLING_STUMP], form[-_TELLING_STUMP:]
     if head not in text and tail not in text:
         return
@@ -356,7 +356,7 @@ def _stumps(form: str, text: str) -> Iterator[Span]:
 
 
 def _fragments(form: str, text: str) -> Iterator[Span]:
-    """Yield each part of a value that is long enough to give it away."""
+    """Yield each part of a value that is long enough to reveal it."""
     for number, gram in enumerate(_grams(form)):
         at = number * _GRAM
         found = text.find(gram)
@@ -372,7 +372,7 @@ def _grams(form: str) -> list[str]:
 
 
 def _grown(form: str, at: int, text: str, found: int) -> Span:
-    """Return the largest common part of form and text around a gram that both have."""
+    """Return the longest common part of form and text around a gram that both contain."""
     before = 0
     while before < min(at, found) and form[at - before - 1] == text[found - before - 1]:
         before += 1
