@@ -7,7 +7,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from smoke.source import rules
-from smoke.source.infrastructure.addresses import Budget, Directory
+from smoke.source.infrastructure.addresses import Directory
+from smoke.source.infrastructure.databases import Budget
 
 from .alarms import Metric, Watch
 from .balancer import BalancerRoute, routes_to, strange

@@ -11,10 +11,10 @@ from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, IF_SET, MIGRATIONS, Names
 from smoke.contract.model import ROUTES, SERVICES, USER
 from smoke.platform.http import key_paths
 from smoke.source.checkout import Checkout, Examined, Finding
-from smoke.source.infrastructure.addresses import Budget, directory_of, led
+from smoke.source.infrastructure.addresses import directory_of, led
 from smoke.source.infrastructure.conflicts import conflicts, misdeclared
 from smoke.source.infrastructure.connections import Address, connected
-from smoke.source.infrastructure.databases import served
+from smoke.source.infrastructure.databases import Budget, served
 from smoke.source.infrastructure.definitions import ROLES, Definitions, named, unnamed
 from smoke.source.infrastructure.definitions import unseen as not_seen
 from smoke.source.infrastructure.network import reached

@@ -18,7 +18,8 @@ from smoke.source.terraform.evaluate import Body, Environment, Resource
 from smoke.source.terraform.references import choices, entries, items, referenced, secret
 from smoke.source.terraform.values import Symbol, Value, is_known, number, settle, text
 
-from .definitions import Definitions, containers, plainly, ports
+from .databases import OF_SERVER, Budget
+from .definitions import Definitions, containers, plainly, ports, variables_of
 
 #: An address with a password in it, which nothing fills in, of a host that is not the task itself.
 PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s:/@]*:[^\s/@${}<>%]+@(?!localhost\b|127\.)")
@@ -97,47 +98,8 @@ _PRIVATE_KEY = re.compile(
     r"-----BEGIN ([A-Z]+ )?PRIVATE KEY-----|LS0tLS1CRUdJTi(?:BQUklWQVRF|BFQyBQUklWQVRF|BSU0EgUFJJVkFUR)"
     r"|\{(?=[^{}]*\"kty\")[^{}]*\"d\"\s*:\s*\"[\w-]{16}"
 )
-#: Variables with which a pooler finds its database.
-OF_SERVER = re.compile(r"(?:DB|DATABASE|POSTGRES(?:QL)?|PG)_?(?:HOST|HOSTNAME|URL)")
 #: Variables that give a container its own port.
 _OWN_PORT = ("PORT", "LISTEN_PORT")
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The connections that the plan gives to all services together, and how many services there are."""
-
-    connections: int
-    services: int
-
-    @classmethod
-    def of(cls, connections: Mapping[str, int]) -> "Budget":
-        """From the plan's table: all but `total`, `admin` and `buffer` are shares of services."""
-        shares = {name: of for name, of in connections.items() if name not in ("total", "admin", "buffer")}
-        return cls(sum(shares.values()), len(shares))
-
-    def overdrawn(self, owner: str, given: Mapping[str, str]) -> Iterator[str]:
-        """What a pooler's variables allow beyond it; nothing where one of them is not understood.
-
-        Each service has at least one pool, and all may use one database.
-        """
-        names = {name: next((each for each in (name, f"PGBOUNCER_{name}") if each in given), "")
-                 for name in _SIZES}  # fmt: skip
-        said = {name: given[found] for name, found in names.items() if found}
-        if "DEFAULT_POOL_SIZE" not in said or not all(value.isdecimal() for value in said.values()):
-            return
-        size, reserve, user, database = (int(said.get(name, 0)) for name in _SIZES)
-        most = self.services * min(size + reserve, user or size + reserve)
-        most = min(most, database or most)
-        if most > self.connections:
-            yield (
-                f"{names['DEFAULT_POOL_SIZE']} of {owner} is {size}: {self.services} services may open "
-                f"{most} connections, but the plan allows {self.connections}"
-            )
-
-
-#: The sizes of a pooler's pools, 0 for no limit.
-_SIZES = ("DEFAULT_POOL_SIZE", "RESERVE_POOL_SIZE", "MAX_USER_CONNECTIONS", "MAX_DB_CONNECTIONS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,15 +402,6 @@ def _secrets(whole: Value | None) -> Iterator[tuple[str, Value]]:
         pair = entries(each)
         name, value = pair.get("name"), pair.get("valueFrom")
         if name is not None and value is not None:
-            yield text(name), value
-
-
-def variables_of(whole: Value | None) -> Iterator[tuple[str, Value]]:
-    """Yield the variables of a container by their names, those that are known."""
-    for each in items(whole):
-        pair = entries(each)
-        name, value = pair.get("name"), pair.get("value")
-        if name is not None and value is not None and is_known(name):
             yield text(name), value
 
 

@@ -1,7 +1,8 @@
-"""Whether tasks fit the database that the files give them: by its port, TLS and connections."""
+"""Whether tasks fit the database that the files give them: its port, TLS, and the connections it allows."""
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from smoke.source.checkout import Finding
 from smoke.source.terraform.configuration import Configuration
@@ -9,25 +10,53 @@ from smoke.source.terraform.evaluate import Resource
 from smoke.source.terraform.references import declared
 from smoke.source.terraform.values import Symbol, Value, is_known, number, options, settle, symbols, text
 
-from .addresses import OF_SERVER, variables_of
-from .definitions import Definitions, containers
+from .definitions import Definitions, containers, variables_of
 
+#: Variables with which a pooler finds its database.
+OF_SERVER = re.compile(r"(?:DB|DATABASE|POSTGRES(?:QL)?|PG)_?(?:HOST|HOSTNAME|URL)")
+#: The sizes of a pooler's pools, 0 for no limit.
+_SIZES = ("DEFAULT_POOL_SIZE", "RESERVE_POOL_SIZE", "MAX_USER_CONNECTIONS", "MAX_DB_CONNECTIONS")
 #: What a variable's name ends with that gives a host; the port is in its neighbour.
 _NEIGHBOUR = re.compile(r"(?:HOST|HOSTNAME|URL)\Z")
-
-
 _HOSTS = ("HOST", "HOSTNAME")
-
-
 #: Variables that turn off TLS, which newer versions demand; libpq has its own.
 _DATABASE_TLS, _LIBPQ = ("SERVER_TLS_SSLMODE", "PGBOUNCER_SERVER_TLS_SSLMODE"), ("PGHOST", "PGSSLMODE")
-
-
 _POSTGRES_PORT, _TLS_SINCE = 5432, 15
-
-
 #: Arguments that make a database a copy of another.
 _COPIES = ("replicate_source_db", "snapshot_identifier", "restore_to_point_in_time")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The connections that the plan gives to all services together, and how many services there are."""
+
+    connections: int
+    services: int
+
+    @classmethod
+    def of(cls, connections: Mapping[str, int]) -> "Budget":
+        """From the plan's table: all but `total`, `admin` and `buffer` are shares of services."""
+        shares = {name: of for name, of in connections.items() if name not in ("total", "admin", "buffer")}
+        return cls(sum(shares.values()), len(shares))
+
+    def overdrawn(self, owner: str, given: Mapping[str, str]) -> Iterator[str]:
+        """What a pooler's variables allow beyond it; nothing where one of them is not understood.
+
+        Each service has at least one pool, and all may use one database.
+        """
+        names = {name: next((each for each in (name, f"PGBOUNCER_{name}") if each in given), "")
+                 for name in _SIZES}  # fmt: skip
+        said = {name: given[found] for name, found in names.items() if found}
+        if "DEFAULT_POOL_SIZE" not in said or not all(value.isdecimal() for value in said.values()):
+            return
+        size, reserve, user, database = (int(said.get(name, 0)) for name in _SIZES)
+        most = self.services * min(size + reserve, user or size + reserve)
+        most = min(most, database or most)
+        if most > self.connections:
+            yield (
+                f"{names['DEFAULT_POOL_SIZE']} of {owner} is {size}: {self.services} services may open "
+                f"{most} connections, but the plan allows {self.connections}"
+            )
 
 
 def served(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from smoke.source.checkout import Examined, Finding
@@ -397,3 +397,12 @@ _NAMED = {
     "aws_cloudwatch_dashboard": "dashboard_name",
     "aws_db_instance": "identifier",
 }
+
+
+def variables_of(whole: Value | None) -> Iterator[tuple[str, Value]]:
+    """Yield the variables of a container by their names, those that are known."""
+    for each in items(whole):
+        pair = entries(each)
+        name, value = pair.get("name"), pair.get("value")
+        if name is not None and value is not None and is_known(name):
+            yield text(name), value

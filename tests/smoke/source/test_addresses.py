@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from smoke.source.infrastructure.addresses import Budget, Directory, is_mixed_up, led
-from smoke.source.infrastructure.databases import served
+from smoke.source.infrastructure.addresses import Directory, is_mixed_up, led
+from smoke.source.infrastructure.databases import Budget, served
 from smoke.source.infrastructure.definitions import read as read_definitions
 from smoke.source.infrastructure.starting import generated
 from tests.smoke.source.terraform_files import Read, service
