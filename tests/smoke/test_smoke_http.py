@@ -60,8 +60,8 @@ class Sender:
             return next(left)
 
         pool = httpx.Client(transport=httpx.MockTransport(handle))
-        http = HttpClient("freeside", "http://h/", pool, self.log, pause=self.waits.append)
-        self.send = partial(http.send, "GET", "/x")
+        self.http = HttpClient("freeside", "http://h/", pool, self.log, pause=self.waits.append)
+        self.send = partial(self.http.send, "GET", "/x")
 
 
 def limited(after: str) -> httpx.Response:
@@ -77,6 +77,13 @@ def test_429_is_waited_out_and_noted() -> None:
     assert (sender.waits, sender.log.exchanges) == ([3.0], [429, 200])
     assert "waited 3 s" in sender.log.notes[0]
     assert [request.headers["authorization"] for request in sender.seen] == ["Bearer 1", "Bearer 2"]
+
+
+def test_a_family_of_cases_notes_its_wait_for_a_rate() -> None:
+    sender = Sender(limited("3"), httpx.Response(200, json={}))
+    quiet = ServiceClient(sender.http).unrecorded()
+    assert quiet.http.send("GET", "/x").status_code == 200
+    assert (sender.log.exchanges, len(sender.log.notes)) == ([], 1)
 
 
 @pytest.mark.parametrize(("after", "waits"), [(1, MAX_REPEATS), (int(BACKOFF_BUDGET_S) + 1, 0)])
