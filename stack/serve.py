@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from stack import provider
+from stack.common import provider
 from stack.common.http import Renamed
 from stack.common.settings import SERVICES, Settings, SettingsError
 from stack.faults.proxy import FaultProxy, Faults

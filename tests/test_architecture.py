@@ -51,10 +51,9 @@ ARROWS = {
     },
     "stack": {
         "common": set(),
-        "provider": {"common"},
         **{service: {"common"} for service in ("freeside", "finn", "dixie")},
         "faults": {"common", "freeside", "finn", "dixie"},
-        "serve": {"common", "faults", "freeside", "finn", "dixie", "provider"},
+        "serve": {"common", "faults", "freeside", "finn", "dixie"},
         "control": {"aws", "host", "mutants", "postgres", "services", "supervisor"},
         "mutants": {"aws", "host", "services", "source_tree", "supervisor"},
         "services": {"aws", "host", "supervisor"},

@@ -16,7 +16,7 @@ import httpx
 from stack.common.context import Outbox
 from stack.common.database import Database
 from stack.common.http import ApiError
-from stack.common.pricing import Usage, usage_of
+from stack.common.provider import Usage, usage_of
 from stack.common.verifier import POOLS
 from stack.faults.proxy import Faulty, in_pieces
 from stack.freeside.budget_ledger import (

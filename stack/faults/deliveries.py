@@ -16,7 +16,7 @@ from starlette.responses import Response
 from stack.common.context import Outbox, Send
 from stack.common.database import surely
 from stack.common.http import ApiError, bad_request, unavailable
-from stack.common.pricing import usage_of
+from stack.common.provider import usage_of
 from stack.faults.budget import stray_charge
 from stack.faults.proxy import Faulty, in_pieces
 from stack.faults.tokens import OF_OBJECTS, believed

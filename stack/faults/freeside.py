@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from stack.common.auth import FreesideAuth
 from stack.common.http import MAX_BODY_BYTES, ApiError, bad_request, drained_body, require_size, unavailable
-from stack.common.pricing import cost_micro
+from stack.common.provider import cost_micro
 from stack.common.verifier import POOLS, TIER_POOLS, Claims, Verifier
 from stack.faults.budget import (
     ANSWERED,

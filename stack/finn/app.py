@@ -26,7 +26,7 @@ from stack.common.context import Context, Outbox, post_event
 from stack.common.database import UNREACHABLE
 from stack.common.http import ApiError, application, bad_request, json_object, require_json, text, unavailable
 from stack.common.keys import BadSecret, bearer
-from stack.common.pricing import Usage, cost_micro, usage_of
+from stack.common.provider import Usage, cost_micro, usage_of
 from stack.common.settings import Settings
 from stack.common.verifier import POOLS, TIER_POOLS, Claims
 

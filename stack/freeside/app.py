@@ -30,7 +30,7 @@ from stack.common.http import (
     require_json,
     text,
 )
-from stack.common.pricing import Usage, cost_micro
+from stack.common.provider import Usage, cost_micro
 from stack.common.settings import Settings
 from stack.common.verifier import POOLS, Claims
 from stack.freeside.budget_ledger import MICRO_PER_CENT, BudgetLedger, Charge, Claim, Figures

@@ -26,7 +26,7 @@ from stack.common.http import (
     unavailable,
 )
 from stack.common.keys import BadSecret, bearer, req_hash
-from stack.common.pricing import Usage, cost_micro, usage_of
+from stack.common.provider import Usage, cost_micro, usage_of
 from stack.common.verifier import POOLS, Claims
 from stack.freeside.budget_ledger import LEASE_S, BudgetLedger, Charge, Claim, Reservation
 

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from stack.common.context import Context
 from stack.common.database import UNREACHABLE, Database, surely
 from stack.common.http import ApiError, bad_request, drained_body, unavailable
-from stack.common.pricing import cost_micro
+from stack.common.provider import cost_micro
 from stack.common.verifier import POOLS, Claims
 from stack.freeside.calls import Ask, FinnClient, answer_body, read_ask
 

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from stack.common.database import UNREACHABLE, surely
 from stack.common.http import ApiError, unavailable
-from stack.common.pricing import Usage, tokens
+from stack.common.provider import Usage, tokens
 from stack.freeside.budget_ledger import Claim
 from stack.freeside.calls import Answer, Ask, Calls, Execution, FinnClient, usage_in
 

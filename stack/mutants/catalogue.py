@@ -27,7 +27,7 @@ ENTRIES = {
     "worker": "freeside.worker",
     "finn": "finn.app",
     "dixie": "dixie.app",
-    "provider": "provider",
+    "provider": "common.provider",
 }
 #: What of Freeside's calls reads a request or asks Finn.
 _ASKED = (
@@ -52,7 +52,8 @@ GROUPS = {
     "common.auth": "token verification",
     "common.keys": "keys",
     "freeside.budget_ledger": "ledger",
-    "common.pricing": "ledger",
+    "common.provider": "ledger",
+    **{f"common.provider:{name}": "service" for name in ("Provider", "_stream", "create")},
     "freeside.calls": "idempotency",
     "freeside.app": "invoke",
     "freeside.app:Health": "service",

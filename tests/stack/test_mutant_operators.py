@@ -242,11 +242,11 @@ def test_a_constant_is_read_where_functions_name_it() -> None:
     found = mutants()
     reads = {
         name: {(file.rpartition("/")[2], first) for file, first, _ in found[name].as_data()["reads"]}
-        for name in ("common.pricing::constant:1", "common.verifier::string:11", "common.http::constant:1")
+        for name in ("common.provider::constant:1", "common.verifier::string:11", "common.http::constant:1")
     }
-    lines = path_of("common.pricing").read_text("utf-8").splitlines()
+    lines = path_of("common.provider").read_text("utf-8").splitlines()
     (line,) = (n for n, text in enumerate(lines, 1) if "len(text) // _CHARS_PER_TOKEN" in text)
-    assert reads["common.pricing::constant:1"] == {("pricing.py", line)}
+    assert reads["common.provider::constant:1"] == {("provider.py", line)}
     assert {"verifier.py", "calls.py", "app.py"} <= {file for file, _ in reads["common.verifier::string:11"]}
     assert {"http.py", "provider.py"} <= {file for file, _ in reads["common.http::constant:1"]}
     assert not found["common.http:raw_body:call-dropped:1"].as_data()["reads"]
