@@ -1,4 +1,4 @@
-"""G-9, phase alarms: what must be watched is watched, notifies and is quiet; dashboards, logs, fire drill."""
+"""G-9, phase alarms: required alarms exist, notify and are quiet; dashboards, logs, fire drill."""
 
 import json
 from collections.abc import Mapping
@@ -102,19 +102,19 @@ def test_other_alarms_are_quiet(aws: AwsReader, plan_facts: Mapping[str, Any], e
             evidence.note(f"{alarm.name} is in ALARM: this suite's own forgeries count, so it is not held")
     ringing = [alarm.name for alarm in others if alarm.state == ALARM and alarm not in counted]
     loud = {alarm.name for alarm in (*aws.alarms(), *aws.composites()) if alarm.state == ALARM}
-    # a composite alarm says no more than the alarms in its rule
+    # a composite alarm adds nothing to the alarms in its rule
     ringing += [each.name for each in aws.composites() if each.name in loud and not each.alarms & loud]
     assert not ringing, f"in ALARM: {', '.join(ringing)}"
 
 
 def held(aws: AwsReader) -> list[MetricAlarm]:
-    """The alarms on what the contract names, except those that only trigger scaling."""
+    """The alarms on metrics that the contract names, except those that only trigger scaling."""
     return [alarm for alarm in aws.alarms() if is_named(alarm) and not alarm.steers]
 
 
 @pytest.mark.p1
 def test_know_their_state(aws: AwsReader, evidence: Evidence) -> None:
-    """No alarm on what the contract names has insufficient data."""
+    """No alarm on a metric that the contract names has insufficient data."""
     alarms = [*held(aws), *(alarm for alarm in aws.composites() if not alarm.steers)]
     blind = [alarm.name for alarm in alarms if alarm.state == INSUFFICIENT]
     evidence.figure("alarms", len(aws.alarms()), at_least=1)
@@ -124,7 +124,7 @@ def test_know_their_state(aws: AwsReader, evidence: Evidence) -> None:
 
 @pytest.mark.p1
 def test_can_fire(aws: AwsReader, evidence: Evidence) -> None:
-    """Every alarm on what the contract names has data, enabled actions, and notifies the topic.
+    """Every alarm on a metric that the contract names has data, enabled actions, and notifies the topic.
 
     An alarm that cannot fire proves nothing, even if its state is OK.
     """

@@ -1,4 +1,4 @@
-"""G-2, phase auth: errors that give no reason, keys that stay cached, tokens that stay spent."""
+"""G-2, phase auth: errors that reveal no reason, keys that stay cached, tokens that stay spent."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ pytestmark = [
 TIME = re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.]+|\b\d{10,13}\b", re.IGNORECASE)
 #: Replaced as one word: an id is one word in any notation, a sentence has several.
 WORD = re.compile(r"[\w.+/=~-]+")
-#: Claims, each with the token rule about its value: a missing claim breaks it, too.
+#: Claims, each with the token rule about its value; a missing claim also breaks it.
 WRONG_CLAIMS = {"iss": "issuer", "aud": "audience", "req_hash": "binding"}
 BURST = 20
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "TRACE")
@@ -65,7 +65,7 @@ OF_ANY_HEADER = ("credential", "encoding")
 
 @pytest.fixture
 def access(service: str) -> Access:
-    """The first way in of the parametrised service."""
+    """The first token route of the parametrized service."""
     return first_access(service)
 
 
@@ -75,7 +75,7 @@ def takes_tokens(service: str) -> pytest.MarkDecorator:
 
 
 def words(answer: httpx.Response) -> list[str]:
-    """The words of an answer's body and challenge, without its times."""
+    """The words of an answer's body and challenge, without times."""
     challenge = answer.headers.get("www-authenticate", "")
     return WORD.findall(TIME.sub("...", f"{body_text(answer)} {challenge}"))
 
@@ -99,7 +99,7 @@ def test_refusals_reveal_no_reason(target: Target, service: str, evidence: Evide
 
 
 def named(target: Target) -> Iterator[tuple[str, str, str, str]]:
-    """Tokens with one fault each: name, Authorization header, the rule it breaks, the code that names it."""
+    """Tokens with one fault each: name, Authorization header, the broken rule, the code that names it."""
     genuine, fresh = target.genuine(), target.genuine().renewed()
     without = {name: value for name, value in fresh.claims.items() if name != "jti"}
     yield "jti missing", f"Bearer {genuine.token(claims=without)}", "claims", "JTI_REQUIRED"
@@ -162,7 +162,7 @@ def test_open_routes_take_any_credential(
 
 
 def _reached(answer: httpx.Response) -> httpx.Response:
-    """The service's own answer: no other one can be compared."""
+    """The service's own answer; any other cannot be compared."""
     if is_of_a_gateway(answer):
         raise UnexpectedStatus(f"{route_of(answer)} is not reached: got {answer.status_code}", answer)
     return answer

@@ -1,4 +1,4 @@
-"""G-2, phase auth: a token counts once, whoever sends it again, wherever, and however often at once."""
+"""G-2, phase auth: a token counts once, whoever sends it again, on any route, and even concurrently."""
 
 from __future__ import annotations
 
@@ -59,9 +59,10 @@ CHEAPEST = ("freeside.models", "finn.invoke", "dixie.query-user")
 OF_TENANTS = [access.id for access in accesses() if access.kind is not SERVICE]
 #: The targets that take a body or a routing key.
 WITH_INPUT = [access.id for access in accesses() if any(r.request and r.name == access.route for r in ROUTES)]
-#: Those that take an idempotency key.
+#: The targets that take an idempotency key.
 KEYED = ("freeside.invoke", "freeside.stream")
-#: Invalid requests everywhere: a body or a routing key, and headers. The last ones are not routing keys.
+#: Requests that are invalid on every route: a body or a routing key, and headers. The last ones are not
+#: routing keys.
 INVALID: Mapping[str, tuple[bytes, Mapping[str, str]]] = {
     "null": (b"null", {}),
     "no JSON": (b"{", {}),
@@ -222,7 +223,7 @@ def used_up(
 
 
 def refusals(way: Way, tenant: str) -> Iterator[tuple[str, Callable[[str], httpx.Response]]]:
-    """Refusals of a good call for its token's claims: only who has verified those can refuse so."""
+    """Refusals of a good call because of its token's claims, so the service has verified the token."""
     families = (direct(),) if way.direct else (above_the_tier(), not_allowed())
     reaches = [next(iter(family)) for family in families]
     if way.direct:
@@ -247,7 +248,7 @@ def _with_jti(
 def test_refused_call_spends_its_token(
     route: str, ways: Callable[[str], Way], tenants: Tenants, batch: Batch
 ) -> None:
-    """A token whose call is refused for its pool, tenant or body is spent all the same."""
+    """A token whose call is refused for its pool, tenant or body is nevertheless spent."""
     way, service = ways(route), route.partition(".")[0]
     again = lambda jti: way.post(way.body(prompt_for()), tenants.main, jti=jti)  # noqa: E731
     batch.run(
@@ -263,8 +264,8 @@ def test_invalid_call_spends_its_token(
 ) -> None:
     """A token sent with an invalid request is spent if it was verified before the request was refused.
 
-    The same request with a forged token shows that: a service that answers 401 has looked at the token. Where
-    the request is refused whatever its token, the contract does not say whether that was verified.
+    The same request with a forged token shows that: a service that answers 401 has verified the token first.
+    If it refuses the request with any token, the contract does not say whether the token was verified.
     """
     verified: list[str] = []
 
@@ -297,7 +298,7 @@ def test_invalid_call_spends_its_token(
 def test_conflict_spends_its_token(
     route: str, ways: Callable[[str], Way], tenants: Tenants, batch: Batch
 ) -> None:
-    """A token whose call is refused for an idempotency conflict is spent, too."""
+    """A token whose call is refused for an idempotency conflict is also spent."""
     way, key = ways(route), str(uuid.uuid4())
     require_status(way.post(way.body(prompt_for()), tenants.main, key=key), 200)
     post = partial(way.post, tenant=tenants.main)

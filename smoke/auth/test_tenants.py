@@ -1,4 +1,4 @@
-"""G-2, phase auth: tenants kept apart, also those of nearly the same name."""
+"""G-2, phase auth: tenants are kept apart, even those with similar names."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ pytestmark = [
     pytest.mark.usefixtures("alone"),
 ]
 
-#: Where a request might name a community that is not its token's, and under which names. What names it by a
-#: header does so in its query as well.
+#: Places and names with which a request might name another community than its token's; a name in a header is
+#: also tried in the query.
 NAMED_BY = {"body": ("tenant_id", "communityId"), "header": ("X-Tenant-Id", "X-Community-Id")}
 
 
@@ -54,7 +54,7 @@ def test_budget_of_another_tenant_is_closed(freeside: Freeside, tenants: Tenants
 def own_figures_only(freeside: Freeside, tenants: Tenants) -> None:
     """A query or a header that names another community does not change whose figures are shown.
 
-    What they were before and after may differ: charges may still come, or be others'.
+    The figures before and after may differ: charges may still arrive, or come from others.
     """
     own = freeside.budget(tenants.other)
     credential, path = (

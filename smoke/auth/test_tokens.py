@@ -1,4 +1,4 @@
-"""G-2, phase auth: every route accepts valid tokens, up to the limits of their times, and no forgery."""
+"""G-2, phase auth: every route accepts valid tokens up to the limits of their times, and no forgery."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ pytestmark = [
     pytest.mark.requires("freeside", "key", "signing"),
     pytest.mark.usefixtures("alone"),
 ]
-#: How far a clock may be from this runner's that is not its own.
+#: How far a service's clock may differ from this runner's.
 CLOCKS_S = 10.0
-#: A token on the brink is sent so often until it stays on its side of the limit while it is under way.
+#: How often a token close to a limit is sent until it is on the intended side for the whole exchange.
 ATTEMPTS = 20
-#: So many of them are at the limit itself.
+#: How many of these attempts use the limit itself.
 EXACT_ATTEMPTS = 5
 
 
 def cases(target: Target, environment: Environment, *, inside: bool) -> list[Case]:
-    """Every limit from one side at a target."""
+    """The cases for every limit, from one side, at a target."""
     clocks_s = 0.0 if shares_clock(environment, target.service) else CLOCKS_S
     named = [each for each in times(0.0, clocks_s=clocks_s) if each.inside is inside]
     usual = target.accepted().status_code if inside else 0
@@ -79,10 +79,11 @@ def cases(target: Target, environment: Environment, *, inside: bool) -> list[Cas
 
 
 def _on_its_side(target: Target, name: str, clocks_s: float) -> httpx.Response:
-    """The answer to a token that was on its side of the limit from the moment it was sent to the answer.
+    """The answer to a token that was on the intended side of the limit from sending to the answer.
 
-    Where none of the first answers came before the second ended, values are as far from the limit as answers
-    take. Of a service that tells another time than this runner, they are as far as clocks may be apart.
+    If none of the first answers arrives within the same second, later values are as far from the limit as
+    answers take. If the service's clock differs from this runner's, they are as far away as clocks may
+    differ.
     """
     took: list[float] = []
     for _ in range(ATTEMPTS):
@@ -109,7 +110,7 @@ def _named(name: str, clocks_s: float) -> Times:
 
 
 def _still(sent: Mapping[str, int], now: Mapping[str, int]) -> bool:
-    """Whether the value on the brink is what it would be now: it moves when a second ends."""
+    """Whether the value at the limit is still the same; it changes when a second ends."""
     return all(sent[claim] == now[claim] for claim in sent)
 
 
@@ -134,7 +135,7 @@ def test_times_beyond_limits_are_refused(
 
 
 Forged = Callable[[Target], list[Forgery]]
-#: Forged tokens of this age are made anew: they must not be refused for being old.
+#: Forged tokens of this age are replaced: they must not be refused for being old.
 OLD_S = 60.0
 
 
@@ -152,23 +153,23 @@ def forged() -> Forged:
     return forged
 
 
-#: What another encoding of an honest token breaks: a form, not a proof.
+#: Rules that another encoding of an honest token breaks: about form, not about proof.
 FORMS = ("encoding",)
-#: To Finn a token that is not bound to its request is a hash mismatch, which it answers with 400.
+#: Finn answers 400 (hash mismatch) to a token that is not bound to its request.
 BINDING = "binding"
-#: The routes on which every neighbour is tried; on a service's other routes every so many.
+#: The routes on which every neighbour is tried; a service's other routes get only some.
 THOROUGH = ("freeside.invoke", "finn.invoke", "dixie.query-user", "dixie.query-service")
 ELSEWHERE_EVERY = 8
 FIRST = THOROUGH[:3]
 #: Letters of prompts to which a direct call's token is bound: more than a first block or read.
 LENGTHS = (2_000, 20_000)
-#: So many refusals go before the question whether good tokens still pass.
+#: This many refusals precede the check that good tokens still pass.
 REFUSED = 6
-#: Behind the name of a case that changes such a token.
+#: Suffix of the name of a case that changes such a token.
 ACCEPTED = ", in a token that was accepted"
 #: The cheapest route of each service for what is accepted.
 CHEAPEST = ("freeside.models", "finn.invoke", "dixie.query-user")
-#: And one where another dialect requires the role admin.
+#: One of them requires the role admin in another dialect.
 EQUIVALENT = (*CHEAPEST, "freeside.budget")
 #: The targets that take a user's token and know pools.
 OF_USERS = [access.id for access in accesses() if access.kind is USER and access.service == "freeside"]
@@ -256,7 +257,7 @@ def test_token_is_bound_to_all_of_its_body(
     "access", each_access("auth/token-in-another-encoding-is-refused", severity=pytest.mark.p1)
 )
 def test_token_in_another_encoding_is_refused(target: Target, access: Access, batch: Batch) -> None:
-    """Base64 that RFC 7515 does not allow is refused, even where the signature covers it."""
+    """Base64 that RFC 7515 does not allow is refused, even if the signature covers it."""
     found = forgeries(target.genuine(), ENCODINGS)
     batch.run([case_of(target, forgery) for forgery in found if forgery.rule in FORMS])
 

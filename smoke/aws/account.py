@@ -1,4 +1,4 @@
-"""The AWS account of the profile: clients, calls, and what each refusal means: an outage or the setup.
+"""The AWS account of the profile: clients, calls, and whether a refusal is an outage or a setup problem.
 
 botocore limits only each single read, and takes a body of any length. So its requests are sent like all
 others of the suite: within a total time and a limit of bytes.
@@ -30,12 +30,12 @@ from smoke.network.decoders import NotStrict, strict_json
 from smoke.network.transport import ContractViolation, failed_in_handshake, http_pool
 
 POLICY = "docs/iam-policy.json"
-#: IAM's prefix of an action where it is not the client's name.
+#: IAM's prefix of an action if it differs from the client's name.
 _PREFIXES = {"elbv2": "elasticloadbalancing"}
-#: What a service that encrypts asks KMS for in the caller's name; its refusal names no action.
+#: KMS permissions that an encrypting service uses on the caller's behalf; its refusal does not name them.
 _KMS = "kms:Decrypt and kms:GenerateDataKey on the key that it is encrypted with"
 _ACTION = re.compile(r"not authorized to perform: ([a-z0-9-]+:\w+)")
-#: What keeps AWS itself from answering, and what to do about it.
+#: Outages of AWS itself, and what to do about them.
 _OUTAGE = {
     AwsCause.OUTAGE: (
         "AWS answers {asked} with {code}: inconclusive",
@@ -46,7 +46,7 @@ _OUTAGE = {
         "run the suite again when fewer callers share the account's limit, or have the limit raised",
     ),
 }
-#: What is wrong on the runner, and what to do about it.
+#: Problems of the runner, and what to do about them.
 _SETUP = {
     AwsCause.DENIED: (
         "this runner may not {action} in {place} ({code})",
@@ -78,7 +78,7 @@ _SETUP = {
         "check this runner's network and proxy, and aws.region and aws.endpoint_url of the profile",
     ),
 }
-#: Every other call would meet the same.
+#: Causes that affect every other call as well.
 _EVERYWHERE = set(_SETUP) - {AwsCause.DENIED}
 
 
@@ -93,18 +93,18 @@ class AwsCall:
 
     @property
     def permission(self) -> str:
-        """The IAM action that it takes, such as `ecs:DescribeServices`."""
+        """The IAM action that it needs, such as `ecs:DescribeServices`."""
         return f"{_PREFIXES.get(self.client, self.client)}:{self.operation}"
 
     @property
     def place(self) -> str:
-        """Region, and the endpoint where it is not AWS's own."""
+        """Region, and the endpoint if it is not AWS's own."""
         return f"{self.region or 'no region'} at {self.endpoint}" if self.endpoint else self.region
 
 
 @dataclass(frozen=True, slots=True)
 class AwsError:
-    """What to raise. `everywhere`: every other call would fail, too. `passing`: it may be over soon."""
+    """The exception to raise. `everywhere`: other calls would also fail. `passing`: it may be transient."""
 
     kind: type[Exception]
     message: str
@@ -117,7 +117,7 @@ class AwsError:
 
 
 def code_of(problem: Exception) -> str:
-    """The error code of AWS's answer; empty for everything else."""
+    """The error code in AWS's answer; empty for any other exception."""
     failure = aws_failure(problem)
     return failure.code if failure and isinstance(getattr(problem, "response", None), dict) else ""
 
@@ -125,8 +125,8 @@ def code_of(problem: Exception) -> str:
 def explain(problem: Exception, call: AwsCall) -> AwsError:
     """What an exception of botocore means.
 
-    ExternalOutage needs a signal of AWS itself: a throttle or a 5xx. All else is the runner's, and names the
-    permission, credential or setting to correct; it says nothing about the platform.
+    ExternalOutage needs a signal from AWS itself: a throttle or a 5xx. Everything else is the runner's fault
+    and names the permission, credential or setting to correct; it says nothing about the platform.
     """
     failure = aws_failure(problem) or AwsFailure(AwsCause.OTHER, type(problem).__name__, str(problem))
     asked, place = f"{call.permission} in {call.place}", call.place
@@ -143,7 +143,7 @@ def explain(problem: Exception, call: AwsCall) -> AwsError:
 
 
 def _denied(failure: AwsFailure, call: AwsCall) -> str:
-    """The action to grant: the one that AWS names, or else the one that the call implies."""
+    """The action to grant: the one that AWS names, or else the one that the call needs."""
     named = _ACTION.search(failure.message)
     if named:
         return named.group(1)
@@ -153,7 +153,7 @@ def _denied(failure: AwsFailure, call: AwsCall) -> str:
 ANSWER_WITHIN_S = 10.0
 ATTEMPTS = 3
 AT_ONCE = 8
-#: The services that the checks ask.
+#: The AWS services that the checks call.
 CLIENTS = (
     "acm",
     "application-autoscaling",
@@ -178,7 +178,8 @@ CLIENTS = (
     "sts",
     "wafv2",
 )
-#: A call that met an outage is not sent again before this: every check would wait for the same retries.
+#: Seconds before a call that met an outage is sent again: otherwise every check would wait for the same
+#: retries.
 OUTAGE_HOLDS_S = 5.0
 #: A page of log events may have a mebibyte, and more as JSON.
 MAX_BODY = 8 * 1024 * 1024
@@ -207,13 +208,13 @@ class AwsAccount:
         self._lock = threading.Lock()
 
     def ask(self, client: str, method: str, **parameters: Any) -> dict[str, Any]:
-        """What AWS answers. ExternalOutage or SetupError when it does not; see `explain`."""
+        """AWS's answer; ExternalOutage or SetupError if there is none, see `explain`."""
         answer = self.find(client, method, (), **parameters)
         assert answer is not None  # no code may mean absent
         return answer
 
     def insist(self, client: str, method: str, **parameters: Any) -> dict[str, Any]:
-        """What AWS answers, sent even after a refusal: for clean-up."""
+        """AWS's answer to a call that is sent even after a refusal: for clean-up."""
         answer = self._call(
             client, method, (), lambda made: getattr(made, method)(**parameters), insisting=True
         )
@@ -223,7 +224,7 @@ class AwsAccount:
     def find(
         self, client: str, method: str, absent: Sequence[str], **parameters: Any
     ) -> dict[str, Any] | None:
-        """What AWS answers; None if one of the codes in `absent` says that the thing does not exist."""
+        """AWS's answer; None if one of the codes in `absent` says that the thing does not exist."""
         return self._call(client, method, absent, lambda made: getattr(made, method)(**parameters))
 
     def pages(
@@ -283,7 +284,7 @@ class AwsAccount:
             refusal = explain(problem, call)
         until = time.monotonic() + OUTAGE_HOLDS_S if refusal.passing else float("inf")
         self._refusals["*" if refusal.everywhere else call.permission] = (refusal, until)
-        # raised outside the handler: botocore's own exception would only repeat it in other words
+        # raised outside the handler, so that botocore's own exception is not repeated
         raise refusal.exception()
 
     def client(self, name: str) -> Any:
@@ -316,9 +317,9 @@ class AwsAccount:
 
 
 def read_descriptions() -> None:
-    """Make botocore load its descriptions of all services that the checks use; nothing is sent."""
+    """Make botocore load its descriptions of all services that the checks use; sends nothing."""
     session = aws_session()
-    session.set_credentials("none", "none")  # else botocore looks for the runner's
+    session.set_credentials("none", "none")  # otherwise botocore looks for the runner's
     for name in CLIENTS:
         session.create_client(name, region_name="us-east-1")
 
@@ -352,7 +353,7 @@ class BoundedSender:
             answers_within=within,
             max_body=MAX_BODY,
             trust=trusting(ca_bundle) if ca_bundle else None,
-            traced=False,  # AWS has no use for it
+            traced=False,  # AWS does not need it
         )
 
     def __call__(self, request: Any, **_: Any) -> Any:

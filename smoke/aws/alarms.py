@@ -51,7 +51,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Notifier:
-    """What an alarm of either kind notifies, and its state."""
+    """The notifications and the state of an alarm of either kind."""
 
     name: str
     state: str
@@ -61,7 +61,7 @@ class Notifier:
 
     @property
     def steers(self) -> bool:
-        """Whether it only triggers scaling and sends no notification."""
+        """Whether it only triggers scaling and notifies nobody."""
         return bool(self.actions) and all(any(part in each for part in _STEERING) for each in self.actions)
 
     def mute(self, topic: str) -> list[str]:
@@ -93,7 +93,7 @@ class CompositeAlarm(Notifier):
 
     @property
     def alarms(self) -> set[str]:
-        """The alarms that its rule names; none where it is not understood."""
+        """The alarms that its rule names; empty if the rule is not understood."""
         try:
             return {each.rpartition(":alarm:")[2] for each in alarms_in(self.rule)}
         except RuleUnread:
@@ -102,9 +102,9 @@ class CompositeAlarm(Notifier):
 
 @dataclass(frozen=True, slots=True)
 class MetricAlarm(Notifier):
-    """An alarm as it is set. `metrics` are all that feed it; an `expression` makes its own figure of them.
+    """An alarm's configuration. `metrics` are all its inputs; an `expression` computes a value from them.
 
-    `through` are the composite alarms that go off whenever it does, `unread` those that may.
+    `through` are the composite alarms that fire whenever it does, `unread` those that may.
     """
 
     metrics: tuple[Metric, ...] = ()
@@ -119,11 +119,11 @@ class MetricAlarm(Notifier):
         return self.firing.condition
 
     def notifiers(self, topic: str) -> list[Notifier]:
-        """The alarm itself and the composite alarms, as far as they notify the topic."""
+        """The alarm itself and the composite alarms, if they notify the topic."""
         return [each for each in (self, *self.through) if not each.mute(topic)]
 
     def silent(self, topic: str) -> list[str]:
-        """Why it sends no notification, neither itself nor through a composite alarm."""
+        """Why neither it nor a composite alarm sends a notification."""
         if self.notifiers(topic):
             return []
         also = [f"{each.name}, which goes off with it: {each.mute(topic)[0]}" for each in self.through]
@@ -227,7 +227,7 @@ def hollow(composites: Iterable[CompositeAlarm], known: Collection[str], topic: 
         try:
             dead = not each.mute(topic) and not may_go_off(each.rule, known)
         except RuleUnread:
-            continue  # that is said elsewhere
+            continue  # reported elsewhere
         gone = ", ".join(sorted(each.alarms - {*known}))
         if dead:
             found.append(f"{each.name}: {f'there is no alarm {gone}' if gone else 'its rule is never true'}")
@@ -239,7 +239,7 @@ def read_alarms(
 ) -> tuple[list[MetricAlarm], list[CompositeAlarm], frozenset[str]]:
     """The platform's alarms, and the names of all alarms.
 
-    Its alarms have its prefix, watch something that has it, or are composed of such alarms.
+    The platform's alarms have its prefix, watch something with it, or are composed of such alarms.
     """
     described = account.pages(
         "cloudwatch",
@@ -273,16 +273,16 @@ def is_health(alarm: MetricAlarm) -> bool:
     return any((metric.namespace, metric.name) in HEALTH_METRICS for metric in alarm.metrics)
 
 
-#: The metrics that contract section 4 names, and what an alarm may compute them from.
+#: The metrics that contract section 4 names, and those from which an alarm may compute them.
 NAMED = {name for _, name in HEALTH_METRICS} | {*UTILIZATION_METRICS.values(), *APPLICATION}
 NAMED |= {"DatabaseConnections"} | {part for parts in PARTS.values() for part in parts}
 
 
 def is_named(alarm: MetricAlarm) -> bool:
-    """Whether an alarm watches what the contract names.
+    """Whether an alarm watches a metric that the contract names.
 
-    Other alarms may notify anybody, and may wait for their first datapoint, such as that of an error that
-    never happened.
+    Other alarms may notify anybody, and may wait for a first datapoint, such as for an error that has never
+    happened.
     """
     if alarm.metrics:
         return any(metric.name in NAMED for metric in alarm.metrics)
@@ -295,15 +295,15 @@ def is_conservation(alarm: MetricAlarm) -> bool:
     return any("conservation" in metric.name.lower() for metric in alarm.metrics)
 
 
-#: What a metric needs that a filter of the logs makes.
+#: What a metric from a log filter needs.
 DEFAULT_VALUE = "if a log metric filter feeds it, give the filter a default value of 0"
 
 
 def unfed(alarms: Iterable[MetricAlarm], fed: Mapping[Metric, int]) -> list[str]:
     """The alarms with a metric that has no datapoint, and what to do; `fed` counts each metric's fresh ones.
 
-    Namespaces of AWS begin with `AWS/` or `ECS/`; all others are fed by the platform. A filter of its logs
-    without a default value publishes nothing while nothing happens.
+    AWS's namespaces begin with `AWS/` or `ECS/`; the platform feeds all others. A log filter without a
+    default value publishes nothing while nothing happens.
     """
     return [
         f"{alarm.name}: no datapoint of {metric}"
@@ -335,7 +335,7 @@ class Watch:
 
 
 def watching(alarms: Iterable[MetricAlarm], watch: Watch) -> list[MetricAlarm]:
-    """The alarms on exactly this metric alone, without an expression."""
+    """The alarms on exactly this metric only, without an expression."""
     return [
         alarm
         for alarm in alarms
@@ -356,7 +356,7 @@ def near(alarms: Iterable[MetricAlarm], watch: Watch) -> list[MetricAlarm]:
     ]
 
 
-#: Queries that find metrics by their own names; PromQL has others.
+#: Queries that find metrics by their CloudWatch names; PromQL uses others.
 _NAMES_METRICS = re.compile("SELECT|SEARCH")
 
 
@@ -381,7 +381,7 @@ def may_watch(alarms: Iterable[MetricAlarm], watch: Watch) -> list[MetricAlarm]:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The alarm that does what the watch asks for, else why none does, and what could not be read."""
+    """The alarm that satisfies the watch, or why none does, and what could not be read."""
 
     good: MetricAlarm | None
     why: str = ""
@@ -389,7 +389,7 @@ class Judgement:
 
 
 def judged(alarms: Sequence[MetricAlarm], watch: Watch, topic: str) -> Judgement:
-    """Judge all alarms that may do what the watch asks for."""
+    """Judge all alarms that may satisfy the watch."""
     found = watching(alarms, watch)
     rejected, unread = [], []
     for alarm in found:

@@ -1,6 +1,6 @@
-"""What load balancers do: which host's requests go where, with which certificate and to which targets.
+"""Load balancers: where they route each host's requests, with which certificate and to which targets.
 
-Also how target groups check tasks' health, with what result.
+Also how target groups check tasks' health, and the results.
 """
 
 import math
@@ -17,16 +17,16 @@ from .account import AwsAccount, at_once
 from .ecs import EcsService
 from .names import Names
 
-#: The port of a public host's URL, which names none.
+#: The port of a public host's URL without a port.
 HTTPS = 443
-#: Between a host and its port, where that is another one.
+#: Text between a host and any other port.
 AT_PORT = " on port "
-#: A certificate that expires before this is about to.
+#: A certificate that expires within this time counts as expiring.
 CERTIFICATE_DAYS = 14
 _NO_GROUP, _NO_CERTIFICATE = ("TargetGroupNotFound",), ("ResourceNotFoundException",)
-#: What ACM says of a renewal with which it does not go on by itself.
+#: ACM's states of a renewal that does not continue by itself.
 _NOT_RENEWED = ("FAILED", "PENDING_VALIDATION")
-#: Instead of a target group: the load balancer answers itself.
+#: In place of a target group: the load balancer answers itself.
 FIXED = "the balancer's own answer"
 
 
@@ -34,11 +34,11 @@ FIXED = "the balancer's own answer"
 class BalancerRoute:
     """A target group (its ARN) behind a balancer (its ARN), or FIXED for none, reached by these hosts.
 
-    A host may be a pattern. `conditions` are those of the rule as it is described; of a listener's rules that
-    fit, the one with the lowest `rank` decides. `port` is another than that of https only where it serves TLS
-    to the public, `expiring` says what is wrong with the listener's certificate for some hosts; `proved` are
-    the names on all its certificates, none where it has none. One that `verifies` refuses callers without a
-    certificate of their own; `listens` is its listener's port.
+    A host may be a pattern. `conditions` are the rule's, as AWS describes them; of a listener's matching
+    rules, the one with the lowest `rank` decides. `port` differs from 443 only if the listener serves TLS to
+    the public on another port; `expiring` says what is wrong with the listener's certificate for some hosts;
+    `proved` are the names on all its certificates. If it `verifies`, it refuses callers without a client
+    certificate; `listens` is its listener's port.
     """
 
     target_group: str
@@ -82,15 +82,15 @@ class BalancerRoute:
 
 
 def describe_balancers(account: AwsAccount) -> dict[str, Mapping[str, Any]]:
-    """Every load balancer of the account and region as it is described, by its ARN."""
+    """Every load balancer of the account and region as AWS describes it, by ARN."""
     found = account.pages("elbv2", "describe_load_balancers", "LoadBalancers")
     return {each["LoadBalancerArn"]: each for each in found}
 
 
 def read_routes(account: AwsAccount, names: Names, groups: Iterable[str] = ()) -> list[BalancerRoute]:
-    """The routes of the platform's balancers: those with its name, and others before its target groups.
+    """The routes of the platform's balancers: those with its name, and others in front of its target groups.
 
-    A default route takes the hosts of its listener's certificate that no rule takes.
+    A default route serves the hosts of its listener's certificate that no rule matches.
     """
     shared = {arn for found in at_once(lambda group: _before(account, group), groups) for arn in found}
     schemes = {
@@ -119,7 +119,7 @@ def read_routes(account: AwsAccount, names: Names, groups: Iterable[str] = ()) -
 
 
 def _before(account: AwsAccount, group: str) -> list[str]:
-    """The balancers that a target group names."""
+    """The balancers in front of a target group."""
     found = account.find("elbv2", "describe_target_groups", _NO_GROUP, TargetGroupArns=[group])
     return [arn for each in (found or {}).get("TargetGroups", ()) for arn in each.get("LoadBalancerArns", ())]
 
@@ -141,7 +141,7 @@ def routes_of(
 ) -> list[BalancerRoute]:
     """The routes of one listener; `certified` are the names on its certificate."""
     hosts = [_hosts(rule) for rule in rules]
-    # one with further conditions leaves the default what these do not fit
+    # a rule with further conditions leaves requests that do not match to the default
     alone = [len(rule.get("Conditions", ())) == 1 for rule in rules]
     taken = {host for found, whole in zip(hosts, alone, strict=True) if whole for host in found}
     left = tuple(name for name in certified if not any(fnmatchcase(name, each.lower()) for each in taken))
@@ -172,8 +172,8 @@ def rules_of(account: AwsAccount, listener: Mapping[str, Any]) -> list[Any]:
 def _certified(account: AwsAccount, listener: Mapping[str, Any]) -> dict[str, str]:
     """The names on a listener's certificates, each with what is wrong with its certificate.
 
-    A certificate from outside ACM may have any name, and so may one behind a listener that passes TLS on. If
-    a good certificate has the name as well, nothing is wrong.
+    A certificate from outside ACM may have any name, and so may one behind a listener that passes TLS
+    through. If a good certificate has the same name, nothing is wrong.
     """
     passes = (listener.get("Protocol"), listener.get("Port")) == ("TCP", HTTPS)
     names = {"*": ""} if passes else _on(account, listener.get("Certificates", ()))
@@ -238,7 +238,7 @@ def _hosts(rule: Mapping[str, Any]) -> list[str]:
 
 
 def _any_host(rule: Mapping[str, Any]) -> list[str]:
-    """A host that a regular expression describes may be any."""
+    """A host described by a regular expression may be any host."""
     return ["*" for each in rule.get("Conditions", ()) if each.get("HostHeaderConfig", {}).get("RegexValues")]
 
 
@@ -268,7 +268,7 @@ def _groups(rule: Mapping[str, Any]) -> list[str]:
     return found
 
 
-#: States of a target that gets requests; where health is not asked for, it is unavailable.
+#: States of a target that gets requests; "unavailable" means that health checks are off.
 _SERVING = ("healthy", "unavailable")
 _PORT = re.compile(r":\d+$")
 _IPV4 = re.compile(r"\d+(?:\.\d+){3}")
@@ -276,9 +276,9 @@ _IPV4 = re.compile(r"\d+(?:\.\d+){3}")
 
 @dataclass(frozen=True, slots=True)
 class TargetGroup:
-    """A target group: the port and the path that it asks for health, and the states of its targets.
+    """A target group: port and path of its health check, and the states of its targets.
 
-    The port is 0 where each target's own is asked, the path empty where it only connects; `codes` are the
+    The port is 0 if it uses each target's own port, the path empty if it only connects; `codes` are the
     statuses that count as healthy, such as `200-299`. It `speaks` a version of HTTP, and `forwards` by a
     protocol.
     """
@@ -295,9 +295,9 @@ class TargetGroup:
     def mistaken(
         self, service: str, ports: Collection[int], health: str, *, plain: bool = False
     ) -> Iterator[str]:
-        """How it asks a service that listens on `ports` and reports its health at the path `health`.
+        """What is wrong with how it checks a service that listens on `ports`, with the health route `health`.
 
-        One that is `plain` has no TLS on any of these.
+        A `plain` service has no TLS on any of these ports.
         """
         if self.port and ports and self.port not in ports:
             listening = " and ".join(map(str, sorted(ports)))
@@ -313,7 +313,7 @@ class TargetGroup:
 
 
 def idle(groups: Sequence[TargetGroup]) -> str:
-    """Why no target of any of the groups gets requests; empty where one does, or where there is no group."""
+    """Why no target of any of the groups gets requests; empty if one does, or if there is no group."""
     states = {target: state for group in groups for target, state in group.targets.items()}
     if not groups or any(state.partition(" ")[0] in _SERVING for state in states.values()):
         return ""
@@ -326,10 +326,10 @@ def crowded(
     services: Iterable[EcsService],
     addresses: Callable[[str], Collection[str] | None] = lambda _: None,
 ) -> str:
-    """A target group with more targets that get requests than its services run tasks, or with others.
+    """A target group with more active targets than its services run tasks, or with other targets.
 
-    `addresses` are those of a service's tasks, None where they have none of their own. During a deployment,
-    or while a service scales, targets come and go and say nothing.
+    `addresses` are those of a service's tasks, None if they have none of their own. During a deployment, or
+    while a service scales, targets come and go and prove nothing.
     """
     every = [*services]
     for group in groups:
@@ -337,7 +337,7 @@ def crowded(
         running = sum(each.running for each in users)
         moving = any(not each.is_settled or each.running != each.desired for each in users)
         serving = [name for name, state in group.targets.items() if state.partition(" ")[0] in _SERVING]
-        # a task with an address of its own may be there by several ports
+        # a task with its own address may be registered with several ports
         tasks = {name if name.startswith("i-") else _PORT.sub("", name) for name in serving}
         if running and not moving and len(tasks) > running:
             return f"{group.name} has {len(tasks)} targets and {running} tasks: {', '.join(sorted(serving))}"
@@ -347,7 +347,7 @@ def crowded(
 
 
 def strange(seen: Iterable[str], addresses: Iterable[Collection[str] | None]) -> str:
-    """Those of IPv4 addresses that no task has; none where tasks may have others than these."""
+    """The IPv4 addresses that no task has; none if tasks may have other addresses."""
     held = [*addresses]
     if None in held:
         return ""

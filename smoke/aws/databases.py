@@ -30,7 +30,7 @@ _POOLER, _OF_READERS = "pgbouncer", "cluster-ro-"
 
 
 def describe_databases(account: AwsAccount, name: str) -> list[Mapping[str, Any]]:
-    """The database instance of this name, else each instance of the cluster of this name, as RDS has them."""
+    """The database instance of this name, or each one of the cluster of this name, as RDS describes them."""
     answer = account.find("rds", "describe_db_instances", _ABSENT, DBInstanceIdentifier=name)
     if answer is not None and answer["DBInstances"]:
         return [answer["DBInstances"][0]]
@@ -39,16 +39,16 @@ def describe_databases(account: AwsAccount, name: str) -> list[Mapping[str, Any]
 
 
 def states_of(instances: Iterable[Mapping[str, Any]], name: str) -> dict[str, str]:
-    """The state of each database instance; one without a name gets this one."""
+    """The state of each database instance; an instance without a name gets this name."""
     return {
         each.get("DBInstanceIdentifier", name): str(each.get("DBInstanceStatus", "")) for each in instances
     }
 
 
 def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connections: int) -> list[str]:
-    """The database instances that take no writes, or fewer connections than these.
+    """The database instances that accept no writes, or fewer connections than this.
 
-    How much RDS computes from the size of the instance is not read.
+    Limits that RDS computes from the instance's size are not evaluated.
     """
     found = []
     for each in instances:
@@ -68,15 +68,15 @@ def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connect
 
 
 def _most(limit: str) -> int | None:
-    """The number that a parameter is at most, such as `LEAST({DBInstanceClassMemory/9531392},40)`."""
+    """The upper limit of a parameter, such as `LEAST({DBInstanceClassMemory/9531392},40)`."""
     least = re.fullmatch(r"LEAST\((.*)\)", limit.strip())
-    # an inner GREATEST({DBInstanceClassMemory/9531392},20) may be more than the number in it
+    # an inner GREATEST({DBInstanceClassMemory/9531392},20) may exceed its number
     parts = re.sub(r"\w+\([^()]*\)", "", least[1] if least else limit).split(",")
     numbers = [int(each) for each in parts if each.strip().isdecimal()]
     return min(numbers, default=None)
 
 
-#: The host of an instance: its name, and the part that is the same for an account's whole region.
+#: The host of an instance: its name, and the part that all instances of an account's region share.
 _HOST = re.compile(
     r"(?<![\w.-])([a-z][a-z0-9-]*)\.((?:cluster-|cluster-ro-)?)([a-z0-9]+\.[a-z0-9-]+\.rds\.amazonaws\.com(?:\.cn)?)"
 )
@@ -85,7 +85,7 @@ _HOST = re.compile(
 def astray(
     account: AwsAccount, instances: Sequence[Mapping[str, Any]], given: Iterable[tuple[str, str, str]]
 ) -> Iterator[str]:
-    """The variables that point to missing databases of this account, and a pooler that points to others.
+    """Variables that point to missing databases of this account, and a pooler that points to another one.
 
     `given` are owners, variables and values. Hosts of other accounts and regions are not looked up.
     """

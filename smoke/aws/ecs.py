@@ -1,4 +1,4 @@
-"""Services of ECS: their task definitions, how they are scaled, and whether ECR still has their images."""
+"""ECS services: their task definitions, their scaling, and whether ECR still has their images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SERVICES_AT_ONCE = 10
 class EcsDeployment:
     """One deployment of a service, or one of its task sets; PRIMARY is the wanted one.
 
-    `rollout` is the state of its rollout, for a task set its stability.
+    `rollout` is the state of its rollout; for a task set, its stability.
     """
 
     status: str
@@ -35,10 +35,9 @@ class EcsDeployment:
 class EcsService:
     """An active service. `name` is without the platform's prefix; groups and registries are ids and ARNs.
 
-    `controller` deploys it: ECS itself, CODE_DEPLOY or EXTERNAL. The others keep what runs in task sets.
-    `healthy` are the least and the most percent of its tasks while ECS replaces them, None where it does not
-    do so one by one. `aliases` are the addresses, HOST:PORT, by which Service Connect lets others call it.
-    The tasks of a `public` one have an address of their own in the internet.
+    `controller` deploys it: ECS itself, CODE_DEPLOY or EXTERNAL; the latter two use task sets. `healthy` are
+    the minimum and maximum percent of its tasks during a rolling deployment, None without one. `aliases` are
+    its Service Connect addresses, HOST:PORT. The tasks of a `public` service have public addresses.
     """
 
     name: str
@@ -58,24 +57,24 @@ class EcsService:
 
     @property
     def is_moving(self) -> bool:
-        """Whether tasks come or go, or a deployment is under way, which may soon be over."""
+        """Whether tasks start or stop, or a deployment is in progress, which may soon be over."""
         failed = any(each.rollout == "FAILED" for each in self.deployments)
         still = self.is_settled and self.running == self.desired
         return self.desired > 0 and bool(self.deployments) and not failed and not still
 
     def __str__(self) -> str:
-        """How many of its tasks run, and how far its deployments have come."""
+        """How many of its tasks run, and the state of its deployments."""
         told = ", ".join(f"{each.status} {each.rollout}" for each in self.deployments) or "none"
         return f"{self.running} of {self.desired} tasks run, {self.pending} are pending; deployments: {told}"
 
     @property
     def is_settled(self) -> bool:
-        """Whether no deployment is under way."""
+        """Whether no deployment is in progress."""
         return [f"{each.status} {each.rollout}" for each in self.deployments] == self.settled
 
     @property
     def settled(self) -> list[str]:
-        """What its deployments look like when none is under way."""
+        """The deployments of a service without one in progress."""
         return ["PRIMARY COMPLETED" if self.controller == "ECS" else "PRIMARY STEADY_STATE"]
 
     @property
@@ -88,10 +87,10 @@ class EcsService:
 class ContainerDefinition:
     """One container of a task definition; `secrets` maps a variable to where its value comes from.
 
-    `plain` are the ports on which it asks itself for health by HTTP without TLS, `words` those of its
-    commands and labels. One that `needs_log_group` does not start without it, nor without what else it is
-    `given`: the credentials of its registry, secrets of its log driver. Of `files`, whose place they name,
-    it has further variables. Where it `keeps_digest`, a moved tag does not change what its service runs.
+    `plain` are the ports that its health check calls by HTTP without TLS, `words` the words of its commands
+    and labels. If it `needs_log_group`, it does not start without the group, nor without the other references
+    in `given`: credentials of its registry, secrets of its log driver. `files` names files with further
+    variables. If it `keeps_digest`, a moved tag does not change what its service runs.
     """
 
     name: str
@@ -112,21 +111,21 @@ class ContainerDefinition:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """Every secret and parameter without which it does not start."""
+        """Every secret and parameter that it needs to start."""
         return *self.secrets.values(), *self.given
 
     @property
     def is_needed(self) -> bool:
-        """Whether the task ends with it, unless it only carries the logs of the others."""
+        """Whether the task ends with it; a log router does not count."""
         return self.essential and not self.routes_logs
 
 
 @dataclass(frozen=True, slots=True)
 class TaskDefinition:
-    """A task definition. `cpu` in CPU units, `memory` in MiB; roles are ARNs, empty where there is none.
+    """A task definition. `cpu` in CPU units, `memory` in MiB; roles are ARNs, empty if there is none.
 
-    One that is not `active` was deregistered: what runs goes on, and nothing new starts from it. On `fargate`
-    it is started with nothing but its execution role.
+    If it is not `active`, it was deregistered: running tasks continue, but no new task starts from it. On
+    `fargate` it is started only with its execution role.
     """
 
     family: str
@@ -141,7 +140,7 @@ class TaskDefinition:
 
     @property
     def wasted(self) -> bool:
-        """Whether its containers together are killed before they use half of its memory."""
+        """Whether its containers' limits together are below half of its memory."""
         return 0 < self.limit < self.memory / 2
 
     def main(self, service: str) -> ContainerDefinition:
@@ -182,7 +181,7 @@ def has_insights(account: AwsAccount, names: Names) -> bool:
 
 
 def read_definitions(account: AwsAccount, references: Iterable[str]) -> dict[str, TaskDefinition]:
-    """Task definitions by the family or ARN that was asked for; one that does not exist is left out."""
+    """Task definitions by the requested family or ARN, without those that do not exist."""
 
     def read(reference: str) -> dict[str, Any] | None:
         return account.find("ecs", "describe_task_definition", ("ClientException",), taskDefinition=reference)
@@ -197,7 +196,7 @@ def read_definitions(account: AwsAccount, references: Iterable[str]) -> dict[str
 
 
 def image_in_use(account: AwsAccount, names: Names, service: str) -> str:
-    """The image that a service runs; empty when the cluster has no such service."""
+    """The image that a service runs; empty if the cluster has no such service."""
     described = account.ask("ecs", "describe_services", cluster=names.cluster, services=[names.full(service)])
     found = [service_of(each, names) for each in described["services"] if _is_active(each)]
     definitions = read_definitions(account, [each.definition for each in found if each.definition])
@@ -205,7 +204,7 @@ def image_in_use(account: AwsAccount, names: Names, service: str) -> str:
 
 
 def service_of(described: Mapping[str, Any], names: Names) -> EcsService:
-    """A service from DescribeServices; its primary task set runs where it is not ECS that deploys it."""
+    """A service from DescribeServices; if ECS itself does not deploy it, its primary task set counts."""
     controller = described.get("deploymentController", {}).get("type", "ECS")
     sets = described.get("taskSets", ()) if controller != "ECS" else ()
     primary: Mapping[str, Any] = next((each for each in sets if each["status"] == "PRIMARY"), {})
@@ -249,7 +248,7 @@ def service_of(described: Mapping[str, Any], names: Names) -> EcsService:
 
 
 def _aliases(connect: Mapping[str, Any], own: str) -> Iterator[str]:
-    """HOST:PORT of what Service Connect offers; without a name of its own it is one in the namespace."""
+    """HOST:PORT of each Service Connect alias; without a DNS name it is a name in the namespace."""
     told = connect.get("namespace", "")
     namespace = own if not told or told.startswith("arn:") else told
     for offered in connect.get("services", ()):
@@ -259,7 +258,7 @@ def _aliases(connect: Mapping[str, Any], own: str) -> Iterator[str]:
 
 
 def _healthy(described: Mapping[str, Any]) -> tuple[float, float] | None:
-    """The least and the most percent of tasks during a rolling deployment of replicas."""
+    """The minimum and maximum percent of tasks during a rolling deployment of replicas."""
     told = described.get("deploymentConfiguration", {})
     rolling = told.get("strategy", "ROLLING") == "ROLLING"
     if not rolling or described.get("schedulingStrategy", "REPLICA") != "REPLICA":
@@ -299,7 +298,7 @@ def _container(described: Mapping[str, Any]) -> ContainerDefinition:
         image=described["image"],
         environment={each["name"]: each["value"] for each in described.get("environment", ())},
         secrets={each["name"]: each["valueFrom"] for each in described.get("secrets", ())},
-        log_group=options.get("awslogs-group") or options.get("log_group_name", ""),  # the latter of FireLens
+        log_group=options.get("awslogs-group") or options.get("log_group_name", ""),  # the latter in FireLens
         log_region=options.get("awslogs-region", ""),
         ports=tuple(
             each["containerPort"] for each in described.get("portMappings", ()) if "containerPort" in each
@@ -327,7 +326,7 @@ def _is_active(described: Mapping[str, Any]) -> bool:
     return bool(described["status"] == "ACTIVE")
 
 
-#: An image in a registry of ECR that is not public.
+#: An image in a private ECR registry.
 IN_ECR = re.compile(
     r"(?P<registry>\d{12})\.dkr[.-]ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|on\.aws)/"
     r"(?P<repository>[^:@]+)(?::(?P<tag>[^@]+))?(?:@(?P<digest>.+))?"
@@ -353,7 +352,7 @@ def images_there(account: AwsAccount, definition: TaskDefinition) -> Examined:
 
 
 def _is_there(account: AwsAccount, image: re.Match[str]) -> bool:
-    # one that was archived cannot be pulled until it is restored
+    # an archived image cannot be pulled until it is restored
     return any(each.get("imageStatus") != "ARCHIVED" for each in describe_image(account, image))
 
 
@@ -390,12 +389,12 @@ def _is_fetched(account: AwsAccount, image: re.Match[str]) -> bool:
 
 _SCALING, _NAMESPACE, _COUNT = "application-autoscaling", "ecs", "ecs:service:DesiredCount"
 
-#: How a custom endpoint answers that does not know it.
+#: The answer of a custom endpoint that does not implement it.
 _UNKNOWN = ("InvalidAction", "UnknownOperationException")
 
 
 def read_scalable(account: AwsAccount, names: Names) -> dict[str, Mapping[str, Any]]:
-    """The targets of Application Auto Scaling that are services of the cluster, by their short names."""
+    """The targets of Application Auto Scaling that are services of the cluster, by short name."""
     found = account.pages(
         _SCALING, "describe_scalable_targets", "ScalableTargets", absent=_UNKNOWN, ServiceNamespace=_NAMESPACE
     )
@@ -408,7 +407,7 @@ def read_scalable(account: AwsAccount, names: Names) -> dict[str, Mapping[str, A
 
 
 def left_without_tasks(account: AwsAccount, target: Mapping[str, Any]) -> str:
-    """Why a service ends up without tasks; empty where nothing is known to do that."""
+    """Why a service ends up without tasks; empty if nothing is known to cause that."""
     if target["MaxCapacity"] < 1:
         return f"it may be scaled to {target['MaxCapacity']} at most"
     if target.get("SuspendedState", {}).get("ScheduledScalingSuspended"):
@@ -425,7 +424,7 @@ def left_without_tasks(account: AwsAccount, target: Mapping[str, Any]) -> str:
 
 
 def _ending(actions: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[Mapping[str, Any]]:
-    """The actions that leave no task; none where one brings tasks back, as in the morning."""
+    """The scheduled actions that leave no task; none if another one starts tasks again, as in the morning."""
     due = [each for each in actions if each.get("EndTime", now) >= now and not _is_past(each, now)]
     most = [each.get("ScalableTargetAction", {}).get("MaxCapacity") for each in due]
     if not any(each for each in most):
@@ -433,7 +432,7 @@ def _ending(actions: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[Map
 
 
 def _is_past(action: Mapping[str, Any], now: datetime) -> bool:
-    """Whether an action of one time, `at(2026-02-26T10:00:00)`, was due before."""
+    """Whether a one-time action, `at(2026-02-26T10:00:00)`, is in the past."""
     once = re.fullmatch(r"at\((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\)", str(action.get("Schedule", "")))
     with suppress(ValueError, ZoneInfoNotFoundError):
         zone = ZoneInfo(action.get("Timezone") or "UTC")

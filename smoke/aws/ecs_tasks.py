@@ -1,4 +1,4 @@
-"""Tasks in ECS: those of a service, whether they stay, and runs of one-shot tasks such as migrations."""
+"""Tasks in ECS: a service's tasks, whether they keep running, and runs of one-shot tasks like migrations."""
 
 import math
 import re
@@ -18,9 +18,9 @@ TASKS_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class RunningTask:
-    """A task that runs for a service: `definition` is its revision, `images` are those of its containers.
+    """A service's running task: `definition` is its revision, `images` and `digests` are by container name.
 
-    By the containers' names, as the `digests` are. `addresses` are those of IPv4 that it has of its own.
+    `addresses` are its own IPv4 addresses.
     """
 
     name: str
@@ -50,10 +50,10 @@ def last_of(runs: Sequence[TaskRun]) -> TaskRun | None:
 
 
 def failure_of(run: TaskRun, definition: TaskDefinition | None = None) -> str:
-    """Why a run does not count as a successful migration; empty when it does.
+    """Why a run does not count as a successful migration; empty if it does.
 
-    An exit code is final only once the task is STOPPED: before that it says nothing. A container without one
-    never ran to its end. ECS ends one that is not essential with the task, so that its code says nothing.
+    An exit code is final only once the task is STOPPED. A container without one never ran to its end. ECS
+    stops a container that is not essential with the task, so its exit code says nothing.
     """
     if run.status != STOPPED:
         return f"the last run is {run.status}, not stopped"
@@ -83,7 +83,7 @@ def read_runs(account: AwsAccount, names: Names, family: str) -> list[TaskRun]:
 
 
 def read_running(account: AwsAccount, names: Names, service: str) -> list[RunningTask]:
-    """The tasks of a service that run by now."""
+    """The tasks of a service that are running now."""
     arns = account.pages(
         "ecs", "list_tasks", "taskArns", cluster=names.cluster, serviceName=names.full(service)
     )
@@ -109,20 +109,20 @@ def _addresses(task: Mapping[str, Any]) -> Iterator[str]:
 
 
 def addresses_of(account: AwsAccount, names: Names, service: str) -> frozenset[str] | None:
-    """The addresses of a service's running tasks; None where one has none of its own."""
+    """The addresses of a service's running tasks; None if one has none of its own."""
     found = [each.addresses for each in read_running(account, names, service)]
     return frozenset().union(*found) if all(found) else None
 
 
-#: Kinds of manifests of images for several kinds of machines: what runs is one of their parts.
+#: Media types of multi-platform images: a task runs one of their manifests.
 _SEVERAL = re.compile(r"manifest\.list|image\.index")
 
 
 def moved(account: AwsAccount, container: ContainerDefinition, tasks: Iterable[RunningTask]) -> list[str]:
-    """The images of ECR that run as this container, and that its next task would not get.
+    """The ECR images that run as this container but that its next task would not get.
 
-    ECS starts all tasks of a service with the digest that the tag named first, which must still be there;
-    with `versionConsistency` disabled, with the one that the tag names by then.
+    ECS starts all tasks of a service with the digest that the tag first referred to, which must still exist;
+    with `versionConsistency` disabled, with the current digest of the tag.
     """
     name = container.name
     running = {(each.images[name], each.digests[name]) for each in tasks
@@ -146,7 +146,7 @@ def _moved(account: AwsAccount, image: str, digest: str, *, kept: bool) -> Itera
         yield f"the tag of {image} was moved: it names {digests[0][:19]}, but {digest[:19]} runs"
 
 
-#: This many tasks that stopped on their own are no accident, within the hour that ECS remembers them.
+#: This many tasks that stopped on their own within the hour that ECS remembers are not a coincidence.
 MANY_ENDS = 5
 _BY_ITSELF = ("EssentialContainerExited", "TaskFailedToStart")
 
@@ -154,8 +154,8 @@ _BY_ITSELF = ("EssentialContainerExited", "TaskFailedToStart")
 def restless(account: AwsAccount, names: Names, service: EcsService) -> str:
     """Why the deployed tasks do not keep running; empty if they do.
 
-    Tasks that ended before the running ones began may have ended for a cause that is mended. It is once a
-    running task has outlived them; SetupError until then.
+    Tasks that ended before the running ones began may have had a cause that is now fixed. That is proved once
+    a running task has outlived them; SetupError until then.
     """
     stopped, running = (
         [
@@ -193,7 +193,7 @@ def _arns(account: AwsAccount, names: Names, service: str, status: str) -> list[
 
 
 def _tasks(account: AwsAccount, names: Names, arns: Iterable[str]) -> list[Mapping[str, Any]]:
-    """Tasks by their ARNs, in this order; one that ECS forgot meanwhile is left out."""
+    """Tasks by ARN, in this order, without those that ECS has forgotten in the meantime."""
     wanted = list(dict.fromkeys(arns))
     tasks: dict[str, Any] = {}
     for at in range(0, len(wanted), TASKS_AT_ONCE):

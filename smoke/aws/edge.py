@@ -1,4 +1,4 @@
-"""The way of a call from the internet to a service: DNS, CloudFront, WAF and the load balancer."""
+"""A call's path from the internet to a service: DNS, CloudFront, WAF and the load balancer."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from .zones import ADDRESSES, Zone, answering, is_below, list_zones, read_zones,
 _NO_ACL = ("WAFNonexistentItemException",)
 #: Text transformations that leave the calls of the contract as they are.
 _HARMLESS = ("NONE", "LOWERCASE", "URL_DECODE", "NORMALIZE_PATH", "COMPRESS_WHITE_SPACE")
-#: What no program answers: a block, and a question to a person or a browser.
+#: WAF actions that a program cannot pass: a block, and a question to a person or a browser.
 _REFUSING = ("Block", "Captcha", "Challenge")
 
 
 @dataclass(frozen=True, slots=True)
 class PublicCall:
-    """What is known of a call; one that is `authorized` has a credential in its header.
+    """What is known about a call; if it is `authorized`, its header has a credential.
 
     `query` are the names and values of its query string.
     """
@@ -47,7 +47,7 @@ def read_web_acl(account: AwsAccount, resource: str) -> Mapping[str, Any] | None
 
 
 def refused(acl: Mapping[str, Any], calls: Sequence[PublicCall]) -> Iterator[str]:
-    """What of a web ACL refuses which calls. A rule on what is not known of a call may let it through."""
+    """Which rules of a web ACL refuse which calls; one about unknown parts of a call may let it through."""
     found: dict[str, list[str]] = {}
     for call in calls:
         if by := _refused_by(acl, call):
@@ -58,7 +58,7 @@ def refused(acl: Mapping[str, Any], calls: Sequence[PublicCall]) -> Iterator[str
 
 def _refused_by(acl: Mapping[str, Any], call: PublicCall) -> str:
     for rule in sorted(acl.get("Rules", ()), key=lambda each: int(each["Priority"])):
-        (action,) = rule.get("Action") or ("",)  # a group of rules decides by itself
+        (action,) = rule.get("Action") or ("",)  # a rule group decides by itself
         hit = _matches(rule.get("Statement", {}), call)
         if action == "Allow" and hit is not False:
             return ""
@@ -68,7 +68,7 @@ def _refused_by(acl: Mapping[str, Any], call: PublicCall) -> str:
 
 
 def _matches(statement: Mapping[str, Any], call: PublicCall) -> bool | None:
-    """Whether a call is what a statement is about; None where what is known of it does not say."""
+    """Whether a call matches a statement; None if what is known about the call does not decide."""
     ((kind, about),) = statement.items() if len(statement) == 1 else [("", {})]
     if kind == "NotStatement":
         found = _matches(about["Statement"], call)
@@ -99,7 +99,7 @@ def _text(value: bytes | str) -> str:
 
 
 def _compared(about: Mapping[str, Any], call: PublicCall) -> str | None:
-    """The part of a call that a statement compares; None where it is about another."""
+    """The part of a call that a statement compares; None if it compares another part."""
     if not {"RegexString", "SearchString"} & about.keys():
         return None
     if any(each["Type"] not in _HARMLESS for each in about.get("TextTransformations", ())):
@@ -136,7 +136,7 @@ def diverted(
             found = [(each, fits(each.conditions, call)) for each in ranked if each.listener == listener]
             decides = min((each.rank for each, fit in found if fit), default=-math.inf)
             if any(each.rank < decides and fit is None and each.target_group in own for each, fit in found):
-                continue  # whoever stands before the balancer may make its calls fit
+                continue  # a proxy before the balancer may change calls so that they match
             for each, fit in found:
                 foreign = fit and each.rank == decides and each.target_group not in own
                 if foreign and (each.target_group in {*others, FIXED} or is_idle(each.target_group)):
@@ -145,7 +145,7 @@ def diverted(
 
 
 def fits(conditions: Iterable[Mapping[str, Any]], call: PublicCall) -> bool | None:
-    """Whether a rule with these conditions takes a call; None where that depends on the caller."""
+    """Whether a rule with these conditions matches a call; None if that depends on the caller."""
     found = [_fits(each, call) for each in conditions]
     return False if False in found else None if None in found else True
 
@@ -165,7 +165,7 @@ def _fits(condition: Mapping[str, Any], call: PublicCall) -> bool | None:
         "http-request-method": call.method,
         "http-header": _headers(call).get(name),
     }.get(field)
-    if of is None:  # a header that callers may send, or what is not known of a call
+    if of is None:  # a header that callers may send, or an unknown part of a call
         return True if name in _ALWAYS and "*" in patterns else None
     lowered = field in ("host-header", "http-header")
     hit = any(_is_like(of, each.lower() if lowered else each) for each in patterns)
@@ -183,13 +183,13 @@ _CONFIGS = {
 
 
 def _has(call: PublicCall, pair: Mapping[str, str]) -> bool:
-    """Whether a call has a pair of its query like this one, of which the key may be any."""
+    """Whether a call's query has a pair like this one; without a key, any key matches."""
     key, value = pair.get("Key", "*").lower(), pair.get("Value", "*").lower()
     return any(_is_like(name.lower(), key) and _is_like(of.lower(), value) for name, of in call.query)
 
 
 def _headers(call: PublicCall) -> dict[str, str]:
-    """The headers of a call that are known, in small letters."""
+    """The known headers of a call, in lower case."""
     known = {"host": call.host.lower()}
     known |= {"authorization": "bearer x"} if call.authorized else {}
     return known | ({"content-type": "application/json"} if call.method == "POST" else {})
@@ -200,12 +200,12 @@ def _is_like(text: str, pattern: str) -> bool:
 
 
 def _is_everybody(ranges: Iterable[str]) -> bool:
-    """Whether ranges of addresses together are all of IPv4."""
+    """Whether address ranges together cover all of IPv4."""
     found = [each for each in (ip_network(one, strict=False) for one in ranges) if each.version == 4]
     return any(each.prefixlen == 0 for each in collapse_addresses(found))
 
 
-#: A name or an address; the values of other records look different.
+#: A name or an address; values of other records look different.
 _LEADS = re.compile(r"[\w.-]+\.[\w-]+\.?|[0-9a-fA-F:]*:[0-9a-fA-F:]+")
 _BALANCER = re.compile(r"(?i)\.elb\.(?:[a-z0-9-]+\.)?amazonaws\.com(?:\.cn)?\.?$")
 _ADDRESS = re.compile(r"[0-9.]+|[0-9a-fA-F:]*:[0-9a-fA-F:]+")
@@ -215,10 +215,10 @@ _KEEPING = ("658327ea-f89d-4fab-a63d-7e88639e58f6", "b2884449-e4de-46a7-ac36-70b
 
 
 def leads(account: AwsAccount, host: str) -> list[str]:
-    """Where the account's records of a public host lead the public; nowhere when its zone is another's.
+    """Where the account's records of a public host point the public; nowhere if another account has its zone.
 
-    A record that leads to another name of the account's leads on from there. SetupError where several zones
-    may answer, and differ.
+    A record that points to another name in the account is followed. SetupError if several zones may answer
+    and differ.
     """
     return _led(account, [each for each in list_zones(account) if not each.private], host, ())
 
@@ -240,10 +240,9 @@ def _led(account: AwsAccount, every: Sequence[Zone], host: str, before: Sequence
 
 
 def _ends(zone: Zone, host: str) -> Iterator[str]:
-    """Where a zone leads a host's callers.
+    """Where a zone points a host's callers.
 
-    Not where a record of weight 0 leads, unless all weights are 0, nor where one for a failure does beside
-    another.
+    Without records of weight 0, unless all weights are 0, and without failover records beside another one.
     """
     records = zone.of(host, *ADDRESSES)
     found = [each for each in records if each.get("Failover") != "SECONDARY"] or records
@@ -253,22 +252,22 @@ def _ends(zone: Zone, host: str) -> Iterator[str]:
 
 
 def is_balancer(end: str) -> bool:
-    """Whether a record leads to a balancer."""
+    """Whether a record points to a balancer."""
     return _BALANCER.search(end) is not None
 
 
 def is_fronted(ends: Iterable[str]) -> bool:
-    """Whether something stands before the balancer: it may send requests to any port of that."""
+    """Whether something is in front of the balancer, which may send requests to any of its ports."""
     return any(not is_balancer(each) and not _ADDRESS.fullmatch(each) for each in ends)
 
 
 def by_cloudfront(ends: Iterable[str]) -> bool:
-    """Whether CloudFront is what stands there."""
+    """Whether CloudFront is in front of it."""
     return any(_CLOUDFRONT.search(each) for each in ends)
 
 
 def read_distributions(account: AwsAccount, host: str) -> list[Mapping[str, Any]]:
-    """The distributions of CloudFront that take a host."""
+    """The CloudFront distributions for a host."""
     found: list[Mapping[str, Any]] = []
     marker: dict[str, str] = {}
     while True:
@@ -284,7 +283,7 @@ def read_distributions(account: AwsAccount, host: str) -> list[Mapping[str, Any]
 
 
 def unserved(distribution: Mapping[str, Any], calls: Iterable[PublicCall]) -> Iterator[str]:
-    """How a distribution hinders calls."""
+    """How a distribution blocks calls."""
     name = distribution.get("Id", "CloudFront")
     if distribution.get("Enabled") is False:
         yield f"the CloudFront distribution {name} is disabled"
@@ -298,14 +297,14 @@ def unserved(distribution: Mapping[str, Any], calls: Iterable[PublicCall]) -> It
 
 
 def origins(distribution: Mapping[str, Any], calls: Iterable[PublicCall]) -> list[str]:
-    """Where in the internet a distribution sends calls; an origin inside of a network is not."""
+    """Where a distribution sends calls on the internet; without origins inside a VPC."""
     used = {_behaviour(distribution, call.path).get("TargetOriginId") for call in calls}
     held = distribution.get("Origins", {}).get("Items", ())
     return [each["DomainName"] for each in held if each["Id"] in used and "VpcOriginConfig" not in each]
 
 
 def _behaviour(distribution: Mapping[str, Any], path: str) -> Mapping[str, Any]:
-    """What a distribution does with a path: the first of its behaviours that fits, else the default."""
+    """A distribution's behaviour for a path: the first that matches, else the default."""
     others: Sequence[Mapping[str, Any]] = distribution.get("CacheBehaviors", {}).get("Items", ())
     default: Mapping[str, Any] = distribution.get("DefaultCacheBehavior", {})
     fitting = (each for each in others if fnmatchcase(path, "/" + each["PathPattern"].lstrip("/")))
@@ -313,7 +312,7 @@ def _behaviour(distribution: Mapping[str, Any], path: str) -> Mapping[str, Any]:
 
 
 def _keeps(behaviour: Mapping[str, Any]) -> bool:
-    """Whether answers are kept although they do not say so; what a policy of one's own says is not read."""
+    """Whether answers are cached although their headers do not allow it; custom policies are not read."""
     if "CachePolicyId" in behaviour:
         return behaviour["CachePolicyId"] in _KEEPING
     headers = behaviour.get("ForwardedValues", {}).get("Headers", {}).get("Items", ())
@@ -333,10 +332,10 @@ def hindered(
     calls: Iterable[PublicCall],
     origins: Sequence[str] = (),
 ) -> Examined:
-    """What keeps a host's requests from its balancers, or its answers from those who asked.
+    """What keeps a host's requests from its balancers, or its answers from the callers.
 
-    `routes` are those of the host, `ends` where its record leads, `calls` those that it is to answer;
-    `origins` are where what stands before the balancers sends them.
+    `routes` are the host's, `ends` where its record points, `calls` those that it must answer; `origins` are
+    where the proxy in front of the balancers sends them.
     """
     found, asked, result = [*routes], [*calls], Examined()
     used = {arn: each for arn, each in aws.balancers().items() if arn in {one.balancer for one in found}}
@@ -364,7 +363,7 @@ def hindered(
 
 
 def idle_for(account: AwsAccount, arn: str, name: str) -> list[str]:
-    """Whether a balancer ends what is silent before a stream has to say anything."""
+    """Whether a balancer closes silent connections before a stream has to send anything."""
     told = account.ask("elbv2", "describe_load_balancer_attributes", LoadBalancerArn=arn)["Attributes"]
     seconds = {each["Key"]: each.get("Value", "") for each in told}.get("idle_timeout.timeout_seconds", "")
     if not seconds.isdecimal() or int(seconds) >= SILENT_S:
@@ -379,9 +378,9 @@ def astray(
     region: str,
     what: str = "DNS record",
 ) -> Iterator[str]:
-    """How a record, or `what` else leads straight to a balancer, misses the public.
+    """How a record, or `what` else points directly to a balancer, fails to reach the public.
 
-    One of another account may lead to an internal balancer here, not to a public one.
+    Another account's record may point to an internal balancer here, not to a public one.
     """
     known = {_name(each["DNSName"]): each for each in every}
     for end in {_name(each): None for each in ends if is_balancer(each) and f".{region}." in f".{each}"}:
@@ -392,7 +391,7 @@ def astray(
 
 
 def unanswered(aws: AwsReader, balancer: Mapping[str, Any], calls: Sequence[PublicCall]) -> list[str]:
-    """Whether a balancer to which a record leads has nothing behind it, which might pass calls on."""
+    """Whether a balancer to which a record points has nothing behind it that could serve the calls."""
     arn, led = balancer["LoadBalancerArn"], f"its record leads to {balancer['LoadBalancerName']}, which"
     listeners = listeners_of(aws.account, arn)
     if not any(each.get("Port") == HTTPS for each in listeners):
@@ -411,7 +410,7 @@ def unanswered(aws: AwsReader, balancer: Mapping[str, Any], calls: Sequence[Publ
 
 
 def _is_led(balancer: Mapping[str, Any], ends: Sequence[str]) -> bool:
-    """Whether a record leads to a balancer for the public that reads what it forwards."""
+    """Whether a record points to a public balancer that forwards by HTTP."""
     public = (balancer.get("Scheme"), balancer.get("Type")) == (_PUBLIC, "application")
     return public and _name(balancer["DNSName"]) in {_name(each) for each in ends}
 

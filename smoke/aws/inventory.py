@@ -1,4 +1,4 @@
-"""What the plan and the contract expect beside what runs: images, sizes, addresses, and what alarms watch."""
+"""Compares what runs with the plan and the contract: images, sizes, addresses, and what alarms watch."""
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,43 +23,43 @@ _VERSION = re.compile(r"v?\d+(\.\d+)+([.-][\w.-]+)?")
 
 
 def tag_of(image: str) -> str:
-    """The tag of an image; empty where it has none."""
+    """The tag of an image; empty if it has none."""
     name = image.partition("@")[0].rpartition("/")[2]
     return name.partition(":")[2]
 
 
 def repository_of(image: str) -> str:
-    """The image's repository: neither registry nor tag nor digest."""
+    """The image's repository, without registry, tag and digest."""
     name = image.partition("@")[0]
     head, slash, rest = name.partition("/")
-    # what comes first is a registry when it looks like a host
+    # the first part is a registry if it looks like a host
     path = rest if slash and ("." in head or ":" in head) else name
     folder, slash, last = path.rpartition("/")
     return f"{folder}{slash}{last.partition(':')[0]}"
 
 
 def is_commit(image: str, build: str = "") -> bool:
-    """Whether the tag is a git sha: anything else can come to mean another build.
+    """Whether the tag is a git sha; any other tag may later refer to another build.
 
-    Digits alone are a date or a number as well, and a sha only where the `build` that runs agrees.
+    A tag of digits only may be a date or a number, and is a sha only if the running `build` agrees.
     """
     tag = tag_of(image)
     return SHA.fullmatch(tag) is not None and (not tag.isdigit() or agree(tag, build))
 
 
 def is_pinned(image: str) -> bool:
-    """Whether an image is one build for ever: by a version, a number, a commit or a digest."""
+    """Whether an image always means one build: by a version, a number, a commit or a digest."""
     tag = tag_of(image)
     return bool(digest_of(image) or SHA.fullmatch(tag) or _VERSION.fullmatch(tag))
 
 
 def digest_of(image: str) -> str:
-    """The digest of an image; empty where it has none."""
+    """The digest of an image; empty if it has none."""
     return image.partition("@")[2]
 
 
 def same_image(first: str, second: str) -> bool | None:
-    """Whether two are one image; None where one has only a tag and the other only a digest."""
+    """Whether two references mean one image; None if one has only a tag and the other only a digest."""
     if repository_of(first) != repository_of(second):
         return False
     parts = [(digest_of(first), digest_of(second)), (tag_of(first), tag_of(second))]
@@ -68,20 +68,20 @@ def same_image(first: str, second: str) -> bool | None:
 
 
 def agree(tag: str, build: str) -> bool:
-    """Whether a tag and a build are the same commit: one is a prefix of the other, in letters of any case."""
+    """Whether a tag and a build are the same commit: one is a prefix of the other, case-insensitively."""
     tag, build = tag.lower(), build.lower()
     return bool(tag and build) and (build.startswith(tag) or tag.startswith(build))
 
 
 def same_commit(first: str, second: str) -> bool:
-    """Whether both are a commit's id and one of them is short for the other."""
+    """Whether both are commit ids and one abbreviates the other."""
     return all(map(SHA.fullmatch, (first, second))) and agree(first, second)
 
 
 def strays(service: EcsService, definition: TaskDefinition, tasks: Sequence[RunningTask]) -> list[str]:
     """The tasks that run something other than what is deployed, and whether none is healthy.
 
-    A task without a health check is of unknown health.
+    The health of a task without a health check is unknown.
     """
     wanted = service.definition.rpartition("/")[2]
     own = {box.name: box.image for box in definition.containers}
@@ -101,7 +101,7 @@ def strays(service: EcsService, definition: TaskDefinition, tasks: Sequence[Runn
 
 @dataclass(frozen=True, slots=True)
 class ObservedService:
-    """What runs of one service; `addresses` are HOST or HOST:PORT, the balancer's before Cloud Map's."""
+    """One service as it runs; `addresses` are HOST or HOST:PORT, the balancer's before Cloud Map's."""
 
     cpu: int
     memory: int
@@ -115,7 +115,7 @@ def seen_of(
     routes: Sequence[BalancerRoute],
     registered: Mapping[str, str],
 ) -> ObservedService:
-    """What is observed of a service, for each column of the inventory."""
+    """A service's observed values, for each column of the inventory."""
     container = definition.main(service.name)
     port = f":{container.ports[0]}" if container.ports else ""
     internal = [f"{registered[arn]}{port}" for arn in service.registries if arn in registered]
@@ -132,9 +132,9 @@ def seen_of(
 
 
 def columns(declared: Mapping[str, Any], seen: ObservedService) -> dict[str, tuple[Any, Any]]:
-    """For each column (declared, observed): what the plan leaves empty is not compared, only shown.
+    """For each column (declared, observed): values that the plan leaves empty are shown but not compared.
 
-    A service may be known by several names: the declared one is shown when it is among them.
+    If a service has several names, the declared one is shown if it is among them.
     """
     return {
         "cpu": (declared["cpu"], seen.cpu),
@@ -144,7 +144,7 @@ def columns(declared: Mapping[str, Any], seen: ObservedService) -> dict[str, tup
     }
 
 
-#: Of the columns that are numbers: those of a task definition.
+#: Units of the numeric columns: those of a task definition.
 UNITS = {"cpu": "CPU units", "memory": "MiB"}
 
 
@@ -173,7 +173,7 @@ def known_port(row: Mapping[str, Any]) -> int:
 def misnamed(
     services: Mapping[str, EcsService], registered: Mapping[str, str], owner: str, host: str
 ) -> list[str]:
-    """Which of the platform's services answer a host name that is the owner's, and whether that has another.
+    """Which services are registered under the owner's host name, and whether the owner has another name.
 
     `registered` has the host name of each registry. A service in no registry may be found in another way.
     """
@@ -196,8 +196,8 @@ def leftover(
 ) -> str:
     """The addresses of a host name that belong to no running task behind it; empty if there are none.
 
-    `of_tasks` are those of a service's tasks, None where they have none of their own. Addresses come and go
-    while a deployment is under way: they say nothing then. That nothing runs is said elsewhere.
+    `of_tasks` are the addresses of a service's tasks, None if they have none of their own. During a
+    deployment addresses come and go and prove nothing. A service without running tasks is reported elsewhere.
     """
     owners = [each for each in services.values() if host in {registered.get(arn) for arn in each.registries}]
     running = sum(each.running for each in owners)
@@ -215,10 +215,10 @@ def leftover(
 def directory_of(
     aws: AwsReader, declared: Sequence[str], connections: Mapping[str, int], keys: Mapping[str, str]
 ) -> Directory:
-    """Where this environment's services are found.
+    """The addresses of this environment's services.
 
-    `declared` are the plan's addresses of them, `connections` its connection budget, `keys` the paths of
-    their key sets by host name.
+    `declared` are their addresses in the plan, `connections` its connection budget, `keys` the paths of their
+    key sets by host name.
     """
     zone, tasks = aws.names.namespace, aws.definitions()
     hosts = {f"{host}.{zone}": service for host in HOSTS if (service := BUILDS.get(host, host)) in tasks}
@@ -254,8 +254,8 @@ APPLICATION = {
 def watch_for(name: str, aws: AwsReader, facts: Mapping[str, Any]) -> Watch:
     """What the alarm of this name must watch.
 
-    `facts` are the plan's: its connection budget and the time that alarms have. AssertionError when that
-    which is to be watched does not exist.
+    `facts` are the plan's: its connection budget and the time limit of alarms. AssertionError if the thing to
+    watch does not exist.
     """
     within = facts["alarms"]
     if name in APPLICATION:
@@ -279,7 +279,7 @@ def watch_for(name: str, aws: AwsReader, facts: Mapping[str, Any]) -> Watch:
     if kind != "health":
         metric = rules.UTILIZATION_METRICS[kind]
         return Watch((Metric.of("AWS/ECS", metric, by_service),), rules.UTILIZATION, within, of=service)
-    # A balancer's count of healthy hosts shows as well whether any task is left.
+    # A balancer's count of healthy hosts also shows whether any task is left.
     routes = routes_to(aws.routes(), running.target_groups) if running.target_groups else []
     hosts = [Metric.of(route.namespace, "HealthyHostCount", route.dimensions) for route in routes]
     reached = {route.target_group for route in routes}

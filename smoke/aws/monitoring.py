@@ -1,4 +1,4 @@
-"""What CloudWatch, SNS, Logs and RDS say; and the fire drill, which sets an alarm off and puts it back."""
+"""Data of CloudWatch, SNS and Logs; and the fire drill, which triggers an alarm and resets it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .account import AwsAccount, at_once
 from .alarms import ALARM, Metric, MetricAlarm
 from .names import Names
 
-#: A datapoint older than this says nothing about now.
+#: A datapoint older than this says nothing about the current state.
 FRESH_S = 15 * 60
 QUERIES_AT_ONCE = 500
 
@@ -25,7 +25,7 @@ QUERIES_AT_ONCE = 500
 def read_datapoints(
     account: AwsAccount, metrics: Iterable[Metric], *, now: datetime | None = None
 ) -> dict[Metric, int]:
-    """How many minutes of the last fifteen each metric has a datapoint for, with exactly its dimensions."""
+    """For how many of the last fifteen minutes each metric has a datapoint, with exactly its dimensions."""
     wanted = list(dict.fromkeys(metrics))
     end = now or datetime.now(UTC)
     found: dict[Metric, int] = {}
@@ -47,7 +47,7 @@ def read_datapoints(
 
 
 def _require_complete(metric: Metric, result: Mapping[str, Any]) -> None:
-    """ExternalOutage or SetupError where CloudWatch says that it did not read a metric's datapoints."""
+    """ExternalOutage or SetupError if CloudWatch says that it did not read a metric's datapoints."""
     if result.get("StatusCode") == "InternalError":
         raise ExternalOutage(f"CloudWatch could not read {metric} (InternalError): inconclusive")
     if result.get("StatusCode") == "Forbidden":
@@ -64,7 +64,7 @@ class MetricFilter:
     default: float | None
 
     def useless(self, alarm: MetricAlarm, prefix: str) -> str:
-        """Why an alarm on what it makes never goes off, or always does; empty where neither is known."""
+        """Why an alarm on its metric never fires, or always does; empty if neither is known."""
         firing = alarm.firing
         above = firing.comparison.startswith("GreaterThan")
         if above and _number(self.value) == 0 and (firing.threshold or 0) >= 0:
@@ -96,7 +96,7 @@ def read_filters(account: AwsAccount, metric: Metric) -> list[MetricFilter]:
 
 
 def miscounted(account: AwsAccount, alarms: Iterable[MetricAlarm], prefix: str) -> list[str]:
-    """The alarms on metrics of one's own that all filters of logs, where there are any, make wrongly."""
+    """The alarms on custom metrics that all of their log filters, if any, compute wrongly."""
     own = [
         each for each in alarms
         if each.metrics and not each.expression and not each.metrics[0].namespace.startswith(("AWS/", "ECS/"))
@@ -114,11 +114,11 @@ def _number(written: str) -> float | None:
     try:
         return float(written)
     except ValueError:
-        return None  # a field of the line
+        return None  # a field of the log line
 
 
 def read_dashboard(account: AwsAccount, name: str) -> dict[str, Any] | None:
-    """A dashboard with those of its widgets that show something; None when there is no such dashboard."""
+    """A dashboard with its widgets that show something; None if there is no such dashboard."""
     answer = account.find("cloudwatch", "get_dashboard", ("ResourceNotFound",), DashboardName=name)
     if answer is None:
         return None
@@ -129,7 +129,7 @@ def read_dashboard(account: AwsAccount, name: str) -> dict[str, Any] | None:
 def describe_log_groups(
     account: AwsAccount, names: Names, groups: Iterable[str]
 ) -> dict[str, Mapping[str, Any]]:
-    """The platform's log groups and these, as CloudWatch Logs describes them, by their names."""
+    """The platform's log groups and the given ones, as CloudWatch Logs describes them, by name."""
     elsewhere = [group for group in dict.fromkeys(groups) if not group.startswith(names.logs)]
     answers = at_once(
         lambda start: account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=start),
@@ -147,7 +147,7 @@ def _query(index: int, metric: Metric) -> Mapping[str, Any]:
 
 REASON = "Fire drill of the smoke suite: nothing is wrong"
 QUEUE = "readiness-drill"
-#: How long a message is kept, and so whatever a killed drill leaves in its queue.
+#: How long messages are kept, also those in the queue of a killed drill.
 KEEPS_S = 300
 RECEIVES_FOR_S = 2
 
@@ -168,7 +168,7 @@ class Listener:
         self.received: list[str] = []
 
     def notified(self, alarms: Collection[str], state: str) -> bool:
-        """Whether a notification that one of these alarms went into this state has arrived by now."""
+        """Whether a notification has arrived that one of these alarms went into this state."""
         answer = self._account.ask(
             "sqs",
             "receive_message",
@@ -212,7 +212,7 @@ def listening(account: AwsAccount, topic_arn: str, name: str) -> Iterator[Listen
 def set_off(account: AwsAccount, alarm: MetricAlarm) -> Iterator[None]:
     """Put an alarm into ALARM; afterwards it is always back in the state in which it was found.
 
-    SetupError with the command to give by hand when AWS does not let it be put back.
+    SetupError with the command to run by hand if AWS does not let it be reset.
     """
     try:
         account.ask("cloudwatch", "set_alarm_state", **_state(alarm, ALARM))

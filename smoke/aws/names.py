@@ -1,4 +1,4 @@
-"""What things are called: names of contract section 4, in Cloud Map, and of secrets."""
+"""The names of contract section 4, in Cloud Map, and of secrets."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,18 +7,19 @@ from typing import Any
 from .account import AwsAccount, at_once
 
 SERVICES = ("api", "worker", "finn", "dixie", "pgbouncer")
-#: Services whose image the platform does not build: a release tag of its vendor pins it, and a pull-through
-#: cache may fetch it again.
+#: Services with a third party's image: a release tag of its vendor pins it, and a pull-through cache may
+#: fetch it again.
 FOREIGN = ("pgbouncer",)
-#: Which service's image belongs to a build; the worker has no health route that could report its build.
+#: The service whose build an image belongs to; the worker has no health route that could report its build.
 BUILDS = {"freeside": "api", "finn": "finn", "dixie": "dixie"}
 #: The ports on which services call each other (contract 2 to 4).
 PORTS = {"finn": 3000, "dixie": 3001, "pgbouncer": 6432}
-#: What a service's task has in its environment: Dixie writes to its database, and needs no NATS (contract 3).
+#: Required environment variables of a service's task: Dixie writes to its database, and needs no NATS
+#: (contract 3).
 SETTINGS = {"dixie": {"NATS_OPTIONAL": "true"}}
-#: What else a service's task has to say, where it says it: the pooling of contract section 4.
+#: Values of variables that a service's task need not set: the pooling of contract section 4.
 IF_SET = {**SETTINGS, "pgbouncer": {"POOL_MODE": "transaction"}}
-#: What Cloud Map resolves.
+#: Names that Cloud Map resolves.
 HOSTS = ("freeside", "finn", "dixie", "pgbouncer")
 DASHBOARDS = ("overview", "service-health")
 #: The one-shot task definitions, each with the service that is deployed after it.
@@ -66,7 +67,7 @@ class Names:
         return f"{self.prefix}-{short}"
 
     def short(self, full: str) -> str:
-        """A full name without the prefix; a foreign name as it is."""
+        """A full name without the prefix; any other name unchanged."""
         return full.removeprefix(f"{self.prefix}-")
 
 
@@ -76,7 +77,7 @@ _ABSENT = ("NamespaceNotFound", "ServiceNotFound", "InstanceNotFound")
 
 
 def resolve(account: AwsAccount, names: Names, host: str) -> list[str]:
-    """The addresses of a name in the platform's namespace, `IP:PORT` or `IP`; none when it is unknown."""
+    """The addresses of a name in the platform's namespace, `IP:PORT` or `IP`; none if it is unknown."""
     answer = account.find(
         "servicediscovery",
         "discover_instances",
@@ -96,7 +97,7 @@ def resolve(account: AwsAccount, names: Names, host: str) -> list[str]:
 
 
 def read_secret_names(account: AwsAccount, names: Names) -> list[str]:
-    """The names of the platform's secrets, without those that are marked for deletion."""
+    """The names of the platform's secrets, without those marked for deletion."""
     own = [{"Key": "name", "Values": [f"{names.prefix}/"]}]
     listed = account.pages("secretsmanager", "list_secrets", "SecretList", Filters=own)
     return [each["Name"] for each in listed]
@@ -104,14 +105,14 @@ def read_secret_names(account: AwsAccount, names: Names) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """An entry of Cloud Map, by its full host name, and the kinds of the records that it has in DNS."""
+    """A Cloud Map entry: its full host name, and the types of its DNS records."""
 
     name: str
     records: frozenset[str] = frozenset()
 
 
 def read_registries(account: AwsAccount, arns: Iterable[str]) -> dict[str, Registry]:
-    """Entries of Cloud Map by their ARNs; one that is gone is called by that."""
+    """Cloud Map entries by ARN; a missing one has its ARN as name."""
     wanted = list(dict.fromkeys(arns))
     if not wanted:
         return {}

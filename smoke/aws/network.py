@@ -18,14 +18,14 @@ from .reader import AwsReader, secret_of
 from .subnets import AccessLists, Network, WaysOut, filtered, needed_by, own_subnets, read_ways
 
 DATABASE = "database"
-#: Parties that only the platform itself may connect to.
+#: Parties to which only the platform itself may connect.
 PRIVATE = (DATABASE, "pgbouncer")
 _ANYWHERE = ("0.0.0.0/0", "::/0")
 
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """Who calls or is called: its security groups, the ranges of its addresses, where it listens, and is."""
+    """A caller or callee: its security groups, address ranges, ports and subnets."""
 
     name: str
     groups: tuple[str, ...]
@@ -35,22 +35,22 @@ class Party:
 
 
 def read_groups(account: AwsAccount, ids: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-    """Security groups as EC2 describes them, by their ids; one that does not exist is left out."""
+    """Security groups as EC2 describes them, by id, without those that do not exist."""
     found = filtered(account, "describe_security_groups", "SecurityGroups", "group-id", ids)
     return {each["GroupId"]: each for each in found}
 
 
 def lets(rules: Iterable[Mapping[str, Any]], other: Party, port: int) -> bool | None:
-    """Whether rules of a group, as EC2 describes them, are for a port and for another party.
+    """Whether a group's rules, as EC2 describes them, apply to a port and another party.
 
-    None where they name a list of ranges, or some of the party's addresses: those of its tasks may be in it.
+    None if they name a prefix list, or some of the party's addresses, which may include those of its tasks.
     """
     found = [_lets(each, other) for each in rules if covers_port(each, port)]
     return True if True in found else None if None in found else False
 
 
 def covers_port(rule: Mapping[str, Any], port: int) -> bool:
-    """Whether a rule is for a port."""
+    """Whether a rule applies to a port."""
     protocol = str(rule.get("IpProtocol", ""))
     if protocol not in ("-1", "tcp", "6"):
         return False
@@ -75,13 +75,13 @@ def _holds(one: Network, own: Network) -> bool:
 
 
 def ranges_of(rule: Mapping[str, Any]) -> list[str]:
-    """The ranges of addresses that a rule is for."""
+    """The address ranges of a rule."""
     ranges = [each["CidrIp"] for each in rule.get("IpRanges", ())]
     return ranges + [each["CidrIpv6"] for each in rule.get("Ipv6Ranges", ())]
 
 
 def _names(rule: Mapping[str, Any]) -> bool:
-    """Whether a rule is for anybody."""
+    """Whether a rule applies to everybody."""
     return bool(ranges_of(rule) or rule.get("UserIdGroupPairs") or rule.get("PrefixListIds"))
 
 
@@ -98,14 +98,14 @@ def is_open(group: Mapping[str, Any], ports: Iterable[int]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Reachability:
-    """Who must let whom in, and the security groups and network ACLs that say whether they do."""
+    """Which parties must reach which, and whether security groups and network ACLs allow it."""
 
     groups: Mapping[str, Mapping[str, Any]]
     lists: AccessLists = field(default_factory=AccessLists)
     examined: Examined = field(default_factory=Examined)
 
     def examine(self, caller: Party, to: Party) -> None:
-        """Record that a caller reaches no port of another party: out of its own groups, and into those."""
+        """Record if a caller reaches no port of another party, out of its own groups and into the other's."""
         ports = sorted(to.ports)
         if why := self.lists.closed(caller.subnets, to.subnets, ports):
             self.examined.findings.append(Finding("", 0, f"{caller.name} does not reach {to.name}: {why}"))
@@ -125,12 +125,12 @@ class Reachability:
                 self.examined.findings.append(Finding("", 0, f"{what} ({', '.join(own.groups)})"))
 
     def include(self, other: Examined) -> None:
-        """Record what was examined elsewhere."""
+        """Record results from elsewhere."""
         self.examined.findings.extend(other.findings)
         self.examined.not_examined.extend(other.not_examined)
 
     def admit(self, public: Party, ports: Collection[int]) -> None:
-        """Record that a public load balancer admits nobody on any of its ports."""
+        """Record if a public load balancer admits nobody on any of its ports."""
         held = [self.groups[each] for each in public.groups if each in self.groups]
         rules = [rule for each in held for rule in each.get("IpPermissions", ()) if _names(rule)]
         why = self.lists.closed_to_world(public.subnets)
@@ -140,7 +140,7 @@ class Reachability:
             self.examined.findings.append(Finding("", 0, f"the public does not reach {public.name}: {why}"))
 
     def guard(self, party: Party) -> None:
-        """Record that a party admits everybody."""
+        """Record if a party admits everybody."""
         self.examined.findings.extend(
             Finding("", 0, f"{each} of {party.name} lets anybody in on port {' or '.join(map(str, ports))}")
             for ports in [sorted(party.ports)]
@@ -152,10 +152,10 @@ class Reachability:
 def reached(
     aws: AwsReader, reach: Mapping[str, Collection[str]], hosts: Mapping[str, str]
 ) -> tuple[int, Examined]:
-    """Return how many ways there are, and those that the security groups in use block.
+    """Return how many paths there are, and those that the security groups in use block.
 
-    `reach` are by a service, or `database`, the services that it must let in on one of its ports; `hosts` the
-    public host names, by which one service may call another, too.
+    `reach` maps a service, or `database`, to the services that it must let in on one of its ports; `hosts`
+    are the public host names, with which one service may also call another.
     """
     parties, balancers = _parties(aws), _balancers(aws)
     every = [*parties.values(), *balancers.values()]
@@ -184,7 +184,7 @@ def reached(
 def _through(
     aws: AwsReader, arn: str, balancer: Party, parties: Mapping[str, Party], ways: Reachability
 ) -> int:
-    """Examine the ways from the public to a balancer and on to its targets; return how many these are."""
+    """Examine the paths from the public to a balancer and on to its targets; return their number."""
     routes, count = [route for route in aws.routes() if route.balancer == arn], 0
     for name in parties if balancer.groups else ():
         own = aws.services()[name].target_groups if name in aws.services() else ()
@@ -197,9 +197,9 @@ def _through(
 
 
 def _to_database(aws: AwsReader, caller: Party, database: Party, ways: Reachability) -> Examined:
-    """Examine the way to the database, and where it is closed, those through RDS's proxies.
+    """Examine the path to the database, and if that is closed, those through RDS proxies.
 
-    Whether a service uses one may be said in a secret only.
+    Whether a service uses a proxy may be visible only in a secret.
     """
     straight = Reachability(ways.groups, ways.lists)
     straight.examine(caller, database)
@@ -218,7 +218,7 @@ def _to_database(aws: AwsReader, caller: Party, database: Party, ways: Reachabil
 
 
 def _parties(aws: AwsReader) -> dict[str, Party]:
-    """The services that tell where they listen, and the database, by name."""
+    """The services with known ports, and the database, by name."""
     tasks, services = aws.definitions(), aws.services()
     subnets = own_subnets(aws)
     found = {
@@ -245,7 +245,7 @@ def _parties(aws: AwsReader) -> dict[str, Party]:
 
 
 def _balancers(aws: AwsReader) -> dict[str, Party]:
-    """The balancers that forward to the services, by their ARNs; one of TCP may have no security group."""
+    """The balancers that forward to the services, by ARN; a TCP one may have no security group."""
     wanted = {route.balancer for route in aws.routes()}
     return {
         arn: Party(
@@ -259,7 +259,7 @@ def _balancers(aws: AwsReader) -> dict[str, Party]:
 
 
 def _goes_round(aws: AwsReader, caller: str, to: str, public: str, *, aliased: bool) -> bool:
-    """Whether a caller asks what stands before the other: a balancer, a mesh, a proxy, the public's way."""
+    """Whether a caller goes through something in front: a balancer, a mesh, a proxy, the public path."""
     told = [value for box in aws.definition(caller).containers for value in box.environment.values()]
     if to == DATABASE:
         return any(".proxy-" in each for each in told)
@@ -275,10 +275,10 @@ def _is_aliased(aws: AwsReader, service: str) -> bool:
     return any(re.search("[g-zG-Z]", each) for each in addresses)
 
 
-#: By a service, its name in the private zone, where that is another.
+#: Service -> its name in the private zone, if different.
 _INSIDE = {service: host for host, service in BUILDS.items()}
 _POSTGRES = 5432
-#: States of a proxy of RDS in which it passes connections on.
+#: States of an RDS proxy in which it forwards connections.
 _WORKING = ("available", "modifying", "reactivating")
 
 
@@ -288,7 +288,7 @@ _LAYERS = "arn:aws:s3:::prod-{}-starport-layer-bucket/x"
 
 
 def kept_from_aws(aws: AwsReader) -> Examined:
-    """Whether a task on Fargate may call what it needs of AWS: out of its groups, and through endpoints."""
+    """Whether a Fargate task reaches the AWS services that it needs: out of its groups, through endpoints."""
     services, subnets, result = aws.services(), own_subnets(aws), Examined()
     tasks = {name: each for name, each in aws.definitions().items() if name in services and each.fargate}
     ways = read_ways(aws)
@@ -313,11 +313,11 @@ def _shut_in(
     places: Sequence[str],
     groups: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[str]:
-    """Whether no security group lets a task out to AWS, nor to the endpoints that stand for it."""
+    """Whether no security group lets a task out to AWS or to its VPC endpoints."""
     held = [groups[each] for each in party.groups if each in groups]
     rules = [rule for each in held for rule in each.get("IpPermissionsEgress", ())]
     rules = [rule for rule in rules if covers_port(rule, _TLS)]
-    # endpoints may be in a network with which this one is connected
+    # endpoints may be in a connected network
     peers = [
         each.get("VpcPeeringConnectionId") for rule in rules for each in rule.get("UserIdGroupPairs", ())
     ]
@@ -343,7 +343,7 @@ def _closed(
     groups: Mapping[str, Mapping[str, Any]],
     region: str,
 ) -> Iterator[str]:
-    """Why an endpoint does not take what a task asks. One with private names takes it all, way out or not."""
+    """Why an endpoint blocks a task's calls. With private DNS it gets all of them, even with a route out."""
     used = [each for each in needed_by(task) if endpoint["ServiceName"].endswith(f".{region}.{each}")]
     if not used or not any(ways.takes(endpoint, one) for one in places):
         return
@@ -351,7 +351,7 @@ def _closed(
     held = [groups[each["GroupId"]] for each in endpoint.get("Groups", ()) if each["GroupId"] in groups]
     if held and not {True, None} & {lets(each.get("IpPermissions", ()), party, _TLS) for each in held}:
         yield f"{named} does not let it in on port {_TLS}"
-    # of whom else it speaks is not known to be another's
+    # other principals are not known to belong to somebody else
     told = [
         each
         for each in statements_of(endpoint.get("PolicyDocument") or "")
@@ -364,7 +364,7 @@ def _closed(
 
 
 def _asked(service: str, task: TaskDefinition, region: str) -> Iterator[tuple[str, str]]:
-    """What a task asks of a service when it starts: actions, each with its resource."""
+    """A task's calls to an AWS service when it starts: actions, each with its resource."""
     if service == "ecr.api":
         yield PULL_TOKEN, "*"
     elif service == "s3" and any(IN_ECR.fullmatch(box.image) for box in task.containers):

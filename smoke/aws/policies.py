@@ -1,6 +1,6 @@
-"""Policies of IAM and of keys: whom they let do what, as far as they say so, and under which conditions.
+"""IAM and key policies: what they allow to whom, as far as they can be evaluated, and under which conditions.
 
-Reads the policies of the roles of tasks; whether these roles exist, and who may act under them.
+Also reads the policies of tasks' roles, whether these roles exist, and who may assume them.
 """
 
 import json
@@ -15,12 +15,12 @@ from typing import Any, Self
 
 from .account import AwsAccount, at_once
 
-#: A variable of a policy, such as `${aws:PrincipalTag/team}`.
+#: A policy variable, such as `${aws:PrincipalTag/team}`.
 VARIABLE = re.compile(r"\$\{[^}]*\}")
-#: What a request says of itself, by the condition keys in small letters: the values that it may have, none
-#: where it has no such key. Of a key that is not here, nothing is known.
+#: A request's context, by lower-case condition key: the possible values, none if the request lacks the key.
+#: Keys that are not listed are unknown.
 Context = Mapping[str, Sequence[str]]
-#: Keys that no request has that a service of AWS makes by itself: it comes from no network of anybody's.
+#: Keys that a request by an AWS service itself never has: it comes from nobody's network.
 NO_NETWORK: Context = dict.fromkeys(("aws:sourcevpc", "aws:sourcevpce", "aws:vpcsourceip"), ())
 _OPERATOR = re.compile(
     r"(?i)(?P<kind>string|arn|bool|date|null|(?=(?:not)?ip))(?P<not>not)?"
@@ -30,7 +30,7 @@ _NOW = "aws:currenttime"
 
 
 def met(statement: Mapping[str, Any], context: Context) -> bool | None:
-    """Whether the conditions of a statement hold for a request; None where its context does not decide."""
+    """Whether the conditions of a statement hold for a request; None if its context does not decide."""
     found = [
         _holds(_OPERATOR.fullmatch(operator), [str(one) for one in _listed_values(value)], context, key)
         for operator, keys in (statement.get("Condition") or {}).items()
@@ -40,7 +40,7 @@ def met(statement: Mapping[str, Any], context: Context) -> bool | None:
 
 
 def permitted(statements: Sequence[Mapping[str, Any]], context: Context) -> bool:
-    """Whether statements about one request allow it, and none surely denies it."""
+    """Whether statements about one request allow it, and none certainly denies it."""
     denied = any(
         each.get("Effect") == "Deny" and met(each, context) and not VARIABLE.search(str(each.get("Resource")))
         for each in statements
@@ -66,20 +66,20 @@ def _holds(operator: re.Match[str] | None, named: Sequence[str], context: Contex
 
 
 def _compares(kind: str, how: str, value: str, named: Sequence[str]) -> bool | None:
-    """Whether a value is one of those named; for a date, whether it is before or after one."""
+    """Whether a value is one of those listed; for a date, whether it is before or after one."""
     if kind == "date":
         return _dated(how, named)
     if how == "ipaddress":
         return None
     patterns = [each for each in named if not VARIABLE.search(each)]
-    if kind == "string" and how != "like":  # a star is no wildcard there
+    if kind == "string" and how != "like":  # a star is not a wildcard there
         patterns = [re.sub(r"([*?])", r"[\1]", each.replace("[", "[[]")) for each in patterns]
     else:
         patterns = [each.replace("[", "[[]") for each in patterns]
     if how == "equalsignorecase" or kind == "bool":
         value, patterns = value.lower(), [each.lower() for each in patterns]
     found = any(fnmatchcase(value, each) for each in patterns)
-    return found or (False if len(patterns) == len(named) else None)  # what a variable stands for is unknown
+    return found or (False if len(patterns) == len(named) else None)  # a variable's value is unknown
 
 
 def _dated(how: str, named: Sequence[str]) -> bool | None:
@@ -107,7 +107,7 @@ _ASSUME = "sts:AssumeRole"
 _DECRYPT = "kms:Decrypt"
 _GONE = ("NoSuchEntity",)
 _TASKS = "ecs-tasks.amazonaws.com"
-#: AWS's own policy that tasks start with, in any partition; and what it says: it reads images, writes logs.
+#: AWS's managed policy for starting tasks, in any partition, and its content: read images, write logs.
 _STARTS_TASKS = re.compile(r"arn:aws[\w-]*:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy")
 PULLS = ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
 PULL_TOKEN, LOGGING = "ecr:GetAuthorizationToken", ("logs:CreateLogStream", "logs:PutLogEvents")
@@ -120,15 +120,15 @@ _STARTING = {
 
 @dataclass(frozen=True, slots=True)
 class RolePolicies:
-    """The statements of each role's policies, by the role's ARN, and the secrets that are asked about."""
+    """The statements of each role's policies, by role ARN, and the secrets in question."""
 
     statements: Mapping[str, Sequence[Mapping[str, Any]]]
     secrets: frozenset[str] = field(default_factory=frozenset)
 
     def usable(self, roles: Iterable[str]) -> dict[str, str]:
-        """The secrets that at least one of the roles may read, or only put, and which of both.
+        """The secrets that at least one of the roles may read, or only put, and which of the two.
 
-        Where a condition chooses secrets, none is taken as allowed, and each as denied.
+        If a condition selects secrets, none counts as allowed, and each as denied.
         """
         return self._usable(
             [
@@ -158,7 +158,7 @@ class RolePolicies:
         }
 
     def lent(self, trusts: Mapping[str, Mapping[str, Any] | None]) -> Self:
-        """What each role may also do by assuming another of them, where that one's trust permits it."""
+        """What each role may also do by assuming another of them, if that one's trust policy permits it."""
         found = {role: [*own] for role, own in self.statements.items()}
         for lender, document in trusts.items():
             for role, own in self.statements.items():
@@ -168,9 +168,9 @@ class RolePolicies:
 
 
 def _is_lent(lender: str, document: Mapping[str, Any], role: str, own: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a trust names a role, or its account while the role's own policies name the lender.
+    """Whether a trust policy names a role, or its account while the role's own policies name the lender.
 
-    What hangs on a condition, or is denied to anybody, is taken as not lent.
+    If a condition decides, or anything is denied to anybody, it counts as not lent.
     """
     listed = _statements(document)
     trusting = [each for each in listed if covers(each, "Action", _ASSUME)]
@@ -201,7 +201,7 @@ def allows(
 
 
 _NO_KEY = ("NotFoundException",)
-#: States of a key with which it encrypts, or is about to.
+#: States of a key in which it encrypts, or soon will.
 _USABLE = ("Enabled", "Creating", "Updating")
 
 
@@ -211,9 +211,9 @@ FOREIGN = ("AccessDeniedException", "InvalidArnException", "ValidationException"
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key: why nothing can be encrypted with it (empty where it can), whether AWS manages it; its policy.
+    """A key: why it cannot encrypt (empty if it can), whether AWS manages it; its policy.
 
-    The policy is None where only its own account may read it.
+    The policy is None if only its own account may read it.
     """
 
     arn: str
@@ -223,7 +223,7 @@ class Key:
 
 
 def read_key(account: AwsAccount, key: str, place: Sequence[str]) -> Key:
-    """A key by its ARN, id or alias; `place` is the region and the account that ask."""
+    """A key by its ARN, id or alias; `place` is the caller's region and account."""
     elsewhere = key.startswith("arn:") and key.split(":")[3:5] != [*place]
     absent = (*_NO_KEY, *FOREIGN) if elsewhere else _NO_KEY
     found = account.find("kms", "describe_key", absent, KeyId=key)
@@ -280,27 +280,27 @@ def _managed(account: AwsAccount, arn: str) -> Mapping[str, Any]:
     return document
 
 
-#: What conditions choose secrets by.
+#: Condition keys that select secrets.
 _CHOOSING = re.compile(r"(?i)ResourceTag/|secretsmanager:(SecretId|Name)'")
 
 
 def _chooses(statement: Mapping[str, Any]) -> bool:
-    """Whether variables, or a condition, choose which resources a statement is about."""
+    """Whether variables, or a condition, select the resources of a statement."""
     named = str([statement.get("Resource"), statement.get("NotResource")])
     return bool(VARIABLE.search(named) or _CHOOSING.search(str(statement.get("Condition"))))
 
 
 def covers(statement: Mapping[str, Any], key: str, value: str) -> bool:
-    """Whether what a statement says under a key (Action, Resource), or all but that, has a value in it."""
+    """Whether a statement's Action or Resource, or its Not form, covers a value."""
     if key in statement:
         return _matches(statement[key], key, value)
     return f"Not{key}" in statement and not _matches(statement[f"Not{key}"], key, value)
 
 
 def _matches(patterns: Any, key: str, value: str) -> bool:
-    # a bracket is no wildcard of IAM
+    # a bracket is not a wildcard in IAM
     listed = [VARIABLE.sub("*", each).replace("[", "[[]") for each in _several(patterns)]
-    if key == "Action":  # actions are the same in any case, resources are not
+    if key == "Action":  # actions are case-insensitive, resources are not
         return any(fnmatchcase(value.lower(), each.lower()) for each in listed)
     return any(fnmatchcase(value, each) for each in listed)
 
@@ -312,9 +312,9 @@ def _name(role: str) -> str:
 def undecrypted(
     account: AwsAccount, key: str, role: str, own: Sequence[Mapping[str, Any]], place: Sequence[str]
 ) -> str | None:
-    """Why a role cannot decrypt with a key; empty where it can, by its own policies, the key's or a grant.
+    """Why a role cannot decrypt with a key; empty if its own policies, the key's policy or a grant allow it.
 
-    None where its own do not say so and the key's is another account's. `place` is region and account.
+    None if its own policies do not and the key belongs to another account. `place` is region and account.
     """
     found = read_key(account, key, place)
     if found.unusable:
@@ -350,7 +350,7 @@ def _statements(document: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 def is_anybodys(document: Mapping[str, Any]) -> bool:
     """Whether a trust policy lets anyone act under its role, without any condition.
 
-    One that denies it to many, such as to all of other organisations, does not.
+    A policy that denies it to many, such as to all other organisations, does not.
     """
     everybody = [
         each for each in _statements(document) if covers(each, "Action", _ASSUME) and "*" in _principals(each)
@@ -362,9 +362,9 @@ def is_anybodys(document: Mapping[str, Any]) -> bool:
 
 
 def is_assumed(document: Mapping[str, Any], context: Context = MappingProxyType({})) -> bool | None:
-    """Whether a trust policy lets tasks assume its role, in the `context` of ECS; None where unclear.
+    """Whether a trust policy lets tasks assume its role, in the `context` of ECS; None if unclear.
 
-    A condition that the context does not decide is met.
+    A condition that the context does not decide counts as met.
     """
     listed = _statements(document)
     assuming = [(each, met(each, context)) for each in listed if covers(each, "Action", _ASSUME)]
@@ -388,12 +388,12 @@ def may_read(
 
 
 def resources(statements: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The resources that statements name."""
+    """The resources in statements."""
     return [one for each in statements for one in _several(each.get("Resource", ()))]
 
 
 def _principals(statement: Mapping[str, Any]) -> Iterator[str]:
-    principal = statement.get("Principal", "*")  # without one it names all but some
+    principal = statement.get("Principal", "*")  # a statement without it has NotResource
     named = principal.items() if isinstance(principal, Mapping) else [("AWS", principal)]
     for kind, value in named:
         if kind == "Service" or value == "*":
@@ -406,19 +406,19 @@ def _several(value: str | Iterable[str]) -> Iterable[str]:
 
 
 def trust_of(account: AwsAccount, role: str) -> Mapping[str, Any] | None:
-    """The trust policy of a role; None where there is no such role."""
+    """The trust policy of a role; None if there is no such role."""
     found = role_of(account, role)
     return None if found is None else found["AssumeRolePolicyDocument"]
 
 
 def role_of(account: AwsAccount, role: str) -> Mapping[str, Any] | None:
-    """A role as IAM describes it; None where there is no such role."""
+    """A role as IAM describes it; None if there is no such role."""
     answer = account.find("iam", "get_role", _GONE, RoleName=_name(role))
     return None if answer is None else answer["Role"]
 
 
 def boundary_of(account: AwsAccount, role: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:
-    """The statements of a role's permissions boundary; None where it has none."""
+    """The statements of a role's permissions boundary; None if it has none."""
     arn = role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn")
     return _statements(_managed(account, arn)) if arn else None
 

@@ -1,7 +1,4 @@
-"""Everything that the checks read from AWS, once and shared; what each running service uses.
-
-Also whether tasks' roles exist, can be assumed by tasks, and may read the tasks' secrets.
-"""
+"""Everything that the checks read from AWS, read once and shared, and what each running service uses."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ from .policies import RolePolicies, read_policies, trust_of
 def uses_of(
     owner: str, definition: TaskDefinition, service: EcsService | None, policies: RolePolicies
 ) -> list[Use]:
-    """Everything that a service or task uses; a secret also where only its roles may read or put it."""
+    """Everything that a service or task uses, including secrets that only its roles may read or put."""
     found = [
         (FAMILY, [definition.family]),
         (EXECUTION_ROLE, [definition.execution_role]),
@@ -62,7 +59,7 @@ def secret_of(value_from: str) -> str:
 
 
 def _named(identity: str) -> str:
-    """The part of an ARN that names; anything else as it is."""
+    """The name in an ARN; anything else unchanged."""
     return (
         identity.split(":", 5)[5].removeprefix("role/").removeprefix("secret:")
         if identity.startswith("arn:")
@@ -75,7 +72,7 @@ Value = TypeVar("Value")
 
 
 def _once(read: Callable[Concatenate[AwsReader, P], Value]) -> Callable[Concatenate[AwsReader, P], Value]:
-    """A method that reads once for the same arguments, until the reader forgets."""
+    """A method whose result for the same arguments is kept until the reader forgets."""
 
     @wraps(read)
     def reading(self: AwsReader, /, *args: P.args, **more: P.kwargs) -> Value:
@@ -85,9 +82,9 @@ def _once(read: Callable[Concatenate[AwsReader, P], Value]) -> Callable[Concaten
 
 
 class AwsReader:
-    """What AWS reports about the platform. `forget` drops everything that was read; failures are not cached.
+    """What AWS reports about the platform. `forget` drops all results; failures are not cached.
 
-    `shared` is a directory of all processes of the run: none of them reads alarms while another drills.
+    `shared` is a directory for all processes of the run: none reads alarms while another one drills.
     """
 
     def __init__(self, account: AwsAccount, names: Names, shared: Path | None = None) -> None:
@@ -98,13 +95,13 @@ class AwsReader:
         self._lock = threading.RLock()
 
     def forget(self) -> None:
-        """Drop what was read."""
+        """Drop all results."""
         with self._lock:
             self._known.clear()
 
     @contextmanager
     def drilling(self) -> Iterator[None]:
-        """Inside, no other process of the run reads alarms, and earlier readings are dropped."""
+        """Inside the block, no other process of the run reads alarms, and earlier results are dropped."""
         with self._alone(fcntl.LOCK_EX):
             turn, self._turn = self._turn, None
             self.forget()
@@ -116,7 +113,7 @@ class AwsReader:
 
     @_once
     def cluster(self) -> str:
-        """The ARN of the cluster; SetupError when this region or account has none of the name."""
+        """The ARN of the cluster; SetupError if this region or account has none of that name."""
         return self.account.require_cluster(self.names.cluster)
 
     @_once
@@ -126,7 +123,7 @@ class AwsReader:
         return ecs.read_services(self.account, self.names)
 
     def service(self, name: str) -> EcsService:
-        """One service; AssertionError when the cluster has none that is active."""
+        """One service; AssertionError if the cluster has no active one."""
         found = self.services().get(name)
         assert found, f"the cluster {self.names.cluster} has no active service {self.names.full(name)}"
         return found
@@ -166,7 +163,7 @@ class AwsReader:
 
     @_once
     def policies(self, one_shots: Sequence[str]) -> RolePolicies:
-        """What their roles may do, and which secrets they use."""
+        """What the services' and tasks' roles may do, and which secrets they use."""
         owners = self.owners(one_shots)
         roles = [role for each in owners.values() for role in (each.execution_role, each.task_role)]
         secrets = {
@@ -198,7 +195,7 @@ class AwsReader:
 
     @_once
     def balancers(self) -> Mapping[str, Mapping[str, Any]]:
-        """Every load balancer of the account and region as it is described, by its ARN."""
+        """Every load balancer of the account and region as AWS describes it, by ARN."""
         return describe_balancers(self.account)
 
     @_once
@@ -245,17 +242,17 @@ class AwsReader:
 
     @_once
     def datapoints(self) -> Mapping[Metric, int]:
-        """How many fresh datapoints each metric of an alarm has."""
+        """How many recent datapoints each metric of an alarm has."""
         metrics = [metric for alarm in self.alarms() for metric in alarm.metrics]
         return monitoring.read_datapoints(self.account, metrics)
 
     def databases(self) -> Mapping[str, str]:
-        """The state of the database instance, or of each one of the cluster of its name."""
+        """The state of the database instance, or of each instance of the cluster of that name."""
         return databases.states_of(self.instances(), self.names.database)
 
     @_once
     def instances(self) -> Sequence[Mapping[str, Any]]:
-        """The database instance as RDS describes it, or each one of the cluster of its name."""
+        """The database instance as RDS describes it, or each instance of the cluster of that name."""
         name = self.names.database
         return databases.describe_databases(self.account, name)
 
@@ -266,7 +263,7 @@ class AwsReader:
 
     @_once
     def log_groups(self, groups: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-        """The platform's log groups and these, as they are described, by name."""
+        """The platform's log groups and the given ones, as AWS describes them, by name."""
         return monitoring.describe_log_groups(self.account, self.names, groups)
 
     def retention(self, groups: Sequence[str]) -> Mapping[str, int]:

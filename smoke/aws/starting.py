@@ -38,10 +38,10 @@ _ACCOUNT, _REGION, _PARTITION = 4, 3, 1
 
 
 def kept_from_starting(aws: AwsReader, one_shots: Sequence[str]) -> tuple[int, Examined]:
-    """Return the number of roles, and why tasks cannot start under theirs, or anybody may use them.
+    """Return the number of roles, and why tasks cannot start with theirs, or anybody may use them.
 
-    A role of another account, a secret that has a policy of its own, and what this runner may not read are
-    not examined; the rest is.
+    Not examined are roles of another account, secrets with their own policy, and anything that this runner
+    may not read.
     """
     owners, place, result = aws.owners(one_shots), aws.cluster().split(":"), Examined()
     wanted = {role: name for name, each in owners.items() for role in _roles(each)}
@@ -73,7 +73,7 @@ def kept_from_starting(aws: AwsReader, one_shots: Sequence[str]) -> tuple[int, E
 
 
 def _is_here(role: str, place: Sequence[str]) -> bool:
-    """Whether a role is the cluster's account's."""
+    """Whether a role belongs to the cluster's account."""
     return not role.startswith("arn:") or role.split(":")[_ACCOUNT] == place[_ACCOUNT]
 
 
@@ -85,7 +85,7 @@ def _acting(place: Sequence[str], region: str) -> Context:
 
 
 def _starting(place: Sequence[str]) -> Context:
-    """The known context of ECS when it assumes a task's role; which of its ARNs it sends is not known."""
+    """The known context of ECS when it assumes a task's role; which ARN it sends is not known."""
     arn = ":".join(place[:5])
     sources = [f"{arn}:{kind}/{place[5].rpartition('/')[2]}/x" for kind in ("task", "service")]
     sources += [":".join(place), f"{arn}:task-definition/x:1"]
@@ -121,7 +121,7 @@ def _examine_roles(
 
 
 def _unreadable(aws: AwsReader, name: str, role: str, secret: str, result: Examined) -> None:
-    """A role's own policies do not let it read a secret: then the secret's own policy may."""
+    """A role's own policies do not let it read a secret; the secret's policy may."""
     place, parts = aws.cluster().split(":"), secret.split(":")
     if parts[_REGION] != place[_REGION] or parts[_ACCOUNT] != place[_ACCOUNT]:
         other = "region" if parts[_REGION] != place[_REGION] else "account"
@@ -135,7 +135,7 @@ def _unreadable(aws: AwsReader, name: str, role: str, secret: str, result: Exami
 def _unstarted(
     definition: TaskDefinition, place: Sequence[str], own: Sequence[Mapping[str, Any]]
 ) -> Iterator[str]:
-    """What a task on Fargate needs to pull images from ECR and to write logs, but its role may not do."""
+    """Permissions that a task on Fargate needs to pull images and write logs, but its role lacks."""
     images = (ecs.IN_ECR.fullmatch(box.image) for box in definition.containers)
     regions = {found["region"] for found in images if found}
     if any(not allows(own, PULL_TOKEN, "*", _acting(place, each)) for each in regions):
@@ -192,7 +192,7 @@ def _examine_secrets(
 ) -> None:
     """Whether the secrets of tasks exist, and their roles, if `there`, can decrypt them.
 
-    Those of another account or region are not looked up.
+    Secrets of another account or region are not looked up.
     """
     place, gone = aws.cluster().split(":")[3:5], ("ResourceNotFoundException",)
     given = {
@@ -275,7 +275,7 @@ def _examine_parameters(
     there: Collection[str],
     result: Examined,
 ) -> None:
-    """Whether the parameters of Systems Manager that tasks use exist, and may be read."""
+    """Whether the Systems Manager parameters that tasks use exist, and may be read."""
     place = aws.cluster().split(":")
     given = {
         (name, definition.execution_role, each): None
@@ -322,7 +322,7 @@ _ROTATES_WITHIN = timedelta(days=1)
 
 
 def unrotated(aws: AwsReader, one_shots: Sequence[str]) -> Examined:
-    """Return the secrets of tasks that AWS is to rotate, and did not, or not to the end."""
+    """Return the secrets of tasks that AWS should have rotated but did not, or did not complete."""
     place, result = aws.cluster().split(":")[3:5], Examined()
     given = {one for each in aws.owners(one_shots).values() for one in _given(each)}
     for secret in sorted(each for each in given if each.split(":")[3:5] == place):
@@ -358,6 +358,6 @@ def _finding(what: str) -> Finding:
 
 
 def _given(definition: TaskDefinition) -> list[str]:
-    """The secrets of Secrets Manager that a task's containers are given."""
+    """The Secrets Manager secrets that a task's containers get."""
     found = [secret_of(each) for box in definition.containers for each in box.references]
     return [each for each in found if re.match(r"arn:[\w-]+:secretsmanager:", each)]

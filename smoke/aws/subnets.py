@@ -1,4 +1,4 @@
-"""How subnets are connected: the ways out of those of tasks, and the network ACLs between two of them."""
+"""How subnets are connected: the routes out of tasks' subnets, and the network ACLs between two subnets."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .reader import AwsReader
 Network = IPv4Network | IPv6Network
 Described = Mapping[str, Any]
 _FILTERED_AT_ONCE = 200
-#: Of the ports from which a caller may call, those that every system has among its own.
+#: Source ports that every system uses.
 _CALLERS = (32768, 45000, 60999)
 _TCP = ("-1", "6")
 _PUBLIC_TLS = 443
 _WORLD = (ip_network("0.0.0.0/0"),)
 _WORKING = ("available", "pending")
-#: Endpoints that an image of ECR is pulled through.
+#: Endpoints needed to pull an ECR image.
 _PULLING = ("ecr.api", "ecr.dkr", "s3")
 
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """A subnet: its network's id, how many addresses are left in it, and its ranges."""
+    """A subnet: its network's id, the number of its free addresses, and its ranges."""
 
     vpc: str
     left: int
@@ -36,7 +36,7 @@ class Subnet:
 
 
 def read_subnets(account: AwsAccount, ids: Iterable[str]) -> dict[str, Subnet]:
-    """Subnets by their ids; one that does not exist is left out."""
+    """Subnets by id, without those that do not exist."""
     return {
         each["SubnetId"]: Subnet(
             each.get("VpcId", ""), int(each.get("AvailableIpAddressCount", 1)), tuple(_ranges(each))
@@ -54,7 +54,7 @@ def own_subnets(aws: AwsReader) -> Mapping[str, Subnet]:
 def filtered(
     account: AwsAccount, method: str, result: str, name: str, ids: Iterable[str]
 ) -> Iterator[Described]:
-    """What EC2 describes of these ids."""
+    """EC2's descriptions of these ids."""
     wanted = sorted({*ids})
     for at in range(0, len(wanted), _FILTERED_AT_ONCE):
         batch = wanted[at : at + _FILTERED_AT_ONCE]
@@ -69,7 +69,7 @@ def _ranges(subnet: Described) -> Iterator[Network]:
 
 
 def _of_networks(account: AwsAccount, method: str, result: str, networks: Iterable[str]) -> list[Described]:
-    """What EC2 describes of these networks."""
+    """EC2's descriptions of things in these networks."""
     wanted = sorted({*networks})
     by = "Filter" if result == "NatGateways" else "Filters"
     of: dict[str, Any] = {by: [{"Name": "vpc-id", "Values": wanted}]}
@@ -78,7 +78,7 @@ def _of_networks(account: AwsAccount, method: str, result: str, networks: Iterab
 
 
 def _of_subnet(described: Iterable[Described], subnet: str, network: str, main: str) -> Described | None:
-    """The route table, or ACL, of a subnet: its own, else the network's."""
+    """The route table or ACL of a subnet: its own, else the network's default."""
     own, common = None, None
     for each in described:
         for associated in each.get("Associations", ()):
@@ -103,7 +103,7 @@ class AccessLists:
         return cls(_of_networks(account, "describe_network_acls", "NetworkAcls", networks), subnets)
 
     def closed(self, callers: Collection[str], to: Collection[str], ports: Collection[int]) -> str:
-        """What blocks all calls from one subnet to another on these ports; empty where nothing is known to.
+        """What blocks all calls from one subnet to another on these ports; empty if nothing is known to.
 
         Within one subnet, ACLs do not apply.
         """
@@ -122,7 +122,7 @@ class AccessLists:
         return ""
 
     def closed_to_world(self, subnets: Iterable[str]) -> str:
-        """What blocks the whole internet from subnets on port 443; empty where nothing is known to."""
+        """What blocks all of the internet from subnets on port 443; empty if nothing is known to."""
         for subnet in subnets:
             for out, ports in ((False, (_PUBLIC_TLS,)), (True, _CALLERS)):
                 if self._denies(subnet, _WORLD, ports, out=out):
@@ -141,7 +141,7 @@ class AccessLists:
         return f"{(found or {}).get('NetworkAclId')} of {subnet}"
 
     def _denies(self, subnet: str, ranges: Sequence[Network], ports: Collection[int], *, out: bool) -> bool:
-        """Whether the list of a subnet is known to deny each of these ports to all of these ranges."""
+        """Whether a subnet's ACL is known to deny each of these ports to all of these ranges."""
         found = self._list(subnet)
         if found is None:
             return False
@@ -151,7 +151,7 @@ class AccessLists:
 
 
 def _first(entries: Iterable[Described], own: Network, port: int) -> str:
-    """What the first entry for a port and a range says; an entry for a part of the range may let that in."""
+    """The action of the first entry for a port and a range; an entry for part of it may allow that part."""
     for each in entries:
         ports = each.get("PortRange") or {}
         written = each.get("CidrBlock") or each.get("Ipv6CidrBlock") or ""
@@ -177,9 +177,9 @@ class WaysOut:
     endpoints: Sequence[Described]
 
     def shut(self, subnet: str, *, public: bool, needed: Collection[str]) -> str | None:
-        """Why a task in a subnet does not reach what it needs, empty where it may, None where unclear.
+        """Why a task in a subnet does not reach what it needs; empty if it may, None if unclear.
 
-        `public` tasks have a public address of their own.
+        `public` tasks have a public address.
         """
         found = self._table(subnet)
         if found is None:
@@ -204,7 +204,7 @@ class WaysOut:
         return next(iter(whys), f"{table['RouteTableId']} has no route out")
 
     def _fails(self, route: Described, *, public: bool) -> str:
-        """Why a default route leads nowhere; empty where nothing is known to be wrong with it."""
+        """Why a default route does not work; empty if nothing is known to be wrong with it."""
         nat, gateway = route.get("NatGatewayId", ""), route.get("GatewayId", "")
         if route.get("State") == "blackhole":
             return f"its route out leads to {nat or gateway or 'a target'}, which is gone"
@@ -224,7 +224,7 @@ class WaysOut:
         return ""
 
     def takes(self, endpoint: Described, subnet: str) -> bool:
-        """Whether calls from a subnet go to an endpoint, also where there is a way out."""
+        """Whether calls from a subnet go to an endpoint, even if there is a route out."""
         if subnet not in self.subnets or str(endpoint.get("State", "")).lower() not in _WORKING:
             return False
         if endpoint.get("VpcEndpointType") == "Gateway":
@@ -233,7 +233,7 @@ class WaysOut:
         return named and endpoint["VpcId"] == self.subnets[subnet].vpc
 
     def contain(self, ranges: Iterable[str]) -> bool:
-        """Whether ranges are all inside of the networks."""
+        """Whether all ranges are inside the networks."""
         local = [route for table in self.tables for route in table.get("Routes", ())]
         own = [
             ip_network(written, strict=False)
@@ -248,7 +248,7 @@ class WaysOut:
         )
 
     def offers(self, service: str, subnet: str) -> bool:
-        """Whether there is an endpoint of a service of AWS, by the end of its name."""
+        """Whether there is an endpoint of an AWS service, by the end of its name."""
         network = self.subnets[subnet].vpc
         return any(
             each["VpcId"] == network
@@ -259,20 +259,20 @@ class WaysOut:
 
 
 def _stays(route: Described) -> bool:
-    """Whether a route stays in its network, or leads to an endpoint."""
+    """Whether a route stays in its network or goes to an endpoint."""
     to_endpoint = "DestinationPrefixListId" in route and route.get("GatewayId", "").startswith("vpce-")
     return route.get("GatewayId") == "local" or to_endpoint
 
 
 def _is_wide(route: Described) -> bool:
-    """Whether a route is for all addresses, for half of them, or for a list that may contain them."""
+    """Whether a route covers all addresses, half of them, or a prefix list that may contain them."""
     written = route.get("DestinationCidrBlock") or route.get("DestinationIpv6CidrBlock") or ""
     halves = written.rpartition("/")[2] in ("0", "1")
     return not _stays(route) and (halves or "DestinationPrefixListId" in route)
 
 
 def read_ways(aws: AwsReader) -> WaysOut:
-    """The ways out of the networks of all services."""
+    """The routes out of the networks of all services."""
     return aws.once("ways", lambda: _read_ways(aws))
 
 
@@ -319,7 +319,7 @@ def needed_by(definition: TaskDefinition, elsewhere: Sequence[str] = ("the inter
 
 
 def roomless(aws: AwsReader) -> Examined:
-    """Return the services whose next task may get a subnet that is gone, or finds no address in any."""
+    """Return the services whose next task may get a deleted subnet, or find no free address in any."""
     services = {name: each for name, each in aws.services().items() if each.subnets}
     found = own_subnets(aws)
     result = Examined()

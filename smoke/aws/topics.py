@@ -1,4 +1,4 @@
-"""The alarms' topic: whether they may publish to it, and whether its subscriptions receive them."""
+"""The alarms' topic: whether alarms may publish to it, and whether its subscriptions receive them."""
 
 import json
 import re
@@ -16,12 +16,12 @@ from .names import Names
 from .policies import NO_NETWORK, Context, covers, met, permitted, read_key, role_of, statements_of
 
 PENDING = "PendingConfirmation"
-#: In place of the alarms that notify a topic, where they do not matter.
+#: Placeholder for the alarms that notify a topic, if they do not matter.
 _ANY: Mapping[str, Sequence[str]] = MappingProxyType({"": [""]})
 
 
 def topic_arn(account: AwsAccount, names: Names) -> str:
-    """The ARN of the topic that alarms notify; AssertionError when there is none."""
+    """The ARN of the topic that alarms notify; AssertionError if there is none."""
     topics = [str(each["TopicArn"]) for each in account.pages("sns", "list_topics", "Topics")]
     found = [arn for arn in topics if arn.rpartition(":")[2] == names.topic]
     assert found, f"no topic {names.topic}: the alarms notify nobody"
@@ -36,10 +36,10 @@ def read_topic(account: AwsAccount, arn: str) -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Subscriptions:
-    """The subscriptions of a topic by their protocols; those that are `confirmed` receive alarms.
+    """The subscriptions of a topic by protocol; the `confirmed` ones receive alarms.
 
-    The `pending` were never confirmed, the `filtered` receive no message of an alarm; the `lost` and the
-    `unread` say why. `dropped` are alarms that none of these receives.
+    The `pending` were never confirmed, the `filtered` receive no alarm's message; the `lost` and the `unread`
+    say why. `dropped` are alarms that no subscription receives.
     """
 
     confirmed: tuple[str, ...]
@@ -55,7 +55,7 @@ def read_subscriptions(
 ) -> Subscriptions:
     """The topic's subscriptions, and whether they receive its alarms; queues of drills begin with `drill`.
 
-    `alarms` has, for each alarm, those that notify for it: itself, and composite ones that go off with it.
+    `alarms` has, for each alarm, those that notify for it: itself, and composite alarms that fire with it.
     """
     described = account.pages("sns", "list_subscriptions_by_topic", "Subscriptions", TopicArn=arn)
     listed = [each for each in described if each["SubscriptionArn"].startswith("arn:")]
@@ -96,7 +96,7 @@ def read_subscriptions(
 
 
 def _waits(attributes: Mapping[str, str]) -> bool:
-    """Whether a subscription waits for its confirmation, although it has an ARN by now."""
+    """Whether a subscription awaits its confirmation, although it already has an ARN."""
     return attributes.get("PendingConfirmation") == "true"
 
 
@@ -110,7 +110,7 @@ def read_endpoints(account: AwsAccount, arn: str) -> list[str]:
     return [each.get("Endpoint", "") for each in described]
 
 
-#: What a message about an alarm says of it; its values are known of some.
+#: Members of an alarm's message; some values are known.
 _BODY = dict.fromkeys(
     (
         *("AlarmName", "AlarmDescription", "AWSAccountId", "AlarmConfigurationUpdatedTimestamp", "AlarmArn"),
@@ -121,9 +121,9 @@ _BODY = dict.fromkeys(
 
 
 def takes_alarm(attributes: Mapping[str, str], alarm: str, topic: str) -> bool | None:
-    """Whether a subscription with these attributes lets an alarm's message through; None where unclear.
+    """Whether a subscription with these attributes lets an alarm's message through; None if unclear.
 
-    The message has no attributes, and only a part of its body is known beforehand.
+    The message has no attributes, and only part of its body is known in advance.
     """
     wanted = json.loads(attributes.get("FilterPolicy") or "{}")
     if attributes.get("FilterPolicyScope", "MessageAttributes") == "MessageAttributes":
@@ -133,13 +133,13 @@ def takes_alarm(attributes: Mapping[str, str], alarm: str, topic: str) -> bool |
 
 
 def _fits(policy: Mapping[str, Any], message: Mapping[str, str | None]) -> bool | None:
-    """Whether a message fits a filter policy; None where unknown parts of it decide."""
+    """Whether a message matches a filter policy; None if unknown parts of it decide."""
     found = [
         _any_of([_fits(each, message) for each in wanted])
         if key == "$or"
         else _any_of([_is(each, key in message, message.get(key)) for each in wanted])
         if isinstance(wanted, list)
-        else (None if key in message else False)  # what is inside of a part is not known
+        else (None if key in message else False)  # the inside of this part is not known
         for key, wanted in policy.items()
     ]
     return False if False in found else None if None in found else True
@@ -150,7 +150,7 @@ def _any_of(found: Sequence[bool | None]) -> bool | None:
 
 
 def _is(wanted: Any, there: bool, value: str | None) -> bool | None:
-    """Whether a value is what one condition of a filter policy wants."""
+    """Whether a value meets one condition of a filter policy."""
     how, of = next(iter(wanted.items())) if isinstance(wanted, dict) and wanted else ("", wanted)
     if how == "exists":
         return bool(of) is there
@@ -172,18 +172,18 @@ def _is(wanted: Any, there: bool, value: str | None) -> bool | None:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """Where a subscription leads: why nothing arrives there, and what cannot be read."""
+    """The endpoint of a subscription: why nothing arrives there, and what cannot be read."""
 
     lost: str = ""
     unread: str = ""
 
 
-#: Subscribers that need the envelope of SNS around CloudWatch's message.
+#: Subscribers that need SNS's envelope around CloudWatch's message.
 _WRAPPED = re.compile(r"https://(?:[\w.-]+\.)?(?:chatbot\.amazonaws\.com|pagerduty\.com|opsgenie\.com)/")
 
 
 def _end(account: AwsAccount, topic: str, endpoint: str, drill: str, attributes: Mapping[str, str]) -> _End:
-    """What happens to a message at an endpoint; queues and functions of others count as open."""
+    """What happens to a message at an endpoint; other accounts' queues and functions count as open."""
     if attributes.get("RawMessageDelivery") == "true" and _WRAPPED.match(endpoint):
         return _End(f"{endpoint} does not accept raw messages")
     _, _, service, *place = [*endpoint.split(":"), "", "", ""]
@@ -205,7 +205,7 @@ _NO_QUEUE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 
 
 def _lost_queue(account: AwsAccount, topic: str, queue: str) -> str:
-    """Why a queue receives nothing of the topic."""
+    """Why a queue does not receive the topic's messages."""
     found = account.find("sqs", "get_queue_url", _NO_QUEUE, QueueName=queue.rpartition(":")[2])
     if found is None:
         return f"{queue} does not exist"
@@ -249,12 +249,12 @@ def _lost_function(account: AwsAccount, topic: str, function: str) -> str:
 _ENDS: Mapping[str, Callable[[AwsAccount, str, str], str]] = {"sqs": _lost_queue, "lambda": _lost_function}
 
 
-#: Why a topic takes no alarms: it has the default key, and the policy of that admits no service of AWS.
+#: Why a topic accepts no alarms: it has the default key, whose policy admits no AWS service.
 DEFAULT_KEY = "alias/aws/sns"
 
 
 def closed_to_alarms(attributes: Mapping[str, str], alarms: Sequence[str] = ()) -> str:
-    """Why CloudWatch may not publish to a topic with these attributes; empty where nothing forbids it.
+    """Why CloudWatch may not publish to a topic with these attributes; empty if nothing forbids it.
 
     A condition that these alarms (ARNs) do not decide counts as met in an Allow, and as unmet in a Deny.
     """
@@ -284,14 +284,14 @@ def _sent_by(owner: str, sources: Sequence[str]) -> Context:
 
 
 def key_closed_to_alarms(account: AwsAccount, key: str, topic: str = "", alarms: Sequence[str] = ()) -> str:
-    """Why CloudWatch may not encrypt with the key of a topic; empty where it may, or without a key."""
+    """Why CloudWatch may not encrypt with a topic's key; empty if it may, or without a key."""
     return key_closed(account, key, topic, alarms, _CLOUDWATCH)
 
 
 def key_closed(account: AwsAccount, key: str, topic: str, sources: Sequence[str], service: str) -> str:
-    """Why a service of AWS may not encrypt with a key for these sources; empty where it may, or without one.
+    """Why an AWS service may not encrypt with a key for these sources; empty if it may, or without a key.
 
-    SetupError where the policy belongs to another account and cannot be read.
+    SetupError if the policy belongs to another account and cannot be read.
     """
     if not key:
         return ""
@@ -317,7 +317,7 @@ _SEND, _CALL = "sqs:SendMessage", "lambda:InvokeFunction"
 
 
 def lets_in(policy: str, topic: str, to: str, action: str = _SEND) -> bool:
-    """Whether the policy of a queue or a function lets a topic send to it; without a policy, none may."""
+    """Whether a queue's or function's policy lets a topic send to it; without a policy, none may."""
     region = topic.split(":")[3]
     sending = [
         each
@@ -333,7 +333,7 @@ _SAID = {_CLOUDWATCH: "CloudWatch", _SNS: "SNS"}
 
 
 def _concerns(statement: Mapping[str, Any], names: Iterable[str]) -> bool:
-    """Whether a statement is about a service of AWS by one of its names, or its account's."""
+    """Whether a statement is about an AWS service by one of its names, or about its account."""
     key = "Principal" if "Principal" in statement else "NotPrincipal"
     principal = statement.get(key, {})
     named = principal if isinstance(principal, Mapping) else {"AWS": principal}

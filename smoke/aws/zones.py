@@ -1,4 +1,4 @@
-"""Zones of Route 53: records of this environment, which zone answers for a host, and what tasks resolve."""
+"""Route 53 zones: this environment's records, which zone answers for a host, and what tasks resolve."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .reader import AwsReader
 from .subnets import own_subnets
 
 Record = Mapping[str, Any]
-#: The kinds of records that lead to something.
+#: Types of records that point to something.
 ADDRESSES = ("A", "AAAA", "CNAME")
 
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """A zone and all of its records, as Route 53 has them."""
+    """A zone and all of its records, as Route 53 describes them."""
 
     id: str
     name: str
@@ -28,14 +28,14 @@ class Zone:
     records: Sequence[Record] = ()
 
     def of(self, host: str, *kinds: str) -> list[Record]:
-        """Its records of a host, of some kinds or of all: those of its name, else those for any such name."""
+        """Its records for a host, of some types or of all: those with its name, else a wildcard's."""
         name = self._found(host)
         return [
             each for each in self.records if named(each) == name and (not kinds or each.get("Type") in kinds)
         ]
 
     def _found(self, host: str) -> str:
-        """The name whose records answer for a host: a wildcard is asked only below what there is."""
+        """The name whose records answer for a host; a wildcard applies only below existing names."""
         names, above = {named(each) for each in self.records}, host
         while above not in ("", self.name) and not any(is_below(one, above) for one in names):
             above = above.partition(".")[2]
@@ -63,9 +63,9 @@ def read_zones(account: AwsAccount, zones: Iterable[Zone]) -> list[Zone]:
 
 
 def read_records(account: AwsAccount, names: Names, hosts: Collection[str]) -> list[tuple[str, str]]:
-    """The records of this environment in the account's zones: names, and where they lead.
+    """This environment's records in the account's zones: names, and where they point.
 
-    Its records are at or below its hosts and its namespace, or have the names of a service and of the
+    These are records at or below its hosts and its namespace, or with the names of a service and of the
     environment as labels.
     """
     own, label = (*hosts, names.namespace), names.prefix.rpartition("-")[2]
@@ -82,10 +82,10 @@ def read_records(account: AwsAccount, names: Names, hosts: Collection[str]) -> l
 
 
 def answering(zones: Sequence[Zone], host: str) -> Sequence[Zone]:
-    """The one of public zones that the internet is led to for a host; several where they do not say which.
+    """The public zone to which the internet is delegated for a host; several if it is unclear which.
 
-    None where it is another account's. A zone leads on by records of kind NS, below which its own records are
-    not seen. One to which no other leads may be left over.
+    None where it is another account's. A zone delegates with NS records, below which its own records are not
+    visible. A zone to which no other one delegates may be unused.
     """
     led = min((each.name for each in zones), key=len, default="")
     found, seen = [each for each in zones if each.name == led], 0
@@ -112,7 +112,7 @@ def _server(written: str) -> str:
 
 
 def named(record: Record) -> str:
-    """The name of a record; Route 53 writes the star of a wildcard as its code."""
+    """The name of a record; Route 53 escapes the star of a wildcard."""
     return str(record["Name"]).rstrip(".").replace(r"\052", "*")
 
 
@@ -123,14 +123,14 @@ def values_of(record: Record) -> list[str]:
 
 
 def is_below(name: str, zone: str) -> bool:
-    """Whether a name is a zone's own, or is below it."""
+    """Whether a name is a zone's own name or below it."""
     return f".{name}".endswith(f".{zone}")
 
 
 def unresolved(aws: AwsReader, host: str) -> str:
     """Why tasks do not find a host of the private zone; empty if they do.
 
-    SetupError where only a profile of Route 53 may show them the zone.
+    SetupError if only a Route 53 profile may show them the zone.
     """
     name = f"{host}.{aws.names.namespace}"
     why = aws.once("unresolved", lambda: _unresolved(aws)) or _unrecorded(aws, host, name)
@@ -191,7 +191,7 @@ def _unresolved(aws: AwsReader) -> str:
 
 
 _PROFILES = ("route53profiles", "list_profile_associations", "ProfileAssociations")
-#: How a custom endpoint answers that does not know them.
+#: The answer of a custom endpoint that does not implement them.
 _UNKNOWN = ("400", "404", "InvalidAction")
 
 
