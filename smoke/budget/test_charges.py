@@ -1,4 +1,4 @@
-"""G-4, phase budget: charges are exact, made once, on the right tenant; also along random walks."""
+"""G-4, phase budget: charges are exact, made once, to the right tenant, also in random walks."""
 
 import secrets
 import time
@@ -37,7 +37,7 @@ pytestmark = [
 LONG = 8_000
 #: Headers by which a service may recognise calls that it need not charge.
 TRIALS = ("X-Dry-Run", "X-Test", "X-Test-Mode", "X-Debug", "X-Sandbox", "X-Skip-Billing")
-#: There are few values: another call today may have used the same one.
+#: There are few such keys: another call today may have used the same one.
 SHORT_KEY = "a key of one character"
 
 
@@ -82,7 +82,7 @@ def test_every_pool_is_charged(
 
 
 def at_the_limits(way: Way) -> Iterable[tuple[str, bytes, Mapping[str, Any]]]:
-    """Calls at the contract's limits: of a name, the body, the headers."""
+    """Calls at the contract's limits for a name, the body and the headers."""
 
     def body() -> bytes:
         return way.encoded(way.body(prompt_for()))
@@ -94,7 +94,7 @@ def at_the_limits(way: Way) -> Iterable[tuple[str, bytes, Mapping[str, Any]]]:
     yield "a prompt of one letter", way.encoded(way.body(secrets.choice(ascii_letters))), {}
     own = EVENTS if way.streamed else "application/json"
     yield "a list of media types to accept", body(), {"Accept": f"{own}, text/plain;q=0.9, */*;q=0.1"}
-    # of the maximum length, and different in each run
+    # has the maximum length and differs in each run
     yield "a key of the greatest length", body(), {KEY_HEADER: nonce().ljust(MAX_KEY_CHARS, "~")}
     yield SHORT_KEY, body(), {KEY_HEADER: secrets.choice(ascii_letters)}
     yield "a key with spaces and signs", body(), {KEY_HEADER: f"{nonce()} !\"#$%&'()*+,/:;<=>?@[\\]^`{{|}}~"}
@@ -125,7 +125,7 @@ def test_limits_are_inclusive(
 
 NEEDS_ANSWERS = pytest.mark.requires("invoke")
 SEQUENTIAL = 10
-#: Calls of one tenant, while the budgets of the others are read.
+#: Calls of one tenant while the others' budgets are read.
 AT_ONCE = 5
 #: Two clocks may be this far apart when a month ends.
 CLOCK = timedelta(minutes=2)
@@ -172,7 +172,7 @@ def test_sequential_spend_is_conserved(
 def test_concurrent_spend_is_conserved(
     freeside: Freeside, tenants: Tenants, watch: Conservation, count: int, evidence: Evidence
 ) -> None:
-    """Concurrent invokes: I-1 to I-4 hold at every reading meanwhile, and the sum of charges is exact."""
+    """Concurrent invokes: I-1 to I-4 hold at every reading during them, and the sum of charges is exact."""
     with sampling(watch.read) as samples:
         answers = at_once(asks(freeside, tenants.main, count))
     watch.observe_all(samples)
@@ -213,7 +213,7 @@ def test_failed_call_is_free(freeside: Freeside, tenants: Tenants, watch: Conser
 def test_charges_land_on_the_tokens_tenant(
     freeside: Freeside, tenants: Tenants, payer: str, evidence: Evidence
 ) -> None:
-    """Only the token's tenant pays (I-7), and nothing is reserved for another one meanwhile."""
+    """Only the token's tenant pays (I-7), and nothing is reserved for another tenant in the meantime."""
     paying = getattr(tenants, payer)
     payers = freeside.watch(paying, evidence)
     others = [freeside.watch(tenant, evidence) for tenant in tenants.all() if tenant != paying]

@@ -83,7 +83,7 @@ def near_keys(key: str) -> Iterable[Near[str]]:
 
 
 def typed_keys() -> Iterable[Near[str]]:
-    """Keys that are equal to a service that parses them: as a UUID, as a number."""
+    """Keys that a service would treat as equal if it parsed them: as a UUID, as a number."""
     one, number = str(uuid.uuid4()), 10**17 + 2 * secrets.randbelow(10**16)
     yield Near("a UUID", one)
     yield Near("the UUID in upper case", one.upper())
@@ -113,7 +113,7 @@ def test_similar_keys_are_different_keys(
     answers = batch.run(
         [Case(f"{route}: {name}", APART, calls[each], require_own_run) for each, name in keys.items()]
     )
-    if not way.streamed:  # only a body tells whose answer it is
+    if not way.streamed:  # only the body shows whose answer it is
         traces = {each: fields_of(answer).text("traceId") for each, answer in zip(keys, answers, strict=True)}
         batch.run(
             [
@@ -142,7 +142,7 @@ def require_trace(trace: str, answer: httpx.Response) -> None:
 
 
 def _establishing(way: Any) -> Any:
-    """A way to the model; passing the check establishes that a key was used there."""
+    """A route to the model; passing the check establishes that a key was used there."""
     used = pytest.mark.establishes(f"{way.id}.used-key")
     return pytest.param(*way.values, id=way.id, marks=[*way.marks, used])
 
@@ -161,7 +161,7 @@ def test_one_key_is_one_charge(
     Later calls get the stored answer, marked as a replay; while the first one runs, they wait for it or are
     refused. Neither tenant's answer shows the other's.
     """
-    # in both cases: an answer echoes it as it came
+    # in upper and lower case: an answer echoes it unchanged
     way, key, body = ways(route), f"Key-{uuid.uuid4()}", ways(route).body(prompt_for())
     payers = (tenants.main, tenants.other)
     watches = {tenant: freeside.watch(tenant, evidence) for tenant in payers}
@@ -217,7 +217,7 @@ def other_bodies(way: Way, prompt: str) -> Iterable[Near[dict[str, Any]]]:
 
 
 def same_bodies(way: Way, prompt: str) -> Iterable[Near[bytes]]:
-    """The same call in other bytes, which a service may treat as the same call or as another."""
+    """The same call in other bytes; a service may treat it as the same call or as another one."""
     body = way.body(prompt)
     yield Near("other order", json.dumps(dict(reversed(body.items()))).encode())
     yield Near("white space", json.dumps(body, indent=1).encode())
@@ -252,7 +252,7 @@ def conversations(way: Way, tenant: str) -> list[Case]:
 def require_one_body(way: Way, tenant: str) -> None:
     """Send several bodies with one key at once; SafetyViolation unless one gets an answer, its own.
 
-    Who was refused takes nothing from that one: its answer is kept.
+    A refused call does not affect the answered one: its answer is kept.
     """
     key, words = str(uuid.uuid4()), [nonce() for _ in range(AT_ONCE)]
     calls = [partial(way.post, way.body(prompt_for(word)), tenant, key=key) for word in words]
@@ -269,7 +269,7 @@ def require_one_body(way: Way, tenant: str) -> None:
 
 
 def require_one_run(ways: Sequence[Way], tenant: str) -> None:
-    """Send one body with one key by several routes at once; SafetyViolation unless it runs once."""
+    """Send one body with one key to several routes at once; SafetyViolation unless it runs once."""
     key, body = str(uuid.uuid4()), ways[0].body(prompt_for())
     answers = at_once([partial(way.post, body, tenant, key=key) for way in ways] * 2)
     for answer in answers:
@@ -293,7 +293,7 @@ def test_a_key_keeps_its_body(
     """An answered key is refused for any other body on either route, and never runs again.
 
     It does not matter who got the answer and how long it was. Of several bodies that arrive with one key at
-    once, one is answered. The same body runs once, if both routes get it at once, too.
+    once, one is answered. The same body also runs once if both routes get it at once.
     """
     for _ in range(ROUNDS):
         require_one_body(ways(route), tenants.main)
@@ -410,7 +410,7 @@ def test_a_retry_is_one_charge(
         except httpx.TimeoutException:
             given_up += 1
         else:
-            took.append(time.monotonic() - started)  # it was answered: calls are quicker than it seemed
+            took.append(time.monotonic() - started)  # it was answered: calls are faster than measured
         again = partial(freeside.post_invoke, body, tenant=tenants.main, credential=token, key=key)
         answer = once_free(again)
         answers.append(require_status(answer, 200))

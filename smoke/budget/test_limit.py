@@ -39,12 +39,12 @@ pytestmark = [
 ]
 #: How many concurrent calls are made beyond those that fit.
 CROWD = 5
-#: How often a refused caller asks again while others are served: this often at once, then after growing
-#: pauses, 2 s in all.
+#: How often a refused caller retries while others are served: this often at once, then after growing pauses,
+#: 2 s in total.
 AGAIN, UNPAUSED, PAUSE_S = 20, 8, 0.03
 #: A stream that stays open for a while: this many words, requested after this much padding.
 TIMES, PADDING = 40, 400
-#: The most streams that are opened until the calls beside them are answered before they end.
+#: Maximum number of streams opened until the calls beside one are answered before it ends.
 STREAMS = 8
 #: How a call is refused for a reason other than the budget.
 REFUSED = (400, 401, 403, 409, 415, 422)
@@ -85,15 +85,15 @@ CALLERS: Mapping[str, Caller] = {
 
 
 def ask(freeside: Freeside, tenant: str, padding: int, pool: str) -> httpx.Response:
-    """The answer to an invoke with that much padding in its prompt, whatever its status."""
+    """The answer, of any status, to an invoke with that much padding in its prompt."""
     return freeside.try_invoke(tenant, prompt_for(padding=padding), model=pool)
 
 
 def ask_at_once(count: int, ask: Callable[[], httpx.Response]) -> list[httpx.Response]:
     """The answers to this many concurrent calls.
 
-    Callers refused for the price ask again while others are served: what a call has reserved must not become
-    available for a moment before it is charged.
+    Callers refused for the price retry while others are served: a call's reservation must not become
+    available, even briefly, before it is charged.
     """
     ended: list[httpx.Response] = []
 
@@ -127,11 +127,12 @@ def test_over_budget_is_refused(
 ) -> None:
     """Calls that cost more than is left get 402 on every route and pool, and change no figure.
 
-    Each spends its token all the same (1.1), and its key has no answer: another token gets the same refusal.
+    Each still spends its token (1.1), and its key has no answer: another token gets the same refusal.
 
-    A pool's own price counts: its call may be one that a cheaper pool has room for. Only of a pool with known
-    prices is it certain that no call fits, unless a long one costs less than short ones let expect; none may
-    be answered beyond the room. One route learns those of all pools, the others that of the dearest one.
+    Each pool's own price counts: a cheaper pool may have room for the same call. Only for a pool with known
+    prices is it certain that no call fits, unless a long one costs less than short ones suggest; no call may
+    be answered beyond the room. One route learns the prices of all pools, the others only that of the most
+    expensive one.
     """
     way = ways(route)
 
@@ -150,7 +151,7 @@ def test_over_budget_is_refused(
 
     def judge(pool: str, answer: httpx.Response) -> None:
         require_within(room, answer)
-        by_token = way.direct and pool != prices.pool  # Finn may overlook a pool that its token names
+        by_token = way.direct and pool != prices.pool  # Finn may ignore a pool in its token
         if answer.status_code == 200 and pool in known and pool != prices.pool and not by_token:
             dear = Prices.learn(freeside, tenants.main, pool)
             by_token = not dear.known_to_exceed(freeside, tenants.main, known[pool], room)
@@ -226,18 +227,18 @@ def test_limit_holds_for_every_caller(
 def test_limit_is_exact(
     freeside: Freeside, tenants: Tenants, watch: Conservation, evidence: Evidence
 ) -> None:
-    """Many at once with room for k: exactly k are answered, all others get 402, also where k = 0.
+    """Many concurrent calls with room for k: exactly k are answered, all others get 402, also if k = 0.
 
-    Those ask again while others are served. More may be reserved for a call than its price in the end, which
-    leaves room to fewer at once: at least as many must be answered as fit by what was seen to be reserved for
-    one. Before too few are blamed, a call that is held open shows what no reading may have met. Equal calls
-    need not cost the same: cheaper ones may be more.
+    Refused callers retry while others are served. A call may reserve more than its final price, which leaves
+    room for fewer at once: at least as many must be answered as fit by the largest reservation seen for one.
+    Before too few are a finding, a call that stays open shows its reservation, which no reading may have
+    caught. Equal calls need not cost the same: more of the cheaper ones may fit.
     """
     room = watch.first.room
     prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_for_one(room))
     price, held = priced(freeside, tenants.main, padding, prices.pool)
     if held > room and padding:
-        # the reservation exceeds the price so much that only a cheaper call fits
+        # the reservation exceeds the price by so much that only a cheaper call fits
         padding = prices.padding_for(MARGIN * room * price / held)
         price, held = priced(freeside, tenants.main, padding, prices.pool)
     fits, least = room // price, room // held
@@ -276,7 +277,7 @@ def test_limit_is_exact(
 
 
 def require_nothing_fits(freeside: Freeside, tenant: str, prices: Prices, watch: Conservation) -> None:
-    """Many at once without room for a single one: all get 402, and nothing is charged or left reserved."""
+    """Many concurrent calls without room for one: all get 402, and nothing is charged or left reserved."""
     padding = prices.padding_beyond(watch.first.room)
     outcomes = at_once([lambda: ask(freeside, tenant, padding, prices.pool)] * CROWD)
     with watch.unless_others():
@@ -287,7 +288,7 @@ def require_nothing_fits(freeside: Freeside, tenant: str, prices: Prices, watch:
 
 
 def nearly(room: int, short: int, prices: Prices) -> int:
-    """The padding of a prompt that fits beside ``short`` of the shortest ones, and not beside one more."""
+    """The padding of a prompt that fits beside ``short`` of the shortest ones, but not beside one more."""
     if not prices.per_character and room < 3 * prices.least:
         return 0
     return prices.padding_for(room - (short + 0.5) * prices.least)
@@ -295,9 +296,9 @@ def nearly(room: int, short: int, prices: Prices) -> int:
 
 @dataclass
 class Beside:
-    """What is requested once while a stream is open: on each route, calls that do not fit beside it.
+    """Calls on each route while a stream is open that do not fit beside it.
 
-    Before them a short call ends, or others are refused: neither gives back what the stream has reserved.
+    Before them a short call ends, or others are refused: neither may release the stream's reservation.
     """
 
     ways: Sequence[Way]
@@ -313,7 +314,7 @@ class Beside:
 
     @property
     def costs(self) -> list[int]:
-        """What the answered ones cost, µUSD."""
+        """The cost of the answered calls, µUSD."""
         return [cost_in(answer) for answer in self.answers.values() if answer.is_success]
 
     def ask(self, event: StreamEvent) -> bool:
@@ -321,7 +322,7 @@ class Beside:
         if not self.answers and event.name != "error":
             before = self.watch.last
             if self.spent:
-                at_once([self.watch.read, *self._refusals(self.spent)])  # nor does who looks
+                at_once([self.watch.read, *self._refusals(self.spent)])  # nor does reading the budget
             else:
                 self.answers["a short call"] = self.ways[0].post(self.ways[0].body(prompt_for()), self.tenant)
             answers = at_once([partial(self._send, way) for way in self.ways])
@@ -331,7 +332,7 @@ class Beside:
         return False
 
     def require_within(self, left: int, held: int) -> None:
-        """SafetyViolation for a call that was answered and cost more than the stream left to it."""
+        """SafetyViolation for an answered call that cost more than the stream left."""
         for route, answer in self.answers.items():
             if require_status(answer, 200, 402).status_code == 200:
                 if cost_in(answer) > left:

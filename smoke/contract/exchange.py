@@ -40,26 +40,26 @@ from .schemas import (
     violations,
 )
 
-#: What a load balancer answers for a service that it cannot reach, parse or wait for. Not JSON, it is no
-#: answer of the service.
+#: A load balancer's statuses for a service that it cannot reach, parse or wait for. If they are not JSON,
+#: they are not answers of the service.
 GATEWAY = frozenset({400, 408, 411, 414, 431, 502, 503, 504})
-#: What a firewall or a proxy answers to a method that no API has, and to a target that looks like an attack.
+#: Statuses of a firewall or proxy for an unusual method, and for a target that looks like an attack.
 FIREWALL = frozenset({400, 403, 405, 406, 501})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-#: A path that is written otherwise than the contract's are.
+#: A path that is spelled differently from the contract's.
 _OTHERWISE = re.compile("%|//|./$|[A-Z]")
 _PLAIN = re.compile(r"(?!.*\.\.)(?:/?[\w:?=&.@~-])*/?", re.ASCII)
 _PRINTABLE = re.compile(rb"[ -~]*")
 MICRO_PER_CENT = 10_000
-#: The content events that a complete stream has at least, however short its answer is (contract 1.4).
+#: Minimum number of content events of a complete stream, even for a short answer (contract 1.4).
 LEAST_CONTENTS = 2
-#: Longest request id that every service takes.
+#: Longest request id that every service accepts.
 USUAL_ID = 64
-#: Longest part of a body that is searched for what no answer may show.
+#: Longest part of a body that is searched for secrets.
 SEARCHED = 64 * 1024
 
-#: What no answer may show: credentials and keys. Their text is never repeated in a finding. Before each
-#: pattern stands what every such text has in it: hardly an answer has that, and to look for it is quick.
+#: Credentials and keys, which no answer may show. Findings never repeat their text. Before each pattern is a
+#: text that every match contains: few answers have it, and searching for it is fast.
 SECRETS: Mapping[str, tuple[str, re.Pattern[str]]] = {
     "a private key": ("-----BEGIN ", re.compile("-----BEGIN [A-Z ]*PRIVATE KEY")),
     "a token": (".eyJ", re.compile(r"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.")),
@@ -70,8 +70,8 @@ SECRETS: Mapping[str, tuple[str, re.Pattern[str]]] = {
     "an AWS key": ("IA", re.compile(r"\bA[KS]IA[A-Z0-9]{16}\b")),
     "a DSN with a password": ("://", re.compile(r"postgres(?:ql)?://[^\s:/@]+:[^\s@]+@", re.IGNORECASE)),
 }  # fmt: skip
-#: What no refusal may show of a service: traces, paths, queries, where its keys are. The address of a page
-#: may have such a path, and advice may read like a query: "select one from the list".
+#: Internals that no refusal may show: traces, paths, queries, places of keys. The address of a page may have
+#: such a path, and advice may look like a query: "select one from the list".
 INTERNALS = re.compile(
     r"Traceback|stack\s*trace|\.py\b|\.[jt]s:\d|node_modules|site-packages|(?<![\w.-])/(?:app|usr|home|srv)/\w[\w.-]*[/.]\w"
     r"|-----BEGIN|PRIVATE KEY|postgres(?:ql)?://|secretsmanager"
@@ -95,7 +95,7 @@ class Exchange:
     """A request and its answer. Header names are in lower case, ``path`` is without its query.
 
     ``document`` is the JSON value of the body; if it is not JSON, ``problem`` says why. A stream has its
-    ``events`` as far as they were read, and a ``body`` only where that was to its end.
+    ``events`` as far as they were read, and a ``body`` only if it was read to the end.
     """
 
     service: str
@@ -118,7 +118,7 @@ class Exchange:
 
     @property
     def is_json(self) -> bool:
-        """Whether it says that it is JSON; a refusal may be a problem, too."""
+        """Whether its content type is JSON; a refusal may also be a problem document."""
         return self.media == JSON or (self.media == PROBLEM and self.status >= 400)
 
 
@@ -133,9 +133,9 @@ class BrokenRule:
 def judge(exchange: Exchange) -> Iterator[BrokenRule]:
     """Every rule of the contract that an answer breaks on its own.
 
-    Not judged are what a gateway answers in place of a service, the refusal of a firewall on a path that the
-    contract has not or of an odd request, where a proxy leads from another spelling of a path to the plain
-    one, and OPTIONS, of which it is silent.
+    Not judged are a gateway's answers in place of a service, a firewall's refusal of an unknown path or an
+    odd request, a proxy's redirect from another spelling of a path to the plain one, and OPTIONS, which the
+    contract does not mention.
     """
     before = exchange.status in GATEWAY or (exchange.status == 403 and _is_nowhere(exchange))
     before = before or (exchange.odd and exchange.status in FIREWALL)
@@ -170,9 +170,9 @@ def _is_nowhere(exchange: Exchange) -> bool:
 
 
 def _status(exchange: Exchange, route: RouteKey | None, reply: Reply | None) -> Found:
-    """One that the contract knows for this route; of unknown paths it speaks at Freeside alone: 404.
+    """The status must be one of the contract's for this route; for unknown paths it has only Freeside's 404.
 
-    A path with two slashes is the one with one to a proxy that merges them.
+    To a proxy that merges slashes, a path with two slashes is the one with one.
     """
     if "//" in exchange.path:
         return
@@ -186,7 +186,7 @@ def _status(exchange: Exchange, route: RouteKey | None, reply: Reply | None) -> 
 
 
 def _request_id(exchange: Exchange, _: RouteKey | None, __: Reply | None) -> Found:
-    """An echo, whole, or one made: also in place of an id longer than the service takes."""
+    """The request id must be echoed completely, or be a new one, also in place of one that is too long."""
     sent, came = exchange.sent.get("x-request-id"), exchange.headers.get("x-request-id", "")
     if not came.strip():
         yield Violation("header x-request-id", "an echo" if sent else "one made", "nothing")
@@ -217,7 +217,7 @@ def _body(exchange: Exchange, route: RouteKey | None, reply: Reply | None) -> Fo
 
 
 def _refusal(exchange: Exchange, _: RouteKey | None, reply: Reply | None) -> Found:
-    """The form of an error, and the code of its status."""
+    """The form of an error, and a code that fits its status."""
     if reply is not None or exchange.status < 400 or not exchange.is_json or exchange.problem:
         return
     form = REFUSAL_FORM[exchange.service]
@@ -243,7 +243,7 @@ def _headers(exchange: Exchange, _: RouteKey | None, reply: Reply | None) -> Fou
 
 
 def _rate(exchange: Exchange, _: RouteKey | None, __: Reply | None) -> Found:
-    """Where a rate limit is declared it makes sense, and a 429 says when to come back."""
+    """Declared rate limits must be consistent, and a 429 must say when to retry."""
     limit, left = (exchange.headers.get(f"x-ratelimit-{name}") for name in ("limit", "remaining"))
     if (
         limit is not None
@@ -262,7 +262,7 @@ SECONDS_OR_DATE = "whole seconds or a date"
 
 
 def pause_in(retry_after: str) -> float | None:
-    """The seconds that a Retry-After asks to wait, in either form (RFC 9110, 10.2.3); None for any other."""
+    """The seconds to wait from a Retry-After in either form (RFC 9110, 10.2.3); None if it is neither."""
     if re.fullmatch("[0-9]{1,18}", retry_after):
         return float(retry_after)
     try:
@@ -273,7 +273,7 @@ def pause_in(retry_after: str) -> float | None:
 
 
 def _cached(exchange: Exchange, _: RouteKey | None, __: Reply | None) -> Found:
-    """A request that names the current version gets 304, any other one does not."""
+    """A request with the current ETag must get 304, and no other request."""
     offered, tag = exchange.sent.get("if-none-match"), exchange.headers.get("etag")
     if offered is None or tag is None or exchange.status not in (200, 304):
         return
@@ -293,13 +293,13 @@ def _opaque(tag: str) -> str:
     return tag.strip().removeprefix("W/")
 
 
-#: The routes whose answers a cache could repeat to callers without their credential.
+#: Routes with answers that a cache could repeat to callers without the credential.
 _GUARDED = frozenset(
     (route.service, route.method, route.path)
     for route in ROUTES
     if route.method == "GET" and route.credentials
 )
-#: What lets a cache answer others with it for a while (RFC 9111, 3.5), unless it must ask or may not store.
+#: Directives that let a shared cache reuse an answer (RFC 9111, 3.5), unless it must revalidate or not store.
 _SHARED = re.compile(
     r"(?!.*\b(?:no-store|no-cache|private|s-maxage=\"?0+)\b)"
     r"(?:.*\bs-maxage=\"?0*[1-9]|(?=.*\bpublic\b).*\bmax-age=\"?0*[1-9])",
@@ -308,9 +308,9 @@ _SHARED = re.compile(
 
 
 def _shared(exchange: Exchange, route: RouteKey | None, _: Reply | None) -> Found:
-    """An answer that takes a credential is not one for shared caches: these give it to anybody.
+    """An answer that needs a credential must not be for shared caches, which would give it to anybody.
 
-    Where it varies by the credential, they give it only to those who have the same one (RFC 9111, 4.1).
+    If it varies by the credential, they give it only to callers with the same one (RFC 9111, 4.1).
     """
     control, varies = (exchange.headers.get(name, "") for name in ("cache-control", "vary"))
     own = {name.strip().lower() for name in varies.split(",")} & {"authorization", "*"}
@@ -319,7 +319,7 @@ def _shared(exchange: Exchange, route: RouteKey | None, _: Reply | None) -> Foun
 
 
 def _figures(exchange: Exchange, route: RouteKey | None, reply: Reply | None) -> Found:
-    """A budget is the one of its path, and two figures that say the same thing agree (contract 1.5)."""
+    """A budget must be that of its path, and figures with the same meaning must agree (contract 1.5)."""
     body, schema = exchange.document, reply.schema if reply else None
     if schema is GATEWAY_BUDGET and not any(violations(body, schema)):
         yield from _gateway_figures(body)
@@ -339,7 +339,7 @@ def _community_figures(body: Mapping[str, Any], asked: str) -> Found:
 
 
 def _gateway_figures(body: Mapping[str, Any]) -> Found:
-    """The share that is used is a percentage of the limit, however it is rounded; it may end at 100."""
+    """The used share must be a percentage of the limit, in any rounding; it may be capped at 100."""
     limit, spent, used = (body[name] for name in ("monthlyLimitCents", "currentSpendCents", "percentUsed"))
     share = 100 * spent / limit if limit else used
     if not min(share, 100) - 1 <= used <= share + 1:
@@ -347,7 +347,7 @@ def _gateway_figures(body: Mapping[str, Any]) -> Found:
 
 
 def _tokens(exchange: Exchange, _: RouteKey | None, reply: Reply | None) -> Found:
-    """A total of tokens is at least the sum of its parts (contract 2)."""
+    """A total of tokens must be at least the sum of its parts (contract 2)."""
     if reply is not DIRECT or list(violations(exchange.document, DIRECT.schema or {})):
         return
     usage = exchange.document["usage"]
@@ -357,7 +357,7 @@ def _tokens(exchange: Exchange, _: RouteKey | None, reply: Reply | None) -> Foun
 
 
 def _events(exchange: Exchange, _: RouteKey | None, __: Reply | None) -> Found:
-    """The events of a stream, as far as it was read: their order, their ids, their members (contract 1.4)."""
+    """Order, ids and members of a stream's events, as far as it was read (contract 1.4)."""
     if not exchange.events:
         return
     events = [event for event in exchange.events if is_ordered(event.name)]
@@ -375,12 +375,12 @@ def _events(exchange: Exchange, _: RouteKey | None, __: Reply | None) -> Found:
 
 
 def is_ordered(name: str) -> bool:
-    """Whether an event is one of the contract's, or has no name: of pings and others it says nothing."""
+    """Whether an event is one of the contract's, or has no name; the contract does not mention others."""
     return name in STREAM_EVENTS or name == "message"
 
 
 def increase(ids: Sequence[str]) -> bool:
-    """Whether every id comes after the one before: by its numbers, or as text of one length, as ULIDs do."""
+    """Whether every id follows the previous one: by its numbers, or as text of equal length, like ULIDs."""
     if all(re.fullmatch("-?[0-9]+", text) for text in ids):  # a sign is no hyphen
         return all(Decimal(a) < Decimal(b) for a, b in pairwise(ids))
     orders: list[Callable[[str], Any]] = [_by_numbers]
@@ -390,20 +390,20 @@ def increase(ids: Sequence[str]) -> bool:
 
 
 def _by_numbers(text: str) -> list[Any]:
-    """Text and numbers in turn; a number is compared by its digits, of which it may have any number."""
+    """Text and numbers in turn; numbers may have any number of digits."""
     parts = re.split("([0-9]+)", text)
     parts[1::2] = [digits.lstrip("0") for digits in parts[1::2]]
     return [(len(part), part) if place % 2 else part for place, part in enumerate(parts)]
 
 
 def _internals(exchange: Exchange, _: RouteKey | None, __: Reply | None) -> Found:
-    """No refusal shows how a service is made. What a model writes in an answer is its own."""
+    """No refusal may show a service's internals. A model's text in an answer does not count."""
     text = _text(exchange) if exchange.status >= 400 else ""
     if match := INTERNALS.search(text):
         yield Violation("answer", "no internals", shown(match[0]))
 
 
-#: The rules by name, each a function of the exchange, its route and what the contract answers there.
+#: The rules by name, each a function of the exchange, its route and the contract's answer there.
 RULES: Mapping[str, Callable[[Exchange, RouteKey | None, Reply | None], Found]] = {
     "status": _status,
     "request id": _request_id,

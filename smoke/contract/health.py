@@ -1,4 +1,4 @@
-"""What a health report says of its parts and of time, whatever its own status is."""
+"""Reads a health report's parts and times, independently of its own status."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from typing import Any
 from .exchange import Exchange
 from .schemas import route_key
 
-#: Health reports closer to each other than this say nothing of the pace of their uptime, s.
+#: Health reports closer together than this say nothing about the pace of their uptime, s.
 APART_S = 2.0
-#: How far an uptime, which may be whole seconds, and the runner's clock may be apart between two of them, s.
+#: Allowed difference between an uptime (perhaps in whole seconds) and the runner's clock between two reports,
+#: s.
 PACE_S = 1.5
 
 
 def clocks_in(exchange: Exchange) -> dict[str, float]:
-    """What a health report says of time, in its units: since its service started, and when it was made."""
+    """A health report's times, in their units: since its service started, and when it was made."""
     route = route_key(exchange.service, exchange.method, exchange.path)
     if exchange.status != 200 or route is None or not route[2].endswith("/health"):
         return {}
     report = exchange.document if isinstance(exchange.document, dict) else {}
     if exchange.service == "dixie":
         said = {"uptime": report.get("uptime_seconds"), "timestamp": _seconds(report.get("timestamp"))}
-    else:  # of a timestamp here the contract says nothing: it may be that of the build
+    else:  # the contract does not define this timestamp: it may be the build's
         said = {"uptime": report.get("uptime")}
     return {name: float(value) for name, value in said.items() if type(value) in (int, float)}
 
@@ -40,16 +41,16 @@ def _seconds(moment: Any) -> Any:
     return moment
 
 
-#: How many of its units an uptime may count in a second: the contract names one for Dixie's alone, which is
-#: that of its time, too.
+#: Units per second that an uptime may count in: the contract defines one only for Dixie, the same as for its
+#: time.
 PER_SECOND = {"dixie": (1,), "finn": (1, 1000), "freeside": (1, 1000)}
 
 
 def uptime_amiss(readings: Sequence[tuple[float, float]], per_second: Sequence[int] = (1,)) -> str:
-    """How an uptime, or a time, does not follow the clock, or that too little is known; empty where it does.
+    """How an uptime, or a time, does not follow the clock, or that too little is known; empty if it does.
 
-    ``readings`` are (time in s, what it says) in that order. A service may have restarted since the first
-    one, and behind a load balancer each reading may be that of another of its tasks.
+    ``readings`` are (time in s, value) in order. A service may have restarted since the first one, and behind
+    a load balancer each reading may come from a different task.
     """
     if not readings:
         return "no health report says it"
@@ -67,7 +68,7 @@ def uptime_amiss(readings: Sequence[tuple[float, float]], per_second: Sequence[i
     return f"it went from {first:g} to {last:g} within {now - began:.0f} s"
 
 
-#: What a part says in its `status`, in lower case: it is well, or it is not. Other words are not understood.
+#: Words in a part's `status`, in lower case: healthy, or not. Other words are not understood.
 WELL = re.compile(
     "healthy|ok|ready|up|pass|passed|passing|running|active|available|connected|operational|serving|alive"
     "|live|green|true|disabled|not_configured"
@@ -79,10 +80,10 @@ ILL = re.compile(
 
 
 def parts_amiss(report: Mapping[str, Any], rules: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """What parts of a health report say that they must not, and what they say that is not understood.
+    """The values in a health report that are wrong, and those that are not understood.
 
-    A rule is what the profile says of a path. Without one, each `status` below the top must be a word for
-    being well.
+    The profile may have a rule for a path. Without one, each `status` below the top must be a word for
+    healthy.
     """
     said = dict(_said(report))
     amiss: list[str] = []

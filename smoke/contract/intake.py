@@ -1,6 +1,6 @@
-"""The reference intake of reputation (contract 3): what an event is, which counts, where a score may go.
+"""The reference intake of reputation (contract 3): what an event is, which count, how a score may move.
 
-Followed by the events and ratings that are near to what it takes, each with its verdict.
+Also events and ratings that are almost valid, each with its verdict.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any
 from .neighbours import LIMITS, documents, strings, types
 from .schemas import UUID
 
-#: What a rating at Freeside is worth; the weight of `excellent` is the larger one.
+#: The scores of ratings at Freeside; the weight of `excellent` is the larger one.
 QUALITIES = {"bad": 0.0, "good": 1.0, "excellent": 1.0}
 AGENT = r"[A-Za-z0-9_-]+"
-#: Longer names are legal, and a service may have a limit of its own: of the name alone, without `nft:`.
+#: Longer names are legal, but a service may have its own limit for the name without `nft:`.
 USUAL_CHARS = 64
 #: A score this near to an event's may round to it.
 _NEAR = 1e-6
@@ -31,7 +31,7 @@ _SECONDS = range(1_000_000_000, 10_000_000_000)
 
 
 class Verdict(Enum):
-    """What the contract says of a request. ``OPEN``: nothing, a service may take it or leave it."""
+    """The contract's verdict on a request. ``OPEN``: undecided, a service may accept or refuse it."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
@@ -49,7 +49,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The verdict on one request, with the member that decided it. Only what is not refused has an event."""
+    """The verdict on one request, with the member that decided it. A refused request has no event."""
 
     verdict: Verdict
     member: str = ""
@@ -57,11 +57,11 @@ class Reading:
 
 
 class _TwiceNamed(dict[str, Any]):
-    """An object in which a member is there twice: two readers may read two values."""
+    """An object with a repeated member: two readers may read different values."""
 
 
 def _word(value: Any) -> Verdict:
-    """A text of which the contract says no more: a plain word is one, all else is left to the service."""
+    """A text that the contract does not define further: a plain word is valid, anything else is open."""
     if not isinstance(value, str):
         return Verdict.REFUSED
     return Verdict.ACCEPTED if re.fullmatch(AGENT, value) and len(value) <= USUAL_CHARS else Verdict.OPEN
@@ -168,10 +168,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def may_become(before: float | None, counted: Iterable[float], after: float | None) -> bool:
-    """Whether a score may be ``after``, when it was ``before`` and events of these scores counted since.
+    """Whether a score may be ``after`` if it was ``before`` and events with these scores have counted since.
 
-    Each event pulls the score toward its own; how far is the service's. None is the score of an agent that
-    has none; the contract leaves it to the service whether its first events give it one.
+    Each event pulls the score toward its own; the service decides how far. None means that the agent has no
+    score; the contract lets the service decide whether its first events give it one.
     """
     pulls = list(counted)
     if not pulls or before is None:
@@ -186,12 +186,12 @@ def may_become(before: float | None, counted: Iterable[float], after: float | No
 
 
 def far_from(before: float | None) -> float:
-    """A score that is far from ``before``: an event of it moves the agent visibly."""
+    """A score far from ``before``: an event with it moves the agent visibly."""
     return 0.0 if before is not None and before > 0.5 else 1.0
 
 
 def pull(before: float, after: float, toward: float) -> float:
-    """Which part of its way toward an event's score a score went; NaN where it was there already."""
+    """The fraction of the distance to an event's score that a score moved; NaN if there was no distance."""
     return (after - before) / (toward - before) if toward != before else math.nan
 
 
@@ -200,7 +200,7 @@ _SCORES = (
     *("-0.0", "0.0", "1.0", "0.1", "5e-324", "-5e-324", "1.0000000000000002", "0.9999999999999999", "1.5"),
     *("2", "-1", "100", "1e308", "1e400", "-1e400", "NaN", "Infinity", "-Infinity", "01", ".5", "1.", "+1"),
 )
-#: Members that are tried with other types alone: other spellings are as good, or have a list of their own.
+#: Members that are tried only with other types: other spellings are also valid, or have a separate list.
 _BY_TYPE = frozenset({"collection_id", "source", "timestamp", "routingKey"})
 
 
@@ -231,9 +231,9 @@ def rating(agent: str, quality: str, source: str = "smoke-test") -> dict[str, An
 
 
 def events(subject: str, elsewhere: str, score: float, at: str) -> list[Offer]:
-    """Events near to one that would pull ``subject`` to ``score``; those that may count do so ``elsewhere``.
+    """Events near one that would pull ``subject`` to ``score``; those that may count are for ``elsewhere``.
 
-    An agent that is merely spelled like ``subject`` is another one: such an event counts for that one alone.
+    An agent with a name similar to ``subject`` is another one: such an event counts only for that one.
     """
     event = quality_signal(subject, score, at)
     texts = [(name, near) for member in event for name, near in _near(event, member, 1.0 - score)]
@@ -247,7 +247,7 @@ def events(subject: str, elsewhere: str, score: float, at: str) -> list[Offer]:
 
 
 def ratings(subject: str, elsewhere: str) -> list[Offer]:
-    """Ratings near to one of ``subject``, as ``events`` has them."""
+    """Ratings near one of ``subject``, like ``events``."""
     document = rating(subject, "good")
     texts = [(name, near) for member in document for name, near in _near(document, member, "bad")]
     for quality in QUALITIES.keys() - {"good"}:
@@ -286,7 +286,7 @@ def shortest_key(agent: str) -> str:
 
 
 def routing_keys(agent: str) -> list[str]:
-    """Routing keys near to the one of ``agent``, without repetitions; the key itself is not among them."""
+    """Routing keys near the one of ``agent``, without repetitions and without the key itself."""
     own = f"nft:{agent}"
     found = [near.value for near in strings(own)] + [f"nft:{near.value}" for near in strings(agent)]
     found.append(f"nft:{longest_name(agent)}")

@@ -1,7 +1,7 @@
-"""The reference ledger (contract 1.2, 1.5), and random walks of the callers that it rules on, as data.
+"""The reference ledger (contract 1.2, 1.5), and random walks of callers that it judges, as data.
 
-What a call costs its tenant, and what its key makes of it. Amounts are integers in µUSD. Prices are the
-platform's own: a call is charged what its answer says. A walk is drawn from a seed and can be shortened.
+It decides what a call costs its tenant, and what its key changes. Amounts are integers in µUSD. Prices are
+the platform's own: a call is charged what its answer says. A walk is drawn from a seed and can be shortened.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .model import POOLS
 
 
 class Ruling(StrEnum):
-    """What the contract lets a call come to."""
+    """A result of a call that the contract allows."""
 
     RUN = "the model runs, and the call is charged"
     REPLAY = "the stored answer again, not charged"
@@ -25,12 +25,12 @@ class Ruling(StrEnum):
 
 
 class LedgerError(ValueError):
-    """A move that no history of calls allows; the text says which."""
+    """A move that no history of calls allows; the text names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What decides about a call: who pays, under which key, for which body (equal by its text), where."""
+    """What decides about a call: payer, key, body (compared as text) and route."""
 
     tenant: str
     key: str
@@ -40,7 +40,7 @@ class Call:
 
 @dataclass(slots=True)
 class Account:
-    """The budget of one tenant, µUSD. Up to ``blur`` more may be committed, where only cents are served."""
+    """The budget of one tenant, µUSD. If only cents are served, up to ``blur`` more may be committed."""
 
     limit: int
     committed: int = 0
@@ -49,7 +49,7 @@ class Account:
 
     @property
     def room(self) -> int:
-        """What may still be reserved."""
+        """The amount that may still be reserved."""
         return self.limit - self.committed - self.reserved
 
 
@@ -64,9 +64,9 @@ class Ledger:
     def rulings(self, call: Call, least: int, most: int) -> frozenset[Ruling]:
         """What the answer may be, for a price within these bounds.
 
-        The key is looked up before the budget. Several rulings are left where the exact price decides, or
-        where other calls are under way: what they reserve may return, and what is under the same key may be
-        answered first. Whether the route belongs to what a key was used with, the contract leaves open.
+        The key is looked up before the budget. Several rulings remain if the exact price decides, or if other
+        calls are in progress: their reservations may be released, and one with the same key may be answered
+        first. The contract leaves open whether the route is part of what a key was used with.
         """
         if (call.tenant, call.key) in self._answers:
             first, _ = self._answers[call.tenant, call.key]
@@ -93,7 +93,7 @@ class Ledger:
         return True
 
     def release(self, call: Call, produced: int = 0) -> None:
-        """The call failed or its caller hung up: its reservation is released, less its output's price."""
+        """The call failed or its caller hung up: its reservation is released, minus its output's price."""
         held = self._returned(call)
         if not 0 <= produced <= held:
             raise LedgerError(f"{call.key} reserved {held} µUSD, {produced} cannot be due for it")
@@ -123,10 +123,10 @@ class Ledger:
         return held
 
 
-#: A walk visits all pools, these tenants (by their place in the profile) and ways to a model.
+#: A walk visits all pools, these tenants (by their place in the profile) and all routes to a model.
 WEALTHY, SMALL = ("main", "other"), "small"
 ROUTES = ("invoke", "stream")
-#: Refusals that no budget decides.
+#: Refusals that do not depend on the budget.
 REFUSED = ("unknown-model", "pool-above-tier", "pool-not-allowed", "long-key", "expired-token")
 #: How many moves may be made at once.
 AT_ONCE = 3
@@ -136,10 +136,10 @@ AT_ONCE = 3
 class Move:
     """One thing that a caller does. ``of`` is the number of the earlier move that it repeats, in part.
 
-    ``call`` asks anew; ``replay`` sends the same again, ``conflict`` another body under the same key,
+    ``call`` is a new call; ``replay`` sends the same again, ``conflict`` another body with the same key,
     ``borrow`` the same as another tenant. ``twins`` send one new call twice at once. ``beyond`` costs more
-    than is left. ``last`` takes exactly what is left, at the end by a ``race`` of calls. ``hang-up``
-    leaves a stream after its first content.
+    than is left. ``last`` spends exactly what is left, at the end by a ``race`` of calls. ``hang-up`` leaves
+    a stream after its first content.
     """
 
     number: int
@@ -156,12 +156,12 @@ class Move:
         return f"{self.number}. {self.action}{about} by {self.route} ({self.tenant}, {detail})"
 
 
-#: Moves that are made at once.
+#: Moves that are made concurrently.
 Step = tuple[Move, ...]
 
 
 def in_vain(made: Iterable[tuple[Move, Ruling | None]]) -> list[Move]:
-    """The twins of which both calls are refused for their key, which no other call has."""
+    """The twins with both calls refused for their key, which no other call has."""
     conflicts = Counter(move for move, ruling in made if ruling is Ruling.CONFLICT)
     return [move for move, calls in conflicts.items() if move.action == "twins" and calls == 2]
 
@@ -172,7 +172,7 @@ def described(steps: Sequence[Step]) -> str:
 
 
 def draw(seed: int, *, more: int = 0, direct: bool = True, to_the_limit: bool = True) -> list[Step]:
-    """The walk of a seed: what every walk contains in an order of its own, and ``more`` moves beside it.
+    """The walk of a seed: the moves of every walk in random order, and ``more`` additional moves.
 
     ``direct`` adds calls to Finn itself, ``to_the_limit`` spends the small budget to its last unit.
     """
@@ -210,7 +210,7 @@ def _any(rng: random.Random) -> Move:
 
 
 def _numbered(moves: Sequence[Move], rng: random.Random) -> Iterator[Move]:
-    """The numbered moves, each after the one that it repeats; a missing one is created."""
+    """The numbered moves, each after the one that it repeats; missing ones are created."""
     number = 0
     made: list[Move] = []
     for move in moves:
@@ -235,9 +235,9 @@ def _numbered(moves: Sequence[Move], rng: random.Random) -> Iterator[Move]:
 
 
 def _in_steps(moves: Iterator[Move], rng: random.Random) -> Iterator[Step]:
-    """Some at once: never with what they repeat, or with what repeats the same, as either may come first.
+    """Groups moves into concurrent steps, never one with a move that it repeats, or two that repeat one.
 
-    One at a time where the room is small or a cost unknown.
+    Moves are made one at a time if the room is small or a cost unknown.
     """
     step: list[Move] = []
     for move in moves:
@@ -256,13 +256,13 @@ def _in_steps(moves: Iterator[Move], rng: random.Random) -> Iterator[Step]:
 
 
 def related(steps: Sequence[Step]) -> list[Step]:
-    """The last step, and before it those with what its moves repeat."""
+    """The last step, preceded by those that its moves repeat."""
     wanted = {move.of for move in steps[-1]}
     return [step for step in steps[:-1] if wanted & {move.number for move in step}] + [steps[-1]]
 
 
 def shortest(steps: Sequence[Step], fails: Callable[[Sequence[Step]], bool]) -> list[Step]:
-    """The fewest of the steps, in order, that still fail; the last one is always needed.
+    """The smallest selection of the steps, in order, that still fails; the last one is always needed.
 
     ``fails`` repeats the walk; it returns False if there is no time left to try.
     """

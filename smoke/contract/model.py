@@ -1,7 +1,7 @@
-"""The platform's contract as data: services, kinds of tokens, and routes with what is to be tried on them.
+"""The platform's contract as data: services, kinds of tokens, and routes with what is tried on them.
 
-A new service or route is one row here. What a route answers is in ``schemas``; which rules hold on which
-routes, and the checks that try them, in ``rules``.
+A new service or route is one row here. ``schemas`` has the answers of routes; ``rules`` says which rules hold
+on which routes, and which checks try them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ Schema = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One service: where it reports its health and publishes its keys, and the audience of its tokens.
+    """One service: its routes for health and keys, and the audience of its tokens.
 
-    A profile may say otherwise: ``issuers`` of the tokens that it accepts, by kind; ``paths`` and ``headers``
-    by those of the contract.
+    A profile may override: ``issuers`` of the tokens that it accepts, by kind; ``paths`` and ``headers``, by
+    those of the contract.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Service:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def path(self, path: str) -> str:
-        """Where the service serves a path of the contract; `{id}` stands for one segment."""
+        """The service's path for a path of the contract; `{id}` stands for one segment."""
         for template, other in self.paths.items():
             pattern = re.escape(template).replace(r"\{id\}", "([^/]+)")
             if found := re.fullmatch(pattern, path):
@@ -83,8 +83,8 @@ class TokenKind:
     bound: bool = False
 
 
-#: A user (contract 1.1); Freeside towards Finn (2); Finn towards Dixie (3), with what any token has by 1.1,
-#: and as long a life: the catalogue of checks wants every verifier to refuse a longer one.
+#: A user (contract 1.1); Freeside to Finn (2); Finn to Dixie (3), with the claims of 1.1 and the same maximum
+#: lifetime: the catalogue of checks requires every verifier to refuse a longer one.
 USER = TokenKind(
     "user", "arrakis", "freeside",
     ("iss", "aud", "sub", "tenant_id", "tier", "pool_id", "allowed_pools", "iat", "exp", "jti"),
@@ -106,10 +106,10 @@ API_KEY = "api-key"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route in one dialect: ``dialect`` is the profile's setting and its value, empty where there is one.
+    """One route in one dialect: ``dialect`` is the profile's setting and its value, empty if there is one.
 
-    ``credentials`` are the kinds of tokens that it accepts, and ``API_KEY``; none: it is open. ``who`` is who
-    of their holders may, where not all. ``request`` is the schema of its JSON body or its query.
+    ``credentials`` are the kinds of tokens that it accepts, and ``API_KEY``; none: it is open. ``who`` says
+    which of their holders may use it, if not all. ``request`` is the schema of its JSON body or its query.
     """
 
     name: str
@@ -206,7 +206,7 @@ ROUTES = (
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """One way into a route: with one kind of token. ``success`` is the status when it is let in."""
+    """A route with one kind of token. ``success`` is the status if the token is accepted."""
 
     route: str
     service: str
@@ -218,7 +218,7 @@ class Access:
 def accesses(names: Iterable[str] = ()) -> tuple[Access, ...]:
     """Every route with every kind of token that it accepts, of all routes or of those named.
 
-    The id is the route's name, with the kind behind it where the route accepts several.
+    The id is the route's name, followed by the kind if the route accepts several.
     """
     wanted = set(names)
     found = {}

@@ -1,6 +1,6 @@
-"""What derived checks try: values near to a good one and on both sides of every limit.
+"""Values that derived checks try: near a good one, and on both sides of every limit.
 
-And the calls that the contract refuses: near to a good one, or to a pool out of the token's reach.
+Also calls that the contract refuses: near a good one, or to a pool out of the token's reach.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from .schemas import violations
 T = TypeVar("T")
 #: Longer than any value that the contract compares, short enough for a header.
 LONG = 2000
-#: Among how many values of one set their neighbours are shared.
+#: The number of values in one set that share their neighbours.
 SHARES = 4
-#: Letters that Unicode folds to an ASCII one.
+#: Letters that Unicode case folding maps to an ASCII letter.
 _FOLDING = {"s": "ſ", "k": "\u212a", "i": "ı", "a": "а", "e": "е", "o": "о"}
-#: Names that every JavaScript object has: a service that looks a value up in one finds them. Firewalls take
-#: `__proto__` for an attack.
+#: Names that every JavaScript object has: a service that uses one as a look-up table finds them. Firewalls
+#: treat `__proto__` as an attack.
 OF_OBJECTS = ("constructor", "toString")
 #: Neighbours that are the same for every value.
 FIXED = frozenset({"pattern", *OF_OBJECTS})
@@ -33,7 +33,7 @@ _SEPARATORS = str.maketrans("-_", "_-")
 
 @dataclass(frozen=True, slots=True)
 class Near(Generic[T]):
-    """A neighbour, with a short name for what distinguishes it."""
+    """A neighbour, with a short name for the difference."""
 
     name: str
     value: T
@@ -91,15 +91,15 @@ def strings(value: str) -> list[Near[str]]:
 
 
 def _folded(value: str) -> str:
-    """The first letter that has one replaced by the letter that Unicode folds or the eye takes for it."""
+    """The string with one letter replaced by a letter that Unicode folds to it or that looks like it."""
     place = next((n for n, letter in enumerate(value.lower()) if letter in _FOLDING), None)
     return value if place is None else value[:place] + _FOLDING[value[place].lower()] + value[place + 1 :]
 
 
 def shared(found: Sequence[T], number: int) -> Sequence[T]:
-    """The neighbours to try of the value with that number among values that one comparison decides on.
+    """The neighbours to try for the value with that number, among values that one comparison decides.
 
-    All of the first one; the other values share them.
+    The first value gets all of them; the other values share them.
     """
     return found[number % SHARES :: SHARES] if number else found
 
@@ -138,7 +138,7 @@ def values(value: Any) -> list[Near[Any]]:
 def documents(members: Mapping[str, Any], name: str, other: Any) -> Iterator[Near[str]]:
     """JSON objects, as text, in which one member is a neighbour of what it should be.
 
-    ``other`` is a value that must not pass, for a member that is there twice.
+    ``other`` is a value that must not pass, for a repeated member.
     """
     rest = {key: value for key, value in members.items() if key != name}
     yield Near("missing", json.dumps(rest))
@@ -156,7 +156,7 @@ def twice(members: Mapping[str, Any], name: str, last: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A closed range: what is beyond it is refused. ``step`` is the least difference."""
+    """A closed range: values outside it are refused. ``step`` is the smallest difference."""
 
     name: str
     low: float
@@ -179,7 +179,7 @@ LIMITS = {
     )
 }
 KEY_HEADER = "X-Idempotency-Key"
-#: Deeper than a parser should follow, and a number longer than one should read.
+#: Nested deeper, and a number longer, than a parser should accept.
 DEPTH, DIGITS = 1000, 10_000
 #: Media types that are not application/json, though some are spelled like it.
 _OTHER_MEDIA = (
@@ -272,7 +272,7 @@ def bad_methods(good: bytes) -> Iterator[BadCall]:
     """A good body by another method."""
     for method in ("PUT", "PATCH", "DELETE", "GET"):
         yield BadCall(f"method {method}", [good], (404, 405), method=method)
-    # a proxy of old lets any method through under the name of another one
+    # an old proxy lets any method through under another name
     yield BadCall("method GET, overridden", [good], (404, 405), _OVERRIDDEN, "GET")
 
 
@@ -281,7 +281,7 @@ def bad_sizes(good: bytes) -> Iterator[BadCall]:
     for name, size in (("a byte", 1), ("twice the limit", MAX_BODY_BYTES)):
         body = padded(good, MAX_BODY_BYTES + size)
         yield BadCall(f"body too large by {name}", [body], (413,))
-    # the length is not announced before the end
+    # the length is not announced
     chunks = [body[:MAX_BODY_BYTES], padded(b"", 1)]
     yield BadCall("body too large by a byte, chunked", chunks, (411, 413))
     # a third as many characters; the member may be what it is refused for
@@ -307,7 +307,7 @@ def bad_keys(good: bytes) -> Iterator[BadCall]:
 
 
 def padded(body: bytes, size: int) -> bytes:
-    """The same JSON, by white space at its end as long as that."""
+    """The same JSON, padded with white space to that length."""
     return body + b" " * (size - len(body))
 
 
@@ -323,7 +323,7 @@ class Reach:
     claims: Mapping[str, Any]
     body: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    #: Whether the token's own claims are in order, so that the refusal is the pool's and not the token's.
+    #: Whether the token's own claims are valid, so that the refusal is for the pool and not for the token.
     ordinary: bool = True
 
 
@@ -332,7 +332,7 @@ def _claims(tier: str, allowed: Any, pool_id: str = _DEFAULT) -> dict[str, Any]:
 
 
 def above_the_tier() -> Iterator[Reach]:
-    """Every tier with every pool above it: allowed with all others, alone, or as the token's own."""
+    """Every tier with every pool above it: allowed with all others, by itself, or as the token's own."""
     for tier, open_ in TIER_POOLS.items():
         for pool in POOLS[len(open_) :]:
             yield Reach(f"{tier} asks {pool}, all allowed", pool, _claims(tier, [*POOLS]))

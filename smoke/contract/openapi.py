@@ -1,4 +1,4 @@
-"""OpenAPI 3.1 from the model, one document for each service: what a client generator or a reader wants.
+"""OpenAPI 3.1 from the model, one document per service, for client generators and readers.
 
 `python -m smoke.contract.openapi` writes them into `docs/`.
 """

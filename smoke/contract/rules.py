@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from .model import ROUTES, USER, accesses
 
-#: Every way in with a token: a route, and the kind of token where it accepts several.
+#: Every route with a token, and the kind of token if it accepts several.
 WITH_TOKEN = tuple(access.id for access in accesses())
 #: Every route, once for all of its dialects.
 EVERYWHERE = tuple(dict.fromkeys(route.name for route in ROUTES))
-#: Every way to a model: what is answered there is charged.
+#: Every route to a model: its answers are charged.
 CALLS = ("freeside.invoke", "freeside.stream", "finn.invoke")
 X402 = ("freeside.x402",)
 
@@ -31,7 +31,7 @@ class Rule:
     unchecked: Mapping[str, str] = field(default_factory=dict)
 
     def pairs(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Each route with the ids of the checks that try the rule there; none where a reason is written."""
+        """Each route with the ids of the checks that try the rule there; empty if a reason is given."""
         for route in self.routes:
             named = () if route in self.unchecked else self.checks
             service = route.partition(".")[0]
@@ -113,7 +113,7 @@ OF_TOKENS = (
     ),
     Rule(
         "spent-by-answer",
-        "a replay needs a valid token, too, and spends it",
+        "a replay also needs a valid token, and spends it",
         ("freeside.invoke", "freeside.stream"),
         ("auth/stored-answer-needs-a-good-token[{route}]",),
     ),

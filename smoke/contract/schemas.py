@@ -1,7 +1,7 @@
-"""What every route answers: per status the schema of the body and the headers that the contract names.
+"""The answers of every route: per status, the schema of the body and the headers in the contract.
 
-JSON Schema (2020-12) is read here, as much of it as describes these bodies. A row
-is one status of one route. Paths are templates, `{id}` stands for one segment.
+This reads as much of JSON Schema (2020-12) as these bodies need. A row is one status of one route. Paths are
+templates, `{id}` stands for one segment.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Violation:
 def violations(value: Any, schema: Schema, where: str = "") -> Iterator[Violation]:
     """What is wrong with a JSON value (an integer is not a float); nothing if it fits the schema.
 
-    Read are type, const, enum, pattern, minimum, maximum, properties, required, items and minItems.
+    It supports type, const, enum, pattern, minimum, maximum, properties, required, items and minItems.
     """
     if not _fits(value, schema):
         yield Violation(where or "body", expectation(schema), shown(value))
@@ -129,21 +129,21 @@ def _is(value: Any, name: str) -> bool:
 
 
 def _same(value: Any, wanted: Any) -> bool:
-    """Equal, and not only to Python, for which True is 1."""
+    """Whether two JSON values are equal; in Python, True equals 1."""
     return type(value) is type(wanted) and bool(value == wanted)
 
 
-#: Longest lifetime of a cached key set, in seconds, after which a withdrawn key is gone from every cache.
+#: Maximum lifetime of a cached key set, in seconds; after it, a withdrawn key is gone from every cache.
 MAX_CACHE_S = 300
 
 UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 JSON = "application/json"
-#: What a key set may say that it is (RFC 7517).
+#: Media types of a key set (RFC 7517).
 JWK_SET = "application/jwk-set+json"
-#: What a refusal may say that it is (RFC 9457); it has the members of the contract all the same.
+#: Media types of a refusal (RFC 9457); it still has the contract's members.
 PROBLEM = "application/problem+json"
 EVENTS = "text/event-stream"
-#: RFC 3339 in UTC; it allows the letters in lower case.
+#: RFC 3339 in UTC; the letters may be in lower case.
 _TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[Zz]|[+-]00:00)"
 
 TEXT: Schema = {"type": "string", "pattern": r"\S"}
@@ -215,7 +215,7 @@ class Reply:
 
 
 CACHED = {"cache-control": "[Mm][Aa][Xx]-[Aa][Gg][Ee]=[0-9]{1,18}", "etag": '^W/"[^"]*"$'}
-#: What may follow a figure of a rate limit: its policies, or what a gateway says beside the service.
+#: Text after a rate limit's number: its policies, or a gateway's values.
 _POLICIES = "(?: *;[^,]*)?(?: *, *[0-9]{1,18}(?: *;[^,]*)?)*$"
 #: An invoke's headers. The contract does not say that a refusal carries these.
 OF_A_CALL = {
@@ -292,7 +292,7 @@ REPLIES: Mapping[RouteKey, Mapping[int, Reply]] = {
 }
 
 _CODE: Schema = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]*$"}
-#: The form of every refusal, per service. Finn puts the code into a member of its own.
+#: The form of every refusal, per service. Finn puts the code into a separate member.
 REFUSAL_FORM: Mapping[str, Schema] = {
     "freeside": record(error=_CODE, message=TEXT),
     "dixie": record(error=_CODE, message=TEXT),
@@ -302,7 +302,7 @@ FINN_CODES = (
     "JWT_REQUIRED", "JWT_STRUCTURAL_INVALID", "ISSUER_NOT_ALLOWED", "AUDIENCE_MISMATCH", "JWT_INVALID",
     "JTI_REQUIRED", "JTI_REPLAY_DETECTED",
 )  # fmt: skip
-#: Those of them that name one fault, and that of 400: each with the rule of tokens that is broken then.
+#: Codes that name one fault, and the code of 400, each with the token rule that is broken.
 FINN_FAULTS = {
     "JWT_REQUIRED": "credential", "ISSUER_NOT_ALLOWED": "issuer", "AUDIENCE_MISMATCH": "audience",
     "JTI_REQUIRED": "claims", "JTI_REPLAY_DETECTED": "spent-once", "REQ_HASH_MISMATCH": "binding",

@@ -1,7 +1,7 @@
-"""The reference verifier: what the contract says of a credential. It shares no code with any service.
+"""The reference verifier: the contract's verdict on a credential. It shares no code with any service.
 
-What the contract leaves open is ``Open``: a platform may accept or refuse it.
-``times`` are on both sides of every limit of time.
+``Open`` means that the contract does not decide: a platform may accept or refuse it. ``times`` are on both
+sides of every time limit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from .model import MAX_LIFETIME_S, SKEW_S, TokenKind
 
-#: The keys known, by kid: each tells whether a 64-byte signature is its own over the signed bytes.
+#: The known keys, by kid: each verifies a 64-byte signature over the signed bytes.
 Keys = Mapping[str, Callable[[bytes, bytes], bool]]
 Claims = Mapping[str, Any]
 
@@ -63,10 +63,10 @@ def verify(
     body: bytes = b"",
     skew_s: float = SKEW_S,
 ) -> Verdict:
-    """What a service does with an Authorization header that should hold a token of that kind.
+    """The verdict on an Authorization header that should hold a token of that kind.
 
-    ``now`` in seconds of the epoch; ``body`` is what a bound token is sent with. A broken rule goes before
-    what is open.
+    ``now`` in epoch seconds; ``body`` is the body sent with a bound token. A broken rule takes precedence
+    over an open question.
     """
     try:
         doubts = [*_doubts(header, kind, audience, keys, now, body, skew_s)]
@@ -180,7 +180,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9
 
 
 def fits(value: Any, schema: Mapping[str, Any]) -> bool:
-    """Whether a claim has the type that the contract gives it."""
+    """Whether a claim has the contract's type."""
     if "enum" in schema:
         return any(type(value) is type(each) and value == each for each in schema["enum"])
     if schema["type"] == "number":
@@ -215,7 +215,7 @@ def _broken(rule: str) -> NoReturn:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Times of a token, in whole seconds of the epoch, with a name for how they lie and the rule of it."""
+    """Times of a token, in whole epoch seconds, with a name and the rule that they test."""
 
     name: str
     rule: str
@@ -240,8 +240,8 @@ FAR_TIMES: Mapping[str, Mapping[str, int]] = {
 def times(now: float, *, clocks_s: float = 0.0) -> Iterator[Times]:
     """Every time limit of a token (contract 1.1) from both sides, moving one of its times at a time.
 
-    ``clocks_s`` is how far the verifier's clock may be from this one: so far off the limits are the values.
-    That clock may tell whole seconds.
+    ``clocks_s`` is how far the verifier's clock may differ from this one, and so the distance of the values
+    from the limits. That clock may count whole seconds.
     """
     near, far = SKEW_S - clocks_s, SKEW_S + clocks_s
     start, hour = math.floor(now), MAX_LIFETIME_S

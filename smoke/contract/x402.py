@@ -1,8 +1,8 @@
 """Payments by x402, version 1 (contract 1.6): the terms, what a payer signs, and what must be refused.
 
-A payment is an authorization that its payer signed (EIP-712) for the token to carry out (EIP-3009). Whatever
-is signed here and could be carried out pays the platform's payee or the wallet itself, on the chain that the
-terms name: a refusal that fails costs the price, and money never goes elsewhere.
+A payment is an authorization that its payer signed (EIP-712) for the token to carry out (EIP-3009). Every
+payment signed here that could be executed pays the platform's payee or the wallet itself, on the chain in the
+terms: if a platform wrongly accepts one, it costs the price, and money never goes elsewhere.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHAIN_IDS = {"base-sepolia": 84532}
 WORD = 2**256
 #: The order of the curve: with s also n - s signs, and only the lower of the two may be accepted (EIP-2).
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
-#: Farther from now than any two clocks are apart, seconds.
+#: Farther from now than any two clocks differ, seconds.
 SKEW_S = 60
 _TRANSFER = {
     "from": "address", "to": "address", "value": "uint256", "validAfter": "uint256", "validBefore": "uint256",
@@ -36,9 +36,9 @@ Authorization = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a call costs: ``price`` in the token's smallest unit, to ``pay_to``, in the token ``asset``.
+    """The price of a call: ``price`` in the token's smallest unit, to ``pay_to``, in the token ``asset``.
 
-    ``name``, ``version`` and ``chain_id`` are the token's for a signature (EIP-712).
+    ``name``, ``version`` and ``chain_id`` are the token's, for the signature (EIP-712).
     """
 
     network: str
@@ -68,7 +68,7 @@ class Terms:
         }
 
     def authorization(self, payer: str, now: float, **other: object) -> Authorization:
-        """A payment of the price with a new nonce, valid since ten minutes; ``other`` members differ."""
+        """A payment of the price with a new nonce, valid since ten minutes ago; ``other`` members differ."""
         usual = {
             "from": payer, "to": self.pay_to, "value": self.price, "validAfter": int(now) - 600,
             "validBefore": int(now) + max(self.timeout_s, SKEW_S), "nonce": f"0x{secrets.token_hex(32)}",
@@ -107,7 +107,7 @@ def terms_of(document: Any) -> Terms:
 
 
 def _offer(document: Any) -> Any:
-    """The offer that the contract has, of those in a 402; the first, if it is none of them."""
+    """The contract's offer among those in a 402; the first, if it is not among them."""
     offers = document["accepts"]
     fitting = (o for o in offers if o.get("scheme") == "exact" and o.get("network") in CHAIN_IDS)
     return next(fitting, offers[0])
@@ -120,7 +120,7 @@ def near_nonces(number: int) -> list[str]:
 
 
 class Signer(Protocol):
-    """Whoever can sign a payment."""
+    """A signer of payments."""
 
     @property
     def address(self) -> str:
@@ -162,7 +162,7 @@ class BadPayment:
     statuses: tuple[int, ...] = (402,)
 
 
-#: If a member is not a number, a reader may say that the header does not parse.
+#: If a member is not a number, a service may answer that the header does not parse.
 UNREADABLE = (400, 402)
 
 
@@ -193,7 +193,7 @@ def unreadable() -> Iterator[BadPayment]:
 
 
 def bad_payments(terms: Terms, payer: Signer, other: Signer, now: float) -> Iterator[BadPayment]:
-    """Payments near to a good one of ``payer``; ``other`` is a key without money."""
+    """Payments near a good one of ``payer``; ``other`` is a key without money."""
     yield from _forged(terms, payer, other, now)
     yield from _for_another_token(terms, payer, now)
     yield from _of_another_amount(terms, payer, now)
@@ -221,7 +221,7 @@ def bad_payments(terms: Terms, payer: Signer, other: Signer, now: float) -> Iter
 
 
 def again(document: Mapping[str, Any]) -> Iterator[BadPayment]:
-    """A payment that was used, as it was and written otherwise: to the chain it is the same."""
+    """A used payment, unchanged and spelled differently: to the chain it is the same."""
     authorization = document["payload"]["authorization"]
     signature = document["payload"]["signature"]
     yield BadPayment("the same", header_of(document))
@@ -253,7 +253,7 @@ def _forged(terms: Terms, payer: Signer, other: Signer, now: float) -> Iterator[
     }.items():
         yield BadPayment(name, header_of(payment(terms, honest, forged)))
     yield BadPayment("no byte of a signature", header_of(payment(terms, honest, "0x")), UNREADABLE)
-    # what was signed could not be carried out, or pays the wallet itself
+    # what was signed could not be executed, or pays the wallet itself
     changes: dict[str, object] = {
         "nonce": f"0x{secrets.token_hex(32)}",
         "to": payer.address,
@@ -282,7 +282,7 @@ def _for_another_token(terms: Terms, payer: Signer, now: float) -> Iterator[BadP
 
 
 def _of_another_amount(terms: Terms, payer: Signer, now: float) -> Iterator[BadPayment]:
-    """Too little, and invalid amounts: as a word of the chain they would be the price, or more."""
+    """Too little, and invalid amounts that would be the price or more as a 256-bit word."""
     for value in dict.fromkeys(amount for amount in (terms.price - 1, 1, 0) if amount < terms.price):
         authorization = terms.authorization(payer.address, now, value=value)
         yield BadPayment(f"{value} instead of {terms.price}", _signed(terms, authorization, payer))

@@ -1,7 +1,7 @@
 """The bootstrap: creates a key for each secret that was never filled, and touches nothing else.
 
-"Never filled" is a placeholder that was read, or a secret that has no version. Whatever cannot be read is
-not empty.
+"Never filled" means a placeholder, or a secret without a version. A secret that cannot be read does not count
+as empty.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from .store import CURRENT, NEXT, Conflict, KeyFault, MissingVersion, SecretStor
 
 
 class Action(StrEnum):
-    """What bootstrap does about one secret."""
+    """What bootstrap does with one secret."""
 
     KEPT = "live key, left alone"
     WRITTEN = "bootstrapped"
@@ -34,7 +34,7 @@ class BootstrapResult:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What one secret holds: a document, or None in the ``version`` that may be replaced (None: none)."""
+    """A secret's content: a document, or None; then ``version`` may be replaced (None: there is none)."""
 
     service: str
     document: Document | None
@@ -42,9 +42,9 @@ class Content:
 
 
 def contents(platform: KeyPlatform, services: Sequence[str]) -> list[Content]:
-    """What the secrets hold. KeyFault for one that is missing, unusable, or shares its key with another.
+    """The secrets' contents. KeyFault for one that is missing, unusable, or shares its key with another.
 
-    SetupError and ExternalOutage when one cannot be read: then nothing is said of any of them.
+    SetupError or ExternalOutage if one cannot be read; then none is judged.
     """
     found = [_content(platform.store(service), service) for service in services]
     keyed = [(one.service, key) for one in found if one.document for key in one.document.keys]
@@ -63,10 +63,10 @@ def contents(platform: KeyPlatform, services: Sequence[str]) -> list[Content]:
 def bootstrap(
     platform: KeyPlatform, services: Sequence[str], progress: Progress, *, dry_run: bool = False
 ) -> list[BootstrapResult]:
-    """Fill what was never filled, then compare every key with the published one.
+    """Fill secrets that were never filled, then compare every key with the published one.
 
-    All secrets are read before the first is written. KeyFault also when a service does not publish its
-    secret's keys.
+    All secrets are read before the first is written. KeyFault also if a service does not publish its secret's
+    keys.
     """
     results = []
     for content in contents(platform, services):
@@ -113,7 +113,7 @@ def _fill(store: SecretStore, content: Content) -> tuple[Action, Document]:
 
 
 def _cross_check(platform: KeyPlatform, service: str, document: Document) -> str:
-    """Compare with the published keys, within the propagation time; say why where that was not possible."""
+    """Compare with the published keys, within the propagation time; say why if that was not possible."""
 
     def unmet() -> str:
         try:

@@ -1,4 +1,4 @@
-"""One service's key as a command sees it: its secret's document, its published set, and who verifies it."""
+"""One service's key as a command sees it: its secret's document, its published set, and its verifiers."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ class Document:
 
 
 def parse(value: str, where: str) -> Document | None:
-    """The keys of a secret's value, None for one that was never bootstrapped.
+    """The keys in a secret's value, None if it was never bootstrapped.
 
-    KeyFault for anything else that is no P-256 key; its text never quotes the value.
+    KeyFault for anything else that is not a P-256 key; its text never quotes the value.
     """
     text = value.strip()
     if text in NOT_BOOTSTRAPPED:
@@ -111,7 +111,7 @@ def emergency_kid(service: str) -> str:
 
 
 def same_key(one: SigningKey, other: SigningKey) -> bool:
-    """Whether two keys are the same point, whatever they are called."""
+    """Whether two keys are the same point, independently of their kids."""
     return one.private.public_key().public_numbers() == other.private.public_key().public_numbers()
 
 
@@ -164,7 +164,7 @@ class CurrentKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyContext:
-    """What a command acts on. ``unreachable`` names verifiers that this runner cannot ask."""
+    """The context of a command. ``unreachable`` names verifiers that this runner cannot reach."""
 
     service: str
     store: SecretStore
@@ -177,7 +177,7 @@ class KeyContext:
     make_key: Callable[[str], SigningKey] = field(default=new_key, repr=False)
 
     def together(self) -> Verifiers:
-        """All verifiers that this runner can ask, to be asked together."""
+        """All verifiers that this runner can ask, as one."""
         return Verifiers(self.service, self.verifiers, self.unpublished, self.timing)
 
     def read(self) -> CurrentKeys:
@@ -193,7 +193,7 @@ class KeyContext:
         return CurrentKeys(stored.version, self.named(document))
 
     def named(self, document: Document) -> Document:
-        """The document with the kid that the platform publishes a bare PEM under; never an invented one."""
+        """The document with the kid under which the platform publishes a bare PEM; never an invented one."""
         if document.active.kid:
             return document
         kid = self.key_set().kid_of(document.active.private.public_key())
@@ -224,7 +224,7 @@ class KeyContext:
 class KeyPlatform:
     """An environment, as the key commands need it. Close it, or use it as a context manager.
 
-    `account` is the one to ask; the default is a new one, which has met no refusal yet.
+    `account` is the AWS account to use; the default is a new one, without remembered refusals.
     """
 
     def __init__(
@@ -260,7 +260,7 @@ class KeyPlatform:
         self._http.close()
 
     def refuse_protected(self) -> None:
-        """CommandRefused where the profile says that nothing may be changed."""
+        """CommandRefused if the profile says that nothing may be changed."""
         if self.environment.protected:
             raise CommandRefused(
                 f"environment {self.environment.name!r} is protected: its keys may not be changed from here",
@@ -274,7 +274,7 @@ class KeyPlatform:
         return SecretStore(self.account, f"{prefix}/{service}/es256-private-key", read_only=self._read_only)
 
     def context(self, service: str) -> KeyContext:
-        """What a command on this service's key acts on."""
+        """The context of a command on this service's key."""
         verifiers, unreachable = self._verifiers(service)
         return KeyContext(
             service=service,
@@ -313,7 +313,7 @@ class KeyPlatform:
         return tuple(found), tuple(f"{name} ({why})" for name, why in barriers.items() if why)
 
     def _barrier(self, service: str) -> str:
-        """Why a service cannot be asked from this runner; "" when it can."""
+        """Why this runner cannot reach a service; "" if it can."""
         if service == "finn" and not self.environment.finn.reachable:
             return "finn.reachable is false"
         url = getattr(self.environment, service).url
@@ -326,7 +326,7 @@ class KeyPlatform:
         return ""
 
     def key_set(self, service: str) -> KeySet:
-        """The published keys of a service; Unproved when they cannot be read."""
+        """The published keys of a service; Unproved if they cannot be read."""
         barrier = self._barrier(service)
         if barrier:
             raise Unproved(

@@ -16,7 +16,7 @@ from .verifiers import Timing, TokenReply
 
 @dataclass(slots=True)
 class Timeline:
-    """What one observer did; seconds since the revocation began, None for what was not seen."""
+    """One observer's times; seconds since the revocation began, None if not seen."""
 
     name: str
     last_accepted: float | None = None
@@ -42,7 +42,7 @@ class Timeline:
             self.new_accepted = at
 
     def is_over(self, at: float, timing: Timing) -> bool:
-        """Whether this observer need not be watched any longer: all was seen, or the limit is past."""
+        """Whether this observer is finished: everything was seen, or the limit has passed."""
         since = self.refused_from
         if self.accepted_again:
             return True
@@ -55,7 +55,7 @@ class Timeline:
 
 @dataclass(slots=True)
 class Observer:
-    """One timeline, and its poll: the reply to the old keys together, and to the new one."""
+    """One timeline, and its poll: the combined reply to the old keys, and the reply to the new one."""
 
     timeline: Timeline
     poll: Callable[[], tuple[TokenReply, TokenReply]]
@@ -84,7 +84,7 @@ def observers_of(context: KeyContext, old: tuple[SigningKey, ...], new: SigningK
 
 
 def watch(observers: list[Observer], began: float, timing: Timing) -> list[Timeline]:
-    """Follow all observers at once to their end. ``began`` is on the monotonic clock."""
+    """Follow all observers concurrently until they are finished. ``began`` is on the monotonic clock."""
     runs = [_Watcher(observer, began, timing) for observer in observers]
     for run in runs:
         run.thread.start()
@@ -97,7 +97,7 @@ def watch(observers: list[Observer], began: float, timing: Timing) -> list[Timel
 
 
 def together(answers: list[TokenReply]) -> TokenReply:
-    """Accepted when any old key is, refused when all are."""
+    """Accepted if any old key is, refused if all are."""
     if TokenReply.ACCEPTED in answers:
         return TokenReply.ACCEPTED
     return TokenReply.REFUSED if set(answers) == {TokenReply.REFUSED} else TokenReply.SILENT
@@ -118,7 +118,7 @@ class _Watcher:
     def _guarded(self) -> None:
         try:
             self._follow()
-        except BaseException as problem:  # handed to the thread that waits
+        except BaseException as problem:  # passed to the thread that waits
             self.problem = problem
 
     def _follow(self) -> None:
@@ -132,7 +132,7 @@ class _Watcher:
             pause.wait(self.timing.every_s)
 
 
-#: How often the new version is written when another run changes the secret in between.
+#: How often the new version is written if another run changes the secret in between.
 TRIES = 3
 UNNAMED = "(bare PEM)"
 RESUME = "find out why it still accepts the old key (a restart clears its caches), then run revoke --resume"
@@ -140,7 +140,7 @@ RESUME = "find out why it still accepts the old key (a restart clears its caches
 
 @dataclass(slots=True)
 class RevocationReport:
-    """Which kids were revoked, and what each observer did; ``unseen`` cannot be observed from this runner."""
+    """The revoked kids, and each observer's times; ``unseen`` cannot be observed from this runner."""
 
     service: str
     old_kids: tuple[str, ...]
@@ -173,10 +173,10 @@ class Revocation:
         ]
 
     def run(self, *, resume: bool = False) -> RevocationReport:
-        """Revoke, or with ``resume`` go on with a revocation that was killed.
+        """Revoke, or with ``resume`` continue a revocation that was killed.
 
-        KeyFault when an observer accepts an old key beyond the limit, SafetyViolation when one accepts it
-        again after a refusal. The new key stays in force in any case.
+        KeyFault if an observer accepts an old key beyond the limit, SafetyViolation if one accepts it again
+        after a refusal. The new key stays in force in any case.
         """
         run = self._resumed() if resume else self._begun()
         old = self._replaced(run)
@@ -207,13 +207,13 @@ class Revocation:
         elif holder.run.operation == run.operation:
             raise self._lock.held()
         else:
-            # an emergency does not wait for a rotation; that one stops at its next write
+            # an emergency does not wait for a rotation, which stops at its next write
             self._context.progress(f"taking the lock from the {holder.run}")
             self._lock.seize(holder, run)
         return run
 
     def _held(self) -> tuple[str, tuple[str, ...]]:
-        """The current version and its kids; an emergency does not wait for the kid of a bare PEM."""
+        """The current version and its kids; an emergency does not wait for a bare PEM's kid."""
         stored = self._store.read()
         document = parse(stored.text, self._store.secret_id)
         if document is None:
@@ -240,7 +240,7 @@ class Revocation:
         return self._lock.take_over(holder, self._context.by)
 
     def _replaced(self, run: KeyRun) -> tuple[SigningKey, ...]:
-        """Install the new key unless that is done; return what it replaced, nothing after the seal."""
+        """Install the new key unless that was done; return the keys that it replaced, none after the seal."""
         self._context.progress(f"1/3 replacing the key by {run.new_kid}")
         for _ in range(TRIES):
             self._lock.check()

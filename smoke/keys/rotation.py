@@ -1,8 +1,8 @@
 """The planned rotation: eight steps with two kids, each of which can be repeated after a kill.
 
-Nothing is remembered outside the secret. A run's progress is read from its current version: which kid is
-active, and whether the other one is still published. `TokenStream` sends valid tokens meanwhile: one that is
-refused breaks the rotation's promise.
+Nothing is stored outside the secret. A run's progress follows from its current version: which kid is active,
+and whether the other one is still published. `TokenStream` sends valid tokens during the rotation, none of
+which may be refused.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ STEPS = (
     "retire the old",
     "prove it refused",
 )
-#: How long after a change a rotation that stopped has to be looked at: both keys stay valid meanwhile.
+#: How soon after a change somebody must look at a stopped rotation; both keys stay valid until then.
 RESUME = "both keys are valid meanwhile; repair it, then run rotate --resume"
 
 
 @dataclass(slots=True)
 class RotationReport:
-    """What a rotation did. ``took`` is seconds by step number, without the steps that an earlier run did."""
+    """The result of a rotation. ``took`` is seconds by step number, without steps of an earlier run."""
 
     service: str
     old_kid: str
@@ -58,7 +58,7 @@ class Rotation:
         self._done = RotationReport(context.service, "", "")
 
     def plan(self) -> list[str]:
-        """What a run would do now, after everything that can be tried without writing has been tried."""
+        """What a run would do now, after trying everything that is possible without writing."""
         if self._lock.holder() is not None:
             raise self._lock.held()
         reading = self._ready()
@@ -78,10 +78,10 @@ class Rotation:
         ]
 
     def run(self, *, resume: bool = False) -> RotationReport:
-        """Rotate, or with ``resume`` go on where a killed run stopped.
+        """Rotate, or with ``resume`` continue where a killed run stopped.
 
-        CommandRefused and LockHeld before anything is changed; KeyFault when the platform does not follow,
-        SafetyViolation when a valid token was refused. In both cases the keys that were valid stay valid.
+        CommandRefused and LockHeld before anything is changed; KeyFault if the platform does not follow,
+        SafetyViolation if a valid token was refused. In both cases the keys that were valid stay valid.
         """
         self._refuse_unreachable()
         run, reading = self._resumed() if resume else self._begun()
@@ -132,7 +132,7 @@ class Rotation:
         return run, self._context.read()
 
     def _refuse_unreachable(self) -> None:
-        """CommandRefused where a verifier cannot be asked: whether it has the new key is unknown."""
+        """CommandRefused if a verifier cannot be reached: it would be unknown whether it has the new key."""
         unreachable = self._context.unreachable
         if unreachable:
             raise CommandRefused(
@@ -151,12 +151,12 @@ class Rotation:
             )
 
     def _ready(self) -> CurrentKeys:
-        """Step 1: one active key, published and accepted everywhere, and nothing else under way."""
+        """Step 1: one active key, published and accepted everywhere, and no other operation in progress."""
         context = self._context
         context.key_set()
         reading = context.read()
         if reading.document.pending is not None:
-            raise CommandRefused(  # it may be in good hands
+            raise CommandRefused(  # another run may be responsible for it
                 f"the pending key {reading.document.pending.kid} was not left by a run of this tool",
                 where=self._store.secret_id,
                 action="find out which process rotates it; revoke replaces both keys",
@@ -201,7 +201,7 @@ class Rotation:
         return self._install(Document(new, old), reading)
 
     def _retired(self, reading: CurrentKeys) -> CurrentKeys:
-        """Steps 6 and 7: both are accepted for as long as tokens of the old one may live, then it goes."""
+        """Steps 6 and 7: both are accepted while tokens of the old one may live, then it is removed."""
         self._step(6)
         self._verifiers.watch(reading.document.keys, self._context.timing.watch_s)
         self._step(7)
@@ -216,7 +216,7 @@ class Rotation:
         )
 
     def _old_key(self, run: KeyRun) -> SigningKey:
-        """The retired key, which only earlier versions hold; with it the proof can be led."""
+        """The retired key, which only earlier versions contain; the proof needs it."""
         labels = self._store.labels()
         for version in dict.fromkeys((labels.get("AWSPREVIOUS", run.version), run.version)):
             document = parse(self._store.read_version(version).text, self._store.secret_id)
@@ -299,7 +299,7 @@ class Issuer:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One valid token that was refused; ``at`` is seconds since the stream began."""
+    """A valid token that was refused; ``at`` is seconds since the stream began."""
 
     verifier: str
     kid: str
@@ -311,7 +311,7 @@ class Refusal:
 
 @dataclass(slots=True)
 class AnswerCount:
-    """What one verifier answered; ``longest_gap_s`` is between two conclusive answers."""
+    """The counts of one verifier's answers; ``longest_gap_s`` is between two conclusive answers."""
 
     answers: Counter[TokenReply] = field(default_factory=Counter)
     longest_gap_s: float = 0.0
@@ -371,5 +371,5 @@ class TokenStream:
             if answer is not TokenReply.SILENT:
                 count.longest_gap_s = max(count.longest_gap_s, now - told_at)
                 told_at = now
-            # late by a whole interval: go on from now instead of catching up in a burst
+            # late by a whole interval: continue from now instead of catching up in a burst
             due = max(due + self._every_s, now)

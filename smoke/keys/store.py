@@ -1,10 +1,10 @@
-"""One secret in Secrets Manager: versions under staging labels, the permissions it takes, and its lock.
+"""One secret in Secrets Manager: versions under staging labels, the permissions needed, and its lock.
 
-And what stops a command: in three lines, what and where, what is allowed, what to do next.
+Also the errors that stop a command, in three lines: what and where, what is allowed, what to do next.
 
-The lock is a staging label on a version that says who runs what; it holds no key. A label is on one version
-at a time and moves only from where the mover says it is, so two runs cannot both have it. A run that was
-killed leaves it behind; `--resume` takes it over, and a run that lost it stops before its next write.
+The lock is a staging label on a version that says who runs what; that version holds no key. A label is on one
+version at a time, and a move must name the version that it is on, so two runs cannot both have it. A killed
+run leaves it behind; `--resume` takes it over, and a run that lost it stops before its next write.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pytest_readiness import SetupError, three_lines
 from smoke.aws.account import AwsAccount
 
 CURRENT, PREVIOUS = "AWSCURRENT", "AWSPREVIOUS"
-#: The version that a run has prepared and no service reads yet.
+#: Label of a version that a run has prepared and no service reads yet.
 NEXT = "KEYS-NEXT"
 CLIENT = "secretsmanager"
 GET = "secretsmanager:GetSecretValue"
@@ -32,7 +32,7 @@ STAGE = "secretsmanager:UpdateSecretVersionStage"
 READING = (DESCRIBE, GET)
 WRITING = (PUT, STAGE)
 _MISSING = ("ResourceNotFoundException",)
-#: What AWS says of a label that is not where the caller expects it, and of a secret that was deleted.
+#: AWS's error codes for a label that is not where the caller expects it, and for a deleted secret.
 _UNMET = ("InvalidParameterException", "InvalidRequestException")
 
 
@@ -62,7 +62,7 @@ class LockHeld(CommandRefused):
 
 
 class Unproved(_ThreeLines, SetupError):
-    """What this runner cannot observe, so that nothing can be concluded."""
+    """This runner cannot observe something, so nothing can be concluded."""
 
 
 class Conflict(Exception):
@@ -83,7 +83,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What AWS says about the secret itself: its ARN, its KMS key ("" for AWS's own), its labels."""
+    """The secret's metadata: its ARN, its KMS key ("" for AWS's own), its labels."""
 
     arn: str
     kms_key: str
@@ -131,7 +131,7 @@ class SecretStore:
         return self._get(VersionId=version)
 
     def put(self, text: str, label: str) -> str:
-        """Store a value under a label of ours, taken off any other version; return the new version's id."""
+        """Store a value under a label of ours, moved from any other version; return the new version's id."""
         self._write(PUT)
         holder = self.labels().get(label)
         if holder is not None:
@@ -162,7 +162,7 @@ class SecretStore:
         self._find("update_secret_version_stage", _UNMET, VersionStage=label, RemoveFromVersionId=version)
 
     def install(self, version: str, *, expected: str | None) -> None:
-        """Make a prepared version the one that services read; KeyFault when the secret changed meanwhile."""
+        """Make a prepared version the one that services read; KeyFault if the secret has changed."""
         try:
             self.move(CURRENT, to=version, expected=expected)
         except Conflict:
@@ -196,14 +196,14 @@ KMS = ("kms:Decrypt", "kms:GenerateDataKey")
 IDENTIFY = "sts:GetCallerIdentity"
 SIMULATE = "iam:SimulatePrincipalPolicy"
 GET_ROLE = "iam:GetRole"
-#: What a dry run itself needs.
+#: Permissions that a dry run itself needs.
 DRY_RUN = (*READING, IDENTIFY, SIMULATE, GET_ROLE)
 
 
 def prove(account: AwsAccount, secret: Described, *, operator: str = "") -> str:
     """Who may rotate the secret, in words: ``operator`` (the ARN of a user or a role), or the caller itself.
 
-    SetupError that names each action which is not allowed, or the one that keeps this from being found out.
+    SetupError that names each action that is not allowed, or the one needed to find out.
     """
     principal = operator or _caller(account)
     if principal.endswith(":root"):
@@ -227,7 +227,7 @@ def _caller(account: AwsAccount) -> str:
     arn = str(account.ask("sts", "get_caller_identity")["Arn"])
     if ":assumed-role/" not in arn:
         return arn
-    # the ARN of an assumed role leaves the role's path out, which the simulator wants to know
+    # an assumed role's ARN lacks the role's path, which the simulator needs
     name = arn.split("/")[1]
     return str(account.ask("iam", "get_role", RoleName=name)["Role"]["Arn"])
 
@@ -252,7 +252,7 @@ CODES = {"AccessDeniedException": 400, "ThrottlingException": 400, "InternalServ
 
 @contextmanager
 def failing_reads(account: AwsAccount, code: str) -> Iterator[None]:
-    """A block in which every read of a secret's value fails with a code of CODES."""
+    """A block in which every read of a secret's value fails with one of CODES."""
     client, status = account.client(CLIENT), CODES[code]
     answer = {
         "Error": {"Code": code, "Message": "refused on purpose"},
@@ -283,7 +283,7 @@ _MEMBER = "keysRun"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRun:
-    """What a run set out to do. ``started_at`` is epoch seconds, ``version`` what was current then."""
+    """The operation of a run. ``started_at`` is epoch seconds, ``version`` the one that was current then."""
 
     operation: str
     service: str
@@ -332,7 +332,7 @@ class Lock:
         return LockHolder(version, _parse(self._store.read_version(version).text, self._store.secret_id))
 
     def acquire(self, run: KeyRun) -> None:
-        """Take the lock; LockHeld when a run has it."""
+        """Take the lock; LockHeld if a run has it."""
         self._claim(run, expected=None)
 
     def take_over(self, holder: LockHolder, by: str) -> KeyRun:
@@ -342,11 +342,11 @@ class Lock:
         return run
 
     def seize(self, holder: LockHolder, run: KeyRun) -> None:
-        """Take the lock for another run; LockHeld when it is not the holder's any more."""
+        """Take the lock for another run; LockHeld if the holder no longer has it."""
         self._claim(run, expected=holder.version)
 
     def check(self) -> None:
-        """KeyFault when another run has taken the lock over: then this one must not write any more."""
+        """KeyFault if another run has taken over the lock, because then this one must not write any more."""
         if self._version is None or self._store.labels().get(LOCK) != self._version:
             raise KeyFault(
                 "another run took over the lock; this one stopped before its next write",

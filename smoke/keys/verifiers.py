@@ -29,12 +29,11 @@ REVOCATION_LIMIT_S = 300
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What a key command waits for.
+    """The waiting times of a key command, in seconds.
 
-    ``propagation_s``: a change is in force everywhere within this. ``steady_s``: what was observed counts
-    once it has held for so long, as several tasks behind one name do not change at once. ``watch_s``: the old
-    key stays published for so long after the switch, no shorter than tokens live. ``every_s``: between two
-    polls.
+    ``propagation_s``: time until a change is in force everywhere. ``steady_s``: how long an observation must
+    hold to count, because several tasks behind one name do not change at once. ``watch_s``: how long the old
+    key stays published after the switch, at least as long as tokens live. ``every_s``: between two polls.
     """
 
     propagation_s: float = 120.0
@@ -60,7 +59,7 @@ class Timing:
     ) -> float:
         """Poll until ``unmet`` has returned "" for ``steady_s`` without a break; return when that began.
 
-        ``unmet`` says what is missing. KeyFault with its last words when it has not begun to hold within
+        ``unmet`` says what is missing. KeyFault with its last text if it does not begin to hold within
         ``propagation_s``.
         """
         pause, started = threading.Event(), time.monotonic()
@@ -81,12 +80,12 @@ class Timing:
 
 
 MODELS_PATH = "/api/agents/models"
-#: The pause after a 429 without a usable Retry-After, and the longest that is followed.
+#: The pause after a 429 without a usable Retry-After, and the longest pause.
 DEFAULT_BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 30.0
 
 
 class TokenReply(StrEnum):
-    """What a verifier said of a token. SILENT is inconclusive: a 429, a 5xx, no answer."""
+    """A verifier's reply to a token. SILENT is inconclusive: a 429, a 5xx, no answer."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
@@ -117,7 +116,7 @@ class Question:
     claims: Callable[[], Claims]
     content: bytes | None = None
     params: tuple[tuple[str, str], ...] = ()
-    #: The code of the 400 that only a request with a verified token gets, where there is one.
+    #: The code of a 400 that only a request with a verified token gets, if there is one.
     accepted_code: str = ""
 
 
@@ -133,7 +132,7 @@ class HttpVerifier:
         self._quiet_until = 0.0
 
     def ask(self, key: SigningKey) -> TokenReply:
-        """Send one fresh token signed by ``key``; nothing while the service asks for patience (429)."""
+        """Send one fresh token signed by ``key``; nothing while the service asks to wait (429)."""
         if time.monotonic() < self._quiet_until:
             return TokenReply.SILENT
         question = self._question
@@ -236,7 +235,7 @@ class Verifiers:
         return {verifier.name: verifier.ask(key) for verifier in self.each}
 
     def control(self, active: SigningKey) -> None:
-        """Each verifier accepts the active key and refuses an unknown one; else its replies prove nothing.
+        """Require that each verifier accepts the active key and refuses an unknown one.
 
         KeyFault for a valid token that is refused, SafetyViolation for an unknown key that is accepted.
         """
@@ -256,7 +255,7 @@ class Verifiers:
     def accepted(self, keys: tuple[SigningKey, ...], action: str) -> None:
         """Wait until all keys are published and every verifier accepts each.
 
-        SafetyViolation when a token of the first key, the one that signs, is refused meanwhile.
+        SafetyViolation if a token of the first key, the one that signs, is refused in the meantime.
         """
 
         def unmet() -> str:
@@ -266,9 +265,9 @@ class Verifiers:
         self._wait(unmet, "every verifier has " + " and ".join(key.kid for key in keys), action)
 
     def watch(self, keys: tuple[SigningKey, ...], seconds: float) -> None:
-        """See for so long that every verifier accepts all keys; SafetyViolation at the first refusal.
+        """Watch for some seconds that every verifier accepts all keys; SafetyViolation at the first refusal.
 
-        Unproved when a verifier gave no answer at all.
+        Unproved if a verifier gave no conclusive answer at all.
         """
         pause, until = threading.Event(), time.monotonic() + seconds
         silent = set(self.names)
@@ -295,7 +294,7 @@ class Verifiers:
             )
 
     def refused(self, old: tuple[SigningKey, ...], new: SigningKey, action: str) -> None:
-        """Wait until all refuses the old keys and none is published. The new one is never refused."""
+        """Wait until all refuse the old keys and none is published. The new one must never be refused."""
 
         def unmet() -> str:
             self._never_refused(new)
@@ -311,7 +310,7 @@ class Verifiers:
         )
 
     def _not(self, wanted: TokenReply, keys: tuple[SigningKey, ...]) -> str:
-        """Which verifiers do not answer as wanted; "" when all do."""
+        """Which verifiers do not answer as wanted; "" if all do."""
         for key in keys:
             short = [verifier for verifier in self.each if verifier.ask(key) is not wanted]
             if short:

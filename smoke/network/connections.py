@@ -1,8 +1,8 @@
-"""Names and connections below HTTP, each within one deadline: the resolver, a relay, one answer at a time.
+"""Names and connections below HTTP, each with one deadline: the resolver, a relay, one answer at a time.
 
-``getaddrinfo`` takes no timeout: a name server that is silent would hold a check for as long as the runner's
-settings say, and each of many addresses for another timeout. The relay limits time and bytes for a driver
-that reads by itself, such as libpq, and limits neither; it connects to this socket instead.
+``getaddrinfo`` has no timeout: a silent name server would block a check for as long as the runner's settings
+allow, and each of many addresses for another timeout. The relay limits time and bytes for drivers that do
+their own reading without limits, such as libpq; the driver connects to the relay's socket instead.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from pytest_readiness import SetupError
 
 T = TypeVar("T")
 
-#: The least time that one of several addresses gets: the kernel repeats a lost SYN after a second.
+#: Minimum time for one of several addresses: the kernel repeats a lost SYN after a second.
 _EACH_S = 1.0
 
 
 def addresses_of(host: str, within: float, port: int | None = None) -> list[str]:
-    """The addresses of a host, as the runner's resolver orders them; gaierror when it knows none in time."""
+    """The addresses of a host, in the runner's resolver's order; gaierror if it finds none in time."""
     found: list[list[str] | OSError] = []
 
     def look_up() -> None:
@@ -51,9 +51,9 @@ def addresses_of(host: str, within: float, port: int | None = None) -> list[str]
 
 
 def reach(host: str, port: int, within: float, connect: Callable[[str, float], T]) -> T:
-    """What ``connect`` makes of the first address of a host that it reaches, in so many seconds in all.
+    """The result of ``connect`` for the first address of a host that it reaches, within a total time in s.
 
-    It is given an address and how long it may take. The error of the last address when it reaches none.
+    ``connect`` gets an address and a timeout. If it reaches none, the error of the last address is raised.
     """
     end = time.monotonic() + within
     addresses = addresses_of(host, within, port)
@@ -78,7 +78,7 @@ _PIECE = 64 * 1024
 
 @dataclass(slots=True)
 class Relay:
-    """Where to connect on this machine, once. ``cut`` says why the relay ended the connection, if it did."""
+    """A local address for one connection. ``cut`` says why the relay ended the connection, if it did."""
 
     port: int
     cut: str = ""
@@ -123,7 +123,7 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
 
 
 def _answer(relay: Relay, server: socket.socket, client: socket.socket, end: float, most: int) -> None:
-    """Hand answers on until the server ends them, or a limit does."""
+    """Forward answers until the server ends them or a limit is reached."""
     came = 0
     while came <= most:
         left = end - time.monotonic()
@@ -154,24 +154,24 @@ def authorities(also: str = "") -> ssl.SSLContext:
 
 @cache
 def trusting(authority: str) -> ssl.SSLContext:
-    """The certificate authorities in a file, in place of the runner's own."""
+    """The certificate authorities in a file, instead of the runner's own."""
     return ssl.create_default_context(cafile=authority)
 
 
 CONNECT_WITHIN_S = 2.0
 #: A request is sent in pieces of this size.
 PIECE = 64 * 1024
-#: Why a service that speaks HTTP/2 alone is not examined.
-OF_HTTP2 = "not examined: the service speaks HTTP/2 alone, and this runner HTTP/1.1"
+#: Why a service that speaks only HTTP/2 is not examined.
+OF_HTTP2 = "not examined: the service speaks only HTTP/2, and this runner HTTP/1.1"
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
-#: The first frame of a server of HTTP/2: its settings, or its farewell to who has none (RFC 9113).
+#: The first frame of an HTTP/2 server: its settings, or GOAWAY to a client without any (RFC 9113).
 _FRAME = re.compile(rb"\0\0.[\4\7]", re.DOTALL)
 
 
 class Connection(httpcore.NetworkStream):
-    """One connection. It hands out an answer's head alone, then as much of the body as the head announced.
+    """One connection. It returns an answer's head first, then as much of the body as the head announced.
 
-    So no byte beyond an answer reaches the parser, which would take it for the answer to the next request.
+    So no byte beyond an answer reaches the parser, which would treat it as the answer to the next request.
     """
 
     def __init__(self, inner: httpcore.NetworkStream) -> None:
@@ -184,22 +184,22 @@ class Connection(httpcore.NetworkStream):
         self._extended = 0.0
 
     def expect(self, body: int | None) -> None:
-        """The head is read: ``body`` bytes follow, or as many as come when it is None."""
+        """Expect ``body`` bytes after the head, or any number if it is None."""
         self._in_head, self._announced = False, body
 
     def extend(self, end: float) -> None:
-        """Let this exchange last until ``end``, if it would end before that."""
+        """Extend this exchange to ``end``, if it would end before that."""
         self._extended = end
 
     @property
     def excess(self) -> bytes:
-        """What came after the end of the answer."""
+        """The bytes after the end of the answer."""
         return self._received
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """The next bytes; ``timeout`` is the moment at which the exchange ends."""
+        """The next bytes; ``timeout`` is the time at which the exchange ends."""
         if self._to_send:
-            with suppress(httpcore.WriteError):  # a service may answer, and close, before it has read all
+            with suppress(httpcore.WriteError):  # a service may answer and close before it has read all
                 self._flush(timeout)
         if not self._received:
             end = None if timeout is None else max(timeout, self._extended)
@@ -223,9 +223,9 @@ class Connection(httpcore.NetworkStream):
         return end.end() - before if end and end.end() > before else len(self._received)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send, a short request all at once: for its first part alone a service would be woken twice.
+        """Send; a short request is sent in one piece, so that a service is woken only once.
 
-        What follows is the head of an answer again.
+        The next bytes to read are an answer's head again.
         """
         self._in_head, self._announced, self._seen, self._extended = True, None, b"", 0.0
         self._to_send += buffer
@@ -243,11 +243,11 @@ class Connection(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        """Go on under TLS; ``timeout`` in seconds, as the handshake belongs to connecting."""
+        """Start TLS; ``timeout`` in seconds, because the handshake is part of connecting."""
         return Connection(self._inner.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:
-        """What httpcore asks of a socket."""
+        """Socket information that httpcore asks for."""
         return self._inner.get_extra_info(info)
 
 
@@ -265,7 +265,7 @@ class Network(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect within ``timeout`` seconds, the look-up of the name among them."""
+        """Connect within ``timeout`` seconds, including the name look-up."""
 
         def connect(address: str, share: float) -> httpcore.NetworkStream:
             return self._inner.connect_tcp(address, port, share, local_address, socket_options)

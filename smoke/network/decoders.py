@@ -12,19 +12,19 @@ from typing import Any, NoReturn
 
 MAX_DEPTH = 64
 _LONGEST_INTEGER = 20
-#: Up to here a double is one integer alone.
+#: Up to this value a double represents exactly one integer.
 _EXACT = 2**53
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 class NotStrict(ValueError):
-    """No JSON, or JSON that two readers could read differently; says what was met."""
+    """Not JSON, or JSON that two parsers could read differently; the text says what was found."""
 
 
 def strict_json(body: bytes | str) -> Any:
     """The value of a body in UTF-8. Raises NotStrict.
 
-    Refused are a name that comes twice, NaN, an integer beyond 64 bits, a number beyond a double, half of a
+    It refuses a repeated name, NaN, an integer beyond 64 bits, a number beyond a double, half of a
     surrogate pair, and a depth that would exhaust the reader's stack. 1.0 and 1e0 are the integer 1.
     """
     try:
@@ -74,7 +74,7 @@ _DECODER = json.JSONDecoder(
 
 
 def _depth(value: Any) -> int:
-    """How deep arrays and objects are nested; goes level by level, so that no depth exhausts it."""
+    """The nesting depth of arrays and objects; iterates by level, so that no depth exhausts the stack."""
     depth, level = 0, [value]
     while level:
         depth += 1
@@ -99,7 +99,7 @@ class EventDecoder:
     """Decodes one stream. An event without its blank line does not count."""
 
     def __init__(self) -> None:
-        # always UTF-8, whatever the content type says; one byte order mark may lead
+        # always UTF-8, whatever the content type says; one byte order mark may come first
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._line: list[str] = []
         self._after_cr = False
@@ -128,7 +128,7 @@ class EventDecoder:
         return events
 
     def end(self) -> None:
-        """UnicodeDecodeError where the stream ended inside of a character."""
+        """UnicodeDecodeError if the stream ended inside a character."""
         self._decoder.decode(b"", final=True)
 
     def _take(self, line: str) -> ServerSentEvent | None:

@@ -1,10 +1,10 @@
-"""The suite's HTTP client: every exchange is bounded in time and bytes, and none leaves a trace in the next.
+"""The suite's HTTP client: every exchange is bounded in time and bytes, and none affects the next.
 
-A platform under test may be broken or hostile: what it sends must end as a finding of a check, within its
-time, and must neither fill the memory nor carry a credential or cookie to another origin.
+A platform under test may be broken or hostile: whatever it sends must lead to a finding of the check in time,
+and must neither fill the memory nor carry a credential or cookie to another origin.
 
-httpx limits every single read, so that a drip of bytes or an endless row of 1xx answers would hold a check
-for ever. Here a request's read and write timeouts are the moment at which its exchange ends.
+httpx limits only single reads, so a slow trickle of bytes or an endless series of 1xx answers would block a
+check forever. Here a request's read and write timeouts are the time at which its exchange ends.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ from pytest_readiness import SetupError
 
 from .connections import CONNECT_WITHIN_S, OF_HTTP2, PIECE, Connection, Network, authorities
 
-#: An answer may take longer than G-3's latency limit: that check reports by how much.
+#: Longer than G-3's latency limit, so that that check can report by how much it is exceeded.
 ANSWER_WITHIN_S = 30.0
-#: So long may a stream take as long as it sends events.
+#: Maximum time of a stream that keeps sending events.
 STREAM_WITHIN_S = 120.0
-#: Decoded bytes of one answer or stream; the longest honest one has some tens of thousands.
+#: Maximum decoded bytes of one answer or stream; the longest normal one has some tens of thousands.
 MAX_BODY = 2 * 1024 * 1024
-#: This machine: no proxy is on the way, whatever the environment says.
+#: This machine: never through a proxy, whatever the environment says.
 LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1")
 _NO_BODY = frozenset({101, 204, 304})
-#: Where the data of an event begins; comments have none.
+#: The start of an event's data; comments have none.
 _DATA = re.compile(rb"[\r\n]data:")
 
 
 class ContractViolation(AssertionError):
-    """The platform answered in a way that the contract, or HTTP itself, does not allow."""
+    """The platform's answer violates the contract or HTTP itself."""
 
-    #: The rule that it breaks, see ``SafetyViolation``.
+    #: The broken rule, see ``SafetyViolation``.
     breaks = ""
 
 
 class EndlessBody(ContractViolation):
-    """The platform answered with more bytes than any answer of the contract has."""
+    """The platform's answer has more bytes than any answer of the contract."""
 
 
 class ClosedWhileIdle(httpx.ReadError):
-    """A connection that waited for a request was closed as that was on its way: it was not answered at all.
+    """An idle connection was closed while a request was being sent, which got no answer.
 
-    Whoever serves HTTP may close an idle connection at any time (RFC 9112, 9.3.1): the request has to be sent
-    anew, over another one.
+    An HTTP server may close an idle connection at any time (RFC 9112, 9.3.1): the request has to be sent
+    again, over another one.
     """
 
 
@@ -71,10 +71,10 @@ def http_pool(
 ) -> httpx.Client:
     """A client for all services. ``proxies``: through those of the runner's environment, if there are any.
 
-    ``traced``: each request begins a trace of its own, by which the platform's side of it can be found.
+    ``traced``: each request begins a new trace, with which the platform's side of it can be found.
 
-    A timeout, ``answers_within`` or that of one request, is how long the complete exchange may take. A stream
-    may take it again after each event, up to ``STREAM_WITHIN_S``; SetupError if events still come then.
+    A timeout, ``answers_within`` or a request's own, limits the complete exchange. A stream gets it again
+    after each event, up to ``STREAM_WITHIN_S``; SetupError if events still arrive then.
     """
     return _Pool(
         transport=BoundedTransport(trust or authorities(), proxies=proxies, max_body=max_body),
@@ -92,18 +92,18 @@ def within(seconds: float) -> httpx.Timeout:
 class _Pool(httpx.Client):
     """httpx's client without authentication, redirects and cookies, which would take a fifth of an exchange.
 
-    Hosts share domains, and on one machine services share even their host: no cookie may pass.
+    Hosts share domains, and on one machine services even share their host, so cookies must not be kept.
     """
 
     def __init__(self, *, transport: BoundedTransport, traced: bool, **options: Any) -> None:
         super().__init__(transport=transport, **options)
         self._bounded = transport
         self._traced = traced
-        # its own: a plugin of pytest may seed the shared one for each test
+        # its own generator: a pytest plugin may seed the shared one for each test
         self._bits = random.Random().getrandbits  # noqa: S311  # an id is no secret
 
     def send(self, request: httpx.Request, *, stream: bool = False, **_: Any) -> httpx.Response:
-        """The answer to one request, as it is; its body unread where it is a ``stream``."""
+        """The unchanged answer to one request; the body of a ``stream`` is not read."""
         if self._traced:  # W3C Trace Context: version, trace id, parent id, sampled
             trace = f"00-{self._bits(128):032x}-{self._bits(64):016x}-01"
             request.headers.setdefault("traceparent", trace)
@@ -118,12 +118,12 @@ class _Pool(httpx.Client):
         return response
 
 
-#: Connections to one service that wait for a request, the last used at the end.
+#: Idle connections to one service, the last used at the end.
 _Idle = list[httpcore.ConnectionInterface]
 
 
 class BoundedTransport(httpx.BaseTransport):
-    """Sends over httpcore. ContractViolation for a body that is too long or no content of its encoding."""
+    """Sends over httpcore. ContractViolation for a body that is too long or does not match its encoding."""
 
     def __init__(self, trust: ssl.SSLContext, *, proxies: bool, max_body: int) -> None:
         self._trust = trust
@@ -155,7 +155,7 @@ class BoundedTransport(httpx.BaseTransport):
         body = _Body(route, came, self._max_body, translated, give_back, start, seconds)
         if request.method == "HEAD" or came.status in _NO_BODY:
             body.expect_nothing()
-        # the encoding is undone here, within the limit; httpx would undo it without one
+        # decoded here, within the limit; httpx would decode it without one
         headers = [(name, value) for name, value in came.headers if name.lower() != b"content-encoding"]
         body.answer = _Answer(came.status, headers=headers, stream=body, extensions=came.extensions)
         return body.answer
@@ -169,9 +169,9 @@ class BoundedTransport(httpx.BaseTransport):
     def _exchange(
         self, sent: httpcore.Request, proxy: str, idle: _Idle
     ) -> tuple[httpcore.ConnectionInterface, httpcore.Response]:
-        """An answer's head, over a connection that is idle or a new one.
+        """An answer's head, over an idle connection or a new one.
 
-        httpcore's own pool looks at all connections before and after each request, under one lock: with
+        httpcore's own pool examines all connections before and after each request, under one lock: with
         several threads that took longer than the exchange.
         """
         waiting = _taken(idle)
@@ -213,7 +213,7 @@ def _was_closed(error: BaseException) -> bool:
 
 
 def _give_back(connection: httpcore.ConnectionInterface, idle: _Idle) -> None:
-    """Keep a connection for the next request if it can take one."""
+    """Keep a connection for the next request if it can be reused."""
     if connection.is_available():
         idle.append(connection)
     else:
@@ -231,10 +231,10 @@ def _proxy_pool(address: str, options: dict[str, Any]) -> httpcore.ConnectionPoo
 
 
 class _Answer(httpx.Response):
-    """An answer whose body is decoded already: httpx's layers would take as long as reading it."""
+    """An answer with a decoded body, because httpx's own decoding would take as long as reading it."""
 
     def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
-        """The pieces of the body as they come; in pieces of another size once it was read."""
+        """The pieces of the body as they arrive, or in another size once it was read."""
         if self.is_closed or chunk_size is not None:
             yield from super().iter_bytes(chunk_size)
             return
@@ -270,7 +270,7 @@ class _Body(httpx.SyncByteStream):
         self._connection.expect(self._announced)
 
     def expect_nothing(self) -> None:
-        """This answer has no body, whatever its head announces."""
+        """Treat this answer as having no body, whatever its head announces."""
         self._announced = 0
         self._connection.expect(0)
 
@@ -284,13 +284,13 @@ class _Body(httpx.SyncByteStream):
                     self._hear(piece)
                 yield piece
         if self._announced is None:
-            self._connection.close()  # where no length was announced, what follows cannot be separated
+            self._connection.close()  # without an announced length, following bytes cannot be separated
         elif self._connection.excess:
             self._connection.close()
             self._refuse(f"ends after {self._announced} bytes", f"{len(self._connection.excess)} bytes more")
 
     def close(self) -> None:
-        """Give the connection back once, or close it when the body was not read to its end."""
+        """Give the connection back once, or close it if the body was not read to its end."""
         if not self._closed:
             self._closed = True
             if self.answer is not None:
@@ -300,7 +300,7 @@ class _Body(httpx.SyncByteStream):
             self._give_back()
 
     def _hear(self, piece: bytes) -> None:
-        """Give the next event as much time again after one has come, within what a stream has in total."""
+        """After an event, give the next one the same time again, within the stream's total."""
         heard, self._tail = _DATA.search(self._tail + piece), (self._tail + piece)[-5:]
         if not heard:
             return
@@ -310,7 +310,7 @@ class _Body(httpx.SyncByteStream):
 
     @contextmanager
     def _examined(self) -> Iterator[None]:
-        """A stream that is too long, but not late, is not examined: the contract limits no stream's time."""
+        """A stream that is too long, but not late, is not examined: the contract does not limit its time."""
         try:
             yield
         except httpx.ReadTimeout as error:
@@ -343,7 +343,7 @@ class _Body(httpx.SyncByteStream):
                     self._refuse("gzip, as its content-encoding says", "other bytes")
                 packed = unpacked.unconsumed_tail or unpacked.unused_data
         if came and not unpacked.eof:
-            self._refuse("whole gzip members", "the beginning of one")
+            self._refuse("complete gzip members", "a truncated one")
 
     def _limit(self, length: int) -> None:
         if length > self._most:
@@ -355,7 +355,7 @@ class _Body(httpx.SyncByteStream):
 
 @contextmanager
 def _translated(proxy: str, seconds: float | None) -> Iterator[None]:
-    """Raise httpx's exception in place of httpcore's of the same name; a proxy is the runner's own."""
+    """Raise httpx's exception instead of httpcore's of the same name; for a proxy the runner is at fault."""
     try:
         yield
     except (httpcore.ReadTimeout, httpcore.WriteTimeout) as error:
@@ -381,7 +381,7 @@ def _translated(proxy: str, seconds: float | None) -> Iterator[None]:
 
 
 def failed_in_handshake(error: BaseException) -> bool:
-    """Whether a connection failed in its handshake, which under a proxy is the platform's part of it."""
+    """Whether a connection failed in its TLS handshake, which behind a proxy concerns the platform."""
     return _tls_error(error) is not None
 
 

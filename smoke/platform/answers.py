@@ -1,6 +1,6 @@
-"""Answers of the services, decoded strictly: the contract's status and shape, or which field differs.
+"""Answers of the services, decoded strictly: the contract's status and shape, or the field that differs.
 
-`AnswerLog` judges every answer of the run as it comes: what broke the contract, in all processes of the run.
+`AnswerLog` judges every answer when it arrives, in all processes of the run.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from smoke.contract.schemas import shown as shown
 from smoke.network.decoders import NotStrict, events_in, strict_json
 from smoke.network.transport import ContractViolation as ContractViolation
 
-#: The extension of an answer that holds its JSON value once it was read.
+#: An answer's extension with its JSON value, once it was read.
 _DOCUMENT = "json"
-#: More digits than any amount of the contract has; Python itself refuses only thousands.
+#: More digits than any amount of the contract; Python itself refuses only thousands.
 DIGITS = re.compile(r"[0-9]{1,18}")
-#: No time of a service, in epoch seconds; one in milliseconds is below it, and far from now.
+#: Upper limit of a service's time in epoch seconds; one in milliseconds is below it, but far from now.
 LATEST = 1e15
-#: The extension of a request that holds the name of the service that it goes to.
+#: A request's extension with the name of its service.
 SERVICE = "service"
 
 
@@ -67,7 +67,7 @@ class Fields:
         raise ContractViolation(f"{self.route}: {self.prefix}{name}: expected {expected}, got {got}")
 
     def raw(self, name: str, expected: str) -> Any:
-        """The member as it came; a missing one is a violation."""
+        """The unchanged member; a missing one is a violation."""
         if name not in self.data:
             self.refuse(name, expected, "nothing (the member is missing)")
         return self.data[name]
@@ -137,7 +137,7 @@ class Fields:
         return Fields(self.route, value, f"{self.prefix}{name}.")
 
     def array(self, name: str) -> list[Any]:
-        """An array, as it came."""
+        """An array, unchanged."""
         return list(self._typed(name, "an array", isinstance(self.raw(name, "an array"), list)))
 
 
@@ -175,32 +175,32 @@ def body_text(response: httpx.Response) -> str:
 
 
 def mentions(response: httpx.Response, name: str, own: str) -> bool:
-    """Whether a body contains a name, even inside a longer text; not as a part of another name such as `own`.
+    """Whether a body contains a name, even in a longer text, but not as part of another name such as `own`.
 
-    A query that the body repeats has its names behind a sign of equality.
+    In a query that the body repeats, names follow an equals sign.
     """
     rest = body_text(response).replace(json.dumps(own), "")
     return re.search(rf"(?<![\w=-]){re.escape(json.dumps(name)[1:-1])}(?![\w-])", rest) is not None
 
 
 def error_code(response: httpx.Response) -> str:
-    """The code of an error answer: `code` where Finn puts it, else `error`, else an empty string."""
+    """The code of an error answer: `code` as at Finn, else `error`, else an empty string."""
     try:
         body = parse_json(response, route_of(response))
     except ContractViolation:
         return ""
     code = (body.get("code") or body.get("error")) if isinstance(body, dict) else ""
-    # messages show it unquoted
+    # messages show it without quotes
     return code if isinstance(code, str) and len(code) <= LONGEST_SHOWN and code.isprintable() else ""
 
 
 def require_json_error(response: httpx.Response) -> str:
-    """Assert that an error answer is the contract's JSON error with a readable `error`; give that text."""
+    """Assert that an error answer is the contract's JSON error with a readable `error`; return that text."""
     return fields_of(response).text("error")
 
 
 PROVIDER_CODES = frozenset({"MODEL_PROVIDER_UNAVAILABLE", "PROVIDER_UNAVAILABLE"})
-#: How a platform answers where a route of the contract is not there, and where what is behind it fails.
+#: Statuses for a missing route, and for a route with a failing upstream.
 MISSING = (404, 405, 501)
 BEHIND = (502, 503)
 
@@ -223,10 +223,10 @@ def _is_odd(request: httpx.Request) -> bool:
 
 
 class UnexpectedStatus(AssertionError):
-    """The platform answered with a status that the contract does not give for this request.
+    """The platform answered with a status that the contract does not allow for this request.
 
-    It carries the answer: what a gateway answers for a service may pass, and is asked for again. Where the
-    whole route is missing or what is behind it fails, that is what is broken, whatever was asked.
+    It carries the answer, because a gateway's error may be transient and is retried. If the route is missing
+    or its upstream fails, that is the broken rule, whatever the request was.
     """
 
     def __init__(self, text: str, response: httpx.Response, breaks: str = "") -> None:
@@ -244,7 +244,7 @@ def _state_of_route(response: httpx.Response) -> str:
 
 
 def reworded(error: AssertionError, text: str) -> AssertionError:
-    """The same failure in other words: it keeps the rule that it breaks, and the answer that shows it."""
+    """The same failure with another text; it keeps the broken rule and the answer."""
     if isinstance(error, UnexpectedStatus):
         return UnexpectedStatus(text, error.response, error.breaks)
     if isinstance(error, SafetyViolation):
@@ -253,7 +253,7 @@ def reworded(error: AssertionError, text: str) -> AssertionError:
 
 
 def require_status(response: httpx.Response, *allowed: int) -> httpx.Response:
-    """Assert the status. The model provider's own signal is an ExternalOutage; all else is the platform's."""
+    """Assert the status. The model provider's signal is an ExternalOutage; others blame the platform."""
     if response.status_code in allowed:
         _require_provider(response)
         return response
@@ -291,13 +291,13 @@ def header(response: httpx.Response, name: str) -> str:
     return str(value)
 
 
-#: Ids that are remembered, so that one that comes twice is noticed; further ones are not.
+#: How many ids are remembered to detect repetitions.
 MOST_IDS = 50_000
-#: The members of answers that hold an id which the service made for one of them.
+#: Members of answers with an id that must be unique per answer.
 MADE_IDS = {"freeside": ("traceId", "event_id"), "finn": ("trace_id",)}
-#: How often one kind of finding is written down with its text; further ones are counted.
+#: How many findings of one kind are recorded with their text; further ones are only counted.
 MOST_TEXTS = 3
-#: The extension of a request that holds its path as the contract has it.
+#: A request's extension with its path in the contract.
 CONTRACT_PATH = "contract_path"
 #: The events of a stream: name, id, data.
 Events = Sequence[tuple[str, str, str]]
@@ -305,9 +305,9 @@ Events = Sequence[tuple[str, str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the run saw of one service: answers by route and status, findings as (rule, text) by number.
+    """What the run saw of one service: answers by route and status, findings as (rule, text) and number.
 
-    ``clocks`` are (monotonic time in s, what it says) of its health reports, by the name of what says it.
+    ``clocks`` are (monotonic time in s, value) from its health reports, by the clock's name.
     """
 
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -317,7 +317,7 @@ class Seen:
 
 
 class AnswerLog:
-    """The judged answers of a run, in a directory that all of its processes share."""
+    """The judged answers of a run, in a directory shared by all of its processes."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "smoke-answers.jsonl"
@@ -330,9 +330,9 @@ class AnswerLog:
         self._read_bytes = 0
 
     def request_id(self, service: str, method: str, path: str) -> str | None:
-        """An id in both cases for every second request of a route: an answer echoes it, or makes one.
+        """A mixed-case id for every second request of a route: the answer must echo it, or have a new one.
 
-        Each other one is long: those that proxies and traces make have up to a hundred characters.
+        Every other id is long, because those of proxies and traces have up to a hundred characters.
         """
         name = f"{service} {_name(service, method, path)}"
         with self._lock:
@@ -342,7 +342,7 @@ class AnswerLog:
         return f"smoke-{secrets.token_urlsafe(size)}" if count % 2 else None
 
     def saw(self, address: Service, response: httpx.Response, prefix: str = "", events: Events = ()) -> None:
-        """Judge one answer whose body was read, or these ``events`` of a stream, by name, id and data.
+        """Judge one answer that was read, or these ``events`` of a stream, by name, id and data.
 
         ``prefix`` is the path under which the service is served.
         """
@@ -364,7 +364,7 @@ class AnswerLog:
         os.write(self._file, f"{json.dumps(entry)}\n".encode())  # one short append is atomic
 
     def _repeated(self, exchange: Exchange) -> Iterator[tuple[str, str]]:
-        """Ids that belong to one answer and came with another one before."""
+        """Ids that must be unique and already came with another answer."""
         made = {}
         if "x-request-id" not in exchange.sent:
             made["header x-request-id"] = exchange.headers.get("x-request-id")
@@ -380,7 +380,7 @@ class AnswerLog:
             self._ids.add((name, value))
 
     def seen(self, service: str) -> Seen:
-        """What all processes have written about one service so far; nothing is read twice."""
+        """Everything that all processes have recorded about one service so far; nothing is read twice."""
         with self._path.open("rb") as file:
             file.seek(self._read_bytes)
             lines, end, _ = file.read().rpartition(b"\n")
@@ -416,7 +416,7 @@ def exchange_of(
 ) -> Exchange:
     """An answer as the contract judges it, with the contract's names of paths and headers."""
     body, document, problem = b"", None, "nothing"
-    with suppress(httpx.ResponseNotRead):  # a stream: its events are read elsewhere
+    with suppress(httpx.ResponseNotRead):  # a stream, with events that are read elsewhere
         if body := response.content:
             document, problem = _json(partial(json_of, response))
         if response.is_success and media_type(response) == EVENTS:
@@ -434,7 +434,7 @@ def exchange_of(
 
 
 def renamed(headers: httpx.Headers, names: Mapping[str, str]) -> httpx.Headers:
-    """Headers under other names, whatever bytes they hold."""
+    """Headers under other names, with any bytes."""
     if not names:
         return headers
     others = {name.lower().encode(): other.encode() for name, other in names.items()}

@@ -40,17 +40,17 @@ REFUSALS = (401, 403)
 #: A verified token that was spent before: 409 by 1.1; Finn says 401 (2), and Dixie may (3).
 REPLAYS = (401, 409)
 UNKNOWN_MODEL = "smoke-no-such-model"
-#: The agent that accepted tokens rate: no check looks at its score.
+#: The agent that accepted tokens rate; no check reads its score.
 RATED = "smoke-agent-rated"
-#: The same for all, so that a token that is bound to its body can be tried again later.
+#: The same for all, so that a token bound to its body can be tried again later.
 PROMPT = "Reply with exactly this word and nothing else: smoke"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A route under attack, with one kind of token. ``claims`` would be accepted when signed properly.
+    """A route under attack, with one kind of token. ``claims`` would be accepted if signed properly.
 
-    A call that is let in enters its cost in the run's journal.
+    The cost of an accepted call is entered in the run's journal.
     """
 
     access: Access
@@ -60,7 +60,7 @@ class Target:
     key: Callable[[], SigningKey]
     attacker: SigningKey
     body: bytes = b""
-    #: Sends any body, or any routing key, with other headers; a route without either has none.
+    #: Sends any body or routing key with other headers; None for a route without either.
     send_any: Callable[[bytes, Mapping[str, str], Credential | None], httpx.Response] | None = None
     others: Callable[[], tuple[SigningKey, ...]] = tuple
 
@@ -70,7 +70,7 @@ class Target:
         return self.access.service
 
     def genuine(self) -> Genuine:
-        """What a new token that would be accepted is made of."""
+        """The parts of a new token that would be accepted."""
         kind = replace(self.access.kind, issuer=self.at.issuer(self.access.kind))
         return Genuine(
             kind, self.at.audience, self.key(), self.claims(), self.attacker, self.body,
@@ -86,7 +86,7 @@ class Target:
         return lambda: bearer(self.key(), self.claims() | changed)
 
     def mint(self, case: str = "", **changed: Any) -> str:
-        """The command that makes a token anew: of a case by its name, or a good one with other claims."""
+        """The command that makes a token again: of a case by its name, or a good one with other claims."""
         return mint_command(self.access.id, case, self.body, **changed)
 
     def accepted(self, **changed: Any) -> httpx.Response:
@@ -94,7 +94,7 @@ class Target:
         return self.let_in(self.send(self.signed(**changed)))
 
     def let_in(self, answer: httpx.Response) -> httpx.Response:
-        """The answer, which must not refuse its token. What else became of the call does not concern tokens.
+        """The answer, which must not refuse its token; other errors do not concern tokens.
 
         A service without a model or without money has verified the token; a missing route verifies none.
         """
@@ -109,7 +109,7 @@ class Target:
     def spent(self, **changed: Any) -> Claims:
         """The claims of a valid token that was accepted just now.
 
-        Each send has a token of its own: one that met a rate limit may be spent, too.
+        Each send has its own token, because a rate-limited one may also be spent.
         """
         sent: list[Claims] = []
 
@@ -143,11 +143,11 @@ class Target:
 
 
 class LimitedToken(Exception):
-    """A token met a rate limit when it was first sent, so it may or may not be spent."""
+    """A token was rate-limited when it was first sent, so it may or may not be spent."""
 
 
 def for_one_send(header: str) -> Credential:
-    """An Authorization header that a request can have once; LimitedToken when it is sent again."""
+    """An Authorization header that can be sent once; LimitedToken if it is sent again."""
     left = [header]
 
     def credential() -> str:
@@ -159,7 +159,7 @@ def for_one_send(header: str) -> Credential:
 
 
 def with_new_tokens(attempt: Callable[[], T], pause: Callable[[float], object] = wait) -> T:
-    """The result of an attempt that makes its own tokens; repeated while one of them meets a rate limit."""
+    """The result of an attempt that makes its own tokens; repeated while one of them is rate-limited."""
     for least in LEAST_PAUSES_S:
         with suppress(LimitedToken):
             return attempt()
@@ -171,7 +171,7 @@ def with_new_tokens(attempt: Callable[[], T], pause: Callable[[float], object] =
 
 
 def is_let_in(answer: httpx.Response) -> bool:
-    """Whether an answer shows that its token was accepted: it neither refuses nor leads elsewhere."""
+    """Whether an answer shows that its token was accepted: it is neither a refusal nor a redirect."""
     return not answer.is_redirect and answer.status_code not in (*REFUSALS, *REPLAYS, *MISSING)
 
 
@@ -183,7 +183,7 @@ def target_of(
     agent: str,
     attacker: SigningKey,
 ) -> Target:
-    """A way into a route. An accepted token spends money of ``tenant`` or asks for ``agent``'s score."""
+    """A target for a route. An accepted token spends money of ``tenant`` or reads ``agent``'s score."""
     at = client.http.address
     if isinstance(client, Dixie):
         sends = {
@@ -265,9 +265,9 @@ def _entered(
 def require_refused(
     response: httpx.Response, service: str, what: str, statuses: tuple[int, ...] = REFUSALS, rule: str = ""
 ) -> None:
-    """Assert a refusal with a JSON error; SafetyViolation when the service accepted.
+    """Assert a refusal with a JSON error; SafetyViolation if the service accepted.
 
-    ``rule`` is the one that the service breaks where it does not refuse, by its name in the contract.
+    ``rule`` is the contract's name of the rule that is broken if the service does not refuse.
     """
     breaks = f"{service}: {rule}" if rule else ""
     got = f"{response.status_code} {error_code(response)}".strip()

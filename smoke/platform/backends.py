@@ -84,7 +84,7 @@ class Dixie(ServiceClient):
         self.key = key
 
     def claims(self) -> tokens.Claims:
-        """A user's claims towards Dixie."""
+        """A user's claims for Dixie."""
         return tokens.user_claims(self.tenant, at=self.http.address)
 
     def credential(self, **claims: Any) -> Credential:
@@ -92,11 +92,11 @@ class Dixie(ServiceClient):
         return lambda: tokens.bearer(self.key(), self.claims() | claims)
 
     def service_credential(self, key: SigningKey, **claims: Any) -> Credential:
-        """Fresh tokens as Finn signs them towards Dixie."""
+        """Fresh tokens as Finn signs them for Dixie."""
         return lambda: tokens.bearer(key, tokens.dixie_service_claims(at=self.http.address) | claims)
 
     def query(self, routing_key: str | None, credential: Credential | None) -> httpx.Response:
-        """The answer of the reputation query; None leaves the key out."""
+        """The answer of the reputation query; None omits the key."""
         params = {} if routing_key is None else {"routingKey": routing_key}
         return self.http.send("GET", QUERY_PATH, credential, params=params)
 
@@ -125,7 +125,7 @@ def score_in(answer: httpx.Response) -> float | None:
 
 
 def now_text(ahead_s: float = 0) -> str:
-    """The time as an event's timestamp, or so many seconds later."""
+    """The current time as an event's timestamp, plus a number of seconds."""
     moment = datetime.now(UTC) + timedelta(seconds=ahead_s)
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
@@ -135,11 +135,11 @@ def quality_signal(agent: str, score: float) -> dict[str, Any]:
     return intake.quality_signal(agent, score, now_text())
 
 
-#: How a service refuses what is no request of the contract (1.3). Dixie's 422 says the same.
+#: Statuses for an invalid request (1.3). Dixie's 422 means the same.
 TURNED_DOWN = (400, 413, 415, 422)
-#: How a service answers a method that it does not have (1.3).
+#: Statuses for an unsupported method (1.3).
 NO_SUCH_ROUTE = (404, 405)
-#: An agent that no check reads: whatever may count is offered for it.
+#: An agent that no check reads: events that may count are offered for it.
 ELSEWHERE = "smoke-elsewhere"
 OFFER_RULES = {
     Verdict.ACCEPTED: "what the contract describes is taken",
@@ -171,7 +171,7 @@ def judging(verdict: Verdict) -> Callable[[httpx.Response], None]:
 
 
 def with_status(*statuses: int) -> Callable[[httpx.Response], None]:
-    """Raises for an answer with another status, and for an error without its form; a firewall's may pass."""
+    """Raises for an answer with another status, and for a malformed error, unless it is a firewall's."""
 
     def judge(answer: httpx.Response) -> None:
         if is_of_a_firewall(answer):

@@ -1,4 +1,4 @@
-"""Many calls at once: families of derived cases, calls that start together, readings meanwhile."""
+"""Many calls at once: families of derived cases, concurrent calls, readings at the same time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .answers import is_of_a_firewall, require_json_error, require_status, rewor
 T = TypeVar("T")
 
 SAMPLE_EVERY_S = 0.02
-#: Threads stay for the next calls: to start one takes as long as to read an answer. Work never waits for one.
+#: Threads are reused, because starting one takes as long as reading an answer. Work never waits for one.
 _THREADS = ThreadPoolExecutor(1000)
 
 
@@ -41,7 +41,7 @@ def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
 
 
 def _ended(works: Sequence[Callable[[], T]]) -> list[Future[T]]:
-    """Each in a thread of its own, at once; all have ended, even where the check is interrupted meanwhile."""
+    """Runs each in its own thread at once; all have ended afterwards, even if the check is interrupted."""
     futures = [_THREADS.submit(work) for work in works]
     try:
         wait(futures)
@@ -54,7 +54,7 @@ def _ended(works: Sequence[Callable[[], T]]) -> list[Future[T]]:
 def sampling(read: Callable[[], T]) -> Iterator[list[T]]:
     """Readings in order of time, taken one after another until the block ends; at least one.
 
-    An error of a reading is raised at the end of the block, if the block itself ended well.
+    An error of a reading is raised at the end of the block, if the block itself raised none.
     """
     samples: list[T] = []
     errors: list[BaseException] = []
@@ -85,20 +85,20 @@ _OWN_HEADERS = frozenset(
     {"accept-encoding", "authorization", "connection", "content-length", "host"}
     | {"traceparent", "user-agent"}
 )
-#: The routes that charge, and what of a token decides who pays and what is answered.
+#: The routes that charge, and the claims that decide who pays and what is answered.
 OF_A_PAYER = ("tenant_id", "tier", "pool_id", "allowed_pools")
-#: A longer body is described in the replay, not shown.
+#: A longer body is described in the replay instead of shown.
 _LONGEST_BODY = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One request and what the contract says of its answer.
+    """One request and the contract's verdict on its answer.
 
-    ``send`` makes the request anew each time and gives the answer; a client sends it that waits out a 429.
-    ``judge`` raises for an answer that breaks the rule: SafetyViolation where once is proof, else another
-    AssertionError. ``mint`` gives a shell command that takes `--env` and prints a throw-away Authorization
-    header for a replay; "" where there is none.
+    ``send`` makes the request anew each time and returns the answer, from a client that waits after a 429.
+    ``judge`` raises for an answer that breaks the rule: SafetyViolation if once is proof, else another
+    AssertionError. ``mint`` returns a shell command that takes `--env` and prints a throw-away Authorization
+    header for a replay; "" if there is none.
     """
 
     name: str
@@ -109,7 +109,7 @@ class Case:
 
 
 class Batch:
-    """Sends the cases of one check, as many at once as the profile allows.
+    """Sends the cases of one check, as many concurrently as the profile allows.
 
     ``env`` is the profile's name for a replay; empty for the embedded platform, which ends with the run.
     """
@@ -122,8 +122,8 @@ class Batch:
     def run(self, cases: Sequence[Case]) -> list[httpx.Response]:
         """The answers to all cases, in their order; raises for the first case that breaks its rule.
 
-        Order the cases by the size of the change, so that the first is the smallest. A violation of safety
-        goes before any other, and what the platform did wrong before what did not reach it.
+        Order the cases by the size of the change, so that the first is the smallest. A safety violation takes
+        precedence over any other, and a fault of the platform over a request that did not reach it.
         """
         assert cases, "no case to try"
         tried: list[tuple[httpx.Response | None, Exception | None]] = [(None, None)] * len(cases)
@@ -203,7 +203,7 @@ def mint_command(to: str, case: str = "", body: bytes = b"", **changed: Any) -> 
 
 
 def minting(request: httpx.Request) -> str:
-    """The command that makes a call's token anew, with its tenant, tier and pools; "" for other requests."""
+    """The command that makes a call's token again, with its tenant, tier and pools; "" for other requests."""
     named = [route for route in ROUTES if route.name in CALLS and request.url.path.endswith(route.path)]
     try:
         part = request.headers.get("authorization", "").split(".")[1]

@@ -1,4 +1,4 @@
-"""The build of every service that runs: what its health names, or its image's tag."""
+"""The build of every running service: from its health route, or its image's tag."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from smoke.network.transport import http_pool, within
 from .answers import parse_json, route_of
 from .http import address_of, trust_of
 
-#: For the builds of all services together, and the longest that is kept of one.
+#: Total time for the builds of all services, and the maximum length of one.
 BUILDS_WITHIN_S = 3.0
 LONGEST_BUILD = 200
 
@@ -49,15 +49,15 @@ def builds(environment: Environment) -> dict[str, str]:
 
 
 def spelled_as(before: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
-    """Builds, each spelled as before if it is the same one: of two tasks, one may shorten it."""
+    """Builds, each spelled as before if it is the same one, because another task may abbreviate it."""
     known = {name: before.get(name, "") for name in found}
     return {name: known[name] if same_commit(known[name], build) else build for name, build in found.items()}
 
 
 def _in_time(calls: Mapping[str, Callable[[], str]], seconds: float) -> dict[str, str]:
-    """The results, by name, of those calls that end within so many seconds.
+    """The results, by name, of the calls that end within this many seconds.
 
-    The others are left behind, in threads that end with the process.
+    The others are left running in threads that end with the process.
     """
     results: dict[str, str] = {}
 
@@ -74,7 +74,7 @@ def _in_time(calls: Mapping[str, Callable[[], str]], seconds: float) -> dict[str
 
 
 def build_of(url: str, *, proxies: bool, trust: ssl.SSLContext | None = None) -> str:
-    """The build that the health route at ``url`` names; empty where it names none in time."""
+    """The build in the health report at ``url``; empty if there is none in time."""
     try:
         with http_pool("pytest-readiness-smoke", proxies=proxies, trust=trust) as http:
             response = http.get(url, timeout=within(BUILDS_WITHIN_S))

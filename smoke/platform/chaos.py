@@ -1,4 +1,4 @@
-"""Calls that go on while a part of the platform goes down or has much to do: what became of each."""
+"""Calls during an outage of a part of the platform, or under load, and the result of each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 #: Between two calls of one caller.
 PAUSE_S = 0.1
-#: How long callers may take to be under way, all kinds answered.
+#: How long it may take until calls of every kind have been answered.
 WARM_WITHIN_S = 30.0
 #: Repeated calls that are sent at once.
 REPEATED_AT_ONCE = 16
@@ -37,7 +37,7 @@ _UNSENT = frozenset({httpx.ConnectError.__name__, httpx.ConnectTimeout.__name__}
 
 @dataclass(slots=True)
 class Attempt:
-    """One send of a call, from when to when (monotonic seconds): its answer, or the error that ended it."""
+    """One send of a call, with start and end (monotonic seconds): its answer, or the error that ended it."""
 
     began: float
     ended: float = 0.0
@@ -73,11 +73,11 @@ class TrackedCall:
 
     @property
     def reached(self) -> bool:
-        """Whether the platform may have taken it: a connection was made."""
+        """Whether the platform may have received it: a connection was made."""
         return any(attempt.error not in _UNSENT for attempt in self.attempts)
 
     def attempt(self) -> Attempt:
-        """Send it once; an error of transport is an outcome, too."""
+        """Send it once; a transport error also counts as an outcome."""
         attempt = Attempt(time.monotonic())
         before = resends.set(False)
         try:
@@ -91,7 +91,7 @@ class TrackedCall:
         return attempt
 
     def repeat(self, until: Callable[[Attempt], bool]) -> None:
-        """Send it again, until an outcome is as wanted or it took too long."""
+        """Send it again until an outcome is as wanted or time is up."""
         deadline = time.monotonic() + REPEATED_WITHIN_S
         while not until(self.attempt()) and time.monotonic() < deadline:
             wait(PAUSE_S)
@@ -106,7 +106,7 @@ def answered(attempt: Attempt) -> bool:
 
 
 def refused(attempt: Attempt) -> bool:
-    """Whether a call ended in an error that its caller can recognise: of transport, a 5xx, or an event."""
+    """Whether a call ended in an error that its caller can recognise: of transport, a 5xx, an event."""
     if (answer := attempt.answer) is None:
         return True
     return answer.is_server_error or (media_type(answer) == EVENTS and _last_event(answer) == "error")
@@ -118,7 +118,7 @@ def _last_event(answer: httpx.Response) -> str:
 
 
 def _amiss_in_error(attempt: Attempt) -> str:
-    """Which members are missing in the event that ends a call in an error (1.4); empty for none."""
+    """The members missing in the event that ends a call in an error (1.4); empty if none are."""
     if (answer := attempt.answer) is None or media_type(answer) != EVENTS or _last_event(answer) != "error":
         return ""
     document = parse_json(events_in(answer.content)[-1].data, f"{route_of(answer)} event error")
@@ -127,7 +127,7 @@ def _amiss_in_error(attempt: Attempt) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Calls of one kind: how one is made, and how many callers send them."""
+    """Calls of one kind: how to make one, and how many callers send them."""
 
     name: str
     make: Callable[[], TrackedCall]
@@ -156,7 +156,7 @@ class Traffic:
         return self
 
     def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
-        """Let every call end: each is bounded in time. What a caller found meanwhile is raised here."""
+        """Let every call end: each is bounded in time. Errors of callers are raised here."""
         self._ended.set()
         for caller in self._callers:
             caller.join()
@@ -164,7 +164,7 @@ class Traffic:
             self._raise_errors()
 
     def under_way(self) -> dict[str, int]:
-        """How many calls of each kind have been sent and have not ended."""
+        """How many calls of each kind are in progress."""
         with self._lock:
             return {kind.name: self._under_way[kind.name] for kind in self._kinds}
 
@@ -174,7 +174,7 @@ class Traffic:
             return [call for calls in self.calls.values() for call in calls]
 
     def since(self, moment: float) -> dict[str, Attempt | None]:
-        """The first call of each kind that began after a moment and got its answer."""
+        """The first answered call of each kind that began after a time."""
         with self._lock:
             found = {name: [call.first for call in calls] for name, calls in self.calls.items()}
         return {
@@ -183,9 +183,9 @@ class Traffic:
         }
 
     def await_answers(self, moment: float, deadline: float) -> float:
-        """Wait until a call of every kind that was begun after a moment is answered; when the last one was.
+        """Wait until a call of every kind, begun after a time, is answered; return when the last one was.
 
-        AssertionError that names the kinds which were not by then, with what their last call got.
+        AssertionError that names the kinds without an answer, with the outcome of their last call.
         """
         while not all(found := self.since(moment).values()):
             self._raise_errors()
@@ -196,7 +196,7 @@ class Traffic:
         return max(attempt.ended for attempt in found if attempt is not None)
 
     def await_under_way(self, name: str, count: int) -> dict[str, int]:
-        """Wait until so many calls of a kind are under way; what is under way of each then."""
+        """Wait until this many calls of a kind are in progress; return how many of each kind are then."""
         deadline = time.monotonic() + WARM_WITHIN_S
         while self.under_way()[name] < count and time.monotonic() < deadline:
             self._raise_errors()
@@ -240,7 +240,7 @@ def take_down(pool: httpx.Client, part: str, url: str, name: str = "restart_url"
 
 @contextmanager
 def blamed(part: str) -> Iterator[None]:
-    """Add to every finding inside the block which part had gone down."""
+    """Add to every finding in the block which part had gone down."""
     words = f"{part} went down and was started again: "
     try:
         yield
@@ -253,7 +253,7 @@ def blamed(part: str) -> Iterator[None]:
 
 
 def together(calls: Sequence[T], work: Callable[[T], object], at_once: int = REPEATED_AT_ONCE) -> None:
-    """Do something with each call, ``at_once`` at a time; raise the first error when all have ended."""
+    """Do something with each call, ``at_once`` at a time; raise the first error once all have ended."""
     with ThreadPoolExecutor(at_once) as workers:
         done = [workers.submit(work, call) for call in calls]
     for one in done:
@@ -285,10 +285,10 @@ def require_own_outage(calls: Iterable[TrackedCall]) -> None:
 
 
 def require_ends(calls: Mapping[str, Sequence[TrackedCall]], *, unbroken: Collection[str] = ()) -> int:
-    """SafetyViolation for a call that ended in neither an answer nor an error; how many were compared.
+    """SafetyViolation for a call that ended in neither an answer nor an error; return how many were compared.
 
-    AssertionError for an error that a stream ends in without its code or its message, and for a call of the
-    kinds ``unbroken`` that broke off: who answers those stayed up.
+    AssertionError for a stream that ends in an error without code or message, and for a call of the
+    ``unbroken`` kinds that broke off although the part that answers them stayed up.
     """
     compared = 0
     for kind, sent in calls.items():
@@ -308,7 +308,7 @@ def require_ends(calls: Mapping[str, Sequence[TrackedCall]], *, unbroken: Collec
 
 
 def ramp(most: int, calls: int) -> Iterator[tuple[int, int]]:
-    """Steps of (callers at once, calls), twice the callers each time up to ``most``; ``calls`` in all."""
+    """Steps of (concurrent callers, calls), doubling the callers up to ``most``; ``calls`` in total."""
     steps = [2**power for power in range(most.bit_length()) if 2**power < most] + [most]
     for place, callers in enumerate(steps):
         share = calls // (len(steps) - place)

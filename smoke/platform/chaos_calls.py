@@ -1,4 +1,4 @@
-"""The calls that are made while a part goes down, and what each must come to."""
+"""The calls that are made while a part goes down, and how each must end."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ QUALITY, SCORE = "excellent", 1.0
 
 
 class Money:
-    """Charged calls, each under its own key: one charge and one answer, whatever went down."""
+    """Charged calls, each with its own key: one charge and one answer, whatever went down."""
 
     def __init__(self, ways: Callable[[str], Way], freeside: Freeside, tenant: str) -> None:
         self._ways = ways
@@ -94,7 +94,7 @@ class Money:
 class Events:
     """Ratings at Freeside and events at Dixie, each about a different agent that had no score before.
 
-    ``worth`` contains the scores after one and two events of a kind, as measured before.
+    ``worth`` has the scores after one and two events of a kind, measured before.
     """
 
     def __init__(self, freeside: Freeside, tenant: str, scores: Scores, finn_key: SigningKeyLookup) -> None:
@@ -103,12 +103,12 @@ class Events:
         self._scores = scores
         self._dixie = scores.dixie.unrecorded()
         self._key = finn_key
-        # queued behind what an earlier drill sent as fast as it could
+        # queued behind the events of an earlier drill
         self._patience_s = max(scores.limit_s, WARM_WITHIN_S)
         self.worth: dict[str, tuple[float, float]] = {}
 
     def learn(self, eventually: Eventually) -> None:
-        """Measure what one event is worth and whether a second one would be visible; SetupError if not."""
+        """Measure the effect of one event and whether a second one would be visible; SetupError if not."""
         for kind in self.kinds():
             single, double, later = kind.make(), kind.make(), kind.make()
             for call in (single, double, self._another(kind.name, double), later):
@@ -119,7 +119,7 @@ class Events:
                 one, two, again = map(self._dixie.score, agents)
                 if one is None or two is None or again is None:
                     return False
-                # other agents' events may move a score a little, but less than a second event does
+                # other agents' events may move a score a little, but less than a second event
                 return abs(two - one) > 2 * abs(again - one)
 
             try:
@@ -129,7 +129,7 @@ class Events:
             self.worth[kind.name] = (self._scores.of(single.name), self._scores.of(double.name))
 
     def kinds(self) -> list[Kind]:
-        """Ratings, and events where the profile has Finn's key."""
+        """Ratings, and events if the profile has Finn's key."""
         makers = {"freeside.quality": self._rating, "dixie.events": self._event}
         try:
             self._key()
@@ -170,7 +170,7 @@ class Events:
             together(before, read)
             return len(missing()) < len(before)
 
-        # they queue up while a part is down: one is lost if none has arrived for as long as one may take
+        # they queue up while a part is down: if none arrives for the time that one may take, the rest is lost
         with suppress(AssertionError):
             while missing():
                 eventually(some_came, within=self._scores.limit_s, what="a further event counts")
@@ -200,7 +200,7 @@ class Events:
         return abs(score - two) < abs(score - one)
 
     def _require_same_worth(self, kind: Kind, eventually: Eventually) -> None:
-        """SetupError if another agent's single event is not worth as much as the first one's."""
+        """SetupError if another agent's single event has a different effect from the first one's."""
         last = kind.make()
         assert answered(last.attempt()), f"{kind.name} is not accepted: {last.last.outcome}"
         eventually(
@@ -235,7 +235,7 @@ class Payments:
         )
 
     def settle(self, traffic: Traffic, evidence: Evidence) -> None:
-        """Offer every payment again: one that is used on the chain was answered, or its answer was lost.
+        """Send every payment again: one that is used on the chain was answered, or its answer was lost.
 
         An error without a code comes from a load balancer in front of the part that went down.
         """
@@ -258,7 +258,7 @@ class Payments:
 
 
 class Direct:
-    """Calls to Finn itself, for which it has Freeside charge another community."""
+    """Calls directly to Finn, for which Freeside charges another community."""
 
     def __init__(self, ways: Callable[[str], Way], tenant: str, *, wanted: bool, possible: bool) -> None:
         self._way = ways("finn.invoke")
@@ -266,7 +266,7 @@ class Direct:
         self._wanted, self._possible = wanted, possible
 
     def kinds(self) -> list[Kind]:
-        """Calls without a key, a few each second, where they are wanted and possible."""
+        """Calls without a key, a few per second, if they are requested and possible."""
         return [Kind(self._way.route, self._call)] if self._wanted and self._possible else []
 
     def _call(self) -> TrackedCall:
@@ -275,7 +275,7 @@ class Direct:
         return TrackedCall("", partial(self._way.post, body, self._tenant))
 
     def settle(self, traffic: Traffic, watch: Conservation, evidence: Evidence) -> None:
-        """What was answered is charged; so may be what failed when only its answer was lost."""
+        """Answered calls are charged; failed ones may be, if only their answer was lost."""
         if self._wanted and not self._possible:
             evidence.note("not examined: direct calls, as this runner does not reach Finn")
         calls = [call.first for call in traffic.calls.get(self._way.route, ())]
@@ -294,21 +294,21 @@ class Direct:
 
 
 class Tokens:
-    """Calls that cost nothing. Their tokens are kept: an accepted token is spent."""
+    """Free calls. Their tokens are kept: an accepted token must stay spent."""
 
     def __init__(self, freeside: Freeside, tenant: str) -> None:
         self._freeside = freeside.unrecorded()
         self._tenant = tenant
 
     def kinds(self) -> list[Kind]:
-        """Questions for the models."""
+        """Requests for the models."""
         return [Kind("freeside.models", self._call)]
 
     def _call(self) -> TrackedCall:
         fresh, sent = self._freeside.credential(self._tenant), list[str | None]()
 
         def send() -> httpx.Response:
-            again = bool(sent)  # a repeat offers the token that was accepted
+            again = bool(sent)  # a repetition sends the accepted token again
 
             def credential() -> str | None:
                 if not again:
@@ -320,7 +320,7 @@ class Tokens:
         return TrackedCall("", send)
 
     def settle(self, traffic: Traffic, evidence: Evidence) -> None:
-        """Send every accepted token again: it must be refused, whatever was stored meanwhile (1.1)."""
+        """Send every accepted token again: it must be refused (1.1)."""
         calls = [call for call in traffic.calls["freeside.models"] if answered(call.first)]
         together(calls, lambda call: call.repeat(_decided))
         for call in calls:

@@ -1,6 +1,6 @@
-"""Credentials derived from a genuine one: each differs in one thing, and the contract says what it is worth.
+"""Credentials derived from a genuine one: each differs in one thing, and the contract decides about it.
 
-`Genuine` is what they derive from. What is honest, even with bad claims, is made by ``tokens``.
+They derive from `Genuine`. Honestly signed tokens, even with bad claims, come from ``tokens``.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from .tokens import Claims, Sign, SigningKey, decoded, encoded, es256, verifies
 
 @dataclass(frozen=True, slots=True)
 class Genuine:
-    """What an acceptable credential is made of, where it is sent, and an attacker's key.
+    """The parts of an acceptable credential, where it is sent, and an attacker's key.
 
-    Each derived token has a ``jti`` of its own, unless they all keep that of the claims.
+    Each derived token has its own ``jti``, unless they all keep that of the claims.
     """
 
     kind: TokenKind
@@ -46,7 +46,7 @@ class Genuine:
     others: tuple[SigningKey, ...] = ()
 
     def renewed(self) -> Genuine:
-        """The same for another token."""
+        """The same for a new token."""
         return self if self.keep_jti else replace(self, claims=self.claims | {"jti": str(uuid.uuid4())})
 
     @property
@@ -70,41 +70,42 @@ class Genuine:
         return es256(self.key, signed)
 
     def verdict(self, header: str | None) -> Verdict:
-        """What the contract says of an Authorization header that is sent in place of the genuine one."""
+        """The contract's verdict on an Authorization header that is sent instead of the genuine one."""
         keys: Keys = {self.key.kid: lambda signed, raw: verifies(self.key, signed, raw)}
         return verify(header, self.kind, self.audience, keys, time.time(), body=self.body)
 
 
-#: The order of P-256: with s, n - s signs as well.
+#: The order of P-256: if s is valid, so is n - s.
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-#: More levels than a parser should follow; with the rest of its token still short enough for a header.
+#: More levels than a parser should follow, but the token still fits into a header.
 DEEP = 1500
-#: Claims of other callers, whose tokens are as good: of those kinds that have such claims.
+#: Claims of other valid callers, for the kinds of tokens that have such claims.
 OTHER_CALLERS: Mapping[str, Mapping[str, Any]] = {
     "a claim more": {"smoke": [1]},
     "a claim more that is nearly nbf": {"NBF": 4_000_000_000},
     "an admin": {"role": "admin"},
-    # its capitals are a checksum (EIP-55), as wallets show addresses
+    # capitals are a checksum (EIP-55), as wallets show addresses
     "another user, whose address has capitals": {"sub": "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"},
     **{f"the tier {tier}": {"tier": tier} for tier in TIER_POOLS},
     "the least pools": {"tier": "free", "allowed_pools": [*POOLS[:1]]},
 }
-#: A claim that makes a token longer than a column for it or a limit that is made up, within any server's own.
+#: A claim that makes a token longer than a database column or an arbitrary limit, but within any server's
+#: limit.
 _MORE = "x" * 2048
 #: What an HTTP header can carry unchanged.
 _SENDABLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
-#: The family that breaks a form, not a proof.
+#: The family about form, not about proof.
 ENCODINGS = "encodings"
 
-#: An Authorization header, None for no header at all; the name says in what it differs.
+#: An Authorization header, None for no header; the name says how it differs.
 Header = Near[str | None]
 Family = Callable[[Genuine], Iterator[Header]]
 
 
 @dataclass(frozen=True, slots=True)
 class Forgery:
-    """A credential that must be refused, the rule that it breaks, and the family that it is from."""
+    """A credential that must be refused, the rule that it breaks, and its family."""
 
     name: str
     rule: str
@@ -113,19 +114,19 @@ class Forgery:
 
 
 def forgeries(genuine: Genuine, *families: str) -> list[Forgery]:
-    """Every derived credential that the contract refuses, of all families or of those named."""
+    """Every derived credential that the contract refuses, of all or of the named families."""
     return [*_refused(genuine, *(families or FAMILIES))]
 
 
 def one_of_each(genuine: Genuine) -> list[Forgery]:
-    """The first forgery of each family but the encodings: what they carry is an honest token."""
+    """The first forgery of each family except the encodings, which contain an honest token."""
     families = [family for family in FAMILIES if family != ENCODINGS]
     first = (next(_refused(genuine, family), None) for family in families)
     return [forgery for forgery in first if forgery is not None]
 
 
 def altered(genuine: Genuine, accepted: str) -> list[Forgery]:
-    """What can be changed in an accepted token: its signature is known to be good."""
+    """Changes to an accepted token, which has a valid signature."""
     return [
         Forgery(near.name, verdict.rule, near.value, "tampered")
         for near in _tampered(genuine, accepted)
@@ -134,7 +135,7 @@ def altered(genuine: Genuine, accepted: str) -> list[Forgery]:
 
 
 def thinned(found: Sequence[Forgery], every: int) -> list[Forgery]:
-    """All forgeries but the neighbours of a value: of those the smallest, and one of ``every``."""
+    """All forgeries, but of a value's neighbours only the smallest and one of ``every``."""
     values: Counter[tuple[str, str]] = Counter()
     kept = []
     for forgery in found:
@@ -151,7 +152,7 @@ def sendable(header: str) -> bool:
 
 
 def varieties(genuine: Genuine) -> list[Header]:
-    """Every derived credential that the contract accepts although it is written in another way."""
+    """Every derived credential that the contract accepts although it is spelled differently."""
     return [near for near in _written_otherwise(genuine) if genuine.verdict(near.value) == Accepted()]
 
 
@@ -198,8 +199,8 @@ def _structures(genuine: Genuine) -> Iterator[Header]:
 
 
 def _encodings(genuine: Genuine) -> Iterator[Header]:
-    """Base64 as RFC 7515 does not allow it, around what is signed just so."""
-    while True:  # until the signature has a letter that the alphabets write in two ways
+    """Base64 that RFC 7515 does not allow, and that the signature covers."""
+    while True:  # until the signature has a letter that differs between the alphabets
         token = genuine.renewed().token()
         head, claims, signature = token.split(".")
         if {"-", "_"} & {*signature}:
@@ -210,7 +211,7 @@ def _encodings(genuine: Genuine) -> Iterator[Header]:
 
 
 def _header_values(genuine: Genuine) -> Iterator[Header]:
-    """Neighbours of what the header says, signed by the genuine key."""
+    """Neighbours of the header's values, signed by the genuine key."""
     for name, other in (("alg", "none"), ("kid", genuine.attacker.kid)):
         for near in documents(genuine.header, name, other):
             yield Near(f"{name} {near.name}", f"Bearer {genuine.renewed().token(header=near.value)}")
@@ -288,7 +289,7 @@ def _signatures(genuine: Genuine) -> Iterator[Header]:
 
 
 def _tampered(genuine: Genuine, signed: str = "") -> Iterator[Header]:
-    """Claims and a header that were changed after they were signed; of ``signed``, each time with the jti."""
+    """Claims and a header that were changed after signing; of ``signed``, with its jti."""
     changes: dict[str, Any] = {
         "sub": "0x" + "ad" * 20, "tenant_id": "smoke-other", "tier": "enterprise ",
         "exp": genuine.claims["exp"] + 1, "jti": str(uuid.uuid4()), "role": "admin",
@@ -325,7 +326,7 @@ def _claims(genuine: Genuine) -> Iterator[Header]:
 def _names(genuine: Genuine) -> Iterator[Header]:
     """Audiences and issuers of others."""
     foreign = _foreign(genuine)
-    # one alone is tried for each claim; the very long one has no room beside the others
+    # each claim is tried separately; the very long one does not fit beside others
     near = [each.value for each in strings(genuine.audience) if each.name != "very-long"]
     audiences: list[Any] = [*foreign, foreign, near[:3], near, [[genuine.audience]]]
     for audience in [*audiences, f"{genuine.audience}-internal", f"https://{genuine.audience}"]:
@@ -338,7 +339,7 @@ def _names(genuine: Genuine) -> Iterator[Header]:
 
 
 def _foreign(genuine: Genuine) -> list[str]:
-    """The audiences of the other services: a verifier that accepts any of them is caught, too."""
+    """The audiences of the other services: this also catches a verifier that accepts any of them."""
     return [each.audience for each in SERVICES.values() if each.audience != genuine.audience]
 
 
@@ -381,7 +382,7 @@ def _hashes(genuine: Genuine) -> Iterator[Header]:
 
 
 def _written_otherwise(genuine: Genuine) -> Iterator[Header]:
-    """The same token as other honest issuers write it."""
+    """The same token as other honest issuers would write it."""
     fresh = genuine.renewed
     reverse = {name: fresh().claims[name] for name in reversed(genuine.claims)}
     yield Near("members in another order", f"Bearer {genuine.token(claims=reverse)}")
@@ -397,7 +398,7 @@ def _written_otherwise(genuine: Genuine) -> Iterator[Header]:
     yield Near("a header member more", f"Bearer {genuine.token(header=genuine.header | {'smoke': 1})}")
     yield Near("high s", f"Bearer {fresh().token(sign=_changed(genuine, _high))}")
     for name, place in (("r", 0), ("s", 32)):
-        # as a number it is shorter than its 32 bytes
+        # as a number it has fewer than 32 bytes
         sign = partial(_until, genuine, lambda raw, place=place: raw[place] == 0)  # type: ignore[misc]
         yield Near(f"{name} begins with a zero", f"Bearer {fresh().token(sign=sign)}")
 
@@ -430,7 +431,7 @@ def _changed(genuine: Genuine, change: Sign) -> Sign:
 
 
 def _until(genuine: Genuine, fits: Callable[[bytes], bool], signed: bytes) -> bytes:
-    """A signature that fits; each one that the key makes is another."""
+    """A signature that meets a condition; each signature of a key differs."""
     return next(raw for raw in iter(partial(genuine.sign, signed), b"") if fits(raw))
 
 

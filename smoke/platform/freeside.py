@@ -54,9 +54,9 @@ from .tokens import SigningKey
 INVOKE_PATH = "/api/agents/invoke"
 STREAM_PATH = "/api/agents/stream"
 QUALITY_PATH = "/api/agents/quality"
-#: How long a key may be in use by its first call, s: as long as any answer may take.
+#: Seconds for which a key may be in use by its first call: as long as any answer may take.
 IN_USE_S = 30.0
-#: The longest pause before a call with such a key is repeated, s.
+#: Maximum pause in seconds before a call with such a key is repeated.
 IN_USE_PAUSE_S = 0.5
 _LOOK_EVERY_S = 0.2
 _STREAMED_COST = re.compile(rb'"costMicro"\s*:\s*"([0-9]{1,18})"')
@@ -78,7 +78,7 @@ class Tenants:
 
 @dataclass(frozen=True, slots=True)
 class Dialects:
-    """The dialect of each route that has several, and the agent where a request must name one."""
+    """The dialect of each route that has several, and the agent if a request must name one."""
 
     invoke: str
     stream: str
@@ -87,11 +87,11 @@ class Dialects:
 
     @property
     def stream_path(self) -> str:
-        """Where streams are served."""
+        """The path of streams."""
         return INVOKE_PATH if self.stream == "accept" else STREAM_PATH
 
     def budget_path(self, tenant: str) -> str:
-        """Where the budget of ``tenant`` is served."""
+        """The path of ``tenant``'s budget."""
         return "/api/agents/budget" if self.budget == "gateway" else f"/api/v1/communities/{tenant}/budget"
 
 
@@ -134,13 +134,15 @@ class Freeside(ServiceClient):
         return reading
 
     def at_rest(self, tenant: str) -> BudgetReading:
-        """The budget once what earlier calls of this run reserved is released, for which I-6 gives 10 s.
+        """The budget once reservations of this run's earlier calls are released, for which I-6 allows 10 s.
 
-        A platform that took longer once is not waited for again: `budget/reservations-return` blames it.
+        After a platform has taken longer once, later checks do not wait; `budget/reservations-return` reports
+        it.
         """
         reading, spend = self.budget(tenant), self.journal.spend()
         opening = self.journal.open().get(tenant, OpeningBalance(problem="unread"))
-        # where both are one figure, what is beyond the charges is reserved, or paid for calls of unknown cost
+        # if both are one figure, the excess over the charges is reserved, or was paid for calls of unknown
+        # cost
         unknown = spend.unknown.get(tenant, 0) * spend.highest_price
         most = opening.committed + spend.charges.get(tenant, 0) + unknown + MICRO_PER_CENT
         one_figure, pause = not (reading.exact or opening.problem), pauses(_LOOK_EVERY_S)
@@ -158,10 +160,9 @@ class Freeside(ServiceClient):
         return reading
 
     def opening_balances(self, tenants: Sequence[str]) -> dict[str, OpeningBalance]:
-        """The budgets before the run's first charge; what cannot be read says why.
+        """The budgets before the run's first charge; one that cannot be read says why.
 
-        A run that was killed may have left something reserved, which has the time of I-6 to be given back or
-        charged.
+        A killed run may have left a reservation, which must be released or charged within I-6's time.
         """
         until = time.monotonic() + RELEASED_WITHIN_S
         return {tenant: self._opening_balance(tenant, until) for tenant in tenants}
@@ -204,8 +205,8 @@ class Freeside(ServiceClient):
     ) -> httpx.Response:
         """Post any body with any credential; a 200 is entered in the journal as a charge of ``tenant``.
 
-        ``keyed`` is False where Freeside is to make the idempotency key. ``streamed`` asks for events, and
-        reads them all; a check that times them uses ``stream``.
+        ``keyed`` is False if Freeside is to make the idempotency key. ``streamed`` requests events, and reads
+        them all; a check that times them uses ``stream``.
         """
         self.journal.open()
         key = key or str(uuid.uuid4())
@@ -288,7 +289,7 @@ class Freeside(ServiceClient):
 
 
 def cost_in(response: httpx.Response) -> int:
-    """The cost that an answer declares, in µUSD; 0 when it cannot be read, which the check itself reports."""
+    """The cost that an answer declares, in µUSD; 0 if it cannot be read, which the check itself reports."""
     if media_type(response) == EVENTS:
         costs = _STREAMED_COST.findall(response.content)
         return int(costs[0]) if len(costs) == 1 else 0
@@ -302,14 +303,14 @@ def cost_in(response: httpx.Response) -> int:
 
 
 def nonce() -> str:
-    """A word that no other prompt contains; of constant length, so that equal prompts cost the same."""
+    """A word that no other prompt contains, of constant length, so that equal prompts cost the same."""
     return f"nonce{secrets.token_hex(6)}"
 
 
 def prompt_for(word: str = "", *, padding: int = 0, times: int = 1) -> str:
-    """A prompt whose right answer contains ``word`` so many ``times``; padding makes it cost more.
+    """A prompt whose right answer contains ``word`` this many ``times``; padding makes it cost more.
 
-    The default is a nonce of its own.
+    The default word is a new nonce.
     """
     word = word or nonce()
     prompt = f"Reply with exactly this word and nothing else: {word}"
@@ -320,7 +321,7 @@ def prompt_for(word: str = "", *, padding: int = 0, times: int = 1) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an answer consumed; ``cost_micro`` in µUSD."""
+    """An answer's usage; ``cost_micro`` in µUSD."""
 
     prompt_tokens: int
     completion_tokens: int

@@ -42,27 +42,28 @@ from .answers import (
 )
 from .tokens import KeySet, key_set_of
 
-#: Long enough to see by how much health is later than the promised 2 s; a hanging service costs no more.
+#: Long enough to see by how much health exceeds the promised 2 s; a hanging service costs no more time.
 HEALTH_WITHIN_S = 5.0
-#: Two reports of an uptime so far apart tell milliseconds from seconds.
+#: Two uptime reports this far apart distinguish milliseconds from seconds.
 UNIT_SHOWS_S = 0.2
-#: For a service to be back after a restart.
+#: Time for a service to be back after a restart.
 RESTARTS_WITHIN_S = 60.0
 JSON_HEADERS = {"Content-Type": "application/json"}
-#: What one request may wait for rate limits, a minute's window and a bit; and how often it is sent again.
+#: How long one request may wait for rate limits (a minute's window and some more), and how often it is
+#: resent.
 BACKOFF_BUDGET_S = 75.0
 MAX_REPEATS = 20
 #: Retries whose Retry-After is 0, or a date that has passed, wait at least this long.
 LEAST_PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, *[1.0] * (MAX_REPEATS - 6))
-#: In an event's data, or a whole stream of them: what a model writes has its quotes escaped there.
+#: In an event's data, or a complete stream: quotes in a model's text are escaped there.
 _RATE_EVENT = re.compile(rb'"code"\s*:\s*"RATE_LIMITED"')
 _NEVER = Event()
-#: Idle connections that one request may find closed: as many as are usually kept.
+#: How many idle connections one request may find closed: as many as are usually kept.
 MAX_CLOSED = 20
-#: Whether a request goes out again when its connection was closed before; a drill wants to see that.
+#: Whether a request is sent again if its connection was closed; a drill needs to see that.
 resends: ContextVar[bool] = ContextVar("resends", default=True)
 
-#: Makes the Authorization header anew for each send, as a verified token is spent once. None: no header.
+#: Makes a new Authorization header for each send, because a verified token is spent. None: no header.
 Credential = Callable[[], str | None]
 
 #: A Date header has whole seconds, and a server may update it once a second.
@@ -76,7 +77,7 @@ def wait(seconds: float) -> bool:
 
 @lru_cache(maxsize=1024)
 def _url(address: str, params: tuple[tuple[str, str], ...]) -> httpx.URL:
-    """An address with its query: to parse it takes longer than to send a request to it."""
+    """An address with its query, cached: parsing takes longer than sending a request."""
     return httpx.URL(address, params=dict(params)) if params else httpx.URL(address)
 
 
@@ -87,12 +88,12 @@ def over_rate(response: httpx.Response) -> bool:
 
 
 def ends_for_rate(events: bytes) -> bool:
-    """Whether a stream, or the data of one of its events, says that it ends for its caller's rate."""
+    """Whether a stream, or an event's data, says that it ends because of its caller's rate."""
     return _RATE_EVENT.search(events) is not None
 
 
 def retry_after(response: httpx.Response) -> float:
-    """Seconds to wait by a 429's Retry-After; without one it is a violation of the contract.
+    """Seconds to wait by a 429's Retry-After; a missing one violates the contract.
 
     An event has none.
     """
@@ -115,10 +116,10 @@ def still_limited(route: str, waited: float) -> SetupError:
 
 
 class Parts(TypedDict, total=False):
-    """What a request may have besides its credential, and how it is sent.
+    """Parts of a request besides its credential, and how it is sent.
 
-    ``content`` in pieces is sent chunked. ``timeout`` limits the exchange, in seconds, where it is not the
-    connection pool's own. A 200 of a ``stream`` is unread and unrecorded.
+    ``content`` in pieces is sent chunked. ``timeout`` limits the exchange, in seconds, if not the connection
+    pool's default. A 200 of a ``stream`` is not read and not recorded.
     """
 
     headers: Mapping[str, str | bytes]
@@ -130,7 +131,7 @@ class Parts(TypedDict, total=False):
 
 
 def address_of(environment: Environment, service: str) -> Service:
-    """How a service is addressed, by the profile; fields that it leaves empty are as in the contract."""
+    """A service's address from the profile; empty fields are as in the contract."""
     contract = SERVICES[service]
     kind = "call" if service == "finn" else "user"
     issuers = {kind: environment.get(f"{service}.issuer")}
@@ -152,9 +153,9 @@ def shares_clock(environment: Environment, service: str) -> bool:
 
 
 def same_clock(answer: httpx.Response, since: float) -> bool:
-    """Whether the Date of an answer to what was sent at ``since`` can be of this runner's clock.
+    """Whether the Date of an answer to a request sent at ``since`` fits this runner's clock.
 
-    Who says no Date is taken to have that clock.
+    Without a Date, the same clock is assumed.
     """
     try:
         said = parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
@@ -170,7 +171,7 @@ def key_paths(environment: Environment, zone: str) -> dict[str, str]:
 
 
 def trust_of(environment: Environment) -> ssl.SSLContext:
-    """What clients of the services trust: this runner's authorities and, where one has TLS, the profile's."""
+    """The authorities that the services' clients trust: this runner's and, if one has TLS, the profile's."""
     file = environment.get("edge.ca_file")
     secure = any(environment.get(f"{service}.url").startswith("https:") for service in SERVICES)
     try:
@@ -187,13 +188,13 @@ class RateGate:
         self._refused = 0
 
     def enter(self) -> None:
-        """Wait until no refused request is left, but no longer than one of them may wait."""
+        """Wait until no refused request is left, at most as long as one of them may wait."""
         with self._changed:
             self._changed.wait_for(lambda: not self._refused, BACKOFF_BUDGET_S)
 
     @contextmanager
     def first(self) -> Iterator[bool]:
-        """Hold back requests that come anew until the block ends. True if no other request is refused yet."""
+        """Hold back new requests until the block ends. True if no other request is refused yet."""
         with self._changed:
             self._refused += 1
             alone = self._refused == 1
@@ -236,7 +237,7 @@ class HttpClient:
         self._pause = pause
 
     def record(self, response: httpx.Response, events: Events = ()) -> None:
-        """Record a request and its answer, where a check holds this client; a run judges every answer."""
+        """Record a request and its answer, if a check uses this client; a run judges every answer."""
         if self._log is not None:
             self._log.saw(self.address, response, urlsplit(self.base_url).path, events)
         if self.evidence is not None:
@@ -245,9 +246,9 @@ class HttpClient:
     def once(
         self, method: str, path: str, credential: Credential | None = None, **parts: Unpack[Parts]
     ) -> httpx.Response:
-        """The answer to one request, whatever its status.
+        """The answer to one request, of any status.
 
-        Where the service closed an idle connection meanwhile, it is sent anew over another one.
+        If the service closed an idle connection, the request is sent again over another one.
         """
         for _ in range(MAX_CLOSED if resends.get() else 0):
             try:
@@ -287,7 +288,7 @@ class HttpClient:
     def send(
         self, method: str, path: str, credential: Credential | None = None, **parts: Unpack[Parts]
     ) -> httpx.Response:
-        """As ``once``, but waits while the service refuses for the rate; SetupError when that persists."""
+        """Like ``once``, but waits while the service rate-limits; SetupError if that persists."""
         gate = gate_of(self.base_url)
         gate.enter()
         response = self.once(method, path, credential, **parts)
@@ -310,23 +311,23 @@ class HttpClient:
 
 
 class ServiceClient:
-    """What every service offers: its health and its public keys."""
+    """The routes of every service: its health and its public keys."""
 
-    #: How many units of its uptime the service counts in a second; 0 while that is not known.
+    #: How many units per second the service's uptime has; 0 while unknown.
     _per_second = 0
 
     def __init__(self, http: HttpClient) -> None:
         self.http = http
 
     def unrecorded(self) -> Self:
-        """The same client without its check's evidence: a family of cases has its batch record a few."""
+        """The same client without its check's evidence: for a family of cases, the batch records a few."""
         quiet = copy(self)
         quiet.http = copy(self.http)
         quiet.http.evidence = None
         return quiet
 
     def get_health(self, **headers: str) -> httpx.Response:
-        """The answer of the health route, whatever its status."""
+        """The answer of the health route, of any status."""
         return self.http.send("GET", self.http.address.health, headers=headers, timeout=HEALTH_WITHIN_S)
 
     def health(self) -> Fields:
@@ -347,11 +348,11 @@ class ServiceClient:
         eventually(restarted, within=RESTARTS_WITHIN_S, what=f"{self.http.service} is back")
 
     def uptime(self) -> float:
-        """Seconds since the service started, by its own report, which may count in another unit."""
+        """Seconds since the service started, from its own report, which may use another unit."""
         if not self._per_second:
             units, first = PER_SECOND[self.http.service], self._reported_uptime()
             wait(UNIT_SHOWS_S if len(units) > 1 else 0)
-            # milliseconds gain hundreds meanwhile, seconds one at most
+            # milliseconds increase by hundreds in this time, seconds by at most one
             self._per_second = max(units) if self._reported_uptime() - first > 2 else min(units)
         return self._reported_uptime() / self._per_second
 
@@ -360,7 +361,7 @@ class ServiceClient:
         return self.health().number(name, minimum=0)
 
     def get_jwks(self, **headers: str) -> httpx.Response:
-        """The answer of the JWKS route, whatever its status."""
+        """The answer of the JWKS route, of any status."""
         return self.http.send("GET", self.http.address.jwks, headers=headers)
 
     def jwks(self) -> KeySet:
@@ -386,8 +387,8 @@ class Certificate:
 def certificate_of(url: str, ca_file: str = "") -> Certificate:
     """The certificate behind an https URL.
 
-    AssertionError when it does not cover the host, has expired or is not trusted by this runner;
-    SetupError when the host does not resolve. `ca_file` is an authority to trust beside the runner's own.
+    AssertionError if it does not cover the host, has expired or is not trusted by this runner; SetupError if
+    the host does not resolve. `ca_file` is an authority to trust in addition to the runner's.
     """
     address = urlsplit(url)
     host, port = address.hostname or "", address.port or 443
@@ -423,7 +424,7 @@ RESOLVE_WITHIN_S = 5.0
 
 
 def require_resolvable(url: str, within: float = RESOLVE_WITHIN_S) -> None:
-    """SetupError naming the host when the runner's resolver does not know it or gives no answer in time."""
+    """SetupError naming the host if the runner's resolver does not know it or gives no answer in time."""
     host = urlsplit(url).hostname or ""
     try:
         addresses_of(host, within)

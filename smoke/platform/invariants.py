@@ -29,19 +29,19 @@ I6 = "I-6 reserved returns to its level"
 I7 = "I-7 charges land on the token's tenant only"
 I8 = "I-8 a refused or failed call changes nothing"
 
-#: A charge is due with its answer, at the latest with the release of what was reserved for it (I-6); this
-#: much later it counts as missing.
+#: A charge is due with its answer, at the latest when its reservation is released (I-6); this much later it
+#: counts as missing.
 GRACE_S = 2.0
 RELEASED_WITHIN_S = 10.0
 GRACE_EVERY_S = 0.1
 #: How often a budget is read while looking for other users.
 _LOOKS = 20
-#: How likely it may be that others did what the platform is blamed for.
+#: Maximum probability that others caused what the platform is blamed for.
 CHANCE = 0.01
 
 
 def pauses(longest_s: float) -> Iterator[float]:
-    """Wait before each further look: only a moment at first, as most things are over by then, then longer."""
+    """Waits before each further reading: only a moment at first, which is usually enough, then longer."""
     pause = longest_s / 8
     while True:
         wait(pause)
@@ -51,10 +51,10 @@ def pauses(longest_s: float) -> Iterator[float]:
 
 @dataclass(frozen=True, slots=True)
 class BudgetReading:
-    """One reading of a budget, in µUSD. ``exact`` is False where the platform serves whole cents only.
+    """One reading of a budget, in µUSD. ``exact`` is False if the platform serves only whole cents.
 
-    The gateway dialect serves one figure for committed and reserved together: it is
-    read as committed, with reserved 0.
+    The gateway dialect serves one figure for committed and reserved together: it is read as committed, with
+    reserved 0.
     """
 
     tenant: str
@@ -66,12 +66,12 @@ class BudgetReading:
 
     @property
     def room(self) -> int:
-        """What may still be spent."""
+        """The amount that may still be spent."""
         return self.limit - self.committed - self.reserved
 
     @property
     def tolerance_per_call(self) -> int:
-        """How far a charge may be from the cost: nothing, or a cent per call where only cents are served."""
+        """How far a charge may be from the cost: nothing, or a cent per call if only cents are served."""
         return 0 if self.exact else MICRO_PER_CENT
 
 
@@ -101,7 +101,7 @@ def _community(fields: Fields, tenant: str) -> BudgetReading:
 
 def _gateway(fields: Fields, tenant: str) -> BudgetReading:
     limit, spent = fields.integer("monthlyLimitCents"), fields.integer("currentSpendCents")
-    # an overspent budget has a negative rest, which I-1 reports with its amount
+    # an overspent budget has a negative remainder, which I-1 reports
     left = fields.integer("remainingCents", minimum=-limit - spent)
     fields.number("percentUsed", minimum=0)
     if left != limit - spent:
@@ -113,7 +113,7 @@ def _gateway(fields: Fields, tenant: str) -> BudgetReading:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A reading of the run: by which check, and when it was asked for and answered (monotonic seconds)."""
+    """A reading of the run: its check, and when it was requested and answered (monotonic seconds)."""
 
     reading: BudgetReading
     by: str
@@ -122,18 +122,18 @@ class Sighting:
 
     @classmethod
     def of(cls, remembered: Mapping[str, Any]) -> Sighting:
-        """The sighting that was remembered as plain data."""
+        """A sighting from plain data."""
         return cls(**{**remembered, "reading": BudgetReading(**remembered["reading"])})
 
 
 class LimitChanged(SetupError):
-    """A limit changed, and an operator may have changed it."""
+    """A limit changed, perhaps by an operator."""
 
 
 def _require_limit(limits: Collection[int], journal: SpendJournal | None, broken: str) -> None:
-    """Raise for a tenant that had ``limits`` in this run; one change of them may be an operator's.
+    """Raise for a tenant with ``limits`` in this run; a single change may be an operator's.
 
-    Where the run is alone on the platform it is not, and traffic that moves a limit does so again.
+    If the run has the platform to itself it cannot be, and traffic that moves a limit does so again.
     """
     if journal is None or not journal.quiet_s or len(limits) > 2:
         raise SafetyViolation(broken)
@@ -145,9 +145,9 @@ def require_steady(
 ) -> None:
     """Compare I-3 or I-4 between all readings of a run, for every tenant; SafetyViolation names two of them.
 
-    LimitChanged where I-4 is broken once, and by the ``journal`` the run may not be alone. Of two readings
-    one is the later if it was asked for when the other had been answered. Where committed and reserved are
-    one figure, it may fall.
+    LimitChanged if I-4 is broken once, and by the ``journal`` the run may not be alone. One reading is later
+    than another if it was requested after the other was answered. If committed and reserved are one figure,
+    it may fall.
     """
     compared, begun = 0, min(each.sent for each in sightings)
     ended = sorted(sightings, key=lambda each: each.ended)
@@ -181,16 +181,16 @@ class MonthChanged(SetupError):
 
 
 class OthersSpend(SetupError):
-    """Somebody else moves the compared budget: what this run did to it cannot be seen."""
+    """Somebody else uses the compared budget, so this run's effects cannot be seen."""
 
 
 def require_alone(
     tenant: str, read: Callable[[], BudgetReading], journal: SpendJournal, quiet_s: float | None = None
 ) -> None:
-    """OthersSpend where a tenant's money moves while this run calls nothing, for as long as the profile says.
+    """OthersSpend if a tenant's money moves while this run calls nothing, for as long as the profile says.
 
-    What moves soon may be late, and an effect of the run's own calls. It takes the tenant's budget to be the
-    run's for as long as nobody was seen.
+    A move soon after the start may be a late effect of the run's own calls. While no other user was seen, the
+    budget counts as the run's own.
     """
     seen = {entry["tenant"]: entry["what"] for entry in journal.once.remembered("others")}
     started, before = time.monotonic(), read() if tenant not in seen else None
@@ -214,12 +214,11 @@ def require_alone(
 def require_own(
     tenant: str, read: Callable[[], BudgetReading], journal: SpendJournal, what: str = ""
 ) -> None:
-    """OthersSpend where others may have moved a tenant's money, though no move is seen now.
+    """OthersSpend if others may have moved a tenant's money, although no move is seen now.
 
-    Who calls rarely is not seen in a quiet time. Yet if every time that the run found more than it had caused
-    itself others were the reason, they came between the quiet times only: the more often, the less likely.
-    So the platform is blamed once that is next to impossible, and from then on. ``what`` names a state that
-    lasts, and counts once.
+    Somebody who calls rarely is not seen in a quiet time. But if others caused every excess that the run
+    found, they came only between the quiet times: the more often, the less likely. Once that is almost
+    impossible, the platform is blamed, from then on. ``what`` names a state that lasts, and counts once.
     """
     if not journal.quiet_s or tenant in {entry["tenant"] for entry in journal.once.remembered("blamed")}:
         return
@@ -265,8 +264,9 @@ class Conservation:
     def observe(self, reading: BudgetReading, *, quiet: bool = True) -> BudgetReading:
         """Compare I-1 to I-4 for the next reading in time.
 
-        ``quiet`` is False while calls are under way. The gateway's one figure holds reservations, which may
-        shrink legally: there I-3 is compared between the first reading and quiet ones only, up to a cent.
+        ``quiet`` is False while calls are in progress. The gateway's single figure includes reservations,
+        which may shrink legally: there I-3 is compared only between the first reading and quiet ones, up to a
+        cent.
         """
         last, self.last = self.last, reading
         self._same_period(reading)
@@ -289,21 +289,21 @@ class Conservation:
         return reading
 
     def observe_all(self, readings: Iterable[BudgetReading]) -> None:
-        """Every reading of a series that was taken while calls were under way, in its order."""
+        """Every reading of a series taken while calls were in progress, in order."""
         for reading in readings:
             self.observe(reading, quiet=False)
 
     def charged(self, costs: Sequence[int]) -> None:
-        """Compare I-5 as ``follows`` does, and record what was charged."""
+        """Compare I-5 like ``follows``, and record the charges."""
         reading = self.follows(costs)
         observed = reading.committed - self.first.committed
         self.evidence.figure(f"charges of {reading.tenant}", observed, "µUSD", expected=sum(costs))
 
     def follows(self, costs: Sequence[int]) -> BudgetReading:
-        """Compare I-5: what was committed since the first reading is the sum of ``costs``, in µUSD.
+        """Compare I-5: the amount committed since the first reading is the sum of ``costs``, in µUSD.
 
-        A charge on its way has a moment of grace, one too much has none. Where reserved and committed are one
-        figure, too much may be reserved, and has the time of I-6.
+        A missing charge gets a moment to arrive, an excess gets none. If reserved and committed are one
+        figure, an excess may be reserved, and gets I-6's time.
         """
         tolerance = self.first.tolerance_per_call * max(1, len(costs))
         least, most = (self.first.committed + sum(costs) + each for each in (-tolerance, tolerance))
@@ -318,14 +318,14 @@ class Conservation:
         observed = reading.committed - self.first.committed
         broken = f"{I5}: {reading.tenant}: {len(costs)} calls cost {sum(costs)} µUSD, {observed} were charged"
         if reading.exact:
-            _hold(reading.committed >= least, broken)  # which nobody else can cause
+            _hold(reading.committed >= least, broken)  # nobody else can cause that
         with self.unless_others(rarely=True):
             _hold(least <= reading.committed <= most, broken)
         self.evidence.evaluated(I5)
         return reading
 
     def released(self, reading: BudgetReading | None = None) -> BudgetReading:
-        """Compare I-6: what is reserved is back at its first level in time, from ``reading`` on, if given."""
+        """Compare I-6: the reserved amount is back at its first level in time, from ``reading`` on."""
         started, pause = time.monotonic(), pauses(GRACE_EVERY_S)
         reading = reading or self.observe(self.read(), quiet=False)
         while reading.reserved > self.first.reserved and time.monotonic() - started < self._release_s:
@@ -360,7 +360,7 @@ class Conservation:
     def unless_others(self, *, rarely: bool = False) -> Iterator[None]:
         """Raise OthersSpend instead of the block's finding if others move this budget, too.
 
-        ``rarely``: also where they may have done so and are not seen now.
+        ``rarely``: also if they may have done so but are not seen now.
         """
         try:
             yield
@@ -371,7 +371,7 @@ class Conservation:
             raise
 
     def _limits(self, reading: BudgetReading) -> set[int]:
-        """The limits that this tenant had in this period, as far as checks of the run saw one move."""
+        """The limits that this tenant had in this period, if checks of the run saw one move."""
         found = {self.first.limit, reading.limit}
         if self._journal is not None:
             of = {"tenant": reading.tenant, "period": reading.period}
@@ -382,7 +382,7 @@ class Conservation:
 
     @property
     def _release_s(self) -> float:
-        """How long to wait for a release: I-6's time, until something took longer in this run."""
+        """How long to wait for a release: I-6's time, unless a release in this run has exceeded it."""
         return GRACE_S if self._journal is not None and self._journal.holds else RELEASED_WITHIN_S
 
     def _same_period(self, reading: BudgetReading) -> None:

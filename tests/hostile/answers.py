@@ -47,7 +47,7 @@ FRAMING = [
     Case(
         "http-2-frames",
         raw(b"\0\0\x12\4\0\0\0\0\0" + b"\0" * 18),
-        "not examined: the service speaks HTTP/2 alone",
+        "not examined: the service speaks only HTTP/2",
         ends="SETUP_ERROR",
     ),
     Case("status-text", raw(b"HTTP/1.1 abc OK\r\n\r\n"), "illegal|status"),

@@ -203,7 +203,7 @@ def test_a_service_of_http2_alone_is_not_examined() -> None:
     with (
         Server(always(lambda peer: peer.send(settings))) as service,
         http_pool("test", proxies=False) as pool,
-        pytest.raises(SetupError, match="HTTP/2 alone"),
+        pytest.raises(SetupError, match="only HTTP/2"),
     ):
         pool.get(service.url)
 
@@ -213,6 +213,6 @@ def test_a_service_that_refuses_http1_in_its_handshake_is_not_examined() -> None
     with (
         Server(always(lambda peer: peer.send(alert)), speaks_first=True) as service,
         http_pool("test", proxies=False) as pool,
-        pytest.raises(SetupError, match="HTTP/2 alone"),
+        pytest.raises(SetupError, match="only HTTP/2"),
     ):
         pool.get(service.url.replace("http:", "https:"))
