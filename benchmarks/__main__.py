@@ -2,8 +2,8 @@
 
 What a user waits for, beside what they would use instead. `make bench` runs all of it.
 
-Each benchmark is a module beside this one with ``run(quick: bool) -> list[Row]``. The answer is 1 when a
-figure exceeds its limit.
+Each benchmark is a function ``(quick: bool) -> list[Row]`` of a module beside this one, and its docstring the
+first sentence of its section. The answer is 1 when a figure exceeds its limit.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ from pathlib import Path
 
 from benchmarks.measure import ROOT, page, table
 
-#: In the order of the page.
-MODULES = ("suite", "overhead", "ledger", "repository")
+#: In the order of the page, each with its module.
+BENCHMARKS = {"suite": "suite", "overhead": "plugin", "ledger": "plugin", "repository": "suite"}
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks that are named, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"Of {', '.join(MODULES)} (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"Of {', '.join(BENCHMARKS)} (default: all)")
     parser.add_argument(
         "--quick", action="store_true", help="Fewer rounds and smaller sizes; RESULTS.md stays as it is"
     )
     options = parser.parse_args(arguments)
-    if unknown := [name for name in options.names if name not in MODULES]:
-        parser.error(f"no benchmark {', '.join(unknown)} (allowed: {', '.join(MODULES)})")
+    if unknown := [name for name in options.names if name not in BENCHMARKS]:
+        parser.error(f"no benchmark {', '.join(unknown)} (allowed: {', '.join(BENCHMARKS)})")
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the limits are for compiled bytecode
     sys.path.insert(0, str(ROOT))
     exceeded = False
-    for name in options.names or MODULES:
-        module = importlib.import_module(f"{__package__}.{name}")
+    for name in options.names or BENCHMARKS:
+        benchmark = getattr(importlib.import_module(f"{__package__}.{BENCHMARKS[name]}"), name)
         try:
-            rows = module.run(options.quick)
+            rows = benchmark(options.quick)
         except SystemExit as problem:  # what it measures failed: the others are measured all the same
             print(f"## {name}\n\n{problem}\n", flush=True)
             exceeded = True
             continue
         exceeded |= any(row.is_exceeded for row in rows)
-        what = str(module.__doc__).partition("\n")[0]
+        what = str(benchmark.__doc__)
         section = f"{what} Measured {_when_and_where()}.\n\n{table(rows)}"
         print(f"## {name}\n\n{section}\n", flush=True)
         if not options.quick:
             before = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
-            RESULTS.write_text(page(before, {name: section}, MODULES), encoding="utf-8")
+            RESULTS.write_text(page(before, {name: section}, BENCHMARKS), encoding="utf-8")
     return int(exceeded)
 
 
