@@ -183,17 +183,17 @@ def with_status(*statuses: int) -> Callable[[httpx.Response], None]:
     return judge
 
 
-#: So many agents are made, by the rating that gives each its score: as many as the checks of the loop move.
+#: Number of agents per rating that gives them their score: as many as the loop's checks need.
 _MADE = {"bad": 14, "good": 1}
-#: When an agent is looked at for its first score, in parts of what a look too early costs.
+#: When an agent's first score is read, in fractions of the cost of reading too early.
 _LOOKS = (0.04, 0.04, 0.08, 0.16, 0.32)
 
 
 class Newcomers:
-    """Agents of this run, one stock for all of its processes; none where nothing is cached.
+    """Agents of this run, one stock for all of its processes; empty if nothing is cached.
 
-    ``rate`` sends a rating of a quality about an agent. A platform need not score agents that it does not
-    know, and an early rating may fail: then the stock is empty, and the checks of the loop do without.
+    ``rate`` sends a rating of a quality about an agent. A platform need not score unknown agents, and an
+    early rating may fail: then the stock is empty, and the loop's checks work without it.
     """
 
     def __init__(
@@ -207,8 +207,8 @@ class Newcomers:
     def prepare(self) -> dict[str, Any]:
         """Fill the stock unless it is full; return its content.
 
-        ``scores`` by agent; ``asked``: an agent that has no event, with the score that it was read with;
-        ``scored``: whether new agents are given a score.
+        ``scores`` by agent; ``asked``: an agent without events, with the score that was read; ``scored``:
+        whether new agents get a score.
         """
         with self._once.turn("newcomers"):
             if not self._once.remembered("newcomers"):
@@ -235,9 +235,9 @@ class Newcomers:
         return made
 
     def first_score(self, send: Callable[[str], object]) -> bool:
-        """Send an event about new agents and wait until one of them has a score; False where none shows.
+        """Send an event about new agents and wait until one of them has a score; False if none gets one.
 
-        What was sent before has then come, too. Each is read once, as "none" is cached.
+        Earlier events have then arrived as well. Each agent is read once, because "none" is cached.
         """
         lookouts = [newcomer() for _ in _LOOKS]
         at_once([partial(send, agent) for agent in lookouts])
@@ -262,16 +262,16 @@ class Newcomers:
         return {agent: stock[agent] for agent in left[:number]}
 
     def asked_for(self) -> tuple[str, float | None]:
-        """An agent without an event that was asked for, early where scores are cached; and its score then."""
+        """An agent without events that was queried (early if scores are cached), and its score then."""
         for agent, score in self.prepare()["asked"].items():
             return agent, score
         agent = newcomer()
         return agent, self._dixie.score(agent)
 
     def give_time(self, since: float | None = None) -> bool:
-        """Wait for as long as events took last, from ``since`` (default: now, on the monotonic clock).
+        """Wait for as long as events took recently, from ``since`` (default: now, on the monotonic clock).
 
-        False where that is not known, or a reading tells it.
+        False if that is not known, or if a reading can tell.
         """
         if not self.prepare()["scored"]:
             return False
@@ -287,7 +287,7 @@ def newcomer() -> str:
 
 
 def odd_names() -> dict[str, str]:
-    """New names, by what a parser could mistake them for: a number, a flag, a part of the routing key."""
+    """New names that a parser could mistake for something else, by that: a number, a flag, a part of it."""
     number, word = uuid.uuid4().int, newcomer()
     return {
         "digits alone": f"{number}"[:12],

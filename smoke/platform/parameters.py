@@ -21,14 +21,14 @@ from .backends import Finn
 from .batch import answering
 from .freeside import Freeside, is_replay
 
-#: What a check needs that signs as Finn does.
+#: Requirements of a check that signs as Finn.
 _OF_FINN = [pytest.mark.requires("finn", "finn_key"), pytest.mark.p1]
 
 
 def requires(service: str, *, finn_covered_by: str = "") -> pytest.MarkDecorator:
-    """What a check of one service needs: the service itself.
+    """The requirements of a check of one service: the service itself.
 
-    Finn cannot be reached from outside the VPC: there the check ``finn_covered_by`` may prove the same.
+    Finn cannot be reached from outside the VPC, where the check ``finn_covered_by`` may prove the same.
     """
     if service == "finn" and finn_covered_by:
         return pytest.mark.requires(service, covered_by=finn_covered_by)
@@ -36,7 +36,7 @@ def requires(service: str, *, finn_covered_by: str = "") -> pytest.MarkDecorator
 
 
 def first_access(service: str) -> Access:
-    """The first way into a service: rules about its tokens on all routes are tried there."""
+    """The first token route of a service: rules about its tokens on all routes are tried there."""
     return next(access for access in accesses() if access.service == service)
 
 
@@ -62,12 +62,12 @@ def each_access(
     of: Iterable[str] = (),
     money: bool = False,
 ) -> list[Any]:
-    """Every way in with a token, or those named, as the parameter `access` of the check of that id.
+    """Every token route, or the named ones, as the parameter `access` of the check with that id.
 
-    Freeside's first one covers Finn's behind the VPC. What is for Finn's tokens at Dixie is P1, as its routes
-    are. A refusal counts where the check ``control`` passed for the same way in. ``ACCEPTED`` itself needs
-    none: it establishes the way in, under its id; ``SPENT_ONCE`` establishes that a token was spent there,
-    which who tries it again requires. With ``money``, budgets are compared where calls cost.
+    Freeside's first one covers Finn's inside the VPC. Checks of Finn's tokens at Dixie are P1, like those
+    routes. A refusal counts if the check ``control`` passed for the same route. ``ACCEPTED`` itself needs no
+    control: it establishes the route, under its id; ``SPENT_ONCE`` establishes that a token was spent there,
+    which checks that repeat the token require. With ``money``, budgets are compared if calls cost something.
     """
     chosen = [access for access in accesses() if not of or access.id in of]
     first = next(access for access in chosen if access.service == "freeside")
@@ -103,7 +103,7 @@ def each(
     finn_covered_by: str = "",
     marks: Callable[[str], Iterable[pytest.MarkDecorator]] = lambda _: (),
 ) -> list[Any]:
-    """The named services, all by default, as parameters of a check, each with what it requires."""
+    """The named services, all by default, as parameters of a check, each with its requirements."""
     return [
         pytest.param(name, marks=[requires(name, finn_covered_by=finn_covered_by), *marks(name)])
         for name in names or SERVICES
@@ -124,7 +124,7 @@ class Way:
 
     route: str
     schema: Schema
-    #: The member of its body that holds the prompt, and the one that names the pool, if any does.
+    #: The members of its body with the prompt and with the pool, if any.
     prompt: str
     pool: str
     _body: Callable[[str, str, str | None], dict[str, Any]]
@@ -141,15 +141,15 @@ class Way:
         return self.route == "finn.invoke"
 
     def body(self, prompt: str, pool: str = POOLS[0], agent: str | None = None) -> dict[str, Any]:
-        """A good body; the pool is left to the token where the route's body has none."""
+        """A good body; the token names the pool if the route's body cannot."""
         return self._body(prompt, pool, agent)
 
     def own(self, pool: str) -> dict[str, Any]:
-        """The claims of a token that asks for a pool where the body cannot."""
+        """The claims of a token that requests a pool if the body cannot."""
         return {"pool_id": pool} if self.direct else {}
 
     def conversation(self, prompt: str) -> dict[str, Any]:
-        """A good body with messages of each role before the prompt; empty where bodies hold one prompt."""
+        """A good body with messages of each role before the prompt; empty if bodies hold a single prompt."""
         body = self.body(prompt)
         if self.prompt != "messages":
             return {}
@@ -178,7 +178,7 @@ class Way:
         params: Mapping[str, str] | None = None,
         **claims: Any,
     ) -> httpx.Response:
-        """The answer to a body, whatever its status; ``claims`` change those of the token."""
+        """The answer to a body, of any status; ``claims`` change those of the token."""
         content = self.encoded(body) if isinstance(body, Mapping) else body
         sent = Delivery(headers or {}, method, params or {})
         return self._post(content, tenant, key or str(uuid.uuid4()), sent, claims)
@@ -233,9 +233,10 @@ def finn_way(finn: Finn) -> Way:
     return Way("finn.invoke", DIRECT_CALL, "prompt", "", body, post)
 
 
-#: What is established of Freeside's routes to a model: that calls are answered there.
+#: The capability of Freeside's routes to a model: calls are answered there.
 ANSWERS = {"freeside.invoke": "invoke", "freeside.stream": "stream"}
-#: Freeside's ways, to parametrise a check by them; and all of them, for a fact that another check covers.
+#: Freeside's routes to a model as parameters of a check; and all of them, for a fact that another check
+#: covers.
 OF_FREESIDE = [
     pytest.param(route, id=route, marks=pytest.mark.requires(route, answers))
     for route, answers in ANSWERS.items()
@@ -243,7 +244,7 @@ OF_FREESIDE = [
 
 
 def all_ways(covered_by: str = "") -> list[Any]:
-    """Every way to a model; direct calls need a runner that reaches Finn."""
+    """Every route to a model; direct calls need a runner that reaches Finn."""
     needs = {"covered_by": covered_by} if covered_by else {}
     return [
         *OF_FREESIDE,
@@ -254,7 +255,7 @@ def all_ways(covered_by: str = "") -> list[Any]:
 
 
 def run_of(answer: httpx.Response) -> list[str]:
-    """What distinguishes one run of the model from another: the content, and the contract's usage fields."""
+    """The parts of an answer that distinguish one run of the model from another: content and usage."""
     if media_type(answer) == EVENTS:
         route = route_of(answer)
         data = [parse_json(event.data, f"{route} event {event.name}") for event in events_in(answer.content)]
@@ -267,7 +268,7 @@ def run_of(answer: httpx.Response) -> list[str]:
 
 
 def require_no_run(run: list[str], answer: httpx.Response) -> None:
-    """SafetyViolation unless an answer is the stored one of that run, or the refusal of its key."""
+    """SafetyViolation unless an answer is the stored one of that run, or a refusal for its key."""
     answering(200, 409)(answer)
     if answer.status_code != 200:
         return

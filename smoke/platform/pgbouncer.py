@@ -1,6 +1,6 @@
 """The connection pooler: a query as one of its users, and its admin console.
 
-psycopg is imported where it is used: it takes a tenth of the time in which the suite is collected.
+psycopg is imported on use, because it takes a tenth of the suite's collection time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pytest_readiness import SetupError
 from smoke.network.connections import relayed
 
 CONNECT_TIMEOUT_S = 2
-#: The console answers at once; its longest answer has a line for each client.
+#: The console answers immediately; its longest answer has a line per client.
 ANSWER_WITHIN_S = 5.0
 MAX_ANSWER = 1024 * 1024
 #: The database that is the console itself.
@@ -27,9 +27,9 @@ class NoPool(AssertionError):
 
 
 def ask(dsn: str, query: str) -> list[dict[str, Any]]:
-    """The rows of one query; NoPool when the pooler fails, SetupError when the runner cannot resolve it.
+    """The rows of one query; NoPool if the pooler fails, SetupError if the runner cannot resolve it.
 
-    Autocommit, because the console knows no transactions; no prepared statements, because transaction pooling
+    Autocommit, because the console has no transactions; no prepared statements, because transaction pooling
     would lose them.
     """
     import psycopg
@@ -70,13 +70,13 @@ def waiting_in(pools: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def can_serve(pools: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether pools have clients, and each of those holds a server connection; rows of SHOW POOLS."""
+    """Whether pools have clients, and each of these pools holds a server connection; rows of SHOW POOLS."""
     asked = [row for row in pools if row["cl_active"] and row["database"] != CONSOLE]
     return bool(asked) and all(row["sv_active"] or row["sv_idle"] or row["sv_used"] for row in asked)
 
 
 def login_of(dsn: str) -> tuple[str, str]:
-    """The database and the user of a DSN; SetupError when it is malformed."""
+    """The database and the user of a DSN; SetupError if it is malformed."""
     parts = _parts(dsn)
     user = str(parts.get("user") or "")
     return str(parts.get("dbname") or user), user
@@ -94,10 +94,10 @@ def _parts(dsn: str) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class PoolerState:
-    """What the console says: rows of SHOW POOLS, SHOW DATABASES and SHOW USERS, read by column name.
+    """The console's data: rows of SHOW POOLS, SHOW DATABASES and SHOW USERS, read by column name.
 
-    `logins` are a database and a user each, who may have no pool yet. There is one pool for each pair, and a
-    single one where a database forces its user.
+    `logins` are pairs of database and user, which may not have a pool yet. There is one pool per pair, but
+    only one per database that forces its user.
     """
 
     pools: Sequence[Mapping[str, Any]]
@@ -117,7 +117,7 @@ class PoolerState:
         return str(next(filter(None, forced), login[1]))
 
     def ceilings(self) -> dict[tuple[str, str], int]:
-        """The most server connections of each pool by its own size and reserve, by database and user."""
+        """The maximum server connections of each pool by its own size and reserve, by database and user."""
         own = {str(each["name"]): each for each in self.users}
         known = {*self.logins, *((str(each["database"]), str(each["user"])) for each in self.pools)}
         return {
@@ -133,7 +133,7 @@ class PoolerState:
         }
 
     def most(self, caps: Mapping[str, int]) -> int:
-        """The most server connections of all pools; `caps` are what users may have in all of theirs."""
+        """The maximum server connections of all pools; `caps` are the users' limits over all of theirs."""
         found, users = self.ceilings(), {user for _, user in self.ceilings()}
         by_user = {user: self.most_of(user, caps) for user in users}
         by_database = [
@@ -146,7 +146,7 @@ class PoolerState:
         return min(sum(by_user.values()), sum(by_database))
 
     def most_of(self, user: str, caps: Mapping[str, int]) -> int:
-        """The most server connections that one user may have, over all databases."""
+        """The maximum server connections of one user, over all databases."""
         limits = {str(each["name"]): int(each.get("max_connections") or 0) for each in self._databases}
         pools = (
             min(most, limits[name] or most) for (name, own), most in self.ceilings().items() if own == user
@@ -154,7 +154,7 @@ class PoolerState:
         return min(sum(pools), caps.get(user, _UNLIMITED))
 
     def caps(self) -> dict[str, int] | None:
-        """The limits of users over all pools, if there are any; None where this version reports none."""
+        """The limits of users over all pools, if there are any; None if this version reports none."""
         if not all("max_user_connections" in each for each in self.users):
             return None
         limits = {str(each["name"]): int(each["max_user_connections"] or 0) for each in self.users}
@@ -191,7 +191,7 @@ _UNLIMITED = 1_000_000
 
 
 def _set(own: object, general: object) -> int:
-    """A user's own setting, where it has one."""
+    """A user's own setting, if there is one."""
     return int(str(own if own is not None else general or 0))
 
 
@@ -218,10 +218,10 @@ def shares_of(
 def overdrawn(
     seen: PoolerState, shares: Mapping[str, Share], limit: int, roles: Callable[[], Mapping[str, int]]
 ) -> tuple[list[str], list[str]]:
-    """Where users have, or may have, more connections than the plan gives them, and what is not known.
+    """The users that have, or may have, more connections than the plan gives them, and what is not known.
 
-    `limit` is for all of them together. `roles` asks what the database itself allows each user: that holds
-    where the pooler's own limits are too wide.
+    `limit` is for all of them together. `roles` asks the database for its own limit of each user, which
+    applies if the pooler's limits are too wide.
     """
     wrong: list[str] = []
     unknown: list[str] = []
@@ -267,11 +267,11 @@ def shares_its_address(console: str) -> bool:
 
 
 def past(connected: Iterable[Mapping[str, Any]], held: int | None, poolers: Collection[str]) -> list[str]:
-    """Connections of a user to the database that are not the pooler's; rows of `CONNECTED`.
+    """A user's connections to the database that are not the pooler's; rows of `CONNECTED`.
 
-    `held` is how many this pooler has for the user, None where only a part of them shows; `poolers` the
-    addresses of all its tasks. Where its own is not among them, behind a tunnel, others may be those of its
-    other tasks.
+    `held` is how many this pooler has for the user, None if only some of them are visible; `poolers` are the
+    addresses of all its tasks. If its own is not among them, as behind a tunnel, other addresses may belong
+    to its other tasks.
     """
     rows = [*connected]
     here, found = sum(row["connections"] for row in rows if row["own"]), list[str]()

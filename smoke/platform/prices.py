@@ -1,4 +1,4 @@
-"""What calls cost by the length of their prompts, and calls that a tenant has room for, or has not."""
+"""The cost of calls by prompt length, and calls that fit or do not fit into a tenant's room."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .answers import require_status
 from .freeside import Freeside, Tenants, cost_in, prompt_for
 from .invariants import Conservation
 
-#: Paddings that are far enough apart to see what a character costs; the last one where a call has a least
-#: price, which hides that.
+#: Paddings far enough apart to show the price of a character; the last one is for a minimum price per call,
+#: which hides that.
 SHORT, LONGER = 0, (1000, 10_000)
-#: The share of the room that one call takes: one fits, a second does not, and later runs have half.
+#: The share of the room that one call uses: one fits, a second does not, and half is left for later runs.
 FOR_ONE = 0.51
-#: Stay clear of the limit of a request body, 128 KiB.
+#: Keeps below the limit of a request body, 128 KiB.
 MAX_PADDING = 120 * 1024
-#: So many calls may be made to spend a room, or fit into it, where no single prompt costs so much.
+#: Maximum calls to spend a room, or to fit into it, if no single prompt costs that much.
 FEW = 20
-#: How often a call that turned out cheaper than its length let expect is replaced by a longer one.
+#: How often a call that was cheaper than its length suggested is replaced by a longer one.
 TRIES = 4
 
 
@@ -60,7 +60,7 @@ class Prices:
         return prices
 
     def with_seen(self, padding: int, cost: int) -> Prices:
-        """The same prices, corrected by what a call with this padding cost."""
+        """The same prices, corrected by the cost of a call with this padding."""
         return replace(self, per_character=max(0.0, (cost - self.least) / max(1, padding - SHORT)))
 
     @classmethod
@@ -83,7 +83,7 @@ class Prices:
         return cost > room
 
     def padding_for(self, cost: float) -> int:
-        """The padding whose prompt costs about ``cost``; PriceOutOfReach when none can cost that much."""
+        """The padding of a prompt that costs about ``cost``; PriceOutOfReach if none can cost that much."""
         if cost <= self.least:
             return 0
         padding = int((cost - self.least) / self.per_character) if self.per_character else MAX_PADDING + 1
@@ -95,25 +95,25 @@ class Prices:
         return padding
 
     def padding_for_one(self, room: int) -> int:
-        """The padding of a prompt that fits once into ``room``, and leaves half of it to later runs.
+        """The padding of a prompt that fits once into ``room``, and leaves half of it for later runs.
 
-        Where the prompt does not matter, any will do that fits a few times.
+        If the prompt does not affect the price, any that fits a few times will do.
         """
         if not self.per_character and self.least <= room <= FEW * self.least:
             return 0
         return self.padding_for(max(self.least, room * FOR_ONE))
 
     def padding_beyond(self, room: int) -> int:
-        """The padding of a prompt that costs more than ``room``, whatever its answer turns out to be."""
+        """The padding of a prompt that costs more than ``room`` with any answer."""
         if self.least > (1.5 * room if self.per_character else room):
             return 0
         return self.padding_for(1.5 * room + self.least)
 
 
 def spend_down(freeside: Freeside, tenants: Tenants, watch: Conservation, *, leave: int) -> list[int]:
-    """Make the few calls that leave the small community room for ``leave`` more; what they cost, µUSD.
+    """Make a few calls that leave the small community room for ``leave`` more; return their cost in µUSD.
 
-    PriceOutOfReach where these are many.
+    PriceOutOfReach if that takes many calls.
     """
     least, room = Prices.learn(freeside, tenants.main).least, watch.last.room
     calls = room // least - leave
@@ -142,9 +142,9 @@ def beyond(
 ) -> tuple[Conservation, Prices, int]:
     """A watch of the small community's budget; prices, and the padding of a call that does not fit into it.
 
-    ``send`` sends one, to a pool with a padding. One that fits all the same is cheaper than its length let
-    expect, if it is for others, too: then a longer one is taken. Where no prompt costs as much as is left, as
-    with a price by the call, that is spent down to less than a call.
+    ``send`` sends one, to a pool with a padding. One that fits after all is cheaper than its length
+    suggested, if it is for others as well: then a longer one is used. If no prompt costs as much as is left,
+    as with a price per call, the budget is spent down to less than a call.
     """
     for _ in range(TRIES):
         watch = freeside.watch(tenants.small, evidence)

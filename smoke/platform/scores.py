@@ -1,10 +1,10 @@
 """The reputation scores that Dixie shows: what moves them, and what must not.
 
 A score may be served from a cache for some seconds after it was read, and so may "none". Each wait for that
-is recorded; where it is more than a moment, events are about newcomers, while one agent's moves are seen
-one after another. Newcomers are agents that this run is the first to name: they were scored and read when
-it began, so that their caches ran out before. Events about them are sent early and read late, and one wait
-serves every check.
+is recorded; if it is long, events are about newcomers, because one agent's moves can only be seen one after
+another. Newcomers are agents that no earlier run has named: they were scored and read when this run began, so
+that their caches have expired. Events about them are sent early and read late, and one wait serves all
+checks.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from .backends import Dixie, Newcomers, newcomer
 from .http import wait
 from .spend import Once
 
-#: How long a score that must not move is watched beyond what Dixie may serve from its cache.
+#: How long a score that must not move is watched beyond the time of Dixie's cache.
 WATCHED_S = 0.05
-#: How long a score has not moved where no event is on its way.
+#: How long a score must be unchanged if no event is in flight.
 SETTLED_S = 0.3
 EVERY_S = 0.025
 #: How often scores are read while looking for other users.
 _LOOKS_FOR_OTHERS = 20
-#: How often at most a cached score is read until it expires.
+#: Maximum number of readings of a cached score until it expires.
 _READINGS_OF_A_CACHE = 20
 #: The figure of each wait for Dixie's cache.
 WAITED = "waited for scores that may be cached"
 #: The note of a check that leaves a comparison to `held`.
 LEFT = "scores that may be cached are compared by loop/another-agent-does-not-move, once for all checks"
 
-#: Sends an event about an agent that has this score, None where it is not known; gives the event's score.
+#: Sends an event about an agent with this score (None: unknown); returns the event's score.
 Send = Callable[[str, float | None], float]
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreMove:
-    """What one event did to the score of its agent, and the score that it pulled toward."""
+    """The effect of one event on its agent's score, and the score that it pulled toward."""
 
     agent: str
     before: float
@@ -60,10 +60,10 @@ class ScoreMove:
 
 
 class Scores:
-    """The public score of agents, as the loop's last link shows it.
+    """The public scores of agents.
 
-    ``held_later``: the run has a check that asks `held` at its end. ``quiet_s``: how long scores are watched
-    for the events of others before a move is blamed.
+    ``held_later``: the run has a check that calls `held` at its end. ``quiet_s``: how long scores are watched
+    for others' events before a move is a finding.
     """
 
     def __init__(
@@ -142,11 +142,11 @@ class Scores:
         *,
         at_edge: Callable[[float], bool] = lambda _: False,
     ) -> dict[str, ScoreMove]:
-        """What each event did, by its name; each must move its agent's score toward its own.
+        """The effect of each event, by its name; each must move its agent's score toward its own.
 
-        They are about a newcomer each, or all about ``agent``, one after another: a late one would be taken
-        for the effect of a later one. ``first`` sends an event before them, that moves ``agent`` away from
-        an edge at which these events could not move it, or after them, to see that they have come.
+        Each is about a different newcomer, or all are about ``agent``, one after another, because a late one
+        would look like the effect of the next. ``first`` sends an event before them that moves ``agent`` away
+        from an edge at which they could not move it, or after them, to see that they have arrived.
         """
         now = self.newcomers.take(len(sends), lambda score: not at_edge(score))
         rounds = [[*zip(sends, now, strict=True)]] if now else [[(name, agent)] for name in sends]
@@ -172,7 +172,7 @@ class Scores:
         return moves
 
     def _settled(self, agent: str) -> float:
-        """The score of an agent, the first one after a while: events of answers may be on their way."""
+        """The score of an agent, the first one after a while, because events of answers may be in flight."""
         score = self.of(agent)
         if self.once.remembered("settled"):
             return score
@@ -198,12 +198,12 @@ class Scores:
         until_held: bool = False,
         or_new: bool = False,
     ) -> None:
-        """Send what moves an agent's score, and wait until it has moved.
+        """Send an event that moves an agent's score, and wait until it has moved.
 
-        It is about a newcomer where the run knows that these are scored: no cache hides what it does. With
-        ``until_held``, a cache that would have to be waited for is left to `held`, as in `stay`.
+        It is about a newcomer if the run knows that newcomers are scored: no cache hides its effect. With
+        ``until_held``, waiting for a cache is left to `held`, as in `stay`.
 
-        With ``or_new``, one about a newcomer will do where it does not move the score of a known agent.
+        With ``or_new``, an event about a newcomer will do if one does not move the score of a known agent.
         """
         scored = self.newcomers.prepare()["scored"]
         if self.cache_s and not scored and until_held and self._held_later:
@@ -219,7 +219,7 @@ class Scores:
         except AssertionError as unmoved:
             if before is None or not or_new:
                 raise
-            # the score may be where the event pulls it, or move by less than its digits show
+            # the score may already be where the event pulls it, or move by less than its digits show
             other = newcomer()
             send(other, None)
             with suppress(AssertionError):
@@ -229,13 +229,13 @@ class Scores:
 
     @property
     def all_came(self) -> bool:
-        """Whether the run saw an event move a score after the last one whose coming `arrives` left open."""
+        """Whether an event moved a score after the last one that `arrives` could not see arrive."""
         return bool(self.once.remembered("moved")) and not self.once.remembered("under-way")
 
     def hold(self, *agents: str) -> dict[str, float | None]:
-        """The score of each agent, which must stay for the rest of the run: `held` says who moved it.
+        """The score of each agent, which must not move for the rest of the run: `held` says what moved it.
 
-        Where scores are cached, each is read once: another reading would have to be waited out.
+        If scores are cached, each is read once, because another reading would need a wait.
         """
         known = self._known()
         now = {agent: known[agent] if agent in known else self.dixie.score(agent) for agent in agents}
@@ -245,7 +245,7 @@ class Scores:
         return now
 
     def _known(self) -> dict[str, float | None]:
-        """The last score of every agent that is held; none where a reading costs nothing."""
+        """The last score of every held agent; empty if readings are free."""
         seen = self.once.remembered("score") if self.cache_s else []
         return {entry["agent"]: entry["score"] for entry in seen}
 
@@ -258,9 +258,9 @@ class Scores:
         self.once.remember("score", agent=agent, score=score, by=by, blamed=blamed, at=time.monotonic())
 
     def held(self, agent: str) -> None:
-        """Assert that an agent has the score that each check held, whatever a cache hid from that check.
+        """Assert that an agent still has the score that each check held, even if a cache hid a move from it.
 
-        Where scores are cached, so have all agents whose scores were to stay.
+        If scores are cached, this covers all agents with scores that must not move.
         """
         self.once.remember("held", agent=agent)
         agents = {agent, *self._known()}
@@ -287,10 +287,10 @@ class Scores:
         *,
         until_held: bool = False,
     ) -> None:
-        """Assert that scores are what they were, for as long as a change could be hidden by the cache.
+        """Assert that scores do not change, for as long as the cache could hide a change.
 
-        An agent that had none still has none. With ``until_held`` the cache is not waited for here where
-        `held` asks once for all checks what it hides.
+        An agent without a score must still have none. With ``until_held`` this does not wait for the cache if
+        `held` compares once for all checks.
         """
         started = time.monotonic()
         later = until_held and self._held_later
@@ -316,9 +316,9 @@ class Scores:
         self.evidence.evaluated("a score stays", len(before))
 
     def stay_after(self, before: Mapping[str, float | None], send: Callable[[], object], why: str) -> None:
-        """Send what must not move scores, and assert that it did not.
+        """Send something that must not move scores, and assert that it did not.
 
-        Where new agents are scored and these were held, one reading tells it, after their caches ran out.
+        If new agents are scored and these were held, one reading after their caches expired is enough.
         """
         held = {entry["agent"]: entry["at"] for entry in self.once.remembered("score")}
         early = self.newcomers.prepare()["scored"] and before.keys() <= held.keys()
@@ -335,13 +335,13 @@ class Scores:
         self.evidence.evaluated("a score stays", len(before))
 
     def _refuse(self, text: str, *agents: str) -> NoReturn:
-        """Raise for scores that moved: SetupError where they move on though this run sends nothing."""
+        """Raise for scores that moved: SetupError if they keep moving although this run sends nothing."""
         moved = {entry["agent"]: entry["passed"] for entry in self.once.remembered("rated-by-others")}
         started, before = time.monotonic(), self.shown(*agents)
         while not moved.keys() & {*agents} and (passed := time.monotonic() - started) < self.quiet_s:
             wait(self.quiet_s / _LOOKS_FOR_OTHERS)
             now = self.shown(*agents)
-            for agent in agents if passed >= self.quiet_s / 2 else ():  # what comes soon may be late
+            for agent in agents if passed >= self.quiet_s / 2 else ():  # an early move may be a late event
                 if now[agent] != before[agent]:
                     moved[agent] = round(passed, 1)
                     self.once.remember("rated-by-others", agent=agent, passed=moved[agent])

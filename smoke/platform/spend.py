@@ -1,6 +1,6 @@
 """The suite's own spend: a journal of every charge that a run caused, in all of its processes.
 
-Also what may count once: remembered when the run spends it, to be tried again when the run ends.
+Also remembers things that may count only once, so that the run can try them again at its end.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ class Once:
         append(self._directory / f"smoke-once-{kind}.jsonl", what)
 
     def remembered(self, kind: str) -> list[dict[str, Any]]:
-        """Everything of a kind that this run spent, in that order; empty when it spent none."""
+        """Everything of a kind that this run spent, in order; empty if it spent none."""
         path = self._directory / f"smoke-once-{kind}.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     @contextmanager
     def turn(self, kind: str) -> Iterator[None]:
-        """Hold what is remembered of a kind, so that no other process or thread adds to it meanwhile."""
+        """Hold the remembered items of a kind, so that no other process or thread adds to them."""
         with locked(self._directory / f"smoke-once-{kind}.lock"):
             yield
 
@@ -77,26 +77,26 @@ class OpeningBalance:
 
     @property
     def room(self) -> int:
-        """What could be spent."""
+        """The amount that could be spent."""
         return self.limit - self.committed - self.reserved
 
 
 @dataclass(slots=True)
 class Charge:
-    """One call that may be charged. Its cost is what its answer says; ``unknown`` if that was not read."""
+    """One call that may be charged. Its cost is in its answer; ``unknown`` if that was not read."""
 
     micro: int = 0
     ms: float | None = None
     unknown: bool = False
 
     def settle(self, micro: int, ms: float | None = None) -> None:
-        """The answer came: it cost ``micro`` µUSD and took ``ms`` milliseconds."""
+        """Record the answer: it cost ``micro`` µUSD and took ``ms`` milliseconds."""
         self.micro, self.ms = micro, ms
 
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """What the journal knows. ``charges`` in µUSD by tenant; ``unknown`` counts its calls of unknown cost.
+    """The journal's content. ``charges`` in µUSD by tenant; ``unknown`` counts calls of unknown cost.
 
     ``highest_price`` is of one call, in µUSD. ``last`` is when the last call of each tenant ended, in seconds
     of the epoch.
@@ -112,7 +112,7 @@ class Spend:
 
 @dataclass(slots=True)
 class _KnownSpend:
-    """The journal as far as it was read: the cost of each call, by tenant and key, and what they cost in all.
+    """The journal as far as it was read: the cost of each call, by tenant and key, and the total.
 
     ``known`` are the calls of known cost, ``calls`` all of them.
     """
@@ -139,7 +139,7 @@ class _KnownSpend:
         self.last[call[0]] = entry["at"]
 
     def spend(self) -> Spend:
-        """What these lines say."""
+        """The spend in these lines."""
         charges: Counter[str] = Counter()
         for (tenant, _), micro in self.costs.items():
             charges[tenant] += micro
@@ -156,10 +156,10 @@ class _KnownSpend:
 class SpendJournal:
     """A journal that all processes of a run append to, in a directory that they share.
 
-    Calls under one idempotency key of one tenant are one charge, as the contract has it. ``cap_micro`` is
-    what the run may spend, in µUSD; None for no cap. ``read_balances`` reads every tenant's budget.
-    ``quiet_s`` is how long a budget is watched for the spending of others before a charge is blamed. Calls of
-    the ``wealthy`` tenants are to be answered, whatever they cost.
+    Calls with one idempotency key of one tenant are one charge, by the contract. ``cap_micro`` is the run's
+    maximum spend, in µUSD; None for no cap. ``read_balances`` reads every tenant's budget. ``quiet_s`` is how
+    long a budget is watched for others' spending before a charge is a finding. Calls of the ``wealthy``
+    tenants must be answered, whatever they cost.
     """
 
     def __init__(
@@ -187,12 +187,12 @@ class SpendJournal:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the run's lock, so that no other check of any process moves money meanwhile."""
+        """Hold the run's lock, so that no other check of any process moves money at the same time."""
         with locked(self._lock):
             yield
 
     def open(self) -> dict[str, OpeningBalance]:
-        """The balances before the run's first charge: read by the first process that asks, kept for all."""
+        """The balances before the run's first charge: read by the first process, kept for all."""
         if not self._balances:
             self._balances = self._shared_balances()
         return self._balances
@@ -212,7 +212,7 @@ class SpendJournal:
     def charging(self, tenant: str, key: str) -> Iterator[Charge]:
         """Around one call that may be charged; written to the journal however the call ends.
 
-        SetupError instead of the call when another one of the usual price would pass the cap.
+        SetupError instead of the call if another one of the usual price would exceed the cap.
         """
         expected = self._admit()
         charge = Charge()
@@ -227,7 +227,7 @@ class SpendJournal:
                 self._under_way.remove(expected)
 
     def answered(self, tenant: str, response: httpx.Response) -> None:
-        """SetupError for a call without room in a budget that had less left than the run may spend."""
+        """SetupError for a call that did not fit into a budget with less left than the run may spend."""
         opening = self.open().get(tenant) if response.status_code == 402 and tenant in self._wealthy else None
         if opening and not opening.problem and self._cap is not None and opening.room < self._cap:
             raise SetupError(
@@ -244,7 +244,7 @@ class SpendJournal:
         return int(max(0.0, min(left * 0.9 // usual, sys.maxsize)))
 
     def hold(self) -> None:
-        """Remember that something stayed reserved beyond its time: this run never waits for that again."""
+        """Remember that a reservation exceeded its time: this run does not wait for that again."""
         self._held.touch()
 
     @property
@@ -262,7 +262,7 @@ class SpendJournal:
             return self._follow().spend()
 
     def _follow(self) -> _KnownSpend:
-        """What the journal says by now; the mutex is held. It only grows: nothing is read again."""
+        """The current content of the journal; the mutex is held. It only grows: nothing is read again."""
         if self._journal.exists():
             with self._journal.open("rb") as file:
                 file.seek(self._read.bytes)
@@ -273,7 +273,7 @@ class SpendJournal:
         return self._read
 
     def _admit(self) -> int:
-        """What the call that begins now is expected to cost: as much as those before it, on average, µUSD."""
+        """The expected cost of the call that begins now, in µUSD: the average of earlier ones."""
         with self._mutex:
             read = self._follow()
             usual = read.spent // max(1, len(read.costs))
@@ -290,7 +290,7 @@ class SpendJournal:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The nearest-rank percentile: always a value that was measured, never an interpolation.
+    """The nearest-rank percentile: always a measured value, never an interpolation.
 
     ValueError for an empty sample or a percent outside (0, 100].
     """

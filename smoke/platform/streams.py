@@ -60,12 +60,12 @@ class Stream:
     key: str
     headers: httpx.Headers
     events: tuple[StreamEvent, ...]
-    #: The Authorization header of the token that opened it; tokens that met a rate limit before are others.
+    #: The Authorization header of the token that opened it; rate-limited tokens before it differ.
     authorization: str = field(repr=False)
 
     @property
     def replayed(self) -> bool:
-        """Whether it says that it is the stored answer of an earlier call."""
+        """Whether it is marked as the stored answer of an earlier call."""
         return is_replay(self.headers)
 
     def named(self, name: str) -> list[StreamEvent]:
@@ -107,7 +107,7 @@ def stream(
     """Read a stream to its end, or until ``hang_up`` is true of an event; then close at once.
 
     UnexpectedStatus, which carries the answer, for a refusal. ``claims`` are as for ``Freeside.credential``.
-    One that ends for its caller's rate is read again after a while; SetupError when that persists.
+    A stream that ends because of a rate limit is requested again after a while; SetupError if that persists.
     """
     key = key or str(uuid.uuid4())
     for pause in (*LEAST_PAUSES_S, None):
@@ -162,7 +162,7 @@ def _stream_once(
 
 
 def _require_no_error(result: Stream) -> None:
-    """Raise for an error event: the third party's named signal is an outage, any other is the platform's."""
+    """Raise for an error event: the third party's named signal is an outage, others blame the platform."""
     for event in result.named("error"):
         code = event.fields(result.route).text("code")
         text = f"{result.route}: the stream ended with the error event {code}"

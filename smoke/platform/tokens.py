@@ -1,8 +1,8 @@
 """Honest tokens, and the keys that sign and verify them.
 
 The platform's signing keys, the claims of the contract, and ES256 tokens by PyJWT. ``Genuine`` has the
-parts of one: only there is a JWS put together by hand, for the forgeries. JSON Web Key Sets are read
-strictly: what is wrong with each key, and the kid of the key that signs.
+parts of one: only there a JWS is assembled by hand, for the forgeries. JSON Web Key Sets are read
+strictly: they report what is wrong with each key, and the kid of the signing key.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def p256_of(pem: str) -> ec.EllipticCurvePrivateKey:
     """The P-256 private key of a PEM; ValueError, which never quotes the text, for anything else."""
     try:
         key = serialization.load_pem_private_key(pem.encode(), password=None)
-    except Exception:  # whatever the reader says may quote what it read
+    except Exception:  # the parser's message may quote the text
         raise ValueError("holds no readable private key") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ValueError("holds a key that is not on P-256, so that ES256 cannot use it")
@@ -78,7 +78,7 @@ def p256_of(pem: str) -> ec.EllipticCurvePrivateKey:
 def private_key_of(secret: str) -> ec.EllipticCurvePrivateKey:
     """The active key of a secret's value: a PEM, or JSON whose ``privateKey`` belongs to ``activeKid``.
 
-    AssertionError when the value is no P-256 key: the platform was not bootstrapped, which is its own fault.
+    AssertionError if the value is not a P-256 key: the platform was not bootstrapped, which is its own fault.
     """
     value = secret.strip()
     if value in NOT_BOOTSTRAPPED:
@@ -116,7 +116,7 @@ def finn_claims(tenant: str, body: bytes, *, at: Service = SERVICES["finn"]) -> 
 
 
 def req_hash(body: bytes) -> str:
-    """What binds a token to one raw request body."""
+    """The hash that binds a token to one raw request body."""
     return "sha256:" + hashlib.sha256(body).hexdigest()
 
 
@@ -172,19 +172,19 @@ Key = dict[str, Any]
 #: Members that hold private key material in any kind of key (RFC 7518 section 6, RFC 8037; AKP: its draft).
 PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
 _ES256 = {"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig"}
-#: What is base64url in any kind of key.
+#: Members that are base64url in any kind of key.
 _ENCODED = ("x", "y", "n", "e", "x5t", "x5t#S256")
 #: Bytes of a coordinate by curve (RFC 7518 section 6.2.1.2, RFC 8037 section 2, RFC 8812).
 _COORDINATES = {"P-256": 32, "P-384": 48, "P-521": 66, "secp256k1": 32}
 _POINTS = {"Ed25519": 32, "X25519": 32, "Ed448": 57, "X448": 56}
 #: RFC 7518 section 3.3: a shorter RSA key must not be used.
 _RSA_BYTES = 256
-#: What key_ops may contain besides a use (RFC 7517 section 4.3).
+#: Allowed key_ops for each use (RFC 7517 section 4.3).
 _OPERATIONS = {
     "sig": {"sign", "verify"},
     "enc": {"encrypt", "decrypt", "wrapKey", "unwrapKey", "deriveKey", "deriveBits"},
 }
-#: What turns the key of a certificate into a JWK; a key of another kind is not compared.
+#: Functions that turn a certificate's key into a JWK; keys of other kinds are not compared.
 _READERS: dict[type, type] = {
     ec.EllipticCurvePublicKey: ECAlgorithm,
     rsa.RSAPublicKey: RSAAlgorithm,
@@ -194,7 +194,7 @@ _READERS: dict[type, type] = {
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """The keys of one JWKS answer, as they came."""
+    """The keys of one JWKS answer, unchanged."""
 
     route: str
     keys: tuple[Key, ...]
@@ -290,7 +290,7 @@ def _operations(key: Key) -> Iterator[str]:
 
 
 def _material(key: Key) -> Iterator[str]:
-    """What the public members of a kind of key must be; nothing of a kind that is not known."""
+    """The requirements on the public members of a kind of key; none for an unknown kind."""
     match key.get("kty"), key.get("crv"):
         case "EC", str(curve) if curve in _COORDINATES:
             sizes = {"x": _COORDINATES[curve], "y": _COORDINATES[curve]}
@@ -351,9 +351,9 @@ def _decoded(value: Any) -> bytes | None:
 class SigningKeyLookup:
     """Finds one signing key: a secret, and the kid under which its public half is published.
 
-    Only a success is remembered, so that a rerun asks again. With ``again``, which reads the secret anew, it
-    is read again every so often: who runs the platform may rotate the key at any time, and the one before is
-    good for a while only.
+    Only a success is remembered, so that a rerun looks again. With ``again``, the secret is reread
+    periodically, because operators may rotate the key at any time, and the previous one stays valid only for
+    a while.
     """
 
     def __init__(
@@ -372,7 +372,7 @@ class SigningKeyLookup:
         self._found: SigningKey | None = None
 
     def __call__(self) -> SigningKey:
-        """The key; AssertionError when its public half is not published: then the platform is at fault."""
+        """The key; AssertionError if its public half is not published, which is the platform's fault."""
         found = self._found
         if found is None:
             found = self._of(private_key_of(self._secret()))
@@ -387,7 +387,7 @@ class SigningKeyLookup:
         return found
 
     def _followed(self, known: SigningKey) -> SigningKey:
-        """The key that signs by now, as soon as it is published; the known one while that cannot be seen."""
+        """The current signing key, as soon as it is published; the known one while that cannot be seen."""
         with suppress(AssertionError, RuntimeError, httpx.HTTPError):
             private = private_key_of(self._again() if self._again else self._secret())
             if private.private_numbers() != known.private.private_numbers():

@@ -48,7 +48,7 @@ _REFUSED: Mapping[str, dict[str, Any]] = {
 STEP_CHARS = 4
 #: How many concurrent calls race for room that only one of them gets.
 RACERS = 5
-#: So many calls are looked at before no more than their price is reserved for them.
+#: After this many calls without a larger reservation, a call is assumed to reserve only its price.
 LOOKS = 3
 
 
@@ -59,17 +59,17 @@ class Tariff:
     bare: int
     first: int
     step: int
-    #: How far the price of an equal prompt may be from the one that was seen: 1 is not at all.
+    #: Factor by which the price of an equal prompt may differ from the measured one; 1: not at all.
     spread: int = 1
 
     def price(self, steps: int) -> int:
-        """The price, as it was seen."""
+        """The price, as measured."""
         return self.bare if not steps else self.first + self.step * (steps - 1)
 
     def beyond(self, room: int) -> int:
-        """The steps of a prompt that costs more than the room, whatever its answer turns out to be.
+        """The steps of a prompt that costs more than the room with any answer.
 
-        PriceOutOfReach where no prompt costs so much, as with a price by the call.
+        PriceOutOfReach if no prompt costs that much, as with a price per call.
         """
         price = (1.5 * room + 1 if self.step else room + 1) * self.spread
         if max(self.bare, self.first) >= price:
@@ -83,9 +83,9 @@ class Tariff:
         return steps
 
     def exactly(self, room: int, calls: int = 4, *, fewest: int = 1) -> list[int]:
-        """The steps of a few calls that cost as much as there is room; empty where none do.
+        """The steps of a few calls that together cost exactly the room; empty if none do.
 
-        So many at the ``fewest``, or less where there is no room for that; the first is the largest.
+        At least ``fewest`` calls, or fewer if there is no room for that many; the first is the largest.
         """
         for count in [*range(fewest, calls + 1), *range(1, fewest)]:
             more, rest = divmod(room - count * self.first, self.step or room + 1)
@@ -95,9 +95,10 @@ class Tariff:
 
 
 def learn_tariff(freeside: Freeside, tenant: str, *, live: bool) -> tuple[Tariff, list[int]]:
-    """The tariff from a few paid calls, and what these cost. A live model's answers differ in length.
+    """The tariff from a few paid calls, and their cost.
 
-    So may those of another one, and the tokens of words of one length: equal prompts then differ in price.
+    A live model's answers may differ in length, and words of one length in tokens, so that equal prompts
+    differ in price.
     """
     steps = (0, 1, 500, 0, 0)
     answers = at_once([partial(freeside.invoke, tenant, prompt_for(padding=STEP_CHARS * n)) for n in steps])
@@ -110,10 +111,10 @@ def learn_tariff(freeside: Freeside, tenant: str, *, live: bool) -> tuple[Tariff
 def priced(
     freeside: Freeside, tenant: str, padding: int, pool: str, *, held_open: bool = False
 ) -> tuple[int, int]:
-    """What a call with that padding costs, and the most that was seen to be reserved for it; µUSD.
+    """The cost of a call with that padding, and its largest observed reservation; µUSD.
 
-    A fast call may end between two readings. One that is ``held_open`` is a stream, which is read no further
-    than its first event until the budget was read: it cannot have ended where the events come as they arise.
+    A fast call may end between two readings. If it is ``held_open``, it is a stream that is read only to its
+    first event until the budget was read, so it cannot have ended, if events are sent as they arise.
     """
     before, prompt = freeside.at_rest(tenant), prompt_for(padding=padding)
     with sampling(lambda: freeside.budget(tenant)) as samples:
@@ -134,7 +135,7 @@ def priced(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call ended: what was ruled on it, and for an answer its cost in µUSD, content and usage."""
+    """How a call ended: its ruling, and for an answer its cost in µUSD, content and usage."""
 
     ruling: Ruling | None
     cost: int = 0
@@ -212,7 +213,7 @@ class Walker:
         self._settle([sent for move in moves if move.action != "last" for sent in self._sent(move)])
 
     def _spend(self, last: Move) -> None:
-        """Take exactly what is left: streams race for most of it, direct calls for the last of it."""
+        """Spend exactly what is left: streams race for most of it, direct calls for the rest."""
         room = self._account(last).room
         pieces = self._tariff.exactly(room, fewest=1 if self._finn is None else 2)
         for place, steps in enumerate(pieces):
@@ -223,7 +224,7 @@ class Walker:
                 self._race(last, "direct" if direct else "invoke", steps, alone=direct)
 
     def _race(self, last: Move, route: str, steps: int, *, alone: bool) -> None:
-        """Make equal calls at once where there is room for one ``alone``; then, or else, one invoke."""
+        """Make equal calls at once while there is room for one ``alone``; then, or otherwise, one invoke."""
         account, price = self._account(last), self._tariff.price(steps)
         before = account.room
         if alone:
@@ -261,14 +262,14 @@ class Walker:
         return [self._ask(move, asked)] * (2 if move.action == "twins" else 1)
 
     def _ask(self, move: Move, asked: _Asked) -> Sent:
-        """A call with a body that is the same whenever the same is asked."""
+        """A call with a body that is the same for the same request."""
         if move.action in ("call", "last"):
             self._asked[move.number] = asked
         tenant, prompt = self._tenant(move), prompt_for(asked.word, padding=STEP_CHARS * asked.steps)
         price = self._tariff.price(asked.steps)
         least, most = price // self._tariff.spread, price * self._tariff.spread
         if asked.pool != POOLS[0]:
-            # not learned: cheap enough for the wealthy, and these ask no other pool of the small one
+            # not learned: cheap enough for wealthy tenants, and the small one uses no other pool
             least, most = 1, 1
         ways: dict[str, Callable[..., Outcome]] = {
             "invoke": self._invoke, "stream": self._stream, "direct": self._direct
@@ -317,7 +318,7 @@ class Walker:
         return Outcome(Ruling.RUN, fields.micro("cost_micro", minimum=1), fields.text("response"))
 
     def _refused(self, move: Move) -> Sent:
-        """A call that is refused whatever the budget: it has no ruling."""
+        """A call that is refused regardless of the budget: it has no ruling."""
         asked, changes = _Asked(_key(), nonce(), POOLS[0]), _REFUSED[move.case]
         tenant, send = self._tenant(move), self._stream if move.route == "stream" else self._invoke
         prompt = prompt_for(asked.word)
@@ -326,7 +327,7 @@ class Walker:
         )
 
     def _settle(self, calls: Sequence[Sent]) -> None:
-        """Make the calls at once, and hold their answers and all budgets against the ledger."""
+        """Make the calls at once, and compare their answers and all budgets with the ledger."""
         if not calls:
             return
         allowed = [self._rulings(sent) for sent in calls]
@@ -334,7 +335,7 @@ class Walker:
         outcomes = at_once([sent.send for sent in calls])
         for move in in_vain((sent.move, got.ruling) for sent, got in zip(calls, outcomes, strict=True)):
             raise SafetyViolation(f"{move}: both calls were refused for a key that no other call has")
-        # what was refused holds nothing, and what ran is the answer of what was replayed beside it
+        # refused calls reserve nothing, and the call that ran is the answer of concurrent replays
         rank = {Ruling.OVER_BUDGET: 0, Ruling.RUN: 1}
         order = sorted(range(len(calls)), key=lambda place: rank.get(outcomes[place].ruling, 2))  # type: ignore[arg-type]
         for place in order:
@@ -345,7 +346,7 @@ class Walker:
         at_once([partial(self._compare, tenant) for tenant in self._watches])
 
     def _compare(self, tenant: str) -> None:
-        """Hold the budget of a tenant against the ledger: nothing else is charged, and nothing reserved."""
+        """Compare a tenant's budget with the ledger: nothing else is charged, and nothing reserved."""
         watch = self._watches[tenant]
         watch.released(watch.follows(self._paid[tenant]))
 
@@ -357,7 +358,7 @@ class Walker:
         else:
             allowed = frozenset(self.ledger.rulings(sent.call, sent.least, sent.most))
             if sent.move.action == "race":
-                allowed |= {Ruling.RUN, Ruling.OVER_BUDGET}  # whichever comes first has the room
+                allowed |= {Ruling.RUN, Ruling.OVER_BUDGET}  # whichever comes first gets the room
             if sent.move.action == "twins":
                 # one runs, whichever comes first; the other may be refused while that one runs
                 allowed |= {Ruling.RUN, Ruling.REPLAY, Ruling.CONFLICT}
@@ -367,7 +368,7 @@ class Walker:
         return allowed
 
     def _enter(self, sent: Sent, outcome: Outcome, allowed: frozenset[Ruling | None]) -> None:
-        """Hold one answer against what the ledger allows, and enter it there."""
+        """Compare one answer with the ledger's rulings, and enter it there."""
         may_lack_room = outcome.ruling is Ruling.OVER_BUDGET and Ruling.RUN in allowed
         if outcome.ruling not in allowed and not (may_lack_room and self._reserves_more()):
             expected = " or ".join(sorted(str(one or "refused") for one in allowed))
@@ -387,9 +388,9 @@ class Walker:
             raise SafetyViolation(f"{sent.move}: the answer contains another call's nonce {min(foreign)}")
 
     def _reserves_more(self) -> bool:
-        """Whether more is reserved for a call than it costs in the end, which leaves room to fewer.
+        """Whether more is reserved for a call than its final cost, which leaves room for fewer.
 
-        On a busy machine a reading may come when the call has ended: the next one tells.
+        On a busy machine a reading may come after the call has ended; the next one decides.
         """
         tenant = self._tenants.main
         for _ in range(LOOKS):
@@ -405,7 +406,7 @@ class Walker:
         watch, paid = self._watches[sent.call.tenant], self._paid[sent.call.tenant]
         charged = watch.released().committed - watch.first.committed - sum(paid)
         if not watch.first.exact:
-            charged = min(max(charged, 0), sent.most)  # whole cents tell no more
+            charged = min(max(charged, 0), sent.most)  # whole cents show no more
         self.ledger.release(sent.call, charged)
         self._freeside.journal.learn(sent.call.tenant, sent.call.key, charged)
         paid.append(charged)
@@ -430,12 +431,12 @@ def _refusal(response: httpx.Response) -> Outcome:
     return Outcome(None)
 
 
-#: What a failed walk may take to be shortened, in seconds.
+#: Maximum seconds for shortening a failed walk.
 SHORTEN_WITHIN_S = 4.0
 
 
 def fails_again(walker: Callable[[], Walker]) -> Callable[[Sequence[Step]], bool]:
-    """Whether a walk of these steps fails, too; False if there is no time left to try."""
+    """Whether a walk of these steps also fails; False if there is no time left to try."""
     deadline = time.monotonic() + SHORTEN_WITHIN_S
 
     def fails(steps: Sequence[Step]) -> bool:

@@ -1,4 +1,4 @@
-"""Paying for calls (contract 1.6): the chain that payments are settled on, the wallet, and the route."""
+"""Paying for calls (contract 1.6): the chain on which payments are settled, the wallet, and the route."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ USED = "0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5"
 SHOWN_WITHIN_S = 10.0
 _HEX = re.compile("0x[0-9a-f]*", re.IGNORECASE)
 _KEY = re.compile(r"(?:0x)?[0-9a-f]{64}", re.IGNORECASE)
-#: More than any wallet has: a payment of so much cannot be carried out.
+#: More than any wallet has: a payment of this amount cannot be executed.
 _BEYOND = 2**128
 
 
 class Chain:
     """A chain's JSON-RPC. If it does not answer, the platform is not at fault: SetupError.
 
-    Its URL may hold a key and is never shown, but for the host.
+    Its URL may hold a key; only its host is ever shown.
     """
 
     def __init__(self, pool: httpx.Client, url: str) -> None:
@@ -66,7 +66,7 @@ class Chain:
             ) from None
 
     def wake(self) -> None:
-        """Call the chain once; what comes of it is for a check to see, and a run may end before."""
+        """Call the chain once and ignore the result, which a check will see; the run may end before."""
         with suppress(SetupError, RuntimeError):
             self.request("eth_chainId")
 
@@ -76,11 +76,11 @@ class Chain:
         return self._number("eth_chainId")
 
     def balance(self, asset: str, owner: str) -> int:
-        """What an account has of a token, in its smallest unit."""
+        """An account's balance of a token, in its smallest unit."""
         return self._number("eth_call", {"to": asset, "data": _BALANCE_OF + _word(owner)}, "latest")
 
     def used(self, asset: str, payer: str, nonce: str) -> bool:
-        """Whether a payment was carried out."""
+        """Whether a payment was executed."""
         data = _AUTHORIZATION_STATE + _word(payer) + _word(nonce)
         return self._number("eth_call", {"to": asset, "data": data}, "latest") != 0
 
@@ -89,14 +89,14 @@ class Chain:
         return len(self._hex("eth_getCode", address, "latest")) > len("0x")
 
     def token(self, asset: str) -> tuple[str, str]:
-        """The name and the version of a token, as its signatures name them."""
+        """The name and the version of a token, as in its signatures."""
         name, version = (
             self._hex("eth_call", {"to": asset, "data": selector}, "latest") for selector in (_NAME, _VERSION)
         )
         return _text(name), _text(version)
 
     def receipt(self, transaction: str) -> Mapping[str, Any] | None:
-        """What became of a transaction; None while the chain does not know it."""
+        """The receipt of a transaction; None while the chain does not know it."""
         found = self.request("eth_getTransactionReceipt", transaction)
         return found if isinstance(found, dict) else None
 
@@ -123,7 +123,7 @@ def _text(encoded: str) -> str:
 
 
 def transferred(receipt: Mapping[str, Any], terms: Terms, authorization: Mapping[str, str]) -> int:
-    """What a transaction moved by this authorization, in the token's smallest unit; 0 if by another one."""
+    """The amount that a transaction moved by this authorization, in its smallest unit; 0 if by another."""
     payer, payee, nonce = (f"0x{_word(authorization[name])}" for name in ("from", "to", "nonce"))
     events = [
         ([topic.lower() for topic in log["topics"]], log["data"])
@@ -136,7 +136,7 @@ def transferred(receipt: Mapping[str, Any], terms: Terms, authorization: Mapping
 
 
 class Balances:
-    """What payer and payee have, read when it is made; in the token's smallest unit.
+    """Balances of payer and payee when it is created; in the token's smallest unit.
 
     On a ``live`` platform others may pay the payee at the same time.
     """
@@ -147,10 +147,10 @@ class Balances:
         self.payer, self.payee = self._read()
 
     def require_moved(self, amount: int, why: str, *, of_others: int = 0) -> None:
-        """SafetyViolation unless exactly this much went from the payer to the payee since.
+        """SafetyViolation unless exactly this much has gone from the payer to the payee since then.
 
-        Another payer paid the payee ``of_others`` as well.
-        Less may still come: an RPC behind a load balancer shows a transaction late.
+        Another payer also paid the payee ``of_others``. A missing amount may still arrive, because an RPC
+        behind a load balancer may show a transaction late.
         """
         deadline = time.monotonic() + SHOWN_WITHIN_S
         due = amount + of_others
@@ -172,7 +172,7 @@ def _both(chain: Chain, asset: str, payer: str, payee: str) -> tuple[int, int]:
 
 
 class _LeftOut(ModuleType):
-    """A module that is not loaded. What others import from it is a mere class."""
+    """A module that is not loaded. Anything that others import from it is an empty class."""
 
     def __getattr__(self, name: str) -> type:
         if name.startswith("__"):
@@ -180,13 +180,13 @@ class _LeftOut(ModuleType):
         return object
 
 
-#: Of the libraries of Ethereum, what no check needs: encrypted key files, a facilitator's access to a chain.
+#: Ethereum modules that no check needs: encrypted key files, a facilitator's access to a chain.
 _NOT_NEEDED = ("eth_keyfile", "eth_keyfile.keyfile", "web3", "web3.middleware")
 
 
 @contextmanager
 def signing_alone() -> Iterator[None]:
-    """Import the libraries of Ethereum without those that signing a payment does not need.
+    """Import the Ethereum libraries without modules that signing a payment does not need.
 
     Web3 takes a second to load. The mathematics of key files (py_ecc) take half a second, and raise the
     interpreter's recursion limit to 100,000, where a deeply nested answer no longer raises RecursionError but
@@ -207,7 +207,7 @@ class Wallet:
     """A key that signs payments."""
 
     def __init__(self, key: str) -> None:
-        # a quarter of a second to import, which no other check is to wait for
+        # takes a quarter of a second to import, which other checks need not wait for
         with signing_alone():
             from eth_account import Account
 
@@ -234,7 +234,7 @@ class Wallet:
 class FundedWallet(Wallet):
     """The wallet of the profile: it signs for chains of the allow-list, and no more than a run may spend.
 
-    ``secret`` gives the key, and is not asked before the chain is known to be allowed.
+    ``secret`` returns the key, and is not called before the chain is known to be allowed.
     """
 
     def __init__(
@@ -253,7 +253,7 @@ class FundedWallet(Wallet):
         self._chain = chain
         self._max_spend = max_spend
         self._once = once
-        #: At least so much is left, by asset.
+        #: Minimum remaining balance by asset.
         self._left: dict[str, int] = {}
 
     def sign(self, typed_data: Mapping[str, Any]) -> str:
@@ -269,7 +269,7 @@ class FundedWallet(Wallet):
         return super().sign(typed_data)
 
     def require(self, amount: int, asset: str) -> None:
-        """SetupError where the wallet has less of a token; read where what it paid since may be missing."""
+        """SetupError if the wallet has less of a token; the balance is read if the known one is small."""
         if self._left.get(asset, 0) < amount:
             self._left[asset] = self._chain.balance(asset, self.address)
         if self._left[asset] < amount:
@@ -337,7 +337,7 @@ class PaidRoute:
         self, pay: str | None = None, *, word: str = "", agent: str | None = None, content: bytes = b"",
         credential: Credential | None = None, key: str = "",
     ) -> httpx.Response:  # fmt: skip
-        """The answer to a call with a payment, if any, whatever its status; ``content`` for another body."""
+        """The answer to a call, of any status, with a payment if given; ``content`` for another body."""
         headers = JSON_HEADERS | ({} if pay is None else {"X-PAYMENT": pay})
         headers |= {"X-Idempotency-Key": key} if key else {}
         content = content or self.content(word, agent)
@@ -346,7 +346,7 @@ class PaidRoute:
     def content(
         self, word: str = "", agent: str | None = None, model: str = POOLS[0], padding: int = 0
     ) -> bytes:
-        """The body of a call whose right answer contains ``word``, with so much before it."""
+        """The body of a call with ``word`` in its right answer, after this much padding."""
         return json.dumps(self._body(prompt_for(word, padding=padding), model=model, agent=agent)).encode()
 
     def unrecorded(self) -> PaidRoute:
@@ -364,7 +364,7 @@ class PaidRoute:
         return answer
 
     def terms_for(self, content: bytes) -> Terms:
-        """What a call with this body costs."""
+        """The terms of a call with this body."""
         return self.terms_in(require_status(self.post(content=content), 402))
 
     def terms_in(self, answer: httpx.Response) -> Terms:

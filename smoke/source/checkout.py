@@ -43,13 +43,13 @@ class Malformed(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What a rule found, and what it could not read where that decides."""
+    """A rule's findings, and parts that it could not read although they matter."""
 
     findings: list[Finding] = field(default_factory=list)
     not_examined: list[Finding] = field(default_factory=list)
 
     def attempt(self, read: Callable[[], Value]) -> Value | None:
-        """What is read; None where this runner cannot read it, which is then not examined."""
+        """The result of a reading; None if this runner cannot read it, which is then not examined."""
         try:
             return read()
         except SetupError as problem:
@@ -57,7 +57,7 @@ class Examined:
             return None
 
     def require(self) -> None:
-        """AssertionError that lists the findings, then what was not examined; without findings SetupError."""
+        """AssertionError that lists the findings, then the unexamined parts; without findings SetupError."""
         others = f"\n{listed(self.not_examined, 'not examined')}" if self.not_examined else ""
         assert not self.findings, f"{listed(self.findings)}{others}"
         if self.not_examined:
@@ -80,7 +80,7 @@ TIMEOUT_S = 60
 
 
 class GitRefused(Exception):
-    """Git ended with an error; `str()` is what it said."""
+    """Git ended with an error; `str()` is its message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Checkout:
         return git(self.root, "rev-parse", "HEAD").strip()
 
     def changes(self) -> int:
-        """How many files differ from the commit; none of a clean checkout."""
+        """How many files differ from the commit; 0 in a clean checkout."""
         return len(git(self.root, "status", "--porcelain").splitlines())
 
     def tracked(self) -> list[Tracked]:
@@ -131,7 +131,7 @@ class Checkout:
         return list(found.values())
 
     def content(self, file: Tracked) -> bytes | None:
-        """The bytes of a tracked file; a link's are its target. None when it is not in the working tree."""
+        """The bytes of a tracked file, or a link's target; None if it is not in the working tree."""
         path = self.root / file.path
         try:
             return os.fsencode(path.readlink()) if file.mode == SYMLINK else path.read_bytes()
@@ -150,8 +150,8 @@ class Checkout:
     def script(self, path: str) -> str | None:
         """The text of a file that a command names; None if it does not exist.
 
-        Its lines end as on any system, but for one that says which program runs it: a carriage return there
-        is a part of the name.
+        Line ends of any system are accepted, except after `#!`: there a carriage return is part of the
+        program's name.
         """
         try:
             file = (self.root / path).resolve()
@@ -160,7 +160,7 @@ class Checkout:
             first, end, rest = file.read_bytes().decode("utf-8").partition("\n")
             first = first if first.startswith("#!") else first.removesuffix("\r")
             return first + end + rest.replace("\r\n", "\n")
-        except (OSError, ValueError):  # a word that is no path, or a program
+        except (OSError, ValueError):  # a word that is not a path, or a program
             return None
 
     @contextmanager
@@ -168,7 +168,7 @@ class Checkout:
         """Yield a scratch worktree at a revision, removed afterwards.
 
         It belongs to a clone that borrows the checkout's objects: the checkout itself gets no new ref, object
-        or worktree entry, so that it may be read only.
+        or worktree entry, so it may be read-only.
         """
         commit = git(self.root, "rev-parse", "--verify", f"{revision}^{{commit}}").strip()
         with tempfile.TemporaryDirectory(prefix="readiness-scratch-") as directory:
@@ -182,7 +182,7 @@ def git(directory: Path, *arguments: str) -> str:
     """Run git in a directory and return what it printed.
 
     The caller's GIT_* variables do not reach it; the repository's hooks and file system monitor do not run.
-    GitRefused when it fails, SetupError when there is no git or it takes too long.
+    GitRefused if it fails, SetupError if git is missing or takes too long.
     """
     executable = shutil.which("git")
     if executable is None:
@@ -204,7 +204,7 @@ def git(directory: Path, *arguments: str) -> str:
     return done.stdout.decode(errors="surrogateescape")
 
 
-#: A line that is a comment, by the languages in which a file may be written; a shebang is no comment.
+#: A comment line, by the possible languages of a file; a shebang is not a comment.
 _HASH = re.compile(rb"\s*#(?!!)")
 _SLASH = re.compile(rb"\s*(?://|/\*|\*(?=[\s/]))")
 _LINES = {
@@ -228,7 +228,7 @@ _SLASH_SUFFIXES = (
 _HASH_IS_CODE = (*_SLASH_SUFFIXES, ".json")
 _MARKUP = (".html", ".htm", ".xml", ".svg", ".vue", ".svelte")
 _STRINGS = rb"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`"
-#: Comments of several lines; what stands in front of `(?P<comment>` hides a beginning inside of it.
+#: Comments of several lines; the part before `(?P<comment>` hides a start inside it.
 _BLOCKS = {
     (*_SLASH_SUFFIXES, ".sql", *next(key for key in _LINES if ".tf" in key)):
         re.compile(_STRINGS + rb"|//[^\n]*|(?<![\\/])(?P<comment>/\*.*?\*/)", re.DOTALL),
@@ -236,7 +236,7 @@ _BLOCKS = {
     (".rb",): re.compile(rb"^(?P<comment>=begin\b.*?^=end\b)", re.DOTALL | re.MULTILINE),
     (".ps1",): re.compile(rb"(?P<comment><#.*?#>)", re.DOTALL),
     (".lua",): re.compile(rb"(?P<comment>--\[\[.*?\]\])", re.DOTALL),
-    # a text that no command reads, or that is only shown
+    # a text that no command reads, or that is only printed
     ("",): re.compile(
         rb"(?P<comment>^[ \t]*(?::|cat)[ \t]*<<-?[ \t]*([\"']?)(\w+)\2[ \t]*$.*?^[ \t]*\3$)",
         re.DOTALL | re.MULTILINE,
@@ -245,7 +245,7 @@ _BLOCKS = {
 
 
 class Comments:
-    """The comments of one text; `path` says in which language it is written."""
+    """The comments of one text; `path` tells its language."""
 
     def __init__(self, path: str, text: bytes) -> None:
         self.name = path.lower()
@@ -280,7 +280,7 @@ class Comments:
 
 
 def _docstrings(text: bytes) -> list[tuple[int, int]]:
-    """The strings that are statements of their own: they document, and do nothing."""
+    """Strings that are statements: they only document."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the code that is read

@@ -1,4 +1,4 @@
-"""Traces of Fly.io in text: hosts, tools, commands, credentials, actions. And the control of the scanner."""
+"""Traces of Fly.io in text: hosts, tools, commands, credentials, actions. And the scanner's control."""
 
 import base64
 import codecs
@@ -13,12 +13,12 @@ from pytest_readiness import SetupError
 
 from smoke.source.checkout import SYMLINK, Checkout, Comments, Finding
 
-#: A word begins here: after no word character, or after the last one of an escape (%2f, or \n in JSON).
+#: Start of a word: after no word character, or after the last one of an escape (%2f, or \n in JSON).
 _START = rb"(?:(?<![\w%\\-])|(?<=%2f)|(?<=\\[nrt])|(?<=\\)(?![nrt]))"
-#: The name ends here, and no further label follows: fly.io.example.org is another host.
+#: End of the name, without a further label: fly.io.example.org is another host.
 _END = rb"(?!\w|\.\w)"
 _NO_LETTER_BEFORE = rb"(?:(?<![a-z])|(?<=%2f)|(?<=\\[nrt]))"
-#: What is looked for, in lower case.
+#: The traces, in lower case.
 PATTERNS: dict[str, re.Pattern[bytes]] = {
     name: re.compile(pattern)
     for name, pattern in {
@@ -66,44 +66,44 @@ PATTERNS: dict[str, re.Pattern[bytes]] = {
         "Fly.io token": rb"(?<![a-z0-9_])(?:flyv1 +)?(?:fo1_|fm[12][ar]?_)[\w+/=-]{20,}",
     }.items()
 }
-#: What a text must contain for a pattern to be worth a search, which takes a hundred times as long.
+#: Texts that must be present before a pattern is searched, which takes a hundred times as long.
 _HINTS: dict[str, bytes] = {
     "flyctl": b"flyctl", "fly.toml": b".toml", "fly deploy": b"deploy", "Fly.io variable": b"fly_",
     "Fly.io header": b"fly-", "Fly.io package": b"flydotio", "superfly action": b"superfly/",
     "Fly.io image": b"flyio/", "Fly.io network": b"fdaa:", "Fly.io name": b".internal",
 }  # fmt: skip
-#: Of these a text contains one that has any trace in it.
+#: A text with any trace contains one of these.
 _ANY = (b"fly", b"fo1_", b"fm1", b"fm2", b"machines.dev", b"fdaa:", b".internal")
-#: What may stand before a domain: nothing of a word, or the labels of a host, which may follow a hyphen.
+#: Before a domain: no word character, or the labels of a host, which may follow a hyphen.
 _DOMAIN_ALONE = re.compile(_START)
 _LABELS = re.compile(rb"(?:" + _START + rb"|(?<=-))(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+\Z")
 _LONGEST_HOST = 253
 TOKEN = "Fly.io token"
-#: In a longer line than this, nothing in front of a name makes it a mention.
+#: In a line longer than this, the text before a name does not make it a mention.
 _LONGEST_LINE = 400
 HOSTS = frozenset({"fly.io", "fly.dev"})
 #: Hosts of Fly.io that a program talks to; every application's own is under fly.dev.
 APIS = frozenset({"api.fly.io", "registry.fly.io"})
-#: Documents and records, such as a list of tasks: they run nothing. A script under docs/ is no document.
+#: Documents and records, such as a list of tasks: they run nothing. A script under docs/ is not a document.
 PROSE_SUFFIXES = (".md", ".mdx", ".rst", ".txt", ".adoc", ".jsonl", ".ndjson", ".csv", ".tsv")
-#: What follows `fly.io` in the address of an application's page.
+#: Text after `fly.io` in the address of an application's page.
 _APPLICATION_PAGE = re.compile(rb"/(?:apps?|dashboard)(?![\w-])")
-#: What follows the name of a token that has a value there: a word of at least 8 signs with a digit.
+#: Text after a token's name that is its value: a word of at least 8 characters with a digit.
 _VALUE = re.compile(rb"[\"']?[ \t]*[=:][ \t]*[\"']?(?=[\w+/=-]{8})[a-z_+/=-]*\d")
 #: Lists of ignored paths, or of code owners.
 _LISTS_OF_PATHS = ("ignore", "codeowners", ".gitattributes")
-#: A list of words, for a spell checker or a registry, that is still open.
+#: A list of words, for a spell checker or a registry, that has not ended yet.
 _LIST_OF_WORDS = re.compile(rb"\"(?:(?:cspell\.)?(?:ignore)?words|keywords)\"\s*:\s*\[[^\]]*\Z")
-#: What a line says when it demands that something is absent, or is a pattern: its dot is escaped.
+#: Text of a line that demands that something is absent, or is a pattern: its dot is escaped.
 _REFUSES = re.compile(
     rb"\bnot in\b|\.not\.?to|\bassert_?not|\bdoes_?not|\brefute|\bshould_?not|fly\\+\.(?:io|dev|toml)"
 )
-#: A command that shows its words, and goes on to nothing that reads them.
+#: A command that prints its words without passing them to another one.
 _SHOWS = re.compile(
     rb"(?:.*(?:[;&|({]|\bthen\b|\bdo\b|\belse\b|run:))?\s*(?:echo|printf)\s(?:[^|>;&`$]|\$(?!\())*\Z"
 )
 _GOES_ON = re.compile(rb"[^\n]*?(?:\||>|`)")
-#: What may stand before a command on its line.
+#: Text before a command on its line.
 _COMMAND = re.compile(
     rb"(?:.*(?:[;&|(`]|\b(?:run|release|command|script|web|worker):|\bthen\b|\bdo\b|\belse\b|\brun(?=\s)|[\"'])|)\s*(?:(?:[-*+]|\d+[.)])\s+)?"
     rb"(?:(?:sudo|exec|env|time|nohup|command|if|while|until|!|\w+=\S*)\s+)*\Z",
@@ -115,7 +115,7 @@ _TITLE = re.compile(
     rb"|name[\"']?\s*:\s*[\"']?\w+ +\w)"
     rb"|.*[{,]\s*\"(?:title|description|summary|comment|notes?)\"\s*:\s*\"[^\"]*\Z"
 )
-#: A command that looks for a name, and nothing that ends it before the name.
+#: A command that searches for a name, without an end before the name.
 _SEARCH = re.compile(
     rb"(?:[^\"']|\"[^\"]*\"|'[^']*')*?(?:\A|(?<=[\s;&|(!]))(?:git +grep|e?grep|rg|ag|ack)\b"
     rb"(?:[^\"'|;&`$]|\$(?!\()|\"[^\"`]*\"|'[^']*')*(?:\"[^\"`$]*|'[^']*)?\Z"
@@ -125,10 +125,10 @@ _BINARY_PROBE = 8192
 
 @dataclass(frozen=True, slots=True, order=True)
 class Reference:
-    """One trace: `host` is the whole host name when it is one, lower case, and empty otherwise.
+    """One trace: `host` is the full host name in lower case if it is one, otherwise empty.
 
-    It is `live` when it runs or points somewhere: an address, a token's value, anything in code or
-    configuration. It is a mention in prose, in a comment or a title, and where a command searches for it.
+    It is `live` if it runs or points somewhere: an address, a token's value, anything in code or
+    configuration. It is a mention in prose, in a comment or a title, and in a command that searches for it.
     """
 
     path: str
@@ -139,7 +139,7 @@ class Reference:
     live: bool = True
 
     def finding(self) -> Finding:
-        """The same in the words for a person; a reference in a file's name has no line."""
+        """The same as a finding; a reference in a file's name has no line."""
         return Finding(
             self.path, self.line, f"{self.kind}: {self.text}" if self.line else f"{self.kind} by its name"
         )
@@ -149,8 +149,8 @@ class Reference:
 class Allowed:
     """What the plan allows: a host in one file, (`prose`) mentions in a folder, or another `product`.
 
-    That is a folder or a file in which anything may stand: nothing of the platform does.
-    An `optional` entry may allow nothing: it is not stale where there is nothing to allow.
+    The latter is a folder or a file that may contain anything, because it is not part of the platform. An
+    `optional` entry may allow nothing: then it is not stale.
     """
 
     path: str
@@ -177,10 +177,10 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What was found: references that nothing allows, those allowed, allow entries that allowed nothing.
+    """The result: references that nothing allows, those allowed, allow entries that allowed nothing.
 
-    `live` run or point somewhere, `mentions` do not. `files` and `binary` count the tracked files that were
-    read and those that are no text.
+    `live` references run or point somewhere, `mentions` do not. `files` and `binary` count the tracked files
+    that were read and those that are not text.
     """
 
     live: tuple[Reference, ...]
@@ -264,7 +264,7 @@ def _line_of(text: bytes, at: int) -> bytes:
 
 
 def _decoded(token: bytes) -> str:
-    """The host of Fly.io that a text in base64 has in it."""
+    """The Fly.io host inside a base64 text."""
     plain = token.translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
     try:
         text = base64.b64decode(plain + b"=" * (-len(plain) % 4))
@@ -284,7 +284,7 @@ def _points(kind: str, host: str, text: bytes, end: int) -> bool:
 
 
 def _is_mention(comments: Comments, start: int) -> bool:
-    """Whether what begins at `start` only speaks of Fly.io, by the kind of the file and by its line."""
+    """Whether the text at `start` only mentions Fly.io, by the kind of the file and by its line."""
     name, text = comments.name, comments.text
     if name.endswith((*PROSE_SUFFIXES, *_LISTS_OF_PATHS)):
         return True
@@ -305,7 +305,7 @@ def _before(text: bytes, start: int) -> bytes:
 
 
 def _host_start(text: bytes, domain: int) -> int | None:
-    """Where the host that ends in the domain at this place begins; None inside of another word.
+    """Where the host that ends in the domain at this place begins; None inside another word.
 
     Searched backwards from the domain: forwards, each dotted name of a long line would be a candidate.
     """
@@ -368,7 +368,7 @@ PLANTS = (
     "FLY_API_TOKEN={number}",
     "superfly/flyctl-actions/setup-flyctl@{number}",
 )
-#: What must not be taken for one.
+#: Texts that must not count as references.
 DECOYS = "butterfly.io on-the-fly deployment BUTTERFLY_API_TOKEN dragonfly.toml fly.io.example.org"
 KINDS = (
     "Dockerfile*", "*.yml", "*.yaml", "*.tf", "*.tfvars", "*.sh", "*.ts", "*.js", "*.py", "*.json", "*.toml",
@@ -378,7 +378,7 @@ PER_KIND = 5
 
 
 def fields(checkout: Checkout) -> list[str]:
-    """Return some files of each kind that a reference could be in; what stands in prose only speaks of it."""
+    """Return some files of each kind that could contain a reference; in prose it would only be a mention."""
     regular = [file.path for file in checkout.tracked() if file.mode != SYMLINK]
     regular = [path for path in regular if not path.lower().endswith((*PROSE_SUFFIXES, *_LISTS_OF_PATHS))]
     chosen: dict[str, None] = {}

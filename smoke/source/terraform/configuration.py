@@ -1,4 +1,4 @@
-"""A Terraform configuration: modules with their variables and locals, and the resources that they come to."""
+"""A Terraform configuration: modules with their variables and locals, and the resulting resources."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DEPTH = 8
 class Module:
     """One use of a directory: `address` is empty or ends with a dot, `given` are the values of variables.
 
-    One that is `rerouted` gets providers from its call.
+    A `rerouted` module gets providers from its call.
     """
 
     sources: Sources
@@ -41,7 +41,7 @@ class Module:
 
     @property
     def type(self) -> str:
-        """A module is no resource."""
+        """A module is not a resource."""
         return "module"
 
     def attribute(self, name: str) -> Value | None:
@@ -52,7 +52,7 @@ class Module:
         return self._once(f"output.{name}", Environment(self), block.attributes["value"])
 
     def variable(self, name: str) -> Value:
-        """The value of a variable: what is given, else its default, in its declared type."""
+        """The value of a variable: the given one, or else its default, in its declared type."""
         block = self.files.blocks.get(f"variable.{name}")
         value = self.given.get(name)
         if value is None and block is not None and "default" in block.attributes:
@@ -125,7 +125,7 @@ class Module:
 
     @cached_property
     def unread(self) -> list[Finding]:
-        """What could not be read in the files of this directory."""
+        """The parts of this directory's files that could not be read."""
         found = [Finding(place.path, place.line, "not valid HCL") for place in self.files.unread]
         for block in self._calls:
             children, why = self._called(block)
@@ -143,7 +143,7 @@ class Module:
         return [block for name, block in self.files.blocks.items() if name.startswith("module.")]
 
     def _called(self, block: Block) -> tuple[list[Module], str]:
-        """Return the uses of a module, and why there may be others or none that can be read."""
+        """Return the uses of a module, and why there may be others, or none that can be read."""
         name = block.labels[0]
         if name not in self._children:
             self._children[name] = self._call(block, name)
@@ -189,7 +189,7 @@ class Module:
         return self._collected(self.files.blocks[address], values, [each.key for each in found], why, at)
 
     def _collected(self, block: Block, values: list[Value], keys: list[str], why: str, at: Place) -> Value:
-        """What a reference without an index stands for: one, a list, or a map."""
+        """The value of a reference without an index: one, a list, or a map."""
         if "count" in block.attributes:
             return values[0] if why and values else Value(tuple(values), at)
         if "for_each" in block.attributes:
@@ -219,7 +219,7 @@ class Module:
         return made, why
 
     def _instances(self, block: Block) -> tuple[list[tuple[str, Environment]], str]:
-        """Return the key and environment of each instance of a block; why, where the files do not say."""
+        """Return the key and environment of each instance of a block, and why if the files do not say."""
         environment = Environment(self)
         for name in ("count", "for_each"):
             expr = block.attributes.get(name)
@@ -253,9 +253,9 @@ class Module:
         return self._memo[name]
 
 
-#: Names that only a running Terraform knows.
+#: Names with values that only a running Terraform knows.
 _HERE = {"terraform", "self", "each", "count"}
-#: Arguments of a module's call that are no variables.
+#: Arguments of a module's call that are not variables.
 META = {"source", "version", "count", "for_each", "providers", "depends_on"}
 
 
@@ -266,9 +266,9 @@ def _count(value: Value) -> int | None:
     return content if isinstance(content, int) and not isinstance(content, bool) else None
 
 
-#: What is looked for by its name, which a hidden `for_each` hides as well.
+#: Resources that are found by name, which an unknown `for_each` also hides.
 _BY_NAME = {"aws_ecs_service", "aws_ecs_task_definition"}
-#: Resources that hold others, written in another language.
+#: Resources that contain others, written in another language.
 _STACKS = {
     "aws_cloudformation_stack", "aws_cloudformation_stack_set", "aws_cloudcontrolapi_resource",
     "aws_serverlessapplicationrepository_cloudformation_stack", "helm_release",
@@ -281,7 +281,7 @@ class Configuration:
     def __init__(self, checkout: Checkout, directory: str, var_files: Sequence[str] = ()) -> None:
         """Read a directory with its variable files, those that Terraform finds by itself first.
 
-        SetupError when there is no Terraform in it, or not one of the variable files.
+        SetupError if it has no Terraform, or lacks one of the variable files.
         """
         sources = Sources(checkout, directory)
         files = sources.files(directory)
@@ -313,7 +313,7 @@ class Configuration:
 
     @cached_property
     def unread(self) -> list[Finding]:
-        """What could not be read, each once."""
+        """Everything that could not be read, each once."""
         found = [*self.unread_values, *(each for module in self.modules for each in module.unread)]
         return list(dict.fromkeys(found))
 
@@ -324,7 +324,7 @@ class Configuration:
 
     @cached_property
     def provider_version(self) -> str:
-        """The versions of AWS's provider that the root module takes; empty for any."""
+        """The versions of the AWS provider that the root module accepts; empty for any."""
         for block in self.root.files.others:
             for inner in block.nested("required_providers") if block.type == "terraform" else ():
                 wanted = Body(inner, Environment(self.root)).attribute("aws")
@@ -335,7 +335,7 @@ class Configuration:
 
     @cached_property
     def _regions(self) -> dict[str, Value | None]:
-        """The regions of the root module's providers of AWS, the default one's as `aws`."""
+        """The regions of the root module's AWS providers, the default one's as `aws`."""
         found = dict[str, Value | None]()
         for block in self.root.files.others:
             if block.type == "provider" and block.labels == ("aws",):
@@ -346,18 +346,18 @@ class Configuration:
 
     @property
     def home(self) -> str:
-        """The region of the default provider; empty where the files do not say."""
+        """The region of the default provider; empty if the files do not say."""
         region = self._regions.get("aws")
         return str(plain(region)) if is_known(region) else ""
 
     @cached_property
     def tags_all(self) -> bool:
-        """Whether a provider puts tags on everything."""
+        """Whether a provider adds default tags."""
         others = [block for module in self.modules for block in module.files.others]
         return any(block.nested("default_tags") for block in others if block.type == "provider")
 
     def region(self, resource: Resource) -> str:
-        """The region in which a resource is made; empty where the files do not say."""
+        """The region in which a resource is created; empty if the files do not say."""
         written = resource.block.attributes.get("provider")
         own, module = resource.attribute("region"), resource.environment.scope
         if own is None and isinstance(module, Module) and module.rerouted:
@@ -366,7 +366,7 @@ class Configuration:
         return str(plain(region)) if is_known(region) else ""
 
     def foreign_region(self, resource: Resource) -> str | None:
-        """The region in which a resource is made, where that is not the default provider's."""
+        """The region in which a resource is created, if it is not the default provider's."""
         region, default = self.region(resource), self._regions.get("aws")
         if not region or default is None or not is_known(default):
             return None
@@ -383,10 +383,10 @@ class Configuration:
         ]
 
     def lacks(self, result: Examined, what: str, about: Sequence[str], at: Finding | None = None) -> None:
-        """Record that something is missing: a finding, unless it may stand where nothing could be read.
+        """Record that something is missing: a finding, unless it may be in a part that could not be read.
 
-        It may stand in an invalid file, in a module or a stack with one of the words `about` in its call or
-        template, or among services and tasks when the files do not say what these are for. A module named by
+        It may be in an invalid file, in a module or a stack with one of the words `about` in its call or
+        template, or among services and tasks if the files do not say what these are for. A module named by
         such a word comes first.
         """
         place = at or Finding(self.directory, 0, "")

@@ -1,4 +1,4 @@
-"""Evaluates expressions, blocks and resources as far as the files of a module say what they come to."""
+"""Evaluates expressions, blocks and resources as far as a module's files determine their values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Step = tuple[Any, ...]
 
 
 class Scope(Protocol):
-    """The module that an expression stands in."""
+    """The module that contains an expression."""
 
     def lookup(self, name: str, steps: Sequence[Step], at: Place, text: str) -> tuple[Value, int]:
         """Return what a name with the first of its steps refers to, and how many steps those are."""
@@ -43,7 +43,7 @@ class Scope(Protocol):
 
 @dataclass(frozen=True)
 class Environment:
-    """Where an expression is evaluated: its module, and names that hold only here, such as `each`."""
+    """The context of an expression: its module, and local names such as `each`."""
 
     scope: Scope
     names: Mapping[str, Value] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Environment:
         return replace(self, names={**self.names, **names})
 
     def value(self, expr: Expr) -> Value:  # noqa: C901 - a line for each kind of expression
-        """Return what an expression comes to."""
+        """Return the value of an expression."""
         args = expr.args
         match expr.kind:
             case "literal":
@@ -80,7 +80,7 @@ class Environment:
         return self._unknown(expr, "an expression that is not valid HCL")
 
     def _unknown(self, expr: Expr, why: str) -> Value:
-        # with other values of names that hold only here, the same words are another thing
+        # with other values of local names, the same text means another thing
         here = "".join(f" {flat(each).content}" for each in self.names.values() if is_known(each))
         return Value(Symbol(expr.text + here, why), expr.at)
 
@@ -183,7 +183,7 @@ def _step(value: Value, key: Value, expr: Expr, *, index: bool) -> Value:
     name: Any = flat(key).content
     content = value.content
     if isinstance(content, Symbol) and content.resource is not None:
-        if index and not content.path:  # one of a number that the files do not say
+        if index and not content.path:  # one of an unknown number
             return (
                 value if isinstance(name, int) else value.to(replace(content, name=f"{content.name}[{name}]"))
             )
@@ -211,7 +211,7 @@ _ARITHMETIC: dict[str, Callable[..., Any]] = {
 
 
 def _operation(sign: str, operands: Sequence[Value], expr: Expr) -> Value:
-    """Return what operands come to; some are decided by one of them alone."""
+    """Return the result of an operation; a single operand may decide it."""
     known = [plain(each) if is_known(each) else Symbol for each in operands]
     if sign in {"&&", "||"}:
         decisive = sign == "||"
@@ -274,9 +274,9 @@ def _is_computed(value: Value) -> bool:
 
 @dataclass(eq=False)
 class Body:
-    """A block with the names that hold in it. `uncertain` says why the files leave open whether it exists.
+    """A block with its local names. `uncertain` says why the files leave open whether it exists.
 
-    Terraform ignores changes of what `drifts` once it is made: it may no longer be what the files say.
+    Terraform ignores changes of arguments in `drifts` after creation: their values may differ from the files.
     """
 
     block: Block
@@ -287,13 +287,13 @@ class Body:
 
     @property
     def at(self) -> Place:
-        """Where the block begins."""
+        """The place where the block begins."""
         return self.block.at
 
     def attribute(self, name: str) -> Value | None:
         """An attribute that the block sets; None for null, which counts as absent.
 
-        In a block that is not valid HCL everything that is not found is unknown.
+        In a block that is not valid HCL, a missing attribute is unknown.
         """
         if name not in self._values:
             expr = self.block.attributes.get(name)
@@ -367,7 +367,7 @@ class Resource(Body):
 
 
 def keys_of(value: Value) -> tuple[list[tuple[Value, Value]], str]:
-    """Return the keys and values of a `for_each`; where it is hidden one unknown pair, and why."""
+    """Return the keys and values of a `for_each`; if it is unknown, one unknown pair, and why."""
     value = settle(value)
     content = value.content
     if isinstance(content, dict):

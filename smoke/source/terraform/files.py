@@ -20,7 +20,7 @@ from .evaluate import Environment
 from .hcl import Block, Expr, Place, parse, template
 from .values import Symbol, Value, flat, scalar, settle
 
-#: What a module is written in; `.tofu` is read by OpenTofu alone, before a `.tf` of the same name.
+#: Suffixes of a module's files; only OpenTofu reads `.tofu`, in place of a `.tf` of the same name.
 SUFFIXES = (".tf", ".tf.json", ".tofu", ".tofu.json")
 #: Files of other tools that define infrastructure, or fill a module in.
 _TOOLS = {
@@ -36,9 +36,9 @@ _ADDRESSED = {"resource": "", "data": "data.", "ephemeral": "ephemeral.", "varia
 
 @dataclass(frozen=True)
 class Files:
-    """What stands in the files of one directory. `blocks` are by address, `others` those without one.
+    """The content of one directory's files. `blocks` are by address, `others` those without one.
 
-    `twice` are the names that are declared again, with both places.
+    `twice` are the names that are declared twice, with both places.
     """
 
     directory: str
@@ -55,7 +55,7 @@ class Files:
         return Place(self.paths[0] if self.paths else self.directory, 1)
 
 
-#: What Terragrunt calls the top of the repository, and the directory of a file.
+#: Terragrunt's functions for the top of the repository, and for the directory of a file.
 _TOP, _OWN = "${get_repo_root()}/", "${get_terragrunt_dir()}/"
 #: Where a workspace is selected, and how.
 _SELECTS_IN = re.compile(
@@ -82,12 +82,12 @@ class Sources:
 
     @cached_property
     def tracked(self) -> list[str]:
-        """The paths that git tracks and that are there."""
+        """The paths that git tracks and that exist."""
         paths = [file.path for file in self._checkout.tracked()]
         return sorted(path for path in paths if (self._checkout.root / path).is_file())
 
     def has(self, path: str) -> bool:
-        """Whether something is at a path of the checkout, tracked or not."""
+        """Whether a path of the checkout exists, tracked or not."""
         return (self._checkout.root / path).exists()
 
     def files(self, directory: str) -> Files:
@@ -104,7 +104,7 @@ class Sources:
         return self._files[directory]
 
     def given(self, directory: str, var_files: Sequence[str]) -> tuple[dict[str, Value], list[Finding]]:
-        """Return the values of variable files, later ones over earlier ones, and what is not read.
+        """Return the values of variable files, later ones over earlier ones, and what was not read.
 
         SetupError for a file of the plan that the checkout lacks.
         """
@@ -142,7 +142,7 @@ class Sources:
     def _terragrunt(self, directory: str, var_files: Sequence[str]) -> list[str]:
         """The file with the variables that Terragrunt gives a directory: beside it, or this environment's.
 
-        That is one below a directory of the name in which the plan's variable files are.
+        The latter is below a directory with the name of the one that contains the plan's variable files.
         """
         around = self._around = {PurePosixPath(path).parent.name for path in var_files}
         found = []
@@ -163,9 +163,9 @@ class Sources:
 
     @cached_property
     def workspace(self) -> str:
-        """The workspace that the repository's scripts select, where they all select one; else empty.
+        """The workspace that the repository's scripts select, if all select the same; otherwise empty.
 
-        One that is called otherwise than this environment counts where a file of this environment selects it.
+        A workspace with another name than this environment's counts if a file of this environment selects it.
         """
         selected: dict[str, list[str]] = {}
         for path in filter(_SELECTS_IN.search, self.tracked):
@@ -176,7 +176,7 @@ class Sources:
         return name if own and not any(others) and re.fullmatch(r"[\w-]+", name) else ""
 
     def foreign(self, directory: str) -> list[tuple[str, str]]:
-        """The files that show another tool defines the platform; for each tool the first, preferably here."""
+        """Files that show that another tool defines the platform; for each tool the first, preferably here."""
         found: dict[str, str] = {}
         for path in sorted(self.tracked, key=lambda each: not each.startswith(f"{directory}/")):
             tool = next((tool for name, tool in _TOOLS.items() if PurePosixPath(path).match(name)), "")
@@ -187,7 +187,7 @@ class Sources:
         return [(path, tool) for tool, path in found.items()]
 
     def text_of(self, path: str, directory: str) -> str | None:
-        """The text of a file that Terraform's functions name; None when there is none, or no text."""
+        """The text of a file that a Terraform function names; None if it is missing or not text."""
         for base in dict.fromkeys(("", self.root, directory)):
             full = normpath(str(PurePosixPath(base, path)))
             if full in self.tracked:
@@ -256,12 +256,12 @@ def parsed(text: str, path: str) -> Block:
 _LABELS = {"resource": 2, "data": 2, "variable": 1, "module": 1, "output": 1, "provider": 1, "locals": 0}
 
 
-#: Stands before the number of a JSON string while the rest is read: a character that no file should have.
+#: Marks the number of a JSON string while the rest is read: a character that no file should contain.
 _HELD = "\ue000"
 
 
 def _held(text: str, held: list[str]) -> str:
-    """Take the strings out of a JSON text: each is a template, with JSON's escapes around it."""
+    """Replace the strings of a JSON text: each is a template, with JSON's escapes around it."""
 
     def hold(found: re.Match[str]) -> str:
         try:
@@ -326,7 +326,7 @@ def _labelled(type_: str, labels: tuple[str, ...], value: Expr, depth: int) -> I
 
 
 def _json_blocks(entries: dict[str, Expr]) -> Iterator[Block]:
-    """Yield every object among attributes as the block that it may be: only who reads a resource knows."""
+    """Yield every object among attributes as a possible block: only the resource's type decides."""
     for name, value in entries.items():
         if name == "dynamic":
             yield from _labelled("dynamic", (), value, 1)
@@ -335,10 +335,10 @@ def _json_blocks(entries: dict[str, Expr]) -> Iterator[Block]:
 
 
 class _Nothing:
-    """The scope of a variable file: there is nothing to refer to, and no function reads a file."""
+    """The scope of a variable file: no names, and no function reads a file."""
 
     def lookup(self, _: str, steps: Sequence[object], at: Place, text: str) -> tuple[Value, int]:
-        """Nothing is there."""
+        """There are no names."""
         return Value(Symbol(text, f"{text} in a variable file"), at), len(steps)
 
     def read(self, *_: object) -> Value | None:
@@ -359,7 +359,7 @@ def _address(block: Block) -> str:
 
 
 def _overridden(block: Block, by: Block) -> Block:
-    """Return a block with the attributes of another in place of its own, and its blocks type by type."""
+    """Return a block overridden by another one's attributes, and its blocks, type by type."""
     replaced = {each.type for each in by.blocks}
     kept = [each for each in block.blocks if each.type not in replaced]
     return Block(

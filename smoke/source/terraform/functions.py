@@ -1,4 +1,4 @@
-"""Terraform's functions, on values; the result of a function that is missing here is unknown."""
+"""Terraform's functions, applied to values; the result of a function that is missing here is unknown."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from .values import (
 
 
 class Unclear(Exception):
-    """The arguments are not known enough; the message is why."""
+    """Too little is known about the arguments; the message says why."""
 
 
 class Wrong(Exception):
-    """The call fails for every value of what is not known: Terraform would refuse it."""
+    """The call fails for every possible value of its unknowns: Terraform would refuse it."""
 
 
 def call(name: str, arguments: Sequence[Value], at: Place, written: str) -> Value:
-    """Return what a function makes of its arguments, `written` being the call as it stands in the file."""
+    """Return the result of a function; `written` is the call as in the file."""
 
     def apply(*chosen: Value) -> Value:
         try:
@@ -66,12 +66,12 @@ def call(name: str, arguments: Sequence[Value], at: Place, written: str) -> Valu
 
 
 def fails(value: Value) -> bool:
-    """Whether an expression has no value: what `try` and `can` step over."""
+    """Whether an expression has no value, so that `try` and `can` skip it."""
     content = settle(value).content
     return isinstance(content, Symbol) and content.why.startswith(ABSENT)
 
 
-#: How the reason begins when something is missing, not just unknown.
+#: Prefix of the reason if something is missing, not just unknown.
 ABSENT = "there is no "
 
 
@@ -301,7 +301,7 @@ def _range(*bounds: int) -> list[int]:
     return list(range(*bounds))[:1024]
 
 
-#: On values, symbols in them included.
+#: Functions on values, including symbols in them.
 STRUCTURAL: dict[str, Callable[..., Value]] = {
     "can": _can, "coalesce": _coalesce, "coalescelist": _coalescelist, "compact": _compact, "concat": _concat,
     "contains": _contains, "distinct": _distinct, "element": _element, "flatten": _flatten, "format": _format,
@@ -312,7 +312,7 @@ STRUCTURAL: dict[str, Callable[..., Value]] = {
     "tolist": _same, "tomap": _same, "toset": _set, "tostring": _tostring, "try": _try, "values": _values,
     "zipmap": _zipmap,
 }  # fmt: skip
-#: On plain data, which all arguments must be.
+#: Functions on plain data; all arguments must be plain.
 PLAIN: dict[str, Callable[..., Any]] = {
     "abs": abs,
     "alltrue": all,

@@ -78,7 +78,7 @@ class Block:
 def parse(text: str, path: str, shift: int = 0) -> Block:
     """Return a file in Terraform's native syntax as one block without a type.
 
-    `shift` is the number of lines that stand before the file's own first one.
+    `shift` is the number of lines before the file's own first one.
     """
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     source = text.encode()
@@ -122,7 +122,7 @@ def template(text: str, path: str, line: int = 1) -> Expr:
     if found.unread or "content" not in found.attributes:
         return Expr("unread", Place(path, 1), path, ())
     whole = found.attributes["content"]
-    # the line break before the end of the wrapping is not the file's
+    # the line break before the end of the wrapper is not part of the file
     parts = whole.args if whole.kind == "template" else (whole,)
     last = parts[-1]
     if last.kind == "literal" and isinstance(last.args[0], str):
@@ -150,7 +150,7 @@ class _Reader:
         return Place(self._path, node.start_point[0] + self._first)
 
     def error(self, node: Node) -> Place:
-        """Where the first error inside of a node is."""
+        """The place of the first error inside a node."""
         for child in node.children:
             if child.is_error or child.is_missing:
                 return self.at(child)
@@ -191,7 +191,7 @@ class _Reader:
         return self._sequence(node.children)
 
     def _sequence(self, nodes: Sequence[Node]) -> Expr:
-        """Convert a term with what follows it: attributes, indices and splats."""
+        """Convert a term with its attributes, indices and splats."""
         nodes = [each for each in nodes if each.type != "comment"]
         if nodes[0].type == "(":
             base, rest = self._expr(nodes[1]), nodes[3:]
@@ -287,7 +287,7 @@ class _Reader:
         return self._make("operation", node, operator.type, operands)
 
     def _heredoc(self, node: Node, inner: Sequence[Node]) -> Expr:
-        """The text begins after the line of `<<EOT` and ends with the break before the end's line."""
+        """The text begins after the line of `<<EOT` and ends with the line break before the last line."""
         names = [child for child in inner if child.type == "heredoc_identifier"]
         first = self._source.index(b"\n", names[0].end_byte) + 1
         last = self._source.rfind(b"\n", 0, names[-1].start_byte) + 1
@@ -361,7 +361,7 @@ class _Reader:
 
 
 def _has_values(parts: Sequence[Node]) -> bool:
-    """Whether anything but text stands in a template: `"${1}"` is no text that happens to be one literal."""
+    """Whether a template has anything but text: `"${1}"` is not a text, although it is a single literal."""
     return any(part.type not in {"template_literal", "comment"} for part in parts)
 
 

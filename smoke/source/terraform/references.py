@@ -1,4 +1,4 @@
-"""Which thing in AWS a value of Terraform refers to, and whether everything referred to is declared."""
+"""The AWS resource to which a Terraform value refers, and whether everything referred to is declared."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .files import Files
 from .hcl import Block, Expr, Place
 from .values import MOST, Symbol, Text, Value, hidden, options, settle, text
 
-#: What a container is given as a secret comes from one of these two services.
+#: The two services that provide containers' secrets.
 SECRETS_MANAGER, PARAMETERS = "secretsmanager", "ssm"
 _SECRET_TYPES = {"aws_secretsmanager_secret": SECRETS_MANAGER, "aws_ssm_parameter": PARAMETERS}
-#: What refers to a secret by one of its attributes.
+#: Attributes with which a secret is referenced.
 _VERSIONS = {"aws_secretsmanager_secret_version", "aws_secretsmanager_secret_rotation"}
 #: Secrets Manager adds a hyphen and six characters to the name in an ARN; a policy may match those.
 _SUFFIX = re.compile(r"-([A-Za-z0-9]{6}|\?{6})$")
@@ -29,7 +29,7 @@ _SUFFIX = re.compile(r"-([A-Za-z0-9]{6}|\?{6})$")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`key` is equal for the same thing, `name` is how a person knows it; `why` says what hides it."""
+    """`key` is equal for the same thing, `name` is its name for people; `why` says what hides it."""
 
     key: str
     name: str
@@ -37,7 +37,7 @@ class Identity:
 
 
 def items(value: Value | None) -> Iterator[Value]:
-    """Yield every item that a value may hold: those of lists, at any depth, of each alternative."""
+    """Yield every item that a value may contain: of lists at any depth, and of each alternative."""
     if value is None:
         return
     for each in options(value):
@@ -49,7 +49,7 @@ def items(value: Value | None) -> Iterator[Value]:
 
 
 def choices(value: Value | None) -> list[list[Value]]:
-    """The items that a value may hold together, for each choice of its alternatives; none for too many."""
+    """The items that a value may contain together, for each choice of its alternatives; none if too many."""
     found: list[list[Value]] = []
     for each in options(value) if value is not None else ():
         if not isinstance(each.content, tuple):
@@ -62,14 +62,14 @@ def choices(value: Value | None) -> list[list[Value]]:
     return found
 
 
-#: What may follow a reference that still means the same thing: a key or version, or a pattern of IAM.
+#: Suffixes after a reference that still means the same thing: a key or version, or an IAM pattern.
 _BEHIND = (":", "*", "-*", "-?", "/*")
 
 
 def referenced(value: Value | None) -> Resource | None:
     """The resource that a value refers to, by any of its attributes, at the beginning of the value.
 
-    An account's number in the middle of an ARN is no reference to what the ARN names.
+    An account's number inside an ARN is not a reference to the ARN's resource.
     """
     content = value.content if value is not None else None
     if isinstance(content, Text):
@@ -86,7 +86,7 @@ def referenced(value: Value | None) -> Resource | None:
 
 
 def declared(value: Value | None, *types: str) -> Resource | None:
-    """The resource that a value refers to, of one of these types (none: of any); None for data."""
+    """The resource, of one of these types (none: any), to which a value refers; None for data."""
     found = referenced(value)
     fits = found is not None and found.block.type != "data" and (not types or found.type in types)
     return found if fits else None
@@ -101,7 +101,7 @@ def named(resource: Resource, attribute: str = "name") -> Identity:
 
 
 def thing(value: Value, type_: str) -> Identity:
-    """Identify what a reference, an ARN or a name stands for, where names of one type are unique."""
+    """Identify the thing behind a reference, an ARN or a name, if names of its type are unique."""
     resource = referenced(value)
     if resource is not None:
         return named(resource) if resource.type == type_ else Identity(resource.address, resource.address)
@@ -112,7 +112,7 @@ def thing(value: Value, type_: str) -> Identity:
 
 
 def secret(value: Value) -> Identity | None:
-    """Identify a secret or a parameter, without key and version; None for what is neither."""
+    """Identify a secret or a parameter, without key and version; None if it is neither."""
     resource = referenced(value)
     if resource is not None:
         return _secret_of(resource)
@@ -152,29 +152,29 @@ def _secret_of(resource: Resource) -> Identity | None:
 
 
 def of_service(resource: Resource) -> str:
-    """The service that keeps a secret; empty for what is neither secret nor parameter itself."""
+    """The service that stores a secret; empty if the resource is neither a secret nor a parameter."""
     return SECRETS_MANAGER if resource.type in _VERSIONS else _SECRET_TYPES.get(resource.type, "")
 
 
 def entries(value: Value | None) -> dict[str, Any]:
-    """The entries of an object; empty for all else."""
+    """The entries of an object; empty for any other value."""
     content = settle(value).content if value is not None else None
     return content if isinstance(content, dict) else {}
 
 
 #: Names that need no declaration.
 _BUILT_IN = {"self", "path", "terraform", "provider", "dynamic"}
-#: Names that stand for one of several things, and what makes these.
+#: Names that stand for one of several things, and the argument that makes these.
 _COUNTERS = {"each": "for_each", "count": "count"}
-#: Blocks and attributes in which names are something else: types, attributes to ignore, former addresses.
+#: Blocks and attributes in which names are not references: types, attributes to ignore, former addresses.
 _OTHER_BLOCKS = {"moved", "removed", "import", "terraform", "required_providers"}
 _OTHER_ATTRIBUTES = {"ignore_changes", "provider", "providers"}
 
 
 def undeclared(configuration: Configuration) -> tuple[int, Examined]:
-    """Return how many references there are, and those to nothing: a finding for each thing with its places.
+    """Return how many references there are, and findings for undeclared things with their places.
 
-    Where a file could not be read, what is missing may be in it.
+    If a file could not be read, the missing thing may be in it.
     """
     count, result = 0, Examined()
     seen: dict[str, Module] = {}
@@ -222,13 +222,13 @@ def _is_declared(name: str, module: Module) -> bool:
 
 
 def named_by(part: Block | Expr) -> Iterator[tuple[str, Place]]:
-    """Yield what a block or an expression refers to, by its address."""
+    """Yield the addresses to which a block or an expression refers."""
     found = _of_block(part, frozenset()) if isinstance(part, Block) else names_in(part, frozenset())
     yield from (each for each in found if each[0] and each[0] not in _COUNTERS)
 
 
 def _references(files: Files) -> Iterator[tuple[str, Place]]:
-    """Yield what each expression of a directory refers to; an empty name for what needs no declaration."""
+    """Yield the references of each expression in a directory; an empty name if no declaration is needed."""
     for expr in files.locals.values():
         yield from names_in(expr, frozenset())
     for block in (*files.blocks.values(), *files.others):
@@ -254,7 +254,7 @@ def _of_block(block: Block, bound: frozenset[str]) -> Iterator[tuple[str, Place]
 
 
 def names_in(expr: Expr, bound: frozenset[str]) -> Iterator[tuple[str, Place]]:
-    """Yield what an expression refers to, by its address, besides the names that are bound around it."""
+    """Yield the addresses to which an expression refers, without locally bound names."""
     if expr.kind in {"name", "path"}:
         base, steps = (expr, ()) if expr.kind == "name" else expr.args
         if base.kind == "name":
@@ -292,10 +292,10 @@ def _name(base: str, steps: tuple[tuple[str, object], ...], bound: frozenset[str
 
 
 def _instances(module: Module) -> Iterator[tuple[str, list[Place]]]:
-    """Yield references to several things without a key, to one with a key, and to a key that is not there.
+    """Yield references to several things without a key, to a single one with a key, and to a missing key.
 
-    A key that is not there may be named by what is guarded, such as `length(x.y) > 0 ? x.y[0].id : ""`, and
-    by what may be left out itself.
+    A guarded expression may use a missing key, such as `length(x.y) > 0 ? x.y[0].id : ""`, and so may one
+    that may itself be left out.
     """
     written = [each for expr in module.files.locals.values() for each in paths(expr)]
     for block in (*module.files.blocks.values(), *module.files.others):
@@ -322,7 +322,7 @@ def _instances(module: Module) -> Iterator[tuple[str, list[Place]]]:
 
 
 def _counters(files: Files) -> Iterator[tuple[str, list[Place]]]:
-    """Yield uses of `each` and `count` where nothing is made several times."""
+    """Yield uses of `each` and `count` outside a block with `for_each` or `count`."""
     for block in files.blocks.values():
         if block.type not in {"resource", "data", "module", "output"} or block.unread:
             continue
@@ -333,7 +333,7 @@ def _counters(files: Files) -> Iterator[tuple[str, list[Place]]]:
 
 
 def expressions(block: Block) -> Iterator[Expr]:
-    """Yield the expressions in a block, at any depth, that need what they refer to."""
+    """Yield the expressions in a block, at any depth, that need their references."""
     if block.type not in _OTHER_BLOCKS:
         others = _OTHER_ATTRIBUTES | {"depends_on", "replace_triggered_by"}
         yield from (expr for name, expr in block.attributes.items() if name not in others)
@@ -359,7 +359,7 @@ def paths(expr: Expr, guarded: bool = False) -> Iterator[tuple[Expr, bool]]:
 
 
 def _arguments(module: Module) -> Iterator[tuple[str, list[Place]]]:
-    """Yield what a call gives a local module that has no such variable, and what it does not give."""
+    """Yield arguments for which a local module has no variable, and variables that a call does not set."""
     for child in module.children:
         call = module.files.blocks[
             "module." + child.address.removeprefix(module.address).split(".")[1].partition("[")[0]

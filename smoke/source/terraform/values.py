@@ -1,4 +1,4 @@
-"""What expressions come to: plain values, each with its place, and what files alone do not say."""
+"""The values of expressions: plain values, each with its place, and unknown ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeGuard
 
 from .hcl import Place
 
-#: So many combinations of alternatives are followed; what has more is unknown.
+#: Maximum combinations of alternatives; a value with more is unknown.
 MOST = 64
 
 
@@ -32,9 +32,9 @@ class Thing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """Something that the files do not say. Two of one name are the same thing.
+    """Something that the files do not say. Two with one name are the same thing.
 
-    With a `resource` it is that, or its attribute at `path`; else `why` says what hides the value.
+    With a `resource` it is that, or its attribute at `path`; otherwise `why` says what hides the value.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Value:
 
 
 def settle(value: Value) -> Value:
-    """Follow a resource's attribute to what the files set it to, if they do."""
+    """Follow a resource's attribute to the value that the files set, if they do."""
     for _ in range(20):
         content = value.content
         if not isinstance(content, Symbol) or content.resource is None or not content.path:
@@ -98,7 +98,7 @@ def settle(value: Value) -> Value:
 
 
 def flat(value: Value) -> Value:
-    """Follow a value, and in a string each of its parts, to what the files set them to."""
+    """Follow a value, and each part of a string, to the values that the files set."""
     value = settle(value)
     if not isinstance(value.content, Text):
         return value
@@ -108,7 +108,7 @@ def flat(value: Value) -> Value:
 
 
 def options(value: Value) -> list[Value]:
-    """Every value that this may be: several of an Either, else itself."""
+    """Every possible value: those of an Either, or the value itself."""
     value = settle(value)
     if isinstance(value.content, Either):
         return [each for option in value.content.options for each in options(option)]
@@ -116,7 +116,7 @@ def options(value: Value) -> list[Value]:
 
 
 def either(values: Iterable[Value]) -> Value:
-    """Return one of several values, each once; a single one as it is."""
+    """Return an Either of the distinct values; a single one unchanged."""
     found: list[Value] = []
     for each in values:
         found += [option for option in options(each) if option not in found]
@@ -150,7 +150,7 @@ def scalar(content: Any) -> str | None:
 
 
 def concatenated(values: Iterable[Value], at: Place) -> Value:
-    """Return the string that values make one after the other; symbols stay symbols in it."""
+    """Return the concatenation of values; symbols stay symbols in it."""
 
     def join(*chosen: Value) -> Value:
         parts: list[str | Value] = []
@@ -181,7 +181,7 @@ def _parts(value: Value) -> tuple[str | Value, ...]:
 
 
 def text(value: Value | None) -> str:
-    """Return a value as text; what the files do not say reads ${as.written}, alternatives stand by "or"."""
+    """Return a value as text; unknown parts read ${as.written}, alternatives are joined by "or"."""
     if value is None:
         return ""
     content = settle(value).content
@@ -201,7 +201,7 @@ def text(value: Value | None) -> str:
 
 
 def number(value: Value | None) -> float | None:
-    """A number, also one that is written as a string; None for all else, truth values included."""
+    """A number, also as a string; None for anything else, including booleans."""
     content = flat(value).content if value is not None else None
     if isinstance(content, bool) or not isinstance(content, int | float | str):
         return None
@@ -212,13 +212,13 @@ def number(value: Value | None) -> float | None:
 
 
 def size(value: Value) -> float | None:
-    """The CPU units or MiB of a task: a number, or one of `vCPU` or `GB`; None for anything else."""
+    """The CPU units or MiB of a task: a number, or a size in `vCPU` or `GB`; None for anything else."""
     written = re.fullmatch(r"(\d*\.?\d+) ?(?:vcpu|gb)", text(value).strip(), re.IGNORECASE)
     return float(written[1]) * 1024 if written else number(value)
 
 
 def boolean(value: Value) -> bool | None:
-    """A truth value, also one that is written as a string, as Terraform reads it; None for all else."""
+    """A boolean, also as a string, as Terraform reads it; None for anything else."""
     content = settle(value).content
     if isinstance(content, str):
         return {"true": True, "1": True, "false": False, "0": False}.get(content)
@@ -245,20 +245,20 @@ def symbols(value: Value | None) -> Iterator[Symbol]:
 
 
 def why_unknown(value: Value) -> str:
-    """Why the value itself is not known; empty where it is, even if its members are not."""
+    """Why the value itself is not known; empty if it is, even if its members are not."""
     content = settle(value).content
     return content.why if isinstance(content, Symbol) else ""
 
 
 def hidden(value: Value | None) -> str:
-    """Why a value is not known from the files; empty when it is, or is an attribute of a resource."""
+    """Why a value is not known from the files; empty if it is, or is an attribute of a resource."""
     if value is None:
         return ""
     return next((each.why for each in symbols(settle(value)) if each.why), "")
 
 
 def is_known(value: Value | None) -> TypeGuard[Value]:
-    """Whether a value is there, and plain at any depth."""
+    """Whether a value is known and plain at any depth."""
     if value is None:
         return False
     content = flat(value).content
@@ -320,12 +320,12 @@ def encoded(value: Value) -> Value:
     return value.to(json.dumps(content))
 
 
-#: Stands for a symbol while JSON is read: a character of the private area that no file should have.
+#: Represents a symbol while JSON is read: a private-use character that no file should contain.
 _MARK = "\ue000"
 
 
 def decoded(value: Value) -> Value | None:
-    """Return what JSON stands for, symbols kept; None when it is no JSON."""
+    """Return the value of JSON, with symbols; None if it is not JSON."""
     value = settle(value)
     content = value.content
     if isinstance(content, Encoded):
@@ -341,7 +341,7 @@ def decoded(value: Value) -> Value | None:
 
 
 def malformed(value: Value) -> bool:
-    """Whether a text is no JSON for any value of its symbols: these are parts of its strings."""
+    """Whether a text is not JSON for any value of its symbols, which are parts of its strings."""
     if not isinstance(settle(value).content, str | Text):
         return False
     written, _, inside = _as_json(settle(value))
@@ -353,7 +353,7 @@ def malformed(value: Value) -> bool:
 
 
 def _as_json(value: Value) -> tuple[str, list[Value], bool]:
-    """A text with marks for its symbols, those, and whether each of them is a part of a string."""
+    """A text with marks for its symbols, the symbols, and whether each of them is part of a string."""
     held: list[Value] = []
     written, quoted, inside = "", False, True
     for part in _parts(value):
