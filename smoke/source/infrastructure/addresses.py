@@ -1,10 +1,10 @@
-"""Where the environment of a task leads: hosts and ports in its variables, against those of the services.
+"""Hosts and ports in a task's variables, compared with those of the services.
 
-Also settings that are of no use to a container, and how many connections the pooler's variables let it open,
-against the plan's budget. `led` asks this of the task definitions in Terraform.
+Also settings that a container cannot use, and the number of connections that the pooler's variables allow,
+compared with the plan's budget. `led` applies this to the task definitions in Terraform.
 
-What is understood and wrong is a finding: another environment's host, a port on which the service does not
-listen, a name that nothing has. Any other value says nothing here.
+Values that are understood and wrong are findings: another environment's host, a port on which the service
+does not listen, a name that does not exist. Any other value is ignored.
 """
 
 import re
@@ -21,15 +21,15 @@ from smoke.source.terraform.values import Symbol, Value, is_known, number, settl
 from .databases import OF_SERVER, Budget
 from .definitions import Definitions, containers, plainly, ports, variables_of
 
-#: An address with a password in it, which nothing fills in, of a host that is not the task itself.
+#: An address with a literal password, of a host that is not the task itself.
 PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s:/@]*:[^\s/@${}<>%]+@(?!localhost\b|127\.)")
-#: A reference of Terraform that is plain text, with its dollar or, in an address, without. An application may
-#: have templates of its own, such as `{data.name}`.
+#: A Terraform reference that is plain text, with its dollar or, in an address, without. An application may
+#: have its own templates, such as `{data.name}`.
 _UNFILLED = re.compile(
     r"(?:(?=\$)|\A[a-z]+://\S*?)"
     r"(\$?\{(?:(?:local|var)\.\w|each\.(?:key|value)\b|(?:module|aws_\w+)\.\w+[.\[]|data\.\w+\.\w+[.\[])[^{}\s]*\})"
 )
-#: A variable that holds an address, and one that by its name may hold where a secret is.
+#: A variable that holds an address, and one that by its name may hold a secret's location.
 _OF_ADDRESS, _OF_NAME = re.compile(r"(?:.*_)?(?:URL|URI|DSN)"), re.compile(r".*_(?:ARN|ID|NAME|SECRET|PATH)")
 _HOLDERS = ("aws_secretsmanager_secret", "aws_ssm_parameter")
 _ARN = re.compile(r"arn:aws[\w-]*:(?:secretsmanager|ssm):.+")
@@ -64,7 +64,7 @@ def unfit(
 
 
 def _twice(chosen: Collection[Value]) -> Iterator[tuple[str, Value]]:
-    """The variables of a list that have one value and then another."""
+    """The variables that a list sets twice, with different values."""
     first: dict[str, Value] = {}
     for pair in map(entries, chosen):
         name, value = pair.get("name"), pair.get("value")
@@ -75,7 +75,7 @@ def _twice(chosen: Collection[Value]) -> Iterator[tuple[str, Value]]:
 
 
 def _is_where(value: Value) -> bool:
-    """Whether a value says where a secret is."""
+    """Whether a value is the location of a secret."""
     content, holder = settle(value).content, referenced(value)
     if holder is not None and holder.type in _HOLDERS and isinstance(content, Symbol):
         return content.path[:1] in (("arn",), ("id",)) and holder.block.type == "resource"
@@ -88,7 +88,7 @@ _PLACE = re.compile(
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _ITSELF = re.compile(r"(?:https?://)?(?:localhost|127\.0\.0\.1)(?![\w.-])")
 _HOST, _PORT = re.compile(r"(.*_)?HOST(NAME)?"), re.compile(r"\d{1,5}")
-#: Words of a variable that holds the address of the service it names, and nothing else.
+#: Words of a variable that holds only the address of the service it names.
 _ADDRESS_WORDS = frozenset(
     {"url", "uri", "host", "hostname", "addr", "address", "endpoint", "origin", "base", "api", "service"}
     | {"internal", "private", "jwks", "loa"}
@@ -106,11 +106,11 @@ _OWN_PORT = ("PORT", "LISTEN_PORT")
 class Directory:
     """The addresses of one environment.
 
-    `listening` are the ports of a service by its host name, none where they are not known; `public` the host
-    names behind the load balancer; `there` says whether a name of the private zone resolves. `settings` are
-    the values that variables of a service have, where it has them, `budgets` what a pooler may open, `keys`
-    the path of a service's key set by its host name, `plain` the ports on which it speaks HTTP without TLS,
-    `zones` the names of the zones that there are.
+    `listening` are a service's ports by its host name, empty if unknown; `public` the host names behind the
+    load balancer; `there` says whether a name in the private zone resolves. `settings` are required values of
+    a service's variables, if it has them, `budgets` the connections that a pooler may open, `keys` the path
+    of a service's key set by host name, `plain` the ports on which it speaks HTTP without TLS, `zones` the
+    names of existing zones.
     """
 
     prefix: str
@@ -135,7 +135,7 @@ class Directory:
                 wrong = [*self._misleads(name, scheme, host.lower(), port, path)]
                 for why in wrong:
                     yield f"{name} of {owner} leads to {host}{f':{port}' if port else ''}: {why}"
-                # a container beside the pooler may ask it; /pgbouncer is the pooler's own console
+                # a container beside the pooler may use it; /pgbouncer is the pooler's own console
                 own = host.lower().partition(".")[0] == owner and path != "/pgbouncer"
                 maps = not {*ports}.isdisjoint(self.listening.get(host.lower(), ()))
                 if own and maps and not wrong and owner in self.budgets and OF_SERVER.fullmatch(name):
@@ -197,7 +197,7 @@ class Directory:
     def _siblings(self, *, unnamed: bool) -> set[str]:
         """The public hosts that other environments have for those of this one.
 
-        `unnamed`: production's without its name, too. That may be the company's own page.
+        `unnamed`: also production's, without an environment's name. That may be the company's own page.
         """
         own = self.prefix.rpartition("-")[2]
         words: list[list[str]] = [[word] for word in ENVIRONMENTS.split("|") if word != own]
@@ -210,7 +210,7 @@ class Directory:
 
 
 def _places(name: str, value: str, given: Mapping[str, str]) -> Iterator[tuple[str, str, int | None, str]]:
-    """The hosts in a value, with scheme, port and path; the port of X_HOST may stand in X_PORT."""
+    """The hosts in a value, with scheme, port and path; the port of X_HOST may be in X_PORT."""
     for found in _PLACE.finditer(value):
         port = found["port"] or _DEFAULT_PORTS.get(found["scheme"])
         if port is None and _HOST.fullmatch(name):
@@ -236,13 +236,13 @@ def directory_of(
     budgets: Mapping[str, Budget],
     keys: Mapping[str, str],
 ) -> Directory:
-    """Where the services of the files are found; `members` maps host names to the plan's names."""
+    """The addresses of the services in the files; `members` maps host names to the plan's names."""
     listening = {each.name: {int(n) for box in ports(each).values() for n in box} | _aliases(each.service)
                  for each in defined.definitions if each.service is not None}  # fmt: skip
     plain = {each.name: plainly(each) for each in defined.definitions if each.service is not None}
     held = [each.attribute("name") for each in configuration.of_type(_NAMES)]
     known = {text(name) for name in held if is_known(name)}
-    # with a name that the files leave open, or a file that could not be read, any may be there
+    # if the files leave a name open, or a file could not be read, any may exist
     open_ = len(known) < len(held) or not held or bool(configuration.unread)
     return Directory(
         prefix,
@@ -257,11 +257,11 @@ def directory_of(
     )
 
 
-#: A host of no public zone, beside those that clouds and Docker have of their own.
+#: Suffixes of hosts that are in no public zone, in addition to those of clouds and Docker.
 _PRIVATE_ZONE = re.compile(
     r"(?<!\.ec2)(?<!\.compute)(?<!\.docker)(?<!\.google)\.internal\Z|\.(?:local|lan|corp|intranet|private)\Z"
 )
-#: A host without a dot in a URL, and what stands among zones for a domain in which it is looked for.
+#: A host without a dot in a URL, and the placeholder among zones for a search domain.
 _BARE = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^\s/@]*@)?(?!localhost\b)([A-Za-z][\w-]*)(?=[:/?#]|\Z)")
 _SEARCHED = "."
 _ZONES = ("aws_route53_zone", "aws_service_discovery_private_dns_namespace",
@@ -294,9 +294,9 @@ def _aliases(service: Resource) -> set[int]:
 def led(
     configuration: Configuration, defined: Definitions, directory: Directory, region: str
 ) -> tuple[int, Examined]:
-    """Return how many variables were read, and those that lead away from this environment.
+    """Return how many variables were read, and those that point outside this environment.
 
-    `region` is the profile's, empty where it names none; logs go to the region of the tasks.
+    `region` is the profile's, empty if it has none; logs must go to the region of the tasks.
     """
     result, count = Examined(), 0
     regions = [
@@ -338,7 +338,7 @@ def _misled(
     owner: str, container: Mapping[str, Value], given: Mapping[str, Value], directory: Directory, region: str,
     *, alone: bool,
 ) -> Iterator[tuple[str, Value]]:  # fmt: skip
-    """What leads a container of `owner` away: its variables, its secrets, its logs."""
+    """The variables, secrets and logs of `owner`'s container that point outside this environment."""
     for name, value in _secrets(container.get("secrets")):
         written = text(value)
         if pinned(written):
@@ -375,7 +375,7 @@ _OF_PRIVATE = re.compile(r"(?:.*_)?(?:PRIVATE|SIGNING)_KEY")
 _BESIDE = re.compile(
     r"(?:\$\{[^}]*\}|.*:secret:[^:]+):(?:schemaVersion|activeKid|pendingKid|revocation):[^:]*:[^:]*"
 )
-#: What ECS does not take: one or two of the three.
+#: ECS refuses one or two of the three without the others.
 _CUT_OFF = re.compile(r"\$\{[^}]*\.arn\}(?::[^:]*){1,2}")
 
 

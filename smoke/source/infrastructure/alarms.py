@@ -24,9 +24,9 @@ from .resource_policies import TOPIC
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """The one metric that an alarm looks at, set in `where`; `why` says why it is not understood.
+    """The single metric of an alarm, set in `where`; `why` says why it is not understood.
 
-    `computed` holds the names of the metrics in metric math, which is not understood, if it names any.
+    `computed` are the metrics that metric math names; metric math itself is not understood.
     """
 
     namespace: str = ""
@@ -44,7 +44,7 @@ class Watched:
         return "$" in self.computed or any(re.search(rf"\b{each}\b", self.computed) for each in names)
 
 
-#: Metric math that finds its metrics by their names.
+#: Metric math that searches metrics by name.
 _QUERY = re.compile("SELECT|SEARCH")
 
 
@@ -77,8 +77,8 @@ def connection_alarms(
 ) -> tuple[dict[str, str], Examined]:
     """Judge the alarms on the number of database connections, which must not exceed `limit`.
 
-    Returns their thresholds by label. One that fires below its threshold is a lower limit and does not count.
-    `within` is the plan's time for alarms.
+    Returns their thresholds by label. An alarm that fires below its threshold is a lower limit and does not
+    count. `within` is the plan's time for alarms.
     """
     result, seen = Examined(), dict[str, str]()
     unread: list[Finding] = []
@@ -120,7 +120,7 @@ def connection_alarms(
 
 
 def _of_no_database(configuration: Configuration, found: Watched) -> str:
-    """The name of a database that an alarm watches and the files lack, if they have any database."""
+    """The name of an alarm's database that the files lack, if they have any database."""
     value = found.dimensions.get("DBInstanceIdentifier")
     named = [each.attribute("identifier") for each in configuration.of_type("aws_db_instance")]
     if value is None or not named or referenced(value) is not None or not is_known(value):
@@ -130,7 +130,7 @@ def _of_no_database(configuration: Configuration, found: Watched) -> str:
 
 
 def _by_resource_id(configuration: Configuration, found: Watched) -> Iterator[str]:
-    """A database's `id` is its identifier up to version 4 of the provider only."""
+    """A database's `id` is its identifier only up to version 4 of the provider."""
     value = found.dimensions.get("DBInstanceIdentifier")
     symbol = value.content if value is not None else None
     if not isinstance(symbol, Symbol) or symbol.resource is None or symbol.path != ("id",):
@@ -156,7 +156,7 @@ def coverage(configuration: Configuration, definition: Definition, within: Mappi
     return result
 
 
-#: The namespace to which a cluster publishes only where it is set to.
+#: The namespace to which a cluster publishes only with Container Insights.
 INSIGHTS = "ECS/ContainerInsights"
 #: Words of modules that may bring alarms.
 _MONITORING = ("alarm", "cloudwatch", "monitor", "observab")
@@ -181,7 +181,7 @@ def _cover(
     watches: Callable[[Watched], bool], may_watch: Callable[[Watched], bool],
     resembles: Callable[[Watched], bool], need: rules.Need, within: Mapping[str, int],
 ) -> None:  # fmt: skip
-    """Record that nothing watches something, unless an alarm that does can fire and notifies."""
+    """Record that nothing watches something, unless an alarm on it can fire and notifies."""
     recipients = Recipients(configuration)
     alarms = [(alarm, watched(alarm)) for alarm in configuration.of_type(ALARM)]
     judged = []
@@ -232,7 +232,7 @@ def _name(alarm: Resource) -> str:
     return "" if name is None or hidden(name) else text(name)
 
 
-#: By dimension: the attributes of a resource with which AWS names it there. An ARN is no such name.
+#: Dimension -> the attributes of a resource that are valid values there; an ARN is not.
 _NAMING = {
     "ClusterName": ("name",), "ServiceName": ("name",), "TargetGroup": ("arn_suffix",),
     "LoadBalancer": ("arn_suffix",), "DBInstanceIdentifier": ("identifier", "id"),
@@ -276,7 +276,7 @@ _LOG_GROUP = "aws_cloudwatch_log_group"
 
 
 def _unfiltered(configuration: Configuration, found: Watched) -> Iterator[str]:
-    """Why the log filters that make an alarm's metric never count anything, as far as the files say."""
+    """Why the log filters of an alarm's metric never count anything, as far as the files say."""
     made: list[tuple[Resource, Body]] = []
     for each in configuration.of_type("aws_cloudwatch_log_metric_filter"):
         for block in each.blocks("metric_transformation"):
@@ -308,7 +308,7 @@ def _unfiltered(configuration: Configuration, found: Watched) -> Iterator[str]:
 
 
 def _written(configuration: Configuration) -> set[str] | None:
-    """The log groups that tasks write into; None where the files do not say all."""
+    """The log groups that tasks write to; None if the files do not say all of them."""
     found: set[str] = set()
     if any(module.unread_calls for module in configuration.modules) or configuration.unread:
         return None
@@ -333,7 +333,7 @@ def _metric(found: Watched, kind: str) -> bool:
 
 
 def _watches(found: Watched, kind: str, service: Resource) -> bool:
-    """Whether an alarm looks at this kind of figure of this service."""
+    """Whether an alarm watches this kind of metric of this service."""
     if found.why or not _metric(found, kind):
         return False
     if found.metric == "HealthyHostCount":
@@ -363,7 +363,7 @@ def _same(first: Value, second: Value, type_: str) -> bool:
 
 
 def _may_watch(found: Watched, kind: str) -> bool:
-    """Whether the files leave open that an alarm looks at this kind of figure of any service."""
+    """Whether an alarm may watch this kind of metric of some service, because the files leave it open."""
     if found.why:
         health = [metric for _, metric in rules.HEALTH_METRICS]
         return found.may_be(*(health if kind == "health" else [rules.UTILIZATION_METRICS[kind]]))
@@ -371,7 +371,7 @@ def _may_watch(found: Watched, kind: str) -> bool:
 
 
 def fires(alarm: Resource, found: Watched, need: rules.Need, within: Mapping[str, int]) -> Judged:
-    """What keeps an alarm from firing when and where it should; all that it may be set to must hold."""
+    """What keeps an alarm from firing when and where it should; every possible setting must be right."""
     judged = Judged(wrong=[*_misnamed(found)])
     read: list[list[tuple[str, Any]]] = []
     unread: list[str] = []
@@ -415,7 +415,7 @@ def _settings(alarm: Resource, where: Body) -> dict[str, tuple[type, Iterable[Va
 
 
 def _plain(kind: type, option: Value) -> Any:
-    """A setting as a plain value of its kind; None for what the files do not say."""
+    """A setting as a plain value of its kind; None if the files do not say it."""
     if kind is str:
         return text(option) if not hidden(option) else None
     value = number(option)

@@ -27,7 +27,8 @@ from smoke.source.terraform.values import Symbol, Value, flat, hidden, is_known,
 
 from .iam import ROLE, roles_of
 
-#: What AWS has once, by the attributes that say which: the second is refused, or overwrites the first.
+#: Resources that must be unique, by their identifying attributes: AWS refuses the second, or it overwrites
+#: the first.
 _ONCE: Mapping[str, tuple[str, ...]] = {
     "aws_cloudwatch_dashboard": ("dashboard_name",),
     "aws_cloudwatch_log_group": ("name",),
@@ -49,7 +50,7 @@ _ONCE: Mapping[str, tuple[str, ...]] = {
 
 
 def conflicts(configuration: Configuration) -> list[Finding]:
-    """Return what keeps `terraform apply` from making what the files say."""
+    """Return conflicts that keep `terraform apply` from creating what the files describe."""
     found = [*_taken(configuration)]
     for module in {each.files.directory: each for each in configuration.modules}.values():
         found += _cycles(module)
@@ -60,7 +61,7 @@ def conflicts(configuration: Configuration) -> list[Finding]:
 
 
 def _taken(configuration: Configuration) -> Iterator[Finding]:
-    """Names that two resources have; those of another provider are in another region or account."""
+    """Names that two resources share; a resource with another provider is in another region or account."""
     for type_, attributes in _ONCE.items():
         held: dict[tuple[str, ...], Resource] = {}
         for each in configuration.of_type(type_):
@@ -78,7 +79,7 @@ def _taken(configuration: Configuration) -> Iterator[Finding]:
 
 
 def _cycles(module: Module) -> Iterator[Finding]:
-    """Resources and local values that need each other, each circle once."""
+    """Cycles of resources and local values, each once."""
     files = module.files
     needs: dict[str, set[str]] = defaultdict(set)
     for name, expr in files.locals.items():
@@ -96,7 +97,7 @@ def _cycles(module: Module) -> Iterator[Finding]:
 
 
 def _circle(name: str, needs: Mapping[str, set[str]], path: list[str], done: set[str]) -> list[str]:
-    """The first circle on a walk from a name, except for what was walked before."""
+    """The first cycle on a walk from a name, without what was visited before."""
     if name in path:
         return path[path.index(name) :]
     if name in done:
@@ -136,7 +137,7 @@ def _false(condition: Body, what: str) -> Iterator[Finding]:
         yield condition.finding(what, value)
 
 
-#: Attributes that list all that a role has, and the resources that add to the same.
+#: Attributes with a role's complete list, and the resources that add to the same.
 _COMPLETE = {
     "aws_iam_role_policies_exclusive": ("policy_names", "aws_iam_role_policy", "name"),
     "aws_iam_role_policy_attachments_exclusive": (
@@ -167,7 +168,7 @@ def _undone(configuration: Configuration) -> Iterator[Finding]:
         own = {*roles_of(role.reference)}
         for attribute, adds in (("inline_policy", _COMPLETE_OF[0]), ("managed_policy_arns", _COMPLETE_OF[1])):
             listed = role.attribute(attribute)
-            # an empty list is a complete one, too; none is not
+            # an empty list is also complete; a missing one is not
             given = [flat(each).content for each in options(listed)] if listed is not None else []
             held = bool(role.blocks(attribute)) or (
                 given != [] and all(isinstance(each, tuple) for each in given)
@@ -198,13 +199,13 @@ def _taken_away(configuration: Configuration) -> Iterator[Finding]:
 
 
 def _key(value: Value) -> str | None:
-    """What tells one policy from another: its resource, or its name or ARN; None where that is not known."""
+    """What identifies a policy: its resource, or its name or ARN; None if unknown."""
     policy = declared(value, "aws_iam_policy")
     return policy.address if policy is not None else text(value) if is_known(value) else None
 
 
 def _mixed(configuration: Configuration) -> Iterator[Finding]:
-    """Security groups with rules of their own, and rules beside them: the two overwrite each other."""
+    """Security groups with inline rules and separate rules, which overwrite each other."""
     rules = [
         (each, text(each.attribute("type"))) for each in configuration.of_type("aws_security_group_rule")
     ]
@@ -224,12 +225,12 @@ def _mixed(configuration: Configuration) -> Iterator[Finding]:
 
 #: The address of a resource or a module without an index, here or in a module.
 _WHOLE = re.compile(r"(?:module\.[\w-]+\.)*(?:module\.[\w-]+|(?!module\.|data\.)\w+\.[\w-]+)")
-#: What is declared only where its block stands.
+#: Things that are declared only in their block.
 _ALIAS = re.compile(r"([\w-]+\.[\w-]+)(?:\[.*\])?")
 
 
 def misdeclared(configuration: Configuration) -> list[Finding]:
-    """Return what keeps Terraform from reading the files, and would not even make a plan."""
+    """Return mistakes that keep Terraform from reading the files, so that it cannot even plan."""
     found: list[Finding] = []
     for module in {each.files.directory: each for each in configuration.modules}.values():
         found += _twice(module)
@@ -241,7 +242,7 @@ def misdeclared(configuration: Configuration) -> list[Finding]:
 
 
 def _elsewhere(module: Module) -> Iterator[Finding]:
-    """Calls of modules by a path that does not exist, with what is beside it."""
+    """Calls of modules with a path that does not exist."""
     for address, block in module.files.blocks.items():
         written = block.attributes.get("source") if address.startswith("module.") else None
         source = written.args[0] if written is not None and written.kind == "literal" else ""
@@ -276,7 +277,7 @@ def _addressed(module: Module) -> Iterator[Finding]:
 
 
 def _is_keyed(block: Block, address: str) -> bool:
-    """Whether a thing becomes one of several of the same name."""
+    """Whether a resource becomes one of several with the same name."""
     to = block.attributes.get("to")
     return to is not None and _bare(to).startswith(f"{address}[")
 
@@ -313,7 +314,7 @@ def _chosen(module: Module) -> Iterator[Expr]:
 
 
 def _missing(module: Module) -> Iterator[Finding]:
-    """Keys that a map lacks, and names that a template uses and does not get."""
+    """Keys that a map lacks, and names that a template uses but does not get."""
     if module.uncertain:
         return
     here = Environment(module)

@@ -18,7 +18,7 @@ from .iam import fits
 from .network import ListenerRule, answered, divided, forwards, patterns, takes, unclear
 
 _TARGETS = "aws_lb_target_group"
-#: The status of a service that is well.
+#: The status of a healthy service.
 OK = 200
 #: A URL with which a container asks itself: its port and its path.
 _ITSELF = re.compile(
@@ -28,11 +28,11 @@ _ITSELF = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the contract says that a service is found.
+    """A service's address in the contract.
 
-    `host` is its name in the private zone `zone`, both empty where it has none; `public` the host name that
-    the balancer sends to it; `health` the path of its health report, `port` where it listens, 0 for any;
-    `paths` what users ask of it there.
+    `host` is its name in the private zone `zone`, both empty if it has none; `public` the host name that the
+    balancer routes to it; `health` the path of its health report, `port` its port, 0 for any; `paths` the
+    paths that users request there.
     """
 
     host: str = ""
@@ -46,7 +46,7 @@ class Address:
 def connected(
     configuration: Configuration, defined: Definitions, addresses: Mapping[str, Address]
 ) -> Examined:
-    """Return what keeps services from being found at their addresses, by the names of the services."""
+    """Return why services are not found at their addresses, by service name."""
     result = Examined()
     owners = _owners(defined)
     for each in defined.definitions:
@@ -54,7 +54,7 @@ def connected(
             continue
         if each.service.attribute("cluster") is None:
             result.findings.append(each.service.finding(f"{each.name} is not in a cluster of the files"))
-        # none where the files do not say all
+        # empty if the files do not say all of them
         listening = ports(each) if all(map(_numbered, each.tasks)) else {}
         for balanced in each.service.blocks("load_balancer"):
             _balanced(result, each, balanced, listening, addresses.get(each.name, Address()))
@@ -81,7 +81,7 @@ def _owners(defined: Definitions) -> dict[str, set[str]]:
 
 
 def _groups(each: Definition) -> Iterator[Value]:
-    """The target groups of a service, with those to which ECS moves its tasks in a deployment."""
+    """The target groups of a service, including those to which a deployment moves its tasks."""
     for block in each.service.blocks("load_balancer") if each.service is not None else ():
         yield from items(block.attribute("target_group_arn"))
         for other in block.blocks("advanced_configuration"):
@@ -127,7 +127,7 @@ def _checked(
     result: Examined, group: Resource, each: Definition, listening: Mapping[str, Collection[float]],
     address: Address,
 ) -> None:  # fmt: skip
-    """A target group asks for health on the service's port and on its health path."""
+    """A target group must check health on the service's port and health path."""
     checks = group.blocks("health_check")
     for check in checks:
         asked_port = check.attribute("port")
@@ -152,7 +152,7 @@ def _checked(
 
 
 def _encrypted(group: Resource, each: Definition) -> Iterator[Finding]:
-    """A target group, or its check, that speaks TLS to a service that asks itself by plain HTTP."""
+    """A target group, or its check, that speaks TLS to a service whose own health check uses plain HTTP."""
     for block in (group, *group.blocks("health_check")) if plainly(each) else ():
         protocol = block.attribute("protocol")
         if protocol is not None and text(protocol) in ("HTTPS", "TLS"):
@@ -170,7 +170,7 @@ def accepted(codes: str, status: int) -> bool | None:
 
 
 def _listens(result: Examined, each: Definition, address: Address) -> None:
-    """A service in the private zone listens on the port that the others use."""
+    """A service in the private zone must listen on the port that the others use."""
     assert each.service is not None
     mapped = [
         (task, port)
@@ -189,7 +189,7 @@ def _listens(result: Examined, each: Definition, address: Address) -> None:
 def _asked_by_itself(
     result: Examined, each: Definition, address: Address, listening: Collection[float]
 ) -> None:
-    """A container that asks itself for the service's health does so where the service listens."""
+    """A container's own check of the service's health must use a port on which the service listens."""
     for task in each.tasks:
         for container in containers(task)[0]:
             command = entries(container.entries.get("healthCheck")).get("command")
@@ -202,13 +202,13 @@ def _asked_by_itself(
 
 
 def _connects(block: Body) -> bool:
-    """Whether a target group, or its check, speaks no HTTP: then it only connects."""
+    """Whether a target group, or its check, does not speak HTTP and so only connects."""
     protocol = block.attribute("protocol")
     return protocol is not None and not text(protocol).startswith("HTTP")
 
 
 def _registered(configuration: Configuration, result: Examined, each: Definition, address: Address) -> None:
-    """A service is found by its name in the private zone."""
+    """A service must be registered under its name in the private zone."""
     assert each.service is not None
     names = []
     for block in each.service.blocks("service_registries"):
@@ -258,7 +258,7 @@ def _outside(
 
 
 def _network(value: Value | None) -> tuple[str, str]:
-    """How the files name a network, and its name; empty where they leave it open."""
+    """How the files name a network, and its name; empty if they leave it open."""
     if value is None:
         return "", ""
     of = referenced(value)
@@ -282,7 +282,7 @@ def _unaddressed(registry: Resource, each: Definition) -> Iterator[Finding]:
 
 
 def _public(configuration: Configuration, result: Examined, each: Definition, address: Address) -> None:
-    """The load balancer sends the requests for a public host name to a service."""
+    """The load balancer must route the requests for a public host name to a service."""
     assert each.service is not None
     groups = list(_groups(each))
     own = {group.address for value in groups if (group := referenced(value)) is not None}
@@ -317,7 +317,7 @@ def _public(configuration: Configuration, result: Examined, each: Definition, ad
         if not fronted(configuration, address.public):
             to_it = [way for way in (*ways, *_ways(default)) if _leads_to(way[0], own)]
             for found in dict.fromkeys(entered(configuration, address.public, to_it)):
-                configuration.lacks(result, found.what, ("",), found)  # any module may have the front
+                configuration.lacks(result, found.what, ("",), found)  # any module may have the balancer
         if not fronted(configuration, address.public):
             to = [group for value in groups if (group := referenced(value)) is not None]
             result.findings.extend(recorded(configuration, each.name, address.public, to))
@@ -337,7 +337,7 @@ def _public(configuration: Configuration, result: Examined, each: Definition, ad
 
 
 def _ways(actions: Iterable[tuple[Body, Resource | None]]) -> list[tuple[Value, Resource | None]]:
-    """The target groups that actions lead to, each with its listener."""
+    """The target groups to which actions forward, each with its listener."""
     return [(value, at) for action, at in actions for value in forwards(action)]
 
 
@@ -375,7 +375,7 @@ def _elsewhere(listener: Resource | None) -> float | None:
 def _diverted(
     configuration: Configuration, result: Examined, each: Definition, address: Address, own: Collection[str]
 ) -> None:
-    """No earlier rule of its listener sends the health path of a public host elsewhere."""
+    """No earlier rule of its listener may route the health path of a public host elsewhere."""
     fitting = [
         ListenerRule.of(rule)
         for rule in configuration.of_type("aws_lb_listener_rule")

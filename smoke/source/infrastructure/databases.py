@@ -28,19 +28,19 @@ _COPIES = ("replicate_source_db", "snapshot_identifier", "restore_to_point_in_ti
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The connections that the plan gives to all services together, and how many services there are."""
+    """The plan's connections for all services together, and the number of services."""
 
     connections: int
     services: int
 
     @classmethod
     def of(cls, connections: Mapping[str, int]) -> "Budget":
-        """From the plan's table: all but `total`, `admin` and `buffer` are shares of services."""
+        """From the plan's table: all keys except `total`, `admin` and `buffer` are services' shares."""
         shares = {name: of for name, of in connections.items() if name not in ("total", "admin", "buffer")}
         return cls(sum(shares.values()), len(shares))
 
     def overdrawn(self, owner: str, given: Mapping[str, str]) -> Iterator[str]:
-        """What a pooler's variables allow beyond it; nothing where one of them is not understood.
+        """By how much a pooler's variables exceed it; nothing if one of them is not understood.
 
         Each service has at least one pool, and all may use one database.
         """

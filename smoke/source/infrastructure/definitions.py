@@ -1,4 +1,4 @@
-"""What services and tasks use by their Terraform, what roles may read, and names that the contract gives."""
+"""What services and tasks use according to Terraform, what roles may read, and the contract's names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ROLES = {EXECUTION_ROLE: "execution_role_arn", TASK_ROLE: "task_role_arn"}
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One container of a task definition, or one that there may be: its entries by name."""
+    """One actual or possible container of a task definition: its entries by name."""
 
     entries: Mapping[str, Value]
     at: Place
@@ -58,9 +58,9 @@ class Definitions:
     not_examined: list[Finding] = field(default_factory=list)
     definitions: list[Definition] = field(default_factory=list)
     grants: list[Grant] = field(default_factory=list)
-    #: What of their roles' policies is not understood, by the keys of the roles.
+    #: Parts of their roles' policies that are not understood, by role key.
     held: list[tuple[tuple[str, ...], Finding]] = field(default_factory=list)
-    #: The services and tasks that start under a role or act under it, by the role's key.
+    #: The services and tasks that start or act with a role, by role key.
     roles: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -122,7 +122,7 @@ _PLAIN = re.compile(r"\bhttp://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1?\])(?:
 
 
 def plain_ports(command: Iterable[str]) -> set[int]:
-    """The ports on which a container's health check asks the container itself by HTTP without TLS."""
+    """The ports on which a container's health check calls the container itself by HTTP without TLS."""
     return {int(port or 80) for word in command for port in _PLAIN.findall(word)}
 
 
@@ -137,7 +137,7 @@ def plainly(definition: Definition) -> set[int]:
 
 
 def definitions(configuration: Configuration, members: Collection[str]) -> list[Definition]:
-    """Return every service, and every task of no service, under the names that the plan has for them."""
+    """Return every service, and every task without a service, under their names in the plan."""
     services, tasks = configuration.of_type(SERVICE), configuration.of_type(TASK)
     named = names(services, members)
     found: list[Definition] = []
@@ -146,7 +146,7 @@ def definitions(configuration: Configuration, members: Collection[str]) -> list[
         run, unread = _tasks(service, tasks)
         called = service.attribute("name")
         if named[service.address] not in members and is_known(called):
-            unread = []  # what another product's service runs is its own
+            unread = []  # another product's service runs its own task
         served |= {task.address for task in run}
         found.append(Definition(named[service.address], service, tuple(run), tuple(unread)))
     alone = [task for task in tasks if task.address not in served]
@@ -166,10 +166,10 @@ def unseen(configuration: Configuration, defined: Definitions, members: Collecti
 
 
 def names(resources: Sequence[Resource], members: Collection[str]) -> dict[str, str]:
-    """Return the plan's name of each resource by address, else its label.
+    """Return the plan's name of each resource by address, or else its label.
 
-    A label, key or AWS name that equals the member decides before a name that ends like it, and that before
-    the name of a module.
+    A label, key or AWS name that equals the plan's name takes precedence over one that ends with it, and that
+    over the name of a module.
     """
     found: dict[str, str] = {}
     by_length = sorted(members, key=len, reverse=True)
@@ -202,7 +202,7 @@ def _is_inside(resource: Resource, member: str) -> bool:
 
 
 def _tasks(service: Resource, tasks: Sequence[Resource]) -> tuple[list[Resource], list[Finding]]:
-    """Return the task definitions that a service may run, and what names one that is not in the files."""
+    """Return the task definitions that a service may run, and references to one that is not in the files."""
     found, unread = [], []
     for each in items(service.attribute("task_definition")):
         task = referenced(each)
@@ -306,8 +306,8 @@ def _owners(result: Definitions, roles: Iterable[str]) -> list[str]:
 def unnamed(result: Definitions, ownership: Ownership) -> Examined:
     """Return the policies that let a role read secrets which they do not name.
 
-    A pattern under a path of the role's own group names them well enough, and so does a declared name
-    before the characters that Secrets Manager adds.
+    A pattern below a path of the role's own group is specific enough, and so is a declared name with a
+    wildcard for the characters that Secrets Manager adds.
     """
     found: dict[tuple[str, str], Finding] = {}
     names_used = {use.name for use in result.uses if use.kind == SECRET}
@@ -327,9 +327,9 @@ def unnamed(result: Definitions, ownership: Ownership) -> Examined:
 
 
 def _own(pattern: str, groups: set[str], ownership: Ownership) -> bool:
-    """Whether the pattern's path belongs to one group alone, the one of the role.
+    """Whether the pattern's path belongs only to the role's own group.
 
-    Its parts name a group, before the first wildcard also by one of their words.
+    Parts of the path name a group; before the first wildcard, a word of a part is enough.
     """
     before = pattern.replace("?", "*").partition("*")[0].rpartition("/")[0]
     words = {word for part in before.split("/") for word in (part, *part.split("-"))}
@@ -339,7 +339,7 @@ def _own(pattern: str, groups: set[str], ownership: Ownership) -> bool:
 
 
 def named(configuration: Configuration, names: Mapping[str, Collection[str]]) -> Examined:
-    """Return the names, by type of resource, that the contract gives and no resource has."""
+    """Return the contract's names, by type of resource, that no resource has."""
     result = Examined()
     for type_, wanted in names.items():
         attribute = _NAMED.get(type_, "name")
@@ -372,7 +372,7 @@ def _elsewhere_made(configuration: Configuration, type_: str, attribute: str) ->
     return found
 
 
-#: What the data source of a type calls its name, where the resource calls it otherwise.
+#: The attribute for the name in a type's data source, if it differs from the resource's.
 _LOOKED_UP = {
     "aws_ecs_cluster": "cluster_name",
     "aws_ecs_service": "service_name",
@@ -391,7 +391,7 @@ _SPOKEN = {
     "aws_cloudwatch_dashboard": ("dashboard",),
     "aws_db_instance": ("rds", "postgres", "database"),
 }
-#: The attribute that is a resource's name in AWS, where that is not `name`.
+#: The attribute with a resource's name in AWS, if that is not `name`.
 _NAMED = {
     "aws_ecs_task_definition": "family",
     "aws_cloudwatch_dashboard": "dashboard_name",
@@ -400,7 +400,7 @@ _NAMED = {
 
 
 def variables_of(whole: Value | None) -> Iterator[tuple[str, Value]]:
-    """Yield the variables of a container by their names, those that are known."""
+    """Yield the known variables of a container, by name."""
     for each in items(whole):
         pair = entries(each)
         name, value = pair.get("name"), pair.get("value")

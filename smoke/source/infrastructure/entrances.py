@@ -1,4 +1,4 @@
-"""What a public host must have: TLS, a certificate of its name, groups of its kind, a way in from outside."""
+"""Requirements of a public host: TLS, a certificate with its name, suitable groups, access from outside."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TLS, _PLAIN = ("HTTPS", "TLS"), ("HTTP", "HTTPS")
 _CERTIFICATE, _VALIDATED = "aws_acm_certificate", "aws_acm_certificate_validation"
 _CLOUDFRONT, _RECORDS = "aws_cloudfront_distribution", ("cloudflare_record", "cloudflare_dns_record")
 _OF_REGION = re.compile(r"arn:aws[\w-]*:acm:([a-z]{2}(?:-[a-z]+)+-\d):")
-#: What may stand before a load balancer, and take a host's requests to any port of it.
+#: Resources that may be in front of a load balancer, and send a host's requests to any of its ports.
 FRONTS = (
     _CLOUDFRONT, *_RECORDS, "aws_globalaccelerator_listener", "aws_apigatewayv2_integration",
     "aws_api_gateway_integration", "aws_api_gateway_vpc_link", "fastly_service_vcl",
@@ -27,12 +27,12 @@ FRONTS = (
 
 
 def fronted(configuration: Configuration, host: str) -> bool:
-    """Whether something may stand before the load balancer of a host."""
+    """Whether something may be in front of a host's load balancer."""
     return any(_takes(each, host) for type_ in FRONTS for each in configuration.of_type(type_))
 
 
 def _takes(front: Resource, host: str) -> bool:
-    """Whether a front may belong to a host: by its aliases, or as a record that is proxied."""
+    """Whether such a resource may belong to a host: by its aliases, or as a proxied record."""
     if front.type == _CLOUDFRONT:
         names = [*items(front.attribute("aliases"))]
     elif front.type in _RECORDS:
@@ -43,14 +43,14 @@ def _takes(front: Resource, host: str) -> bool:
     else:
         return True
     written = [text(name).lower() if is_known(name) else "*" for name in names] or ["*"]
-    short = front.type in _RECORDS  # one may leave out the name of its zone, or be @ for it
+    short = front.type in _RECORDS  # a record may omit the zone's name, or be @ for it
     return any(fits(host, name) or (short and (name == "@" or fits(host, f"{name}.*"))) for name in written)
 
 
 def entered(
     configuration: Configuration, host: str, ways: Sequence[tuple[Value, Resource | None]]
 ) -> Iterator[Finding]:
-    """What keeps a client of https from a host: `ways` are its target groups, each with its listener."""
+    """What keeps https clients from a host: `ways` are its target groups, each with its listener."""
     listeners = [at for _, at in ways if at is not None]
     yield from _unfit(ways)
     for each in dict.fromkeys(listeners):
@@ -78,7 +78,7 @@ def entered(
 
 
 def _unfit(ways: Sequence[tuple[Value, Resource | None]]) -> Iterator[Finding]:
-    """An HTTP balancer takes no TCP target group."""
+    """An HTTP balancer does not accept TCP target groups."""
     for value, listener in ways:
         group = referenced(value)
         protocol = group.attribute("protocol") if group is not None else None
@@ -93,7 +93,7 @@ def _unfit(ways: Sequence[tuple[Value, Resource | None]]) -> Iterator[Finding]:
 def _beside(configuration: Configuration, listeners: Sequence[Resource]) -> Resource | None:
     """The https listener of the same public balancer, if all of `listeners` speak plain HTTP.
 
-    None where the files do not say the hosts and groups of each action.
+    None if the files do not say the hosts and groups of each action.
     """
     balancers = {_balancer(each) for each in listeners}
     if not listeners or any(_speaks(each) != "HTTP" or not _public(each) for each in listeners):
@@ -113,11 +113,11 @@ def _port(listener: Resource) -> Value:
 def recorded(
     configuration: Configuration, name: str, host: str, groups: Sequence[Resource]
 ) -> Iterator[Finding]:
-    """Return the records of a public host that lead to another balancer, or to an address inside.
+    """Return the records of a public host that point to another balancer, or to an internal address.
 
-    `groups` are its service's. One record that leads right is enough; those of private zones, of zones that
-    the files do not have, and those that share a name with others, say nothing. What asks a balancer inside
-    may be behind any other.
+    `groups` are its service's. One correct record is enough; records in private zones, in zones outside the
+    files, and those that share a name with others, prove nothing. The caller of an internal balancer may be
+    behind any other one.
     """
     leading = [balancers(configuration, group) for group in groups]
     found = [each for one in leading for each in one or ()]
@@ -148,7 +148,7 @@ _PRIVATE = re.compile(r"(?:10|127|192\.168|172\.(?:1[6-9]|2\d|3[01]))\.[\d.]+\Z"
 
 
 def _called(record: Resource) -> str:
-    """The whole name of a record: Terraform appends the zone's name unless it is there."""
+    """The full name of a record: Terraform appends the zone's name unless it is there."""
     name, of = record.attribute("name"), record.attribute("zone_id")
     zone = referenced(of)
     said = text(name).lower().rstrip(".") if is_known(name) else ""
@@ -157,7 +157,7 @@ def _called(record: Resource) -> str:
 
 
 def _leads_astray(to: Resource, own: Collection[str]) -> bool:
-    """Whether a record's target is an application balancer that does not lead to the own groups."""
+    """Whether a record's target is an application balancer that does not forward to the service's groups."""
     kind = text(to.attribute("load_balancer_type"))
     known = to.type == "aws_lb" and to.block.type != "data" and kind in ("", "application")
     return known and to.address not in own
@@ -202,12 +202,12 @@ def _public(listener: Resource) -> bool:
 
 
 def _names(configuration: Configuration, listener: Resource) -> set[str] | None:
-    """The names on a listener's certificates; None where the files do not say, or give it none."""
+    """The names on a listener's certificates; None if the files do not say, or give it none."""
     arns = [listener.attribute("certificate_arn")]
     for each in configuration.of_type("aws_lb_listener_certificate"):
         of = referenced(each.attribute("listener_arn"))
         if of is not None and of.block.type == "data":
-            of = None  # which may be any listener
+            of = None  # any listener may get it
         if of is None or of.address == listener.address:
             arns.append(each.attribute("certificate_arn") if of is not None and not each.uncertain else None)
     found: set[str] = set()
@@ -239,14 +239,14 @@ def _covers(names: set[str], host: str) -> bool:
 
 #: The longest silence of a stream between two keepalives, in seconds.
 SILENCE_S = 15
-#: What else takes a host's requests from the public to a load balancer inside.
+#: Other resources that forward a host's public requests to an internal load balancer.
 _INWARD = (*FRONTS, "aws_apigatewayv2_vpc_link", "aws_vpclattice_target_group")
 
 
 def open_to_the_public(
     configuration: Configuration, name: str, host: str, listeners: Sequence[Resource | None]
 ) -> Iterator[Finding]:
-    """The balancer of a public host can be reached from outside, and leaves a silent stream alone."""
+    """A public host's balancer must be reachable from outside, and must not cut off silent streams."""
     balancers = {}
     for listener in listeners:
         balancer = declared(listener.attribute("load_balancer_arn") if listener is not None else None)

@@ -41,7 +41,7 @@ from .iam import (
 )
 
 _ASSUME = "sts:assumerole"
-#: Policies of AWS that let a role read secrets or parameters of any name, and those that do not.
+#: AWS's managed policies that let a role read all secrets or parameters, and those that do not.
 _ANY = {
     SECRETS_MANAGER: {"AdministratorAccess", "PowerUserAccess", "SecretsManagerReadWrite"},
     PARAMETERS: {
@@ -73,7 +73,7 @@ class Grants:
     not_examined: list[tuple[tuple[str, ...], Finding]] = field(default_factory=list)
 
     def note(self, roles: tuple[str, ...], at: Place, what: str) -> None:
-        """Record what is not understood."""
+        """Record something that is not understood."""
         self.not_examined.append((roles, Finding(at.path, at.line, what)))
 
 
@@ -116,7 +116,7 @@ def _by_another_role(configuration: Configuration, found: list[Grant]) -> Iterat
 
 
 def _boundary(result: Grants, configuration: Configuration, role: Resource, arn: Value) -> None:
-    """A role may do only what its boundary allows."""
+    """A role may do only what its permissions boundary allows."""
     inside, own = Grants(configuration), roles_of(role.reference)
     for each in behind(configuration, Attached(own, role, arn=arn)):
         if each.arn is None:
@@ -132,7 +132,7 @@ def _boundary(result: Grants, configuration: Configuration, role: Resource, arn:
 
 
 def _limited(result: Grants, grant: Grant) -> Iterator[Grant]:
-    """Yield what remains of a grant, by role; note what remains of a pattern and is not known."""
+    """Yield the rest of a grant, by role; note the unknown rest of a pattern."""
     for role in grant.roles:
         left = [replace(grant, roles=(role,))]
         for limit in (each for each in result.limits if role in each.roles and each.concerns(grant)):
@@ -156,7 +156,7 @@ def _rest(result: Grants, grant: Grant, limit: Narrowing) -> Iterator[Grant]:
 
 
 def _managed(result: Grants, roles: tuple[str, ...], at: Resource, arn: Value) -> None:
-    """What a policy lets a role read that is not in the files."""
+    """What a policy outside the files lets a role read."""
     name = policy_name(arn)
     for service, names in _ANY.items():
         if name in names:
@@ -229,12 +229,12 @@ def _bounded_batches(result: Grants) -> None:
     result.found = [each for each in result.found if not each.batch or not bounded.issuperset(each.roles)]
 
 
-#: Tests that a role passes which is not among the values, and so is denied.
+#: Tests that hold for a role outside the values, which is so denied.
 _OTHERS = {"StringNotEquals", "StringNotLike", "ArnNotEquals", "ArnNotLike"}
 
 
 def _denied_by_secret(policy: Resource, roles: tuple[str, ...]) -> Iterator[Narrowing]:
-    """What a secret's own policy denies to all roles, or to all but those that it names."""
+    """What a secret's policy denies to all roles, or to all except those that it names."""
     arn = policy.attribute("secret_arn")
     identity = secret(arn) if arn is not None else None
     for each in statements(policy.attribute("policy"), []):
@@ -260,7 +260,7 @@ def _denied_by_secret(policy: Resource, roles: tuple[str, ...]) -> Iterator[Narr
 
 
 def _of_secret(result: Grants, policy: Resource, all_roles: tuple[str, ...]) -> None:
-    """What a secret's own policy lets roles read, out of `all_roles`."""
+    """What a secret's policy lets roles among `all_roles` read."""
     arn = policy.attribute("secret_arn")
     identity = secret(arn) if arn is not None else None
     why: list[str] = []

@@ -77,7 +77,7 @@ def _is_role(resource: Resource | None) -> bool:
 
 
 def behind(configuration: Configuration, found: Attached) -> Iterator[Attached]:
-    """Yield the policy that an ARN names: its document where that is in the files, else the ARN."""
+    """Yield the policy with an ARN: its document if that is in the files, else the ARN."""
     assert found.arn is not None
     policy, name = declared(found.arn), policy_name(found.arn)
     if policy is None:
@@ -184,7 +184,7 @@ def _tested(conditions: Sequence[Body]) -> Value:
 
 
 def fits(value: str, pattern: str) -> bool:
-    """Whether a value fits a pattern of IAM, with `*` and `?` as the only wildcards."""
+    """Whether a value matches an IAM pattern, with `*` and `?` as the only wildcards."""
     return re.fullmatch(_regular(pattern), value) is not None
 
 
@@ -204,14 +204,14 @@ def names_action(parts: Mapping[str, Value], action: str) -> bool:
     return named != (name == "NotAction")
 
 
-#: Tests that hold only for a value that is there and fits.
+#: Tests that hold only for a value that exists and matches.
 _FITTING = re.compile(r"(ForAnyValue:)?(String(Equals|Like|EqualsIgnoreCase)|Arn(Equals|Like))")
 
 
 def never(parts: Mapping[str, Value], region: str, tags: Mapping[str, str] | None = None) -> bool:
-    """Whether a statement's conditions rule out what ECS asks for a task in a region (empty: not known).
+    """Whether a statement's conditions exclude ECS's requests for a task in a region (empty: unknown).
 
-    `tags` are those of the resource, where they are known. ECS uses no second factor.
+    `tags` are the resource's, if known. ECS uses no second factor.
     """
     for test, keys in entries(parts.get("Condition")).items():
         for key, value in entries(keys).items():
@@ -247,10 +247,10 @@ _BATCH = "secretsmanager:batchgetsecretvalue"
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """`roles` (their identities) may read `target`, a secret, or else everything that `pattern` fits.
+    """`roles` (their identities) may read `target`, a secret, or else everything that `pattern` matches.
 
-    A pattern is of the name behind `secret:` or `parameter`; `service` says which of the two. One that
-    `misses` means its target, and fits no ARN of it.
+    A pattern is for the name after `secret:` or `parameter`; `service` says which of the two. One that
+    `misses` means its target, but matches none of its ARNs.
     """
 
     roles: tuple[str, ...]
@@ -264,11 +264,11 @@ class Grant:
 
     @property
     def batch(self) -> bool:
-        """Whether it only helps to read what the role may read one by one."""
+        """Whether it returns only secrets that the role may also read one by one."""
         return self.reads == {_BATCH}
 
     def within(self, other: Grant) -> bool:
-        """Whether the other one covers everything that this one covers."""
+        """Whether the other grant covers everything that this one covers."""
         if other.pattern == "*":
             return True
         if self.target is not None:
@@ -277,7 +277,7 @@ class Grant:
         return bool(other.pattern) and fits(self.pattern, other.pattern)
 
     def covers(self, name: str) -> bool:
-        """Whether its pattern fits a secret's name, with the six characters that Secrets Manager adds."""
+        """Whether its pattern matches a secret's name, with the six characters that Secrets Manager adds."""
         pattern = self.pattern.lstrip("/")
         return fits(name.lstrip("/"), pattern) or fits(f"{name}-AbCdEf", pattern)
 
@@ -288,7 +288,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
-    """What denies `roles` reading: all that `targets` stand for, or (`beyond`) all but that.
+    """A denial of reading for `roles`: of everything in `targets`, or (`beyond`) of everything else.
 
     `why` says what is not known about the targets. It removes a grant only if it denies all of its `reads`.
     """
@@ -308,7 +308,7 @@ class Narrowing:
 
 
 def reads_of(parts: dict[str, Value], service: str) -> frozenset[str] | None:
-    """The reading actions that a statement covers; None when that is not known."""
+    """The reading actions that a statement covers; None if unknown."""
     key = "NotAction" if "NotAction" in parts else "Action"
     patterns = list(items(parts.get(key)))
     unknown = [each for each in patterns if not is_known(each)]
@@ -320,7 +320,7 @@ def reads_of(parts: dict[str, Value], service: str) -> frozenset[str] | None:
 
 
 def target_of(target: Value, service: str) -> tuple[Grant | None, str]:
-    """Return what a resource of a statement stands for, if a secret of the service fits; else why not."""
+    """Return the target of a statement's resource, if it matches a secret of the service; else why not."""
     grant = Grant((), "", target.at, service)
     resource = referenced(target)
     grant = replace(grant, misses=service == SECRETS_MANAGER and _misses(target))
@@ -344,9 +344,9 @@ _WHOLE_NAME = re.compile(r"arn:[^:]*:secretsmanager:[^:]*:[^:]*:secret:(?![^:]*-
 
 
 def _misses(target: Value) -> bool:
-    """Whether a resource of a statement means one secret, and fits no ARN: these end in six characters.
+    """Whether a statement's resource means one secret but matches no ARN: these end in six characters.
 
-    Behind a reference to the ARN, which has them, more than `*` is too much.
+    After a reference to the ARN, which has them, anything but `*` does not match.
     """
     content = target.content
     if isinstance(content, Text):
@@ -365,14 +365,14 @@ _SEVERAL = {"aws_secretsmanager_secrets", "aws_ssm_parameters_by_path"}
 
 
 def _pattern(written: str, service: str) -> str | None:
-    """The part of a resource's pattern that stands for a name; None when no secret of the service fits it."""
+    """The part of a resource's pattern that is a name; None if it matches no secret of the service."""
     if not written.startswith("arn:"):
         return written
     parts = written.split(":", 6 if service == SECRETS_MANAGER else 5)
     if len(parts) > 2 and "$" not in parts[2] and not fits(service, parts[2]):
         return None
     last = parts[-1]
-    if len(parts) < 6:  # the wildcard stands for all that follows
+    if len(parts) < 6:  # the wildcard covers everything after it
         return "*" if last.endswith("*") else None
     if service == PARAMETERS:
         return (
@@ -386,7 +386,7 @@ def _pattern(written: str, service: str) -> str | None:
 
 
 def tags_of(configuration: Configuration, target: Value) -> Mapping[str, str] | None:
-    """The tags of what a statement refers to; None where the files do not say all of them."""
+    """The tags of a statement's resource; None if the files do not say all of them."""
     resource = declared(target, *_TAGGED)
     if resource is None:
         return None

@@ -176,7 +176,7 @@ class Sources:
         return name if own and not any(others) and re.fullmatch(r"[\w-]+", name) else ""
 
     def foreign(self, directory: str) -> list[tuple[str, str]]:
-        """Files that show that another tool defines the platform; for each tool the first, preferably here."""
+        """Files that show that another tool defines the platform; per tool the first, preferably here."""
         found: dict[str, str] = {}
         for path in sorted(self.tracked, key=lambda each: not each.startswith(f"{directory}/")):
             tool = next((tool for name, tool in _TOOLS.items() if PurePosixPath(path).match(name)), "")
