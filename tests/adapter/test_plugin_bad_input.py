@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -55,6 +57,9 @@ CASES: dict[str, tuple[list[str], dict[str, str | None], list[str]]] = {
                         ["environments/local.toml: auth.token", "control character"]),
     "profile of another name": (["--env", "other"], {"environments/other.toml": LOCAL},
                                 ["environments/other.toml: name: 'local' is not", "allowed: 'other'"]),
+    "plan is a directory": (["--gate"], {"readiness.toml": None, "readiness.toml/x": ""},
+                            ["readiness.toml: not a regular file", "next:"]),
+    "no value for an option of a conftest": (["--gate", "eu"], {}, ["eu: no such file or directory"]),
     "reports cannot be written": (["--readiness-dir", "readiness.toml/reports"], {},
                                   ["the reports cannot be written", "--readiness-dir"]),
 }  # fmt: skip
@@ -101,6 +106,35 @@ def test_a_pipe_is_refused_at_once(suite: Suite, name: str, workers: tuple[str, 
     assert run.code == 4, run.output()
     assert "not a regular file" in run.err
     assert "Traceback" not in run.out + run.err
+    assert not (suite.root / "imported").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["readiness.toml", "environments", "environments/local.toml", "smoke/test_checks.py"]
+)
+def test_what_must_not_be_read_is_named(suite: Suite, name: str) -> None:
+    suite.checks(IMPORTED + PASSING)
+    plugin = ("-p", "pytest_readiness.adapter.plugin")
+    rights = ",".join(("-dac_override", "-dac_read_search"))
+    drop = ("setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}") if os.geteuid() == 0 else ()
+    (suite.root / name).chmod(0)
+    try:
+        run = subprocess.run(
+            [*drop, sys.executable, "-m", "pytest", *plugin, "smoke"],
+            cwd=suite.root,
+            env={"PATH": os.environ["PATH"], "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        (suite.root / name).chmod(0o755)
+    assert run.returncode == 4, run
+    message = run.stderr[run.stderr.index("ERROR:") :].strip()
+    assert name in message
+    assert "cannot be read: Permission denied" in message
+    assert len(message.splitlines()) <= 3, message
+    assert "Traceback" not in run.stdout + run.stderr
     assert not (suite.root / "imported").exists()
 
 

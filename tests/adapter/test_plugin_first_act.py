@@ -137,6 +137,17 @@ def test_an_option_of_a_conftest_that_looked_like_a_full_run(ready: Suite) -> No
     assert _reports(ready) == before
 
 
+def test_a_value_of_an_option_of_a_conftest_is_not_a_path(ready: Suite) -> None:
+    ready.write("conftest.py", ADDS_OPTION)
+    run = ready.run("--gate", "--target", "eu")
+    assert (run.code, run.verdict, run.model["scope"]) == (0, "READY", "full"), run.output()
+    ready.write("eu/x", "")
+    assert ready.run("--gate", "--target", "eu").verdict == "READY"
+    run = ready.run("--gate", "--aim", "eu")
+    assert run.code == 4
+    assert "unrecognized arguments: --aim" in run.err
+
+
 @pytest.mark.parametrize("where", ["conftest.py", "smoke/conftest.py"])
 def test_a_copy_that_a_conftest_forks_is_not_a_second_run(ready: Suite, where: str) -> None:
     ready.write(where, "import os; os.fork()")

@@ -160,9 +160,10 @@ def test_build_that_stays(suite: Suite) -> None:
             "build identity of api unknown at the end of the run: it was build-1 at the start",
         ),
         ("import pytest; pytest.fail('unknown')", "Failed: unknown"),
+        ("return 5", "pytest_readiness_build_identity returned int, not a mapping of service to build"),
         ("import threading; threading.Event().wait()", "no answer within 5 s"),
     ],
-    ids=["error", "gone", "pytest.fail", "silence"],
+    ids=["error", "gone", "pytest.fail", "number", "silence"],
 )
 def test_unknown_build_is_noted(suite: Suite, answer: str, note: str) -> None:
     suite.write("smoke/conftest.py", IDENTITY.replace("ANSWER", answer))

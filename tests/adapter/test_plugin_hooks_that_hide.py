@@ -114,6 +114,72 @@ def test_a_failure_that_a_hook_hides_counts(suite: Suite, hook: str, workers: tu
     assert "PLATFORM_BUG" in {check["class"] for check in run.model["checks"]}
 
 
+FIXTURES = {
+    "setup": "raise AssertionError('down')",
+    "teardown": "yield\n    raise AssertionError('down')",
+}
+
+
+@WORKERS
+@pytest.mark.parametrize("where", ["conftest.py", "smoke/conftest.py"])
+@pytest.mark.parametrize("order", ["", ", tryfirst=True", ", trylast=True"], ids=["plain", "first", "last"])
+@pytest.mark.parametrize("hook", ["pytest_fixture_setup", "pytest_runtest_setup", "pytest_runtest_teardown"])
+def test_a_failure_of_a_fixture_that_a_hook_hides_counts(
+    suite: Suite, hook: str, order: str, where: str, workers: tuple[str, ...]
+) -> None:
+    body = FIXTURES["teardown" if "teardown" in hook else "setup"]
+    suite.checks(f"""
+@pytest.fixture
+def platform():
+    {body}
+
+@pytest.mark.p0
+def test_up(evidence, platform): passing(evidence)
+""")
+    suite.write(where, SWALLOWS.format(hook=hook, order=order))
+    run = suite.run(*workers)
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
+    assert run.check("health/up")["class"] == "PLATFORM_BUG"
+
+
+SWALLOWS = """
+import pytest
+
+@pytest.hookimpl(wrapper=True{order})
+def {hook}():
+    try:
+        return (yield)
+    except BaseException:
+        return None
+"""
+
+
+@pytest.mark.parametrize("scope", ["function", "session"])
+def test_a_failure_of_a_fixture_that_the_check_itself_expects_does_not_count(
+    suite: Suite, scope: str
+) -> None:
+    suite.checks(f"""
+@pytest.fixture(scope="{scope}")
+def refused(): raise AssertionError("down")
+
+@pytest.fixture
+def tried(request):
+    with pytest.raises(AssertionError, match="down"):
+        request.getfixturevalue("refused")
+
+@pytest.mark.p0
+def test_first(evidence, tried): passing(evidence)
+
+@pytest.mark.p0
+def test_second(evidence, request):
+    with pytest.raises(AssertionError, match="down"):
+        request.getfixturevalue("refused")
+    passing(evidence)
+""")
+    run = suite.run()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
+
+
 NEVER_READY = {
     "main": "def pytest_cmdline_main(): return 0",
     "start-exits": "import pytest\ndef pytest_sessionstart(): pytest.exit('x', returncode=0)",

@@ -496,3 +496,20 @@ def test_how_a_process_may_end(suite: Suite, steps: str) -> None:
 def test_all_is_still_well_without_any_of_it(suite: Suite) -> None:
     suite.checks(PASSING)
     assert suite.run("-W", "error::RuntimeWarning").verdict == "READY"
+
+
+def test_a_recursion_limit_that_a_check_lowered_is_raised_again(suite: Suite) -> None:
+    suite.checks("""
+        import sys
+
+        @pytest.mark.p0
+        def test_low(evidence):
+            passing(evidence)
+            sys.setrecursionlimit(60)
+
+        @pytest.mark.p0
+        def test_down(evidence): assert False
+    """)
+    run = suite.run()
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
+    assert run.outcomes() == {"health/low": "passed", "health/down": "failed"}

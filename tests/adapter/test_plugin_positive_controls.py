@@ -87,3 +87,9 @@ def test_a_control_that_is_not_another_check_is_refused(suite: Suite, named: str
     run = suite.run()
     assert run.code == 4, run.output()
     assert f"control names '{named}', which is not another check of this suite" in run.err
+    assert named not in run.err.partition("allowed:")[2], "a check is no control of itself"
+
+
+def test_a_mistyped_control_is_told_the_nearest_check(suite: Suite) -> None:
+    suite.checks(CHECKS.format(good="pass", bad="pass").replace("good-token-is", "god-token-is"))
+    assert "such as health/good-token-is-accepted" in suite.run().err

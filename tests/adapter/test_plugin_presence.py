@@ -44,6 +44,14 @@ def test_gate_without_a_plan_is_refused(suite: Suite, args: tuple[str, ...]) -> 
     assert "Traceback" not in run.err
 
 
+def test_a_plan_above_the_rootdir_is_named(suite: Suite) -> None:
+    suite.checks(PASSING)
+    suite.write("smoke/pytest.ini", "[pytest]\n")
+    run = suite.run("--gate")
+    assert run.code == 4, run.output()
+    assert f"next: run it in {suite.root}, where the plan is" in run.err
+
+
 @pytest.mark.parametrize("args", [("--gate",), ("--env", "local"), ("--drills",)])
 def test_options_of_the_suite_are_refused_for_other_tests(suite: Suite, args: tuple[str, ...]) -> None:
     suite.checks(PASSING)

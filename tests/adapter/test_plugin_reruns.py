@@ -156,6 +156,23 @@ def test_a_rerun_by_others_hides_no_failure(suite: Suite, workers: tuple[str, ..
     assert run.check("health/it")["attempts"] == 2
 
 
+@pytest.mark.parametrize(
+    ("failure", "code", "cls"),
+    [
+        ("assert False", 1, "PLATFORM_BUG"),
+        ("nome()", 6, "CHECK_ERROR"),
+        ("raise SetupError('no key')", 6, "SETUP_ERROR"),
+    ],
+)
+def test_a_rerun_by_others_takes_no_answer_back(suite: Suite, failure: str, code: int, cls: str) -> None:
+    """Only a failure of the transport may be over the next time, whoever runs the check again."""
+    suite.write("conftest.py", "def pytest_collection_modifyitems(items): items[:] = items * 2\n")
+    _checks(suite, f"    if count('tries') == 1: {failure}")
+    run = suite.run()
+    assert suite.wrote("tries") == "xx"
+    assert (run.code, run.check("health/it")["class"]) == (code, cls), run.output()
+
+
 @pytest.mark.parametrize("asked", [(), ("--reruns=3",), ("--force-reruns=3",)])
 @pytest.mark.parametrize(
     "failure",

@@ -72,6 +72,7 @@ def test_an_unknown_environment_has_no_chain(project: Path, capsys: pytest.Captu
             f"file:{project}/.readiness/stagin.jsonl: "
             "environment 'stagin' has no profile, and its ledger is empty\n"
             "  allowed: an environment with a profile or with runs: local, staging\n"
+            "  next: name one with --env\n"
         )
     assert main(["ledger", "verify", "--env", "staging"]) == 0
     assert capsys.readouterr().out == f"no run in file:{project}/.readiness/staging.jsonl\n"

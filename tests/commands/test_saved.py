@@ -133,6 +133,9 @@ def test_one_run_has_nothing_to_compare_with(project: Suite, capsys: pytest.Capt
     assert "no full run of local in the ledger: nothing to compare" in output(capsys, "diff", code=4)
     project.run()
     assert "1 full run of local in the ledger" in output(capsys, "diff", code=4)
+    assert "with a profile or with runs: local\n  next: name one with --env" in output(
+        capsys, "diff", "--env", "loca", code=4
+    )
 
 
 def test_a_report_is_rendered_again(runs: Suite, capsys: pytest.CaptureFixture[str]) -> None:

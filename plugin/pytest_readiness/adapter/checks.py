@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -190,14 +191,19 @@ def _unknown_names(found: Mapping[str, Check], capabilities: Iterable[str]) -> I
             yield ReadinessError(
                 f"control names {stray!r}, which is not another check of this suite",
                 where=check.where,
-                allowed=f"the id of a check, such as {next(iter(found))}",
+                allowed=f"the id of a check, such as {_nearest(stray, found.keys() - {check.id})}",
             )
         if check.covered_by and check.covered_by not in families:
             yield ReadinessError(
                 f"covered_by names {check.covered_by!r}, which is not a check of this suite",
                 where=check.where,
-                allowed=f"the id of a check, such as {check.id}",
+                allowed=f"the id of a check, such as {_nearest(check.covered_by, found)}",
             )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """Return the known name that is most like a mistyped one."""
+    return max(known, default="phase/name", key=lambda each: SequenceMatcher(None, name, each).ratio())
 
 
 #: Settings and built-in plugins that decide what is collected; a suite's own file may set them permanently.

@@ -10,8 +10,9 @@ import copy
 import os
 import sys
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from glob import glob
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,9 +33,9 @@ REPORTS: pytest.StashKey[Reports] = pytest.StashKey()
 _ENDS_EARLY = ("help", "version", "markers")
 
 
-def first_act(early_config: pytest.Config) -> None:
+def first_act(early_config: pytest.Config, parser: pytest.Parser, args: Sequence[str]) -> None:
     """Write NO_VERDICT where this run will report, if it concerns the plan; UsageError if that fails."""
-    asked = _as_asked(early_config)
+    asked = _as_asked(early_config, parser, args)
     is_worker = "PYTEST_XDIST_WORKER" in os.environ
     if is_worker or is_inert(asked) or not is_active(asked):
         return
@@ -109,11 +110,16 @@ class LastAct:
         return self._reports.answer(int(cast("int", result)))
 
 
-def _as_asked(early_config: pytest.Config) -> pytest.Config:
-    """Return the configuration with the options and paths known so far."""
+def _as_asked(early_config: pytest.Config, parser: pytest.Parser, args: Sequence[str]) -> pytest.Config:
+    """Return the configuration with the options and paths known so far.
+
+    A word after an option that is not known yet is no path: it may be the value of a conftest's option.
+    """
     asked = copy.copy(early_config)
     asked.option = early_config.known_args_namespace
-    asked.args = list(asked.option.file_or_dir)
+    _, unknown = parser.parse_known_and_unknown_args(args, copy.copy(asked.option))
+    values = {value for word, value in pairwise(args) if word in unknown and "=" not in word}
+    asked.args = [path for path in asked.option.file_or_dir if path not in values]
     root, directory = early_config.rootpath, early_config.invocation_params.dir
     if not asked.args and directory == root:
         patterns = early_config.getini("testpaths")

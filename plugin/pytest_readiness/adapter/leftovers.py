@@ -72,6 +72,7 @@ _RELIED_ON: tuple[tuple[ModuleType, str], ...] = (
 _NAMESPACES, _NAMES = [vars(module) for module, _ in _RELIED_ON], [name for _, name in _RELIED_ON]
 #: Used to detect a forked copy before a check's patches are undone.
 _getpid, _write, _exit = os.getpid, os.write, os._exit
+_depth, _set_depth = sys.getrecursionlimit, sys.setrecursionlimit
 #: Functions that are called while others may be patched.
 _all, _map = all, map
 
@@ -289,6 +290,7 @@ class Interpreter:
 
     def __init__(self) -> None:
         self._genuine: list[object] = []
+        self._depth = sys.getrecursionlimit()
         self._replaced: dict[tuple[ModuleType, str], object] = {}
 
     def remember(self) -> None:
@@ -303,6 +305,8 @@ class Interpreter:
 
     def reclaim(self) -> None:
         """Restore the originals at the end of a phase, without calling anything that may be patched."""
+        if _depth() < self._depth:  # too low for pytest and the plugin themselves
+            _set_depth(self._depth)
         found, genuine = _present(), self._genuine
         self._replaced = {}
         if _all(_map(is_, found, genuine)):

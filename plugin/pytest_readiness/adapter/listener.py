@@ -35,6 +35,7 @@ class Listener:
         self._context = context
         self._background = background
         self._interpreter = Interpreter()
+        self._parts = Parts()
         gc.freeze()  # pytest's and its plugins' objects stay alive: the garbage collector need not visit them
 
     @pytest.hookimpl(wrapper=True)
@@ -88,11 +89,16 @@ class Listener:
         return ("passed", ".", "PASSED") if report.passed else None
 
     @pytest.hookimpl
-    def pytest_collection_finish(self) -> None:
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Attribute failures during collection to the collection, not to the first check.
 
-        Collected objects live until the end of the run: freezing them saves the garbage collector work.
+        From now on, no hook hides what a fixture raises: it is noted where pytest itself calls setup and
+        teardown. Collected objects live until the end of the run: freezing them saves the garbage collector
+        work.
         """
+        state = session._setupstate
+        for name in ("setup", "teardown_exact"):
+            setattr(state, name, self._noted(getattr(state, name)))
         gc.collect()
         gc.freeze()
         found = [*map(repr, self._background.take()), *self._context.origin.reported()]
@@ -114,12 +120,24 @@ class Listener:
             self._context.stray += taken_out(session.config)
             output[STRAY_KEY] = list(map(self._context.redactor.shown, self._context.stray))
 
+    def _noted(self, act: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: object) -> None:
+            __tracebackhide__ = True
+            try:
+                act(*arguments)
+            except BaseException as problem:
+                self._parts.raised = problem
+                raise
+
+        return call
+
     def _phase(self, item: pytest.Item, *, is_last: bool = False) -> Generator[None, object, object]:
         check, parts = item.stash.get(CHECK, None), item.stash.get(PARTS, None)
         if check is None or parts is None:
             return (yield)
         raised: BaseException | None = None
         result: object = None
+        self._parts = parts
         parts.running, parts.raised = True, None
         try:
             with warnings.catch_warnings():  # a check's filters apply to that check only
@@ -211,11 +229,27 @@ class SharedFixtures:
         self._ran: list[pytest.Item] = []
         self._since: dict[str, int] = {}
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> None:
-        """Note how many checks had begun when the fixture was set up, separately for each parameter."""
+    @pytest.hookimpl
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Register again, to wrap the hooks of all conftests: they are known by now."""
+        manager = session.config.pluginmanager
+        name = manager.get_name(self)
+        manager.unregister(self)
+        manager.register(self, name)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
+        """Note how many checks had begun when the fixture was set up, separately for each parameter.
+
+        If a hook swallowed the fixture's failure, raise it again.
+        """
         if fixturedef.scope != "function":
             self._since[fixturedef.argname] = len(self._ran) - 1
+        result = yield
+        raised = fixturedef.cached_result and fixturedef.cached_result[2]
+        if raised:
+            raise raised[0].with_traceback(raised[1])
+        return result
 
     def begins(self, item: pytest.Item) -> None:
         """Note that a check begins to set up its fixtures."""

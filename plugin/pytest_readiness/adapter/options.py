@@ -16,7 +16,7 @@ from ..core.formats import HANDOVER, filled
 from ..core.plan import MAX_LIMIT_S, PLAN_NAME, is_directory_name
 from ..core.shards import Shard
 from ..core.toml import parse_toml
-from ..profile import DEFAULT_ENVIRONMENT
+from ..profile import DEFAULT_ENVIRONMENT, find_plan
 from ..profile.schema import DIRECTORY
 
 DEFAULT_SUITE = "smoke"
@@ -151,13 +151,22 @@ def is_active(config: pytest.Config) -> bool:
     a gate without a plan: a missing gate must not count as passed.
     """
     plan = config.rootpath / PLAN_NAME
+    if os.path.lexists(plan) and not plan.is_file():
+        raise pytest.UsageError(
+            three_lines(
+                "not a regular file", where=str(plan), allowed="a plan in TOML", action="correct or remove it"
+            )
+        )
     asked = any(config.getoption(f"readiness_{name}") for name in _ASKING)
     if asked and not plan.is_file():
+        above = find_plan(config.rootpath)
         raise pytest.UsageError(
             three_lines(
                 "no launch plan, which --env, --gate, --drills and --attest need",
                 where=str(plan),
-                action="run it where the plan is, name that with --rootdir, or create one: readiness init",
+                action=f"run it in {above.parent}, where the plan is"
+                if above
+                else "run it where the plan is, name that with --rootdir, or create one: readiness init",
             )
         )
     if config.getoption("readiness_gate") and is_inert(config):
@@ -169,15 +178,6 @@ def is_active(config: pytest.Config) -> bool:
             )
         )
     if not plan.is_file():
-        if os.path.lexists(plan):
-            raise pytest.UsageError(
-                three_lines(
-                    "not a regular file",
-                    where=str(plan),
-                    allowed="a plan in TOML",
-                    action="correct or remove it",
-                )
-            )
         _refuse_suite_of_another_root(config)
         return False
     suite = (config.rootpath / suite_name(plan)).resolve()
@@ -208,7 +208,10 @@ def leaves_out_suite(config: pytest.Config) -> bool:
         return LEFT_OUT in given
     if any(config.getoption(f"readiness_{name}") for name in _ASKING):
         return False
-    if (config.rootpath / DIRECTORY / f"{DEFAULT_ENVIRONMENT}.toml").exists():
+    try:
+        if (config.rootpath / DIRECTORY / f"{DEFAULT_ENVIRONMENT}.toml").exists():
+            return False
+    except PermissionError:  # the schema, which is read first, is refused for it
         return False
     plan = config.rootpath / PLAN_NAME
     suite = (config.rootpath / suite_name(plan)).resolve()

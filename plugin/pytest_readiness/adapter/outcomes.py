@@ -68,13 +68,14 @@ class Attempt:
 def settle(check: Check, attempts: Iterable[Attempt], unreported: str = UNREPORTED) -> CheckResult:
     """Return the result of one check. The last attempt decides, and an earlier failure makes a pass FLAKY.
 
-    A safety violation always counts, and so does a failure that no pass followed. A check with an unfinished
-    attempt counts as not run; what it had found until then is kept as evidence. So does a check without any
-    attempt: ``unreported`` says why.
+    A safety violation always counts. So does a failure that no pass followed, and one that is not of the
+    transport, even if another plugin ran the check again. A check with an unfinished attempt counts as not
+    run; what it had found until then is kept as evidence. So does a check without any attempt:
+    ``unreported`` says why.
     """
     ordered = sorted(attempts, key=lambda attempt: attempt.number)
     red = [attempt for attempt in ordered if attempt.is_red]
-    violation = next((attempt for attempt in red if _is_violation(attempt)), None)
+    violation = next(filter(_is_violation, red), None)
     last = ordered[-1] if ordered else None
     crash = _crash(last) if last else None
     if violation is not None:
@@ -89,8 +90,10 @@ def settle(check: Check, attempts: Iterable[Attempt], unreported: str = UNREPORT
             FailureClass.SETUP_ERROR,
             summary=f"not run to its end: {crash.text}",
         )
-    if last.is_red:
-        return _failed(check, last, ordered)
+    lasting = sorted(filter(_is_lasting, red), key=lambda attempt: not _is_ours(attempt))
+    broken = next(iter(lasting), last if last.is_red else None)
+    if broken is not None:
+        return _failed(check, broken, ordered)
     skipped = last.first("skipped")
     if skipped is not None and not red:
         return _skipped(check, skipped, ordered)
@@ -186,6 +189,14 @@ def _crash(attempt: Attempt) -> PhaseReport | None:
 
 def _is_violation(attempt: Attempt) -> bool:
     return any(phase.facts.get("safety") for phase in attempt.phases.values())
+
+
+def _is_ours(attempt: Attempt) -> bool:
+    return _red_phase(attempt).facts.get("class") == _OURS
+
+
+def _is_lasting(attempt: Attempt) -> bool:
+    return any(phase.is_red and phase.facts.get("passing") is False for phase in attempt.phases.values())
 
 
 def _summary(phase: PhaseReport) -> str:

@@ -22,7 +22,9 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, object, object]:
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Generator[None, object, object]:
     """If there is a plan, redact the output and replace an older verdict before a conftest acts."""
     if not (early_config.rootpath / PLAN_NAME).is_file():
         return (yield)
@@ -30,7 +32,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     from .first_act import REPORTS, LastAct, first_act
 
     guard(early_config)
-    first_act(early_config)
+    first_act(early_config, parser, args)
     own = os.getpid()
     try:
         result = yield

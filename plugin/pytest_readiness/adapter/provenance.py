@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from ..core.classify import failure_of
-from ..core.errors import LedgerError
+from ..core.errors import LedgerError, ReadinessError
 from ..core.formats import suite_digest
 from ..core.history import RUNS, is_enough
 from ..core.model import Scope
@@ -151,6 +151,11 @@ def build_identity(config: pytest.Config, context: RunContext, moment: str) -> M
     def call() -> None:
         try:
             answer = config.hook.pytest_readiness_build_identity(environment=context.environment)
+            if not isinstance(answer, Mapping | None):
+                raise TypeError(
+                    f"pytest_readiness_build_identity returned {type(answer).__name__},"
+                    f" not a mapping of service to build"
+                )
             answers.append({str(name): str(build or "") for name, build in (answer or {}).items()})
         except BaseException as problem:  # in a separate thread, no exception ends the run
             problems.append(failure_of(problem, str(context.settings.root)))
@@ -168,14 +173,25 @@ def build_identity(config: pytest.Config, context: RunContext, moment: str) -> M
 
 
 def digest_of(suite: Path) -> str:
-    """Return the digest of all files in the suite's directory, without caches and hidden files."""
-    return suite_digest(
-        {
-            path.relative_to(suite).as_posix(): path.read_bytes()
-            for path in sorted(suite.rglob("*"))
-            if path.is_file() and not _is_left_out(path.relative_to(suite))
-        }
-    )
+    """Return the digest of all files in the suite's directory, without caches and hidden files.
+
+    ReadinessError if one cannot be read.
+    """
+    try:
+        return suite_digest(
+            {
+                path.relative_to(suite).as_posix(): path.read_bytes()
+                for path in sorted(suite.rglob("*"))
+                if path.is_file() and not _is_left_out(path.relative_to(suite))
+            }
+        )
+    except OSError as problem:
+        raise ReadinessError(
+            f"cannot be read: {problem.strerror}",
+            where=str(problem.filename),
+            allowed="files of the suite that this user may read",
+            action="correct their permissions",
+        ) from problem
 
 
 def checkout_of(places: Sequence[str]) -> str:

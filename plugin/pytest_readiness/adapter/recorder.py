@@ -318,6 +318,7 @@ class Recorder:
             "where": "",
             "cause": "",
             "raised": exception is not None,
+            "passing": exception is None or is_passing(exception),
         }
         refusal = item.stash.get(REFUSAL, None)
         if refusal is not None and report.skipped:

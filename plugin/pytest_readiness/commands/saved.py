@@ -24,7 +24,7 @@ from ..report import FORMATS, JSON_NAME, NAMES, formats_in, report_of, terminal,
 from ..report.document import headline, moment, observed_of
 from ..report.html import command, evidence_lines
 from ..report.sections import rows
-from . import NO_PLAN, WRONG, add_json, project, refuse_file, say, say_json, tinted
+from . import NO_PLAN, WRONG, add_json, refuse_file, say, say_json, tinted
 
 
 def add_ledger(commands: Any) -> None:
@@ -127,6 +127,7 @@ def _require_known(environment: str, root: Path, ledger: Ledger) -> None:
             f"environment {environment!r} has no profile, and its ledger is empty",
             where=ledger.location,
             allowed=f"an environment with a profile or with runs: {', '.join(profiles)}",
+            action="name one with --env",
         )
 
 
@@ -378,11 +379,7 @@ def compare(options: argparse.Namespace) -> int:
 
 def _entries(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the ledger's named entries, followed by the newest ones."""
-    if options.ledger:
-        ledger = open_ledger(options.ledger, Path.cwd(), options.env)
-    else:
-        here = project()
-        ledger = open_ledger(here.plan.ledger_url, here.root, options.env)
+    ledger, _ = _opened(options)
     last = ledger.recent(NAMED)
     wanted = {options.before, options.after} - {None} - {each for entry in last for each in _names(entry)}
     if not wanted:

@@ -59,13 +59,14 @@ def read_plan(path: Path) -> Plan:
 def load_schema(root: Path) -> Schema:
     """Read ``environments/schema.toml``; ProfileError if it is missing or malformed."""
     source = f"{DIRECTORY}/{SCHEMA_NAME}"
-    if not (root / source).exists():
-        raise ProfileError(
-            "missing",
-            where=source,
-            allowed="the settings of all profiles, as [section.NAME.KEY] tables",
-            action=f"create {source}; an empty file will do until a check needs a setting",
-        )
+    with contextlib.suppress(PermissionError):  # said below
+        if not (root / source).exists():
+            raise ProfileError(
+                "missing",
+                where=source,
+                allowed="the settings of all profiles, as [section.NAME.KEY] tables",
+                action=f"create {source}; an empty file will do until a check needs a setting",
+            )
     return Schema.parse(_read(root / source, source, "a schema of the profiles"), source)
 
 
