@@ -20,7 +20,7 @@ Action = tuple[Body, Resource | None]
 
 @dataclass(frozen=True, slots=True)
 class ListenerRule:
-    """A rule of a listener, its rank (infinite where it is not known), and the groups that it leads to."""
+    """A listener's rule, its rank (infinite if unknown), and the groups to which it forwards."""
 
     resource: Resource
     listener: str
@@ -29,7 +29,7 @@ class ListenerRule:
 
     @classmethod
     def of(cls, rule: Resource) -> ListenerRule:
-        """Read a rule; it leads nowhere where the files do not say to which groups."""
+        """Read a rule; it has no groups if the files do not say them."""
         listener, priority = rule.attribute("listener_arn"), rule.attribute("priority")
         rank = number(priority)
         found = [referenced(value) for action in rule.blocks("action") for value in _targets(action)]
@@ -53,7 +53,7 @@ def patterns(rule: Body, kind: str) -> list[str]:
 
 
 def takes(rule: Body, host: str, path: str) -> bool:
-    """Whether a rule takes a path of a host, by its conditions alone; False where it has others as well."""
+    """Whether a rule matches a host's path only by host and path conditions; False if it has others."""
     hosts, paths = patterns(rule, "host_header"), patterns(rule, "path_pattern")
     return (
         not _has_others(rule)
@@ -63,13 +63,13 @@ def takes(rule: Body, host: str, path: str) -> bool:
 
 
 def _has_others(rule: Body) -> bool:
-    """Whether a rule has conditions other than on hosts and paths, or of these what is not read."""
+    """Whether a rule has other conditions than on hosts and paths, or unsupported forms of these."""
     kinds = [patterns(rule, kind) for kind in ("host_header", "path_pattern")]
     return len(rule.blocks("condition")) > sum(map(bool, kinds))
 
 
 def unclear(configuration: Configuration) -> Iterator[Value]:
-    """The hosts of rules that are not known, or are regular expressions, and the kinds of unknown actions."""
+    """Rules' hosts that are unknown or regular expressions, and the kinds of unknown actions."""
     rules = configuration.of_type("aws_lb_listener_rule")
     for rule in rules:
         for condition in rule.blocks("condition"):
@@ -84,13 +84,13 @@ def unclear(configuration: Configuration) -> Iterator[Value]:
 
 
 def forwards(action: Body) -> Iterator[Value]:
-    """The target groups that an action forwards to, or may; one of weight 0 gets nothing."""
+    """The target groups to which an action forwards, or may; one of weight 0 gets nothing."""
     for value in _targets(action):
         yield from items(value)
 
 
 def _targets(action: Body, *, idle: bool = False) -> Iterator[Value]:
-    """The targets of an action, those of weight 0 only where `idle` says so."""
+    """The targets of an action; those of weight 0 only if `idle`."""
     if text(action.attribute("type")) != "forward":
         return
     targets = [action.attribute("target_group_arn")]
@@ -103,7 +103,7 @@ def _targets(action: Body, *, idle: bool = False) -> Iterator[Value]:
 
 
 def actions(configuration: Configuration) -> list[Action]:
-    """What all listeners and their rules do, each with its listener."""
+    """The actions of all listeners and their rules, each with its listener."""
     found: list[Action] = [
         (action, listener)
         for listener in configuration.of_type("aws_lb_listener")
@@ -117,7 +117,7 @@ def actions(configuration: Configuration) -> list[Action]:
 
 
 def balancers(configuration: Configuration, group: Resource) -> list[Resource] | None:
-    """The load balancers of a target group, at any weight; None where the files do not say."""
+    """The load balancers of a target group, at any weight; None if the files do not say."""
     if configuration.receivers(group):
         return None
     found: list[Resource] = []
@@ -141,9 +141,9 @@ def answered(
     configuration: Configuration, host: str, paths: Collection[str], own: Collection[str],
     defaults: Collection[str],
 ) -> Iterator[Finding]:  # fmt: skip
-    """Return what answers a path of a service in the balancer, redirects it, or asks for a login.
+    """Return rules that answer a service's path in the balancer, redirect it, or demand a login.
 
-    `own` are the service's target groups, `defaults` the listeners that lead to one by default.
+    `own` are the service's target groups, `defaults` the listeners that forward to one by default.
     """
     rules = [each for each in configuration.of_type("aws_lb_listener_rule") if not each.uncertain]
     for rule in rules:
@@ -165,9 +165,9 @@ def _guarded(
     configuration: Configuration, rules: Sequence[Resource], host: str, paths: Collection[str],
     own: Collection[str],
 ) -> Iterator[Finding]:  # fmt: skip
-    """The first rule that sends a client of a path to a login, if every way to the service does.
+    """The first rule that sends a path's clients to a login, if every path to the service does.
 
-    One listener that leads there without a login is enough, or a rule that may, such as one on a header.
+    One listener without a login is enough, or a rule that may lack it, such as one on a header.
     """
     every = configuration.of_type("aws_lb_listener_rule")
     may = [rule for rule in every if rule.uncertain or _has_others(rule)]
@@ -212,7 +212,7 @@ def _asks_for_a_login(action: Body) -> bool:
 def divided(
     configuration: Configuration, owners: Mapping[str, Collection[str]], name: str, host: str, path: str
 ) -> Iterator[Finding]:
-    """Return the rules for a service's host that send a part of its requests to another service.
+    """Return the rules for a service's host that forward some of its requests to another service.
 
     `owners` are the services by their target groups.
     """
@@ -224,7 +224,7 @@ def divided(
 
 
 def _said(rule: Resource, host: str) -> str:
-    """How a rule answers by itself; empty where it forwards, or redirects to the same host."""
+    """How a rule itself answers; empty if it forwards, or redirects to the same host."""
     done = [text(action.attribute("type")) for action in rule.blocks("action")]
     if done == ["fixed-response"]:
         return " with a fixed response"
@@ -246,27 +246,27 @@ _ANYWHERE = {"0.0.0.0/0", "::/0"}
 def reached(
     configuration: Configuration, defined: Definitions, ways: Mapping[str, Collection[str]]
 ) -> tuple[int, Examined]:
-    """Return how many ways there are, and those that security groups do not let through.
+    """Return how many connections there are, and those that security groups block.
 
-    `ways` are by a service, or `database`, the services that it must let in on one of its ports. A group
-    without a rule lets nothing out: Terraform removes the one that AWS makes.
+    `ways` maps a service, or `database`, to the services that it must let in on one of its ports. A group
+    without a rule lets nothing out: Terraform removes AWS's default rule.
     """
     result, network, count = Examined(), _Network(configuration), 0
     groups, open_ = _parties(configuration, defined)
     for to, callers in ways.items():
         for caller in callers:
-            if to in groups and caller in groups:  # that one is not there is said elsewhere
+            if to in groups and caller in groups:  # a missing one is reported elsewhere
                 tried = [Examined() for _ in open_[to]]
                 for each_try, port in zip(tried, sorted(open_[to]), strict=True):
                     count += 1
                     network.examine(each_try, (caller, groups[caller]), (to, groups[to]), port)
-                if all(one.findings or one.not_examined for one in tried):  # that of a sidecar may be shut
+                if all(one.findings or one.not_examined for one in tried):  # a sidecar's port may be closed
                     result.findings.extend(each for one in tried for each in one.findings)
                     result.not_examined.extend(each for one in tried for each in one.not_examined)
     for each in defined.definitions:
         for balancer, port in _through(configuration, each):
             outer = list(items(balancer.attribute("security_groups")))
-            if outer:  # else the files do not say which
+            if outer:  # otherwise the files do not say which
                 count += 1
                 network.examine(result, (balancer.address, outer), (each.name, groups[each.name]), port)
     return count, result
@@ -275,7 +275,7 @@ def reached(
 def _parties(
     configuration: Configuration, defined: Definitions
 ) -> tuple[dict[str, list[Value]], dict[str, set[float]]]:
-    """The security groups of the services and the database by name, and the ports that these open."""
+    """The security groups and ports of the services and the database, by name."""
     groups: dict[str, list[Value]] = {}
     open_: dict[str, set[float]] = {}
     for each in defined.definitions:
@@ -292,7 +292,7 @@ def _parties(
 
 
 def _through(configuration: Configuration, each: Definition) -> Iterator[tuple[Resource, float]]:
-    """The balancers that lead to a service, and the ports of its containers that they ask."""
+    """The balancers that forward to a service, and the container ports that they use."""
     for block in each.service.blocks("load_balancer") if each.service is not None else ():
         group, wanted = _refers(block, "target_group_arn"), block.attribute("container_port")
         port = number(wanted)
@@ -316,7 +316,7 @@ class _Network:
         ]
 
     def examine(self, result: Examined, caller: Party, to: Party, port: float) -> None:
-        """A caller cannot reach a port: its own groups do not let it out, or the other's do not let it in."""
+        """Record if a caller cannot reach a port: its groups do not let it out, or the other's not in."""
         for direction, own, other in (("ingress", to, caller), ("egress", caller, to)):
             ways = [self._lets(group, direction, other[1], port) for group in own[1]]
             if True in ways:
@@ -332,12 +332,12 @@ class _Network:
                 self._configuration.lacks(result, what, ("security", "network", own[0], other[0]), place)
 
     def _lets(self, own: Value, direction: str, others: list[Value], port: float) -> bool | None:
-        """Whether a group has a rule for a port and one of some groups; None where the files do not say."""
+        """Whether a group has a rule for a port and one of these groups; None if the files do not say."""
         group = declared(own, GROUP)
         if group is None:
             return None
         key, wanted = thing(own, GROUP).key, {thing(each, GROUP).key for each in others}
-        if group.attribute(direction) is not None:  # rules as a list, which is rare and not read
+        if group.attribute(direction) is not None:  # rules as a list, which are rare and not supported
             return None
         found = {_lets_through(rule, key, wanted, port) for rule in group.blocks(direction)}
         for rule, goes in self._rules:
@@ -351,7 +351,7 @@ class _Network:
 
 
 def _is_plain(group: Value) -> bool:
-    """Whether the files say which group this is: one that they make, or one that they name."""
+    """Whether the files say which group this is: one that they create, or one that they name."""
     of = referenced(group)
     by_tags = of is not None and of.block.type == "data" and of.attribute("name") is None
     return not by_tags and (of is not None or not hidden(group))
@@ -366,7 +366,7 @@ def _holds(rule: Body, key: str) -> bool | None:
 
 
 def _lets_through(rule: Body, own: str, wanted: Collection[str], port: float) -> bool | None:
-    """Whether a rule is for a port and for one of some groups; None where the files do not say."""
+    """Whether a rule is for a port and one of these groups; None if the files do not say."""
     fit = _covers_port(rule, port)
     if fit is False:
         return False
@@ -377,7 +377,7 @@ def _lets_through(rule: Body, own: str, wanted: Collection[str], port: float) ->
     )
     if through and fit and not rule.uncertain:
         return True
-    # A range of addresses, of a network or as it is written, may be those of a group's tasks.
+    # An address range, of a network or literal, may contain the addresses of a group's tasks.
     kinds = [of.type if (of := referenced(each)) is not None else GROUP for each in parties]
     ranges = (
         any("/" in text(each) for each in parties)
@@ -393,7 +393,7 @@ _RULES = {
     "aws_vpc_security_group_ingress_rule": "ingress",
     "aws_vpc_security_group_egress_rule": "egress",
 }
-#: What names the other side of a rule.
+#: Attributes that name the other side of a rule.
 _PARTIES = (
     "source_security_group_id", "referenced_security_group_id", "security_groups", "cidr_blocks",
     "ipv6_cidr_blocks", "cidr_ipv4", "cidr_ipv6",
@@ -401,7 +401,7 @@ _PARTIES = (
 
 
 def _covers_port(rule: Body, port: float) -> bool | None:
-    """Whether a rule is for a port of TCP; None where the files do not say."""
+    """Whether a rule covers a TCP port; None if the files do not say."""
     protocol = rule.attribute("protocol") or rule.attribute("ip_protocol")
     if protocol is None or not is_known(protocol):
         return None

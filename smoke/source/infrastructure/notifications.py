@@ -1,4 +1,4 @@
-"""Who is notified by alarms in Terraform: through actions that are on, composite alarms, topics."""
+"""Who is notified by alarms in Terraform: through enabled actions, composite alarms, topics."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from smoke.source.terraform.values import (
 
 from .resource_policies import SNS, TOPIC, allows_sender, publishing, unlocked
 
-#: Actions that are ARNs of services which only act.
+#: Actions that are ARNs of services that notify nobody.
 _ACTS = re.compile(r"arn:[^:]*:(?:autoscaling|automate|swf)[:.]")
 ALARM, COMPOSITE = "aws_cloudwatch_metric_alarm", "aws_cloudwatch_composite_alarm"
 
 
 @dataclass(slots=True)
 class Judged:
-    """What is wrong with an alarm, and what is not understood."""
+    """Mistakes of an alarm, and parts that are not understood."""
 
     wrong: list[str] = field(default_factory=list)
     unclear: list[str] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Recipients:
         self._topics: dict[str, Judged] = {}
 
     def of(self, alarm: Resource) -> Judged:
-        """What keeps an alarm from notifying anyone, its topics included."""
+        """What keeps an alarm from notifying anyone, including its topics."""
         judged, topics = self.actions(alarm)
         # one topic with a subscriber is enough
         reached = [self.topic(topic, alarm) for topic in topics]
@@ -59,8 +59,8 @@ class Recipients:
     def actions(self, alarm: Resource, *below: Resource) -> tuple[Judged, list[Resource]]:
         """What is wrong with the actions of an alarm, and the topics of the configuration among them.
 
-        An alarm may also notify through a composite alarm that goes off whenever it does; `below` are those
-        that this one goes off with.
+        An alarm may also notify through a composite alarm that fires whenever it does; `below` are those with
+        which this one fires.
         """
         own, topics = self._actions(alarm)
         if not own.wrong:
@@ -82,7 +82,7 @@ class Recipients:
         return (Judged([], own.unclear + unread) if unread else own), topics
 
     def _events(self) -> list[str]:
-        """The rules of EventBridge that pass changes of alarms on to a target."""
+        """The EventBridge rules that forward alarms' state changes to a target."""
         targets = [
             rule
             for target in self._configuration.of_type("aws_cloudwatch_event_target")
@@ -136,7 +136,7 @@ class Recipients:
         return next((topic for topic in topics if text(topic.attribute("name")) == name), None)
 
     def topic(self, topic: Resource, alarm: Resource) -> Judged:
-        """What keeps a topic from passing an alarm on."""
+        """What keeps a topic from delivering an alarm."""
         if topic.address not in self._topics:
             self._topics[topic.address] = self._judge(topic)
         judged, (wrong, unread) = self._topics[topic.address], publishing(self._configuration, topic, alarm)
@@ -207,7 +207,7 @@ class Recipients:
         return f"{queue.address} has no policy, so SNS may not send to it", []
 
     def _uninvited(self, subscription: Resource) -> str:
-        """Why SNS may not call the function of a subscription: the files give it no permission."""
+        """A subscription's function that SNS may not call, because the files give no permission."""
         function = declared(subscription.attribute("endpoint"), "aws_lambda_function")
         if function is None:
             return ""
@@ -238,7 +238,7 @@ class Recipients:
 
 
 def _doubts(subscriber: Resource, topic: Resource) -> Iterator[str]:
-    """What the files leave open about a subscriber: whether it exists, and what a stack's template has."""
+    """What the files leave open about a subscriber: its existence, and the content of a stack's template."""
     if subscriber.uncertain:
         yield f"whether there is {subscriber.address}: {subscriber.uncertain}"
     if subscriber.type == STACK and not _SUBSCRIBES.search(text(subscriber.attribute("template_body"))):
@@ -246,13 +246,13 @@ def _doubts(subscriber: Resource, topic: Resource) -> Iterator[str]:
 
 
 def _takes_alarms(subscription: Resource) -> bool | None:
-    """Whether a subscription's filter lets alarms through; None where the files do not say."""
+    """Whether a subscription's filter lets alarms through; None if the files do not say."""
     policy = subscription.attribute("filter_policy")
     if policy is None or text(policy) in ("", "{}"):
         return True
     by_body = text(subscription.attribute("filter_policy_scope")) == "MessageBody"
     if not by_body:
-        return False if is_known(policy) else None  # the message of an alarm has no attributes
+        return False if is_known(policy) else None  # an alarm's message has no attributes
     asked = entries(decoded(policy))
     states = [text(each) for each in items(asked.get(_STATE))]
     if not states or not all(
@@ -262,7 +262,7 @@ def _takes_alarms(subscription: Resource) -> bool | None:
     return (True if len(asked) == 1 else None) if _ALARMED in states else False
 
 
-#: What the message of an alarm that goes off says of its state.
+#: The state in the message of a firing alarm.
 _STATE, _ALARMED = "NewStateValue", "ALARM"
 
 
@@ -275,13 +275,13 @@ def _only_acts(action: Value) -> bool:
 
 
 def _references(alarm: Resource) -> set[str]:
-    """The ways in which the rule of a composite alarm may name an alarm, as text."""
+    """The texts with which a composite alarm's rule may name an alarm."""
     name = alarm.attribute("alarm_name")
     return {text(name) or alarm.address, "${" + alarm.address + ".arn}", "${" + alarm.address + ".id}"}
 
 
 def _switched(alarm: Resource) -> Judged:
-    """Whether an alarm is there and its actions are on."""
+    """Whether an alarm exists and its actions are enabled."""
     judged = Judged()
     switch = alarm.attribute("actions_enabled")
     for option in options(switch) if switch is not None else ():
@@ -294,13 +294,13 @@ def _switched(alarm: Resource) -> Judged:
     return judged
 
 
-#: What makes subscribers by a template of its own, and what these are in it.
+#: Resources that create subscribers from a template, and what these are called in it.
 STACK = "aws_cloudformation_stack"
-#: What may let SNS call a function, or send to a queue, in another language.
+#: Resources in another language that may let SNS call a function, or send to a queue.
 _ELSEWHERE = {"aws_cloudformation_stack", "awscc_lambda_permission", "awscc_sqs_queue_policy",
               "awscc_sqs_queue_inline_policy", "null_resource", "terraform_data"}  # fmt: skip
 _SUBSCRIBES = re.compile(r"AWS::(?:SNS::Subscription|Chatbot::)")
-#: What passes notifications of a topic on, and the attributes that name the topic.
+#: Resources that forward a topic's notifications, and the attributes that name the topic.
 _SUBSCRIBERS = {
     "aws_sns_topic_subscription": ("topic_arn",),
     "aws_chatbot_slack_channel_configuration": ("sns_topic_arns",),
@@ -353,7 +353,7 @@ def _number_of(alarm: Resource) -> str:
 
 
 def _for_the_absent(alarm: Resource, configuration: Configuration) -> bool:
-    """Whether what an alarm watches is optional, too."""
+    """Whether the thing that an alarm watches is also optional."""
     bodies = [alarm.block]
     for body in bodies:  # grows: blocks in blocks, such as a metric in a `dynamic` query
         bodies += body.blocks

@@ -50,13 +50,13 @@ def of_containers(task: Resource, listed: Value, *, fargate: bool) -> Iterator[W
         yield from _of_mounts(container, volumes)
 
 
-#: How an endpoint begins, or what it contains, by the protocol of its subscription.
+#: Start or part of a valid endpoint, by the subscription's protocol.
 _ENDPOINTS = {
     "email": "[^@:]+@[^@:]+", "email-json": "[^@:]+@[^@:]+", "http": "http://.+", "https": "https://.+",
     "lambda": r"arn:aws[\w-]*:lambda:.+", "sqs": r"arn:aws[\w-]*:sqs:.+",
     "firehose": r"arn:aws[\w-]*:firehose:.+", "sms": r"\+?[\d -]+",
 }  # fmt: skip
-#: What of a queue or a function is no ARN of it.
+#: Attributes of a queue or a function that are not its ARN.
 _NO_ARNS = {
     "aws_sqs_queue": ("id", "url", "name"),
     "aws_lambda_function": ("id", "function_name", "invoke_arn"),
@@ -81,7 +81,7 @@ def _of_endpoint(subscription: Resource) -> Iterator[Wrong]:
 
 
 def _of_container(container: Mapping[str, Value], room: float | None) -> Iterator[Wrong]:
-    """A name that is a variable and a secret, a variable that is no text, more memory than the task has."""
+    """A name that is both variable and secret, a variable that is not text, more memory than the task has."""
     for one in map(entries, items(container.get("environment"))):
         value = one.get("value")
         if value is not None and isinstance(value.content, (bool, int, float)):
@@ -128,7 +128,7 @@ def _together(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
 
 
 def _beside(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
-    """Containers that share a network, and listen on one port while both run."""
+    """Containers that share a network, and listen on the same port while both run."""
     held: dict[tuple[float, str], str] = {}
     apart = {
         text(name)
@@ -147,7 +147,7 @@ def _beside(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
 
 
 def _of_host(container: Mapping[str, Value], mode: str, fargate: bool) -> Iterator[Wrong]:
-    """What the host of a container refuses: a port of its own in a task's network, a long end on Fargate."""
+    """What the host refuses: a different host port in awsvpc mode, a long stop timeout on Fargate."""
     for one in map(entries, items(container.get("portMappings"))):
         inner, outer = (number(one[name]) if name in one else None for name in _PORTS)
         if mode == "awsvpc" and inner and outer and inner != outer:
@@ -160,7 +160,7 @@ def _of_host(container: Mapping[str, Value], mode: str, fargate: bool) -> Iterat
         yield f"stopTimeout is {stop:g}, but Fargate waits at most {_STOP_S} s", container["stopTimeout"]
 
 
-#: What Fargate has not for a container, and for its Linux.
+#: Container settings, and Linux settings, that Fargate does not support.
 _NOT_OF_FARGATE = (
     "privileged", "links", "extraHosts", "dnsServers", "dnsSearchDomains", "dockerSecurityOptions",
     "disableNetworking",
@@ -169,7 +169,7 @@ _NOT_OF_LINUX = ("maxSwap", "swappiness", "devices", "sharedMemorySize")
 
 
 def _unsupported(container: Mapping[str, Value]) -> Iterator[Wrong]:
-    """What Fargate refuses of a container: entries that are neither empty nor off."""
+    """Container entries that Fargate refuses, unless they are empty or off."""
     linux = entries(container.get("linuxParameters"))
     asked = [(name, each[name]) for each, names in ((container, _NOT_OF_FARGATE), (linux, _NOT_OF_LINUX))
              for name in names if name in each]  # fmt: skip
@@ -178,10 +178,10 @@ def _unsupported(container: Mapping[str, Value]) -> Iterator[Wrong]:
             yield f"Fargate has no {name}", value
 
 
-#: Programs that serve nothing without an argument.
+#: Programs that do nothing useful without an argument.
 _RUNTIMES = re.compile(r"(\S*/)?(node|nodejs|deno|bun|python3?|ruby|java|npm|npx|pnpm|yarn|wget|curl|nc)")
 _SHELL = re.compile(r"(\S*/)?(ba|da|a|z)?sh")
-#: A shell and its -c, which take their text from what follows.
+#: A shell and its -c, which run the next word.
 _UP_TO_TEXT = 2
 _WITH_ARGUMENTS = re.compile(r"\S+\s(.*\s)?(-{1,2}[A-Za-z]|https?://).*", re.DOTALL)
 
@@ -210,12 +210,12 @@ def _of_words(container: Mapping[str, Value]) -> Iterator[Wrong]:
 
 
 def _lost(said: Sequence[str]) -> bool:
-    """Whether a shell that is given these words runs a program without its arguments."""
+    """Whether a shell with these words runs a program without its arguments."""
     return len(said) > 1 and _RUNTIMES.fullmatch(said[0]) is not None
 
 
 def _volumes(task: Resource) -> set[str] | None:
-    """The names of a task's volumes; None where the files do not say all of them."""
+    """The names of a task's volumes; None if the files do not say all of them."""
     blocks = task.blocks("volume")
     names = [name for each in blocks if (name := each.attribute("name")) is not None]
     hidden_ones = any(not is_known(name) for name in names) or len(names) < len(blocks)
@@ -228,7 +228,7 @@ def _volumes(task: Resource) -> set[str] | None:
 
 
 def _of_mounts(container: Mapping[str, Value], volumes: set[str] | None) -> Iterator[Wrong]:
-    """A volume that the task does not have, and a limit that is over its own end."""
+    """A volume that the task lacks, and a soft limit above its hard limit."""
     for one in map(entries, items(container.get("mountPoints"))):
         source = one.get("sourceVolume")
         named = text(source) if is_known(source) else ""
@@ -241,14 +241,14 @@ def _of_mounts(container: Mapping[str, Value], volumes: set[str] | None) -> Iter
 
 
 _PORTS = ("containerPort", "hostPort")
-#: What a limit is that is none.
+#: Value of an unlimited ulimit.
 _UNLIMITED = -1
-#: So long Fargate lets a container end by itself.
+#: Maximum stop timeout on Fargate.
 _STOP_S = 120
 
 
 def _of_scaling(target: Resource) -> Iterator[Wrong]:
-    """A range that ends below its beginning."""
+    """A range with a maximum below its minimum."""
     low, high = (target.attribute(name) for name in ("min_capacity", "max_capacity"))
     least, most = (number(each) for each in (low, high))
     if least is not None and most is not None and least > most:
@@ -256,7 +256,7 @@ def _of_scaling(target: Resource) -> Iterator[Wrong]:
 
 
 def _of_service(service: Resource) -> Iterator[Wrong]:
-    """Fargate for a task that is not made for it; what is made for it runs on EC2, too."""
+    """A Fargate service with a task for EC2; a task for Fargate also runs on EC2."""
     launch, of = service.attribute("launch_type"), service.attribute("task_definition")
     kind = service.attribute("scheduling_strategy")
     if text(launch) == "FARGATE" and text(kind) == "DAEMON":
@@ -271,7 +271,7 @@ def _of_service(service: Resource) -> Iterator[Wrong]:
 
 
 def _of_registration(service: Resource) -> Iterator[Wrong]:
-    """A health check of Route 53 in a private zone, which it cannot look into."""
+    """A Route 53 health check in a private zone, which it cannot reach."""
     for block in service.blocks("dns_config"):
         zone = referenced(block.attribute("namespace_id"))
         if zone is not None and zone.type == "aws_service_discovery_private_dns_namespace":
@@ -282,7 +282,7 @@ def _of_registration(service: Resource) -> Iterator[Wrong]:
 
 
 def _of_targets(group: Resource) -> Iterator[Wrong]:
-    """A check over HTTP that may last longer than the time between two."""
+    """An HTTP health check with a timeout above its interval."""
     http = text(group.attribute("protocol")) in ("HTTP", "HTTPS")
     for check in group.blocks("health_check") if http else ():
         named = {name: check.attribute(name) for name in ("interval", "timeout")}
@@ -292,7 +292,7 @@ def _of_targets(group: Resource) -> Iterator[Wrong]:
 
 
 def _of_listener(listener: Resource) -> Iterator[Wrong]:
-    """TLS without a certificate; one that is null here may be given where Terraform runs."""
+    """TLS without a certificate; a null here may be set when Terraform runs."""
     said = text(listener.attribute("protocol"))
     block = listener.block
     kept = any("ignore_changes" in each.attributes for each in block.nested("lifecycle"))
@@ -308,19 +308,19 @@ def _of_listener(listener: Resource) -> Iterator[Wrong]:
                 yield f"it redirects {said} on port {here['port']} to itself", to.attribute("port")
 
 
-#: What a redirect keeps where it does not say; `path` is written with its first slash.
+#: A redirect's defaults, which keep the original; `path` includes its first slash.
 _KEPT = {"host": "#{host}", "path": "/#{path}", "query": "#{query}"}
 
 
 def _stays(redirect: Body, part: tuple[str, str]) -> bool:
-    """Whether a redirect leaves a part of a URL, given by its name and what it is here, as it is."""
+    """Whether a redirect keeps a part of a URL, given by its name and current value."""
     name, here = part
     said = text(redirect.attribute(name))
     return said in ("", f"#{{{name}}}", _KEPT.get(name, here))
 
 
 def _of_balancer(balancer: Resource) -> Iterator[Wrong]:
-    """A balancer of applications in one zone; one on an Outpost has one."""
+    """An application load balancer in a single zone, except on an Outpost."""
     kind, subnets = text(balancer.attribute("load_balancer_type")), balancer.attribute("subnets")
     outpost = balancer.attribute("customer_owned_ipv4_pool") is not None
     if subnets is None or outpost or kind not in ("", "application") or not is_known(subnets):
@@ -343,7 +343,7 @@ def _of_filter(filter_: Resource) -> Iterator[Wrong]:
 
 
 def _of_logs(container: Mapping[str, Value], fargate: bool) -> Iterator[Wrong]:
-    """The options that awslogs must have, and a health check that is a command."""
+    """Missing awslogs options, and a health check that is not a command."""
     logs = entries(container.get("logConfiguration"))
     if text(logs.get("logDriver")) == "awslogs":
         configured = entries(logs.get("options"))
@@ -360,12 +360,12 @@ def _of_logs(container: Mapping[str, Value], fargate: bool) -> Iterator[Wrong]:
         yield f"a health check begins with CMD or CMD-SHELL, not {text(first)}", first
 
 
-#: For so many days a deleted secret can be restored at least, unless it is deleted at once.
+#: Minimum days for which a deleted secret can be restored, unless it is deleted at once.
 _WINDOW = 7
 
 
 def _of_secret(secret: Resource) -> Iterator[Wrong]:
-    """A window that is neither none nor long enough."""
+    """A recovery window that is neither 0 nor long enough."""
     window = secret.attribute("recovery_window_in_days")
     days = number(window)
     if days is not None and 0 < days < _WINDOW:
@@ -373,7 +373,7 @@ def _of_secret(secret: Resource) -> Iterator[Wrong]:
 
 
 def _of_database(database: Resource) -> Iterator[Wrong]:
-    """A group of parameters for another version of PostgreSQL."""
+    """A parameter group for another version of PostgreSQL."""
     of, version = database.attribute("parameter_group_name"), database.attribute("engine_version")
     group = referenced(of)
     family = text(group.attribute("family")) if group is not None else ""
@@ -386,7 +386,7 @@ def _of_database(database: Resource) -> Iterator[Wrong]:
 
 
 def _of_firewall(association: Resource) -> Iterator[Wrong]:
-    """A web ACL of CloudFront before what is in a region."""
+    """A CloudFront web ACL for a regional resource."""
     by = association.attribute("web_acl_arn")
     acl = referenced(by)
     scope = acl.attribute("scope") if acl is not None else None

@@ -1,8 +1,8 @@
 """Whether the policies of topics, queues and keys let AWS send: an alarm to a topic, a topic to a queue.
 
-A topic takes alarms where its policy and its key let CloudWatch in, which publishes as the service
-cloudwatch.amazonaws.com, for an alarm of the topic's own account, and has SNS encrypt the message with the
-topic's key in that name. What cannot be read is neither allowed nor denied.
+A topic accepts alarms if its policy and its key admit CloudWatch, which publishes as the service
+cloudwatch.amazonaws.com for an alarm in the topic's account, and lets SNS encrypt the message with the
+topic's key on its behalf. Policies that cannot be read neither allow nor deny.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from smoke.source.terraform.values import Value, hidden, options, symbols, text
 from .iam import Statement, fits, names_action, statements
 
 CLOUDWATCH, SNS = "cloudwatch.amazonaws.com", "sns.amazonaws.com"
-#: What SNS asks of the key on behalf of the publisher.
+#: Actions that SNS performs with the key on behalf of the publisher.
 _KEY_ACTIONS = ("kms:decrypt", "kms:generatedatakey")
 _ACCOUNT = re.compile(r"\d{12}|arn:[^:]*:iam::(?:\d{12}|\$\{.*\}):root|\$\{.*\.account_id\}")
 _OWN_ACCOUNT = re.compile(r"\$\{(?:.*\.)?data\.aws_caller_identity\.[^}]*\.(?:account_id|id)\}")
@@ -76,7 +76,7 @@ def _by_key(configuration: Configuration, topic: Resource) -> tuple[str, str]:
 
 
 def unlocked(configuration: Configuration, queue: Resource) -> str:
-    """What keeps SNS from the key with which a queue is encrypted; empty where nothing is known to."""
+    """What keeps SNS from using a queue's key; empty if nothing is known to."""
     for each in options(queue.attribute("kms_master_key_id") or Value(None, queue.at)):
         if text(each).rpartition(":")[2] == "alias/aws/sqs":
             return f"{queue.address} is encrypted with SQS's own key, which does not allow SNS to send"
@@ -87,7 +87,7 @@ def unlocked(configuration: Configuration, queue: Resource) -> str:
 
 
 def _lets(configuration: Configuration, key: Resource, sender: str) -> str:
-    """Whether the policy of a key lets a service use it, as `allows_sender` says it."""
+    """Whether a key's policy lets a service use it, in the words of `allows_sender`."""
     documents = [key.attribute("policy"), *(
         other.attribute("policy") for other in configuration.of_type("aws_kms_key_policy")
         if referenced(other.attribute("key_id")) is key
@@ -122,10 +122,10 @@ def allows_sender(
     document: Value | None, actions: Iterable[str], source: Resource | None, *, accounts: bool,
     sender: str = CLOUDWATCH,
 ) -> str:  # fmt: skip
-    """Whether a policy lets a `sender` do all of `actions`: "", "denied", "not allowed", or what is unread.
+    """Whether a policy lets a `sender` do all of `actions`: "", "denied", "not allowed", or the unread part.
 
-    `source` is the alarm, or the topic, that it acts for. `accounts`: an account's own alarms publish in its
-    name, too.
+    `source` is the alarm, or the topic, for which it acts. `accounts`: an account's own alarms also publish
+    in its name.
     """
     why: list[str] = []
     found = list(statements(document, why))
@@ -155,7 +155,7 @@ def allows_sender(
 
 
 def _applies(statement: Statement, source: Resource | None, *, accounts: bool, sender: str) -> bool | str:
-    """Whether a statement is about a sender that acts for a source; a text for what is unread."""
+    """Whether a statement is about a sender that acts for a source; a text names an unread part."""
     key = "Principal" if "Principal" in statement.parts else "NotPrincipal"
     principal: bool | str = False
     for name in _principals(statement.parts.get(key)):
@@ -183,7 +183,7 @@ def _principals(principal: Value | None) -> Iterator[Value]:
 
 
 def _conditions(condition: Value | None) -> Iterator[tuple[str, str, list[Value]]]:
-    """The test, the key, in lower case, and the values of each condition."""
+    """The test, the lower-case key, and the values of each condition."""
     if condition is not None and not entries(condition):
         yield hidden(condition) or f"Condition {text(condition)}", "", []
     for test, keys in entries(condition).items():
@@ -194,7 +194,7 @@ def _conditions(condition: Value | None) -> Iterator[tuple[str, str, list[Value]
 
 
 def _holds(test: str, key: str, values: list[Value], source: Resource | None) -> bool | str:
-    """Whether a condition holds where something is sent for a source; a text for what is unread."""
+    """Whether a condition holds for a message from a source; a text names an unread part."""
     name = re.sub(r"^ForA(?:ny|ll)Values:|IfExists$", "", test)
     negated = "Not" in name
     if name == "Null" and key in _ALWAYS_THERE and values:
@@ -218,7 +218,7 @@ def _holds(test: str, key: str, values: list[Value], source: Resource | None) ->
     return unread[0] if unread else negated
 
 
-#: Keys that are there whenever an alarm publishes.
+#: Condition keys that are always present when an alarm publishes.
 _ALWAYS_THERE = ("aws:sourcearn", "aws:sourceaccount")
 _ALARM_ARN = re.compile(
     r"arn:[^:]*:(?P<service>[^:]*):(?:\$\{[^}]*\}|[^:])*:(?:\$\{[^}]*\}|[^:])*:(?P<what>.*)"

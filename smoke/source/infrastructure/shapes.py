@@ -1,6 +1,6 @@
-"""What Terraform's provider and AWS demand of the things that a platform is made of.
+"""What Terraform's provider and AWS demand of each resource of a platform.
 
-Of each one, and of the files together: names taken twice, cycles, false conditions.
+Also of all files together: duplicate names, cycles, false conditions.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _BALANCED = "HTTPS?|TCP|TLS|UDP|TCP_UDP|GENEVE|QUIC|TCP_QUIC"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a block, or an object in JSON, must be like.
+    """The required form of a block or a JSON object.
 
     `needs` are names of attributes or blocks, `a|b` meaning one of them; `values` are patterns that a known
-    value, or each item of a list, must fit; `within` are the lowest and the highest number. `inside` are the
+    value, or each item of a list, must match; `within` are minimum and maximum numbers. `inside` are the
     shapes of blocks, and of objects in an attribute that is a list, an object or JSON.
     """
 
@@ -84,7 +84,7 @@ _POLICY = Shape(
 _ACTION = Shape(("type",), {
     "type": "forward|redirect|fixed-response|authenticate-cognito|authenticate-oidc|jwt-validation",
 })  # fmt: skip
-#: What makes a database from another one: its engine, size and user come from there.
+#: Arguments that create a database from another one, with its engine, size and user.
 _COPY = "|snapshot_identifier|replicate_source_db|restore_to_point_in_time|s3_import"
 
 SHAPES: Mapping[str, Shape] = {
@@ -226,7 +226,7 @@ FARGATE = {
     4096: (8192, 30720, 1024), 8192: (16384, 61440, 4096), 16384: (32768, 122880, 8192),
 }  # fmt: skip
 
-#: So many characters a name, or the beginning of one, has at most.
+#: Maximum characters of a name or a name prefix.
 _LENGTHS = {
     "aws_cloudwatch_metric_alarm": {"alarm_name": 255},
     "aws_db_instance": {"identifier": 63},
@@ -239,7 +239,7 @@ _LENGTHS = {
     "aws_security_group": {"name": 255},
     "aws_sqs_queue": {"name": 80},
 }
-#: Of these a resource has one: attributes, or an attribute and a block.
+#: Pairs of which a resource may have only one: attributes, or an attribute and a block.
 _APART = {
     "aws_cloudwatch_metric_alarm": (("statistic", "extended_statistic"),),
     "aws_db_instance": (("password", "manage_master_user_password"), ("password", "password_wo")),
@@ -248,7 +248,7 @@ _APART = {
 
 
 def misshapen(configuration: Configuration) -> tuple[int, Examined]:
-    """Return how many resources have a known shape, and where one has another than it must have."""
+    """Return how many resources have a known shape, and where one violates it."""
     count, result = 0, Examined()
     for resource in configuration.resources:
         shape = SHAPES.get(resource.type)
@@ -269,7 +269,7 @@ def misshapen(configuration: Configuration) -> tuple[int, Examined]:
 
 
 def _too_long(resource: Resource) -> Iterator[Wrong]:
-    """Names with more characters than AWS takes."""
+    """Names with more characters than AWS allows."""
     for attribute, most in _LENGTHS.get(resource.type, {}).items():
         name = resource.attribute(attribute)
         if name is not None and is_known(name) and len(text(name)) > most:
@@ -277,7 +277,7 @@ def _too_long(resource: Resource) -> Iterator[Wrong]:
 
 
 def _apart(resource: Resource) -> Iterator[Wrong]:
-    """Two settings that exclude each other; one that is off or empty is none."""
+    """Two settings that exclude each other; a setting that is off or empty does not count."""
     for pair in (*_APART.get(resource.type, ()), ("name", "name_prefix")):
         given = [value for name in pair if (value := resource.attribute(name)) is not None]
         blocks = any(resource.blocks(name) for name in pair)

@@ -1,4 +1,4 @@
-"""What keeps tasks from starting: their roles, their secrets, their number, and how they are replaced."""
+"""What keeps tasks from starting: their roles, their secrets, their count, and how they are replaced."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .definitions import Definitions, containers
 from .iam import ROLE, Attached, allows, attached, never, policy_name, statements
 from .resource_policies import key_of
 
-#: Policies of AWS with which a task may pull its image and write its logs.
+#: AWS's managed policies that let a task pull its image and write its logs.
 _ANYTHING = {"AdministratorAccess", "PowerUserAccess"}
 _EXECUTION_POLICIES = {"AmazonECSTaskExecutionRolePolicy", *_ANYTHING}
 _DECRYPT = "kms:decrypt"
@@ -40,7 +40,7 @@ _SERVICE = "ecs-tasks.amazonaws.com"
 
 
 class Roles:
-    """What the roles of a configuration may do, as far as the files say."""
+    """What a configuration's roles may do, as far as the files say."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration, self._policies = configuration, list(attached(configuration))
@@ -51,7 +51,7 @@ class Roles:
         return self._roles.get(key)
 
     def assumed(self, role: Resource) -> bool | None:
-        """Whether a task may act under a role; None where the files do not say."""
+        """Whether a task may assume a role; None if the files do not say."""
         why: list[str] = []
         for each in statements(role.attribute("assume_role_policy"), why):
             principal = each.parts.get("Principal")
@@ -64,7 +64,7 @@ class Roles:
         return None if why else False
 
     def may(self, key: str, action: str) -> bool | None:
-        """Whether the policies of a role allow an action on any resource; None where one cannot be read."""
+        """Whether a role's policies allow an action on any resource; None if one cannot be read."""
         unread = self.open(key)
         for each in self._policies:
             if key not in each.roles:
@@ -101,14 +101,14 @@ class Roles:
 
 
 def _left_open(parts: Mapping[str, Value]) -> list[str]:
-    """Why a statement may allow more than it says."""
+    """Why a statement may allow more than is known."""
     return [
         why for name in ("Effect", "Principal", "Action", "NotAction") if (why := hidden(parts.get(name)))
     ]
 
 
 def starts(configuration: Configuration, defined: Definitions) -> Examined:
-    """Return what keeps tasks from starting: a role that nothing assumes, or may not read, pull or write."""
+    """Return roles that keep tasks from starting: they cannot be assumed, or may not read, pull or write."""
     result, roles = Examined(), Roles(configuration)
     unclear = {role for held, _ in defined.held for role in held}
     for definition in defined.definitions:
@@ -137,12 +137,12 @@ def starts(configuration: Configuration, defined: Definitions) -> Examined:
     return result
 
 
-#: The platforms of Fargate for Linux that read a secret only as a whole and mount no EFS.
+#: Fargate platform versions for Linux that read secrets only as a whole and cannot mount EFS.
 _OLD = re.compile(r"1\.[0-3]\.0")
 
 
 def _outdated(service: Resource, name: str, tasks: Collection[Resource]) -> Iterator[Finding]:
-    """Tasks that ask an old platform of Fargate for what it cannot do."""
+    """Tasks that need something that their old Fargate platform version lacks."""
     version = service.attribute("platform_version")
     if version is None or service.ignores("platform_version") or not _OLD.fullmatch(text(version)):
         return
@@ -161,13 +161,13 @@ def _outdated(service: Resource, name: str, tasks: Collection[Resource]) -> Iter
 
 
 def _is_of_windows(task: Resource) -> bool:
-    """Whether a task is, or may be, one of Windows: its platform 1.0.0 is the newest."""
+    """Whether a task is, or may be, a Windows task, for which platform version 1.0.0 is the newest."""
     families = [each.attribute("operating_system_family") for each in task.blocks("runtime_platform")]
     return any(each is not None and not re.match("LINUX", text(each)) for each in families)
 
 
 def _wanted(roles: Roles, key: str, role: Resource, task: Resource) -> Iterator[tuple[str, bool | None]]:
-    """What a task's containers demand of its role, and whether it has that."""
+    """The permissions that a task's containers need from its role, and whether it has them."""
     yield "be assumed by a task", roles.assumed(role)
     found = [each.entries for each in containers(task)[0]]
     if any(_of_ecr(each) for each in found):
@@ -177,7 +177,7 @@ def _wanted(roles: Roles, key: str, role: Resource, task: Resource) -> Iterator[
 
 
 def _locked(configuration: Configuration, task: Resource) -> list[Resource]:
-    """The keys of a task's secrets that leave it to the policies of roles who uses them."""
+    """The keys of a task's secrets for which roles' policies decide who may use them."""
     found = {}
     for container in containers(task)[0]:
         for each in map(entries, items(container.entries.get("secrets"))):
@@ -199,7 +199,7 @@ def _locked(configuration: Configuration, task: Resource) -> list[Resource]:
     return [*found.values()]
 
 
-#: Where a secret, or a parameter, says which key encrypts it.
+#: The attribute with a secret's or a parameter's encryption key.
 _ENCRYPTED = {"aws_secretsmanager_secret": "kms_key_id", "aws_ssm_parameter": "key_id"}
 
 
@@ -212,7 +212,7 @@ def _judge(result: Examined, role: Resource, owner: str, wanted: list[tuple[str,
 
 
 def _of_ecr(container: Mapping[str, Value]) -> bool:
-    """Whether an image comes from a registry of AWS that asks who pulls it."""
+    """Whether an image comes from a private ECR registry."""
     for each in items(container.get("image")):
         first = each.content.parts[0] if isinstance(each.content, Text) else each
         resource = referenced(first) if isinstance(first, Value) else None
@@ -251,7 +251,7 @@ def without_task(configuration: Configuration, service: Resource, name: str) -> 
 
 
 def _scales(scaling: Resource, service: Resource) -> bool:
-    """Whether a target or an action of autoscaling is of the tasks of a service."""
+    """Whether an autoscaling target or action is for a service's tasks."""
     of = scaling.attribute("resource_id")
     named = {each.resource for each in symbols(settle(of))} if of is not None else set()
     own = service.attribute("name")
@@ -279,16 +279,16 @@ def stuck(tasks: int, least: float, most: float) -> bool:
     return math.floor(tasks * most / 100) <= tasks <= math.ceil(tasks * least / 100)
 
 
-#: Where a signing key is in a secret of JSON, and how Terraform's own generator writes it for the contract.
+#: The member with a signing key in JSON, and the attribute of Terraform's generator with the contract's form.
 _DEMANDED = ("activeKid", "privateKey")
 _VERSION, _SIGNING = "schemaVersion", "/es256-private-key"
 _KEY_MEMBERS, _PKCS8 = ("privateKey", "pendingPrivateKey"), "private_key_pem_pkcs8"
 
 
 def generated(configuration: Configuration, names: Collection[str]) -> Iterator[Finding]:
-    """Return where Terraform makes a signing key that is no P-256 key in PKCS#8, or one key for two secrets.
+    """Return where Terraform creates a signing key that is not P-256 in PKCS#8, or one key for two secrets.
 
-    `names` are those of the secrets. A key from anywhere else, or one that is replaced later, says nothing.
+    `names` are the secrets' names. A key from elsewhere, or one that is replaced later, proves nothing.
     """
     held: dict[str, str] = {}
     for name, version, whole in _made(configuration):
@@ -312,7 +312,7 @@ def generated(configuration: Configuration, names: Collection[str]) -> Iterator[
 
 
 def _made(configuration: Configuration) -> Iterator[tuple[str, Resource, Value]]:
-    """The secrets that Terraform alone gives a value: name, version, value."""
+    """The secrets whose value only Terraform sets: name, version, value."""
     for version in configuration.of_type("aws_secretsmanager_secret_version"):
         of = version.attribute("secret_id")
         known = secret(of) if of is not None else None
@@ -323,7 +323,7 @@ def _made(configuration: Configuration) -> Iterator[tuple[str, Resource, Value]]
             yield known.name, version, whole
 
 
-#: A secret as a container is given it, with the member of its JSON that is asked for.
+#: A container's reference to a secret, with the requested JSON member.
 _PART = re.compile(r"(?:\$\{[^}]*\}|arn:.*:secret:[^:]+):(?P<member>[^:${}]+):[^:]*:[^:]*")
 #: The members of a signing key's JSON.
 _MEMBERS = frozenset(
@@ -332,7 +332,7 @@ _MEMBERS = frozenset(
 
 
 def partless(configuration: Configuration, defined: Definitions) -> Iterator[Finding]:
-    """Return which tasks never start since they ask for a member that the JSON of a secret does not have."""
+    """Return the tasks that never start because they request a member that a secret's JSON lacks."""
     made = defaultdict[str, list[Value]](list)
     for name, _, whole in _made(configuration):
         made[name] += options(whole)
@@ -349,7 +349,7 @@ def partless(configuration: Configuration, defined: Definitions) -> Iterator[Fin
 
 
 def _without(member: str, name: str, values: Collection[Value]) -> Iterator[str]:
-    """What says that no value of a secret has a member."""
+    """Why no value of a secret has a member."""
     if name.endswith(_SIGNING) and member not in _MEMBERS:
         yield f"{name} for {member}, which is not in a signing key"
         return
@@ -361,7 +361,7 @@ def _without(member: str, name: str, values: Collection[Value]) -> Iterator[str]
 
 
 def _is_no_json(value: Value) -> bool:
-    """Whether a value begins as no object does, or is a password of Terraform's."""
+    """Whether a value does not begin like a JSON object, or is a password from Terraform."""
     content = settle(value).content
     if isinstance(content, Text | str):
         first = content.parts[0] if isinstance(content, Text) else content
@@ -378,7 +378,7 @@ def _keys_in(value: Value) -> Iterator[Value]:
 
 
 def _wrong_members(value: Value) -> Iterator[tuple[str, Value]]:
-    """What the JSON of a key does not say, or says otherwise; an empty one is filled in by a bootstrap."""
+    """Missing or wrong members in a key's JSON; a bootstrap fills an empty one."""
     for each in options(value):
         members = entries(decoded(each))
         version = flat(members[_VERSION]) if _VERSION in members else each.to(1)
@@ -391,7 +391,7 @@ def _wrong_members(value: Value) -> Iterator[tuple[str, Value]]:
 
 
 def _unfit(made: Resource, attribute: str) -> Iterator[str]:
-    """What of a key that Terraform makes is not as the contract has it; a P-224 key is the default."""
+    """How a key from Terraform violates the contract; the default is a P-224 key."""
     algorithm, curve = made.attribute("algorithm"), made.attribute("ecdsa_curve")
     said = text(algorithm) if is_known(algorithm) else ""
     if said and said != "ECDSA":

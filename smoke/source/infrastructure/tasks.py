@@ -20,7 +20,7 @@ from smoke.source.terraform.values import Text, Value, hidden, number, options, 
 from .definitions import TASK, Container, Definition, Definitions, containers
 from .starting import unreplaceable, without_task
 
-#: Tags that say where an image goes, or that it is the newest; never what is in it.
+#: Tags that say where an image is deployed, or that it is the newest, but not what it contains.
 MOVING = frozenset({
     "latest", "main", "master", "stable", "edge", "nightly", "dev", "develop", "prod", "production",
     "staging", "current", "head", "release", "test", "trunk",
@@ -98,7 +98,7 @@ def startup_migrations(
 def _scheduled(
     configuration: Configuration, defined: Definitions, migrations: Sequence[str]
 ) -> Iterator[Finding]:
-    """Migrations that a schedule runs again and again."""
+    """Migrations that a schedule runs repeatedly."""
     plans: list[tuple[Resource, Resource, Value | None]] = []
     for target in configuration.of_type("aws_cloudwatch_event_target"):
         rule = referenced(target.attribute("rule"))
@@ -124,7 +124,7 @@ def _scheduled(
 
 
 def _serving(defined: Definitions, migrations: Sequence[str]) -> Iterator[Finding]:
-    """Migrations that start a service: their containers are some of its own, and none has a command."""
+    """Migrations that start a service, because they have only its containers without a command."""
     tasks = [(_called(task, defined), task, containers(task)[0])
              for each in defined.definitions for task in each.tasks]  # fmt: skip
     for name, task, own in tasks:
@@ -138,7 +138,7 @@ def _serving(defined: Definitions, migrations: Sequence[str]) -> Iterator[Findin
 
 
 def _runs_as(container: Container, other: Container) -> bool:
-    """Whether one runs what the other does: its image and command, and no variable with a word of its own."""
+    """Whether two containers run the same: image, command, and no different mode variable."""
     both = (container.entries, other.entries)
     if any("image" not in each or "environmentFiles" in each for each in both):
         return False
@@ -149,13 +149,13 @@ def _runs_as(container: Container, other: Container) -> bool:
     return programs[0] == programs[1] and modes(container.entries) <= modes(other.entries)
 
 
-#: Names of variables that say how a program runs, never which one.
+#: Names of variables that say how a program runs, not which program.
 _HOW = re.compile(r"(?:.*_)?(?:ENV|REGION|TZ|LEVEL|LOG|LOGGING|FORMAT|TIMEOUT|TIMEOUT_MS|PORT|HOST|URL|URI)")
 _ADDRESS_OR_SIZE, _REFERENCE = re.compile(r"[:/.]|\A\d{2,}\Z"), re.compile(r"\$\{[^}]*\}")
 
 
 def modes(given: Mapping[str, Value]) -> set[str]:
-    """The variables of a container that may tell its image what to run: no addresses, sizes and levels."""
+    """A container's variables that may select what its image runs: no addresses, sizes and levels."""
     found = {}
     for one in map(entries, items(given.get("environment"))):
         found[text(one.get("name"))] = text(one["value"]) if "value" in one else ""
@@ -172,7 +172,7 @@ def _called(task: Resource, defined: Definitions) -> str:
 
 
 def _starts(result: Examined, definition: Definition, task: Resource) -> None:
-    """Record the containers of a service that migrate, by what they run."""
+    """Record a service's containers that run a migration."""
     found, unread = containers(task)
     result.not_examined.extend(unread)
     for container in found:
@@ -193,7 +193,7 @@ def inventory(
 ) -> tuple[dict[str, str], Examined]:
     """Compare a service's task definition with its row of the plan: CPU, memory and the image's repository.
 
-    Returns what was seen by column, and what differs. An image that the plan leaves empty is not compared.
+    Returns the values by column, and the differences. An image that the plan leaves empty is not compared.
     """
     result, seen = Examined(), dict[str, str]()
     definition = next(
@@ -220,9 +220,9 @@ def inventory(
 def one_build(
     defined: Definitions, rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]
 ) -> list[Finding]:
-    """Return where a service runs another build than those that have its image by the plan.
+    """Return where a service runs another build than the services with the same image in the plan.
 
-    Tags that the files leave open are the pipeline's: one is wrong only where another image has it, too.
+    Tags that the files leave open come from the pipeline; one is wrong only if another image also has it.
     """
 
     def tags(of: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -244,7 +244,7 @@ def one_build(
 def of_another(
     defined: Definitions, rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]
 ) -> Iterator[Finding]:
-    """Where a one-shot task runs the image that the plan has for another service than its own."""
+    """Where a one-shot task runs another service's image by the plan."""
     named = (each for each in reversed(rows) if each["image"] and each["image"] != row["image"])
     others = {each["image"]: each["ecs"] for each in named}
     for each in defined.definitions:
@@ -258,7 +258,7 @@ def of_another(
 
 
 def twins(defined: Definitions, rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> list[Finding]:
-    """Return where a service runs what another one runs that has its image by the plan: one program twice."""
+    """Return where a service runs the same program as another one with the same image in the plan."""
     boxes = {each.name: [(task, box) for task in each.tasks for box in containers(task)[0]]
              for each in defined.definitions if each.service is not None}  # fmt: skip
     before = [each["ecs"] for each in rows[: rows.index(row)] if each["image"] == row["image"] != ""]
@@ -272,7 +272,7 @@ def twins(defined: Definitions, rows: Sequence[Mapping[str, Any]], row: Mapping[
 
 
 def logged(defined: Definitions, directory: str, services: Collection[str]) -> list[Finding]:
-    """Return which of these services log into other groups than the one of their name in a directory."""
+    """Return which of these services log to other groups than the one with their name in a directory."""
     result = []
     for service in sorted({*services} & defined.services):
         uses = [use for use in defined.uses if (use.owner, use.kind) == (service, LOGS)]
@@ -312,7 +312,7 @@ def _compare(result: Examined, seen: dict[str, str], task: Resource, column: str
 
 
 def _of_containers(task: Resource, column: str) -> Value | None:
-    """The size of a task that sets none of its own: its containers' together."""
+    """The size of a task without its own: the sum of its containers'."""
     sizes = [each.entries[column] for each in containers(task)[0] if column in each.entries]
     known = [number(each) for each in sizes]
     if not sizes or None in known:
@@ -360,7 +360,7 @@ def repository(image: Value) -> str:
 
 
 def swallowed(defined: Definitions, migrations: Sequence[str]) -> Examined:
-    """Return how the command of a migration's container loses its failure."""
+    """Return how a migration's container command hides its failure."""
     result = Examined()
     for each in defined.definitions:
         for task in each.tasks if each.name in migrations else ():

@@ -18,7 +18,7 @@ from .workflows import Job, Workflow
 
 _BUILDS = ("docker build", "docker buildx build", "docker image build")
 _BUILD_ACTION = "docker/build-push-action"
-#: Options of `docker build` that have no value of their own.
+#: Options of `docker build` without a value.
 _SWITCHES = frozenset(
     {
         "--push",
@@ -34,9 +34,9 @@ _SWITCHES = frozenset(
     }
     | {"--debug", "-D", "--check"}
 )
-#: Directories with what is not deployed.
+#: Directories that are not deployed.
 _OF_OTHERS = re.compile(r"(?:\A|/)(?:\..*|tests?|dev|local|tools?|examples?|docs?|e2e|node_modules)(?:/|\Z)")
-#: Programs that put no file into the checkout, and actions that do not.
+#: Programs and actions that create no file in the checkout.
 _IDLE = frozenset(
     {"echo", "printf", "set", "export", "docker", "aws", "test", "[", "[[", "exit", "true", ":", "cd", "jq"}
 )
@@ -45,10 +45,10 @@ _IDLE_ACTIONS = re.compile(r"(?:actions/(?:checkout|setup-)|aws-actions/|docker/
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """One build of an image, or a Dockerfile that is there for it (then `command` is None).
+    """One build of an image, or an existing Dockerfile for it (then `command` is None).
 
-    `image` is the repository that it is for, `context` the directory from which it copies, empty where that
-    is not known; `options` are those of the command by name. `alone`: nothing before it makes files.
+    `image` is its repository, `context` the directory from which it copies, empty if unknown; `options` are
+    the command's, by name. `alone`: no earlier command creates files.
     """
 
     image: str
@@ -69,7 +69,7 @@ class Build:
 def builds(repository: Repository, groups: Mapping[str, Sequence[str]], result: Examined) -> list[Build]:
     """Return the builds of images; `groups` are the names of services by their image.
 
-    What stops one of them altogether becomes a finding of the `result`.
+    Mistakes that prevent a build become findings of the `result`.
     """
     found = [
         each
@@ -170,7 +170,7 @@ def _build(
     repository: Repository, job: Job, groups: Mapping[str, Sequence[str]], result: Examined,
     options: Mapping[str, Sequence[str]], command: Command, place: str, alone: bool,
 ) -> Iterator[Build]:  # fmt: skip
-    """The build of a command, where the files say which image it is and which Dockerfile makes it."""
+    """The build of a command, if the files say which image it is and which Dockerfile makes it."""
     names = {tag.rpartition("/")[2].partition(":")[0] for tag in options.get("--tag", ())}
     image = next((each for each in groups if each in names), "")
     known = command.directory and place and not re.search(r"[$«]|://|\A-\Z|\Agit@", place)
@@ -206,7 +206,7 @@ def _build(
 
 
 def refused(repository: Repository, build: Build) -> Iterator[Finding]:
-    """What Docker refuses of a build, or leaves out of it."""
+    """What Docker refuses in a build, or leaves out of it."""
     contexts = {each.partition("=")[0] for each in build.options.get("--build-context", ())}
     for what, line in build.file.wrong:
         if not any(what.startswith(f"it copies from {name},") for name in contexts):
@@ -224,7 +224,7 @@ def refused(repository: Repository, build: Build) -> Iterator[Finding]:
 
 
 def _reached(build: Build) -> list[Stage]:
-    """The stages that a build makes: its own, those below it, and those from which they copy."""
+    """The stages that a build executes: its target, its bases, and those from which they copy."""
     found: list[Stage] = []
     waiting = [build.stage]
     while waiting:
@@ -242,13 +242,13 @@ def _reached(build: Build) -> list[Stage]:
 def _missing(
     repository: Repository, build: Build, each: Instruction, ignored: Sequence[str]
 ) -> Iterator[Finding]:
-    """What a COPY or an ADD does not find in the context: patterns may find nothing."""
+    """Files that a COPY or an ADD does not find in the context; patterns may match nothing."""
     if each.name not in ("COPY", "ADD") or "from" in each.flags:
         return
     for source in each.words()[:-1]:
         if re.search(r"[$*?\[\\]|://|\A<<|\Agit@", source):
             continue
-        inner = posixpath.normpath("/" + source).strip("/")  # what leads out of it is stripped
+        inner = posixpath.normpath("/" + source).strip("/")  # parts that lead out of it are stripped
         if not inner:
             continue
         whole = posixpath.normpath(posixpath.join(build.context, inner))
@@ -278,7 +278,7 @@ def _ignored(repository: Repository, build: Build) -> list[str]:
 
 
 def _is_ignored(path: str, patterns: Sequence[str]) -> bool:
-    """Whether the last pattern that fits a path, or a directory above it, excludes it."""
+    """Whether the last pattern that matches a path, or a parent directory, excludes it."""
     parts, left_out = path.split("/"), False
     above = ["/".join(parts[: at + 1]) for at in range(len(parts))]
     for each in patterns:
@@ -289,7 +289,7 @@ def _is_ignored(path: str, patterns: Sequence[str]) -> bool:
 
 
 def _fits(path: str, pattern: str) -> bool:
-    """Whether a pattern fits a path by the rules of Go's matcher and `**`: a star stops at a slash."""
+    """Whether a pattern matches a path by the rules of Go's matcher and `**`: a star stops at a slash."""
     regular = ""
     for part in re.split(r"(\*\*/?|\*|\?)", pattern):
         regular += {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(part) or (

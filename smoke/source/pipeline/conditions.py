@@ -1,8 +1,8 @@
 """Conditions (`if`) of GitHub jobs and steps: with which outcomes of an earlier job they may be true.
 
-Only what a migration gate is written with is read: status functions, results of needed jobs, inputs of the
-run. What depends on something else, such as the branch, may be true or false. What is not understood is
-named. Each part is read once, so that the work is linear.
+Only the usual parts of a migration gate are read: status functions, results of needed jobs, inputs of the
+run. Conditions on anything else, such as the branch, may be true or false. Parts that are not understood are
+named. Each part is read once, so the work is linear.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _ANY_RESULT = re.compile(
     re.IGNORECASE,
 )
 _INPUT = re.compile(rf"(github\.event\.)?inputs\.({_WORD})(?:\s*(==|!=)\s*('[^']*'|true|false))?")
-#: What says nothing of a job's result: the event and the repository's variables.
+#: Contexts that say nothing about a job's result: the event and the repository's variables.
 _ELSEWHERE = re.compile(
     r"(?:github|vars|env)\.[\w.-]+(?:\s*(?:==|!=)\s*(?:'[^']*'|true|false|null))?"
     r"|(?:contains|startsWith|endsWith)\(\s*(?:github|vars|env)\.[\w.-]+\s*,\s*'[^']*'\s*\)",
     re.IGNORECASE,
 )
-#: A value that stands for itself.
+#: A literal value.
 _LITERAL = re.compile(r"'[^']*'|\d+|null")
 _COMPARED = re.compile(r"==|!=|<|>")
 #: A value by its name, alone or compared with a text or a number.
@@ -50,12 +50,12 @@ _FALSE: Ways = (NONE, OUTCOMES)
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What a condition is read for: the outcome of the job `target`; "" when all earlier jobs succeeded.
+    """The context of a condition: the outcome of the job `target`; "" if all earlier jobs succeeded.
 
-    `behind` has the jobs that are needed directly, each with the outcomes of `target` with which it may run;
-    `before` are those and the ones that they need. `inputs` are the run's, by name; None when an operator may
-    choose any. `unread` is what a part that is not understood is taken for: every outcome, or none. `known`
-    are values by name, such as `steps.migrate.outcome`; None for one that is set and may be anything.
+    `behind` has the directly needed jobs, each with the outcomes of `target` with which it may run; `before`
+    are those and the jobs that they need. `inputs` are the run's, by name; None if an operator may choose
+    any. `unread` is the value assumed for a part that is not understood: every outcome, or none. `known` are
+    values by name, such as `steps.migrate.outcome`; None for one that is set and may be anything.
     """
 
     target: str = ""
@@ -76,9 +76,9 @@ class Condition:
 
     @classmethod
     def of(cls, written: str) -> Condition:
-        """Read what a job's or step's `if` says; an absent one is `success()`.
+        """Read a job's or step's `if`; a missing one is `success()`.
 
-        Without a status function GitHub puts `success() &&` in front. Text around `${{ }}`, a line break
+        Without a status function GitHub prepends `success() &&`. Text around `${{ }}`, a line break
         included, makes a string, which is always true.
         """
         if "${{" in written:
@@ -116,7 +116,7 @@ class Condition:
             yield from part.leaves()
 
     def not_understood(self, known: Mapping[str, str | None] | None = None) -> str:
-        """The first part that cannot be read; empty when there is none."""
+        """The first part that cannot be read; empty if there is none."""
         unread = Situation(unread=frozenset({_UNREAD}), known=known or {})
         return next((leaf.text for leaf in self.leaves() if _UNREAD in leaf.ways(unread)[0]), "")
 
@@ -243,7 +243,7 @@ def _input(found: re.Match[str], inputs: Mapping[str, Any] | None) -> bool | Non
 
 
 def _split(text: str, op: str) -> Iterator[str]:
-    """Yield what stands between the operators that are in no parentheses and no quotes."""
+    """Yield the parts between operators outside parentheses and quotes."""
     depth, quoted, start, at = 0, False, 0, 0
     while at < len(text):
         sign = text[at]
@@ -259,7 +259,7 @@ def _split(text: str, op: str) -> Iterator[str]:
 
 
 def _closes(text: str) -> int:
-    """Where the parenthesis that the text begins with is closed; -1 when it is not."""
+    """Where the text's first parenthesis is closed; -1 if it is not."""
     depth, quoted = 0, False
     for at, sign in enumerate(text):
         quoted ^= sign == "'"

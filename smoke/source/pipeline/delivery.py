@@ -1,4 +1,4 @@
-"""Which image a deploy job delivers, and what it makes of the task definition that it registers.
+"""The image that a deploy job delivers, and its changes to the task definition that it registers.
 
 The image has the tag under which the workflow pushes it, a git sha; the next revision of a task definition
 differs from the last only in the image of the service's own container.
@@ -26,7 +26,7 @@ from .workflows import Job, Workflow
 _REGISTERS, _UPDATES = ("aws ecs register-task-definition",), ("aws ecs update-service",)
 _PUSHES = ("docker push", "docker image push")
 _BUILDS = ("docker build", "docker buildx build", "docker image build")
-#: Programs and actions that push an image, or give it a tag, in ways that are not read here.
+#: Programs and actions that push or tag an image in ways that are not read here.
 _OTHERWISE = re.compile(
     r"imagetools|\bcrane\b|skopeo|put-image|kaniko|buildah|podman|regctl|\boras\b|\bbake\b|compose|\bjib|\bpack\b"
     r"|\bko\b|\bnix\b"
@@ -42,11 +42,11 @@ def delivered(
     repository: Repository, plan: Pipeline, groups: Mapping[str, Sequence[str]], defined: Definitions,
     cluster: str, others: Collection[str] = (),
 ) -> list[Finding]:  # fmt: skip
-    """Return what deploy jobs deliver other than what was built, or other than the files define it.
+    """Return deliveries that differ from what was built, or from the files' definitions.
 
     `groups` are the names of services by the image that they share, `cluster` is this environment's; `others`
-    are the clusters that the files declare, "" for one whose name they leave open. A tag that only a run
-    knows, and a filter that is not understood, are skipped.
+    are the clusters that the files declare, "" for an unknown name. Tags that only a run knows, and filters
+    that are not understood, are skipped.
     """
     images = _Images(repository)
     services = [each for each in defined.definitions if each.service is not None]
@@ -98,7 +98,7 @@ def _misplaced_migrations(
 
 
 def _unlike(tags: Sequence[Finding], image: str) -> Iterator[Finding]:
-    """An image that one job deploys as it was built from the commit, and another as GitHub keeps its tag."""
+    """An image that one job deploys by the commit's tag, and another by a tag stored in GitHub."""
     built = next((each.what for each in tags if "«github.sha»" in each.what), "")
     for each in {each.what: each for each in tags if built and _BY_GITHUB.fullmatch(each.what)}.values():
         yield replace(
@@ -115,7 +115,7 @@ def _pinned(commands: Sequence[Command]) -> Iterator[Finding]:
 
 
 def _astray(commands: Sequence[Command], cluster: str) -> Iterator[Finding]:
-    """A service of this environment that a command looks for in a cluster of another name."""
+    """A service of this environment that a command looks for in another cluster."""
     prefix = cluster.rpartition("-")[0]
     for each in commands:
         named = shell.option(each.words, "--cluster").rpartition("/")[2]
@@ -124,7 +124,7 @@ def _astray(commands: Sequence[Command], cluster: str) -> Iterator[Finding]:
             runs_one(each.words, ("aws ecs",))
             and service.startswith(f"{prefix}-")
             and re.fullmatch(r"[\w-]+", named)
-            and not named.startswith(f"{prefix}-")  # which is a finding of each job already
+            and not named.startswith(f"{prefix}-")  # already a finding of each job
         ):
             yield each.finding(f"a service of {cluster} is looked for in the cluster {named}")
 
@@ -140,7 +140,7 @@ def _exchanged(commands: Sequence[Command], known: Collection[str]) -> Iterator[
 
 
 def _mistagged(tags: Sequence[Finding], image: str, pushed: Collection[str]) -> Iterator[Finding]:
-    """A tag that is no commit's, or that the workflow never pushes."""
+    """A tag that is not a commit, or that the workflow never pushes."""
     for each in tags:
         tag = each.what
         if tag.lower() in MOVING or ("«" in tag and "github.sha" not in tag):
@@ -165,7 +165,7 @@ class _Images:
         return self._expansions[workflow.path]
 
     def deployed(self, workflow: Workflow, job: Job, image: str) -> Iterator[Finding]:
-        """The tags of an image that a job writes into a task definition, each at its place."""
+        """The tags of an image that a job writes into a task definition, each with its place."""
         for each in self.of(workflow).commands(job):
             for written in _written(each):
                 name, tag = _parts(written) if "/" in written else (image, written)
@@ -179,7 +179,7 @@ class _Images:
                     yield Finding(placed.path, placed.step.line, tag)
 
     def pushed(self, workflow: Workflow, image: str) -> set[str]:
-        """The tags that a workflow alone pushes for an image; none where one of them is not known."""
+        """The tags that only this workflow pushes for an image; none if one of them is unknown."""
         others = [each for each in self._repository.workflows.values() if each.path != workflow.path]
         own = self._of_workflow(workflow)
         if any("$" in name or not _KNOWN.fullmatch(tag) for name, tag in own) or any(
@@ -189,7 +189,7 @@ class _Images:
         return {tag for name, tag in own if name == image}
 
     def _of_workflow(self, workflow: Workflow) -> list[tuple[str, str]]:
-        """The images that a workflow pushes, as repository and tag, both empty where they are not known."""
+        """The images that a workflow pushes, as repository and tag, both empty if unknown."""
         if workflow.path not in self._pushed:
             self._pushed[workflow.path] = [
                 each
@@ -233,7 +233,7 @@ _LITERAL = re.compile(r"\.image\s*=\s*sub\(\s*\"[^\"]*\"\s*;\s*\":([\w.-]+)\"\s*
 
 
 def _written(command: Command) -> Iterator[str]:
-    """What jq puts into an image: values of its arguments, and texts that replace the tag."""
+    """The values that jq puts into an image: its arguments, and texts that replace the tag."""
     filter_ = _filter(command.words).replace("|=", "=")
     for at, word in enumerate(command.words[:-2]):
         name, value = command.words[at + 1 : at + 3]
@@ -242,7 +242,7 @@ def _written(command: Command) -> Iterator[str]:
     yield from _LITERAL.findall(filter_)
 
 
-#: How many words of its own an option of jq has.
+#: Number of arguments of each jq option.
 _OF_JQ = {"--arg": 2, "--argjson": 2, "--slurpfile": 2, "--rawfile": 2, "--indent": 1, "-L": 1}
 
 
@@ -265,7 +265,7 @@ class _Shape:
     images: tuple[str, ...]
 
 
-#: What a task definition has in Terraform, by what ECS calls it.
+#: Terraform's arguments of a task definition, by ECS's names.
 _ENTRIES = {
     "executionRoleArn": "execution_role_arn",
     "taskRoleArn": "task_role_arn",
@@ -276,7 +276,7 @@ _ENTRIES = {
 
 
 def _shape(definition: Definition) -> _Shape | None:
-    """What the files say about a service's task; None where its containers are not known."""
+    """What the files say about a service's task; None if its containers are unknown."""
     found, unread = containers(definition.tasks[0]) if len(definition.tasks) == 1 else ([], [])
     if unread or not found:
         return None
@@ -289,7 +289,7 @@ def _shape(definition: Definition) -> _Shape | None:
     return _Shape(frozenset(held), frozenset(found[0].entries), tuple(images))
 
 
-#: Entries of a container without which it does not work as the files define it.
+#: Entries of a container that must be kept.
 _KEPT = frozenset({"secrets", "environment", "logConfiguration", "portMappings", "command", "entryPoint"})
 _NOTHING = r"(?:\[\]|null|\{\})"
 _KEEPS_ONLY = re.compile(r"\{\s*((?:\w+\s*,\s*)*\w+)\s*,?\s*\}\s*\Z")
@@ -297,7 +297,7 @@ _IMAGE_OF = re.compile(r"\.containerDefinitions\[(-?\d*)\]\.image\s*\|?=")
 
 
 def _altered(commands: Sequence[Command], definition: Definition, own: str) -> Iterator[Finding]:
-    """What a filter drops from a service's task definition, or gives to another container than its own."""
+    """What a filter drops from a service's task definition, or sets in another container than its own."""
     registers = [each.words for each in commands if runs_one(each.words, _REGISTERS)]
     shape = _shape(definition) if registers else None
     if shape is None:

@@ -1,4 +1,4 @@
-"""Which jobs deploy this platform, by what they run and name, and what they leave to another system."""
+"""Finds the jobs that deploy this platform, by their commands and names, and deployments by other systems."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def values_of(repository: Repository, workflow: Workflow, job: Job) -> Iterator[
         yield from re.split(r"[\s,;\"'\[\]]+", text)
 
 
-#: How many jobs are searched, with those of called workflows.
+#: Maximum number of jobs searched, including those of called workflows.
 _MOST = 100
 
 
 def spoken_of(repository: Repository, workflow: Workflow, job: Job, name: str) -> bool:
-    """Whether a script in another language that a job runs, or the input of a command, has a name in it."""
+    """Whether a job's script in another language, or the input of a command, contains a name."""
     pattern = re.compile(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![\w-])")
     return any(
         pattern.search(text)
@@ -88,7 +88,7 @@ def _flat(data: Any) -> Iterator[str]:
 
 
 _APPLY = ("terraform apply", "tofu apply")
-#: What makes a service or a task, or holds what may.
+#: Blocks that create a service or a task, or may contain one.
 _SERVES = re.compile(
     r"\baws_(?:ecs_(?:service|task)|codedeploy|cloudformation)|\b(?:helm|kubernetes)_|\becs\b|fargate"
 )
@@ -132,9 +132,9 @@ _COMMANDS = (
     "aws ssm start-automation-execution", "aws stepfunctions start-execution",
 )  # fmt: skip
 _ACTIONS = re.compile(r"repository-dispatch|workflow-dispatch|argocd|codebuild-run-build|trigger.*pipeline")
-#: What a request must ask for to start a workflow of GitHub's, or a pipeline of GitLab's.
+#: Paths of requests that start a GitHub workflow or a GitLab pipeline.
 _REQUEST = re.compile(r"\b(?:curl|http|gh api)\b[^\n]*(?:\\\n[^\n]*)*/(?:dispatches|trigger/pipeline)\b")
-#: Where other tools than GitHub's have their pipelines.
+#: Files in which other tools define their pipelines.
 PIPELINES = (
     ".gitlab-ci.yml", "Jenkinsfile", "buildspec.yml", "buildspec.yaml", ".circleci/config.yml",
     "bitbucket-pipelines.yml", "azure-pipelines.yml", ".buildkite/pipeline.yml", ".drone.yml",
@@ -174,12 +174,12 @@ def _how(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """What the plan says: the workflow and its migration job, and how a deployment is recognised.
+    """The plan's facts: the workflow and its migration job, and how a deployment is recognised.
 
-    `jobs` are patterns of the names of deploy jobs in that workflow, `commands` run a deployment in any,
-    `actions` are patterns of actions and workflows that do, `clusters` is one of the clusters that are meant.
-    The workflows `others` belong to other products, as long as they name none of these clusters. `services`
-    are what is deployed, empty where anything may be.
+    `jobs` are name patterns of deploy jobs in that workflow, `commands` deploy in any workflow, `actions` are
+    patterns of actions and workflows that deploy, `clusters` matches the platform's clusters. The workflows
+    `others` belong to other products, unless they name one of these clusters. `services` are the deployed
+    services, empty if unknown.
     """
 
     workflow: str
@@ -210,21 +210,21 @@ def deploy_jobs(repository: Repository, plan: Pipeline) -> Iterator[tuple[Workfl
 
 
 def _is_meant(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job) -> bool:
-    """Whether a job names one of the clusters that are meant."""
+    """Whether a job names one of the platform's clusters."""
     values = {*values_of(repository, workflow, job), *workflow.env.values()}
     return any(fnmatch.fnmatchcase(each.rpartition("/")[2], plan.clusters) for each in values if each)
 
 
-#: What deploys to ECS, where this platform runs, or makes things there.
+#: Commands that deploy to ECS, or create things there.
 _OF_ECS = re.compile(
     r"\baws (?:ecs|deploy)\b|ecspresso|copilot|\b(?:terraform|tofu|terragrunt)\b|\becs\b|boto3"
 )
 
 
 def of_whom(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job) -> str:
-    """Why a job that deploys may not be this platform's: it names nothing of it, and no ECS.
+    """Why a deploy job may not be this platform's: it names none of its parts, and not ECS.
 
-    Empty where it does name something, and where the plan does not say what there is.
+    Empty if it does, or if the plan does not list services.
     """
     stem = plan.clusters.partition("*")[0].strip("-")
     if not plan.services or not stem or job.uses or any(_is_action(plan, each.uses) for each in job.steps):
@@ -265,7 +265,7 @@ def goes_back(repository: Repository, workflow: Workflow, job: Job) -> bool:
 
 
 def unseen(repository: Repository, plan: Pipeline) -> list[Finding]:
-    """Why the workflows contain no deployment: another system deploys. Empty where they do."""
+    """Why the workflows contain no deployment: another system deploys. Empty if they do."""
     main = repository.workflows.get(plan.workflow)
     if main is None:
         others = "".join(f"; {path} is, which is not read" for path in pipelines(repository))
@@ -277,7 +277,7 @@ def unseen(repository: Repository, plan: Pipeline) -> list[Finding]:
 
 
 def deploys(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job) -> bool:
-    """Whether a job deploys: by its name, by what it runs, or by a job of the workflow that it calls."""
+    """Whether a job deploys: by its name, by its commands, or by a job of the workflow that it calls."""
     if workflow.path == plan.workflow and any(fnmatch.fnmatchcase(job.name, each) for each in plan.jobs):
         return True
     inner = repository.called(job)
@@ -289,7 +289,7 @@ def deploys(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job
 def deploys_here(
     repository: Repository, plan: Pipeline, workflow: Workflow, job: Job
 ) -> Iterator[Placed | None]:
-    """Yield what deploys in a job: the steps; None for a workflow elsewhere that the job calls."""
+    """Yield a job's deploying steps; None for an external workflow that the job calls."""
     if _is_action(plan, job.uses):
         yield None
     for placed in repository.everything(workflow, job):
@@ -302,7 +302,7 @@ def deploys_here(
 
 
 def _speaks(text: str, commands: Sequence[str]) -> bool:
-    """Whether a script in another language runs one of the commands: as words, or by boto3's method."""
+    """Whether a script in another language runs one of the commands: as words, or with boto3's method."""
     for command in commands:
         *_, last = command.split()
         method = rf"|\.{last.replace('-', '_')}\(" if command.startswith("aws ") and "-" in last else ""
@@ -322,7 +322,7 @@ def _runs_a_task(given: Mapping[str, str]) -> bool:
 
 
 def runs_any(repository: Repository, placed: Placed, commands: Sequence[str], clusters: str = "*") -> bool:
-    """Whether a step runs one of some commands, in one of the clusters."""
+    """Whether a step runs one of these commands, in one of the clusters."""
     found = (each for each in _relevant_commands(repository, placed) if runs_one(each, commands))
     return any(not _is_foreign(shell.option(each, "--cluster"), clusters) for each in found)
 

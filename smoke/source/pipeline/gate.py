@@ -1,10 +1,10 @@
 """The pipeline, by the jobs of all workflows: can a deployment happen on a database that was not migrated?
 
 A deploy job must need the migration job and must not be able to run unless that one succeeded, on a push and
-on a manual run that leaves its inputs alone. And the migration job must not end in success when a migration
-failed. What is not understood, where it decides, is "not examined": neither good nor bad.
+on a manual run that leaves its inputs alone. And the migration job must not end in success if a migration
+failed. Decisive parts that are not understood are "not examined".
 
-Also what the pipeline delivers: each service of the plan has a deploy job.
+Also checks that each service of the plan has a deploy job.
 """
 
 import json
@@ -41,10 +41,10 @@ _BY_WEIGHT = (FAILURE, CANCELLED, SKIPPED)
 
 @dataclass(frozen=True, slots=True)
 class MigrationGate:
-    """What was found.
+    """The result of the examination.
 
     `bypass`: how a deployment gets past the gate. `void`: how the migration job succeeds without a migration.
-    `notes`: what an operator may choose.
+    `notes`: choices of an operator.
     """
 
     bypass: Examined = field(default_factory=Examined)
@@ -64,7 +64,7 @@ def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
     deploying = list(deploy_jobs(repository, plan))
     for workflow, job in deploying:
         if set(workflow.triggers) == {"workflow_call"} and workflow.path in called:
-            continue  # the jobs that call it are the ones that deploy
+            continue  # the jobs that call it deploy
         found.deploys.append(job.name if workflow is main else f"{job.name} ({workflow.path})")
         _examine_deploy(repository, plan, workflow, job, found)
     _note_unseen(repository, plan, deploying, found)
@@ -87,13 +87,13 @@ def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
     return found
 
 
-#: Words of a command that may migrate, and programs that migrate nothing.
+#: Words of a command that may migrate, and programs that never migrate.
 _SPEAKS = re.compile(r"migrat|schema|flyway|liquibase|prisma|drizzle|alembic|db:|psql", re.IGNORECASE)
 _IDLE = frozenset({"true", ":", "echo", "printf", "sleep", "exit", "date", "ls", "cat"})
 
 
 def _replaced(repository: Repository, workflow: Workflow, job: Job) -> Iterator[Finding]:
-    """Tasks that run something else than the migration."""
+    """Tasks that run something other than the migration."""
     for placed in repository.everything(workflow, job):
         for words in repository.commands(placed.step):
             written = shell.option(words, "--overrides") if shell.runs(words, "aws ecs run-task") else ""
@@ -118,7 +118,7 @@ def _commands_of(overrides: str) -> Iterator[list[str]]:
         for each in data.get("containerOverrides", ()):
             yield [str(word) for word in each.get("command") or ()]
     except (ValueError, AttributeError, TypeError):
-        return  # a template, or another form: not read here
+        return  # a template, or another form, which is not read here
 
 
 #: Words in the name of a job that deploys, or of the workflow that it calls.
@@ -128,7 +128,7 @@ _OF_DEPLOYING = re.compile(r"deploy|roll-?out|promot|\bship|\becs\b", re.IGNOREC
 def _note_unseen(
     repository: Repository, plan: Pipeline, deploying: list[tuple[Workflow, Job]], found: MigrationGate
 ) -> None:
-    """Name the jobs without the gate that call a workflow of another repository, which may deploy."""
+    """Note the jobs without the gate that call another repository's workflow, which may deploy."""
     seen = {(workflow.path, job.name) for workflow, job in deploying}
     for workflow, job in repository.jobs():
         name = f"{job.name} {posixpath.basename(job.uses)}"
@@ -184,7 +184,7 @@ def _examine_deploy(
 def _examine_elsewhere(
     repository: Repository, plan: Pipeline, workflow: Workflow, job: Job, found: MigrationGate
 ) -> None:
-    """A deploy job without a migration job before it in its own workflow: the gate may be in another one."""
+    """A deploy job without an earlier migration job in its own workflow: the gate may be in another one."""
     bypass, name, migration = found.bypass, job.name, plan.migration
     inner = repository.called(job)
     if inner is not None and migration in inner.jobs:
@@ -211,7 +211,7 @@ def _examine_elsewhere(
 
 
 def _demands_success(workflow: Workflow, name: str) -> bool:
-    """Whether a job, or one that it needs, runs only when the workflow that starts this one succeeded."""
+    """Whether a job, or one that it needs, runs only if the workflow that starts this one succeeded."""
     ended = [{"github.event.workflow_run.conclusion": each} for each in (FAILURE, CANCELLED, SKIPPED)]
     for each in (name, *workflow.ancestors(name)):
         condition = workflow.jobs[each].condition
@@ -223,7 +223,7 @@ def _demands_success(workflow: Workflow, name: str) -> bool:
 
 @dataclass(slots=True)
 class Gate:
-    """The way from one job to those behind it, for the inputs of one run (None: any)."""
+    """The dependency of later jobs on one job, for the inputs of one run (None: any)."""
 
     workflow: Workflow
     target: str
@@ -232,7 +232,7 @@ class Gate:
     _known: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def past(self, name: str) -> list[str]:
-        """The outcomes other than success of the target with which a job behind it can run."""
+        """The outcomes of the target, other than success, with which a later job can run."""
         past = self.may_run(name) - {SUCCESS}
         if SKIPPED in past and self._never_skipped_before(name):
             past -= {SKIPPED}
@@ -242,7 +242,7 @@ class Gate:
         """The outcomes of the target with which a job may run; each job is read once."""
         if name not in self._known:
             job, before = self.workflow.jobs[name], self.workflow.ancestors(name)
-            self._known[name] = OUTCOMES  # for a job that does not wait for the target
+            self._known[name] = OUTCOMES  # a job that does not wait for the target
             if self.target in before:
                 behind = {each: self.may_run(each) for each in job.needs}
                 situation = Situation(self.target, behind, before, self.inputs, self.unread)
@@ -261,7 +261,7 @@ class Gate:
 
 
 def _examine_order(repository: Repository, plan: Pipeline, workflow: Workflow, found: MigrationGate) -> None:
-    """A job that migrates and deploys does so in this order, in separate steps."""
+    """A job that migrates and deploys must do so in this order, in separate steps."""
     job = workflow.jobs[plan.migration]
     deploying = [placed for placed in deploys_here(repository, plan, workflow, job) if placed is not None]
     for at, placed in enumerate(repository.steps(workflow.path, job.steps)):

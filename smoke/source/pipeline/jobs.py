@@ -1,4 +1,4 @@
-"""Jobs of a workflow: can one end in success although a command failed, and which scripts can it not run?"""
+"""Jobs of a workflow: whether one can succeed although a command failed, and scripts that it cannot run."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .repository import Placed, Repository
 from .workflows import Job, Step, Workflow
 
 EXPRESSION = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
-#: GitHub's shell where a step names none, and what `bash` stands for when it does.
+#: GitHub's default shell of a step, and the meaning of `bash`.
 _DEFAULT_SHELL = "bash -e {0}"
 _RUN_TASK = re.compile(r"\becs\s+run-task\b|\brun_task\b|\bNew-ECSTask\b", re.IGNORECASE)
 _NAMED_SHELLS = {"": _DEFAULT_SHELL, "bash": "bash -eo pipefail {0}", "sh": "sh -e {0}"}
 
 
 def examine_job(repository: Repository, workflow: Workflow, job: Job) -> Examined:
-    """What lets the job end in success without successful migrations, and what cannot be examined."""
+    """How the job can succeed without successful migrations, and what cannot be examined."""
     found = Examined()
     _read_continue(job.continue_on_error, workflow, workflow.finding(job.line, job.name), found)
     if not job.uses:
@@ -84,7 +84,7 @@ def _is_within(node: Node, kinds: Sequence[str]) -> bool:
 def unnoticed(
     repository: Repository, workflow: Workflow, job: Job, counts: Callable[[Sequence[str]], bool]
 ) -> Examined:
-    """What lets the job end in success although a command that `counts` accepts has failed."""
+    """How the job can succeed although a command accepted by `counts` has failed."""
     found, inner = Examined(), repository.called(job)
     for each in inner.jobs.values() if inner is not None else ():
         found = _merged([found, unnoticed(repository, inner, each, counts)])  # type: ignore[arg-type]
@@ -96,7 +96,7 @@ def unnoticed(
 
 
 def _continues(value: object, workflow: Workflow) -> bool | None:
-    """Whether `continue-on-error` holds for any manual input; None where that is not known."""
+    """Whether `continue-on-error` holds for any manual input; None if unknown."""
     if value is None or isinstance(value, bool):
         return value is True
     condition = Condition.of(str(value))
@@ -169,7 +169,7 @@ def _steps(
             states = after
         else:
             states = after | {each for _, side in sides for each in side}
-    if not ways.migrations and counts is migrates:  # what cannot be followed may be what migrates
+    if not ways.migrations and counts is migrates:  # the part that cannot be followed may migrate
         local = [
             each for each in repository.steps(workflow.path, job.steps) if each.step.uses.startswith("./")
         ]
@@ -193,7 +193,7 @@ def _sides(step: Step, workflow: Workflow, state: State) -> tuple[set[State], se
     """The states in which a step runs, and those in which it is skipped: one each, or none."""
     known = _known(state)
     may = [_may_be(step.condition, workflow, index=at, unread=OUTCOMES, known=known) for at in (0, 1)]
-    if all(may):  # what is not understood decides
+    if all(may):  # an unknown part decides
         state = state.guessed(step.condition.not_understood(known))
     skipped = _keeping(state, step, "skipped", "skipped")
     return ({state} if may[0] else set()), ({skipped} if may[1] else set())
@@ -257,12 +257,12 @@ def _behind(
 
 
 def _filled(text: str, known: Mapping[str, str | None]) -> str:
-    """The text with known values in place of its expressions."""
+    """The text with known values instead of expressions."""
     return EXPRESSION.sub(lambda found: known.get(found[1].strip()) or found[0], text)
 
 
 def _ended(step: Step, workflow: Workflow, state: State) -> Iterable[State]:
-    """The state in which the job continues: none where the step fails, unless that may be ignored."""
+    """The state in which the job continues: none if the step fails, unless that is ignored."""
     if state.ok:
         return [_keeping(state, step, "success", "success")]
     continues = _continues(step.continue_on_error, workflow)
@@ -290,7 +290,7 @@ def _options(step: Step, job: Job) -> tuple[bool, bool] | None:
 
 
 def _read_lost(states: set[State], found: Examined) -> None:
-    """Name each failure with which the job can end in success once, by the plainest way to it."""
+    """Report each failure with which the job can succeed once, by the simplest path to it."""
     lost: dict[Failure, list[State]] = {}
     for state in states:
         for failure in state.failed[:1]:
@@ -321,7 +321,7 @@ def _merged(parts: Iterable[Examined]) -> Examined:
     )
 
 
-#: Actions that put nothing into the directory in which steps run, unless their names say so.
+#: Actions that create no files in the steps' directory, unless their names say so.
 OTHERS = re.compile(r"(?:actions|aws-actions|docker|hashicorp)/(?!.*(?:checkout|artifact|cache))")
 CHECKOUT = re.compile(r"actions/checkout@")
 FETCHES = re.compile(r"\bgit\s+(?:clone|init|fetch)|\bgh\s+repo\s+clone|\bcurl\b|\btar\b")
@@ -329,7 +329,7 @@ _SCRIPT = re.compile(r"(?:[\w.-]+/)+[\w.-]+\.(?:sh|bash|py)")
 #: GitHub's runners on which `sh` is dash.
 _DASH = re.compile(r"ubuntu-(?:latest|2[024]\.04)(?:-arm)?")
 _OF_SH = re.compile(r"#!\s*(?:/usr)?/bin/(?:env\s+)?sh\b")
-#: What dash does not parse or know, by the type of its node; of commands, by their first words.
+#: Syntax that dash does not support, by node type; for commands, by first word.
 _NODES = {"herestring_redirect": "<<<", "array": "arrays", "process_substitution": "<(…)"}
 _COMMANDS = frozenset({"mapfile", "readarray", "shopt", "pushd", "popd", "declare", "let"})
 _EXPANSIONS = re.compile(r"\$\{\w+(?:\[|//?|\^|,|:\d)")
@@ -391,7 +391,7 @@ def inert_scripts(repository: Repository, job: Job) -> Iterator[tuple[str, int]]
 
 
 def foreign_words(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
-    """What dash does not know in scripts for `sh`, and in steps with that shell."""
+    """Syntax in scripts for `sh`, and in steps with that shell, that dash does not support."""
     if not _DASH.fullmatch(job.runs_on) or job.contained:
         return
     for step in job.steps:
@@ -415,7 +415,7 @@ def foreign_words(repository: Repository, job: Job) -> Iterator[tuple[str, int]]
 
 
 def _of_bash(text: str) -> str:
-    """The first thing in a script that Bash knows and dash does not."""
+    """The first part of a script that Bash supports but dash does not."""
     tree = shell.parse(text)
     for kind, what in _NODES.items():
         if next(shell.below(tree, kind), None) is not None:

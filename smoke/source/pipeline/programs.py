@@ -1,4 +1,4 @@
-"""What images run, on which machine, and with which variables, against what their task definitions say."""
+"""Compares images with their task definitions: their programs, machine architecture and variables."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from smoke.source.terraform.values import Value, hidden, is_known, number, text
 from .builds import Build, builds, refused
 from .repository import Repository
 
-#: Docker's names of machines by ECS's; the last is ECS's default.
+#: Docker's names of architectures by ECS's; the last is ECS's default.
 _MACHINES = {"ARM64": "arm64", "X86_64": "amd64"}
 _RUNNERS = re.compile(r"ubuntu-(?:latest|[\d.]+)(-arm)?")
-#: The users that there are in every image of these, beside numbers.
+#: The users that exist in every image of these, besides numbers.
 _OF_NODE = re.compile(r"(?:docker\.io/)?(?:library/)?node:.*")
 _USERS = frozenset({"root", "node", "daemon", "bin", "sys", "nobody", "www-data", "mail", "games"})
 _MAKES_USERS = re.compile(r"user|passwd|\s/(?:etc/?)?\Z|\.sh\b")
@@ -41,7 +41,7 @@ _MAKES_USERS = re.compile(r"user|passwd|\s/(?:etc/?)?\Z|\.sh\b")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A container of a definition that runs an image that is built here."""
+    """A container of a definition with an image that is built here."""
 
     definition: Definition
     task: Resource
@@ -49,7 +49,7 @@ class Run:
     build: Build
 
     def words(self) -> tuple[str, ...] | None:
-        """What it runs; None where the files leave that open."""
+        """The words that it runs; None if the files leave that open."""
         own = {name: self.container.entries.get(name) for name in ("entryPoint", "command")}
         if any(value is not None and (not is_known(value) or hidden(value)) for value in own.values()):
             return None
@@ -57,7 +57,7 @@ class Run:
         file, stage = self.build.file, self.build.stage
         entry, command = (file.effective(stage, name) for name in ("ENTRYPOINT", "CMD"))
         if not first and not then and entry is None and command is None:
-            return None  # the base image's own
+            return None  # the base image's
         begins = first or _words(entry)
         return (*begins, *(then or ([] if first else _words(command))))
 
@@ -85,8 +85,8 @@ def unfit_images(
 ) -> Examined:
     """Return which images cannot be built, or are not for the tasks that run them.
 
-    `groups` are the names of services by their image. That an image exposes a port is only said: one that
-    its task does not have is not examined.
+    `groups` are the names of services by their image. EXPOSE is only documentation: an exposed port that the
+    task lacks is not examined.
     """
     result = Examined()
     made = builds(repository, groups, result)
@@ -104,7 +104,7 @@ def unfit_images(
 
 
 def _alike(runs: Sequence[Run]) -> Iterator[Finding]:
-    """A service with a command that is what its image runs anyway, for another service."""
+    """A service with the command that its image runs by default, for another service."""
     for run, other in itertools.permutations(runs, 2):
         told, words = run.container.entries.get("command"), run.words()
         if told is None or "command" in other.container.entries or words != other.words() or not words:
@@ -114,7 +114,7 @@ def _alike(runs: Sequence[Run]) -> Iterator[Finding]:
             yield run.task.finding(what, told)
 
 
-#: Images whose own command is a prompt, which ends where nobody types; and programs that run others.
+#: Images whose default command is a prompt, which ends without input; and programs that run others.
 _PROMPTS = re.compile(
     r"(?:docker\.io/)?(?:library/)?(?:node|python|ruby|debian|ubuntu|alpine|golang|busybox)(?:[:@].*)?"
 )
@@ -122,7 +122,7 @@ _RUNNERS_OF = re.compile(r"(?:\S*/)?(?:node|nodejs|python3?|ruby|deno|bun)")
 
 
 def _idle(run: Run) -> Iterator[Finding]:
-    """A task without a program, or whose interpreter is named as its own program."""
+    """A task without a program, or with its interpreter named as the program again."""
     own = [run.container.entries.get(name) for name in ("entryPoint", "command")]
     words, base = run.words(), run.build.file.below(run.build.stage)[-1].base
     if words is None and not any(own) and _PROMPTS.fullmatch(base):
@@ -134,7 +134,7 @@ def _idle(run: Run) -> Iterator[Finding]:
 
 
 def _inside(build: Build) -> Iterator[Finding]:
-    """A password in the open, and a user that the image does not have."""
+    """A password in plain text, and a user that the image lacks."""
     stages = build.file.below(build.stage)
     for stage in stages:
         for each in stage.instructions:
@@ -156,7 +156,7 @@ def _inside(build: Build) -> Iterator[Finding]:
 
 
 def _of_machine(run: Run) -> Iterator[Finding]:
-    """An image that is built for one machine, and runs on another."""
+    """An image that is built for one architecture and runs on another."""
     wanted = [block.attribute("cpu_architecture") for block in run.task.blocks("runtime_platform")]
     if any(each is not None and not is_known(each) for each in wanted):
         return
@@ -178,7 +178,7 @@ def _of_machine(run: Run) -> Iterator[Finding]:
 
 
 def _of_ports(run: Run, result: Examined) -> None:
-    """A port that the image listens on by its settings or its own word, and its container does not map."""
+    """A port on which the image listens by its settings, but that its container does not map."""
     ports = [entries(one).get("containerPort") for one in items(run.container.entries.get("portMappings"))]
     known = [number(port) for port in ports]
     listening = {int(port) for port in known if port is not None}
@@ -215,7 +215,7 @@ _OF_NPM = re.compile(r"(?:npm|pnpm|yarn)\s+(?:run\s+|run-script\s+)([\w:.-]+)|(?
 
 
 def _scripts(repository: Repository, build: Build) -> Mapping[str, str] | None:
-    """The scripts of the package that an image is made of; None where the files do not say."""
+    """The scripts of an image's package; None if the files do not say."""
     written = (
         repository.script(posixpath.normpath(f"{build.context}/package.json")) if build.context else None
     )
@@ -228,7 +228,7 @@ def _scripts(repository: Repository, build: Build) -> Mapping[str, str] | None:
 
 
 def _unscripted(repository: Repository, run: Run) -> Iterator[Finding]:
-    """A script of package.json that a container starts with, and that does not exist."""
+    """A missing package.json script with which a container starts."""
     asked, scripts = _OF_NPM.match(" ".join(run.words() or ())), _scripts(repository, run.build)
     moved = any(each.name == "WORKDIR" and each.text not in ("/app", "/usr/src/app", "/")
                 for each in run.build.stage.instructions)  # fmt: skip
@@ -264,7 +264,7 @@ def started_migrations(
 
 
 def _migrating(repository: Repository, run: Run, result: Examined) -> None:
-    """A service that migrates by its image's own words, by a script of its package, or by its entry point."""
+    """A service that migrates through its image's command, a script of its package, or its entry point."""
     words = " ".join(run.words() or ())
     entries_ = run.container.entries
     line = next((each.line for name in ("ENTRYPOINT", "CMD")
@@ -294,7 +294,7 @@ _BRANCHES = {"if_statement", "case_statement", "while_statement", "list", "funct
 
 
 def _migrates_in(script: str) -> tuple[int, int]:
-    """The lines at which a script migrates in any case, and in some: 0 for none."""
+    """The lines at which a script always migrates, and sometimes: 0 for none."""
     sure = maybe = 0
     for command in shell.commands(shell.parse(script)):
         if not MIGRATES.search(" ".join(shell.words(command))) or shell.words(command)[:1] == ["echo"]:
@@ -316,7 +316,7 @@ _ASIDE = re.compile(
     r"(?:\A|/)(?:\..*|__\w+__|tests?|scripts|tools?|examples?|bin|e2e|node_modules|dist)(?:/|\Z)"
 )
 _NAME = r"([A-Z][A-Z0-9_]{2,})"
-#: A function that looks a name up in the environment and throws where there is no value.
+#: A function that reads an environment variable and throws if it is missing.
 _HELPER = re.compile(
     r"(?:const|function)\s+(\w+)\s*=?\s*(?:async\s*)?\(\s*(\w+)\s*(?::\s*string\s*)?\)[^;]{0,60}?(?:=>|\{)"
     r"(?:(?!\bfunction\b|=>).){0,200}?\benv\[\2\](?:(?!\bfunction\b|=>).){0,120}?\bthrow\b",
@@ -324,7 +324,7 @@ _HELPER = re.compile(
 )
 _PYTHON = re.compile(rf"(?<!in )os\.environ\[[\"']{_NAME}[\"']\](?!\s*=[^=])")
 _DIRECT = re.compile(rf"if\s*\(\s*!\s*(?:process\.)?env\.{_NAME}\s*\)\s*\{{?\s*throw\b")
-#: What makes a demand depend on something else.
+#: Syntax that makes a requirement conditional.
 _MAYBE = re.compile(
     r"\?(?![.?]?\s*:)|&&|\|\||\b(?:if|try|case|else|def|lambda|get|function|async)\b|=>|\A\s*(?:#|//|/?\*)"
 )
@@ -333,13 +333,13 @@ _OPENS = re.compile(r"(?:[=:(\[,]|\breturn)\s*[\[({]+\s*\Z")
 _LOADS = re.compile(r"(?:export\s+)?(?:default\s+)?function\s.*\{\s*\Z")
 _RETURNS = re.compile(r"\breturn\s*[({]+\s*\Z")
 _ASSIGNED = re.compile(r"(?<![\w$])([A-Z][A-Z0-9_]{2,})=")
-#: What AWS, or every image, gives to a program.
+#: Variables that AWS, or every image, provides.
 _GIVEN = re.compile(r"(?:AWS|ECS)_\w+|PATH|HOME|HOSTNAME|PWD|USER|TZ|LANG|NODE_VERSION|PYTHON_VERSION")
 
 
 @dataclass(slots=True)
 class _Given:
-    """What the tasks of one image are given: names with a value, and whether there may be others."""
+    """The variables of an image's tasks: names with a value, and whether there may be others."""
 
     names: set[str] = field(default_factory=set)
     open: bool = False
@@ -349,10 +349,10 @@ class _Given:
 def ungiven(
     repository: Repository, groups: Mapping[str, Sequence[str]], defined: Definitions
 ) -> list[Finding]:
-    """Return the variables that the configuration of an image demands and none of its tasks is given.
+    """Return the variables that an image's configuration requires but none of its tasks gets.
 
-    `groups` are the names of services by their image. A file is read as the configuration of a task only
-    where that task is given another variable of it.
+    `groups` are the names of services by their image. A file counts as a task's configuration only if that
+    task gets another variable of it.
     """
     found, given = list[Finding](), defaultdict[str, _Given](_Given)
     made = builds(repository, groups, Examined())
@@ -418,7 +418,7 @@ def _is_config(path: str, build: Build, names: Sequence[str]) -> bool:
 
 
 def _demanded(source: str) -> Iterator[tuple[str, int]]:
-    """The variables that a source file always demands, with their lines."""
+    """The variables that a source file always requires, with their lines."""
     helpers = {found[1] for found in _HELPER.finditer(source)}
     patterns = [re.compile(rf"\b{re.escape(each)}\(\s*[\"']{_NAME}[\"']\s*\)") for each in helpers]
     lines = source.splitlines()
@@ -431,7 +431,7 @@ def _demanded(source: str) -> Iterator[tuple[str, int]]:
 
 
 def _is_sure(lines: Sequence[str], at: int) -> bool:
-    """Whether a line runs when its file is loaded: in nothing but objects, calls, and what returns them."""
+    """Whether a line runs when its file is loaded: only in objects, calls, and functions returning them."""
     around, depth = list[str](), len(lines[at]) - len(lines[at].lstrip())
     for line in reversed(lines[:at]):
         if line.strip() and len(line) - len(line.lstrip()) < depth:

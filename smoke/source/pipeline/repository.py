@@ -1,7 +1,7 @@
-"""A repository's workflows, and the commands that their steps run: of actions, recipes and scripts, too.
+"""A repository's workflows, and the commands of their steps, including actions, recipes and scripts.
 
-In these, an expression of GitHub that only a run knows stays as `«github.sha»`, any other value that is not
-known as it is written, `$name`. A variable that is set in a branch or a loop is not known.
+In these, a GitHub expression that only a run knows reads `«github.sha»`, and any other unknown value stays as
+written, `$name`. A variable that is set in a branch or a loop is unknown.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DEEPEST = 6
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A step, the file in which it stands, and the environment of its job there."""
+    """A step, its file, and the environment of its job there."""
 
     path: str
     step: Step
@@ -36,7 +36,7 @@ class Placed:
 class Repository:
     """The workflows of a checkout by path.
 
-    `unread` are files that could not be read, with the reason; of those, GitHub itself refuses `refused`.
+    `unread` are files that could not be read, with the reason; GitHub itself refuses those in `refused`.
     `paths` are all files of the checkout, `inert` those that are not executable in git.
     """
 
@@ -75,12 +75,12 @@ class Repository:
             yield from ((workflow, job) for job in workflow.jobs.values())
 
     def called(self, job: Job) -> Workflow | None:
-        """The local workflow that a job calls, with its inputs; None for one that is elsewhere or missing."""
+        """The local workflow that a job calls, with its inputs; None if it is external or missing."""
         path = job.uses.removeprefix("./") if job.uses.startswith("./") else ""
         return self.workflows[path].called_by(job) if path in self.workflows else None
 
     def steps(self, path: str, steps: tuple[Step, ...], depth: int = 0) -> Iterator[Placed]:
-        """Yield steps, with the steps of local composite actions in place of their calls."""
+        """Yield steps, with local composite actions expanded."""
         for step in steps:
             inner = self.action(step.uses) if step.uses.startswith("./") and depth < _DEEPEST else None
             if inner is None:
@@ -91,7 +91,7 @@ class Repository:
                 )
 
     def action(self, uses: str) -> tuple[str, tuple[Step, ...]] | None:
-        """The path of a local composite action, and its steps; None when there is none."""
+        """The path of a local composite action, and its steps; None if there is none."""
         for name in ("action.yml", "action.yaml"):
             path = posixpath.normpath(f"{uses}/{name}")
             text = self.script(path)
@@ -113,7 +113,7 @@ class Repository:
             yield from self.everything(inner, each, depth + 1)  # type: ignore[arg-type]
 
     def commands(self, step: Step) -> list[list[str]]:
-        """The commands of a step and of what it calls in the checkout, each as its words."""
+        """The commands of a step and of everything it calls in the checkout, each as words."""
         return self._commands_of(step.run, step.directory, frozenset())
 
     def _commands_of(self, text: str, directory: str, seen: frozenset[str]) -> list[list[str]]:
@@ -156,7 +156,7 @@ class Repository:
                     yield file
 
     def first_script(self, text: str) -> str:
-        """The first script of the checkout that a script calls; empty when it calls none."""
+        """The first script of the checkout that a script calls; empty if it calls none."""
         for command in shell.commands(shell.parse(text)):
             for path, _ in shell.scripts_called(shell.words(command)):
                 if self.script(path) is not None:
@@ -176,13 +176,13 @@ _BRANCHES = frozenset(
 #: What GitHub sets for every step.
 _SET = {"GITHUB_SHA": "«github.sha»", "GITHUB_RUN_NUMBER": "«github.run_number»",
         "GITHUB_RUN_ID": "«github.run_id»", "GITHUB_REF_NAME": "«github.ref_name»"}  # fmt: skip
-#: With so many commands a job calls itself: what else it runs is not followed.
+#: A job with this many commands probably calls itself; further ones are not followed.
 MOST = 3000
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command: its words, where it stands, where it runs (empty if that is not known)."""
+    """A command: its words, its place, and its directory (empty if unknown)."""
 
     words: tuple[str, ...]
     path: str
@@ -198,8 +198,8 @@ class Command:
 class _Shell:
     """A shell in the middle of a script.
 
-    The script is in `path`, after the line `before`. `positions` are its arguments, if they are known,
-    `found` the commands that it ran, `given` what it hands to GitHub.
+    The script is in `path`, after the line `before`. `positions` are its arguments, if known, `found` the
+    commands that it ran, `given` the values that it passes to GitHub.
     """
 
     path: str
@@ -215,7 +215,7 @@ class _Shell:
 
     @property
     def where(self) -> str:
-        """The directory in which the next command runs; empty where it is not known."""
+        """The directory in which the next command runs; empty if unknown."""
         return self.directory if self.entered is None else self.entered
 
 
@@ -253,7 +253,7 @@ class Expansion:
         return self._read[job.name]
 
     def _filled(self, text: str, env: Mapping[str, str], outputs: Mapping[str, str]) -> str:
-        """A text with its expressions replaced; what only a run knows stands between `«` and `»`."""
+        """A text with its expressions replaced; values that only a run knows are between `«` and `»`."""
 
         def value(found: re.Match[str]) -> str:
             written = found[1]
@@ -300,7 +300,7 @@ class Expansion:
         for child in value.named_children if value is not None else ():
             self._walk(run, child, sure=sure)
         if name is None or (node.parent is not None and node.parent.type == "command"):
-            return  # in front of a command, for that alone
+            return  # before a command, for that command only
         if value is not None and value.type == "command_substitution":
             self._walk(run, value, sure=sure)
         variable = shell.text_of(name)
@@ -358,7 +358,7 @@ class Expansion:
 
 
 def _file(node: Node) -> str:
-    """`out` or `env` where a command writes into GitHub's file for outputs or for the environment."""
+    """`out` or `env` if a command writes to GitHub's file for outputs or for the environment."""
     above = node.parent
     target = shell.text_of(above) if above is not None and above.type == "redirected_statement" else ""
     return "out" if "GITHUB_OUTPUT" in target else "env" if "GITHUB_ENV" in target else ""
