@@ -48,7 +48,7 @@ def test_every_pool_is_charged(
 ) -> None:
     """Each pool serves every tier that may use it, and the sum of the declared costs is charged.
 
-    So are a long call to the cheapest pool and an admin's call. Stream events do not name the pool; the
+    So are a long call to the cheapest pool, not in ASCII alone, and an admin's call. Stream events do not name the pool; the
     stream's stored answer does.
     """
     way, complete = ways(route), ways("freeside.invoke")
@@ -58,7 +58,8 @@ def test_every_pool_is_charged(
         claims |= {} if way.direct else {"allowed_pools": [*TIER_POOLS[tier]]}
         own, agent = way.direct or tier != "enterprise", ELSEWHERE if tier == "pro" else None
         claims |= {"pool_id": pool} if own else {}
-        key, body = str(uuid.uuid4()), way.body(prompt_for(padding=padding), pool, agent)
+        prompt = prompt_for(padding=padding).replace("pad", "p\N{EURO SIGN}d")
+        key, body = str(uuid.uuid4()), way.body(prompt, pool, agent)
         if own and way.pool == "modelAlias":
             del body[way.pool]  # the token's own pool is the default (1.1)
         answer = require_status(way.post(body, tenants.main, key=key, **claims), 200)

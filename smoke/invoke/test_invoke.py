@@ -137,6 +137,7 @@ def prompts(way: Way) -> Iterator[tuple[str, str, bytes]]:
         "marks that JSON and HTML escape": '&<b>"\\',
         "marks that templates and formats fill in": r"{{0}}${a}{b}%s%d\n",
         "words that end streams or tell of failures": "[DONE]error",
+        "what forms and pages encode": "%41%2Ba&amp;&#97;",
     }
     for name, marks in words.items():
         word = f"{nonce()}-{marks}-"
@@ -144,6 +145,8 @@ def prompts(way: Way) -> Iterator[tuple[str, str, bytes]]:
         yield name, word, way.encoded(body)
         if not marks.isascii():
             yield f"{name}, unescaped in UTF-8", word, json.dumps(body, ensure_ascii=False).encode()
+    word = nonce()
+    yield "a slash before it", word, way.encoded(way.body(f"/{word} {prompt_for(word)}"))
     word = nonce()
     # a model may omit these from its answer, so the expected word comes before them
     body = way.body(prompt_for(f"{word}{SEPARATORS}"))
@@ -159,13 +162,13 @@ def prompts(way: Way) -> Iterator[tuple[str, str, bytes]]:
             yield f"a word that {name}", word, way.encoded({**way.body(""), "messages": said})
 
 
-@pytest.mark.requires("invoke")
+@pytest.mark.requires("invoke", "budget")
 @pytest.mark.p1
 @pytest.mark.parametrize("route", all_ways())
 def test_prompts_arrive_complete(
-    route: str, ways: Callable[[str], Way], tenants: Tenants, batch: Batch
+    route: str, ways: Callable[[str], Way], tenants: Tenants, batch: Batch, watch: Conservation
 ) -> None:
-    """The model receives the complete prompt; any Unicode normal form will do.
+    """The model receives the complete prompt; any Unicode normal form will do. Each is charged its cost.
 
     A character that not every store accepts is served or refused, and breaks nothing.
     """
@@ -180,7 +183,7 @@ def test_prompts_arrive_complete(
 
         return judge
 
-    batch.run(
+    answers = batch.run(
         [
             Case(f"{route}: {name}", rule, partial(way.post, body, tenants.main), judging(word))
             for name, word, body in prompts(way)
@@ -195,6 +198,7 @@ def test_prompts_arrive_complete(
             for name, odd in (("NUL", "\0"), ("half a character", "\ud800"))
         ]
     )
+    watch.charged([cost_in(answer) for answer in answers if answer.is_success])
 
 
 @pytest.mark.requires("invoke")

@@ -81,8 +81,9 @@ DELETE FROM freeside.idempotency WHERE answer IS NOT NULL AND (community_id, key
 streaming: ContextVar[bool] = ContextVar("streaming", default=False)
 # Whether the caller is exempt from the limit.
 unlimited: ContextVar[bool] = ContextVar("unlimited", default=False)
-# Whether the caller is mistaken for one who pays nothing.
+# Whether the caller is mistaken for one who pays nothing, and what the call costs beyond its price, µUSD.
 free: ContextVar[bool] = ContextVar("free", default=False)
+extra: ContextVar[int] = ContextVar("extra", default=0)
 _KEEP = """
 UPDATE freeside.idempotency SET body_hash = '', lease_until = now() + interval '1 day' WHERE owner = %s
 """
@@ -173,6 +174,7 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
             charge = replace(charge, cost_micro=0)
         if faults.on("freeside-overcharges"):
             charge = replace(charge, cost_micro=cost * 2)
+        charge = replace(charge, cost_micro=charge.cost_micro + extra.get())
         most = [most for fault, most in _AT_MOST_MICRO.items() if faults.on(fault)]
         charge = replace(charge, cost_micro=min((charge.cost_micro, *most)))
         if faults.on("freeside-charges-whole-cents"):

@@ -1,16 +1,18 @@
 """Finn with parts that misbehave: its bills, its answers, its reports."""
 
 import asyncio
+import html
 import json
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
+from urllib.parse import unquote
 
 from starlette.requests import Request
 
@@ -33,6 +35,13 @@ CHARS_OF_A_NAME = 64
 HASH_CHARS = len("sha256:") + 16
 #: What a template has for what is filled in.
 _TEMPLATE = re.compile(r"\$?\{.*?\}+|%[sd]")
+#: What is made of a prompt.
+_REWRITTEN: Mapping[str, Callable[[str], str]] = {
+    "finn-fills-in-templates": partial(_TEMPLATE.sub, ""),
+    "finn-decodes-percent-signs": unquote,
+    "finn-unescapes-entities": html.unescape,
+    "finn-takes-a-slash-for-a-command": lambda prompt: "Unknown command" if prompt[0] == "/" else prompt,
+}
 _streaming: ContextVar[bool] = ContextVar("streaming", default=False)
 # Whether its prompt is a long one.
 _long: ContextVar[bool] = ContextVar("long", default=False)
@@ -157,8 +166,9 @@ class FaultyProviderClient(Faulty, ProviderClient):
             prompt = self._prompt
         if self._faults.on("finn-cuts-long-prompts"):
             prompt = prompt[:CUT_CHARS]
-        if self._faults.on("finn-fills-in-templates"):
-            prompt = _TEMPLATE.sub("", prompt)
+        for fault, rewritten in _REWRITTEN.items():
+            if self._faults.on(fault):
+                prompt = rewritten(prompt)
         if "error" in prompt and self._faults.on("finn-takes-words-for-failures"):
             raise ApiError(502, "UPSTREAM_ERROR", "The model failed")
         try:

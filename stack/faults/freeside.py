@@ -22,6 +22,7 @@ from stack.faults.budget import (
     FaultyCalls,
     FaultyFinnClient,
     FaultyIdempotency,
+    extra,
     free,
     free_all,
     stray_charge,
@@ -55,6 +56,8 @@ _FREES_ALL = {
     "freeside-frees-all-after-spent-tokens": "JTI_REPLAY",
     "freeside-frees-all-after-closed-pools": "MODEL_NOT_ALLOWED",
 }
+#: Prompts of more characters cost more than they should, where that much is added, µUSD.
+MANY_CHARS, EXTRA_MICRO = 20_000, 700
 _NAMED_POOL = re.compile(rb'"model": ?"([^"]+)"')
 
 
@@ -191,6 +194,11 @@ class FaultyAgents(Faulty, Agents):
             if not self._serves(case, request, short=short):
                 raise
             return Ask(claims, None, "?", claims.pool_id, str(uuid.uuid4()), str(uuid.uuid4()), {})
+        dear = {
+            "freeside-charges-more-for-long-prompts": len(ask.prompt) > MANY_CHARS,
+            "freeside-charges-more-for-letters-outside-ascii": not ask.prompt.isascii(),
+        }
+        extra.set(EXTRA_MICRO * any(found and self._faults.on(fault) for fault, found in dear.items()))
         if streaming.get() and self._faults.on("freeside-streams-by-the-tokens-pool"):
             ask = replace(ask, pool=claims.pool_id)
         try:
