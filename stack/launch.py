@@ -308,8 +308,11 @@ class Stack:
             restart = f"{self.control_url}/services/{name}/crash"
             elsewhere = services.COMPANIONS.get(name, name) in addresses.replaced
             values[f"{name}_restart"] = "" if elsewhere else restart
-        for name, verb in product(("provider", "facilitator"), ("stop", "start")):
-            values[f"{name}_{verb}"] = f"{self.control_url}/services/{name}/{verb}"
+        # Who is cut off breaks off in the middle of a stream.
+        for name, (order, verb) in product(
+            ("provider", "facilitator"), (("stop", "kill"), ("start", "start"))
+        ):
+            values[f"{name}_{order}"] = f"{self.control_url}/services/{name}/{verb}"
         for name in PUBLIC:
             values[f"{name}_public_url"] = f"https://{LOOPBACK}:{ports[f'{name}-secure']}"
             values[f"{name}_plain_url"] = f"http://{LOOPBACK}:{ports[f'{name}-plain']}"

@@ -53,6 +53,8 @@ OF_PROXIES = {
     "a user": dict.fromkeys(
         ("X-User", "X-User-Id", "X-Forwarded-User", "X-Auth-Request-User", "Remote-User"), WALLET
     ),
+    "a health checker": {"User-Agent": "ELB-HealthChecker/2.0"},
+    "a payment": {"X-PAYMENT": "e30="},
     "an administrator": {"X-Role": "admin", "X-Admin": "true", "X-Tier": "enterprise", "X-Wallet": WALLET},
 }
 #: The cheapest route of each service: a good request is sent there without a token.
@@ -194,7 +196,7 @@ def test_other_methods_are_refused(freeside: Freeside, tenants: Tenants, batch: 
 
 
 def without_token(
-    connect: Connect, target: Target, agent: str, spelled: Callable[[str], str] = str
+    connect: Connect, target: Target, agent: str, spelled: Callable[[str], str] = str, get: str = "GET"
 ) -> Callable[..., httpx.Response]:
     """Sends a good request to a service with the headers given, and no credential."""
     client = connect(target.service)
@@ -206,7 +208,7 @@ def without_token(
         "dixie": (QUERY_PATH, {"routingKey": f"nft:{agent}"}),
     }[target.service]
     path = spelled(path)
-    return lambda headers: client.send("GET", path, headers=headers, params=asked)
+    return lambda headers: client.send(get, path, headers=headers, params=asked)
 
 
 #: Other spellings of the same path: a guard that compares text may let these through to the route.
@@ -236,16 +238,25 @@ def require_closed(answer: httpx.Response, service: str, what: str) -> None:
 def test_no_spelling_of_a_path_opens_it(
     target: Target, service: str, connect: Connect, agent: str, batch: Batch
 ) -> None:
-    """A route is closed to a request without a credential, however its path is spelled (1 to 3)."""
+    """A route is closed to a request without a credential, however its path is spelled (1 to 3).
+
+    So it is to HEAD.
+    """
+    rule = "a route needs its credential, however its path is spelled"
+    sends = {
+        f"a path with {name}": without_token(connect, target, agent, spelled)
+        for name, spelled in SPELLINGS.items()
+    }
+    sends["HEAD"] = without_token(connect, target, agent, get="HEAD")
     batch.run(
         [
             Case(
                 name,
-                "a route needs its credential, however its path is spelled",
-                partial(without_token(connect, target, agent, spelled), JSON_HEADERS),
-                partial(require_closed, service=service, what=f"no token, and a path with {name}"),
+                rule,
+                partial(send, JSON_HEADERS),
+                partial(require_closed, service=service, what=f"no token, and {name}"),
             )
-            for name, spelled in SPELLINGS.items()
+            for name, send in sends.items()
         ]
     )
 

@@ -17,11 +17,21 @@ from smoke.contract.ledger import described, draw, related, shortest
 from smoke.contract.model import MAX_BODY_BYTES, MAX_KEY_CHARS, POOLS, TIER_POOLS
 from smoke.contract.neighbours import KEY_HEADER, padded
 from smoke.contract.schemas import EVENTS
-from smoke.platform.answers import fields_of, require_status, reworded
+from smoke.platform.answers import error_code, fields_of, require_status, reworded
 from smoke.platform.attacks import RATED
 from smoke.platform.backends import ELSEWHERE, Finn
 from smoke.platform.batch import Batch, Case, answering, at_once, sampling
-from smoke.platform.freeside import Answer, Freeside, Tenants, answer_of, cost_in, nonce, prompt_for
+from smoke.platform.freeside import (
+    Answer,
+    Freeside,
+    Tenants,
+    answer_of,
+    cost_in,
+    is_replay,
+    nonce,
+    once_free,
+    prompt_for,
+)
 from smoke.platform.http import Connect
 from smoke.platform.invariants import I6, I7, RELEASED_WITHIN_S, Conservation
 from smoke.platform.parameters import OF_FREESIDE, Way, all_ways, require_no_run, run_of
@@ -37,6 +47,8 @@ pytestmark = [
 LONG = 8_000
 #: Headers by which a service may recognise calls that it need not charge.
 TRIALS = ("X-Dry-Run", "X-Test", "X-Test-Mode", "X-Debug", "X-Sandbox", "X-Skip-Billing")
+#: What programs write for a key that they lack.
+WORDS = ("undefined", "null", "None", "nil", "NaN", "false", "0")
 #: There are few such keys: another call today may have used the same one.
 SHORT_KEY = "a key of one character"
 
@@ -48,8 +60,8 @@ def test_every_pool_is_charged(
 ) -> None:
     """Each pool serves every tier that may use it, and the sum of the declared costs is charged.
 
-    So are a long call to the cheapest pool, not in ASCII alone, and an admin's call. Stream events do not name the pool; the
-    stream's stored answer does.
+    So are a long call to the cheapest pool, not in ASCII alone, and an admin's call. Stream events do not
+    name the pool; the stream's stored answer does.
     """
     way, complete = ways(route), ways("freeside.invoke")
 
@@ -121,6 +133,28 @@ def test_limits_are_inclusive(
     ]  # fmt: skip
     costs = [cost_in(answer) for answer in batch.run(cases) if answer.status_code == 200]
     assert all(costs), f"{route}: an answer costs nothing or states no cost"
+    watch.charged(costs)
+
+
+@pytest.mark.p1
+def test_any_word_is_a_key(
+    ways: Callable[[str], Way], tenants: Tenants, watch: Conservation, evidence: Evidence
+) -> None:
+    """A word that programs write for a key that they lack is a key: its call is charged once (1.2).
+
+    Its prompt is always the same: another run today may have used the key.
+    """
+    way, costs = ways("freeside.invoke"), []
+    body = way.body(prompt_for("smoke"))
+    for word in WORDS:
+        answers = [once_free(partial(way.post, body, tenants.main, key=word)) for _ in range(2)]
+        if error_code(answers[0]) == "IDEMPOTENCY_CONFLICT":
+            evidence.note(f"not examined: the key {word}, which another body has today")
+            continue
+        first, again = (require_status(answer, 200) for answer in answers)
+        if not is_replay(again.headers):
+            raise SafetyViolation(f"the key {word} counts as none: its call ran again")
+        costs += [] if is_replay(first.headers) else [cost_in(first)]
     watch.charged(costs)
 
 

@@ -58,6 +58,7 @@ def strings(value: str) -> list[Near[str]]:
         ("space-after", value + " "),
         ("space-before", " " + value),
         ("space-inside", f"{value[:middle]} {value[middle:]}"),
+        ("plus-inside", f"{value[:middle]}+{value[middle:]}"),
         ("two-spaces-inside", f"{value[:middle]}  {value[middle:]}"),
         ("tab-after", value + "\t"),
         ("newline-after", value + "\n"),

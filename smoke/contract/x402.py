@@ -192,6 +192,20 @@ def unreadable() -> Iterator[BadPayment]:
         yield BadPayment(f"no {name}", header_of(whole | {"payload": payload}), UNREADABLE)
 
 
+def refused_with(terms: Terms, payer: Signer, now: float, nonce: str) -> Iterator[BadPayment]:
+    """Payments signed by ``payer`` that are refused, and so leave their nonce unused."""
+    moment = int(now)
+    changes: Mapping[str, Mapping[str, object]] = {
+        "too little": {"value": terms.price - 1},
+        "not valid for an hour": {"validAfter": moment + 3600, "validBefore": moment + 7200},
+        "expired an hour ago": {"validAfter": moment - 7200, "validBefore": moment - 3600},
+        "to another payee": {"to": payer.address},
+    }
+    for name, members in changes.items():
+        authorization = terms.authorization(payer.address, now, nonce=nonce, **members)
+        yield BadPayment(name, _signed(terms, authorization, payer))
+
+
 def bad_payments(terms: Terms, payer: Signer, other: Signer, now: float) -> Iterator[BadPayment]:
     """Payments near a good one of ``payer``; ``other`` is a key without money."""
     yield from _forged(terms, payer, other, now)

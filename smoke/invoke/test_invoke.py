@@ -7,7 +7,7 @@ import json
 import re
 import unicodedata
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 
 import httpx
@@ -162,6 +162,14 @@ def prompts(way: Way) -> Iterator[tuple[str, str, bytes]]:
             yield f"a word that {name}", word, way.encoded({**way.body(""), "messages": said})
 
 
+def rarities(way: Way) -> Iterator[tuple[str, bytes, Mapping[str, str]]]:
+    """Calls that services may serve or refuse, but rarely get: a name, the body, the headers."""
+    body = way.body(prompt_for())
+    yield "an agent outside ASCII", way.encoded(way.body(prompt_for(), agent="smoke-\N{ROCKET}")), {}
+    yield "a byte outside UTF-8", way.encoded(way.body(f"{prompt_for()}?")).replace(b"?", b"\xff"), {}
+    yield "an encoding that it does not have", way.encoded(body), {"Content-Encoding": "gzip"}
+
+
 @pytest.mark.requires("invoke", "budget")
 @pytest.mark.p1
 @pytest.mark.parametrize("route", all_ways())
@@ -170,7 +178,8 @@ def test_prompts_arrive_complete(
 ) -> None:
     """The model receives the complete prompt; any Unicode normal form will do. Each is charged its cost.
 
-    A character that not every store accepts is served or refused, and breaks nothing.
+    A character that not every store accepts is served or refused, and breaks nothing; so is what few callers
+    send.
     """
     way, rule = ways(route), "the answer is to the prompt that was sent (1.2)"
 
@@ -196,6 +205,15 @@ def test_prompts_arrive_complete(
                 lambda answer: require_status(answer, 200, 400, 422),
             )
             for name, odd in (("NUL", "\0"), ("half a character", "\ud800"))
+        ]
+        + [
+            Case(
+                f"{route}: {name}",
+                "what few callers send is served or refused (1.3)",
+                partial(way.post, body, tenants.main, headers=headers),
+                answering(200, 400, 415, 422),
+            )
+            for name, body, headers in rarities(way)
         ]
     )
     watch.charged([cost_in(answer) for answer in answers if answer.is_success])

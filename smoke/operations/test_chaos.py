@@ -26,6 +26,7 @@ from smoke.platform.chaos import (
     Traffic,
     answered,
     blamed,
+    cut_amid,
     ramp,
     require_ends,
     require_own_outage,
@@ -40,6 +41,7 @@ from smoke.platform.invariants import Conservation
 from smoke.platform.parameters import Way, all_ways, require_no_run, run_of
 from smoke.platform.scores import Scores
 from smoke.platform.spend import percentile
+from smoke.platform.streams import stream
 from smoke.platform.tokens import SigningKeyLookup
 from smoke.platform.x402 import Balances, FundedWallet, PaidRoute, receipt_of, require_own_answer
 
@@ -63,9 +65,10 @@ HOLDING_STREAMS = ("freeside", "finn")
 CUT_WITHIN_S = 45.0
 #: Parts that take part in charging a direct call.
 BILLED = ("freeside", "finn", "pgbouncer", "postgres")
+STREAM = "freeside.stream"
 #: Streams that end in an error event instead of breaking off when a part goes down, because another part
 #: answers.
-UNBROKEN = {"finn": ("freeside.stream",)}
+UNBROKEN = {"finn": (STREAM,)}
 #: By how much an uptime in whole seconds may be rounded up.
 ROUNDED_S = 1.0
 
@@ -131,7 +134,7 @@ def test_survives_restart(
         traffic.await_answers(began, began + WARM_WITHIN_S)
         struck_at: list[float] = []
         while _has_more_to_show(part, struck_at, traffic):
-            struck = traffic.await_under_way("freeside.stream", STREAMS - 1)
+            struck = traffic.await_under_way(STREAM, STREAMS - 1)
             went_down = time.monotonic()
             struck_at.append(went_down)
             refusal = take_down(http, part, environment.get(f"{part}.restart_url"))
@@ -184,7 +187,7 @@ def _has_more_to_show(part: str, struck_at: Sequence[float], traffic: Traffic) -
 
 def _cut(traffic: Traffic, struck_at: Sequence[float]) -> int:
     """How many open streams were cut off when a part went down."""
-    firsts = [call.first for call in traffic.calls["freeside.stream"]]
+    firsts = [call.first for call in traffic.calls[STREAM]]
     return sum(
         any(first.began < moment < first.ended for moment in struck_at)
         and not answered(first)
@@ -218,6 +221,8 @@ def _uptime_of(part: str, request: pytest.FixtureRequest, environment: Environme
 
 
 PROVIDER, FACILITATOR = "provider", "facilitator"
+#: How many streams are tried until one breaks off with the provider; each answer takes a model many chunks.
+CUTS, LONG = 8, 4000
 CutOff = Callable[[str], AbstractContextManager[None]]
 
 
@@ -280,6 +285,43 @@ def test_calls_without_the_provider(
     assert call.last.answer is not None
     assert word in way.content(call.last.answer), f"{route}: the answer is not for the prompt"
     watch.charged([cost_in(call.last.answer)])
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.requires("outage_provider", "freeside.stream")
+def test_stream_without_the_provider(
+    cut_off: CutOff,
+    ways: Callable[[str], Way],
+    freeside: Freeside,
+    tenants: Tenants,
+    watch: Conservation,
+    environment: Environment,
+    eventually: Eventually,
+    evidence: Evidence,
+) -> None:
+    """A stream that breaks off with the model provider ends in the error that says so, at no charge (1.4).
+
+    Afterwards, its key can be used for its call. A platform with a fallback provider answers.
+    """
+    prompt, costs, key, outage = prompt_for(padding=LONG), list[int](), "", ""
+    for _ in range(CUTS):
+        key = str(uuid.uuid4())
+        cost, outage = cut_amid(partial(stream, freeside, tenants.main, prompt, key=key), cut_off(PROVIDER))
+        if outage:
+            break
+        costs.append(cost)
+    evidence.note(outage or f"not examined: {CUTS} streams ended although the provider was cut off")
+    watch.charged(costs)
+    if outage:
+        way = ways(STREAM)
+        call = TrackedCall(key, partial(way.post, way.body(prompt), tenants.main, key=key))
+        eventually(
+            lambda: answered(call.attempt()),
+            within=environment.limits.recovery_s,
+            what="the stream is answered under its key, with the provider back",
+        )
+        assert call.last.answer is not None
+        watch.charged([*costs, cost_in(call.last.answer)])
 
 
 @pytest.mark.goal("G-6")

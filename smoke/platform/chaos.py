@@ -7,12 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Self, TypeVar
 
 import httpx
-from pytest_readiness import SafetyViolation, SetupError
+from pytest_readiness import ExternalOutage, SafetyViolation, SetupError
 
 from smoke.contract.schemas import EVENTS, STREAM_EVENTS, violations
 from smoke.network.decoders import events_in
@@ -20,6 +20,7 @@ from smoke.network.transport import within
 
 from .answers import PROVIDER_CODES, error_code, media_type, parse_json, route_of
 from .http import RESTARTS_WITHIN_S, resends, wait
+from .streams import Stream, StreamEvent
 
 T = TypeVar("T")
 
@@ -236,6 +237,22 @@ def take_down(pool: httpx.Client, part: str, url: str, name: str = "restart_url"
     except httpx.HTTPError as error:
         return f"[{part}] {name}: {type(error).__name__}"
     return "" if answer.is_success else f"[{part}] {name} answered {answer.status_code}"
+
+
+def cut_amid(ask: Callable[..., Stream], away: AbstractContextManager[None]) -> tuple[int, str]:
+    """Enter a block at a stream's first event: what the stream cost, or how an outage ended it."""
+    with ExitStack() as entered:
+        once = iter((away,))
+
+        def enter(_: StreamEvent) -> bool:
+            for each in once:
+                entered.enter_context(each)
+            return False
+
+        try:
+            return ask(hang_up=enter).usage().cost_micro, ""
+        except ExternalOutage as outage:
+            return 0, str(outage)
 
 
 @contextmanager

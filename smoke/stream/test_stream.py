@@ -136,8 +136,18 @@ def test_is_not_buffered(freeside: Freeside, tenants: Tenants, evidence: Evidenc
 
 @pytest.mark.requires("budget")
 def test_usage_is_charged(freeside: Freeside, tenants: Tenants, watch: Conservation) -> None:
-    """The budget is charged what the usage event declares, however short the answer is."""
-    watch.charged([stream(freeside, tenants.main, SHORT).usage().cost_micro])
+    """The budget is charged what the usage event declares, however short the answer is.
+
+    Once the stream is done, nothing is reserved for it, even if its reader keeps the connection open (I-6).
+    """
+
+    def released_when_done(event: StreamEvent) -> bool:
+        if event.name == "done":
+            watch.released()
+        return False
+
+    cost = stream(freeside, tenants.main, SHORT, hang_up=released_when_done).usage().cost_micro
+    watch.charged([cost])
 
 
 @pytest.mark.requires("budget", "freeside.models")

@@ -22,6 +22,7 @@ from smoke.contract.x402 import (
     bad_payments,
     header_of,
     near_nonces,
+    refused_with,
     signed_by,
     terms_of,
     unreadable,
@@ -278,19 +279,22 @@ def test_bad_call_costs_nothing(
 ) -> None:
     """A call refused for its body does not use up its payment (1.3): another call can use it.
 
-    Neither does a copy of the payment with a forged signature.
+    Neither does a copy of the payment with a forged signature, or one that is refused for what it offers.
     """
     payment, quiet = paid.payment(wallet), paid.unrecorded()
     header = header_of(payment)
     answering(402)(quiet.post(header_of(signed_by(penniless, paid.terms, payment))))
+    own = payment["payload"]["authorization"]["nonce"]
+    for bad in refused_with(paid.terms, wallet, time.time(), own):
+        answering(402)(quiet.post(bad.header))
     for content in (b"null", b'{"prompt": ', b'{"prompt": 7, "model": "cheap", "agent": 7, "messages": 7}'):
         require_json_error(require_status(paid.post(header, content=content), 400))
     for size in bad_sizes(paid.content()):
         answering(400, 413)(quiet.post(header, content=b"".join(size.body)))
-    balances.require_moved(0, "calls that were refused for their body or signature")
+    balances.require_moved(0, "calls that were refused for their body or their payment")
     require_status(paid.post(header), 200)
     balances.require_moved(
-        paid.terms.price, "a call after others with its payment were refused for their body or signature"
+        paid.terms.price, "a call after others with its nonce were refused for their body or their payment"
     )
 
 

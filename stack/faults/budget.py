@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 import unicodedata
 import uuid
 from collections.abc import AsyncIterator, Callable, Collection
@@ -9,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 
@@ -65,8 +66,22 @@ _FOLDED = (
     "SELECT answer FROM freeside.idempotency WHERE community_id = %s AND lower(key) = lower(%s) "
     "AND answer IS NOT NULL ORDER BY created_at"
 )
+AT_ONCE_S = 0.3  # calls less far apart than this come at once
 #: New after each restart: whatever is stored under it is lost as if it were kept in memory.
 BOOT = uuid.uuid4()
+# What a key is mistaken for.
+_KEY_TAKEN_FOR: dict[str, Callable[[str], str]] = {
+    "freeside-keys-in-memory": lambda key: f"{key}:{BOOT}",
+    "freeside-ignores-idempotency": lambda key: f"{key}:{uuid.uuid4()}",
+    "freeside-cuts-keys": lambda key: key[:64],
+    "freeside-squeezes-keys": lambda key: " ".join(key.split()),
+    "freeside-folds-keys": str.lower,
+    "freeside-takes-words-for-no-key": lambda key: key if key != "null" else str(uuid.uuid4()),
+    "freeside-takes-keys-for-form-data": lambda key: key.replace("+", " "),
+    "freeside-takes-keys-for-numbers": lambda key: str(float(key)) if key.isdigit() else key,
+    "freeside-takes-keys-for-uuids": lambda key: _as_uuid(key),
+    "freeside-keys-each-route": lambda key: f"{key}:{streaming.get()}",
+}
 #: The lease of a reservation that its process alone gives back.
 FOR_EVER_S = 86_400.0
 # How many keys are kept where all of a day should be.
@@ -226,6 +241,8 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
 class FaultyIdempotency(Faulty, Idempotency):
     """Runs or charges a key again while a fault is on."""
 
+    _came: ClassVar[dict[tuple[str, ...], float]] = {}  # when the last call with a key came
+
     async def claim(self, tenant_id: str, key: str, body_hash: str) -> Claim:
         """Claim a key that should not be claimable."""
         if self._faults.on("freeside-forgets-keys"):
@@ -270,33 +287,19 @@ class FaultyIdempotency(Faulty, Idempotency):
 
     def _taken_for(self, tenant_id: str, key: str) -> tuple[str, str]:
         """The tenant and the key that these are mistaken for."""
-        on = self._faults.on
-        if on("freeside-keys-in-memory"):
-            key = f"{key}:{BOOT}"
-        if on("freeside-shares-keys"):
-            tenant_id = "everybody"
-        if on("freeside-ignores-idempotency"):
-            key = f"{key}:{uuid.uuid4()}"
-        if on("freeside-cuts-keys"):
-            key = key[:64]
-        if on("freeside-squeezes-keys"):
-            key = " ".join(key.split())
-        if on("freeside-folds-keys"):
-            key = key.lower()
-        if on("freeside-takes-keys-for-uuids"):
-            with suppress(ValueError):
-                key = str(uuid.UUID(key))
-        if on("freeside-takes-keys-for-numbers") and key.isdigit():
-            key = str(float(key))
-        if on("freeside-keys-each-route"):
-            key = f"{key}:{streaming.get()}"
+        tenant_id = "everybody" if self._faults.on("freeside-shares-keys") else tenant_id
+        for fault, taken_for in _KEY_TAKEN_FOR.items():
+            if self._faults.on(fault):
+                key = taken_for(key)
         return tenant_id, key
 
     async def _wait_for(self, tenant_id: str, key: str, body_hash: str) -> None:
         """Fail where a key that was taken is free a moment later, as who reads what is gone.
 
-        Or take it from the call of another body that runs under it.
+        Or take it from the call of another body that runs under it, or refuse both.
         """
+        if self._faults.on("freeside-refuses-both-of-two-at-once"):
+            await self._meet(tenant_id, key)
         if self._faults.on("freeside-gives-running-keys-away"):
             await self._db.execute(_GIVE_AWAY, uuid.uuid4(), tenant_id, key, body_hash)
         if self._faults.on("freeside-trips-over-freed-keys") and await self._db.one(_HELD, tenant_id, key):
@@ -304,6 +307,14 @@ class FaultyIdempotency(Faulty, Idempotency):
                 await asyncio.sleep(0.01)
             if await self._db.one(_KNOWN, tenant_id, key) is None:
                 raise KeyError(key)
+
+    async def _meet(self, *of: str) -> None:
+        """Refuse a call if another one with its key comes at once, whichever was first."""
+        before, now = self._came.get(of, -AT_ONCE_S), time.monotonic()
+        self._came[of] = now
+        await asyncio.sleep(AT_ONCE_S)
+        if now - before < AT_ONCE_S or self._came[of] != now:
+            raise KeyConflict
 
     async def _raced(self, tenant_id: str, key: str, body_hash: str) -> Claim:
         """Look first, claim later: a request in between runs the model too."""
@@ -417,6 +428,12 @@ async def _between_line_ends(response: httpx.Response) -> AsyncIterator[dict[str
             yield json.loads(line)
         except ValueError:
             raise ApiError(502, "UPSTREAM_ERROR", "The inference service gave no usable answer") from None
+
+
+def _as_uuid(key: str) -> str:
+    with suppress(ValueError):
+        return str(uuid.UUID(key))
+    return key
 
 
 def _neighbour(tenant_id: str) -> str:

@@ -17,7 +17,7 @@ from stack.common.context import Outbox, Send
 from stack.common.database import surely
 from stack.common.http import ApiError, bad_request, unavailable
 from stack.common.provider import usage_of
-from stack.faults.budget import stray_charge
+from stack.faults.budget import FOR_EVER_S, STRAY_MICRO, stray_charge
 from stack.faults.proxy import Faulty, in_pieces
 from stack.faults.tokens import OF_OBJECTS, believed
 from stack.freeside.app import QUALITIES, Quality
@@ -32,6 +32,8 @@ SHORT = 20
 _FREEING = ("freeside-releases-what-is-read", "freeside-frees-all-after-answers")
 #: The connections in its pool.
 CONNECTIONS = 12
+#: How long after its last event a stream stays open, s: longer than a reservation may (I-6).
+OPEN_S = 12
 
 
 class FaultyStreams(Faulty, Streams):
@@ -48,21 +50,29 @@ class FaultyStreams(Faulty, Streams):
                 self._hung_up = 0
                 raise unavailable()
             response = await super().respond(ask, claim, headers)
-            for fault, ending in _ENDINGS.items():
-                if self._faults.on(fault):
-                    response = EventStream(ending(response.events), headers)
-            if self._faults.on("freeside-buffers-streams-beside-others"):
-                response = EventStream(self._alone(response.events), headers)
-            if claim.answer and self._faults.on("freeside-forgets-answers-that-are-left"):
-                response = EventStream(self._forgetting(claim, response.events), headers)
-            if len(ask.prompt) < SHORT and self._faults.on("freeside-streams-short-answers-at-once"):
-                response = EventStream(_in_one_piece(response.events), headers)
-            return response
+            return self._faulty(response, ask, claim, headers)
         except ApiError as refusal:
             if refusal.status == 402 and self._faults.on("freeside-runs-over-budget-calls"):
                 with suppress(ApiError):
                     await self._finn.invoke(ask, uuid.uuid4())
             raise
+
+    def _faulty(
+        self, response: EventStream, ask: Ask, claim: Claim, headers: Mapping[str, str]
+    ) -> EventStream:
+        """The response, whose events are changed, late, or not all there is to it."""
+        for fault, ending in _ENDINGS.items():
+            if self._faults.on(fault):
+                response = EventStream(ending(response.events), headers)
+        if self._faults.on("freeside-buffers-streams-beside-others"):
+            response = EventStream(self._alone(response.events), headers)
+        if self._faults.on("freeside-reserves-until-a-stream-is-closed"):
+            response = EventStream(self._reserving(ask, response.events), headers)
+        if claim.answer and self._faults.on("freeside-forgets-answers-that-are-left"):
+            response = EventStream(self._forgetting(claim, response.events), headers)
+        if len(ask.prompt) < SHORT and self._faults.on("freeside-streams-short-answers-at-once"):
+            response = EventStream(_in_one_piece(response.events), headers)
+        return response
 
     async def _alone(self, events: AsyncGenerator[StreamEvent]) -> AsyncGenerator[StreamEvent]:
         """The events as they come, but all at once where another stream is open, or was a moment ago."""
@@ -79,6 +89,18 @@ class FaultyStreams(Faulty, Streams):
 
     def _ended(self) -> None:
         self._open -= 1
+
+    async def _reserving(self, ask: Ask, events: AsyncGenerator[StreamEvent]) -> AsyncGenerator[StreamEvent]:
+        """The events, with something reserved until the connection is closed."""
+        ledger = self._calls._ledger
+        reservation = await ledger.reserve(ask.claims.tenant_id, STRAY_MICRO, FOR_EVER_S)
+        try:
+            async for event in events:
+                yield event
+            await asyncio.sleep(OPEN_S)
+        finally:
+            await surely(ledger.release(reservation.reservation_id))
+            await events.aclose()
 
     async def _forgetting(
         self, claim: Claim, events: AsyncGenerator[StreamEvent]
@@ -101,6 +123,8 @@ class FaultyStreams(Faulty, Streams):
             await super().charge(execution, answer)
 
     async def _translate(self, line: dict[str, Any], progress: Progress) -> StreamEvent:
+        if line.get("type") == "error" and self._faults.on("freeside-charges-streams-that-are-cut"):
+            await super().hung_up(progress)
         if progress.usage_sent and self._faults.on("freeside-charges-late-hang-ups-again"):
             await asyncio.sleep(0.3)  # time to hang up before the end
         if line.get("type") == "usage" and any(map(self._faults.on, _FREEING)):

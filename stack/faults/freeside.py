@@ -178,6 +178,7 @@ class FaultyAgents(Faulty, Agents):
         )
         if len(raw) == MAX_BODY_BYTES and self._faults.on("freeside-refuses-the-largest"):
             require_size(raw, MAX_BODY_BYTES - 1)
+        self._choke(request, raw)
         try:
             ask = read_ask(request, raw, claims)
         except ApiError:
@@ -209,6 +210,17 @@ class FaultyAgents(Faulty, Agents):
                 assert isinstance(self._auth, FaultyAuth)
                 await self._auth.unspend(request)
             raise
+
+    def _choke(self, request: Request, raw: bytes) -> None:
+        """Fail on a call that is rare, although it could be served or refused."""
+        rare = {
+            "agents-outside-ascii": not str(document_in(raw).get("agent")).isascii(),
+            "bytes-outside-utf-8": raw.decode(errors="ignore").encode() != raw,
+            "encodings": "content-encoding" in request.headers,
+        }
+        for case, found in rare.items():
+            if found and self._faults.on(f"freeside-chokes-on-{case}"):
+                raise RuntimeError(f"a fault makes it choke on {case}")
 
     def _with_query(self, ask: Ask, pool: str | None) -> Ask:
         if pool and self._faults.on("freeside-serves-the-pool-that-a-query-names"):

@@ -389,11 +389,15 @@ class FaultyTokenAuth(Faulty, TokenAuth):
         try:
             return await super().verified(request, verifier)
         except ApiError:
-            near = request.headers.get("x-forwarded-for", "").startswith(("127.", "10."))
-            if near and self._faults.on(f"{service}-trusts-near-callers"):
-                return believed(None)
-            encoded = b"%" in request.scope["raw_path"]
-            if encoded and self._faults.on(f"{service}-guards-paths-by-their-letters"):
+            headers = request.headers
+            let_in = {
+                "trusts-near-callers": headers.get("x-forwarded-for", "").startswith(("127.", "10.")),
+                "trusts-health-checkers": headers.get("user-agent", "").startswith("ELB-HealthChecker"),
+                "leaves-payers-to-the-payments": "x-payment" in headers,
+                "guards-paths-by-their-letters": b"%" in request.scope["raw_path"],
+                "lets-everyone-ask-for-headers": request.method == "HEAD",
+            }
+            if any(found and self._faults.on(f"{service}-{fault}") for fault, found in let_in.items()):
                 return believed(None)
             claims = believed(request.headers.get("authorization"))
             if self._faults.on(f"{service}-spends-refused-tokens"):

@@ -247,7 +247,10 @@ class FaultyPayments(Faulty, Payments):
                 return await self.answered(ask), receipt
             return await super().paid(ask, payment, required)
         except PaymentRequired as refusal:
-            if self._faults.on("freeside-x402-uses-up-refused-payments"):
+            early = "valid_after" in refusal.message and self._faults.on(
+                "freeside-x402-uses-up-early-payments"
+            )
+            if early or self._faults.on("freeside-x402-uses-up-refused-payments"):
                 await self._nonces.claim(payment, "refused")
             if self._faults.on("freeside-x402-runs-before-it-verifies"):
                 await self._finn.invoke(ask, uuid.uuid4())
