@@ -214,13 +214,13 @@ class FaultyAgents(Faulty, Agents):
     def _choke(self, request: Request, raw: bytes) -> None:
         """Fail on a call that is rare, although it could be served or refused."""
         rare = {
-            "agents-outside-ascii": not str(document_in(raw).get("agent")).isascii(),
-            "bytes-outside-utf-8": raw.decode(errors="ignore").encode() != raw,
-            "encodings": "content-encoding" in request.headers,
+            "freeside-chokes-on-agents-outside-ascii": not str(document_in(raw).get("agent")).isascii(),
+            "freeside-chokes-on-bytes-outside-utf-8": raw.decode(errors="ignore").encode() != raw,
+            "freeside-chokes-on-encodings": "content-encoding" in request.headers,
         }
-        for case, found in rare.items():
-            if found and self._faults.on(f"freeside-chokes-on-{case}"):
-                raise RuntimeError(f"a fault makes it choke on {case}")
+        for fault, found in rare.items():
+            if found and self._faults.on(fault):
+                raise RuntimeError(f"it has the fault {fault}")
 
     def _with_query(self, ask: Ask, pool: str | None) -> Ask:
         if pool and self._faults.on("freeside-serves-the-pool-that-a-query-names"):
