@@ -16,9 +16,8 @@ SOURCES = {"pytest_readiness": PLUGIN, "smoke": ROOT / "smoke", "stack": ROOT / 
 
 #: The phases of the suite: the folders that hold checks.
 PHASES = {path.parent.name for path in (ROOT / "smoke").glob("*/test_*.py")}
-#: Part, or a room with rooms of its own -> room -> the other rooms beside it that it may import. A room is a
-#: package or a module at the top of its part. A room without a row may import all others: it puts them
-#: together.
+#: Part, or a package with subpackages -> package or top-level module -> the siblings that it may import. One
+#: without a row may import all others: it puts them together.
 ARROWS = {
     "pytest_readiness": {
         "core": set(),
@@ -61,7 +60,7 @@ ARROWS = {
         "aws": {"host", "supervisor"},
         "pgbouncer": {"host", "postgres", "supervisor"},
         "postgres": {"host", "supervisor"},
-        **{room: {"host"} for room in ("source_tree", "supervisor")},
+        **{package: {"host"} for package in ("source_tree", "supervisor")},
         "host": set(),
     },
 }
@@ -97,24 +96,24 @@ def _tops(path: Path) -> set[str]:
     return {name.split(".")[0] for name in _imports(path)}
 
 
-def _rooms(part: str) -> Iterator[tuple[str, str, Path]]:
-    """Yield (room that imports, room that is imported, file) for all imports between rooms of a part."""
+def _packages(part: str) -> Iterator[tuple[str, str, Path]]:
+    """Yield (importing package, imported package, file) for all imports between packages of a part."""
     top, *inner = part.split(".")
     folder = SOURCES[top].joinpath(*inner)
-    rooms = {path.stem for path in folder.iterdir() if path.is_dir() or path.suffix == ".py"}
+    packages = {path.stem for path in folder.iterdir() if path.is_dir() or path.suffix == ".py"}
     for path in _files(folder):
-        room = _module(path).removeprefix(part).lstrip(".").split(".")[0]
+        package = _module(path).removeprefix(part).lstrip(".").split(".")[0]
         for name in _imports(path):
             other = name.removeprefix(f"{part}.").split(".")[0]
-            if name.startswith(f"{part}.") and other in rooms - {room}:
-                yield room, other, path
+            if name.startswith(f"{part}.") and other in packages - {package}:
+                yield package, other, path
 
 
 @pytest.mark.parametrize("part", sorted(ARROWS))
-def test_rooms_import_downwards_only(part: str) -> None:
-    for room, imported, path in _rooms(part):
-        allowed = ARROWS[part].get(room)
-        assert allowed is None or imported in {room, *allowed}, (
+def test_packages_import_only_along_the_arrows(part: str) -> None:
+    for package, imported, path in _packages(part):
+        allowed = ARROWS[part].get(package)
+        assert allowed is None or imported in {package, *allowed}, (
             f"{path.relative_to(ROOT)} imports {part}.{imported}"
         )
 

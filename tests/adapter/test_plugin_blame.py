@@ -102,7 +102,7 @@ def test_case_{number}(evidence, environment):
     ],
     ids=["check", "platform", "runner"],
 )
-def test_a_fault_is_that_of_its_author(
+def test_a_failure_gets_the_class_of_whoever_is_at_fault(
     suite: Suite, ports: str, bodies: dict[str, str], failure_class: str, code: int
 ) -> None:
     names = _checks(suite, ports, bodies)
@@ -196,7 +196,7 @@ def test_a_test_case_of_unittest_is_judged_as_any_check(
         assert run.check("health/up")["where"].startswith("smoke/test_checks.py:")
 
 
-def test_a_class_that_no_exception_may_have_is_not_believed(suite: Suite) -> None:
+def test_an_invalid_failure_class_is_ignored(suite: Suite) -> None:
     suite.checks("""
     class Passing(Exception):
         failure_class = "FLAKE"

@@ -75,7 +75,7 @@ def test_what_is_down_through_what_was_not_run(suite: Suite) -> None:
     ("fate", "said"),
     [("{}['status']", "KeyError: 'status'"), ("raise SetupError('no key')", "SetupError: no key")],
 )
-def test_an_error_that_is_not_the_platforms_says_nothing_of_it(
+def test_an_error_that_is_not_the_platforms_says_nothing_about_it(
     suite: Suite, workers: tuple[str, ...], fate: str, said: str
 ) -> None:
     suite.checks("from pytest_readiness import SetupError\n" + TOUCH + HEALTH.format(fate=fate))
@@ -124,7 +124,7 @@ def test_declared_absent(suite: Suite) -> None:
     assert "extra.reachable is false" in check["summary"]
 
 
-def test_absent_p0_leaves_the_question_open_unless_covered(suite: Suite) -> None:
+def test_absent_p0_leaves_no_verdict_unless_covered(suite: Suite) -> None:
     checks = """
     @pytest.mark.p0
     def test_counted(evidence):

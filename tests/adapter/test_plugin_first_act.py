@@ -37,7 +37,7 @@ def _verdict_of_killed(suite: Suite, *args: str) -> str:
 
 @pytest.mark.parametrize("file", ["conftest.py", "smoke/conftest.py", "smoke/test_waits.py", "waits.py"])
 @pytest.mark.parametrize("args", [(), ("smoke", "-p", "no:cacheprovider"), ("--gate",), ("-n2",)])
-def test_a_run_that_is_killed_while_it_imports_leaves_no_older_answer(
+def test_a_run_killed_during_imports_leaves_no_older_verdict(
     ready: Suite, file: str, args: tuple[str, ...]
 ) -> None:
     ready.write(file, WAITS)
@@ -56,7 +56,7 @@ def test_a_run_without_paths_is_understood(ready: Suite, ini: str) -> None:
     assert _verdict_of_killed(ready, "--rootdir=.") == "NO_VERDICT"
 
 
-def test_a_partial_run_that_is_killed_leaves_the_full_answer_alone(ready: Suite) -> None:
+def test_a_killed_partial_run_leaves_the_full_verdict_alone(ready: Suite) -> None:
     before = _reports(ready)
     assert ready.run("-k", "up").verdict == "READY"
     ready.write("conftest.py", WAITS)
@@ -76,7 +76,7 @@ def test_a_partial_run_that_is_killed_leaves_the_full_answer_alone(ready: Suite)
         "def pytest_configure(): raise RuntimeError('odd')",
     ],
 )
-def test_a_conftest_that_ends_the_run_leaves_no_older_answer(ready: Suite, conftest: str) -> None:
+def test_a_conftest_that_ends_the_run_leaves_no_older_verdict(ready: Suite, conftest: str) -> None:
     ready.write("smoke/conftest.py", conftest)
     run = ready.run()
     assert run.verdict == "NO_VERDICT", run.output()
@@ -99,7 +99,7 @@ USAGE_ERRORS = {
 
 
 @pytest.mark.parametrize(("args", "conftest"), USAGE_ERRORS.values(), ids=USAGE_ERRORS.keys())
-def test_a_usage_error_leaves_the_full_answer_alone(
+def test_a_usage_error_leaves_the_full_verdict_alone(
     ready: Suite, args: tuple[str, ...], conftest: str
 ) -> None:
     before = _reports(ready)

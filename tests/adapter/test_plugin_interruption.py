@@ -122,7 +122,7 @@ def test_interrupt_from_the_keyboard(suite: Suite, workers: tuple[str, ...]) -> 
 
 @WORKERS
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_killed_run_leaves_no_older_answer(
+def test_killed_run_leaves_no_older_verdict(
     suite: Suite, workers: tuple[str, ...], number: signal.Signals
 ) -> None:
     suite.checks(PASSING)

@@ -266,7 +266,7 @@ ASKED = {
 
 
 @pytest.mark.parametrize("how", ASKED.values(), ids=ASKED.keys())
-def test_a_future_that_is_asked_is_not_a_failure(suite: Suite, how: str) -> None:
+def test_a_failed_future_that_is_read_is_not_a_failure(suite: Suite, how: str) -> None:
     suite.checks(f"""
         from concurrent.futures import ThreadPoolExecutor, wait
         pool = ThreadPoolExecutor()
@@ -288,7 +288,7 @@ def test_a_future_that_is_asked_is_not_a_failure(suite: Suite, how: str) -> None
 
 
 @WORKERS
-def test_a_future_that_nothing_ever_asks_is_not_green(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_a_failed_future_that_is_never_read_is_not_green(suite: Suite, workers: tuple[str, ...]) -> None:
     suite.checks("""
         from concurrent.futures import ThreadPoolExecutor
         pool, kept = ThreadPoolExecutor(), []
@@ -443,7 +443,7 @@ def test_a_forked_copy_ends_where_the_check_does(
     assert len(suite.ledger()) == 1
 
 
-def test_a_copy_that_outlives_the_run_leaves_the_question_open(suite: Suite) -> None:
+def test_a_forked_copy_that_outlives_the_run_leaves_no_verdict(suite: Suite) -> None:
     suite.checks("""
         @pytest.mark.p0
         def test_up(evidence):
@@ -479,7 +479,7 @@ def test_processes_of_multiprocessing_are_no_copies(suite: Suite) -> None:
         "with multiprocessing.get_context('fork').Pool(2) as pool: assert pool.map(abs, [-1, -2]) == [1, 2]",
     ],
 )
-def test_how_a_process_may_end(suite: Suite, steps: str) -> None:
+def test_normal_ends_of_a_process_are_accepted(suite: Suite, steps: str) -> None:
     suite.checks(f"""
         import multiprocessing, sys
 
@@ -493,7 +493,7 @@ def test_how_a_process_may_end(suite: Suite, steps: str) -> None:
     assert (run.code, run.verdict) == (0, "READY"), run.output()
 
 
-def test_all_is_still_well_without_any_of_it(suite: Suite) -> None:
+def test_a_clean_check_is_ready_with_warnings_as_errors(suite: Suite) -> None:
     suite.checks(PASSING)
     assert suite.run("-W", "error::RuntimeWarning").verdict == "READY"
 

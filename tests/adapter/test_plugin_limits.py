@@ -26,7 +26,7 @@ def _run(suite: Suite, body: str, *args: str, marks: str = MARK, **more: Any) ->
 
 @WITH
 @WORKERS
-def test_a_check_without_end_is_ended(
+def test_a_check_that_never_ends_is_interrupted(
     suite: Suite, plugins: tuple[str, ...], workers: tuple[str, ...]
 ) -> None:
     run = _run(suite, f"    {WAIT}", *workers, plugins=plugins)

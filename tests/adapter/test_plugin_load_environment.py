@@ -35,7 +35,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_name_is_found_from_any_directory_of_the_project(project: Path) -> None:
+def test_a_profile_is_found_from_any_directory_of_the_project(project: Path) -> None:
     environment = load_environment("full", project / "deep" / "down")
     assert (environment.name, environment.api.url) == ("full", "http://api.test")
     assert environment.secret("api.key") == "a secret value"

@@ -43,7 +43,7 @@ def test_no_goal_rests_on_what_was_not_examined(
         assert all(f"not examined: {place}" in shown for place in PLACES), name
 
 
-def test_a_finding_beside_it_hides_it_not(suite: Suite) -> None:
+def test_a_finding_does_not_hide_what_was_not_examined(suite: Suite) -> None:
     suite.checks(f"""
     @pytest.mark.p0
     def test_alarms(evidence):

@@ -90,6 +90,6 @@ def test_a_control_that_is_not_another_check_is_refused(suite: Suite, named: str
     assert named not in run.err.partition("allowed:")[2], "a check is no control of itself"
 
 
-def test_a_mistyped_control_is_told_the_nearest_check(suite: Suite) -> None:
+def test_the_error_for_a_mistyped_control_names_the_nearest_check(suite: Suite) -> None:
     suite.checks(CHECKS.format(good="pass", bad="pass").replace("good-token-is", "god-token-is"))
     assert "such as health/good-token-is-accepted" in suite.run().err

@@ -75,7 +75,7 @@ def test_a_usage_error_has_its_report_beside(
     assert reports(suite) == full
 
 
-def test_a_full_run_that_is_killed_leaves_no_older_answer(suite: Suite, full: dict[str, str]) -> None:
+def test_a_killed_full_run_leaves_no_older_verdict(suite: Suite, full: dict[str, str]) -> None:
     suite.checks(HANGS)
     process = suite.start(plugins=HTML)
     wait_until((suite.root / "started").exists)

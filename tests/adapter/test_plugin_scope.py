@@ -99,9 +99,7 @@ def test_silently_dropped_check_makes_the_run_partial(
 @pytest.mark.parametrize(
     "skip", ["pytest.skip('why', allow_module_level=True)", "pytest.importorskip('x_y')"]
 )
-def test_a_skipped_module_leaves_the_question_open(
-    two_files: Suite, skip: str, workers: tuple[str, ...]
-) -> None:
+def test_a_skipped_module_leaves_no_verdict(two_files: Suite, skip: str, workers: tuple[str, ...]) -> None:
     two_files.write(OTHER, f"import pytest\n{skip}\n@pytest.mark.p0\ndef test_up(): assert False\n")
     run = two_files.run(*workers)
     assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()

@@ -138,7 +138,7 @@ def test_twenty_shards_make_one_run(suite: Suite) -> None:
     assert "run ci-41 is in the ledger already: not appended again" in again.model["notes"]
 
 
-def test_a_crash_a_loss_a_torn_file_and_a_duplicate(suite: Suite) -> None:
+def test_crashed_missing_torn_and_duplicate_shards_are_handled(suite: Suite) -> None:
     all_shards(suite, of=4)
     owner = next(index for index in range(1, 5) if Shard(index, 4).has("health:smoke/test_unit_07.py"))
     shutil.copy(left(suite, owner, 4), suite.root / "copy.shard")
@@ -317,7 +317,7 @@ def test_a_test_outside_the_suite_that_failed_in_one_shard_is_not_forgotten(suit
     assert (run.code, run.verdict) == (1, "READY"), run.output()
 
 
-def test_shards_are_judged_as_one_run_of_the_same_checks_is(tmp_path: Path) -> None:
+def test_shards_are_judged_like_one_run_of_the_same_checks(tmp_path: Path) -> None:
     """Whatever the order in which files are collected: what is down is found before what requires it."""
     suite = Suite(tmp_path)
     suite.checks(

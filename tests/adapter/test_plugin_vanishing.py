@@ -186,7 +186,7 @@ CONFTESTS = {
 
 @WORKERS
 @pytest.mark.parametrize("conftest", CONFTESTS.values(), ids=CONFTESTS.keys())
-def test_a_module_that_is_left_out_leaves_the_question_open(
+def test_a_module_that_is_left_out_leaves_no_verdict(
     suite: Suite, conftest: str, workers: tuple[str, ...]
 ) -> None:
     suite.checks(PASSING)
@@ -231,7 +231,7 @@ def test_the_usual_configuration_is_not_a_narrowing(suite: Suite) -> None:
 
 
 @WORKERS
-def test_a_p0_that_disappeared_leaves_the_question_open(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_a_p0_that_disappeared_leaves_no_verdict(suite: Suite, workers: tuple[str, ...]) -> None:
     suite.checks(PASSING)
     suite.checks(PASSING.replace("test_up", "test_other"), OTHER)
     suite.checks("@pytest.mark.p0\ndef test_other(evidence):\n    passing(evidence)\n", OTHER)
@@ -324,7 +324,7 @@ def pytest_unconfigure(config):
 """
 
 
-def test_a_blocked_part_is_refused_whichever_it_is(suite: Suite) -> None:
+def test_blocking_any_part_of_the_plugin_is_refused(suite: Suite) -> None:
     suite.checks(PASSING)
     suite.write("conftest.py", NAMES_PARTS)
     for workers in ((), ("-n1",)):

@@ -263,7 +263,7 @@ def test_waivers_of_a_malformed_report_are_refused(
 
 
 @pytest.mark.parametrize(("environment", "state"), [("local", "active"), ("staging", "elsewhere")])
-def test_a_deferral_is_looked_at_on_the_environment_of_the_last_run(
+def test_a_deferral_is_judged_in_the_environment_of_the_last_run(
     project: Suite, capsys: pytest.CaptureFixture[str], environment: str, state: str
 ) -> None:
     project.plan(

@@ -229,7 +229,7 @@ def test_ids_of_events_increase_whatever_they_look_like(ids: list[str], rising: 
     assert increase(ids) is rising
 
 
-def test_a_429_may_name_the_time_to_come_back() -> None:
+def test_a_429_may_contain_a_retry_date() -> None:
     good = refusal("freeside", 429)
     for after, broken in {
         "Sun, 06 Nov 1994 08:49:37 GMT": set(), "0": set(),
@@ -273,7 +273,7 @@ def test_a_gateway_in_front_is_not_judged(status: int) -> None:
     assert not list(judge(answer(ASKED["dixie"], status, None, "text/html")))
 
 
-def test_a_firewall_may_refuse_paths_that_the_contract_has_not() -> None:
+def test_a_firewall_may_refuse_paths_outside_the_contract() -> None:
     nowhere: RouteKey = ("freeside", "GET", "/.env")
     assert not list(judge(answer(nowhere, 403, None, "text/html")))
     assert rules(answer(nowhere, 403, {"error": "FORBIDDEN", "message": "x"})) == {"status"}

@@ -22,7 +22,7 @@ DIXIE = {
 @pytest.mark.parametrize(
     "report", [FINN, DIXIE, {"status": "healthy"}, {"status": "ok", "parts": [{"status": "UP"}]}]
 )
-def test_a_service_that_is_well(report: Any) -> None:
+def test_a_healthy_service_has_no_finding(report: Any) -> None:
     assert parts_amiss(report, {}) == ([], [])
 
 
@@ -34,7 +34,7 @@ def test_a_service_that_is_well(report: Any) -> None:
         ({"a": {"b": {"c": {"status": False}}}}, "a.b.c.status is false"),
     ],
 )
-def test_a_part_that_is_not(report: Any, said: str) -> None:
+def test_an_unhealthy_part_is_reported(report: Any, said: str) -> None:
     assert parts_amiss({"status": "healthy", **report}, {}) == ([said], [])
 
 

@@ -26,7 +26,7 @@ def test_no_other_type_is_the_value(value: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["unicode", "kid", "Sub"])
-def test_folding_reaches_the_value(name: str) -> None:
+def test_folding_a_neighbour_gives_the_value(name: str) -> None:
     near = {near.name: near.value for near in strings(name)}
     assert near["full-width"] != name
     assert near["folding-letter"].isascii() is False

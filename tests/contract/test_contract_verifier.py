@@ -38,7 +38,7 @@ def test_what_the_contract_leaves_open_is_open(changed: Any) -> None:
     assert isinstance(verdict(bearer(KEY, user_claims("tenant") | changed)), Open)
 
 
-def test_scheme_is_blind_to_case() -> None:
+def test_the_scheme_is_case_insensitive() -> None:
     header = bearer(KEY, user_claims("tenant"))
     assert isinstance(verdict(header.replace("Bearer", "bearer")), Open)
     assert verdict(header.replace(" ", "")) == Refused("credential")

@@ -26,7 +26,7 @@ def moves(steps: list[Step]) -> list[Move]:
 
 @settings(max_examples=60, deadline=None)
 @given(seeds, st.integers(0, 20))
-def test_a_walk_is_its_seeds_and_repeats_only_what_was_made(seed: int, more: int) -> None:
+def test_a_seed_determines_the_walk_which_repeats_only_earlier_moves(seed: int, more: int) -> None:
     steps = draw(seed, more=more)
     assert steps == draw(seed, more=more)
     assert [move.number for move in moves(steps)] == [*range(1, len(moves(steps)) + 1)]

@@ -248,7 +248,7 @@ def test_full_runs_that_ended_or_are_broken_belong_in_the_ledger(
 
 
 @given(st.lists(checks, max_size=8), runs, st.booleans())
-def test_any_run_at_all_has_a_model(results: Any, facts: Any, is_live: Any) -> None:
+def test_every_run_has_a_model(results: Any, facts: Any, is_live: Any) -> None:
     made = assess(replace(run(*results, live=is_live), facts=facts), plan(OPERATIONAL), live(1), NOW)
     assert (made["exit_code"] == 0) == (made["verdict"] == "READY")
     if not is_live:

@@ -141,7 +141,7 @@ def test_a_name_that_does_not_resolve_through_botocore() -> None:
     assert classify(caught.value) == "SETUP_ERROR"
 
 
-def test_a_chain_that_bites_its_tail_ends() -> None:
+def test_a_cyclic_exception_chain_ends() -> None:
     first, second = ValueError("a"), ValueError("b")
     first.__cause__, second.__cause__ = second, first
     assert classify(first) == "CHECK_ERROR"
@@ -153,7 +153,7 @@ def test_a_client_error_without_a_response_says_nothing() -> None:
     assert classify(error) == "CHECK_ERROR"
 
 
-def test_an_unknown_word_for_a_class_is_not_believed() -> None:
+def test_an_unknown_failure_class_is_ignored() -> None:
     error = ValueError("x")
     error.failure_class = "NOBODY"  # type: ignore[attr-defined]
     assert classify(error) == "CHECK_ERROR"
@@ -174,17 +174,17 @@ def failure(call: Callable[[], object]) -> BaseException:
         lambda: HTTPConnection("nowhere.invalid", 8443).connect(),
     ],
 )
-def test_a_failure_of_the_network_says_what_it_is_about(call: Callable[[], object]) -> None:
+def test_a_network_failure_names_its_host(call: Callable[[], object]) -> None:
     assert peer_of(failure(call)) == ("nowhere.invalid", 8443)
 
 
-def test_a_refused_connection_says_what_it_is_about() -> None:
+def test_a_refused_connection_names_its_host() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     assert peer_of(failure(lambda: socket.create_connection(("127.0.0.1", port)))) == ("127.0.0.1", port)
 
 
-def test_a_failed_handshake_says_what_it_is_about() -> None:
+def test_a_failed_handshake_names_its_host() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         threading.Thread(target=lambda: server.accept()[0].close(), daemon=True).start()

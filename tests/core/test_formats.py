@@ -87,7 +87,7 @@ DISGUISES = {
 
 
 @pytest.mark.parametrize("text", DISGUISES)
-def test_disguise_is_taken_off(text: str) -> None:
+def test_disguising_characters_are_replaced(text: str) -> None:
     assert printable(text) == DISGUISES[text]
 
 

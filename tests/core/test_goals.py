@@ -66,7 +66,7 @@ def test_the_worst_check_decides_a_goal(second: Any, status: Any) -> None:
     assert statuses(model(*ALL_PASSED, check("orders/second", **second)))["G-1"] == status
 
 
-def test_evidence_counts_what_did_not_speak_for_the_goal() -> None:
+def test_evidence_counts_checks_that_did_not_support_the_goal() -> None:
     noted = ({"kind": "note", "text": "not examined: the race for the last room"},)
     made = model(
         check(evidence=noted),

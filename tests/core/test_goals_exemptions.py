@@ -103,13 +103,13 @@ def test_an_item_that_no_check_covers_is_only_listed() -> None:
         ),
     ],
 )
-def test_a_waiver_out_of_its_time_is_as_if_absent(times: Any, state: Any, text: Any) -> None:
+def test_a_waiver_outside_its_period_has_no_effect(times: Any, state: Any, text: Any) -> None:
     outcomes, (exemption,) = covered([check("a/a", "failed")], waiver("a/a", **times))
     assert outcomes == ["failed"]
     assert (exemption.state, exemption.text, exemption.live) == (state, text, False)
 
 
-def test_an_expired_deferral_is_as_if_absent() -> None:
+def test_an_expired_deferral_has_no_effect() -> None:
     extra = DEFERRAL + 'goal = "G-1"\nexpires = 2026-05-31T23:59:59Z'
     outcomes, (exemption,) = covered([check(outcome="failed")], extra)
     assert outcomes == ["failed"]

@@ -100,7 +100,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch, url: object) -> None:
 
 @each_client
 @pytest.mark.parametrize("url", [PLAIN, SECURE])
-def test_a_proxy_that_does_not_exist_is_the_runners(
+def test_a_proxy_that_does_not_exist_is_the_runners_fault(
     monkeypatch: pytest.MonkeyPatch, client: Client, url: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -118,7 +118,7 @@ def test_a_proxy_that_does_not_exist_is_the_runners(
 
 @each_client
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", b""])
-def test_a_proxy_that_refuses_a_tunnel_is_the_runners(
+def test_a_proxy_that_refuses_a_tunnel_is_the_runners_fault(
     monkeypatch: pytest.MonkeyPatch, client: Client, answer: bytes
 ) -> None:
     with answering(answer) as port:
@@ -129,7 +129,9 @@ def test_a_proxy_that_refuses_a_tunnel_is_the_runners(
 
 
 @each_client
-def test_a_proxy_that_wants_a_login_is_the_runners(monkeypatch: pytest.MonkeyPatch, client: Client) -> None:
+def test_a_proxy_that_requires_a_login_is_the_runners_fault(
+    monkeypatch: pytest.MonkeyPatch, client: Client
+) -> None:
     with answering(b"HTTP/1.1 407 Log in\r\nContent-Length: 0\r\nProxy-Authenticate: Basic\r\n\r\n") as port:
         proxy(monkeypatch, port)
         assert classify(failure(client, PLAIN)) == "SETUP_ERROR"
@@ -138,14 +140,14 @@ def test_a_proxy_that_wants_a_login_is_the_runners(monkeypatch: pytest.MonkeyPat
 
 @each_client
 @pytest.mark.parametrize("value", ["http://proxy.invalid:3128", "nonsense://x", "http://["])
-def test_a_proxy_that_leads_nowhere_is_the_runners(
+def test_a_proxy_that_leads_nowhere_is_the_runners_fault(
     monkeypatch: pytest.MonkeyPatch, client: Client, value: str
 ) -> None:
     proxy(monkeypatch, value)
     assert classify(failure(client, PLAIN)) == "SETUP_ERROR"
 
 
-def test_a_form_of_no_proxy_that_a_client_cannot_read_is_the_runners(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_no_proxy_is_the_runners_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     proxy(monkeypatch, "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "[::1]")
     assert classify(failure(with_httpx, PLAIN)) == "SETUP_ERROR"
@@ -183,7 +185,7 @@ def test_a_host_without_proxy_is_asked_itself(
     ("client", "variable"),
     [(with_httpx, "SSL_CERT_FILE"), (with_requests, "REQUESTS_CA_BUNDLE"), (with_requests, "CURL_CA_BUNDLE")],
 )
-def test_certificates_that_are_not_there_are_the_runners(
+def test_missing_certificates_are_the_runners_fault(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, client: Client, variable: str
 ) -> None:
     missing = tmp_path / "ca.pem"
@@ -193,7 +195,7 @@ def test_certificates_that_are_not_there_are_the_runners(
     assert environment_of(error) == f"{variable} (no {missing})"
 
 
-def test_an_unknown_issuer_is_the_runners_only_where_its_certificates_are_missing(tmp_path: Path) -> None:
+def test_an_unknown_issuer_is_the_runners_fault_only_without_its_certificates(tmp_path: Path) -> None:
     error = ssl.SSLCertVerificationError("unable to get local issuer certificate")
     error.verify_code = 20
     assert environment_of(error, {"SSL_CERT_FILE": str(tmp_path / "ca.pem")})
@@ -208,7 +210,7 @@ def test_a_checks_own_certificate_file_is_the_checks() -> None:
     assert classify(caught.value) == "CHECK_ERROR"
 
 
-def test_a_client_that_keeps_only_words_says_that_there_is_no_network() -> None:
+def test_a_missing_network_is_recognised_from_text_only() -> None:
     kind = type("RpcError", (Exception,), {"__module__": "grpc"})
     assert classify(kind("UNAVAILABLE: DNS resolution failed for api:443")) == "SETUP_ERROR"
     assert classify(kind("UNAVAILABLE: connection refused")) == "PLATFORM_BUG"

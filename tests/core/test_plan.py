@@ -26,7 +26,7 @@ def test_defaults() -> None:
     assert (made.phases, made.deferrals, made.waivers) == ((), (), ())
 
 
-def test_everything_is_read() -> None:
+def test_all_tables_of_a_plan_are_read() -> None:
     made = plan(
         WAIVER
         + DEFERRAL

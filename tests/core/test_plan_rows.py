@@ -306,7 +306,7 @@ def test_what_to_do_next_names_who_was_asked(
     assert model(failed)["blockers"][0]["next_action"] == f"{expected}, redeploy, then rerun the check"
 
 
-def test_a_check_that_did_not_foresee_an_answer_is_to_assert_it() -> None:
+def test_the_next_action_of_a_check_error_is_to_assert_the_answer() -> None:
     evidence = (exchange("GET", "http://shop/a", 200),)
     failed = check(outcome="failed", cls="CHECK_ERROR", where="smoke/test_a.py:9", evidence=evidence)
     assert model(failed)["blockers"][0]["next_action"] == (

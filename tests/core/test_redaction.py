@@ -128,7 +128,7 @@ def test_a_live_value_is_found_in_every_form(shown: str) -> None:
     assert redactor.leaks(cleaned.encode()) == []
 
 
-def test_a_line_of_a_private_key_gives_it_away() -> None:
+def test_a_single_line_of_a_private_key_is_recognised() -> None:
     redactor = Redactor([PEM])
     line = PEM.splitlines()[1]
     assert "secret-1" in redactor.leaks(f"E   {line}".encode())
@@ -245,7 +245,7 @@ secrets = st.text(st.characters(codec="utf-8", exclude_characters="[]"), min_siz
 
 
 @given(st.lists(secrets, min_size=1, max_size=4), st.lists(st.text(max_size=10), max_size=4))
-def test_nothing_of_a_registered_value_survives(values: list[str], around: list[str]) -> None:
+def test_no_part_of_a_registered_value_survives_redaction(values: list[str], around: list[str]) -> None:
     redactor = Redactor(values)
     text = "".join(part for pair in zip([*around, "", "", "", ""], values, strict=False) for part in pair)
     cleaned = redactor.text(text)

@@ -32,7 +32,7 @@ def test_the_corpus_is_as_large_as_promised() -> None:
 
 
 @pytest.mark.parametrize("way", PLACEMENTS)
-def test_no_placement_survives(redactor: Redactor, way: str) -> None:
+def test_no_placement_of_a_secret_survives_redaction(redactor: Redactor, way: str) -> None:
     for name, secret, text in PLACEMENTS[way]:
         if way in _OTHER_CASE:
             secret = _OTHER_CASE[way](secret)

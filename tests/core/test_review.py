@@ -47,7 +47,7 @@ CHARGES = (
         ("{values}", "12,000, 3"),
     ],
 )
-def test_figures_stand_in_a_sentence(text: str, line: str) -> None:
+def test_figures_fill_a_sentence(text: str, line: str) -> None:
     assert filled(text, *CHARGES) == [line]
 
 
@@ -62,7 +62,7 @@ def test_what_nothing_was_recorded_for_is_left_out() -> None:
     assert filled("{value}", check("payments/a", evidence=[figure("charge", 1)])) == []
 
 
-def test_a_check_that_did_not_pass_is_counted_behind_the_sentence() -> None:
+def test_checks_that_did_not_pass_are_counted_after_the_sentence() -> None:
     failed = check("orders/c", "failed", evidence=[figure("charge", 1)])
     assert filled("{count} calls", *CHARGES, failed) == ["3 calls (1 of 3 checks did not pass)"]
 
@@ -116,7 +116,7 @@ def test_a_total_adds_up_to_its_limit() -> None:
     ]
 
 
-def test_a_chart_that_nothing_was_measured_for_is_left_out() -> None:
+def test_a_chart_without_figures_is_left_out() -> None:
     assert model(check("orders/a"), plan_=plan(CHART))["charts"] == []
 
 
@@ -203,7 +203,7 @@ WAIVER = '[[waiver]]\ncheck = "orders/a"\nreason = "r"\napprover = "Ada"\nissued
         ("2026-09-01T00:00:00Z", "passed", "unneeded", "READY"),
     ],
 )
-def test_a_waiver_has_a_life(expires: str, outcome: str, state: str, verdict: str) -> None:
+def test_a_waiver_goes_through_its_states(expires: str, outcome: str, state: str, verdict: str) -> None:
     cls = "PLATFORM_BUG" if outcome == "failed" else None
     made = model(check("orders/a", outcome, cls=cls), plan_=plan(f"{WAIVER}expires = {expires}"))
     assert (made["waivers"][0]["state"], made["verdict"]) == (state, verdict)

@@ -202,9 +202,7 @@ SEVERITY_OF = {Verdict.READY: 0, Verdict.DEGRADED: 1, Verdict.NO_VERDICT: 2, Ver
 
 
 @given(st.lists(checks, max_size=8, unique_by=lambda check: check.id), runs)
-def test_every_run_has_a_verdict_with_a_reason_whatever_the_order_of_its_checks(
-    results: Any, facts: Any
-) -> None:
+def test_every_run_has_a_verdict_with_a_reason_in_any_order_of_its_checks(results: Any, facts: Any) -> None:
     judged = judge(results, facts)
     assert judged.reasons
     assert all(judged.reasons)

@@ -198,7 +198,7 @@ def test_bare_assertions_of_two_places_are_two_causes() -> None:
     assert [len(blocker["also"]) for blocker in made["blockers"]] == [0, 1]
 
 
-def test_a_cause_that_waits_for_itself_ends() -> None:
+def test_a_cyclic_cause_ends() -> None:
     made = model(behind("a/x", "a/y"), behind("a/y", "a/x"))
     assert made["verdict"] == "NO_VERDICT"
     assert 1 <= len(made["blockers"]) <= 2

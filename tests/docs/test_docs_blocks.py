@@ -28,7 +28,7 @@ def of(*languages: str) -> pytest.MarkDecorator:
 
 
 @pytest.mark.parametrize("block", ALL, ids=map(str, ALL))
-def test_a_block_says_what_it_is(block: Block) -> None:
+def test_every_block_names_its_language(block: Block) -> None:
     """`console` is typed, `sh` checked, `text` shown; console belongs to pages that are followed."""
     assert block.language in {"console", "sh", "text", "python", "toml", "yaml", "json", "ini"}
     if block.language == "console":
@@ -36,7 +36,7 @@ def test_a_block_says_what_it_is(block: Block) -> None:
 
 
 @of("python")
-def test_python_is_python(block: Block) -> None:
+def test_python_blocks_parse(block: Block) -> None:
     ast.parse(block.text)
 
 

@@ -23,7 +23,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("page", FOLLOWED, ids=lambda page: str(page.relative_to(DOCS)))
-def test_a_page_works_word_for_word(page: Path, programs: Path, tmp_path: Path) -> None:
+def test_every_command_of_a_page_works(page: Path, programs: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     for path in tracked(project_of(page)) if project_of(page) else ():

@@ -66,7 +66,7 @@ def test_no_file_is_an_empty_ledger_and_reading_creates_nothing(tmp_path: Path) 
         (lambda e: e.__setitem__(3, sealed({"run_id": "x"}, e[2])), 4, "is not the one that was written"),
     ],
 )
-def test_tampering_is_found_at_the_first_bad_entry(
+def test_tampering_is_reported_at_the_first_bad_entry(
     tmp_path: Path, change: Callable[[list[dict[str, Any]]], Any], first_bad: int, problem: str
 ) -> None:
     ledger = filled(tmp_path, 4)
@@ -364,7 +364,7 @@ def test_a_run_that_was_appended_and_then_killed_is_not_appended_again(tmp_path:
 
 @given(st.data())
 @settings(deadline=None)
-def test_bytes_alone_prove_what_a_parser_proves(data: st.DataObject) -> None:
+def test_the_hash_by_bytes_agrees_with_the_parser(data: st.DataObject) -> None:
     """An entry may hold texts and keys that look like parts of the chain."""
     words = st.sampled_from(["hash", "prev_hash", "seq", '"hash":"', GENESIS, "a"])
     values = st.recursive(

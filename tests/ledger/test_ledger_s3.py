@@ -85,7 +85,7 @@ def test_a_writer_that_never_gets_a_place_gives_up(ledger: S3Ledger, monkeypatch
         ledger.append({})
 
 
-def test_tampering_is_found_at_the_first_bad_entry(ledger: S3Ledger) -> None:
+def test_tampering_is_reported_at_the_first_bad_entry(ledger: S3Ledger) -> None:
     for number in range(4):
         ledger.append({"run_id": f"r{number}"})
     second = ledger.recent(4)[1]
@@ -204,7 +204,7 @@ def test_a_store_that_never_answers_is_refused(hurried: Event, monkeypatch: pyte
         refused_in_time(lambda: S3Ledger(BUCKET, "p").recent(1))
 
 
-def test_an_answer_in_drips_is_refused(hurried: Event, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_in_slow_small_pieces_is_refused(hurried: Event, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes in time, and the last one never."""
 
     class Dripping(BaseHTTPRequestHandler):

@@ -187,7 +187,7 @@ def test_a_bundle_that_cannot_be_unpacked_is_a_broken_entry(content: bytes) -> N
     assert ".jsonl.gz" in found.problem
 
 
-def test_a_bundle_takes_over_nothing_that_was_edited() -> None:
+def test_a_bundle_never_contains_edited_entries() -> None:
     ledger, bucket = in_a_bucket(BUNDLE - 2)
     bucket.objects["p/00000008.json"] = bucket.objects["p/00000008.json"].replace(b'"r7"', b'"x7"')
     ledger.append(entry(0))

@@ -93,7 +93,7 @@ def test_what_is_not_there_is_an_attribute_error_that_says_what_is() -> None:
     assert caught.value.failure_class == "CHECK_ERROR"
 
 
-def test_it_is_frozen() -> None:
+def test_a_profile_cannot_be_changed() -> None:
     made: Any = profile()
     with pytest.raises(AttributeError):
         made.live = False
@@ -168,7 +168,7 @@ def test_capabilities(extra: str, name: str, status: Offer, reason: str) -> None
     assert (found.status, found.reason) == (status, reason)
 
 
-def test_a_capability_names_the_secrets_and_the_option_that_it_takes() -> None:
+def test_a_capability_names_the_secrets_and_the_option_that_it_needs() -> None:
     assert profile(PROFILE + '[auth]\nkey = "env:K"').capability("key").secrets == ("auth.key",)
     assert profile().capability("drill").option == "drills"
 

@@ -32,7 +32,7 @@ GOOD = pem(P256)
 
 
 @pytest.mark.parametrize("form", [PKCS8, SEC1])
-def test_both_containers_are_taken(form: PrivateFormat) -> None:
+def test_both_pem_formats_are_accepted(form: PrivateFormat) -> None:
     assert p256_problem(pem(P256, form)) == ""
 
 

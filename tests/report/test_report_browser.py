@@ -49,7 +49,7 @@ def results(browser: Any, report: Path) -> Iterator[Any]:
     assert visited.complaints == []
 
 
-def test_the_answer_is_the_first_thing_seen(visit: chrome.Visit) -> None:
+def test_the_verdict_is_the_first_thing_seen(visit: chrome.Visit) -> None:
     verdict = visit.page.locator("#readiness-verdict")
     assert verdict.inner_text() == "BROKEN"
     assert verdict.bounding_box()["y"] < 120
@@ -130,7 +130,7 @@ def test_without_javascript_everything_is_visible(browser: Any, report: Path) ->
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("verdict", MODELS)
-def test_everybody_can_read_it(
+def test_the_page_is_accessible_in_every_scheme_and_width(
     browser: Any, tmp_path: Path, verdict: str, scheme: Literal["light", "dark"], width: int
 ) -> None:
     path = tmp_path / "readiness.html"

@@ -67,7 +67,7 @@ def test_sections_that_a_plan_does_not_use_are_absent() -> None:
     assert "Rollback" not in page
 
 
-def test_a_reader_meets_the_answer_first() -> None:
+def test_the_verdict_comes_first() -> None:
     texts = [text for text in Page(html.render(sample.broken())).texts if text.strip()]
     assert texts[1:5] == ["Freeside staging launch", "BROKEN", "Declaration: ", "NOT READY"]
 

@@ -66,7 +66,7 @@ def test_a_later_answer_replaces_an_earlier_one() -> None:
     assert case(root, "test_freeside") == {}
 
 
-def test_a_prefix_of_class_names_is_known() -> None:
+def test_the_junit_prefix_of_class_names_is_recognised() -> None:
     prefixed = FILE.replace(b'classname="', b'classname="nightly.')
     root = ET.fromstring(exports.annotated(prefixed, sample.broken(), "nightly"))
     assert case(root, "test_freeside")["readiness.id"] == "health/freeside"

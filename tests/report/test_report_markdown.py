@@ -53,7 +53,7 @@ def test_the_tables_have_the_columns_of_a_launch_review(title: str, header: str)
     assert header in section(markdown.render(sample.ready()), title).splitlines()
 
 
-def test_a_reader_meets_the_answer_first() -> None:
+def test_the_verdict_comes_first() -> None:
     lines = markdown.render(sample.broken()).splitlines()
     assert lines[:6:2] == [
         "# Freeside staging launch",
@@ -107,7 +107,7 @@ def test_a_deferred_item_without_a_check_is_a_plain_statement() -> None:
     )
 
 
-def test_a_way_back_says_whether_it_was_verified() -> None:
+def test_a_rollback_says_whether_it_was_verified() -> None:
     model = sample.ready()
     evidence = model["rollback"][0]["evidence"]
     assert f"\nVerified: {evidence}\n" in section(markdown.render(model), "Rollback Plan")

@@ -12,7 +12,7 @@ from tests.report import sample
 from tests.report.hostile import HOSTILE, hostile
 
 
-def test_the_answer_comes_first() -> None:
+def test_the_verdict_is_the_first_line() -> None:
     first, second, *_ = terminal.lines(sample.broken())
     assert first == "BROKEN  Freeside staging launch  local (not live)"
     assert second == "declaration  NOT READY: the run is BROKEN"

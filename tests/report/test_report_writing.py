@@ -57,7 +57,7 @@ def test_the_html_page_is_scanned_too(tmp_path: Path) -> None:
     assert written(tmp_path) == REPORTS
 
 
-def test_text_that_utf8_cannot_hold_is_written_all_the_same(tmp_path: Path) -> None:
+def test_text_that_utf8_cannot_encode_is_written_with_escapes(tmp_path: Path) -> None:
     model = {**sample.ready(), "notes": ["\udc80 broken"]}
     assert write_all(model, tmp_path, Scanner()) == []
     assert json.loads((tmp_path / "readiness.json").read_text("utf-8"))["notes"] == ["\udc80 broken"]

@@ -70,7 +70,7 @@ def test_where_a_catalogue_is(write: Write, where: str) -> None:
     assert len(load(write(FAULT), where, SUITE).faults) == 1
 
 
-def test_the_digest_is_of_the_meaning(write: Write) -> None:
+def test_the_digest_covers_the_content_and_not_the_layout(write: Write) -> None:
     other = FAULT.replace('"expired"', '"late"')
     one = load(write(FAULT + other), "faults", SUITE).digest
     write(FAULT.replace('what = "', '# why\nwhat   =   "'))
@@ -147,7 +147,7 @@ def test_no_catalogue(write: Write, where: str) -> None:
         load(write(FAULT), where, SUITE)
 
 
-def test_a_condition_to_bear_states_its_verdict_and_what_to_run(write: Write) -> None:
+def test_a_tolerated_condition_states_its_verdict_and_what_to_run(write: Write) -> None:
     bearable = FAULT.replace("BROKEN", "READY").replace(CHECK, "")
     assert load(write(bearable), "faults", SUITE).faults[0].checks == ()
     for line in ('select = ["smoke/auth/test_tokens.py"]', 'verdict = "READY"'):

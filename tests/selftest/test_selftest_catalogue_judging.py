@@ -85,7 +85,7 @@ def test_the_verdict_is_part_of_the_answer() -> None:
     assert found.why == "verdict NO_VERDICT, not BROKEN: for a reason"
 
 
-def test_a_condition_to_bear_must_leave_everything_green() -> None:
+def test_a_tolerated_condition_must_leave_everything_green() -> None:
     bearable = Fault(id="slow", goal="G-3", what="It is slow", verdict="READY", checks=(), select=("smoke",))
     assert judge_fault(bearable, model(check("invoke/answers"), verdict="READY")).detected
     found = judge_fault(bearable, model(check("invoke/answers", "flaky", kind="FLAKE"), verdict="DEGRADED"))

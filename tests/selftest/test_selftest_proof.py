@@ -18,7 +18,7 @@ def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
 
 
-def test_an_exit_code_that_denies_the_report(scene: Scene) -> None:
+def test_an_exit_code_that_contradicts_the_report_proves_nothing(scene: Scene) -> None:
     # the process ends behind the report, and before it could answer
     scene.write(
         "smoke/conftest.py",

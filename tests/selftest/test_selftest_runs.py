@@ -115,7 +115,7 @@ def test_what_a_fault_leaves_behind_is_found(scene: Scene) -> None:
     assert len(list(scene.root.glob("platform-*.pid"))) == 2, "the platform is replaced"
 
 
-def test_a_sickness_that_the_state_does_not_show_is_a_false_alarm(scene: Scene) -> None:
+def test_a_defect_that_the_state_does_not_show_is_a_false_alarm(scene: Scene) -> None:
     scene.catalogue(fault("incurable", "", "READY", WHOLE))
     tested = scene.test("--only", "incurable")
     assert tested.code == 1
@@ -128,7 +128,7 @@ def test_a_sickness_that_the_state_does_not_show_is_a_false_alarm(scene: Scene) 
     }
 
 
-def test_a_sick_platform_is_a_false_alarm_from_the_start(
+def test_a_defective_platform_is_a_false_alarm_from_the_start(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCENE_SICK", "1")

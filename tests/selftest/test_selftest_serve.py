@@ -41,7 +41,7 @@ def address(tmp_path: Path) -> Iterator[Address]:
     assert (tmp_path / "log").read_text() == ""
 
 
-def test_it_says_where_it_is_and_does_as_asked(address: Address) -> None:
+def test_it_announces_itself_and_serves_requests(address: Address) -> None:
     assert Path(address.profile).read_text() == 'name = "local"'
     assert address.env == {"TILL": "on"}
     control = Control(address.control)
@@ -65,7 +65,7 @@ def test_it_says_what_it_cannot_do(address: Address) -> None:
         control.trace()
 
 
-def test_it_ends_with_its_stdin(tmp_path: Path) -> None:
+def test_it_ends_when_stdin_is_closed(tmp_path: Path) -> None:
     (tmp_path / "till.py").write_text(PLATFORM)
     platform = Platform([sys.executable, "till.py"], tmp_path, tmp_path / "log")
     profile = Path(platform.await_ready().profile)

@@ -81,7 +81,7 @@ def test_progress_on_a_terminal_is_one_line() -> None:
     assert shown.count("\n") == 3
 
 
-def test_the_end_names_all_that_is_wrong() -> None:
+def test_the_last_lines_name_everything_that_is_wrong() -> None:
     assert list(page.lines(MODEL)) == [
         "undetected:",
         "  a|b  G-1  health/up: outcome passed, not failed",

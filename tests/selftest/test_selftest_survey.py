@@ -128,7 +128,7 @@ def test_a_platform_without_mutants_proves_nothing(scene: Scene, monkeypatch: py
     assert "the platform lists no mutants" in out
 
 
-def test_a_sample_is_the_seed_s() -> None:
+def test_the_seed_determines_the_sample() -> None:
     every = [Mutant.parse({**MUTANTS[0], "id": f"m{number}"}) for number in range(200)]
     chosen = sample(every, 80, "a commit")
     assert chosen == sample(list(reversed(every)), 80, "a commit")
@@ -157,7 +157,7 @@ class Hasty:
     def close(self) -> None: ...
 
 
-def test_none_begins_when_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_mutant_starts_after_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, heard = [0.0], list[object]()
     monkeypatch.setattr("pytest_readiness.selftest.mutants.time", SimpleNamespace(monotonic=lambda: clock[0]))
     targets = [(Mutant.parse({**MUTANTS[0], "id": f"m{number}"}), "api") for number in range(9)]
@@ -199,7 +199,7 @@ def test_a_mutant_is_placed_where_a_check_runs_through_it() -> None:
     assert trace.through(starting, "a") == ["x"]
 
 
-def test_a_judge_is_tried_with_every_mutant() -> None:
+def test_judges_are_tried_on_every_mutant() -> None:
     """It runs through no line of the mutant, nor does any check of its file."""
     checks = {
         name: SuiteCheck(nodeid=f"{file}.py::{name}", severity="P0", goal="G-1", drill=name == "drill")

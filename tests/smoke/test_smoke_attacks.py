@@ -106,7 +106,7 @@ def test_token_is_accepted_by_a_service_that_cannot_answer_the_call(status: int,
     assert is_let_in(answered(status, {"error": "X"})) is accepted
 
 
-def test_a_token_that_met_a_rate_limit_may_be_spent_and_makes_place_for_another() -> None:
+def test_a_rate_limited_token_may_be_spent_and_is_replaced() -> None:
     seen: set[str] = set()
 
     def verify_then_limit(request: httpx.Request) -> httpx.Response:
@@ -123,7 +123,7 @@ def test_a_token_that_met_a_rate_limit_may_be_spent_and_makes_place_for_another(
     assert (answer.status_code, seen) == (200, {"0", "1", "2"})
 
 
-def test_rate_limit_that_no_token_passes_is_the_runners() -> None:
+def test_a_rate_limit_on_every_token_is_the_runners_fault() -> None:
     def attempt() -> None:
         once = for_one_send("token")
         once()

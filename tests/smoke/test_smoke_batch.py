@@ -75,7 +75,7 @@ def test_the_first_counterexample_is_reported_with_its_replay() -> None:
         ((KeyError("own"), ), KeyError),
     ],
 )  # fmt: skip
-def test_safety_goes_first_and_trouble_on_the_way_last(errors: Any, raised: Any) -> None:
+def test_safety_violations_come_first_and_transport_errors_last(errors: Any, raised: Any) -> None:
     _, found = run(case("good"), *(case(f"case {n}", error) for n, error in enumerate(errors)))
     assert type(found) is raised
 

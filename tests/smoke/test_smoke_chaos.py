@@ -183,7 +183,7 @@ def test_a_refused_restart_is_reported_without_its_url() -> None:
 
 
 @pytest.mark.parametrize(("most", "calls"), [(16, 200), (1, 5), (3, 7), (20, 21), (16, 16)])
-def test_a_ramp_doubles_its_callers_and_sends_no_more_calls_than_it_may(most: int, calls: int) -> None:
+def test_a_ramp_doubles_its_callers_and_respects_the_number_of_calls(most: int, calls: int) -> None:
     steps = [*ramp(most, calls)]
     assert sum(share for _, share in steps) == calls
     callers = [count for count, _ in steps]

@@ -101,7 +101,7 @@ def test_score_that_a_check_has_blamed_is_not_found_twice(scores: Any) -> None:
     scores(0.6).held("a")
 
 
-def test_score_that_others_move_is_nobodys_fault(scores: Any) -> None:
+def test_a_score_that_others_move_is_not_a_finding(scores: Any) -> None:
     moving = scores(*[place / 100 for place in range(90)])
     moving.quiet_s = 0.2
     with pytest.raises(SetupError, match="others send events about a"):
@@ -175,7 +175,7 @@ def test_an_event_that_pulls_a_score_to_where_it_is_has_come(tmp_path: Path, sco
         scores.arrives("a", lambda about, _: dixie.send(about, 0.5), poll, or_new=True)
 
 
-def test_a_move_the_other_way_is_found(scores: Any) -> None:
+def test_a_score_that_moves_the_wrong_way_is_a_finding(scores: Any) -> None:
     found = scores(0.5, 0.4)
     found.once.remember("settled", agent="a")
     with pytest.raises(AssertionError, match=r"good moved the score of a from 0.5 to 0.4"):

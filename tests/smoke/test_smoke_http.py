@@ -87,7 +87,7 @@ def test_a_family_of_cases_notes_its_wait_for_a_rate() -> None:
 
 
 @pytest.mark.parametrize(("after", "waits"), [(1, MAX_REPEATS), (int(BACKOFF_BUDGET_S) + 1, 0)])
-def test_429_that_persists_is_the_runners(after: int, waits: int) -> None:
+def test_429_that_persists_is_the_runners_fault(after: int, waits: int) -> None:
     sender = Sender(*[limited(str(after))] * (MAX_REPEATS + 1))
     with pytest.raises(SetupError, match="still rate limited after"):
         sender.send()
@@ -119,14 +119,14 @@ def test_a_request_that_is_never_answered_is_not_sent_for_ever() -> None:
         assert len(service.heads) == 1
 
 
-def test_429_that_says_at_once_is_repeated_until_a_second_is_over() -> None:
+def test_429_without_a_pause_is_repeated_for_a_second() -> None:
     sender = Sender(*[limited("0")] * 9, httpx.Response(200, json={}))
     assert sender.send().status_code == 200
     assert sender.waits[0] == 0
     assert sum(sender.waits) > 1
 
 
-def test_requests_that_were_refused_go_before_new_ones() -> None:
+def test_rate_limited_requests_precede_new_ones() -> None:
     """Eight callers of a service that allows one request at a time are all answered in the end."""
     window, lock, allowed = 0.01, Lock(), set[int]()
 
@@ -145,7 +145,7 @@ def test_requests_that_were_refused_go_before_new_ones() -> None:
     assert {answer.result().status_code for answer in answers} == {200}
 
 
-def test_429_may_name_the_time_instead_of_seconds() -> None:
+def test_429_may_contain_a_date_instead_of_seconds() -> None:
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     past = "Sun, 06 Nov 1994 08:49:37 GMT"
     sender = Sender(limited(soon), limited(past), httpx.Response(200, json={}))
@@ -231,7 +231,7 @@ def test_tokens_are_those_that_the_profile_names() -> None:
     assert [dixie_service_claims(at=dixie)[name] for name in ("iss", "aud")] == ["loa-finn", "bff"]
 
 
-def test_name_that_does_not_resolve_is_the_runners() -> None:
+def test_a_name_that_does_not_resolve_is_the_runners_fault() -> None:
     require_resolvable("http://127.0.0.1:1")
     with pytest.raises(SetupError, match=r"does-not-exist\.invalid does not resolve"):
         require_resolvable("https://does-not-exist.invalid/path")
@@ -279,7 +279,7 @@ def test_the_profiles_authority_is_trusted_beside_the_runners_where_a_service_ha
     assert trusted == authorities().cert_store_stats()["x509"] + more
 
 
-def test_an_authority_that_cannot_be_read_is_the_profiles() -> None:
+def test_an_unreadable_authority_is_the_profiles_fault() -> None:
     values = {"edge.ca_file": "no/such.pem", "dixie.url": "https://h"}
     environment: Any = SimpleNamespace(get=lambda name: values.get(name, ""))
     with pytest.raises(SetupError, match=r"edge\.ca_file no/such\.pem"):

@@ -104,7 +104,7 @@ def certificate_of(key: Any) -> str:
     return base64.b64encode(made.sign(key, SHA256()).public_bytes(serialization.Encoding.DER)).decode()
 
 
-def test_a_certificate_is_one_of_its_key() -> None:
+def test_a_certificate_must_belong_to_its_key() -> None:
     own = KEY.public_jwk() | {"x5c": [certificate_of(KEY.private)]}
     assert keys(own).faults() == []
     assert (

@@ -180,7 +180,7 @@ def test_what_lasts_is_unexplained_once(tmp_path: Path) -> None:
     assert len(journal.once.remembered("unexplained")) == 1
 
 
-def test_a_charge_that_is_missing_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_charge_is_never_blamed_on_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(invariants, "GRACE_S", 0.0)
     journal = SpendJournal(tmp_path, quiet_s=9)
     journal.once.remember("others", tenant="c", what="much")
@@ -214,7 +214,7 @@ def test_what_others_cannot_do_is_blamed_beside_them(tmp_path: Path) -> None:
         Conservation(reading(5), lambda: reading(4), Log(), journal).charged([])
 
 
-def test_late_charge_has_a_moment_and_a_charge_too_much_none() -> None:
+def test_a_late_charge_gets_a_moment_and_an_excess_none() -> None:
     watch(reading(0), reading(0), reading(0), reading(30)).charged([30])
     with pytest.raises(SafetyViolation):
         watch(reading(0), reading(60), reading(30)).charged([30])
@@ -255,7 +255,7 @@ def test_what_a_killed_run_left_reserved_is_waited_for(
     ("tenant", "limit", "status", "raises"),
     [("a", 99, 402, True), ("a", 99, 200, False), ("a", 107, 402, False), ("small", 9, 402, False)],
 )
-def test_a_budget_that_was_used_up_before_the_run_is_no_fault_of_the_platform(
+def test_a_budget_used_up_before_the_run_is_not_the_platforms_fault(
     tmp_path: Path, tenant: str, limit: int, status: int, raises: bool
 ) -> None:
     opening = {name: OpeningBalance(5, "2026-11", reserved=2, limit=limit) for name in ("a", "small")}
@@ -280,7 +280,7 @@ def test_where_one_figure_is_both_a_call_of_unknown_cost_may_be_charged(
     assert journal.holds is held
 
 
-def test_one_figure_for_both_may_shrink_by_what_was_reserved() -> None:
+def test_a_combined_figure_may_shrink_by_the_reservation() -> None:
     watch(cents(4), cents(9), cents(5)).charged([12_000])
     watch(cents(4), cents(3)).unchanged("a refusal")
 

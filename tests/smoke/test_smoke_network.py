@@ -105,12 +105,14 @@ def test_this_machine_is_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     "proxy", ["http://127.0.0.1:9", "127.0.0.1:9", "nonsense://x", "http://[", "socks5://x"]
 )
-def test_a_proxy_that_cannot_be_used_is_the_runners(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+def test_a_proxy_that_cannot_be_used_is_the_runners_fault(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
     with pytest.raises(SetupError, match=r"proxy of this runner's environment|not the URL of a proxy"):
         proxied(monkeypatch, proxy)
 
 
-def test_a_proxy_that_refuses_is_the_runners(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_refuses_is_the_runners_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     refuse = always(lambda peer: peer.send(head(status="407 Log in", length=0)))
     with Server(refuse) as proxy, pytest.raises(SetupError, match="407"):
         proxied(monkeypatch, proxy.url, OUTSIDE.replace("http:", "https:"))
@@ -198,7 +200,7 @@ def test_a_connection_that_was_closed_while_idle_is_not_used_again() -> None:
         assert pool.get(server.url).content == BODY
 
 
-def test_a_service_of_http2_alone_is_not_examined() -> None:
+def test_a_service_with_only_http2_is_not_examined() -> None:
     settings = bytes.fromhex("00000c040000000000000300000064000400100000")
     with (
         Server(always(lambda peer: peer.send(settings))) as service,

@@ -93,7 +93,7 @@ def test_modes_of_databases_and_users_without_a_pool_count() -> None:
     assert seen(forced, users=known).modes("transaction", "admin")["database jobs"] == "transaction"
 
 
-def test_an_empty_queue_proves_nothing_where_no_pool_can_serve() -> None:
+def test_an_empty_queue_proves_nothing_if_no_pool_can_serve() -> None:
     idle = {"database": "platform", "user": "dixie", "cl_active": 2, "cl_waiting": 0}
     idle |= {"sv_active": 0, "sv_idle": 1, "sv_used": 0}
     console = idle | {"database": "pgbouncer", "sv_idle": 0}

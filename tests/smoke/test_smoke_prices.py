@@ -53,9 +53,7 @@ class Platform:
 
 @pytest.mark.parametrize("how", PRICES)
 @pytest.mark.parametrize("room", [0, 100, 8_000, 30_000])
-def test_a_call_that_does_not_fit_is_found_however_calls_are_priced(
-    tmp_path: Path, how: str, room: int
-) -> None:
+def test_a_call_that_does_not_fit_is_found_for_any_pricing(tmp_path: Path, how: str, room: int) -> None:
     price = PRICES[how]
     platform: Any = Platform(tmp_path, price, room)
     watch, _, padding = beyond(platform, TENANTS, platform, platform.send)
@@ -83,7 +81,7 @@ def test_a_call_that_reserves_more_than_it_costs_may_be_refused_before_the_room_
         beyond(platform, TENANTS, platform, platform.send)
 
 
-def test_a_price_by_the_call_fits_a_few_times() -> None:
+def test_a_price_per_call_fits_a_few_times() -> None:
     assert Prices(9_000, 0.0).padding_for_one(30_000) == 0
     assert Prices(9_000, 0.0).padding_beyond(8_999) == 0
     with pytest.raises(PriceOutOfReach):

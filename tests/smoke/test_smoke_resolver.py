@@ -57,7 +57,9 @@ def test_a_silent_resolver_ends_every_way_in_time(
     assert time.monotonic() - began < IN_TIME_S
 
 
-def test_a_proxy_with_a_silent_name_is_the_runners(silent: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_whose_name_does_not_resolve_in_time_is_the_runners_fault(
+    silent: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("http_proxy", "http://proxy.example:1")
     with pytest.raises(SetupError, match="proxy of this runner's environment does not answer"):
         _get(proxies=True)

@@ -57,7 +57,9 @@ ENDS = st.sampled_from(["\n", "\r", "\r\n"])
 
 
 @given(lines=STREAMS, end=ENDS, mark=st.booleans(), cuts=st.lists(st.integers(0, 200)))
-def test_cuts_change_nothing(lines: list[str], end: str, mark: bool, cuts: list[int]) -> None:
+def test_chunk_boundaries_do_not_change_the_events(
+    lines: list[str], end: str, mark: bool, cuts: list[int]
+) -> None:
     body = ("\ufeff" * mark + end.join([*lines, "", ""])).encode()
     decoder, found = EventDecoder(), []
     places = sorted({0, *(min(cut, len(body)) for cut in cuts), len(body)})

@@ -97,7 +97,7 @@ def test_a_stream_that_ends_for_its_callers_rate_is_read_again(tmp_path: Any, be
     assert dict(client.journal.spend().charges) == {"c": 2100, "d": 2100}
 
 
-def test_an_answer_that_speaks_of_a_limit_is_none() -> None:
+def test_content_that_mentions_a_limit_is_not_a_rate_limit() -> None:
     said = sse([("content", {"text": json.dumps(LIMITED[1])}), *WHOLE[1:]])
     assert not ends_for_rate(said.encode())
 

@@ -13,7 +13,7 @@ tariffs = st.builds(
 
 
 @given(tariffs, st.integers(0, 60_000))
-def test_beyond_costs_more_than_the_room_whatever_the_answer(tariff: Tariff, room: int) -> None:
+def test_beyond_costs_more_than_the_room_with_any_answer(tariff: Tariff, room: int) -> None:
     try:
         steps = tariff.beyond(room)
     except PriceOutOfReach:
@@ -22,7 +22,7 @@ def test_beyond_costs_more_than_the_room_whatever_the_answer(tariff: Tariff, roo
         assert tariff.price(steps) // tariff.spread > room
 
 
-def test_a_price_by_the_call_is_not_examined_and_no_fault_of_the_platform() -> None:
+def test_a_price_per_call_is_not_examined_and_not_the_platforms_fault() -> None:
     with pytest.raises(PriceOutOfReach, match="give the small community a smaller budget"):
         Tariff(2000, 2000, 0).beyond(30_000)
     assert Tariff(2000, 2000, 0).beyond(1_999) == 0

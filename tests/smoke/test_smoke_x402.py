@@ -75,7 +75,7 @@ def test_what_is_not_a_challenge(document: Any) -> None:
     assert found(document)
 
 
-def test_bad_payments_differ_and_lead_the_money_nowhere() -> None:
+def test_bad_payments_differ_and_never_pay_anybody_else() -> None:
     """Whatever the wallet signs for the real token and a moment that is now pays the payee or the wallet."""
     signed: list[dict[str, Any]] = []
 
@@ -147,7 +147,7 @@ def test_a_run_signs_away_no_more_than_its_cap(tmp_path: Path) -> None:
         sign(second, value=1)
 
 
-def test_a_wallet_without_money_is_no_fault_of_the_platform(tmp_path: Path) -> None:
+def test_an_empty_wallet_is_not_the_platforms_fault(tmp_path: Path) -> None:
     wallet = funded(tmp_path, 10**6, has=25_000)
     wallet.require(20_000, TERMS.asset)
     wallet.require(20_000, TERMS.asset)  # the first payment was not carried out: all is still there
@@ -171,14 +171,14 @@ def test_a_chain_that_does_not_answer_is_not_the_platforms_fault() -> None:
             chain.balance(TERMS.asset, "0x1")
 
 
-def test_the_early_call_of_a_chain_leaves_no_trace() -> None:
+def test_the_early_call_of_a_chain_has_no_effect() -> None:
     rpc({}).wake()
     closed = httpx.Client()
     closed.close()
     Chain(closed, "http://127.0.0.1:9").wake()
 
 
-def test_money_that_moves_otherwise_is_proof() -> None:
+def test_any_other_movement_of_money_is_a_violation() -> None:
     owned = {TERMS.pay_to[2:]: 5, "11" * 20: 100}
 
     def call(request: Any, _: Any) -> str:
@@ -240,7 +240,7 @@ GOOD = {"success": True, "transaction": "0x" + "1" * 64, "network": "base-sepoli
     "document",
     ["%%%", [], {}, GOOD | {"success": False}, GOOD | {"success": "true"}, GOOD | {"transaction": "0x12"}],
 )
-def test_receipts_that_are_none(document: Any) -> None:
+def test_invalid_receipts_are_violations(document: Any) -> None:
     assert receipt_of(receipt(GOOD)).network == "base-sepolia"
     with pytest.raises(ContractViolation, match="x-payment-response"):
         receipt_of(receipt(document))

@@ -101,7 +101,7 @@ def test_a_rule_is_one_of_the_proxy(fault: dict[str, Any]) -> None:
         re.compile(pattern.encode())
 
 
-def test_ids_and_words_are_well_formed() -> None:
+def test_ids_and_texts_are_well_formed() -> None:
     for fault in FAULTS:
         assert re.fullmatch(r"[a-z0-9_-]+", fault["id"])
         assert re.fullmatch(r"(G-\d)?", fault.get("goal", ""))

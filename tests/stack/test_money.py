@@ -105,7 +105,7 @@ def _ignoring_the_crash(platform: Platform) -> None:
         platform.invoke("abandoned")
 
 
-def test_a_direct_call_of_finn_is_charged_like_any_other(platform: Platform) -> None:
+def test_a_direct_call_to_finn_is_charged_like_any_other(platform: Platform) -> None:
     before, body = platform.budget(), {"agent": "smoke-agent-001", "prompt": nonce()}
     answer = platform.finn_call(body)
     assert answer.status_code == 200

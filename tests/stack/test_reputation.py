@@ -28,7 +28,7 @@ def post(platform: Platform, body: object, headers: dict[str, str] | None = None
     return platform.http.post(url, content=json.dumps(body), headers=sent)
 
 
-def test_praise_raises_and_blame_lowers(platform: Platform) -> None:
+def test_good_ratings_raise_and_bad_ratings_lower_the_score(platform: Platform) -> None:
     start = platform.score()
     platform.rate("excellent")
     poll(lambda: platform.score() > start, 10, "praise is seen")

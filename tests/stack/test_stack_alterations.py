@@ -72,7 +72,7 @@ def _alter(stack: Stack, name: str, params: dict[str, Any]) -> tuple[int, Any]:
 
 
 @pytest.mark.parametrize(("name", "params", "seen"), CASES)
-def test_an_alteration_shows(
+def test_an_alteration_is_visible(
     stack: Stack, aws: Aws, name: str, params: dict[str, Any], seen: Callable[[Aws], bool]
 ) -> None:
     status, answer = _alter(stack, name, params)

@@ -54,7 +54,7 @@ def _refused(stack: Stack) -> str:
         ("no-redirect", {}, lambda stack: _get(stack, "dixie_plain_url", "/api/health").status == 200),
     ],
 )
-def test_an_alteration_shows_and_is_undone(
+def test_an_alteration_is_visible_and_can_be_undone(
     stack: Stack, alteration: str, params: dict[str, Any], seen: Callable[[Stack], bool]
 ) -> None:
     control = f"{stack.profile['aws']['endpoint_url']}/_stack/faults"

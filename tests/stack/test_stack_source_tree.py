@@ -97,7 +97,7 @@ def test_a_fault_that_changes_nothing_is_refused_and_leaves_nothing(
     assert (tree.head, git(tree.path, "status", "--porcelain")) == (pristine, "")
 
 
-def test_an_edit_stays_inside(tree: SourceTree) -> None:
+def test_an_edit_outside_the_tree_is_refused(tree: SourceTree) -> None:
     with pytest.raises(StackError, match="outside"):
         tree.alter("far", {"path": "../elsewhere", "create": "x"})
     assert not (tree.path.parent / "elsewhere").exists()

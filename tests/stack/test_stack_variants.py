@@ -16,7 +16,7 @@ SECTIONS = tomllib.loads((ROOT / "environments" / "schema.toml").read_text())["s
 
 
 @pytest.mark.parametrize("row", VARIANTS.values(), ids=VARIANTS)
-def test_a_row_says_what_the_platform_understands(row: Variant) -> None:
+def test_every_row_uses_known_settings(row: Variant) -> None:
     assert re.fullmatch(r"[a-z0-9-]+", row.id)
     assert re.fullmatch(r"[A-Z].*[^.]", row.what)
     for key in row.profile:

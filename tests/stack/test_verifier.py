@@ -195,7 +195,7 @@ def test_a_malformed_token_is_refused(verifier: SwitchedVerifier, what: str) -> 
         verifier.verify(MALFORMED[what]())
 
 
-def test_a_verifier_that_locks_out(verifier: SwitchedVerifier) -> None:
+def test_a_verifier_can_lock_callers_out_after_refusals(verifier: SwitchedVerifier) -> None:
     verifier.turn_on("freeside-locks-out")
     for _ in range(5):
         assert verifier.verify(token())

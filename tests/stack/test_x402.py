@@ -94,7 +94,7 @@ def test_a_payment_is_answered_once_and_moves_the_price(
     assert platform.budget() == budget
 
 
-def test_a_failed_call_leaves_its_payment_good(
+def test_a_failed_call_does_not_use_up_its_payment(
     url: str, terms: Terms, wallet: Wallet, platform: Platform
 ) -> None:
     document = good(terms, wallet)

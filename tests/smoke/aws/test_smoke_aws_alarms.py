@@ -47,7 +47,7 @@ TASKS = Metric.of("ECS/ContainerInsights", "RunningTaskCount", {"ServiceName": "
 
 @pytest.mark.parametrize("threshold", [60, 80, 90])
 @pytest.mark.parametrize("comparison", [ABOVE, ABOVE_OR_AT])
-def test_an_alarm_that_does_its_work(comparison: str, threshold: float) -> None:
+def test_a_correct_alarm_satisfies_the_watch(comparison: str, threshold: float) -> None:
     good = alarm(comparison=comparison, threshold=threshold)
     assert judged([good], WATCH, TOPIC).good is good
 
@@ -81,7 +81,7 @@ def test_an_alarm_that_does_its_work(comparison: str, threshold: float) -> None:
         ({"threshold": None}, "no fixed threshold"),
     ],
 )
-def test_an_alarm_that_would_not(changed: dict[str, Any], why: str) -> None:
+def test_an_alarm_that_would_not_fire_is_explained(changed: dict[str, Any], why: str) -> None:
     found = judged([alarm(**changed)], WATCH, TOPIC)
     assert (found.good, found.unread) == (None, ())
     assert found.why.startswith("p-api-cpu-high: ")
@@ -258,7 +258,7 @@ ARN = "arn:aws:cloudwatch:us-east-1:1:alarm:p-api-cpu-high"
         ("FALSE AND ALARM(p-api-cpu-high)", False),
     ],
 )
-def test_a_composite_alarm_counts_for_an_alarm_that_sets_it_off_alone(rule: str, follows: bool) -> None:
+def test_a_composite_alarm_counts_for_an_alarm_that_triggers_it_by_itself(rule: str, follows: bool) -> None:
     (found,) = linked([alarm(actions=())], [composite("p-all", rule)])
     judgement = judged([found], WATCH, TOPIC)
     assert (judgement.good is found) is follows
@@ -525,7 +525,7 @@ def made(value: str = "1", default: float | None = 0, group: str = "/ecs/p/api")
         ([made(group="/ecs/arrakis-production/api")], True),
     ],
 )
-def test_a_filter_of_logs_counts_what_an_alarm_waits_for(filters: list[Any], wrong: bool) -> None:
+def test_a_log_filter_must_match_its_alarm(filters: list[Any], wrong: bool) -> None:
     account, _ = scripted(describe_metric_filters=lambda **_: {"metricFilters": filters})
     watching = alarm(metrics=(REFUSED,), statistic="Sum", threshold=5.0, period=300, periods=1)
     assert bool(miscounted(account, [watching, alarm()], "arrakis-staging")) is wrong

@@ -204,7 +204,7 @@ def test_a_certificate_lasts_two_weeks(told: dict[str, Any], why: str) -> None:
     assert expiring_of(told, NOON) == why
 
 
-def test_a_balancer_of_another_name_is_found_by_its_target_groups() -> None:
+def test_a_balancer_with_another_name_is_found_by_its_target_groups() -> None:
     balancers = [{"LoadBalancerArn": f"lb-{name}", "LoadBalancerName": name} for name in ("all", "p-a", "x")]
 
     account, _ = scripted(

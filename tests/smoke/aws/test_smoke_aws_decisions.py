@@ -65,7 +65,7 @@ def test_parts_of_an_image(image: str, repository: str, tag: str) -> None:
         ("1234567", False, True),
     ],
 )
-def test_tags_that_stay_what_they_are(tag: str, commit: bool, pinned: bool) -> None:
+def test_pinned_tags_are_recognised(tag: str, commit: bool, pinned: bool) -> None:
     assert (is_commit(f"x:{tag}"), is_pinned(f"x:{tag}")) == (commit, pinned)
 
 
@@ -268,7 +268,7 @@ def test_what_runs_is_what_is_deployed(tasks: list[RunningTask], why: list[str])
         ({}, False),
     ],
 )  # fmt: skip
-def test_a_service_that_is_on_its_way_is_given_time(changed: dict[str, Any], moving: bool) -> None:
+def test_a_service_that_is_still_deploying_gets_time(changed: dict[str, Any], moving: bool) -> None:
     assert service("api", **changed).is_moving is moving
 
 
@@ -290,7 +290,7 @@ def test_a_migration_succeeded_when_it_stopped_with_nothing_but_zeros(last: Task
     assert failure_of(last) == failure
 
 
-def test_a_container_that_is_not_essential_says_nothing_of_a_migration() -> None:
+def test_a_non_essential_container_says_nothing_about_a_migration() -> None:
     beside = {"name": "logs", "image": "l", "essential": False, "logConfiguration": {"options": None}}
     boxes = [{"name": "migration", "image": "m"}, beside]
     described = {"family": "f", "status": "ACTIVE", "containerDefinitions": boxes}
@@ -403,7 +403,7 @@ def test_a_name_leads_to_its_own_tasks(address: str, of_tasks: Any, left: bool) 
     assert bool(found) is left
 
 
-def test_a_name_of_no_service_says_nothing_of_tasks() -> None:
+def test_a_name_of_no_service_says_nothing_about_tasks() -> None:
     assert not leftover({"finn": service("finn")}, {}, "finn.p.local", ["a", "b"])
 
 

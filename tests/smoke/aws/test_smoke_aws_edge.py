@@ -113,7 +113,7 @@ def forwarding(action: dict[str, Any], port: int = 443) -> dict[str, Any]:
         (forwarding({"TargetGroupArn": "a"}, 80), ["has no listener on port 443"]),
     ],
 )
-def test_a_balancer_that_a_record_leads_to_has_something_behind_it(answers: Any, why: list[str]) -> None:
+def test_a_recorded_balancer_must_have_targets(answers: Any, why: list[str]) -> None:
     account, _ = scripted(**answers)
     aws = cast(AwsReader, SimpleNamespace(account=account, is_idle="empty".__eq__))
     old = {"LoadBalancerArn": "arn", "LoadBalancerName": "old"}

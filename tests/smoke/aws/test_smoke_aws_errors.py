@@ -88,7 +88,7 @@ def test_the_permission_that_aws_names_wins(ecs: Stubbed) -> None:
         ("ValidationException", "aws.region and aws.prefix"),
     ],
 )
-def test_credentials_clock_and_region_are_the_runners(ecs: Stubbed, code: str, action: str) -> None:
+def test_credentials_clock_and_region_are_the_runners_fault(ecs: Stubbed, code: str, action: str) -> None:
     problem = refuse(ecs, code)
     assert type(problem) is SetupError
     assert code in str(problem)
@@ -211,7 +211,7 @@ def test_a_region_without_the_cluster_is_the_wrong_one(found: list[Any]) -> None
         account.require_cluster("p-cluster")
 
 
-def test_a_client_is_made_without_asking_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_creating_a_client_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     client = AwsAccount("eu-west-3", "http://127.0.0.1:1").client("servicediscovery")

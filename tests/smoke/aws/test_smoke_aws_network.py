@@ -139,7 +139,7 @@ def examined(aws: AwsReader) -> tuple[list[str], list[str]]:
         {"database": [rule(5432, **pair("sg-pgbouncer", "sg-bastion")), rule(22, **ranges("0.0.0.0/0"))]},
     ],
 )  # fmt: skip
-def test_groups_that_let_through_who_calls(changed: dict[str, Any]) -> None:
+def test_groups_that_admit_every_caller_have_no_finding(changed: dict[str, Any]) -> None:
     assert examined(account(**changed)) == ([], [])
 
 
@@ -159,7 +159,9 @@ def test_groups_that_let_through_who_calls(changed: dict[str, Any]) -> None:
          "sg-database of database lets anybody in"),
     ],
 )  # fmt: skip
-def test_groups_that_keep_out_who_calls_or_let_in_the_world(changed: dict[str, Any], finding: str) -> None:
+def test_groups_that_block_a_caller_or_admit_everybody_are_findings(
+    changed: dict[str, Any], finding: str
+) -> None:
     findings, _ = examined(account(**changed))
     assert len(findings) == 1
     assert findings[0].startswith(finding)

@@ -79,7 +79,7 @@ def test_an_archived_image_cannot_be_pulled(status: str, there: bool) -> None:
     assert bool(examined.findings) != there
 
 
-def test_a_denied_call_is_the_runners() -> None:
+def test_a_denied_call_is_the_runners_fault() -> None:
     account, _ = scripted(describe_images=raising("AccessDenied"))
     with pytest.raises(SetupError, match="ecr:DescribeImages"):
         images_there(account, definition("finn", image=f"{REGISTRY}/finn:0123abc"))

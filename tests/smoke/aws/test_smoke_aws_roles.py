@@ -248,7 +248,7 @@ def test_a_role_pulls_images_and_writes_logs(
     assert findings == [f"{start} {each}" for each in lacks]
 
 
-def test_a_star_admits_nobody_else() -> None:
+def test_a_wildcard_principal_is_a_finding() -> None:
     document = {"Statement": [trust(TASKS), trust({"AWS": "*"})]}
     findings, _ = examined(
         statements=ALLOWED, answer=lambda **_: {"Role": {"AssumeRolePolicyDocument": document}}
@@ -318,7 +318,7 @@ def test_a_condition_that_never_holds_lets_no_role_read(statements: list[Any], m
         ),  # a star is no wildcard there
     ],
 )
-def test_a_trust_that_never_holds_lets_no_task_in(condition: Any, assumed: bool) -> None:
+def test_a_trust_policy_that_never_holds_admits_no_task(condition: Any, assumed: bool) -> None:
     document = {"Statement": trust(TASKS, Condition=condition)}
     findings, unread = examined(
         home="1", statements=ALLOWED, answer=lambda **_: {"Role": {"AssumeRolePolicyDocument": document}}
@@ -424,7 +424,7 @@ def test_a_parameter_that_a_task_is_given(given: str, found: list[str], more: st
 
 
 @pytest.mark.parametrize(("action", "starts"), [("*", True), ("s3:*", False)])
-def test_a_boundary_holds_a_role(action: str, starts: bool) -> None:
+def test_a_permissions_boundary_limits_a_role(action: str, starts: bool) -> None:
     boundary = {"PermissionsBoundary": {"PermissionsBoundaryArn": "arn:aws:iam::1:policy/edge"}}
     found = {"AssumeRolePolicyDocument": {"Statement": trust(TASKS)}, **boundary}
     document = {"Statement": {"Effect": "Allow", "Action": action, "Resource": "*"}}
@@ -493,7 +493,7 @@ SIGNING = "arn:aws:secretsmanager:us-east-1:1:secret:p/finn/es256-private-key-Ab
         (f"{secret('p/finn/database')}:url::", "x", False),  # of which nothing is read
     ],
 )
-def test_a_secret_has_the_part_that_a_task_is_given(given: str, value: str, wrong: bool) -> None:
+def test_a_secret_has_the_json_key_that_a_task_requests(given: str, value: str, wrong: bool) -> None:
     allowed = [{"Effect": "Allow", "Action": READS, "Resource": "*"}]
     told, _ = examined(
         statements=allowed,

@@ -114,7 +114,7 @@ def encrypting(principal: Any, **more: Any) -> dict[str, Any]:
         ({"KeyManager": "AWS"}, [encrypting("*")], "AWS's own, which CloudWatch"),
     ],
 )
-def test_a_key_of_ones_own_must_let_alarms_in(metadata: Any, statements: Any, closed: str) -> None:
+def test_a_customer_managed_key_must_admit_alarms(metadata: Any, statements: Any, closed: str) -> None:
     policy = json.dumps({"Statement": statements})
     account, _ = scripted(
         describe_key=lambda **_: {"KeyMetadata": {"Arn": KEY, **metadata}},

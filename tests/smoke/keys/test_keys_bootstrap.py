@@ -67,7 +67,7 @@ def test_live_keys_are_never_overwritten() -> None:
     assert platform.writes == []
 
 
-def test_a_dry_run_only_says_what_it_would_do() -> None:
+def test_a_dry_run_only_prints_the_plan() -> None:
     platform = FakePlatform(finn="PLACEHOLDER")
     platform.read_only = True
     assert run(platform, dry_run=True)["finn"] is Action.PLANNED
@@ -102,7 +102,7 @@ def test_a_read_only_store_cannot_be_written() -> None:
         (ConnectTimeoutError(endpoint_url="https://x"), SetupError, "network"),
     ],
 )
-def test_a_read_that_fails_is_never_mistaken_for_empty(
+def test_a_failed_read_never_counts_as_empty(
     service: str, problem: Exception, kind: type[Exception], message: str
 ) -> None:
     platform = FakePlatform(freeside="PLACEHOLDER", finn="PLACEHOLDER", dixie="PLACEHOLDER")

@@ -27,7 +27,7 @@ def test_the_old_key_is_refused_everywhere_and_the_new_state_reported(bench: Ben
         assert one.new_accepted is not None
 
 
-def test_no_label_stays_on_a_revoked_key(bench: Bench) -> None:
+def test_no_staging_label_stays_on_a_revoked_key(bench: Bench) -> None:
     report = Revocation(bench.context()).run()
     assert bench.labels == {"AWSCURRENT", "AWSPREVIOUS"}
     for version in bench.secrets.labels.values():

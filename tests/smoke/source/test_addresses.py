@@ -116,7 +116,7 @@ def test_a_pooler_may_be_asked_beside_it_and_know_its_own_name(
     assert not list(HERE.wrong("pgbouncer", given, ports))
 
 
-def test_a_prefix_without_an_environment_says_nothing_of_others() -> None:
+def test_a_prefix_without_an_environment_says_nothing_about_others() -> None:
     """Then, another word after the stem is not another environment."""
     here = Directory("arrakis", {}, ["api.arrakis.community"], lambda _: True)
     assert not list(here.wrong("api", {"URL": "http://finn.arrakis-production.local"}))

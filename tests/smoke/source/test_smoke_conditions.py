@@ -157,7 +157,7 @@ def truths(condition: Condition, ended: dict[str, str]) -> set[bool]:
     st.sampled_from(sorted(OUTCOMES)),
     st.sampled_from(sorted(OUTCOMES)),
 )
-def test_a_definite_answer_holds_whatever_the_other_jobs_did(text: str, outcome: str, other: str) -> None:
+def test_a_definite_answer_does_not_depend_on_other_jobs(text: str, outcome: str, other: str) -> None:
     answer = holds(text, outcome)
     possible = truths(Condition.of(text), {"migrate": outcome, "build": other})
     assert answer is None or possible == {answer}

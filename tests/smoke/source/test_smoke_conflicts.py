@@ -40,7 +40,7 @@ def wrong(read: Read, *parts: str, files: Mapping[str, str] | None = None) -> li
          'aws_iam_role.a["q"] and aws_iam_role.a["p"] share the name x'),
     ],
 )  # fmt: skip
-def test_a_name_is_taken_once(read: Read, parts: list[str], what: str) -> None:
+def test_duplicate_names_are_findings(read: Read, parts: list[str], what: str) -> None:
     assert wrong(read, *parts) == [what] * bool(what)
 
 

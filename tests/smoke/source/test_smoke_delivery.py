@@ -109,7 +109,7 @@ def test_another_workflow_may_push_as_well(read: Read) -> None:
         '.containerDefinitions[-2].image = "registry/shop-api:" + $tag',
     ],
 )
-def test_a_definition_may_be_rewritten(read: Read, filter_: str) -> None:
+def test_a_filter_may_rewrite_a_definition(read: Read, filter_: str) -> None:
     assert found(read, filter_=filter_) == []
 
 

@@ -159,7 +159,7 @@ GROUP_OF_FINN = "target_group_arn = aws_lb_target_group.finn.arn\n    container_
          "? where finn.example.org leads: ${var.unset}"),
     ],
 )  # fmt: skip
-def test_a_host_is_led_by_what_the_files_say(read: Read, text: str, what: str) -> None:
+def test_a_host_is_routed_as_the_files_say(read: Read, text: str, what: str) -> None:
     configuration = read(text)
     defined = read_definitions(configuration, ["finn", "api"])
     examined = connected(
@@ -198,7 +198,7 @@ BESIDE = (
         ) + BESIDE, ""),
     ],
 )  # fmt: skip
-def test_a_rule_for_other_paths_says_nothing_of_a_host(read: Read, text: str, what: str) -> None:
+def test_a_rule_for_other_paths_says_nothing_about_a_host(read: Read, text: str, what: str) -> None:
     configuration = read(text)
     defined = read_definitions(configuration, ["finn", "api"])
     address = {"finn": Address(public="finn.example.org", health="/health")}
@@ -391,7 +391,7 @@ def ruled(more: str) -> str:
          "aws_lb_listener.https is in us-east-1, but its certificate is in eu-west-1"),
     ],
 )  # fmt: skip
-def test_all_of_a_host_is_led_to_its_service(read: Read, text: str, what: str) -> None:
+def test_all_requests_for_a_host_must_reach_its_service(read: Read, text: str, what: str) -> None:
     configuration = read(text)
     defined = read_definitions(configuration, ["finn", "api"])
     address = {"finn": Address(public="finn.example.org", health="/health", paths=("/health",))}
@@ -439,7 +439,7 @@ resource "aws_security_group_rule" "from_lb" {
         ("[var.unset]", "3000", "lb", "?"),
     ],
 )
-def test_a_balancer_is_let_through_to_the_services_behind_it(
+def test_services_must_admit_their_load_balancer(
     read: Read, groups: str, port: str, source: str, what: str
 ) -> None:
     given = f"\n  security_groups = {groups}\n" if groups else ""

@@ -154,7 +154,7 @@ def test_equal_symbols_are_equal_and_others_are_not(read: Read) -> None:
     assert value(configuration, "a") == value(configuration, "b") != value(configuration, "c")
 
 
-def test_numbers_are_no_truth_values(read: Read) -> None:
+def test_numbers_are_not_booleans(read: Read) -> None:
     configuration = read('locals {\n  a = 1\n  b = true\n  c = "80"\n  d = "true"\n}')
     a, b, c, d = (value(configuration, name) for name in "abcd")
     assert (text(a), number(a), boolean(a)) == ("1", 1, None)
@@ -296,7 +296,7 @@ resource "aws_x" "y" {
         ('length(compact([""]))', 0, False),
     ],
 )
-def test_how_many_there_are(read: Read, count: str, number_of: int, open_: bool) -> None:
+def test_count_decides_the_number_of_resources(read: Read, count: str, number_of: int, open_: bool) -> None:
     configuration = read('variable "unset" {}', f'resource "aws_x" "y" {{\n  count = {count}\n}}')
     found = configuration.of_type("aws_x")
     assert len(found) == number_of

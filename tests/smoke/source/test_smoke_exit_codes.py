@@ -75,7 +75,7 @@ if [ "$code" != 0 ] && [ "$code" != "null" ]; then exit 1; fi
         (f'code=$({ASK})\ncase "$code" in [1-9]*) exit 1 ;; esac', "(null) passes"),
     ],
 )
-def test_a_code_that_does_not_exist_passes(text: str, how: str) -> None:
+def test_a_missing_exit_code_counts_as_lost(text: str, how: str) -> None:
     found, said = judged(WAIT + text)
     assert found == "lost"
     assert how in said

@@ -86,7 +86,7 @@ OTHER = ".github/workflows/ledger.yml"
         ("scripts/migrate.sh && aws ecs update-service --cluster $CLUSTER", True),
     ],
 )
-def test_a_workflow_of_another_product_deploys_that_one_alone(run: str, ours: bool) -> None:
+def test_another_products_workflow_deploys_only_that_product(run: str, ours: bool) -> None:
     ledger = {"on": "push", "env": {"CLUSTER": "x"}, "jobs": {"deploy": {"steps": [{"run": run}]}}}
     if "$" in run:
         ledger["env"] = {"CLUSTER": "arrakis-staging-cluster"}

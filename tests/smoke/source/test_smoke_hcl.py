@@ -105,7 +105,7 @@ def test_nested_blocks(task: Block) -> None:
         ('a = "x"\r\nb = 2\r\n', "x"),
     ],
 )
-def test_text_is_what_terraform_makes_of_it(text: str, content: object) -> None:
+def test_text_is_converted_as_terraform_does(text: str, content: object) -> None:
     read = attribute(text)
     assert (read.kind, read.args) == ("literal", (content,))
 

@@ -117,7 +117,7 @@ def test_what_makes_a_metric_from_logs_makes_it_for_its_alarm(
         ("var.unset", "0", "", ""),
     ],
 )
-def test_a_filter_of_logs_adds_what_it_finds(
+def test_a_log_filter_must_add_a_value_per_match(
     read: Read, pattern: str, value: str, others: tuple[str, str] | str, what: str
 ) -> None:
     def filtered(name: str, pattern: str, value: str) -> str:

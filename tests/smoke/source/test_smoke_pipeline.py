@@ -124,7 +124,7 @@ def test_a_job_in_between_that_always_runs_breaks_the_chain() -> None:
 
 
 @pytest.mark.parametrize("status", ["", "always() && "])
-def test_a_chain_holds_through_a_job_that_demands_the_migration(status: str) -> None:
+def test_an_intermediate_job_that_requires_the_migration_keeps_the_gate(status: str) -> None:
     middle = {"needs": "migrate", "if": "!cancelled() && needs.migrate.result == 'success'", "steps": []}
     data = workflow(
         middle=middle, deploy=deploy(needs="middle", _if=f"{status}needs.middle.result == 'success'")

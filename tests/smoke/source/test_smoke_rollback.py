@@ -160,7 +160,7 @@ def test_a_merge_is_reverted_along_its_first_parent(launched: Checkout) -> None:
         )
 
 
-def test_a_commit_that_does_not_exist_and_the_first_one_are_no_way_back(launched: Checkout) -> None:
+def test_an_unknown_commit_and_the_first_commit_cannot_be_reverted(launched: Checkout) -> None:
     with pytest.raises(SetupError, match="matches none of 3 subject lines"):
         launch(launched, {"launch_subject": "^Nothing"})
     with launched.scratch() as worktree, pytest.raises(AssertionError, match="is the first commit"):

@@ -85,7 +85,7 @@ done""",
         'ok=false\nfor i in 1 2 3; do if npm run migrate; then ok=true; break; fi; done\n[ "$ok" = true ]',
     ],
 )
-def test_a_retry_that_is_right_is_not_blamed(text: str) -> None:
+def test_a_correct_retry_is_not_a_finding(text: str) -> None:
     assert judged(text) == ("sound", "")
 
 

@@ -59,7 +59,7 @@ def test_the_size_of_a_task_is_one_of_fargate(read: Read, cpu: str, memory: str,
         (CONTAINERS.replace("]", ', { name = "c", image = "d", essential = false }]'), 0),
     ],
 )
-def test_null_is_as_good_as_nothing(read: Read, containers: str, count: int) -> None:
+def test_null_counts_as_absent(read: Read, containers: str, count: int) -> None:
     task = TASK.replace("CPU", "256").replace("MEMORY", "512").replace("CONTAINERS", containers)
     assert len(wrong(read, task)) == count
 
@@ -259,7 +259,7 @@ def test_containers_go_together(read: Read, own: str, beside: str, what: str) ->
         ("linuxParameters = { swappiness = 60 }", "Fargate has no swappiness"),
     ],
 )
-def test_a_container_can_run_what_it_is_told(read: Read, container: str, what: str) -> None:
+def test_a_container_can_run_its_command(read: Read, container: str, what: str) -> None:
     task = TASK.replace("CPU", "256").replace("MEMORY", "512")
     task = task.replace("CONTAINERS", CONTAINERS.replace("}", f", {container} }}"))
     volume = 'network_mode = "awsvpc"\n  volume {\n    name = "data"\n  }'

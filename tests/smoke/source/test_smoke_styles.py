@@ -63,7 +63,7 @@ def examine(configuration: Configuration) -> dict[str, Examined]:
 
 
 @pytest.mark.parametrize("style", sorted(path.name for path in STYLES.iterdir() if path.is_dir()))
-def test_a_style_is_understood(tmp_path: Path, style: str) -> None:
+def test_every_style_is_judged_as_expected(tmp_path: Path, style: str) -> None:
     shutil.copytree(STYLES / style, tmp_path / "repo", ignore=shutil.ignore_patterns("expected.toml"))
     configuration = Configuration(repository(tmp_path / "repo", {}), ".")
     expected = tomllib.loads((STYLES / style / "expected.toml").read_text("utf-8"))

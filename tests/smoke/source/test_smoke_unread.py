@@ -149,7 +149,7 @@ def test_a_workspace_is_the_one_that_scripts_select(read: Read, files: dict[str,
         ("tf/terragrunt.hcl", 'inputs = { region = "x", environment = "y" }', "x"),
     ],
 )
-def test_terragrunt_gives_what_it_says(read: Read, path: str, content: str, name: str) -> None:
+def test_terragrunt_inputs_are_read(read: Read, path: str, content: str, name: str) -> None:
     configuration = read('variable "region" {}', files={path: content})
     assert text(configuration.root.variable("region")) == (name or "${var.region}")
     assert text(configuration.root.variable("environment")) == "staging"
