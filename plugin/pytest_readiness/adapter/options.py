@@ -42,7 +42,6 @@ def add(parser: pytest.Parser) -> None:
         dest="readiness_env",
         metavar="NAME|PATH.toml",
         type=filled,
-        default=None,
         help="Environment profile: a name under environments/ or a file (default: local)",
     )
     group.addoption(
@@ -67,39 +66,30 @@ def add(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--readiness-dir",
-        dest="readiness_dir",
         metavar="DIR",
         type=filled,
-        default=None,
         help="Directory of the reports (default: reports under the rootdir)",
     )
     group.addoption(
         "--readiness-ledger",
-        dest="readiness_ledger",
         metavar="URL",
         type=filled,
-        default=None,
         help="Ledger of past runs: file:PATH or s3://BUCKET/PREFIX, with {env} (default: the plan's)",
     )
     group.addoption(
         "--readiness-wait",
-        dest="readiness_wait",
         metavar="SECONDS",
         type=_seconds,
-        default=None,
         help="How long to wait for another run on the same platform to end (default: the plan's)",
     )
     group.addoption(
         "--readiness-format",
-        dest="readiness_format",
         metavar="NAME[,NAME]",
         type=_formats,
-        default=None,
         help="More formats of the report: csv, ctrf, prometheus, text (default: the ini readiness_format)",
     )
     group.addoption(
         "--readiness-progress",
-        dest="readiness_progress",
         choices=("auto", "yes", "no"),
         default="auto",
         help="Show phase, checks done and time left during the run; auto: on a terminal (default: auto)",
@@ -109,28 +99,22 @@ def add(parser: pytest.Parser) -> None:
         dest="readiness_attest",
         metavar="KEY",
         type=_key,
-        default=None,
         help="Sign the verdict with this key: the path of a PEM, or env:NAME, file:PATH, secretsmanager:ID",
     )
     group.addoption(
         "--readiness-shard",
-        dest="readiness_shard",
         metavar="I/N",
         type=_shard,
-        default=None,
         help="Run the I-th of N parts of the suite, for readiness merge to join",
     )
     group.addoption(
         "--readiness-shard-run",
-        dest="readiness_shard_run",
         metavar="ID",
         type=_shard_run,
-        default=None,
         help="Id that all shards of one run share (default: run and attempt of GitHub, pipeline of GitLab)",
     )
     group.addoption(
         "--readiness-merge",
-        dest="readiness_merge",
         metavar="PATH",
         action="append",
         type=filled,

@@ -67,7 +67,6 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--clean-runs",
         type=_at_least(0),
-        default=None,
         metavar="N",
         help="Full runs in a row without a fault, before the first fault; without --only one more for each "
         f"platform after its last (default: {CLEAN_RUNS}, less one for each run on variants; with --only: 0)",
@@ -93,7 +92,6 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--sample",
         type=_at_least(1),
-        default=None,
         metavar="N",
         help="With --mutants: N of them, chosen by --seed (default: all, resumed where a run stopped)",
     )
@@ -113,7 +111,6 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--within",
         type=_at_least(1),
-        default=None,
         metavar="MINUTES",
         help="With --mutants: start none after this time, and judge those tried (default: no limit)",
     )
