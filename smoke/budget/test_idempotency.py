@@ -115,15 +115,9 @@ def test_similar_keys_are_different_keys(
     )
     if not way.streamed:  # only the body shows whose answer it is
         traces = {each: fields_of(answer).text("traceId") for each, answer in zip(keys, answers, strict=True)}
-        batch.run(
-            [
-                Case(
-                    f"{route}: {keys[each]}, again", APART, calls[each], partial(require_trace, traces[each])
-                )
-                for each in keys
-                if each in some
-            ]
-        )
+        again = {each: f"{route}: {name}, again" for each, name in keys.items() if each in some}
+        own = {each: partial(require_trace, traces[each]) for each in again}
+        batch.run([Case(name, APART, calls[each], own[each]) for each, name in again.items()])
     watch.charged([cost_in(answer) for answer in answers])
 
 

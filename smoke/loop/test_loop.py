@@ -92,20 +92,13 @@ def test_good_events_raise_the_score(
     scores.hold(bystander)
     rated = partial(rating_of, freeside, tenants.main)
     by_admin = rating_of(freeside, tenants.other, "excellent", tier="enterprise", role="admin")
+    ratings = {
+        "excellent, by a user of tier pro,": rated("excellent", tier="pro"),
+        "good, by a user of tier free, from another source,": rated("good", tier="free", source=OTHER_SOURCE),
+        "excellent, by an admin of tier enterprise, of another community,": by_admin,
+    }
     for _ in range(ROUNDS):
-        moves = scores.moves(
-            agent,
-            rated("bad"),
-            {
-                "excellent, by a user of tier pro,": rated("excellent", tier="pro"),
-                "good, by a user of tier free, from another source,": rated(
-                    "good", tier="free", source=OTHER_SOURCE
-                ),
-                "excellent, by an admin of tier enterprise, of another community,": by_admin,
-            },
-            eventually,
-            at_edge=lambda before: before > ROOM,
-        )
+        moves = scores.moves(agent, rated("bad"), ratings, eventually, at_edge=lambda before: before > ROOM)
         for name, move in moves.items():
             evidence.figure(f"part of its way to 1 that {name} moved the score", round(move.pull, 6))
         pulls = [move.pull for move in moves.values()]
@@ -123,11 +116,7 @@ def test_bad_events_lower_the_score(
     """A bad event lowers the score in the public query, in time."""
     rated = partial(rating_of, freeside, tenants.main)
     scores.moves(
-        agent,
-        rated("good"),
-        {"bad": rated("bad")},
-        eventually,
-        at_edge=lambda before: before < 1 - ROOM,
+        agent, rated("good"), {"bad": rated("bad")}, eventually, at_edge=lambda before: before < 1 - ROOM
     )
 
 

@@ -281,9 +281,8 @@ class Walker:
         )  # fmt: skip
 
     def _invoke(self, tenant: str, prompt: str, asked: _Asked, **claims: Any) -> Outcome:
-        response = self._freeside.try_invoke(
-            tenant, prompt, **{"model": asked.pool, "key": asked.key} | claims
-        )
+        given = {"model": asked.pool, "key": asked.key} | claims
+        response = self._freeside.try_invoke(tenant, prompt, **given)
         if response.status_code != 200:
             return _refusal(response)
         answer = answer_of(response, tenant)
@@ -291,10 +290,9 @@ class Walker:
         return _outcome(answer.replayed, answer.content, answer.usage)
 
     def _stream(self, tenant: str, prompt: str, asked: _Asked, **claims: Any) -> Outcome:
+        given = {"model": asked.pool, "key": asked.key} | claims
         try:
-            answer = stream(
-                self._freeside, tenant, prompt, **{"model": asked.pool, "key": asked.key} | claims
-            )
+            answer = stream(self._freeside, tenant, prompt, **given)
         except UnexpectedStatus as refused:
             return _refusal(refused.response)
         return _outcome(answer.replayed, answer.text(), answer.usage())

@@ -36,19 +36,15 @@ _ASKED = (
 )
 #: What of Freeside's app shows or reserves money.
 _MONEY = ("Budgets", "Reservations", "community_view", "gateway_view", "_price", "_id")
+#: What of the verifier reads claims.
+_CLAIMS = (
+    *("", "Claims", "Verifier._check_claims", "audience_includes", "well_formed", "_word", "_uuid4"),
+    *("_moment", "_pools", "_hash"),
+)
 #: What mutants count for, by module or by function; the longest name decides, without one it is `service`.
 GROUPS = {
     "common.verifier": "token verification",
-    "common.verifier:Claims": "claims",
-    "common.verifier:Verifier._check_claims": "claims",
-    "common.verifier:audience_includes": "claims",
-    "common.verifier:well_formed": "claims",
-    "common.verifier:_word": "claims",
-    "common.verifier:_uuid4": "claims",
-    "common.verifier:_moment": "claims",
-    "common.verifier:_pools": "claims",
-    "common.verifier:_hash": "claims",
-    "common.verifier:": "claims",
+    **{f"common.verifier:{name}": "claims" for name in _CLAIMS},
     "common.auth": "token verification",
     "common.keys": "keys",
     "freeside.budget_ledger": "ledger",
