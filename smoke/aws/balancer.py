@@ -307,7 +307,7 @@ class TargetGroup:
         if self.codes and accepted(self.codes, OK) is False:
             yield f"{self.name} expects {self.codes} from healthy targets, but {service} answers {OK}"
         if self.speaks == "GRPC":
-            yield f"{self.name} forwards gRPC alone, but {service} speaks JSON over HTTP"
+            yield f"{self.name} forwards only gRPC, but {service} speaks JSON over HTTP"
         if self.forwards in ("HTTPS", "TLS") and plain:
             yield f"{self.name} forwards by {self.forwards}, but {service} listens without TLS"
 

@@ -325,7 +325,7 @@ def require_row_counts(
         return beyond < last[0] < last[1] or min(last) > EDGE or (rounded and beyond < last[0] <= last[1])
 
     try:
-        eventually(further, within=scores.limit_s, every=scores.every_s, what="each of a row counts")
+        eventually(further, within=scores.limit_s, every=scores.every_s, what="every event in a row counts")
     except AssertionError as lost:
         raise AssertionError(
             f"{IN_A_ROW} good events moved a score to {last[0]}, {IN_A_ROW + 1} to {last[1]}, and {TOGETHER} "

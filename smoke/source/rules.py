@@ -1,8 +1,8 @@
-"""Rules with two readers each, AWS and Terraform: independent definitions, and alarms.
+"""Rules that apply to both AWS and Terraform: independent definitions, and alarms.
 
-`smoke/aws` reads what runs, the rest of `smoke/source` reads Terraform. What each definition needs for
-itself, and what it may not share with another. When an alarm fires, what keeps it from firing where it
-should, and what goes off with it.
+`smoke/aws` reads what runs, the rest of `smoke/source` reads Terraform. The rules say what each definition
+must have and must not share with another one, when an alarm fires, what prevents that, and which alarms fire
+with it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from smoke.source.checkout import Finding
 
 FAMILY, EXECUTION_ROLE, TASK_ROLE = "task family", "execution role", "task role"
 NETWORK, LOGS, SECRET = "security group", "log group", "secret"
-#: What each service must have; a task without a service has no network of its own.
+#: Required parts of each service; a task without a service has no network of its own.
 REQUIRED = (FAMILY, EXECUTION_ROLE, NETWORK, LOGS)
-#: What no two definitions may have in common, besides secrets.
+#: Things that two definitions must not share, besides secrets.
 OWN = (*REQUIRED, TASK_ROLE)
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """`owner`, a service or a one-shot task, uses a thing; two uses are of one thing by kind and identity.
+    """`owner`, a service or a one-shot task, uses a thing; kind and identity identify the thing.
 
-    `name` is how a person knows the thing, for a secret its path; `path` and `line` are of the file that says
-    so, where one does. `why` is what hides the identity, where files alone do not say it.
+    `name` is its name for people, for a secret its path; `path` and `line` are its place in a file, if any.
+    `why` says what hides the identity, if the files do not determine it.
     """
 
     kind: str
@@ -46,7 +46,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """Which group of services an owner belongs to; one that the plan does not list is a group of its own."""
+    """The group of services of each owner; an owner that the plan does not list is its own group."""
 
     groups: Mapping[str, Sequence[str]]
 
@@ -60,7 +60,7 @@ class Ownership:
         return next((group for group in self.groups if group in parts), None)
 
     def lacks(self, group: str, uses: Sequence[Use], required: Mapping[str, Collection[str]]) -> list[str]:
-        """Return what a group must have and has not. `required` are the kinds of thing by service or task."""
+        """Return required things that a group lacks. `required` are kinds of things by service or task."""
         lacking = []
         for member in self.groups[group]:
             kinds = {use.kind for use in uses if use.owner == member}
@@ -74,10 +74,10 @@ class Ownership:
         return lacking
 
     def shared(self, uses: Sequence[Use], kinds: Iterable[str]) -> dict[str, list[Finding]]:
-        """Return by group what of these kinds it has in common with another, or takes from it, once a thing.
+        """Return by group the things of these kinds that it shares with, or takes from, another, each once.
 
-        A secret belongs to the group that its path names, even where that group does not refer to it; one of
-        no single group does not count here.
+        A secret belongs to the group in its path, even if that group does not use it; a secret of no single
+        group does not count here.
         """
         found: dict[str, list[Finding]] = defaultdict(list)
         for kind, users in _by_thing(uses, kinds):
@@ -108,7 +108,7 @@ class Ownership:
         return sorted(found)
 
     def crowded(self, uses: Sequence[Use], services: Collection[str], kinds: Iterable[str]) -> list[Finding]:
-        """Return what several services have in common, also those of one group.
+        """Return the things that several services share, even within one group.
 
         A one-shot task belongs to the services of its group: it may share with one of them, and with the
         other tasks of its group.
@@ -124,7 +124,7 @@ class Ownership:
         return sorted(found)
 
     def unclear(self, uses: Sequence[Use], kinds: Iterable[str]) -> list[Finding]:
-        """Return the uses of these kinds that the files leave open which thing is."""
+        """Return the uses of these kinds whose thing the files leave open."""
         wanted = set(kinds)
         return sorted({
             use.finding(f"the {use.kind} of {use.owner}: {use.why}")
@@ -138,7 +138,7 @@ ENVIRONMENTS = "prod|production|live|stag|stage|staging|preprod|uat|qa|test|dev|
 
 
 def elsewhere(uses: Iterable[Use], prefix: str) -> list[Finding]:
-    """Return the uses of things of another environment: named as `prefix`, but for its last word.
+    """Return the uses of another environment's things: named like `prefix` except for its last word.
 
     A prefix that does not end in an environment does not say how others are named.
     """
@@ -154,7 +154,7 @@ def elsewhere(uses: Iterable[Use], prefix: str) -> list[Finding]:
 
 
 def of_another(text: str, prefix: str) -> str:
-    """What a text names of another environment than that of this `prefix`, where it names nothing of this."""
+    """The name from another environment than this `prefix`'s in a text that has none of this one."""
     stem, _, own = prefix.rpartition("-")
     if prefix in text or not stem or not re.fullmatch(ENVIRONMENTS, own):
         return ""
@@ -190,7 +190,7 @@ RESOLUTION_S = 60
 class Firing:
     """When an alarm fires: on `datapoints` of `periods` periods (0: all of them) of `period` seconds each.
 
-    A period or number of periods of 0 is not set. `reports_absence`: no data notifies somebody by itself.
+    A period or number of periods of 0 is not set. `reports_absence`: missing data also notifies somebody.
     """
 
     statistic: str = ""
@@ -212,10 +212,10 @@ class Firing:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What an alarm on something must be set to.
+    """The required settings of an alarm.
 
     `accepts` maps a comparison to the lowest and the highest threshold, the strict one first; `unit` is the
-    metric's, empty where the platform itself publishes it. `absence`: where nothing runs there is no data.
+    metric's, empty if the platform itself publishes it. `absence`: without running tasks there is no data.
     """
 
     accepts: Mapping[str, tuple[float, float]]
@@ -225,25 +225,25 @@ class Need:
 
     @property
     def condition(self) -> str:
-        """What is accepted, in words; the strict comparison stands for both."""
+        """The accepted condition in words; the strict comparison represents both."""
         comparison, (low, high) = next(iter(self.accepts.items()))
         return f"{SIGNS[comparison]} {low:g}" + (f" to {high:g}" if high != low else "")
 
 
 def at_most(limit: float, low: float = 0) -> dict[str, tuple[float, float]]:
-    """More than a threshold that is not above the limit."""
+    """Fires above a threshold that is at most the limit."""
     return {ABOVE: (low, limit), ABOVE_OR_AT: (low + 1, limit + 1)}
 
 
-#: Nothing left of something that there is one of.
+#: None left of a thing that should exist once.
 HEALTH = Need(
     {BELOW: (1.0, 1.0), BELOW_OR_AT: (0.0, 0.0)}, ("Average", "Minimum", "Maximum"), "Count", absence=True
 )
-#: A share of what there is: 60 to 90 percent. A percentile of `p9` is one of 90 or more.
+#: A share: 60 to 90 percent. A percentile of `p9` means 90 or more.
 UTILIZATION = Need({ABOVE: (60.0, 90.0), ABOVE_OR_AT: (60.0, 90.0)}, ("Average", "Maximum", "p9"), "Percent")
-#: The platform's own metrics. What must never happen shows in the largest count as well.
+#: The platform's own metrics. For events that must never happen, the maximum also shows them.
 APPLICATION = {
-    # below 60 ms no model answers: that is a limit in seconds
+    # no model answers below 60 ms: such a limit is in seconds
     "InvokeLatencyMs": Need(at_most(10_000, low=60), ("p99",)),
     "JwtValidationFailedCount": Need(at_most(5), ("Sum",)),
     "ConservationViolationCount": Need(at_most(0), ("Sum", "Maximum")),
@@ -251,7 +251,7 @@ APPLICATION = {
 
 
 def connections(limit: float) -> Need:
-    """What an alarm on database connections must be set to: it goes off above at most so many."""
+    """The required settings of an alarm on database connections: it fires above at most this many."""
     return Need(at_most(limit, low=1), ("Average", "Maximum"), "Count")
 
 
@@ -261,7 +261,7 @@ HEALTH_METRICS = {
     ("AWS/NetworkELB", "HealthyHostCount"),
     ("ECS/ContainerInsights", "RunningTaskCount"),
 }
-#: What an alarm may compute such a figure from by itself.
+#: Metrics from which an alarm may compute such a figure.
 PARTS = {
     "CPUUtilization": ("CpuUtilized", "CpuReserved"),
     "MemoryUtilization": ("MemoryUtilized", "MemoryReserved"),
@@ -269,15 +269,15 @@ PARTS = {
     "HealthyHostCount": ("UnHealthyHostCount",),
 }
 UTILIZATION_METRICS = {"cpu": "CPUUtilization", "memory": "MemoryUtilization"}
-#: What of a service alarms must watch.
+#: A service's metrics that alarms must watch.
 KINDS = ("health", *UTILIZATION_METRICS)
 
 
 def faults(firing: Firing, need: Need, within: Mapping[str, int], unread: Collection[str] = ()) -> list[str]:
     """Why an alarm would not fire where and when it should.
 
-    `within` is the plan's time in seconds: `health_s` for what must not be absent, else `others_s`. A rule
-    that needs a field of `unread` is left out.
+    `within` is the plan's time in seconds: `health_s` for things that must not be absent, otherwise
+    `others_s`. A rule that needs a field of `unread` is left out.
     """
     limit = within["health_s" if need.absence else "others_s"]
     found = [rule(firing, need, limit) for fields, rule in _RULES if not fields & {*unread}]
@@ -343,7 +343,7 @@ class RuleUnread(ValueError):
 
 
 def goes_off_with(rule: str, alarm: Collection[str]) -> bool:
-    """Whether a composite alarm goes off whenever one alarm does, in any state of the others.
+    """Whether a composite alarm fires whenever one alarm does, in any state of the others.
 
     `alarm` are the ways to refer to it: its name and its ARN. Raises RuleUnread.
     """
@@ -363,13 +363,13 @@ def alarms_in(rule: str) -> set[str]:
 
 
 _STATES = ("ALARM", "OK", "INSUFFICIENT_DATA")
-#: CloudWatch itself takes fewer.
+#: CloudWatch itself accepts fewer.
 _DEPTH = 100
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|[(),]|[^\s(),"]+')
 
 
 class _Rule:
-    """Reads a rule in three values, None for what other alarms decide."""
+    """Evaluates a rule in three values; None if other alarms decide."""
 
     def __init__(self, rule: str, alarm: Collection[str], known: Collection[str] | None = None) -> None:
         self._tokens: Iterator[str] = iter(_TOKEN.findall(rule))
@@ -420,7 +420,7 @@ class _Rule:
         self._take(")")
         self.named.add(name)
         if self._known is not None and name.rpartition(":alarm:")[2] not in self._known:
-            return False  # one that is gone is in no state
+            return False  # a deleted alarm is in no state
         return word == "ALARM" if name in self._alarm else None
 
     def _take(self, wanted: str = "") -> str:

@@ -32,9 +32,9 @@ class Edit:
         return f"{self.file}: {self.key or self.name or self.pattern}"
 
     def current(self, text: str) -> str:
-        """The value now; "" for a key that is not there.
+        """The current value; "" for a missing key.
 
-        SetupError when a pattern of the plan does not fit once, or the file cannot be read.
+        SetupError if a pattern of the plan does not match exactly once, or the file cannot be read.
         """
         if self.key:
             try:
@@ -72,7 +72,7 @@ class Edit:
         first, last = name.start_mark.line, value.end_mark.line
         if not lines[first][: name.start_mark.column].strip() and (to_the_end or not value.end_mark.column):
             return "".join([*lines[:first], *lines[last + (value.end_mark.column > 0) :]])
-        # among others in `{ }`: the comma behind it goes as well, or the one before the last entry
+        # among others in `{ }`: the comma after it is removed as well, or the one before the last entry
         if behind := re.compile(r"\s*,\s*").match(text, end):
             return text[:start] + text[behind.end() :]
         return re.sub(r"\s*,\s*\Z", "", text[:start]) + text[end:]
@@ -93,7 +93,7 @@ def edits(entries: Iterable[Mapping[str, Any]]) -> list[Edit]:
 
 
 def verify(step: Edit, text: str) -> tuple[str, str]:
-    """Return a value now and after its step. AssertionError unless the step can be taken and is exact."""
+    """Return a value before and after its step. AssertionError unless the step is possible and exact."""
     current = step.current(text)
     assert current, f"{step}: there is no value to revert"
     assert current != step.to, f"{step}: already is {step.to}, so there is nothing to revert"
@@ -130,8 +130,8 @@ class Reverted:
 def launch(checkout: Checkout, facts: Mapping[str, Any]) -> Launch:
     """Find the commit by the plan's `launch_commit` (an id) or `launch_subject` (a pattern of its subject).
 
-    SetupError when that names no commit of the history, or several: an error of the plan is no fault of the
-    platform.
+    SetupError if that matches no commit of the history, or several: a mistake in the plan is not the
+    platform's fault.
     """
     commit, pattern = str(facts.get("launch_commit", "")), str(facts.get("launch_subject", ""))
     if bool(commit) == bool(pattern):
@@ -205,7 +205,7 @@ def revert(checkout: Checkout, commit: str, worktree: Path) -> Reverted:
 
 
 def _at(node: yaml.Node | None, key: str) -> tuple[yaml.Node | None, yaml.Node | None]:
-    """The nodes of a dotted key and of its value, (None, None) when it is not there or is null."""
+    """The nodes of a dotted key and of its value, (None, None) if it is missing or null."""
     name: yaml.Node | None = None
     for part in key.split("."):
         entries = node.value if isinstance(node, yaml.MappingNode) else ()
@@ -216,7 +216,7 @@ def _at(node: yaml.Node | None, key: str) -> tuple[yaml.Node | None, yaml.Node |
 
 
 def _inherited(text: str, key: str) -> bool:
-    """Whether a key that is not written has a value by a merge."""
+    """Whether a missing key gets a value from a merge."""
     found = yaml.safe_load(text)
     for part in key.split("."):
         found = found.get(part) if isinstance(found, dict) else None
@@ -224,7 +224,7 @@ def _inherited(text: str, key: str) -> bool:
 
 
 def _without_empty(data: Any) -> Any:
-    """The data without mappings that hold nothing: removing the only key of a block leaves null there."""
+    """The data without empty mappings: removing the only key of a block leaves null there."""
     if not isinstance(data, dict):
         return data
     found = {key: _without_empty(value) for key, value in data.items()}
@@ -255,17 +255,17 @@ class Row:
 
     @property
     def source(self) -> str:
-        """Where the row comes from, lower case; empty when it does not say."""
+        """The row's source in lower case; empty if it does not say."""
         found = _SOURCE.search(self.rationale)
         return found.group(1).lower() if found else ""
 
     @property
     def key(self) -> tuple[str, str]:
-        """What identifies a decision: its date and its words."""
+        """The identity of a decision: its date and its text."""
         return self.date, " ".join(self.decision.split())
 
 
-#: What a table's columns of a decision are called.
+#: Column headings of a decision's table.
 _COLUMNS = {"date": "date", "when": "date", "decision": "decision", "decided": "decision", "what": "decision",
             "rationale": "rationale", "reason": "rationale", "why": "rationale"}  # fmt: skip
 _HIDDEN = re.compile(r"<!--.*?-->|^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
@@ -275,9 +275,9 @@ _NOTHING = re.compile(r"\W*(?:none|n/?a|no decisions?|nothing)?\W*", re.IGNORECA
 
 
 def rows(text: str) -> Iterator[Row]:
-    """Yield the decisions under a heading that says so: rows of tables, and items that begin with a date.
+    """Yield the decisions under a heading "Decisions": rows of tables, and items that begin with a date.
 
-    LookupError when there is no such heading, or other text below it.
+    LookupError if there is no such heading, or other text below it.
     """
     found, sections, level = 0, 0, 0
     others: list[int] = []
@@ -324,14 +324,14 @@ def _shown(text: str) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-#: So few images, or days, leave none to go back to, or to start a task from again.
+#: With this few images, or days, none is left for a rollback or a new task.
 _FEWEST_IMAGES, _FEWEST_DAYS = 2, 7
 
 
 def expiring(configuration: Configuration, defined: Definitions) -> Iterator[Finding]:
-    """Return the lifecycle policies that delete an image while it is needed: in use, or to go back to.
+    """Return the lifecycle policies that delete an image while it is needed: in use, or for a rollback.
 
-    ECR counts images in use like all others. The rule of the lowest priority that fits an image decides.
+    ECR also counts images in use. The matching rule with the lowest priority number decides.
     """
     used = {
         repository(image)
@@ -354,10 +354,10 @@ def expiring(configuration: Configuration, defined: Definitions) -> Iterator[Fin
 
 
 def _lost(rules: Sequence[Mapping[str, Value]]) -> Iterator[str]:
-    """What the first rule on images with a commit as their tag deletes too early, if it is known.
+    """Images that the first rule for commit tags deletes too early, if known.
 
-    A rule on other tags may keep what is in use: a moving tag often says which image that is. An image must
-    have all of a rule's patterns, or prefixes.
+    A rule for other tags may keep images in use, because a moving tag often marks these. An image must match
+    all of a rule's patterns, or prefixes.
     """
     for rule in rules:
         chosen = entries(rule.get("selection"))

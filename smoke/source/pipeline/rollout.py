@@ -1,6 +1,6 @@
-"""What the pipeline does behind the gate: does it carry deployments out, and does the smoke suite decide?
+"""Checks the pipeline after the gate: it must carry out deployments, and the smoke suite must decide.
 
-None of another service's image or environment is delivered, and the smoke job has its keys.
+It must not deliver another service's image or environment, and the smoke job must have its keys.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .workflows import Job, Workflow
 
 _UPDATE, _REGISTER = "aws ecs update-service", "aws ecs register-task-definition"
 _MUTE = "aws cloudwatch disable-alarm-actions"
-#: What may switch actions on again: a command, a call of a library, an action or a workflow of another place.
+#: Things that may enable actions again: a command, a library call, an external action or workflow.
 _UNMUTES = re.compile(
     r"enable[-_]?alarm[-_]?actions|put[-_]?metric[-_]?alarm|^uses .*(?:mute|alarm)", re.IGNORECASE
 )
-#: An action that only registers where it is given no service, and what puts a definition into a service.
+#: An action that only registers a definition if it gets no service, and commands that deploy a definition.
 _REGISTERS = re.compile(r"aws-actions/amazon-ecs-deploy-task-definition@")
 _PUTS_IN = re.compile(
     r"(?:update|create)[-_]?service|create[-_]?(?:deployment|task[-_]?set)|put[-_]?targets|"
@@ -35,19 +35,19 @@ _PUTS_IN = re.compile(
     re.IGNORECASE,
 )
 _APPLIES = re.compile(r"\b(?:terraform|tofu|terragrunt)\s(?:.*\s)?apply\b")
-#: Commands that work in the cluster `default` where they name none.
+#: Commands that use the cluster `default` if they name none.
 _IN_A_CLUSTER = (_UPDATE, "aws ecs run-task", "aws ecs describe-services", "aws ecs wait services-stable",
                  "aws ecs describe-tasks", "aws ecs wait tasks-stopped")  # fmt: skip
 _VARIABLE = re.compile(r"\$\{\{ *env\.(\w+) *\}\}|\$\{(\w+)\}|\$(\w+)")
 #: The suite's exit code 2 is DEGRADED, which a team may let pass.
 _DEGRADED = "whether exit code 2 stands for a failure"
 _BUILDS, _PUSHES = ("docker build", "docker buildx build"), ("docker push", "docker image push")
-#: Commands that end when a deployment is over, in success where it succeeded.
+#: Commands that wait for a deployment and succeed if it succeeded.
 _WAITS = ("aws ecs wait services-stable", "aws deploy wait deployment-successful")
 
 
 def uncarried(repository: Repository, plan: Pipeline, cluster: str) -> tuple[int, Examined]:
-    """Return how many deploy jobs there are, and how they end in success without a deployment.
+    """Return how many deploy jobs there are, and how they can succeed without a deployment.
 
     `cluster` is the name of this environment's cluster.
     """
@@ -79,9 +79,9 @@ def uncarried(repository: Repository, plan: Pipeline, cluster: str) -> tuple[int
 
 
 def _muted(repository: Repository, plan: Pipeline, environment: str) -> Iterator[Finding]:
-    """Alarms of an environment that a deploying workflow switches off, and nothing switches on again.
+    """An environment's alarms that a deploying workflow disables and nothing enables again.
 
-    Terraform writes an alarm as it should be, if the same workflow applies it.
+    Terraform restores an alarm if the same workflow applies it.
     """
     said = {path: [*_said(repository, of)] for path, of in repository.workflows.items()}
     deploying = {of.path: of for of, _ in deploy_jobs(repository, plan)}
@@ -97,7 +97,7 @@ def _muted(repository: Repository, plan: Pipeline, environment: str) -> Iterator
 
 
 def _said(repository: Repository, workflow: Workflow) -> Iterator[str]:
-    """What a workflow runs: steps, commands, scripts in other languages, names of actions and workflows."""
+    """Everything that a workflow runs: steps, commands, scripts in other languages, actions, workflows."""
     yield from _said_by(repository, workflow, workflow.jobs.values())
 
 
@@ -111,7 +111,7 @@ def _said_by(repository: Repository, workflow: Workflow, jobs: Iterable[Job]) ->
 
 
 def _wrong(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str]:
-    """What the commands of a deploy job leave undone."""
+    """Mistakes in the commands of a deploy job."""
     words = list(_words(repository, workflow, job))
     updates = [each for each in words if shell.runs(each, _UPDATE)]
     later = [other for other in workflow.jobs.values() if job.name in workflow.ancestors(other.name)]
@@ -154,7 +154,7 @@ def _astray(repository: Repository, workflow: Workflow, job: Job, cluster: str) 
         if runs_one(words, _IN_A_CLUSTER):
             text = shell.option(words, "--cluster")
             name = _VARIABLE.sub(lambda one: known.get(next(filter(None, one.groups())), one[0]), text)
-            # a variable that is no option's value may hold options
+            # a variable that is not an option's value may hold options
             more = any(b.startswith("$") and not a.startswith("--") for a, b in pairwise(words))
             service = shell.option(words, "--service", "--services")
             if name or not more:
@@ -186,7 +186,7 @@ def _unpushed(repository: Repository, workflow: Workflow, jobs: Sequence[Job]) -
 
 
 def _of_another_branch(repository: Repository, workflow: Workflow, job: Job) -> Iterator[Finding]:
-    """A job that builds from a branch other than the one that starts its workflow: not what is deployed."""
+    """A job that builds from a branch other than the one that starts its workflow."""
     out = ""
     for placed in repository.everything(workflow, job):
         step = placed.step
@@ -247,7 +247,7 @@ def undecided(
 def _counting(
     repository: Repository, placed: Sequence[Placed], commands: Sequence[str]
 ) -> Callable[[Sequence[str]], bool]:
-    """Finds the commands that run the suite: those of a recipe, in place of the `make` that runs it."""
+    """Finds the commands that run the suite; a recipe's commands replace the `make` that runs it."""
     words = [each for one in placed for each in repository.commands(one.step) if runs_one(each, commands)]
     inside = any(each[0] not in _RUNNERS for each in words)
     return lambda each: runs_one(each, commands) and not (inside and each[0] in _RUNNERS)
@@ -271,7 +271,7 @@ def _is_own(workflow: Workflow, job: Job, environment: str) -> bool:
 
 
 def _order(workflow: Workflow, job: Job, deploying: Sequence[Job]) -> Iterator[Finding]:
-    """A smoke job runs after every deployment, in every place where one happens."""
+    """A smoke job must run after every deployment, wherever one happens."""
     before = workflow.ancestors(job.name)
     first = [each for each in deploying if job.name not in workflow.ancestors(each.name) and each is not job]
     missing = [each.name for each in first if each.name not in before]
@@ -297,7 +297,7 @@ def _embedded(repository: Repository, placed: Sequence[Placed]) -> Iterator[Find
 def smoke_keys(
     repository: Repository, commands: Sequence[str], keys: Sequence[str]
 ) -> tuple[Examined, list[str]]:
-    """Examine that each job that runs one of `commands` has the variables `keys`; return those jobs, too."""
+    """Examine that each job that runs one of `commands` has the variables `keys`; also return those jobs."""
     found, jobs = Examined(), list[str]()
     for workflow, job in repository.jobs():
         steps = list(repository.everything(workflow, job))
@@ -338,10 +338,10 @@ PRODUCTION = ("prod", "production", "live")
 def misdelivered(
     repository: Repository, plan: Pipeline, groups: Mapping[str, Sequence[str]], prefix: str, region: str = ""
 ) -> tuple[int, Examined]:
-    """Return how many deploy jobs were read, and what they carry that belongs to other services.
+    """Return how many deploy jobs were read, and values in them that belong to other services.
 
     `groups` are the names of services that share an image. A job that names services of several groups, or
-    none, may carry anything of theirs; a value that names none of them says nothing.
+    none, may use values of all; a value that names no service proves nothing.
     """
     result, count = Examined(), 0
     for workflow, job in deploy_jobs(repository, plan):
@@ -365,7 +365,7 @@ def misdelivered(
 
 
 def _legs(job: Job, groups: Mapping[str, Sequence[str]]) -> Iterator[tuple[set[str], str]]:
-    """The values of each leg of a job's matrix that names services of one image, and that image."""
+    """The values of each matrix leg of a job that names services of one image, and that image."""
     included = job.matrix.get("include") if isinstance(job.matrix, dict) else None
     for leg in included if isinstance(included, list) else ():
         texts = {str(value) for value in leg.values()} if isinstance(leg, dict) else set[str]()
@@ -397,7 +397,7 @@ _FILLED = {f"${{{{ env.{name} }}}}" for name in _REGIONS}
 
 
 def _texts(repository: Repository, workflow: Workflow, job: Job) -> set[str]:
-    """What the job says as it is written: the words of its commands no longer show GitHub's expressions."""
+    """The job's text as written, because its commands no longer contain GitHub's expressions."""
     texts = [*job.env.values(), *job.given.values()]
     for placed in repository.everything(workflow, job):
         texts += [placed.step.run, *placed.step.env.values(), *placed.step.given.values()]

@@ -59,12 +59,12 @@ def invalid(repository: Repository) -> tuple[int, Examined]:
 
 
 def never_runs(workflow: Workflow, job: Job) -> bool:
-    """Whether a job does not run although all before it succeeded, on every event of its workflow."""
+    """Whether a job never runs, on any event of its workflow, even if all earlier jobs succeeded."""
     return not any(may_run(workflow, job, event) for event in events(workflow))
 
 
 def events(workflow: Workflow) -> list[dict[str, str | None]]:
-    """What GitHub says of each event that starts a workflow, such as a push to each branch that it names."""
+    """The values of each event that starts a workflow, such as a push to each of its branches."""
     if {"workflow_call", "None"} & {*workflow.triggers} or not workflow.triggers:
         return [{}]  # the caller's event, or any
     pushed: list[dict[str, str | None]] = [
@@ -76,7 +76,7 @@ def events(workflow: Workflow) -> list[dict[str, str | None]]:
 
 
 def may_run(workflow: Workflow, job: Job, event: Mapping[str, str | None], *, asked: bool = True) -> bool:
-    """Whether a job may run on an event when all before it succeeded.
+    """Whether a job may run on an event if all earlier jobs succeeded.
 
     `asked`: with any input of a manual run; else only with the defaults.
     """
@@ -85,12 +85,12 @@ def may_run(workflow: Workflow, job: Job, event: Mapping[str, str | None], *, as
     return any(job.condition.ways(each)[0] for each in situations)
 
 
-#: So many switches of a manual run are tried in each position.
+#: Maximum number of boolean inputs of a manual run that are tried in both states.
 _SWITCHES = 5
 
 
 def _asked(workflow: Workflow) -> Iterator[dict[str, Any] | None]:
-    """What a manual run may ask for: its switches on and off, anything of its other inputs."""
+    """The possible inputs of a manual run: its booleans on and off, anything for the others."""
     switches = [name for name, default in workflow.inputs.items() if isinstance(default, bool)]
     if len(switches) > _SWITCHES or not workflow.inputs:
         yield None
@@ -113,7 +113,7 @@ def _not_there(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
 
 _CREDENTIALS = re.compile(r"aws-actions/configure-aws-credentials@")
 _GITHUBS_MACHINES = re.compile(r"(?:ubuntu|windows|macos)-[\w.-]+")
-#: What gives the action credentials of another kind.
+#: Inputs that give the action other credentials.
 _OTHER_CREDENTIALS = {"aws-access-key-id", "web-identity-token-file", "role-chaining"}
 
 
@@ -136,7 +136,7 @@ def _without_token(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
             return
 
 
-#: What an expression may not name by its place: GitHub refuses a workflow that does, and runs none of it.
+#: Contexts that are not available by place: GitHub refuses a workflow that uses one.
 _NOT_IN_IF = ("env", "job", "matrix", "runner", "secrets", "steps", "strategy")
 _NOT_IN_STEPS_IF = ("secrets",)
 _NOT_IN_WITH = ("env", "job", "runner", "secrets", "steps")
@@ -179,9 +179,9 @@ def _refused(job: Job) -> Iterator[tuple[str, int]]:
 
 
 def _empty(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
-    """What is empty because nothing sets it: a job that is not needed, an output of no step.
+    """Values that are empty because nothing sets them: of a job that is not needed, of a missing output.
 
-    GitHub takes all these names in any case.
+    GitHub compares all these names case-insensitively.
     """
     before = {name.lower(): workflow.jobs[name] for name in job.needs}
     for texts, line, ids in _written(job):
@@ -202,7 +202,7 @@ def _empty(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
 
 def _unset(workflow: Workflow, job: Job, text: str) -> Iterator[str]:
     """The names in an expression that a job's matrix, or its workflow's inputs, do not have."""
-    if "||" in text:  # an alternative, where it is empty
+    if "||" in text:  # an alternative if it is empty
         return
     keys = _keys(job.matrix)
     inputs = {each.lower() for each in (*workflow.inputs, *workflow.defaults)}
@@ -214,13 +214,13 @@ def _unset(workflow: Workflow, job: Job, text: str) -> Iterator[str]:
             yield f"inputs.{name} is empty: the workflow has no such input"
 
 
-#: What gives a workflow inputs.
+#: Events with inputs.
 _ASKS = {"workflow_dispatch", "workflow_call"}
 _MATRIX, _INPUTS = re.compile(r"(?<![\w.])matrix\.([\w-]+)"), re.compile(r"(?<![\w.])inputs\.([\w-]+)")
 
 
 def _keys(matrix: Any) -> set[str] | None:
-    """The names in a job's matrix; None where only a run knows them."""
+    """The names in a job's matrix; None if only a run knows them."""
     if matrix is None:
         return set()
     included = matrix.get("include", []) if isinstance(matrix, dict) else ""
@@ -266,7 +266,7 @@ def _expressions(texts: Iterable[str], condition: Condition | None) -> list[str]
 
 
 def _without_checkout(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
-    """A step that runs a script of the checkout before anything can have put it there."""
+    """A step that runs a script of the checkout before a step has checked it out."""
     if "self-hosted" in job.runs_on:
         return
     for step in job.steps:
@@ -282,7 +282,7 @@ Wrong = tuple[str, int]
 
 
 def misgiven(repository: Repository, job: Job) -> Iterator[Wrong]:
-    """What GitHub refuses in a call: what is missing, or unknown to the called workflow."""
+    """What GitHub refuses in a call: missing or unknown inputs and secrets of the called workflow."""
     path = posixpath.normpath(job.uses) if job.uses.startswith("./") else ""
     if job.uses and (job.steps or job.runs_on):
         yield "it calls a workflow and has steps or a machine of its own", 0
@@ -311,7 +311,7 @@ def _declared(call: Entries, kind: str) -> dict[str, bool]:
 
 
 def of_actions(repository: Repository, job: Job) -> Iterator[Wrong]:
-    """What a composite action of the checkout lacks: the shell of a step, an input that it reads."""
+    """Missing parts of a composite action in the checkout: a step's shell, an input that it reads."""
     for step in job.steps:
         action = repository.action(step.uses) if step.uses.startswith("./") else None
         if action is None:

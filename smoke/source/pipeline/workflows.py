@@ -22,7 +22,7 @@ _INPUT = re.compile(r"\$\{\{\s*inputs\.([\w-]+)\s*\}\}")
 class Step:
     """A step of a job. `run_line` is the line before the first one of its script; `env` and `given` are text.
 
-    `given` is what the step says under `with`, `directory` where its script runs, "." for the checkout's top.
+    `given` are the step's values under `with`, `directory` its working directory, "." for the checkout's top.
     """
 
     line: int
@@ -54,8 +54,9 @@ class Step:
 class Job:
     """A job. `needs` are the jobs that it waits for, `matrix` its values, `shell` the default of its steps.
 
-    `secrets` are those that it hands to the workflow that it calls, `{"*": "inherit"}` for all; `environment`
-    is GitHub's, whose secrets and variables it has. One that is `contained` runs its steps in a container.
+    `secrets` are those that it passes to the workflow that it calls, `{"*": "inherit"}` for all;
+    `environment` is the GitHub environment with its secrets and variables. A `contained` job runs its steps
+    in a container.
     """
 
     name: str
@@ -81,10 +82,10 @@ class Job:
 class Workflow:
     """`inputs` maps each input of a manual run to its default, `triggers` are the events that start it.
 
-    `follows` are the names of the workflows that it waits for (`workflow_run`). `defaults` are those of the
-    inputs of a call, `asked` the inputs with which a job calls it, None where none does. An input that only
-    a run knows is `...`. `branches` are those that a push starts it on, none where a pattern names any;
-    `permissions` those of its token, None for GitHub's own.
+    `follows` are the names of the workflows that it waits for (`workflow_run`). `defaults` are those of a
+    call's inputs, `asked` the inputs with which a job calls it, None if none does. An input that only a run
+    knows is `...`. `branches` are those on which a push starts it, empty if there is a pattern; `permissions`
+    are its token's, None for GitHub's default.
     """
 
     path: str
@@ -119,7 +120,7 @@ class Workflow:
         return Finding(self.path, line, what)
 
     def ancestors(self, name: str) -> list[str]:
-        """Return the jobs that a job needs, directly or through others, each after what it needs itself."""
+        """Return the jobs that a job needs, directly or indirectly, each after the jobs that it needs."""
         order: list[str] = []
 
         def visit(job: str) -> None:
@@ -143,7 +144,7 @@ def read(text: str, path: str) -> Workflow:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise Malformed(f"{path}:{line}: not valid YAML: {error.problem}") from error
-    except yaml.YAMLError as error:  # a character that YAML has not
+    except yaml.YAMLError as error:  # a character that YAML does not allow
         raise Malformed(f"{path}: not valid YAML: {error}") from error
     top = entries_of(root)
     jobs = {
@@ -151,7 +152,7 @@ def read(text: str, path: str) -> Workflow:
     }
     if not jobs:
         raise Rejected(f"{path}: there are no jobs")
-    named = {name.lower(): name for name in jobs}  # GitHub takes the names of jobs in any case
+    named = {name.lower(): name for name in jobs}  # GitHub compares names of jobs case-insensitively
     jobs = {
         name: replace(job, needs=tuple(named.get(each.lower(), each) for each in job.needs))
         for name, job in jobs.items()
@@ -278,7 +279,7 @@ def _texts(entries: Entries, key: str) -> dict[str, str]:
 
 
 def _permissions(entries: Entries) -> dict[str, str] | None:
-    """The permissions of the token; None where the workflow does not set them."""
+    """The permissions of the token; None if the workflow does not set them."""
     return _texts(entries, "permissions") if "permissions" in entries else None
 
 
@@ -307,7 +308,7 @@ def _text(value: Any) -> str:
 
 
 def _typed(text: str) -> Any:
-    """What a job gives to a workflow that it calls; `...` for what an expression computes."""
+    """The values that a job passes to a workflow that it calls; `...` for computed ones."""
     return ... if "${{" in text else text == "true" if text in ("true", "false") else text
 
 

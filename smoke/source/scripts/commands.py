@@ -1,4 +1,4 @@
-"""Simple commands: what each does to the status, to values and to failures that nothing has acted on."""
+"""Simple commands: their effect on the status, on values and on unhandled failures."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from .state import (
     short,
 )
 
-#: Returns the text of a file of the checkout, None when there is no such file.
+#: Returns the text of a file in the checkout, None if there is no such file.
 Script = Callable[[str], str | None]
 
-#: What changes a database's schema: by its name, or as the tools for it are called.
+#: Commands that change a database's schema: by their names, or the tools' names.
 MIGRATION = re.compile(
     r"migrat|\b(?:alembic|flask\s+db)\b.*\bupgrade\b|\b(?:liquibase|ef\s+database)\b.*\bupdate\b"
     r"|\b(?:goose|dbmate)\b.*\bup\b|\batlas\b.*\bapply\b|\bsqitch\b.*\bdeploy\b"
@@ -69,7 +69,7 @@ _IMAGES_ONLY = re.compile(
 OTHER_LANGUAGES = (".py", ".js", ".ts", ".mjs", ".rb", ".pl", ".php")
 
 
-#: What runs in the background or at the end, and decides the status in a way that is not followed.
+#: Commands that run in the background or at the end, with a status that is not followed.
 _DECIDES_LATER = re.compile(r"coproc\s|trap\s.*exit(\s+0|\s*$)", re.DOTALL)
 _SUCCESS = re.compile(r"\bexit(?:\s+0\b|\s*[;}\n])")
 #: A detached container: its status is that of its start.
@@ -83,7 +83,7 @@ _PSQL_GOES_ON = re.compile(r"psql\s(?!.*\bON_ERROR_STOP\b).*(?:-f\b|--file\b|<)"
 
 
 def migrates(texts: Sequence[str]) -> bool:
-    """Whether a command, given as its words, runs a migration, rather than shows, builds or mentions one."""
+    """Whether a command, given as words, runs a migration instead of showing, building or mentioning one."""
     if shell.runs(texts, "aws ecs run-task"):
         return True
     at = 0
@@ -101,10 +101,10 @@ class Commands(Words):
 
     `counts` may name other commands: their failure must not be lost.
 
-    `unread` is what could not be read, with its place, `unfollowed` what may migrate where nothing else does.
-    Scripts are looked for in `directories`, the last one first. `into` is what `echo` sets: "env" or
-    "outputs" where it writes into GitHub's file, else nothing. `visited` are the places of the commands that
-    are on some way.
+    `unread` are parts that could not be read, with their places, `unfollowed` parts that may migrate if
+    nothing else does. Scripts are searched in `directories`, the last one first. `into` is what `echo` sets:
+    "env" or "outputs" if it writes to GitHub's file, else nothing. `visited` are the places of the commands
+    on some path.
     """
 
     script: Script
@@ -125,7 +125,7 @@ class Commands(Words):
 
     @abstractmethod
     def _run(self, node: Node, state: State, cond: bool) -> set[State]:
-        """Return the states after a statement; `cond` where `set -e` does not act on its status."""
+        """Return the states after a statement; `cond`: `set -e` does not apply to its status."""
 
     def _not_read(self, node: Node, what: str) -> None:
         self.unread.append(Failure(self.path, self.line + shell.line_of(node), what))
@@ -193,9 +193,9 @@ class Commands(Words):
         return found_in(self.directories, path, self.script)
 
     def _recipe(self, node: Node, recipe: Sequence[Line], texts: Sequence[str], state: State) -> set[State]:
-        """The states after the lines that a command stands for, each in a shell of its own, up to a failure.
+        """The states after a command's recipe lines, each in its own shell, up to a failure.
 
-        Where none of them migrates, but the command mentions it, what they run does.
+        If no line migrates, but the command mentions it, the programs that they run do.
         """
         if self.depth >= DEEPEST:
             self._not_read(node, f"{short(node)}: calls that are nested deeper than {DEEPEST}")
@@ -228,7 +228,7 @@ class Commands(Words):
         return {one.guessed(line.maybe) for one in done} if line.maybe else done
 
     def _unfollowed(self, node: Node, line: Line, texts: Sequence[str]) -> None:
-        """Note what is not followed in a recipe: it may migrate, and does if its words say so."""
+        """Note a part of a recipe that is not followed: it may migrate, and does if its words say so."""
         place = (line.path, line.line) if line.path else (self.path, self.line + shell.line_of(node))
         failure = Failure(*place, line.unread)
         if MIGRATION.search(line.text) or self.counts(texts):
@@ -245,7 +245,7 @@ class Commands(Words):
         return handler is not None and _SUCCESS.search(shell.text_of(handler)) is not None
 
     def _built_in(self, name: str, found: tuple[Word, ...], state: State) -> set[State] | None:
-        """The states after what the shell does itself; None for any other command."""
+        """The states after a shell built-in; None for any other command."""
         rest = [text for text, _ in found[1:]]
         good, bad = replace(state, ok=True), replace(state, ok=False)
         if name in ("exit", "return", "break", "continue"):
@@ -260,7 +260,7 @@ class Commands(Words):
             return {_said(good, self.into, found[1:]) if self.into and name == "echo" else good}
         if name == "wait":
             return _waited(rest, good, bad)
-        if name == "let":  # arithmetic in words of its own
+        if name == "let":  # arithmetic as separate words
             return {each.guessed(" ".join([name, *rest])) for each in (good, bad)}
         if name == "read":
             for each in rest:
@@ -338,7 +338,7 @@ class Commands(Words):
         return {replace(state, ok=True), replace(state, ok=False)}
 
     def _apart(self, text: str, options: Sequence[str], rest: Sequence[str], state: State) -> set[State]:
-        """The states after a subshell: it has its own options, and ends by itself."""
+        """The states after a subshell, which has its own options and exits separately."""
         positions = frozenset((str(number), word) for number, word in enumerate(rest, 1))
         start = replace(
             options_of(State(failed=state.failed, how=state.how, guess=state.guess), options),
@@ -398,7 +398,7 @@ def found_in(directories: Sequence[str], path: str, script: Script) -> tuple[str
 
 
 def _goes_on(texts: Sequence[str], written: str) -> str:
-    """Why a program ends in success although what it runs has failed; empty where it does not."""
+    """Why a program succeeds although its command has failed; empty if it does not."""
     if posixpath.basename(texts[0]) == "make" and any(map(IGNORES.fullmatch, texts)):
         return "make ignores what fails"
     if _COMPOSE_UP.match(written):
@@ -414,7 +414,7 @@ _ELSEWHERE = re.compile(
 
 
 def _only_prints(node: Node, texts: Sequence[str]) -> bool:
-    """Whether a command shows an exit code in the log and nowhere else."""
+    """Whether a command only prints an exit code to the log."""
     above = node.parent
     while above is not None and above.type not in _TAKES_OUTPUT:
         above = above.parent
@@ -434,7 +434,7 @@ _TAKES_OUTPUT = frozenset(
 
 
 def _vanishes(argument: Node, text: str, before: Sequence[Word]) -> bool:
-    """Whether a variable that is empty leaves `exit` without an argument: it ends as the line before did."""
+    """Whether an empty variable leaves `exit` without an argument, so that it keeps the previous status."""
     leaves = bool(before) and before[0][0] in ("exit", "return")
     return leaves and text == "" and argument.type in ("simple_expansion", "expansion")
 

@@ -146,7 +146,7 @@ def test_a_certificate_is_renewed(renewal: str, why: str) -> None:
         (
             {"Protocol": "HTTP", "ProtocolVersion": "GRPC"},
             True,
-            ["tg forwards gRPC alone, but api speaks JSON over HTTP"],
+            ["tg forwards only gRPC, but api speaks JSON over HTTP"],
         ),
     ],
 )
