@@ -1,6 +1,6 @@
 """The control API of a running stack: faults, reset, state and processes, over loopback HTTP.
 
-And the active faults: the file that services read, and actions on processes, AWS, source tree, pooler.
+Also the active faults: the file that services read, and actions on processes, AWS, source tree, pooler.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ from stack.services import HEALTH, Addresses
 from stack.supervisor import Supervisor, wait_until
 
 CATALOGUES = Path(__file__).parent.parent / "smoke"
-# What a fault does to the process of a service, and what undoes it where something does.
+# A fault's action on a service's process, and the action that undoes it, if any.
 ON_PROCESSES = {"stop": "start", "pause": "start", "restart": "", "abandon": "start"}
 ON_POOLER = "pooler"
-# What an entry says to the suite. The rest of a fault that rewrites answers is the fault proxy's rule.
+# Keys that only the suite reads. The other keys of a rewriting fault are the fault proxy's rule.
 SUITE_KEYS = frozenset(
     {"id", "goal", "what", "action", "check", "checks"}
     | {"select", "args", "also", "params", "takes_s", "verdict"}
@@ -98,7 +98,7 @@ class FaultBoard:
         alterable: Mapping[str, Alterable],
         standing: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        """``standing`` rules of the fault proxy always hold: they are how a clean variant answers."""
+        """``standing`` rules of the fault proxy always apply: they define how a clean variant answers."""
         self._path = path
         self._standing = standing
         self._supervisor = supervisor
@@ -114,9 +114,9 @@ class FaultBoard:
         return list(self._catalogue)
 
     def set(self, fault_id: str, params: Mapping[str, Any]) -> None:
-        """Turn a fault on, with the catalogue's parameters when none are given.
+        """Turn a fault on, by default with the catalogue's parameters.
 
-        Raises UnknownFault, and StackError when its action cannot be done: then it is not on.
+        Raises UnknownFault, and StackError if its action fails: then it is not on.
         """
         verb, target = self._action(fault_id)
         if verb in self._alterable and fault_id in self.active:
@@ -268,10 +268,11 @@ class Control:
         return {"digest": both, "tables": tables, "aws": aws}
 
     def reset(self) -> dict[str, Any]:
-        """Bring everything back to where it was after the boot, and prove it by the digest.
+        """Restore the state after the boot, and verify it by the digest.
 
-        ``restarted`` in the answer names what did not run, because a fault had stopped it or it had crashed.
-        A request still in flight may write after the tables were emptied: then they are emptied once more.
+        ``restarted`` in the answer names parts that did not run, because a fault had stopped them or they had
+        crashed. A request still in flight may write after the tables were emptied: then they are emptied once
+        more.
         """
         down = [name for name, status in self._supervisor.services().items() if status != "running"]
         # A start waits until the service is ready, which it never is under a fault that makes it unhealthy or
@@ -392,7 +393,7 @@ def _json_object(raw: bytes) -> dict[str, Any]:
 
 
 class Appearance:
-    """How the services that run here look from outside: health and public keys, now and at boot."""
+    """The visible state of the services that run here: health and public keys, now and at boot."""
 
     def __init__(self, addresses: Addresses) -> None:
         self._urls = {name: addresses.urls[name] for name in JWKS if name not in addresses.replaced}
@@ -401,7 +402,7 @@ class Appearance:
         self._at_boot: dict[str, tuple[Any, Any]] = {}
 
     def remember(self) -> None:
-        """Wait until every service is healthy and take that as the look to come back to.
+        """Wait until every service is healthy and store that as the state to return to.
 
         Raises StackError when all parts run here and one is not healthy in time.
         """
@@ -412,7 +413,7 @@ class Appearance:
             raise StackError("the services run, but are not healthy", states)
 
     def await_boot_look(self) -> None:
-        """Wait until every service looks as it did at boot: as healthy, with the same keys.
+        """Wait until every service has its state from the boot: equally healthy, with the same keys.
 
         Raises StackError when that does not happen in time.
         """

@@ -1,4 +1,4 @@
-"""What one run takes from its host: a directory, loopback ports, HTTP probes; and how it says what failed."""
+"""One run's resources on its host: a directory, loopback ports, HTTP probes; and its error type."""
 
 import fcntl
 import http.client
@@ -82,7 +82,7 @@ class RunDir:
         return write_private(self.secrets / name, value)
 
     def remove(self, *, keep_logs: bool = False) -> None:
-        """Delete the run; with `keep_logs` everything goes but the logs that hold something."""
+        """Delete the run; with `keep_logs` everything except logs that are not empty."""
         keep_logs = keep_logs and any(log.stat().st_size for log in self.logs.iterdir())
         for entry in self.path.iterdir():
             if entry == self.logs and keep_logs:

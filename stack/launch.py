@@ -1,15 +1,15 @@
 """`Stack` starts every part of the embedded platform, describes it as a profile, and removes it again.
 
-Clean variants keep the contract in another way; each is a row of `variants.toml`:
+Clean variants fulfil the contract in another way; each is a row of `variants.toml`:
 
-id, what    the name, and what is different, for a person
+id, what    the name, and the difference, for people
 profile     values of the environment profile, by dotted key
 settings    environment variables of every service and of the AWS emulator
 sql         statements that follow the seed of the database
 rewrite     rules of the fault proxy (`stack/faults/proxy.py`) that always hold, each with its `service`
 aws         alterations (`stack/aws/alterations.py`) of what was seeded: `alter` names one
 source      edits of the source tree (`stack/source_tree.py`)
-group       variants of one group get along: the self-test runs the suite on all of them at once
+group       variants of one group can be combined: the self-test runs the suite on all of them at once
 """
 
 import json
@@ -90,7 +90,7 @@ class Variant:
             source.remember()
 
     def applied(self, profile: Mapping[str, Any]) -> dict[str, Any]:
-        """A profile with this variant's values, and its own name: its runs make a streak of their own."""
+        """A profile with this variant's values and its own name, so that its runs form a separate streak."""
         found = deepcopy(dict(profile))
         found["name"] = "-".join((found["name"], *filter(None, self.id.split(","))))
         for key, value in self.profile.items():
@@ -102,7 +102,7 @@ class Variant:
         return found
 
 
-STANDARD = Variant(id="", what="The platform as the contract's first dialects have it")
+STANDARD = Variant(id="", what="The platform with the contract's first dialects")
 VARIANTS = {row["id"]: Variant(**row) for row in tomllib.loads(VARIANTS_TABLE.read_text("utf-8"))["variant"]}
 
 
@@ -136,7 +136,7 @@ VARIABLE = "STACK_VARIANT"
 PROFILE = Path(__file__).parent / "profile.toml"
 # The services that the load balancer makes public.
 PUBLIC = ("freeside", "dixie")
-#: The keys of those who pay on the chain, by the names of their files.
+#: The keys of the payers on the chain, by file name.
 WALLETS = ("wallet-key", "other-wallet-key")
 LISTENER_PORTS = tuple(f"{name}-{kind}" for name in PUBLIC for kind in ("secure", "plain"))
 PORTS = ("postgres", "pgbouncer", "aws", *x402.PROCESSES, *LISTENER_PORTS, *services.HEALTH)

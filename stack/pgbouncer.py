@@ -99,7 +99,7 @@ class PgBouncer:
         return f"postgresql://{user}:{self.passwords[user]}@{LOOPBACK}:{self.port}/{database}"
 
     def dsn_past_it(self, user: str) -> str:
-        """Return the connection URL of a service that goes round the pooler."""
+        """Return the connection URL of a service that bypasses the pooler."""
         return f"postgresql://{user}:{self.passwords[user]}@{LOOPBACK}:{self.server_port}/{DATABASE}"
 
     def ready(self) -> bool:

@@ -31,7 +31,7 @@ from stack.aws.inventory import (
 )
 
 TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:{TOPIC}"
-# What PutMetricAlarm takes of what DescribeAlarms gives.
+# Members of DescribeAlarms that PutMetricAlarm accepts.
 SETTINGS = ("Namespace", "MetricName", "Dimensions", "Statistic", "ExtendedStatistic", "ComparisonOperator",
             "Threshold", "Period", "EvaluationPeriods", "TreatMissingData", "ActionsEnabled", "AlarmActions",
             "OKActions", "InsufficientDataActions", "AlarmDescription", "Unit",
@@ -65,7 +65,7 @@ def alarm_changed(emulator: Emulator, alarm: str, **settings: Any) -> None:
 def alarm_by_query(emulator: Emulator, alarm: str = "", expression: str = "", **query: Any) -> None:
     """Make an alarm, or every one, name its metric in a query, optionally with an `expression` on it.
 
-    `query` is what the query says beside the metric, such as AccountId.
+    `query` are further members of the query, such as AccountId.
     """
     names = [f"{PREFIX}-{alarm}"] if alarm else [each["AlarmName"] for each in _alarms(emulator)]
     for name in names:
@@ -83,7 +83,7 @@ def alarm_by_query(emulator: Emulator, alarm: str = "", expression: str = "", **
 def alarms_by_composite(emulator: Emulator, rule: str = "", **settings: Any) -> None:
     """Remove the target of every alarm; one composite alarm over all of them notifies the topic.
 
-    `rule` is another one than that any of them is in ALARM; `settings` are arguments of PutCompositeAlarm.
+    `rule` replaces the rule that any of them is in ALARM; `settings` are arguments of PutCompositeAlarm.
     """
     names = [each["AlarmName"] for each in _alarms(emulator)]
     for name in names:
@@ -335,7 +335,7 @@ def _alarm(emulator: Emulator, name: str) -> dict[str, Any]:
     return alarm
 
 
-# Each takes the emulator and the fault's parameters.
+# Each gets the emulator and the fault's parameters.
 ALTERATIONS: Mapping[str, Callable[..., None]] = {
     alteration.__name__.replace("_", "-"): alteration
     for alteration in (

@@ -1,7 +1,7 @@
-"""The emulator as the alterations see it: its clients, and what it is made to do beyond the AWS APIs.
+"""The emulator as the alterations see it: its clients, and state that no AWS API can change.
 
 Runs in the emulator's process. ministack evaluates an alarm on all datapoints of its metric, whatever their
-dimensions, and never by their absence; `evaluate` does what CloudWatch does.
+dimensions, and never by their absence; `evaluate` does it like CloudWatch.
 """
 
 import json
@@ -30,7 +30,7 @@ COMPARE = {
     "LessThanThreshold": operator.lt,
     "LessThanOrEqualToThreshold": operator.le,
 }
-# What a window without datapoints means, by TreatMissingData; None: the state stays.
+# State of a window without datapoints, by TreatMissingData; None: it stays.
 MISSING = {"missing": "INSUFFICIENT_DATA", "breaching": "ALARM", "notBreaching": "OK", "ignore": None}
 
 
@@ -77,7 +77,7 @@ class OneShots:
         self._codes = {}
 
     def finish(self, *, now: bool = False) -> None:
-        """End the tasks that have run long enough; with `now`, all that are to end."""
+        """End the tasks that have run long enough; with `now`, all that must end."""
         for arn, family in internals.running_one_shots():
             code = self._codes.get(family, 0)
             ran_for = time.monotonic() - self._since.setdefault(arn, time.monotonic())
@@ -115,13 +115,13 @@ class Refusals:
 
 
 class Scaling:
-    """Application Auto Scaling, which ministack does not have: what it lists, by the operation."""
+    """Application Auto Scaling, which ministack does not have: its answers, by operation."""
 
     def __init__(self) -> None:
         self.heal()
 
     def heal(self) -> None:
-        """Scale nothing."""
+        """Remove all scaling."""
         self.targets: list[dict[str, Any]] = []
         self.actions: list[dict[str, Any]] = []
 
@@ -185,7 +185,7 @@ class Metrics:
         return len(hit)
 
     def heal(self) -> None:
-        """Publish every series again as it was remembered."""
+        """Publish every series as remembered."""
         self._altered = {}
         del self._published[self._kept :]
 
@@ -206,7 +206,7 @@ def _is(series: Mapping[str, Any], name: str, of: str) -> bool:
 def evaluate(alarm: dict[str, Any]) -> None:
     """Bring an alarm into the state that the datapoints of its own dimensions call for; run its actions.
 
-    One that computes its figure stays as it is.
+    An alarm on an expression does not change.
     """
     if alarm.get("ExtendedStatistic"):
         alarm["Statistic"] = None  # an alarm has one or the other; ministack reports both

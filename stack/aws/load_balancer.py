@@ -1,7 +1,7 @@
 """The load balancer's public side: TLS for each public service, and plain HTTP that redirects to it.
 
-It runs in the emulator's process, passes bytes on to the service, and knows of HTTP what a redirect takes.
-Its certificates come from an authority that exists for one run.
+It runs in the emulator's process, forwards bytes to the service, and handles HTTP only for redirects. Its
+certificates come from an authority that exists for one run.
 """
 
 import asyncio
@@ -67,14 +67,14 @@ class LoadBalancer:
         self._certify(service, host, days, trusted=trusted)
 
     def serve_plain(self, service: str, *, root: bool) -> None:
-        """Pass plain HTTP on instead of redirecting it, the root as well or all but that.
+        """Forward plain HTTP instead of redirecting it, with or without the root path.
 
         KeyError for a service that is not public.
         """
         self._not_redirected[self._listeners[service].service] = root
 
     def heal(self) -> None:
-        """Good certificates, and redirects everywhere."""
+        """Restore good certificates and redirects everywhere."""
         self._not_redirected.clear()
         while self._altered:
             self._certify(self._altered.pop(), LOOPBACK, DAYS, trusted=True)

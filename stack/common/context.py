@@ -1,4 +1,4 @@
-"""What a running service holds: settings, keys, database, HTTP client, and the outbox of its events."""
+"""The parts of a running service: settings, keys, database, HTTP client, and the outbox of its events."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ _LAST_RETRY_S = 3.0
 class Context:
     """One per process; `running()` brackets its life.
 
-    It also makes the parts that the services have in common, so that a subclass can make others.
+    It also creates the parts that services have in common, so that a subclass can create others.
     """
 
     def __init__(self, settings: Settings, *, pool_size: int) -> None:
@@ -80,7 +80,7 @@ class Context:
         self._resets.append(callback)
 
     def reset(self) -> None:
-        """Drop what is held in memory."""
+        """Drop everything held in memory."""
         for callback in self._resets:
             callback()
 
@@ -159,8 +159,11 @@ class Outbox:
             self._news.clear()
 
     async def _deliver_one(self, send: Send) -> bool:
-        """Whether an event was due. Its row stays locked meanwhile against a second delivery and a reset."""
-        # most looks find nothing: those take no transaction
+        """Deliver an event that is due; return whether there was one.
+
+        Its row stays locked against a second delivery and a reset.
+        """
+        # most queries find nothing: they need no transaction
         if await self._db.one(f"SELECT 1 FROM {self._table} WHERE next_attempt_at <= now() LIMIT 1") is None:
             return False
         async with self._db.transaction() as connection:

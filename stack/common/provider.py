@@ -1,7 +1,7 @@
-"""The model provider: what its answer to a prompt is and costs, and its API, served by a process of its own.
+"""The model provider: its answers and their prices, and its API, in a separate process.
 
-It echoes its prompt, and repeats as it is asked: callers can tell their answers apart. An answer follows from
-its prompt, so the price in µUSD is known before the call: the reservation is exactly the charge, and k calls
+It echoes its prompt, repeated as requested, so callers can tell their answers apart. The prompt determines
+the answer, so the price in µUSD is known before the call: the reservation is exactly the charge, and k calls
 fit into a budget for k.
 """
 
@@ -66,7 +66,7 @@ def tokens(text: str) -> int:
 
 
 def answer_to(prompt: str) -> str:
-    """What the provider answers: an echo, with the last word as many times as the prompt asks for it."""
+    """The provider's answer: an echo, with the last word as often as the prompt requests."""
     asked = _REPEATED.search(prompt)
     return prompt + f"\n{asked[2]}" * (int(asked[1]) - 1) if asked else prompt
 
@@ -82,10 +82,10 @@ def cost_micro(pool: str, usage: Usage) -> int:
     return price.call + price.prompt * usage.prompt_tokens + price.completion * usage.completion_tokens
 
 
-# A streamed answer comes in at least this many chunks, far enough apart that a client can tell.
+# A streamed answer has at least this many chunks, far enough apart that a client can tell.
 MIN_CHUNKS, MAX_CHUNKS, CHUNK_CHARS = 6, 160, 24
 CHUNK_EVERY_S = 0.01
-# The rest of a long answer comes faster: it is there to be read to its end, not to be waited for.
+# The rest of a long answer is sent faster, so that reading it to the end takes little time.
 PACED_CHUNKS, REST_EVERY_S = 8, 0.001
 # Finn's request says more around the prompt than its caller's: the largest that the platform takes fits here.
 _BODY_LIMIT = MAX_BODY_BYTES + 4096

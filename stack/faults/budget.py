@@ -1,4 +1,4 @@
-"""Freeside's money gone wrong: a ledger that conserves nothing, keys that are charged twice or not at all."""
+"""Faults of Freeside's money: a ledger that loses some, keys charged twice or not at all."""
 
 import asyncio
 import json
@@ -42,9 +42,9 @@ FROM freeside.reservations r
 WHERE r.reservation_id = %s AND b.community_id = r.community_id AND b.period = r.period
 """
 RESERVE_BLINDLY = RESERVE.replace(_WITH_ROOM, "")
-# What a call costs that should have cost nothing, µUSD.
+# The charge for a call that should be free, µUSD.
 STRAY_MICRO = 1_000
-# What a body's texts are reduced to when a key's bodies are compared.
+# Functions that reduce a body's texts before a key's bodies are compared.
 _TAKEN_FOR: dict[str, Callable[[str], object]] = {
     "freeside-compares-lengths": len,
     "freeside-compares-the-beginning-of-bodies": lambda text: text[:1000],
@@ -67,7 +67,7 @@ _FOLDED = (
     "AND answer IS NOT NULL ORDER BY created_at"
 )
 AT_ONCE_S = 0.3  # calls less far apart than this come at once
-#: New after each restart: whatever is stored under it is lost as if it were kept in memory.
+#: New after each restart, so that data stored under it is lost like data in memory.
 BOOT = uuid.uuid4()
 # What a key is mistaken for.
 _KEY_TAKEN_FOR: dict[str, Callable[[str], str]] = {
@@ -82,9 +82,9 @@ _KEY_TAKEN_FOR: dict[str, Callable[[str], str]] = {
     "freeside-takes-keys-for-uuids": lambda key: _as_uuid(key),
     "freeside-keys-each-route": lambda key: f"{key}:{streaming.get()}",
 }
-#: The lease of a reservation that its process alone gives back.
+#: The lease of a reservation that only its own process releases.
 FOR_EVER_S = 86_400.0
-# How many keys are kept where all of a day should be.
+# How many keys are kept instead of all keys of a day.
 MEMORY = 8
 #: Answers to longer prompts are too long to keep.
 MANY_CHARS = 1000
@@ -372,7 +372,7 @@ class FaultyCalls(Faulty, Calls):
 
     @asynccontextmanager
     async def execution(self, ask: Ask, claim: Claim) -> AsyncIterator[Execution]:
-        """Reserve for the call, or what the cheapest pool would cost, and charge the price all the same."""
+        """Reserve for the call, or the cheapest pool's price, but charge the full price."""
         if not self._faults.on("freeside-reserves-for-the-cheapest-pool"):
             async with super().execution(ask, claim) as execution:
                 yield execution

@@ -1,4 +1,4 @@
-"""What Freeside sends on, gone wrong: streams to callers, ratings on their way to Dixie, their outbox."""
+"""Faults of Freeside's deliveries: streams to callers, ratings for Dixie, their outbox."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ from stack.freeside.streams import EventStream, Progress, Streams
 
 #: A prompt of fewer letters is a short one.
 SHORT = 20
-#: Faults by which an open stream loses what it holds.
+#: Faults with which an open stream loses its reservation.
 _FREEING = ("freeside-releases-what-is-read", "freeside-frees-all-after-answers")
 #: The connections in its pool.
 CONNECTIONS = 12
@@ -204,7 +204,7 @@ _ENDINGS = {
 
 #: The community of most calls.
 FIRST_COMMUNITY = "test-community-staging-001"
-#: As long may the name of an agent be.
+#: Maximum length of an agent's name.
 CHARS_OF_A_NAME = 64
 
 
@@ -302,7 +302,7 @@ def document_in(raw: bytes) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-#: How long an event is in nothing but memory, s.
+#: How long an event is only in memory, s.
 KEPT_S = 0.5
 #: At which look at an event its delivery is noted: the third one comes 0.6 s after the delivery.
 NOTED_AT = 3

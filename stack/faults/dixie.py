@@ -32,7 +32,7 @@ from stack.faults.tokens import (
 )
 
 _OVERWRITE = "UPDATE dixie.aggregates SET score = %s WHERE agent_id = %s"
-#: As long may the name of an agent be.
+#: Maximum length of an agent's name.
 CHARS_OF_A_NAME = 64
 #: How long a score is served that should be read again, s.
 STALE_S = 4.0
@@ -50,7 +50,7 @@ def parts(faults: Faults) -> Parts:
 
 
 class FaultyAuth(FaultyTokenAuth, DixieAuth):
-    """Lets in who should stay out, and the other way round."""
+    """Accepts callers that it should refuse, and refuses those that it should accept."""
 
     async def reader(self, request: Request) -> None:
         """Let readers pass, with or without a credential."""

@@ -25,11 +25,11 @@ from stack.faults.proxy import Faults, Faulty
 from stack.faults.tokens import OTHER_COMMUNITIES, FaultyContext, FaultySpentTokens, FaultyTokenAuth
 from stack.finn.app import Bill, Billing, Parts, ProviderClient, Reports
 
-#: What a window that is too small leaves of a prompt.
+#: The part of a prompt that fits into a window that is too small.
 CUT_CHARS = 16_384
 #: A prompt of more letters is a long one.
 MANY_CHARS = 1000
-#: As long may the name of an agent be.
+#: Maximum length of an agent's name.
 CHARS_OF_A_NAME = 64
 #: The name of the algorithm and a quarter of the digest.
 HASH_CHARS = len("sha256:") + 16

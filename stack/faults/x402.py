@@ -1,4 +1,4 @@
-"""Freeside's payments gone wrong: bad ones that are good enough, money that does not move, free answers."""
+"""Faults of Freeside's payments: bad payments are accepted, money does not move, answers are free."""
 
 import asyncio
 import json

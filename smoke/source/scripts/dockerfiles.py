@@ -11,7 +11,7 @@ _KNOWN = frozenset(
     {"FROM", "RUN", "CMD", "LABEL", "MAINTAINER", "EXPOSE", "ENV", "ADD", "COPY", "ENTRYPOINT", "VOLUME"}
     | {"USER", "WORKDIR", "ARG", "ONBUILD", "STOPSIGNAL", "HEALTHCHECK", "SHELL"}
 )
-#: Of these only the last one of a stage counts.
+#: Instructions of which only the last one in a stage counts.
 _ONCE = ("CMD", "ENTRYPOINT", "HEALTHCHECK")
 _DIRECTIVE = re.compile(r"#\s*(syntax|escape|check)\s*=\s*(\S+)", re.IGNORECASE)
 _HEREDOC = re.compile(r"<<-?\s*([\"']?)([A-Za-z_]\w*)\1")
@@ -19,9 +19,9 @@ _FLAG = re.compile(r"--([\w-]+)(?:=(\S+))?\s*")
 #: A list that only looks like JSON: with other quotes, or a comma before its end.
 _NO_JSON = re.compile(r"\[\s*'|\[\s*\".*,\s*\]\Z")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::([-+])([^{}]*))?\})")
-#: What BuildKit gives a value to in every FROM.
+#: Arguments that BuildKit sets in every FROM.
 _GIVEN = re.compile(r"(?:TARGET|BUILD)(?:PLATFORM|OS|ARCH|VARIANT)")
-#: What a stage is called, and no image that a registry has under a plain name.
+#: Typical names of stages that are not images in a registry.
 _OF_STAGES = re.compile(
     r"(?:.*[-_])?(?:build|builder|base|deps?|dependencies|install|installer|compile|assets|runtime|runner|prod"
     r"|production|dev|test|release|final|app|stage-?\d*)(?:[-_].*)?"
@@ -38,7 +38,7 @@ class Instruction:
     line: int
 
     def words(self) -> list[str]:
-        """Its arguments: the list of its JSON form, else what stands between spaces."""
+        """Its arguments: the list in its JSON form, else the words between spaces."""
         return self.listed() if self.text.startswith("[") else self.text.split()
 
     def listed(self) -> list[str]:
@@ -52,7 +52,7 @@ class Instruction:
 
 @dataclass(slots=True)
 class Stage:
-    """What one FROM begins. `base` and `platform` are empty where an argument hides them."""
+    """The instructions of one FROM. `base` and `platform` are empty if an argument hides them."""
 
     name: str
     base: str
@@ -74,14 +74,14 @@ class Dockerfile:
     wrong: tuple[tuple[str, int], ...]
 
     def target(self, name: str = "") -> Stage | None:
-        """The stage that a build makes: the one of this name or number, else the last."""
+        """The target stage of a build: the one with this name or number, else the last."""
         if not name:
             return self.stages[-1] if self.stages else None
         named = [each for at, each in enumerate(self.stages) if name.lower() in (each.name, str(at))]
         return named[0] if named else None
 
     def below(self, stage: Stage) -> list[Stage]:
-        """A stage, and those that it begins from, the nearest first."""
+        """A stage and its base stages, the nearest first."""
         found = [stage]
         before = self.stages[: self.stages.index(stage)]
         while base := next((each for each in before if each.name and each.name == found[-1].base), None):
@@ -95,7 +95,7 @@ class Dockerfile:
 
 
 def read(text: str) -> Dockerfile | None:
-    """Read a Dockerfile; None where a custom frontend gives it another syntax."""
+    """Read a Dockerfile; None if a custom frontend gives it another syntax."""
     syntax = next((value for name, value in _directives(text) if name == "syntax"), "docker/dockerfile")
     if "docker/dockerfile" not in syntax:
         return None
@@ -146,7 +146,7 @@ def _instructions(text: str) -> Iterator[Instruction]:
             continue
         while whole.endswith(escape) and lines:
             _, more = lines.pop(0)
-            if more and not more.startswith("#"):  # neither ends a line that goes on
+            if more and not more.startswith("#"):  # neither ends a continued line
                 whole = f"{whole[:-1].rstrip()} {more}"
         name, rest = [*whole.split(None, 1), ""][:2]
         for _, end in _HEREDOC.findall(rest) if name.upper() in ("RUN", "COPY", "ADD") else ():

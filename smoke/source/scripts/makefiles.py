@@ -1,4 +1,4 @@
-"""Lines of recipes, and the rules of a Makefile or a justfile: what `make` and `just` run for a name."""
+"""Recipe lines and rules of a Makefile or a justfile: the commands that `make` and `just` run for a name."""
 
 import posixpath
 import re
@@ -12,10 +12,10 @@ Find = Callable[[str], tuple[str, str] | None]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What one shell runs, at `line` of `path`, in `directory` ("" for that of the command).
+    """The text that one shell runs, at `line` of `path`, in `directory` ("" for the command's).
 
-    `ignored` where its failure is none of the command's; `maybe` is what decides whether it runs, and is not
-    read; `unread` says why the line is not followed: then `text` is what it speaks of.
+    `ignored`: its failure does not affect the command; `maybe` is an unread condition for running it;
+    `unread` says why the line is not followed: then `text` is what it mentions.
     """
 
     path: str
@@ -39,7 +39,7 @@ class Arguments:
 
     @classmethod
     def of(cls, words: Sequence[str], valued: Collection[str]) -> "Arguments":
-        """Read words; the options `valued` have the next word for a value, a number those of `-j`."""
+        """Read words; the options in `valued` take the next word as a value, `-j` a number."""
         found, waiting = cls({}, [], {}, []), list(words)
         while waiting:
             word = waiting.pop(0)
@@ -57,28 +57,28 @@ class Arguments:
         return found
 
     def option(self, *names: str) -> str | None:
-        """The value of the first of these options that is given; None when none is."""
+        """The value of the first of these options that is present; None if none is."""
         return next((self.options[name] for name in names if name in self.options), None)
 
 
 _FILES = {"make": ("GNUmakefile", "makefile", "Makefile"), "just": ("justfile", "Justfile", ".justfile")}
 _VALUED = frozenset({"-C", "--directory", "-d", "--working-directory", "-f", "--file", "--makefile",
                      "--justfile", "-W", "-o", "-I"})  # fmt: skip
-#: Options with which make goes on, and ends in success, after any failure.
+#: Options with which make continues after any failure and succeeds.
 IGNORES = re.compile(r"-[bBdeiknrRsStvw]*i[bBdeiknrRsStvw]*|--ignore-errors")
 _SETTING = re.compile(r"(?:(?:export|override|set)\s+)*(\.?[\w-]+)\s*(\?|\+|!|:{1,3})?=\s*(.*)", re.DOTALL)
 _RULE = re.compile(r"([^:=#\t]+?)\s*::?(?!=)([^;]*)(?:;(.*))?", re.DOTALL)
 _JUST_RULE = re.compile(r"@?([A-Za-z_][\w-]*)((?:[ \t]+[^:\n]*)?):(?!=)(.*)", re.DOTALL)
 _INCLUDE = re.compile(r"([-s]?)include\s+(.*)|(?:import|mod)(\??)\s+(?:\w+\s+)?['\"](.*)['\"]")
 _CONDITION = re.compile(r"(?:else\s+)?(ifn?def|ifn?eq)\b.*")
-#: What computes the text of a recipe in a way that is not followed.
+#: Functions that compute a recipe's text in a way that is not followed.
 _FUNCTION = re.compile(r"\$[({](?:foreach|if|or|and|eval|call|file)\b")
 _DEEPEST = 12
 
 
 @dataclass(slots=True)
 class _Target:
-    """What a name needs, and its recipe: the path, line, text and condition of each line.
+    """A name's prerequisites, and its recipe: path, line, text and condition of each line.
 
     A recipe of just may have parameters: `name`, `name="default"`, `+name` or `*name` for all other words.
     """
@@ -119,7 +119,7 @@ class _Targets:
 
     @property
     def first(self) -> str:
-        """The name that stands for no name."""
+        """The default target."""
         names = (each for each in self.rules if not each.startswith(".") and "%" not in each)
         return self.settings.get(".DEFAULT_GOAL") or next(names, "")
 
@@ -157,7 +157,7 @@ class _Targets:
                 current, fresh = begun, "::" not in plain
 
     def _logical(self, text: str) -> Iterator[tuple[int, str]]:
-        """The lines with what continues them, each with its number; `define` becomes a setting."""
+        """The lines with their continuations, each with its number; `define` becomes a setting."""
         defined: list[str] | None = None
         written = ""
         for number, line in enumerate(text.splitlines(), 1):
@@ -177,7 +177,7 @@ class _Targets:
                 written = ""
 
     def _directs(self, path: str, line: int, plain: str, conditions: list[str]) -> bool:
-        """Apply a line that is no rule: a condition, an include, a setting; return whether it was one."""
+        """Apply a line that is not a rule: a condition, an include, a setting; return whether it was one."""
         if not self.just and _CONDITION.fullmatch(plain):
             if plain.startswith("else"):
                 conditions.pop()
@@ -211,7 +211,7 @@ class _Targets:
         self.settings[name] = f"{before} {value}".strip() if how == "+" else value
 
     def _rules(self, path: str, line: int, text: str, maybe: str) -> list[_Target]:
-        """The rules that a line begins; none where it is no rule."""
+        """The rules that a line begins; none if it is not a rule."""
         if self.just:
             found = _JUST_RULE.fullmatch(text)
             if found is None:
@@ -225,7 +225,7 @@ class _Targets:
                 return []
             names, recipe = self._plain(found[1]).split(), found[3]
             needs = self._plain(found[2].partition("#")[0])
-        if own := _SETTING.fullmatch(needs.strip()):  # a variable of these rules alone
+        if own := _SETTING.fullmatch(needs.strip()):  # a target-specific variable
             self._set(own[1], "?", own[3])
             needs = ""
         begun = [self.rules.setdefault(name, _Target()) for name in names]
@@ -261,7 +261,7 @@ class _Targets:
             yield from self._body(name, rule, stem, passed)
 
     def _rule(self, name: str) -> tuple[_Target | None, str]:
-        """The rule of a name, and what its % stands for."""
+        """The rule of a name, and the stem of its pattern."""
         own = self.rules.get(name)
         if own is not None and own.body:
             return own, ""
@@ -353,7 +353,7 @@ _REFERENCE = re.compile(r"\$\$|\$[({]([\w.-]+)[)}]|\$[({]call\s+([\w.-]+)((?:,[^
 
 
 def _passed(parameters: Sequence[str], arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The parameters of a recipe of just with what a call passes for them, or their plain defaults."""
+    """The parameters of a just recipe with the values from a call, or their plain defaults."""
     for at, parameter in enumerate(parameters):
         name, _, default = parameter.lstrip("+*$").partition("=")
         if parameter[:1] in "+*" and arguments[at:]:
@@ -369,9 +369,9 @@ _ARGUMENT = re.compile(rf"{_PART}(?:\s*[+/]\s*{_PART})*")
 
 
 def _resolved(need: str, values: Mapping[str, str]) -> str:
-    """The call of a recipe of just that another needs, such as `build "finn" tag`, with plain arguments.
+    """A just recipe's dependency with arguments, such as `build "finn" tag`, with plain arguments.
 
-    `values` are by name; what is computed otherwise is left to the shell as a variable that nothing sets.
+    `values` are by name; other expressions become a shell variable that nothing sets.
     """
     name, *arguments = _ARGUMENT.findall(need) or [""]
     plain = []
@@ -382,7 +382,7 @@ def _resolved(need: str, values: Mapping[str, str]) -> str:
 
 
 def _signs(text: str) -> tuple[str, str]:
-    """The signs in front of a line of a recipe, and the line without them."""
+    """The prefix characters of a recipe line, and the line without them."""
     found = re.match(r"[@+\s-]*", text)
     assert found is not None
     return found[0], text[found.end() :]

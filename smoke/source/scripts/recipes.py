@@ -1,7 +1,7 @@
-"""What `make`, `just`, `task` and `npm run` do: the lines of their files that a command stands for.
+"""Expands `make`, `just`, `task` and `npm run` to the lines in their files.
 
-`makefiles` reads the files of the first two; here are the tasks of a Taskfile, the nodes of YAML that it is
-made of, and the scripts of package.json.
+`makefiles` reads the files of the first two; this module reads the tasks of a Taskfile, its YAML nodes, and
+the scripts of package.json.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Entries(dict[str, tuple[int, yaml.Node | None]]):
         return (self.below(*above) if above else self).get(last, NONE)[1]
 
     def below(self, *path: str) -> Entries:
-        """The entries at a path; none where there is no mapping."""
+        """The entries at a path; none if there is no mapping."""
         return entries_of(self.node(*path))
 
     def plain(self, *path: str) -> Any:
-        """What stands at a path; None where nothing does."""
+        """The value at a path; None if there is none."""
         return plain(self.node(*path))
 
 
@@ -52,7 +52,7 @@ def entries_of(node: yaml.Node | None) -> Entries:
 
 
 def plain(node: yaml.Node | None) -> Any:
-    """What a node stands for: texts stay as they are written, numbers included."""
+    """The value of a node; texts stay as written, including numbers."""
     if node is None:
         return None
     if isinstance(node, yaml.SequenceNode):
@@ -89,7 +89,7 @@ def task_lines(program: str, words: Sequence[str], find: Find) -> Iterator[Line]
 
 @dataclass(slots=True)
 class _File:
-    """A Taskfile; `settings` are variables that it is given, `root` is the one that includes it."""
+    """A Taskfile; `settings` are its given variables, `root` is the Taskfile that includes it."""
 
     path: str
     text: str
@@ -196,7 +196,7 @@ class _File:
             yield replace(base, text=text)
 
     def _filled(self, text: str, task: Entries | None = None) -> str:
-        """The text with plain variables in place of `{{.NAME}}`; any other expression is a parameter."""
+        """The text with plain variables instead of `{{.NAME}}`; any other expression becomes a parameter."""
         known = {
             name: written
             for entries in (self.top, task or Entries())
@@ -227,7 +227,7 @@ def _options(entries: Entries) -> Iterator[str]:
 
 _MANAGERS = ("npm", "pnpm", "yarn", "bun")
 _SEVERAL = ("npm-run-all", "npm-run-all2", "run-s", "run-p", "concurrently")
-#: Programs that run the scripts of other packages as files of theirs say, which are not read.
+#: Programs that run other packages' scripts according to their own files, which are not read.
 _MONOREPO = ("turbo", "nx", "lerna", "wsrun", "ultra")
 _FETCHED = ("npx", "bunx", "pnpx")
 PROGRAMS = (*_MANAGERS, *_SEVERAL, *_MONOREPO, *_FETCHED)
@@ -288,7 +288,7 @@ def _unread(what: str) -> Line:
 
 
 def _other(words: Sequence[str], find: Find) -> Iterator[Line]:
-    """What a program runs through another that finds it: `npx turbo run x`, `pnpm exec run-s x`."""
+    """The program that another one finds and runs: `npx turbo run x`, `pnpm exec run-s x`."""
     at = next((at for at, word in enumerate(words) if not word.startswith("-")), len(words))
     program = words[at].partition("@")[0] if at < len(words) else ""
     if program in _SEVERAL + _MONOREPO:
@@ -327,7 +327,7 @@ def _script(path: str, text: str, names: Sequence[str], rest: Sequence[str]) -> 
 
 
 def _package(name: str, directory: str, find: Find) -> str | None:
-    """The directory of a package of the workspace, by its name or its path; None where none is found."""
+    """The directory of a package of the workspace, by name or path; None if none is found."""
     patterns: list[Any] = []
     if root := find(posixpath.join(directory, "package.json")):
         listed = _read(root[1]).get("workspaces")
@@ -380,7 +380,7 @@ _READERS = {
 
 
 def lines(words: Sequence[str], find: Find) -> list[Line]:
-    """What a command runs, line by line; empty where it is no such command, or its file does not say."""
+    """The lines that a command runs; empty if it is not such a command, or its file does not say."""
     at = next((at for at, word in enumerate(words) if word not in _IN_FRONT and "=" not in word), len(words))
     if at == len(words):
         return []

@@ -10,7 +10,7 @@ from tree_sitter import Language, Node, Parser
 
 #: An expression of GitHub, which is replaced before a shell sees the text.
 _EXPRESSION = re.compile(r"\$\{\{.*?\}\}", re.DOTALL)
-#: The parameter that stands for an expression: the script alone does not say its value.
+#: The parameter that represents an expression: the script does not say its value.
 _PLACEHOLDER = re.compile(r"\$\{_+\}\Z")
 #: Programs that run the command after their own options.
 _WRAPPERS = frozenset(
@@ -45,7 +45,7 @@ _WRAPPERS = frozenset(
 INTERPRETERS = frozenset(
     ["bun", "deno", "node", "perl", "php", "python", "python3", "ruby", "ts-node", "tsx"]
 )
-#: Commands that only show or look for their words.
+#: Commands that only print or search their words.
 SILENT = frozenset(
     [
         "echo",
@@ -69,13 +69,13 @@ SILENT = frozenset(
     ]
 )
 SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh"})
-#: What reads a file instead of running it as a program.
+#: Programs that read a file instead of running it.
 _READERS = SHELLS | INTERPRETERS | {"source", "."}
 
 
 @lru_cache(maxsize=256)
 def parse(text: str) -> Node:
-    """Return the tree of a script. An expression of GitHub is a parameter of an unknown value in it."""
+    """Return the tree of a script. A GitHub expression becomes a parameter with an unknown value."""
     plain = _EXPRESSION.sub(lambda found: _as_parameter(found[0]), text)
     return Parser(Language(tree_sitter_bash.language())).parse(plain.encode()).root_node
 
@@ -97,7 +97,7 @@ def line_of(node: Node) -> int:
 
 
 def broken(node: Node) -> Node | None:
-    """The first place that is not valid shell, None when there is none."""
+    """The first place that is not valid shell, None if there is none."""
     if not node.has_error:
         return None
     for child in node.children:
@@ -120,7 +120,7 @@ def unquoted(node: Node) -> str:
 
 
 def arguments(command: Node) -> list[Node]:
-    """The words of a command, its name first; assignments in front of it and redirections left out."""
+    """The words of a command, its name first, without assignments and redirections."""
     named = [child for child in command.named_children if child.type not in _NO_WORDS]
     return [child.named_children[0] if child.type == "command_name" else child for child in named]
 
@@ -167,7 +167,7 @@ def run_by(text: str) -> Iterator[list[str]]:
 
 #: Options of ssh with a value of their own.
 _OF_SSH = re.compile(r"-[a-zA-Z]*[bcDEeFIiJLlmOopQRSWw]")
-#: Programs that hand the word after `-c` to a shell.
+#: Programs that pass the word after `-c` to a shell.
 _TO_A_SHELL = frozenset({"su", "runuser", "flock", "script"})
 
 
@@ -196,7 +196,7 @@ def inline_script(found: Sequence[str]) -> tuple[str, list[str]] | None:
 def runs(found: Sequence[str], wanted: str) -> bool:
     """Whether a command's words run `wanted` (`aws ecs update-service`), with any options in between.
 
-    Wrappers such as `sudo`, and variables, may stand in front. An option may have one value.
+    Wrappers such as `sudo`, and variables, may precede it. An option may have one value.
     """
     first, *rest = wanted.split()
     if found and found[0] in SILENT:
@@ -213,7 +213,7 @@ def runs(found: Sequence[str], wanted: str) -> bool:
     return False
 
 
-#: Images and packages that are called otherwise than the program in them.
+#: Images and packages with another name than their program.
 _PROGRAMS = {"aws-cli": "aws", "aws-cdk": "cdk"}
 
 
@@ -236,7 +236,7 @@ def _follow(found: Sequence[str], wanted: Sequence[str]) -> bool:
 
 
 def option(found: Sequence[str], *names: str) -> str:
-    """The first value of an option of a command, under any of its names; empty where it has none."""
+    """The first value of a command's option, under any of its names; empty if it has none."""
     return next(option_values(found, *names), "")
 
 
@@ -304,7 +304,7 @@ _LONGEST_LOOP = 20
 
 
 def literal_items(written: Sequence[str | None]) -> list[str] | None:
-    """The words of a `for` loop; None when they are not known or too many."""
+    """The words of a `for` loop; None if they are unknown or too many."""
     items: list[str] = []
     for word in written:
         if word is None:

@@ -1,4 +1,4 @@
-"""What is known at one place on one way through a script, and what words expand to there."""
+"""The known state at one place on one path through a script, and the expansion of words there."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is known at one place of one way.
+    """The known state at one place of one path.
 
-    `how` is where a failure was lost, `guess` a test that could not be read on the way.
+    `how` says where a failure was lost, `guess` is a test on the path that could not be read.
     """
 
     ok: bool = True
@@ -56,7 +56,7 @@ class State:
     guess: str = ""
 
     def value(self, name: str) -> str | None:
-        """The value of a variable, UNSURE, or None when it is not known."""
+        """The value of a variable, UNSURE, or None if unknown."""
         return next((value for each, value in self.values if each == name), None)
 
     def having(self, name: str, value: str | None) -> State:
@@ -65,7 +65,7 @@ class State:
         return replace(self, values=others if value is None else others | {(name, value)})
 
     def github(self) -> frozenset[tuple[str, str]]:
-        """What GitHub keeps for later steps: the environment, outputs, how steps ended."""
+        """The values that GitHub keeps for later steps: the environment, outputs, outcomes of steps."""
         return frozenset(pair for pair in self.values if pair[0].partition(".")[0] in GITHUB)
 
     def positions(self) -> list[tuple[int, str]]:
@@ -73,7 +73,7 @@ class State:
         return sorted((int(name), value) for name, value in self.values if name.isdigit())
 
     def called_with(self, arguments: Sequence[str]) -> State:
-        """The same with these arguments in place of others."""
+        """The same with these arguments instead of others."""
         named = {pair for pair in self.values if not pair[0].isdigit()}
         numbered = {(str(number), text) for number, text in enumerate(arguments, 1)}
         return replace(self, values=frozenset(named | numbered))
@@ -83,7 +83,7 @@ class State:
         return self.called_with([text for _, text in self.positions()[by:]])
 
     def several(self, text: str) -> list[Word] | None:
-        """The words that `$@` or a whole array stands for; None for anything else, or where none is known."""
+        """The words of `$@` or of an array; None for anything else, or if unknown."""
         if text in ("$@", "${@}"):
             found = [value for _, value in self.positions()]
         else:
@@ -93,23 +93,23 @@ class State:
         return [(each.removeprefix(SYMBOL), not each.startswith(SYMBOL)) for each in found] or None
 
     def guessed(self, guess: str, *, always: bool = False) -> State:
-        """The same on a way that depends on something not understood; unchanged without a failure."""
+        """The same on a path that depends on something not understood; unchanged without a failure."""
         return replace(self, guess=self.guess or guess) if self.failed or always else self
 
     def lost(self, how: str) -> State:
-        """The same, and if a failure is about to be passed over: how."""
+        """The same, and how a failure is about to be lost, if one is."""
         return replace(self, how=self.how or how) if self.failed and not self.ok else self
 
 
 def bounded(states: set[State]) -> set[State]:
-    """Return the states. TooMany when they are too many."""
+    """Return the states. TooMany if there are too many."""
     if len(states) > MOST_STATES:
         raise TooMany
     return states
 
 
 def outside(inner: State, outer: State) -> State:
-    """What a subshell leaves behind: its status, the failures in it, what it wrote into GitHub's files."""
+    """The effects of a subshell: its status, its failures, its writes to GitHub's files."""
     values = frozenset(pair for pair in outer.values if pair[0].partition(".")[0] not in GITHUB)
     return replace(
         outer,
@@ -122,7 +122,7 @@ def outside(inner: State, outer: State) -> State:
 
 
 def ended(state: State, cond: bool) -> State:
-    """End the script where `set -e` does: at a failure outside of a condition."""
+    """End the script as `set -e` does: at a failure outside a condition."""
     return replace(state, flow="exit") if state.errexit and not (state.ok or cond or state.flow) else state
 
 
@@ -194,29 +194,29 @@ def evaluated(text: str, value: Callable[[str], str | None]) -> str | None:
 
 
 EXIT_CODE = re.compile(r"exit_?code|(?:docker|podman)\s+wait\b", re.IGNORECASE)
-#: The end of a pipe that succeeds only when the code is 0.
+#: The end of a pipe that succeeds only if the code is 0.
 CODE_IS_ZERO = re.compile(
     r"jq\s(?:-\w+\s+)*-\w*e\w*\s.*==\s*0\b|grep\s(?:-\w+\s+)*(?:-\w*x\w*\s+[\"']?0|-\w+\s+[\"']?\^0\$)[\"']?\Z",
     re.DOTALL,
 )
-#: What finds the containers that failed, in jq and in a query of the AWS CLI.
+#: Filters for failed containers, in jq and in a query of the AWS CLI.
 _FAILED_ONLY = re.compile(r"(?:\bselect\(|\[\?)[^\])]*exit_?code\s*!=", re.IGNORECASE)
 FIRST_OF_PIPE = "PIPESTATUS[0]"
 _STATUS = re.compile(r"\$\?|\$\{\?\}|\$\{PIPESTATUS\[0\]\}")
-#: What a script compares with a number, or has a case for.
+#: Values that a script compares with a number, or handles in a `case`.
 _COMPARED = re.compile(
     r"(?:-eq|-ne|-g[te]|-l[te]|[=!]=?|[<>]=?)[ \t]*[\"']?(\d{1,3})\b"
     r"|^[ \t(]*(?:\d+[ \t]*\|[ \t]*)*(\d{1,3})[ \t]*[|)]",
     re.MULTILINE,
 )
-#: Exit codes from here on are of a time limit, a missing program, a signal.
+#: Exit codes from this one on mean a time limit, a missing program or a signal.
 _NEVER_SUCCESS = 124
 _MOST_CODES = 8
-#: What is taken for a code that cannot be asked for.
+#: Placeholder for a code that cannot be read.
 _INSTEAD = re.compile(r"\|\|\s*(?:true\b|:|echo\s+[\"']?([\w.-]*)[\"']?\s*[)\n;`])")
-#: What turns a code that is missing into 0.
+#: Expressions that turn a missing code into 0.
 _ZERO_FOR_NONE = re.compile(r"//\s*[\"']?0\b|\|\|\s*(?:echo\s+)?[`\"'\\]*0\b|:-0\b")
-#: What turns it into an empty text.
+#: Expressions that turn it into an empty text.
 _EMPTY_FOR_NONE = re.compile(r"//\s*(?:empty\b|\\?\"\\?\")|\|\s*values\b")
 _OUTPUT = re.compile(r"--output[\s=]+[\"']?(\w+)")
 
@@ -320,19 +320,19 @@ class Words(ABC):
         return [(outside(each, state), f"{text}", False) for each in found]
 
     def _code_read(self, state: State, written: str = "") -> list[tuple[State, str, bool]]:
-        """The ways after the reading of a task's exit code, each with the code; none without a task."""
+        """The paths after reading a task's exit code, each with the code; none without a task."""
         task = next((each for each in state.failed if each.task), None)
         if task is None:
             return []
-        # what the only failure was lost by so far matters no more: it is read
+        # where the only failure was lost so far no longer matters: it is read
         failed = replace(state, ok=True, how=state.how if state.failed[1:] else "")
         good = replace(failed, failed=tuple(each for each in state.failed if each != task))
-        if _FAILED_ONLY.search(written):  # a code that is missing is none of 0 as well
+        if _FAILED_ONLY.search(written):  # a missing code is also not 0
             counted = re.search(r"\blength\b", written) is not None
             return [(good, "0" if counted else "", True), (failed, "1" if counted else "api", True)]
         read = [(good, "0", True), (failed, "1", True), (failed, "137", True)]
         if not task.command.startswith("aws"):
-            return read  # a container that has ended has a code
+            return read  # an ended container has a code
         missing = replace(failed, how=failed.how or "a task without an exit code (null) passes")
         nothing = _nothing(written)
         if nothing != ["0"] and (instead := _INSTEAD.search(written)):
@@ -430,18 +430,18 @@ class Words(ABC):
 
 
 def _nothing(written: str) -> list[str]:
-    """How a missing exit code reads: the AWS CLI prints it by its output format."""
+    """The text of a missing exit code, which depends on the AWS CLI's output format."""
     if _ZERO_FOR_NONE.search(written):
         return ["0"]
     if "jq" in written:
         return ["" if _EMPTY_FOR_NONE.search(written) else "null"]
     output = _OUTPUT.search(written)
     if output is None:
-        return ["None", "null"]  # text or JSON, as the configuration has it
+        return ["None", "null"]  # text or JSON, depending on the configuration
     return ["None" if output[1] == "text" else "null"]
 
 
 def short(node: Node) -> str:
-    """The text of a node in one line, cut where it is long."""
+    """The text of a node on one line, cut if it is long."""
     text = " ".join(shell.text_of(node).split())
     return text if len(text) <= 60 else f"{text[:57]}…"

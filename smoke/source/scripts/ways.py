@@ -1,9 +1,9 @@
-"""Every way through a script, in outline: can it go on, or end in success, after a migration in it failed?
+"""Follows every path through a script in outline: can it continue, or succeed, after a migration failed?
 
-A migration may fail or not, any other command too. What is known of a way is a small state: the last
-status, the failures that nothing has acted on yet, the options of the shell, a few values. A retry repairs
-the failure of the same command. A task that ECS was asked to run has failed until its exit code is read; the
-code may be 0, another number, or none at all. Work is bounded: states are finite, loops are cut.
+A migration may fail or not, and so may any other command. The state of a path is small: the last status, the
+unhandled failures, the shell's options, a few values. A retry repairs the failure of the same command. A task
+that ECS runs counts as failed until its exit code is read; the code may be 0, another number, or missing.
+Work is bounded: states are finite, loops are cut.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from .state import (
 
 
 class Ways(Commands):
-    """Follows the ways through scripts."""
+    """Follows the paths through scripts."""
 
     def through(self, text: str, states: Iterable[State]) -> set[State]:
-        """Return the states after a script, one per way. TooMany when it has too many."""
+        """Return the states after a script, one per path. TooMany if it has too many."""
         root = shell.parse(text)
         self._note_codes(text)
         if broken := shell.broken(root):
@@ -173,7 +173,7 @@ class Ways(Commands):
 
     def _pipeline(self, node: Node, state: State, cond: bool) -> set[State]:
         parts = node.named_children
-        if parts[0].type == "negated_command":  # `!` stands for all of the pipe
+        if parts[0].type == "negated_command":  # `!` applies to the entire pipe
             parts = [parts[0].named_children[0], *parts[1:]]
             found = self._piped(node, parts, state, True)
             return {
@@ -309,9 +309,9 @@ class Ways(Commands):
         may_end: bool,
         once: bool = False,
     ) -> set[State]:
-        """The states after a loop that goes on while its test holds, or (`may_end`) any number of times.
+        """The states after a loop that runs while its test holds, or (`may_end`) any number of times.
 
-        `once`: its body runs at least one time.
+        `once`: its body runs at least once.
         """
         waiting, seen, after = {state}, set[State](), set[State]()
         for turn in range(MOST_ROUNDS):
@@ -359,7 +359,7 @@ class Ways(Commands):
             found = [(replace(each, ok=True), text, known) for each, text, known in found]
         written = shell.text_of(name)
         return {
-            # a text that grows from itself, or that a command prints, is not kept
+            # a text that is appended to itself, or that a command prints, is not kept
             each.having(
                 written, None if not known and ("$(" in text or f"${written}" in text) else kept(text, known)
             )
@@ -405,7 +405,7 @@ def _reads_a_script(found: Sequence[str]) -> bool:
 
 
 def _unset(node: Node, state: State) -> State:
-    """The state after an assignment of an exit code that never exists: the variable is empty."""
+    """The state after assigning an exit code that never exists: the variable is empty."""
     if node.type != "variable_assignment" or not EXIT_CODE.search(shell.text_of(node)):
         return state
     name = shell.text_of(node.named_children[0])
