@@ -1,7 +1,8 @@
 """What the plugin costs: on checks that do nothing, and by the length of its ledger.
 
 The two sides of a difference or a ratio run one after the other; each figure is the lowest of the rounds.
-Times of runs in one process are CPU time, all others wall time.
+Times of runs of checks are CPU time of all their processes, which a busy machine changes little; all others
+are wall time.
 """
 
 from __future__ import annotations
@@ -95,22 +96,17 @@ def measured(root: Path, workers: int = 0, rounds: int = 1) -> dict[str, Ran]:
         for kind, arguments in _KINDS.items():
             command = ("-m", "pytest", "-q", "-p", "no:cacheprovider", *spread, *arguments)
             one = ran_python(*command, cwd=root, environ=_ENVIRON)
-            found[kind] = min(one, found.get(kind, one), key=attrgetter(_time(workers)))
+            found[kind] = min(one, found.get(kind, one), key=attrgetter("cpu_s"))
     return found
-
-
-def _time(workers: int) -> str:
-    """Return what of a run is its time: what it computed, which a busy machine changes little, or all."""
-    return "seconds" if workers else "cpu_s"
 
 
 def _compared(size: int, workers: int, found: Mapping[str, Ran]) -> Iterator[Row]:
     what = f"{size:,} checks{f', -n {workers}' if workers else ''}"
-    took = {kind: attrgetter(_time(workers))(one) for kind, one in found.items()}
+    took = {kind: one.cpu_s for kind, one in found.items()}
     bare, page, beside, own = took.values()
     last = size == SIZES[-1]
     times = ", ".join(f"{kind} {seconds:.2f} s" for kind, seconds in took.items())
-    note = f"{'wall' if workers else 'CPU'} time: {times}"
+    note = f"CPU time: {times}"
     above = 1000 * (own - bare) / size
     yield Row(f"{what}: above bare pytest, each", above, "ms", 0.25 if size > SIZES[0] else None, note)
     above = 1000 * (own - beside) / size
