@@ -37,6 +37,8 @@ pytestmark = [
 AT_ONCE = 8
 #: How many different events are sent concurrently about each of three agents.
 TOGETHER = 2
+#: About how many new agents two events come at once.
+CROWD = 4
 #: How many equal events are sent in a row, before one more that must count, too.
 IN_A_ROW = 5
 #: By how much a sender's clock may be ahead, s.
@@ -305,6 +307,52 @@ def test_events_at_once_count_each(
         ) from lost
     evidence.figure(f"scores after {TOGETHER} events at once", str(seen), expected=all_)
     require_row_counts(quiet, rows, all_, scores, evidence, eventually)
+
+
+def test_first_events_at_once_count_each(
+    senders: dict[str, Callable[[str, bool], None]],
+    seen_or_skip: SeenOrSkip,
+    connect: Connect,
+    dixie: Dixie,
+    scores: Scores,
+    evidence: Evidence,
+    eventually: Eventually,
+) -> None:
+    """Concurrent events about an agent without a score move it as far as the same events one by one."""
+    send, quiet = senders["dixie.events"], Dixie(connect("dixie"), dixie.tenant, dixie.key)
+    one, two, *crowd = (f"smoke-{nonce()}" for _ in range(2 + CROWD))
+    at_once([partial(send, agent, False) for agent in (one, two)])
+    if not scores.newcomers.give_time():
+        seen_or_skip(
+            lambda: None not in map(quiet.score, (one, two)), "agents that were not seeded have scores"
+        )
+    send(two, False)
+    shown: list[float] = []
+
+    def show(*agents: str) -> list[float]:
+        shown[:] = (-1.0 if (score := quiet.score(agent)) is None else score for agent in agents)
+        return shown
+
+    try:
+        eventually(
+            lambda: len({*show(one, two)}) == 2, within=scores.limit_s, every=scores.every_s, what="both"
+        )
+    except AssertionError:
+        return evidence.note("not examined: a second event that equals the first one does not show")
+    at_once([partial(send, agent, False) for _ in range(2) for agent in crowd])
+
+    def alike() -> bool:
+        fewer, all_, *seen = show(one, two, *crowd)
+        return all(2 * abs(score - all_) < abs(all_ - fewer) for score in seen)
+
+    try:
+        eventually(alike, within=scores.limit_s, every=scores.every_s, what="events at once show")
+    except AssertionError as lost:
+        raise AssertionError(
+            f"two first events at once moved scores to {shown[2:]}; one by one they move a score to "
+            f"{shown[1]}, the first of them to {shown[0]}"
+        ) from lost
+    return evidence.figure("scores after two first events at once", str(shown[2:]), expected=shown[1])
 
 
 def require_row_counts(

@@ -139,7 +139,7 @@ class FaultyScores(Faulty, Scores):
     async def apply(self, signal: Signal) -> bool:
         """Count the event wrongly, for other agents too, or not at all."""
         on = self._faults.on
-        if on("dixie-score-frozen") or (on("dixie-races-repeats") and await self._raced(signal)):
+        if on("dixie-score-frozen") or await self._lost(signal):
             return False
         if on("dixie-counts-four-equal-events") and self._is_of_a_row(signal):
             return True
@@ -166,6 +166,18 @@ class FaultyScores(Faulty, Scores):
         reverses = self._faults.on("dixie-reverses-first-events")
         first = reverses and await super().of(signal.agent_id) is None
         return replace(signal, score=1.0 - signal.score) if first else signal
+
+    async def _lost(self, signal: Signal) -> bool:
+        """Whether an event is lost to another one that came at the same time."""
+        if self._faults.on("dixie-races-repeats"):
+            return await self._raced(signal)
+        if not self._faults.on("dixie-races-first-events") or await super().of(signal.agent_id) is not None:
+            return False
+        agent = uuid.uuid5(BOOT, signal.agent_id)
+        later = agent in self._counted
+        self._counted.add(agent)
+        await asyncio.sleep(0.3)  # longer than a busy machine needs to send several at once
+        return later
 
     async def _raced(self, signal: Signal) -> bool:
         """Whether the event was counted before; a concurrent request gets the answer that it was not."""
