@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         benchmark = getattr(importlib.import_module(f"{__package__}.{BENCHMARKS[name]}"), name)
         try:
             rows = benchmark(options.quick)
-        except SystemExit as problem:  # what it measures failed: the others are measured all the same
+        except SystemExit as problem:  # one benchmark failed; the others still run
             print(f"## {name}\n\n{problem}\n", flush=True)
             exceeded = True
             continue
@@ -63,7 +63,7 @@ def _when_and_where() -> str:
 
 
 def _processor() -> str:
-    """Return the processor's model, without the name of the machine."""
+    """Return the processor model; the machine's name is left out."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

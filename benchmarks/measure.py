@@ -29,9 +29,10 @@ AS_INSTALLED = ("-p", "no:hypothesispytest")
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A program that came to its end: its wall time, its highest resident memory, what it wrote.
+    """A finished program: its wall time, peak resident memory and output.
 
-    ``cpu_s`` is what it and the processes that it waited for computed: a busy machine changes it little.
+    ``cpu_s`` is the CPU time of the program and the processes it waited for, which a busy machine changes
+    little.
     """
 
     seconds: float
@@ -72,12 +73,12 @@ def ran_python(
     return ran([sys.executable, *arguments], cwd, environ, accepted)
 
 
-#: Names the file for the notes.
+#: Environment variable with the path of the file for the notes.
 VARIABLE = "BENCHMARK_CALLS"
 
 
 def pytest_collection_finish() -> None:
-    """Note the calls of httpx's client, and of those that the suite has derived from it by now."""
+    """Record the calls of httpx's client and of every subclass that exists by now."""
     if name := os.environ.get(VARIABLE):
         spans: list[tuple[float, float]] = []
         kinds: list[type[httpx.Client]] = [httpx.Client, *httpx.Client.__subclasses__()]
@@ -122,7 +123,7 @@ that a section names; the two sides of a ratio are measured in one run, so ratio
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure: ``value`` in ``unit``, and the highest value that is accepted; None: it is only shown."""
+    """One figure: ``value`` in ``unit``, and its limit; with None it is only shown."""
 
     name: str
     value: float

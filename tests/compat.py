@@ -1,6 +1,6 @@
 """The built wheel where users install it: each Python, lowest and highest dependencies, beside other plugins.
 
-`make compat` runs this; `make test` does not, since it fills a virtual environment for each row.
+`make compat` runs this; `make test` does not, because each row needs its own virtual environment.
 """
 
 import json
@@ -86,7 +86,7 @@ def _oldest(name: str, version: str) -> str:
 
 
 def installations() -> Iterator[Installation]:
-    """Every row of the matrix but the companions."""
+    """Every row of the matrix except the companion plugins."""
     declared = PROJECT["dependencies"]
     yield Installation("lowest", requirements=[lowest(line) for line in declared])
     yield Installation("highest", requirements=["--upgrade", *declared])
@@ -101,7 +101,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("installation", [pytest.param(each, id=each.name) for each in installations()])
 def test_an_installation(installation: Installation, built: Path, tmp_path: Path) -> None:
-    """The shop is READY, BROKEN if its till adds twice, DEGRADED by a lost call; unit tests run alone."""
+    """The shop is READY, BROKEN when it charges twice, DEGRADED after a lost call; unit tests still run."""
     for path in tracked("examples/shop"):
         copy = tmp_path / path
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ def beside(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("companion", [pytest.param(each, id=each["name"]) for each in COMPANIONS])
 def test_a_companion(companion: dict[str, Any], beside: Path, tmp_path: Path) -> None:
-    """What the other plugin runs is judged, whether it holds or not."""
+    """Checks that the other plugin runs are judged, passing or failing."""
     checks = HEAD + companion["checks"]
     files = {
         "readiness.toml": PLAN.replace(

@@ -1,4 +1,4 @@
-"""What all tests share: property tests that may take their time, and one running platform."""
+"""Shared by all tests: Hypothesis without a deadline, and one running platform."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -8,7 +8,7 @@ import pytest
 
 
 def pytest_configure() -> None:
-    """Say once what `make smoke` did not install, instead of an ImportError for each file."""
+    """Name missing packages once, instead of one ImportError for each file."""
     if find_spec("hypothesis") is None:
         raise pytest.UsageError(
             "tests/ needs the development dependencies: `make test` installs them; "
@@ -31,7 +31,7 @@ def running() -> Iterator[Any]:
 
 @pytest.fixture
 def stack(running: Any) -> Iterator[Any]:
-    """The platform as it was after its boot; it is reset after the test."""
+    """The platform in its state after boot; it is reset after the test."""
     from tests.stack.tools import request
 
     yield running

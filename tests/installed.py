@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-#: What would lead a run elsewhere, or a virtual environment to another one's packages.
+#: Variables that would redirect a run, or a virtual environment to another one's packages.
 FOREIGN = re.compile(r"PYTHON(PATH|HOME)|VIRTUAL_ENV|PYTEST_.*|READINESS_.*|GITHUB_.*|SHOP_.*")
 
 
@@ -65,6 +65,6 @@ def done(*command: str, at: Path | None = None, code: int = 0) -> str:
 
 
 def tracked(folder: str) -> Sequence[Path]:
-    """The files of a folder that git has or would add, relative to the root."""
+    """The folder's files that git tracks or would add, relative to the root."""
     listed = done("git", "ls-files", "-co", "--exclude-standard", folder, at=ROOT)
     return [Path(line) for line in listed.splitlines()]

@@ -20,7 +20,7 @@ other_key = "env:SHOP_OTHER_KEY"
 
 
 class BreakableShop(Shop):
-    """Misbehaves as the faults say that are on; the honest shop knows none of them."""
+    """A shop that misbehaves according to the active faults; `shop.py` knows nothing about them."""
 
     FAULTS = ("till-adds-twice", "older-build", "open-door", "oversells", "warehouse-away")
 
@@ -39,15 +39,15 @@ class BreakableShop(Shop):
         self.on.discard(fault)
 
     def reset(self) -> None:
-        """Be as after the start."""
+        """Return to the state after the start."""
         self.restock()
 
     def state(self) -> object:
-        """Return what equals another state's when both are the same."""
+        """Return a value that is equal for equal states."""
         return [self.stock, self.spent, self.orders]
 
     def health(self) -> Answer:
-        """Be ill, or of a build that does not report itself."""
+        """Report that the shop is down, or leave out the build."""
         if "warehouse-away" in self.on:
             return 503, {"status": "no warehouse"}
         return (200, {"status": "ok"}) if "older-build" in self.on else super().health()
@@ -63,12 +63,12 @@ class BreakableShop(Shop):
         return super().charge(customer, 2 * cents if "till-adds-twice" in self.on else cents)
 
     def take(self, product: str, quantity: int) -> None:
-        """Sell without a look into the warehouse."""
+        """Sell without checking the stock."""
         if "oversells" not in self.on:
             super().take(product, quantity)
 
     def customer(self, headers: Mapping[str, str]) -> str:
-        """Take anybody for Ada."""
+        """Treat every caller as Ada."""
         try:
             return super().customer(headers)
         except Refused:
@@ -77,7 +77,7 @@ class BreakableShop(Shop):
             raise
 
     def order_of(self, customer: str, number: str) -> dict[str, Any]:
-        """Show any order to anybody."""
+        """Show any order to any caller."""
         return self.orders[number] if "open-door" in self.on else super().order_of(customer, number)
 
 

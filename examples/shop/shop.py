@@ -1,4 +1,4 @@
-"""A small shop: products, orders, accounts, over HTTP. It has nothing to do with readiness."""
+"""A small shop: products, orders, accounts, over HTTP. It does not depend on readiness."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Shop:
                 return status, {"error": reason}
 
     def health(self) -> Answer:
-        """Say how the shop is and which build runs."""
+        """Report the shop's health and its build."""
         return 200, {"status": "ok", "build": self.BUILD}
 
     def product(self, name: str) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class Shop:
         return self._keys[key]
 
     def order(self, customer: str, body: Mapping[str, Any], key: str | None) -> dict[str, Any]:
-        """Sell something; an order that is sent again under its idempotency key is the same order."""
+        """Sell something; repeating an idempotency key returns the same order."""
         if key and (customer, key) in self._repeated:
             return self._repeated[customer, key]
         product, quantity = body["product"], body["quantity"]
@@ -97,7 +97,7 @@ class Shop:
         return cents
 
     def order_of(self, customer: str, number: str) -> dict[str, Any]:
-        """Return an order of a customer; those of others are not there for them."""
+        """Return a customer's order; 404 for an order of another customer."""
         order = self.orders.get(number)
         if order is None or order["customer"] != customer:
             raise Refused(404, "no such order")

@@ -1,4 +1,4 @@
-"""Checks and conftests that do all they can to show a secret, which they find in ``V``."""
+"""Checks and conftests that try every way to leak the secret in ``V``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small suite with a launch plan, run by a real pytest in a process of its own."""
+"""A small suite with a launch plan, run by a real pytest in its own process."""
 
 import json
 import multiprocessing
@@ -19,7 +19,7 @@ from pytest_readiness.report import report_of
 
 from tests.adapter.samples import HEADER, LOCAL, PLAN, SCHEMA
 
-#: What a user has installed; each is loaded by name, so that a scenario can leave any of them out.
+#: Plugins that a user has installed; each is loaded by name, so a scenario can leave any of them out.
 PLUGINS = {
     "readiness": "pytest_readiness.adapter.plugin",
     "rerunfailures": "pytest_rerunfailures",
@@ -37,7 +37,7 @@ multiprocessing.get_context("forkserver").set_forkserver_preload(
 
 
 def _pytest(root: str, environ: Mapping[str, str], args: Sequence[str]) -> None:
-    """Be a pytest process: own group, own environment, output into files."""
+    """Run pytest in the forked process: own process group, own environment, output into files."""
     os.setsid()
     os.chdir(root)
     os.environ.clear()
@@ -55,7 +55,7 @@ def _pytest(root: str, environ: Mapping[str, str], args: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Started:
-    """A run that has been started."""
+    """A running pytest process."""
 
     process: BaseProcess
 
@@ -67,7 +67,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: exit status, what it printed, and the report that it left."""
+    """A finished run: exit status, output and report."""
 
     code: int
     out: str
@@ -129,7 +129,7 @@ class Suite:
         fresh: bool = False,
         paths: Sequence[str] = ("smoke",),
     ) -> Started:
-        """Start pytest in a process group of its own; ``fresh``: in an interpreter that imported nothing.
+        """Start pytest in its own process group; ``fresh``: in an interpreter that imported nothing.
 
         ``paths`` are asked for where ``args`` names none.
         """
@@ -147,7 +147,7 @@ class Suite:
             "PYTHONDONTWRITEBYTECODE": "1",
             "AWS_EC2_METADATA_DISABLED": "true",
             "SCENARIO_ROOT": str(self.root),
-            "TMPDIR": str(self.root),  # what a killed run leaves goes with the test
+            "TMPDIR": str(self.root),  # files of a killed run are removed with the test's directory
             **(environ or {}),
         }
         fork = multiprocessing.get_context("forkserver").Process
@@ -158,7 +158,7 @@ class Suite:
         return Started(process)
 
     def _leave_out_empty_phases(self) -> None:
-        """Take phases that no module names out of the plan, where a test has not written its own list."""
+        """Remove phases that no module uses from the plan, unless the test wrote its own list."""
         plan = self.root / "readiness.toml"
         text = "".join(path.read_text() for path in (self.root / "smoke").rglob("test_*.py"))
         named = [phase for phase in ("health", "work", "late") if f'phase("{phase}")' in text]
@@ -198,7 +198,7 @@ class Suite:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def wrote(self, name: str) -> str:
-        """Return what checks wrote into a file of the root, "" when there is none."""
+        """Return what checks wrote into a file in the root; "" without the file."""
         path = self.root / name
         return path.read_text() if path.exists() else ""
 

@@ -8,7 +8,7 @@ import pytest
 from tests.adapter.scenario import HTML, Suite
 from tests.adapter.test_plugin_exit_codes import WORKERS
 
-#: What a check's own code does wrong -> what is said of it.
+#: A mistake in the check's own code -> the expected message.
 OWN_FAULTS = {
     "nome()": "NameError: name 'nome' is not defined",
     "len(5)": "TypeError: object of type 'int' has no len()",

@@ -1,4 +1,4 @@
-"""Checks whose needs are not met are not executed, and say because of what."""
+"""Checks with unmet requirements do not run, and name the requirement."""
 
 import pytest
 

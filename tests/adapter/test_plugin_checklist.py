@@ -1,4 +1,4 @@
-"""The launch checklist: an item is ticked by a full run alone, and says where its checks passed."""
+"""The launch checklist: only a full run ticks an item, and the item says where its checks passed."""
 
 import subprocess
 

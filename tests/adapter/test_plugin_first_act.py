@@ -1,4 +1,4 @@
-"""From before the first conftest on, an older answer is gone; what asks for none leaves it where it is."""
+"""A run removes the previous report before the first conftest; commands without a verdict leave it."""
 
 import os
 import signal
@@ -107,7 +107,7 @@ def test_a_usage_error_leaves_the_full_verdict_alone(
     run = ready.run("smoke", *args, plugins=HTML)
     assert run.code == 4, run.output()
     assert _reports(ready) == before
-    if args != ("--degraded-exit-code=x",):  # refused before anything of ours is loaded
+    if args != ("--degraded-exit-code=x",):  # pytest refuses before it loads the plugin
         assert (run.verdict, run.model["exit_code"]) == ("NO_VERDICT", 4), run.model["reasons"]
 
 

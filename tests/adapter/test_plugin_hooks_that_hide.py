@@ -1,4 +1,4 @@
-"""A hook of a conftest that thinks better of a failure changes neither the verdict nor the exit status."""
+"""A conftest hook that hides a failure changes neither the verdict nor the exit status."""
 
 import textwrap
 

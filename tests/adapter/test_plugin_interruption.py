@@ -1,4 +1,4 @@
-"""Runs that do not come to their end leave NO_VERDICT, never an older answer."""
+"""An interrupted run leaves NO_VERDICT, never the previous report."""
 
 import os
 import signal
@@ -110,7 +110,7 @@ def test_stop_after_some_failures_lets_no_worker_wait(suite: Suite) -> None:
 def test_interrupt_from_the_keyboard(suite: Suite, workers: tuple[str, ...]) -> None:
     suite.checks(HANGS)
     process = suite.start(*workers, "-v")
-    # what a worker found is no result before the controller has it
+    # a worker's result counts only once the controller has it
     wait_until(lambda: (suite.root / "started").exists() and "PASSED" in suite.wrote(".stdout"))
     os.killpg(process.pid, signal.SIGINT)
     run = suite.finish(process)

@@ -1,4 +1,4 @@
-"""Two runs at once on one platform: the second waits, or says NO_VERDICT and which run is in its way."""
+"""Two runs at once on one platform: the second waits, or ends NO_VERDICT and names the first."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What Python and pytest only mention fails its check, whatever filters and plugins a run was given."""
+"""Problems that Python and pytest only warn about fail the check, under any filters and plugins."""
 
 import pytest
 
@@ -78,7 +78,7 @@ BODIES = {
     "returned": "return False",
     "returned truth": "return 1 == 1",
 }
-#: What a check or a library under it may do to filters and levels.
+#: Changes that a check or a library may make to warning filters and log levels.
 MUTED = {
     "warnings": "import warnings; warnings.simplefilter('ignore')",
     "no warnings": "import warnings; warnings.resetwarnings(); warnings.warn = lambda *_, **__: None",
@@ -438,7 +438,7 @@ def test_a_forked_copy_ends_where_the_check_does(
     """)
     run = suite.run(*workers, "--reruns=0")
     assert (run.code, run.verdict) in [(1, "BROKEN"), (6, "NO_VERDICT")], run.output()
-    assert suite.wrote("ran") == "x", f"a copy ran the next check, too: {run.output()}"
+    assert suite.wrote("ran") == "x", f"a forked copy also ran the next check: {run.output()}"
     assert run.out.count("launch readiness") == 1
     assert len(suite.ledger()) == 1
 

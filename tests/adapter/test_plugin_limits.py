@@ -11,7 +11,7 @@ from tests.adapter.test_plugin_reruns import COUNTED
 PLUGINS.setdefault("timeout", "pytest_timeout")
 WITH = pytest.mark.parametrize("plugins", [DEFAULT, (*DEFAULT, "timeout")], ids=["alone", "pytest-timeout"])
 MARK = "@pytest.mark.timeout(0.3)"
-#: What waits for what never comes.
+#: Code that blocks for ever.
 WAIT = "threading.Event().wait(50)"
 
 

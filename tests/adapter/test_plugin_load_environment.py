@@ -1,4 +1,4 @@
-"""`load_environment`: what a suite's own commands see of an environment, without pytest."""
+"""`load_environment`: how a suite's own commands read an environment without pytest."""
 
 import os
 import subprocess

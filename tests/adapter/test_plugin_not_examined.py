@@ -1,4 +1,4 @@
-"""What a suite could not read is "not examined": each place is in the reports, and no goal rests on it."""
+"""What a suite could not read is "not examined": each place is in the reports, and proves no goal."""
 
 import re
 
@@ -59,7 +59,7 @@ def test_a_finding_does_not_hide_what_was_not_examined(suite: Suite) -> None:
 
 
 def test_of_many_places_ten_are_shown_and_the_rest_counted(suite: Suite) -> None:
-    """In the answer of each check, also of one that shares its cause with another."""
+    """Each check's entry lists them, even when two checks share a cause."""
     for name, count in (("alarms", 25), ("roles", 3)):
         lines = [f"{name}.tf:{n}: for_each" for n in range(1, count + 1)]
         suite.checks(

@@ -1,4 +1,4 @@
-"""How a check ends: errors around it, expected failures, nothing measured."""
+"""Outcomes of a check: setup and teardown errors, expected failures, nothing measured."""
 
 import pytest
 

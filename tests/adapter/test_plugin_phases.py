@@ -27,7 +27,7 @@ def test_{name.replace("-", "_")}(evidence):
 
 
 def _spread(suite: Suite) -> None:
-    """Files in an alphabetical order that is not the phases', one of them with checks of all phases."""
+    """Files whose alphabetical order differs from the phases' order; one has checks of all phases."""
     _checks(suite, "test_a.py", "late-a1", "late-a2", "late-a3", "late-a4")
     _checks(suite, "test_b.py", "work-b1", "health-b1", "late-b1")
     _checks(suite, "test_c.py", "work-c1", "work-c2", "work-c3")
@@ -91,7 +91,7 @@ def test_workers_say_what_one_process_says(suite: Suite, args: tuple[str, ...]) 
     assert {name for name, outcome in alone.items() if outcome == "not-run"} == {
         *("work/call", "work/harm", "late/more")
     }
-    if shared.outcomes() != alone:  # a violation stands where a worker met it before the outage was known
+    if shared.outcomes() != alone:  # a violation counts if a worker met it before the outage was known
         alone["work/harm"] = "failed"
     assert shared.outcomes() == alone
     assert list(shared.outcomes()) == list(alone)
@@ -170,7 +170,7 @@ def test_a_crash_costs_one_check(suite: Suite) -> None:
 
 
 def test_a_worker_that_died_is_sent_no_work(suite: Suite) -> None:
-    """Its death is seen only when the controller sends to it: the pipe is broken before the event is read."""
+    """The controller notices the death only when it sends: the pipe breaks before it reads the event."""
     _spread(suite)
     suite.write(
         "smoke/conftest.py",

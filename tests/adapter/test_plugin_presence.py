@@ -1,4 +1,4 @@
-"""The plugin beside others, without them, and where it has nothing to do."""
+"""The plugin with other plugins, without them, and in projects that do not use it."""
 
 import html
 import re

@@ -1,4 +1,4 @@
-"""A run on a terminal shows how far it is, between pytest's own lines; one whose output is kept does not."""
+"""A run on a terminal shows its progress between pytest's own lines; redirected output has none."""
 
 import os
 import re
@@ -49,7 +49,7 @@ def _on_a_terminal(suite: Suite, *args: str, **environ: str) -> list[str]:
         try:
             while part := stream.read(4096):
                 shown += part
-        except OSError:  # how Linux says that all of the other side have gone
+        except OSError:  # what Linux raises once the other side is closed
             pass
     assert process.wait(timeout=30) == 0, shown.decode()
     return shown.decode().replace("\r\n", "\n").splitlines()
@@ -65,7 +65,7 @@ def test_a_terminal_shows_how_far_the_run_is(suite: Suite, args: tuple[str, ...]
     assert said
     assert all(LINE.fullmatch(line) for line in said), lines
     assert ", 0 of 3 checks done" in said[0]
-    if not any(arg.startswith("-n") for arg in args):  # workers begin with any phase
+    if not any(arg.startswith("-n") for arg in args):  # workers can start with any phase
         assert said[0] == "readiness: phase 1 of 2 (health), 0 of 3 checks done"
         assert re.fullmatch(rf"readiness: phase 2 of 2 \(work\), 2 of 3 checks done, {LEFT}", said[1])
         at = lines.index(said[1])

@@ -9,7 +9,7 @@ import pytest
 from tests.adapter.scenario import Run, Suite, wait_until
 from tests.adapter.test_plugin_exit_codes import WORKERS
 
-#: Red where a file of the root says so, which is no other suite; then it does what that file says.
+#: Fails if a file in the root says so (the suite digest stays the same); then does what the file says.
 CHECKS = """
 ROOT = pathlib.Path(os.environ["SCENARIO_ROOT"])
 RED = ROOT / "red"
@@ -33,7 +33,7 @@ HANG = "(ROOT / 'hangs').touch(); threading.Event().wait()"
 
 @pytest.fixture
 def greens(suite: Suite) -> Suite:
-    """Two green runs, the second of which brings a third within reach."""
+    """Two green runs; one more completes the streak."""
     suite.checks(CHECKS)
     for _ in range(2):
         assert suite.run().code == 0

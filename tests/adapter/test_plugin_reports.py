@@ -105,7 +105,7 @@ def test_a_selection_that_leaves_nothing_out_is_a_full_run(suite: Suite) -> None
     assert suite.wrote("reports/results.html").startswith("<!DOCTYPE html>")
 
 
-#: A check that lets files grow no further, as a full disk does, once the run has begun.
+#: A check that stops files from growing, like a full disk, once the run has begun.
 FILLS = """
 import resource, signal
 @pytest.mark.{severity}
@@ -129,7 +129,7 @@ def test_a_full_disk_leaves_no_verdict(suite: Suite, limit: int, severity: str, 
 
 
 class Raises:
-    """Source of an exception of which nothing can be asked."""
+    """Source of exceptions whose text cannot be read: str() and repr() raise."""
 
     text = """
     class Odd({base}):

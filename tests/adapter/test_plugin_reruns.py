@@ -1,4 +1,4 @@
-"""One rerun for trouble of the transport, none for what is proof the first time."""
+"""One rerun for a transport failure, none for a failure that is already proof."""
 
 import pytest
 
@@ -165,7 +165,7 @@ def test_a_rerun_by_others_hides_no_failure(suite: Suite, workers: tuple[str, ..
     ],
 )
 def test_a_rerun_by_others_takes_no_answer_back(suite: Suite, failure: str, code: int, cls: str) -> None:
-    """Only a failure of the transport may be over the next time, whoever runs the check again."""
+    """Only a transport failure is retried, whichever plugin reruns the check."""
     suite.write("conftest.py", "def pytest_collection_modifyitems(items): items[:] = items * 2\n")
     _checks(suite, f"    if count('tries') == 1: {failure}")
     run = suite.run()

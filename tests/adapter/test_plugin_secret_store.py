@@ -1,4 +1,4 @@
-"""Secrets that a store must be asked for: a missing one is reported with what to do about it."""
+"""Secrets from a secret store: a missing one is reported with its fix."""
 
 import json
 import socket

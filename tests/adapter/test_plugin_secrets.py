@@ -1,4 +1,4 @@
-"""No secret that the run has loaded, and nothing of a secret's shape, leaves it."""
+"""No output contains a loaded secret or text with a secret's shape."""
 
 import base64
 from urllib.parse import quote

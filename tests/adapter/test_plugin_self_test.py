@@ -1,4 +1,4 @@
-"""The report quotes the last self-test, where it tested this very suite."""
+"""The report quotes the last self-test if it tested this exact suite."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""From attempts to one result, without a run."""
+"""How attempts settle into one result (unit tests, no pytest run)."""
 
 from itertools import product
 
@@ -59,7 +59,7 @@ def test_settle(attempts: list[dict[str, str]], outcome: Outcome, failure_class:
 
 
 def test_only_a_complete_pass_is_green() -> None:
-    """Of all combinations of two attempts, those that end in PASSED or FLAKY ended in a whole pass."""
+    """For every combination of two attempts: PASSED or FLAKY only if the last attempt passed completely."""
     ways = [PASSED, FAILED, RERUN, RERUN_SETUP, SKIPPED, CUT, CRASHED]
     for first, second in product(ways, ways):
         result = settle(CHECK, [_attempt(1, **second), _attempt(0, **first)])

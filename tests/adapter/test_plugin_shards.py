@@ -1,4 +1,4 @@
-"""A run in shards: many processes leave their results, one command judges them as one run."""
+"""A sharded run: several processes leave results, and one command judges them as one run."""
 
 import os
 import shutil
@@ -234,7 +234,7 @@ def test_a_merge_of_another_place_leaves_the_reports(suite: Suite) -> None:
 
 
 def test_a_merge_of_missing_shards_leaves_the_reports(suite: Suite) -> None:
-    """A typo in a path is not a run: the last full report stays."""
+    """A mistyped path is not a run: the last full report stays."""
     assert suite.run(*RUN).code == 0
     before = (suite.root / "reports" / "readiness.json").read_bytes()
     run = merge(suite, place="reports/shrads")
@@ -318,7 +318,7 @@ def test_a_test_outside_the_suite_that_failed_in_one_shard_is_not_forgotten(suit
 
 
 def test_shards_are_judged_like_one_run_of_the_same_checks(tmp_path: Path) -> None:
-    """Whatever the order in which files are collected: what is down is found before what requires it."""
+    """In any order of collection, an outage is found before the checks that require the service."""
     suite = Suite(tmp_path)
     suite.checks(
         """

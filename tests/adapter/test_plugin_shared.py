@@ -1,4 +1,4 @@
-"""A fixture that several checks share fails as it is torn down: against whom that counts."""
+"""A shared fixture fails at teardown: which checks that counts against."""
 
 import pytest
 

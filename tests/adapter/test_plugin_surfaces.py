@@ -1,4 +1,4 @@
-"""What a run offers beside its reports: to GitHub Actions, in formats on request, in pytest's JUnit file."""
+"""Outputs beyond the reports: GitHub Actions, optional formats, pytest's JUnit file."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Checks that cannot fail, or that are no longer there: no run without them is READY as a whole."""
+"""Checks that cannot fail, or that have been removed: a full run without them is not READY."""
 
 import sys
 

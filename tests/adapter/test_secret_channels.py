@@ -1,4 +1,4 @@
-"""No way out of a run shows a secret: output, logs, caches, reports of pytest and of its plugins.
+"""No output of a run shows a secret: terminal, logs, caches, reports of pytest and of its plugins.
 
 Each case is a run of pytest with a secret that its profile refers to; all that it printed and every file that
 it left are searched.
@@ -45,7 +45,7 @@ def go(suite: Suite, body: str, *args: str, secret: str = TOKEN) -> Run:
 
 @WORKERS
 def test_fields_of_reports(suite: Suite, workers: tuple[str, ...]) -> None:
-    """All in one run: what one shows does not depend on others."""
+    """All in one run; the channels are independent."""
     for field, source in FIELDS.items():
         name = field.replace("-", "_")
         suite.checks(V + source.replace("test_x", f"test_{name}"), f"smoke/test_{name}.py")

@@ -1,4 +1,4 @@
-"""`readiness gate`: the report of this run answers, whatever ends the process."""
+"""`readiness gate`: this run's report decides the exit code, however the process ends."""
 
 import json
 import os

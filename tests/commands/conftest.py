@@ -1,4 +1,4 @@
-"""The suite of the plugin's own tests is a project for the commands, too."""
+"""The commands use the same project as the plugin's tests."""
 
 from tests.adapter.conftest import suite
 

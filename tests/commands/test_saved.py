@@ -1,4 +1,4 @@
-"""`readiness report`, `explain`, `diff`, `goals`, `checks` and `waivers` in a project with runs behind it."""
+"""`readiness report`, `explain`, `diff`, `goals`, `checks` and `waivers` in a project with earlier runs."""
 
 import json
 import subprocess

@@ -127,7 +127,7 @@ def test_a_green_run_is_accepted_and_a_changed_report_is_not(
 
 
 def out_with(usual: str, problem: str, found: str) -> str:
-    """Return what was printed, once it is seen to end in exactly this one reason."""
+    """Assert that the output ends with exactly this reason, and return it."""
     *first, last = found.splitlines()
     assert first == usual.splitlines()
     assert last.startswith("not accepted: ")

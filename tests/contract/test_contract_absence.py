@@ -1,6 +1,6 @@
-"""What a check reads may be there and yet not be: each such way has a fault, or a written reason for none.
+"""A resource can exist and still be useless: each way has a fault, or a written reason why it has none.
 
-What is declared is not yet there: it can be switched off, watch something else, or belong to another place.
+A declared resource can be switched off, watch something else, or belong to another place.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import pytest
 
 from tests.selftest.project import catalogue
 
-#: What may have become of a thing.
+#: Ways in which a resource can be useless.
 WAYS = {
     "absent": "it does not exist",
     "disabled": "it exists and is switched off, suspended, or scaled to nothing",
@@ -19,7 +19,7 @@ WAYS = {
     "unfinished": "it was begun and never became effective",
 }
 
-#: thing → way → the fault that has it so; or why there is none, in parentheses.
+#: resource → way → the fault that covers it; or, in parentheses, why there is none.
 ABSENCES: Mapping[str, Mapping[str, str]] = {
     "alarm": {
         "absent": "alarm-api-health-missing",

@@ -1,4 +1,4 @@
-"""The rule of every answer: what conforms breaks no rule; each member or header that is off breaks one."""
+"""Rules for every response: a conforming one breaks none; each wrong member or header breaks one."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -106,7 +106,7 @@ def test_a_total_of_tokens_is_no_less_than_its_parts() -> None:
     body = {"response": "a", "model": "cheap", "cost_micro": "1", "trace_id": "t", "usage": usage}
     route = ("finn", "POST", "/api/v1/invoke")
     assert rules(answer(route, 200, body)) == {"tokens"}
-    for total in (7, 9):  # a model that thinks counts that, too
+    for total in (7, 9):  # a reasoning model also counts its thinking
         assert not rules(answer(route, 200, {**body, "usage": {**usage, "total_tokens": total}}))
 
 

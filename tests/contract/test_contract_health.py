@@ -1,4 +1,4 @@
-"""A health report is read in all of its parts, by the words that services use and by the profile's rules."""
+"""Every part of a health report is read, by the words that services use and by the profile's rules."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 
 from smoke.contract.health import parts_amiss, uptime_amiss
 
-#: What real services answered while they were well.
+#: Responses of real, healthy services.
 FINN = {
     "status": "healthy", "uptime": 59.88, "ready_for_billing": True, "goodhart": None,
     "checks": {"agent": {"status": "ok", "model": "unknown-model"}, "sessions": {"active": 0}},

@@ -1,4 +1,4 @@
-"""The reference ledger conserves money over every history, and rules as the contract says."""
+"""The reference ledger conserves money over every history, and decides as the contract says."""
 
 import pytest
 from hypothesis import strategies as st
@@ -91,7 +91,7 @@ def test_a_replay_is_looked_up_before_the_budget() -> None:
     assert ledger.rulings(call, 10, 10) == {Ruling.REPLAY}
     assert ledger.rulings(Call("a", "k", "y"), 10, 10) == {Ruling.CONFLICT}
     elsewhere = ledger.rulings(Call("a", "k", "x", "stream"), 10, 10)
-    assert elsewhere == {Ruling.REPLAY, Ruling.CONFLICT}, "a key may belong to a route, too"
+    assert elsewhere == {Ruling.REPLAY, Ruling.CONFLICT}, "a key can also belong to a route"
     assert ledger.rulings(Call("a", "k", "y", "stream"), 10, 10) == {Ruling.CONFLICT}
     assert ledger.rulings(Call("b", "k", "y"), 10, 10) == {Ruling.RUN}, "another tenant's key is another key"
 

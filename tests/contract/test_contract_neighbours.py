@@ -1,4 +1,4 @@
-"""Neighbours and boundaries: all other than the value, all different, each limit from both sides."""
+"""Neighbours and boundaries: none equals the value, all differ, and each limit is tried from both sides."""
 
 import json
 from typing import Any
@@ -53,7 +53,7 @@ def test_times_lie_close_to_their_limits(now: float, clocks_s: float) -> None:
     found = {each.name: each.claims for each in times(now, clocks_s=clocks_s)}
     near, far = 30 - clocks_s, 30 + clocks_s
     assert 0 < found["expired-within-skew"]["exp"] - (now - near) <= 1
-    # a clock of whole seconds is up to one behind
+    # a clock with whole seconds can be one second behind
     assert 1 <= (now - far) - found["expired-beyond-skew"]["exp"] <= 2
     for name, claim in (("issued", "iat"), ("starts", "nbf")):
         assert 0 <= (now + near) - found[f"{name}-within-skew"][claim] < 1

@@ -1,4 +1,4 @@
-"""The OpenAPI documents are current, and complete for what the model says."""
+"""The OpenAPI documents are current, and cover the whole model."""
 
 import json
 from pathlib import Path

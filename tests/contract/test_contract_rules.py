@@ -1,4 +1,4 @@
-"""No rule goes untried on a route: each pair has checks of the suite, or a written reason."""
+"""Every pair of a route and a rule has checks in the suite, or a written reason for having none."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The reference verifier: what it accepts, refuses by which rule, and leaves open."""
+"""The reference verifier: what it accepts, what it refuses and by which rule, what it leaves open."""
 
 import json
 import time

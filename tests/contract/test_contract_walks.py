@@ -1,4 +1,4 @@
-"""Walks are what their seed says, repeat only what was made, and are shortened to what still fails."""
+"""Walks follow from their seed, repeat only earlier calls, and shrink to what still fails."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Small builders for the values that the core works on; whatever a test does not care about has a default."""
+"""Small builders for the core's values, with defaults for everything a test does not care about."""
 
 import json
 from collections.abc import Mapping
@@ -112,7 +112,7 @@ def goal(made: Mapping[str, Any], goal_id: str) -> dict[str, Any]:
 
 
 def lines(lead: str, allowed: str = "", action: str = "") -> str:
-    """The message of a refusal: what and where, what is allowed, what to do."""
+    """The message of a refusal: the error and its place, what is allowed, what to do."""
     return lead + (f"\n  allowed: {allowed}" if allowed else "") + (f"\n  next: {action}" if action else "")
 
 

@@ -1,4 +1,4 @@
-"""Secrets, the many ways in which a text can hold one, and an oracle that says whether one is still seen."""
+"""Secrets, the ways a text can contain one, and an oracle that tells whether one is still visible."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ KEYS = {
     "ed25519": _pem(_ED, "pkcs8"),
     "openssh": _pem(_ED, "openssh"),
 }
-#: Recognised by their shape alone.
+#: Recognised by their shape.
 SHAPED = {
     "jwt": f"{_HEADER}.{_made(120)}.{_made(86)}",
     "jwt-unsigned": f"eyJhbGciOiJub25lIn0.{_made(90)}.",

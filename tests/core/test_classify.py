@@ -1,4 +1,4 @@
-"""Whose fault an exception is, with the real exceptions of the libraries that a suite meets."""
+"""Classifying exceptions: the real ones of the libraries that suites use."""
 
 import socket
 import ssl
@@ -35,7 +35,7 @@ def raised(error: BaseException, *, cause: Any = None, context: Any = None) -> B
 
 
 class OperationalError(Exception):
-    """Named as a database driver names it."""
+    """Has the name that database drivers use."""
 
 
 class Unforeseen(Exception):
@@ -160,7 +160,7 @@ def test_an_unknown_failure_class_is_ignored() -> None:
 
 
 def failure(call: Callable[[], object]) -> BaseException:
-    with pytest.raises(Exception) as caught:  # noqa: PT011  # which one is not the question
+    with pytest.raises(Exception) as caught:  # noqa: PT011  # any exception will do
         call()
     return caught.value
 

@@ -1,4 +1,4 @@
-"""How values are written: one canonical form, patterns of ids, and text that no terminal obeys."""
+"""How values are written: one canonical form, patterns of ids, and text without control sequences."""
 
 import math
 from datetime import UTC, date, datetime

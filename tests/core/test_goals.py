@@ -1,4 +1,4 @@
-"""Goal statuses, from whole runs: what decides one, and what its evidence says."""
+"""Goal statuses from whole runs: what decides them and what evidence they quote."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Deferrals and waivers: what they cover, when they count, and what is said of each."""
+"""Deferrals and waivers: what they cover, when they count, and what the report says about them."""
 
 from typing import Any
 

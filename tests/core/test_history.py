@@ -1,4 +1,4 @@
-"""The streak: what counts, what is passed over, what breaks, and that the sentence says which."""
+"""The streak: what counts, what is skipped, what breaks it, and the sentence that explains it."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whose fault a failure of the network is, with real clients: the runner's (its proxy, its files) or not."""
+"""Who is to blame for a network failure, with real clients: the runner (proxy, files) or the platform."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ import requests
 from pytest_readiness.core.classify import classify, is_passing
 from pytest_readiness.core.network import environment_of, peer_of
 
-#: Addresses that no machine has (RFC 5737).
+#: Addresses reserved for documentation (RFC 5737).
 PLAIN, SECURE = "http://192.0.2.1/health", "https://192.0.2.1/health"
 TUNNEL = b"HTTP/1.1 200 Connected\r\n\r\n"
 
@@ -57,7 +57,7 @@ each_client = pytest.mark.parametrize("client", CLIENTS)
 
 
 def failure(client: Client, url: str) -> BaseException:
-    with pytest.raises(Exception) as caught:  # noqa: PT011  # which one is not the question
+    with pytest.raises(Exception) as caught:  # noqa: PT011  # any exception will do
         client(url)
     return caught.value
 

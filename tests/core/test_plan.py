@@ -1,4 +1,4 @@
-"""The plan: what it means."""
+"""Meaning of the plan's settings."""
 
 import re
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Redaction: known shapes, live values in every form, and that nothing of a registered value survives."""
+"""Redaction: known shapes, live values in every form, and no part of a registered value survives."""
 
 import base64
 import html
@@ -65,7 +65,7 @@ HEX = "0x" + "ab" * 32
             f"https://hooks.slack.com/services/{MARK}",
         ),
     ],
-    ids=range(27),  # made from the texts, they would hold a key that is another one in each process
+    ids=range(27),  # ids made from the texts would contain a key that differs in each process
 )
 def test_known_shapes(text: str, expected: str) -> None:
     assert Redactor().text(text) == expected

@@ -8,7 +8,7 @@ from pytest_readiness.core.redaction.names import Kind
 
 from tests.core.secret_corpus import ENCODED, PREFIXES, REGISTERED, SHAPED, WRITTEN, is_visible
 
-#: In a cut of these, nothing that is secret is left: the header of a token, a fifth of a key.
+#: A cut of these leaves nothing secret: the header of a token, a fifth of a key.
 _OTHER_CASE = {"upper-case": str.upper, "lower-case": str.lower}
 _HARMLESS_CUTS = {"cut-42", "cut-80"}
 

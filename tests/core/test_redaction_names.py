@@ -1,4 +1,4 @@
-"""The value next to a secret's name is secret, in text and in data, in any usual spelling of either."""
+"""The value next to a secret's name is redacted, in text and in data, in every usual spelling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a launch review is shown: figures in sentences, charts, what changed, who owns a blocker."""
+"""Content of a launch review: figures in sentences, charts, changes, owners of blockers."""
 
 from typing import Any
 

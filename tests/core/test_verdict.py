@@ -1,4 +1,4 @@
-"""The verdict: a table of single facts, then properties over any run at all."""
+"""The verdict: a table of single facts, then properties over arbitrary runs."""
 
 from dataclasses import replace
 from typing import Any
@@ -208,7 +208,7 @@ def test_every_run_has_a_verdict_with_a_reason_in_any_order_of_its_checks(result
     assert all(judged.reasons)
     backwards = judge(results[::-1], facts)
     assert backwards.verdict is judged.verdict
-    # which check stands for a cause depends on the order, how many causes there are does not
+    # the order decides which check represents a cause, but not how many causes there are
     assert len(backwards.reasons) == len(judged.reasons)
 
 
@@ -253,7 +253,7 @@ def test_one_more_failure_never_improves_a_verdict(results: Any, index: Any, fai
     worse = list(results)
     worse[index] = replace(results[index], outcome=Outcome.FAILED, failure_class=failure_class)
     before, after = (SEVERITY_OF[judge(which, RunFacts()).verdict] for which in (results, worse))
-    # A check that could not run and now fails answers more than before, and may end a NO_VERDICT.
+    # A check that could not run and now fails answers more than before, so it can end a NO_VERDICT.
     silent = (Outcome.SKIPPED, Outcome.NOT_RUN, Outcome.DEFERRED)
     assert after >= before or results[index].outcome in silent
 

@@ -1,4 +1,4 @@
-"""One cause, one blocker: what belongs together, and what does not."""
+"""One blocker per cause: which failures belong together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The code blocks of the documentation, and a terminal in which a page is followed word for word."""
+"""The documentation's code blocks, and a terminal that follows a page word for word."""
 
 import os
 import re
@@ -34,7 +34,7 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """Every page that people read."""
+    """Every page of the documentation."""
     return sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 
 
@@ -62,7 +62,7 @@ def project_of(page: Path) -> str:
 
 
 class Terminal:
-    """A shell that stays open, as a reader's does."""
+    """A shell that stays open between commands, like a reader's."""
 
     def __init__(self, at: Path, environ: Mapping[str, str]) -> None:
         clean = {name: value for name, value in os.environ.items() if not FOREIGN.fullmatch(name)}
@@ -77,7 +77,7 @@ class Terminal:
         )
 
     def run(self, command: str) -> tuple[str, int]:
-        """Run a command to its end; what it printed, and its exit code."""
+        """Run a command to its end; return its output and exit code."""
         assert self._shell.stdin is not None
         assert self._shell.stdout is not None
         mark = secrets.token_hex(8)

@@ -1,4 +1,4 @@
-"""Every code block of the documentation is one that some test executes or parses."""
+"""Some test executes or parses every code block of the documentation."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ from tests.docs.pages import DOCS, Block, blocks, pages
 from tests.installed import ROOT, done
 
 ALL = [block for page in pages() for block in blocks(page)]
-#: A plan around what a page shows of one.
+#: Completes a page's excerpt to a plan.
 KEYS = 'schema_version = 1\ntitle = "T"\nsuite = "smoke"\nphases = ["health", "orders"]\n'
 GOAL = '\n[[goal]]\nid = "G-1"\ntitle = "It is up"\n'
 OF_A_PLAN = {"self_test", "waiver", "deferral", "not_waivable", "ledger", "policy", "owner", "chart"}
@@ -63,7 +63,7 @@ def test_commands_of_this_repository_are_known(block: Block) -> None:
 
 
 def assert_known(command: str) -> None:
-    """Check program, subcommand, options and files of a command that is too long to run, or not ours."""
+    """Check program, subcommand, options and files of a command that takes too long or is not ours."""
     words = [word for word in shlex.split(command) if not re.match(r"[A-Z][A-Z0-9_]*=", word)]
     options = {word.partition("=")[0] for word in words if word.startswith("--")}
     match words:

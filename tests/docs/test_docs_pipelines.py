@@ -32,7 +32,7 @@ def pipeline(having: str) -> Any:
 
 @pytest.fixture(scope="module")
 def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What a runner has: the programs that `pip install` brings, the shop, a bucket."""
+    """A CI runner: the programs that `pip install` brings, the shop, a bucket."""
     place = tmp_path_factory.mktemp("pipelines")
     programs = virtual_environment(place / "venv", f"{wheel(place)}[aws]", constraints=pins())
     with ExitStack() as stack:
@@ -65,7 +65,7 @@ class StepFailed(Exception):
 
 @dataclass
 class Runner:
-    """Runs jobs, each in a checkout of its own; keeps artifacts and caches between them."""
+    """Runs jobs, each in its own checkout; keeps artifacts and caches between them."""
 
     home: Path
     environ: Mapping[str, str]
@@ -105,7 +105,7 @@ class Runner:
     def _run(self, script: str, env: Mapping[str, str]) -> str:
         if script in self.installed:
             return ""
-        if script.startswith("pip install "):  # jobs share their programs here: once will do
+        if script.startswith("pip install "):  # jobs share their programs here, so installing once is enough
             self.installed.add(script)
         environ = {**self.environ, **env, "GITHUB_RUN_ID": "4711", "CI": "true"}
         with terminal(self.checkout, environ) as shell:

@@ -1,4 +1,4 @@
-"""The reference has every name that the plugin offers, and the site is built without a broken link."""
+"""The reference lists every public name of the plugin, and the site has no broken link."""
 
 import ast
 import inspect

@@ -1,4 +1,4 @@
-"""examples/shop with the built wheel in a virtual environment of its own, as a second team has it."""
+"""examples/shop with the built wheel in its own virtual environment, as another team would use it."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from tests.installed import ROOT, done, pins, tracked, virtual_environment, whee
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of a virtual environment with the wheel and nothing that it does not bring."""
+    """The programs of a virtual environment with only the wheel and its dependencies."""
     place = tmp_path_factory.mktemp("shop")
     return virtual_environment(place / "venv", str(wheel(place)), constraints=pins())
 

@@ -1,4 +1,4 @@
-"""``make hostile``: every hostile case, how many were tried, and how many were survived."""
+"""``make hostile``: every hostile case, how many were tried and how many passed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import partial
 from tests.hostile import answers, bodies, disks, others, runner, streams, suites, timing
 from tests.hostile.batch import Outcome, try_cases
 
-#: As many processes at a time: this is for two cores.
+#: Processes at a time, for two cores.
 AT_ONCE = 2
 #: How many problems of one run are printed: when all its cases fail, they fail for one reason.
 SHOWN = 20
@@ -24,7 +24,7 @@ BATCHES = {
 
 
 def jobs(words: list[str]) -> list[tuple[str, Callable[[], Outcome]]]:
-    """What is to be run, by group; ``words`` select cases whose name contains one of them."""
+    """The cases to run, by group; ``words`` select cases whose name contains one of them."""
 
     def wanted(name: str) -> bool:
         return not words or any(word in name for word in words)
@@ -51,9 +51,9 @@ def jobs(words: list[str]) -> list[tuple[str, Callable[[], Outcome]]]:
 
 
 def main(words: list[str]) -> int:
-    """Run all, a line for each group; 1 when a case was not survived, 2 when no name has one of the words."""
+    """Run all, a line for each group; 1 when a case failed, 2 when no name contains one of the words."""
     started = time.monotonic()
-    # A job in the background of a script, or under nohup, would hand down that these are ignored.
+    # A background job, or one under nohup, ignores these signals, and its children would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     chosen = jobs(words)
@@ -68,7 +68,7 @@ def main(words: list[str]) -> int:
                 print(f"NOT SURVIVED  {problem}", flush=True)
     if not disks.can_mount():
         print(
-            "its disks: not tried, as this machine lets no process have mounts of its own (unshare --mount)"
+            "its disks: not tried, as this machine does not allow a process its own mounts (unshare --mount)"
         )
     total = Outcome()
     for group, outcome in groups.items():

@@ -21,7 +21,7 @@ def redirect(name: str, status: str, location: str = "") -> Case:
 
 
 def to_trap(name: str, header: str) -> Case:
-    """A 200 whose header names the other origin; nothing may go there."""
+    """A 200 with a header that names the other origin, which must not be contacted."""
 
     def serve(peer: Peer) -> None:
         peer.send(head(header.format(trap=peer.trap), length=_FRAMED) + BODY)

@@ -32,10 +32,10 @@ from tests.hostile.case import DEADLINE_S
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("hostile")]
 
-#: Where each case is served, written by the runner.
+#: File with the address of each case's server, written by the runner.
 URLS: dict[str, str] = json.loads(Path(os.environ["HOSTILE_URLS"]).read_text())
 KEY = SigningKey.throwaway()
-#: The suite's own limits, made short: what ends within one of these ends within the real one.
+#: The suite's own limits, shortened for the tests.
 HURRIED = (
     "aws.account.ANSWER_WITHIN_S",
     "network.transport.STREAM_WITHIN_S",

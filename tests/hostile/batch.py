@@ -23,7 +23,7 @@ from tests.hostile.tls import Authority
 
 ROOT = Path(__file__).parents[2]
 MEMORY_MB = 300
-#: What no terminal and no report may show as it came.
+#: Must not appear unescaped in a terminal or report.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069]")
 PLAN = """
 schema_version = 1
@@ -51,7 +51,7 @@ EXIT_CODES = {"READY": 0, "BROKEN": 1, "DEGRADED": 2, "NO_VERDICT": 6}
 
 @dataclass
 class Outcome:
-    """What was tried, and what of it did not survive."""
+    """The cases that were tried, and their problems."""
 
     tried: int = 0
     problems: list[str] = field(default_factory=list)
@@ -59,11 +59,11 @@ class Outcome:
 
     @property
     def survived(self) -> int:
-        """How many cases had no problem; a case has at most a few."""
+        """How many cases had no problem."""
         return max(0, self.tried - len(self.problems))
 
     def add(self, other: Outcome) -> None:
-        """Count another one in."""
+        """Add another tally."""
         self.tried += other.tried
         self.problems += other.problems
         self.peak_mb = max(self.peak_mb, other.peak_mb)
@@ -159,7 +159,7 @@ def write_project(root: Path, urls: dict[str, str]) -> None:
 
 
 def environ(root: Path, **more: str) -> dict[str, str]:
-    """The environment of a run: nothing of the one that started it but the path."""
+    """The environment of a run: only PATH is inherited."""
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(root),
@@ -175,7 +175,7 @@ def environ(root: Path, **more: str) -> dict[str, str]:
 
 
 def judge(cases: Sequence[Case], root: Path, done: Run) -> Iterator[str]:
-    """Everything that does not hold of a run and its report, one line each."""
+    """Every problem of a run and its report, one line each."""
     model = report_in(root)
     if model is None:
         yield f"no report, exit {done.code}: {done.output[-2000:]}"
@@ -201,7 +201,7 @@ def judge(cases: Sequence[Case], root: Path, done: Run) -> Iterator[str]:
 
 
 def report_in(root: Path) -> dict[str, Any] | None:
-    """The report of a run, wherever below its reports it is."""
+    """The report of a run, found below its report directory."""
     found = sorted((root / "reports").rglob("readiness.json"))
     model: dict[str, Any] | None = json.loads(found[0].read_text()) if found else None
     return model
@@ -226,7 +226,7 @@ def agreement(model: dict[str, Any], done: Run, root: Path) -> Iterator[str]:
 
 
 def stolen(trap: Server) -> Iterator[str]:
-    """Every request to the other origin that carried a credential, or that a redirect led there."""
+    """Every request to the other origin that carried a credential or followed a redirect."""
     for request in trap.heads:
         if re.search(rb"^(authorization|cookie|x-api-key|x-amz-\S*token):", request, re.M | re.I):
             yield f"a credential reached another origin: {request[:200]!r}"

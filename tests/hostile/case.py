@@ -1,4 +1,4 @@
-"""What a hostile case is: what is served, which part of the suite asks, and what the check must say."""
+"""A hostile case: what is served, which part of the suite asks, and what the check must report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.hostile.server import Behaviour, Peer
 
-#: How long an exchange of a case may take, and how much longer its check.
+#: Seconds allowed for an exchange, and the additional seconds for its check.
 DEADLINE_S = 0.6
 SLACK_S = 8.0
 
@@ -47,7 +47,7 @@ class Case:
 
 
 def raw(*pieces: bytes) -> Behaviour:
-    """Send exactly these bytes, each piece in a packet of its own, and close."""
+    """Send exactly these bytes, each piece in its own packet, and close."""
 
     def serve(peer: Peer) -> None:
         peer.send(*pieces)

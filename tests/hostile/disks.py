@@ -20,7 +20,7 @@ def _disk(place: str, kilobytes: int, *, filled: bool = False) -> str:
 
 
 _READ_ONLY = 'mount --bind "$PWD" "$PWD"; mount -o remount,ro,bind "$PWD"; cd "$PWD"'
-#: Nothing is left of an older answer where the new one cannot be written.
+#: The old report must be gone even where the new one cannot be written.
 DISKS = [
     Trouble(
         "disk-full-at-reports", prepare=old_ready, mounts=_disk("reports", 32, filled=True), verdicts=("",)
@@ -46,7 +46,7 @@ DISKS = [
 
 @cache
 def can_mount() -> bool:
-    """Whether this machine lets a process have mounts of its own."""
+    """Whether this machine allows a process its own mounts."""
     try:
         return not subprocess.run([*NAMESPACE, "mount", "-t", "tmpfs", "none", "/mnt"]).returncode
     except OSError:

@@ -1,4 +1,4 @@
-"""What is not plain HTTP, or not the platform's: TLS, bare sockets, AWS APIs, PostgreSQL, key verifiers."""
+"""Everything but plain HTTP from the platform: TLS, bare sockets, AWS APIs, PostgreSQL, key verifiers."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ SOCKETS = [
 
 
 def aws(name: str, serves: Behaviour, *, asks: str = "aws", ends: str = "SETUP_ERROR") -> Case:
-    """An endpoint of AWS, which is not the platform: whatever it does, the platform is not to blame."""
+    """An endpoint of AWS, which is not the platform: its errors are never the platform's fault."""
     return Case(f"aws-{name}", serves, "" if ends == "passed" else "AWS|aws|answer", asks=asks, ends=ends)
 
 

@@ -1,4 +1,4 @@
-"""What can befall the runner: kills at any moment, no room to write, odd clocks, streams and settings."""
+"""Trouble on the runner: kills at any moment, full disks, odd clocks, streams and settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.hostile.batch import CONTROLS, EXIT_CODES, PLAN, PROFILE, PYTEST, Out
 WITHIN_S = 30.0
 #: pytest's own errors, and the interpreter's when it cannot flush what was printed.
 NO_ANSWER = (3, 4, 120)
-#: Hooks at which a run can be made to wait, in their order, and whether its verdict is out by then.
+#: Hooks at which a run can be made to wait, in order, and whether the verdict is written by then.
 MOMENTS = (
     "pytest_collection",
     "pytest_runtest_setup",
@@ -65,10 +65,10 @@ def test_red(evidence):
 
 @dataclass(frozen=True)
 class Trouble:
-    """One case. The project has a good and a red P0: whatever befalls the runner, the red one stays red.
+    """One case. The project has a good and a red P0: whatever happens to the runner, the red one stays red.
 
-    ``prepare`` changes the project, ``limit`` acts in the process before pytest starts, ``mounts`` is shell
-    script that gives it disks of its own. ``verdicts`` are the
+    ``prepare`` changes the project, ``limit`` acts in the process before pytest starts, ``mounts`` is a shell
+    script that mounts its own disks. ``verdicts`` are the
     allowed ones; "" is no report, which must go with an exit code that is not 0.
     """
 
@@ -132,7 +132,7 @@ def capped(what: int, most: int) -> Callable[[], object]:
     return limit
 
 
-#: A process with mounts of its own, for whoever may make them; root or not.
+#: A command that runs a process with its own mounts, as root or not.
 NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
 #: What is in ``reports`` at the end stays there when a disk that was mounted over it goes.
 _MOUNTED = """
@@ -221,7 +221,7 @@ TROUBLES = [*KILLS, *SETTINGS, *STREAMS, *LEDGERS]
 
 
 def befall(trouble: Trouble) -> Outcome:
-    """Run the project under one trouble and judge what came of it."""
+    """Run the project with one kind of trouble and judge the result."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         project(root)
@@ -298,7 +298,7 @@ def _await(path: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 def _judge(trouble: Trouble, root: Path, code: int, output: str) -> Iterator[str]:
-    """Everything that does not hold of a run, one line each."""
+    """Every problem of a run, one line each."""
     if code == 0:
         yield f"exit 0: {output[-500:]}"
     report = report_of(root / "reports")

@@ -20,12 +20,12 @@ class Peer:
     def __init__(self, connection: socket.socket, stopped: threading.Event, trap: str) -> None:
         self.connection = connection
         self.head = b""
-        #: The URL of the other origin, which no credential may reach.
+        #: The URL of the other origin, which must never receive a credential.
         self.trap = trap
         self._stopped = stopped
 
     def send(self, *pieces: bytes) -> None:
-        """Send each piece in a packet of its own; OSError when the client has gone."""
+        """Send each piece in its own packet; OSError when the client has gone."""
         for piece in pieces:
             self.connection.sendall(piece)
 
@@ -42,7 +42,7 @@ class Peer:
                 return
 
     def hold(self) -> None:
-        """Say nothing more and keep the connection until the client or the server ends it."""
+        """Send nothing more and keep the connection until the client or the server ends it."""
         self.connection.settimeout(0.2)
         while not self._stopped.is_set():
             with suppress(TimeoutError):
@@ -64,7 +64,7 @@ Behaviour = Callable[[Peer], None]
 
 @dataclass
 class Server:
-    """Serves every connection by the behaviour that ``choose`` finds for what it sent first."""
+    """Serves each connection with the behaviour that ``choose`` finds for its first bytes."""
 
     choose: Callable[[bytes], Behaviour | None]
     tls: ssl.SSLContext | None = None
@@ -166,5 +166,5 @@ def by_first_segment(behaviours: Mapping[str, Behaviour]) -> Callable[[bytes], B
 
 
 def always(behaviour: Behaviour) -> Callable[[bytes], Behaviour | None]:
-    """Choose the same behaviour for whatever comes."""
+    """Choose the same behaviour for every request."""
     return lambda _: behaviour

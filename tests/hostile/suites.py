@@ -35,7 +35,7 @@ signing_key = "file:{key}"
 
 @dataclass(frozen=True)
 class Platform:
-    """One hostile platform: what it answers, where it listens, and what the runner's environment says."""
+    """One hostile platform: what it answers, where it listens, and the runner's environment variables."""
 
     name: str
     serves: Behaviour
@@ -45,7 +45,7 @@ class Platform:
 
 
 def signing_key() -> bytes:
-    """A key of the run's own, as PEM."""
+    """A fresh key for the run, as PEM."""
     form = serialization.PrivateFormat.PKCS8
     private = ec.generate_private_key(ec.SECP256R1())
     return private.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
@@ -110,7 +110,7 @@ def try_suite(platform: Platform) -> Outcome:
 
 
 def unearned(passed: list[str]) -> Iterator[str]:
-    """Checks of a body that passed though no platform here has a right one."""
+    """Checks of a body that passed, although every body here is wrong."""
     for check in passed:
         if re.match(r"health/(body-is-typed|build-is-known)|jwks/", check):
             yield f"{check} passed"

@@ -33,7 +33,7 @@ def test_every_case_has_its_own_name() -> None:
 
 
 def test_hostile_answers_and_runners_are_survived() -> None:
-    # In a process of its own: the peak of memory that a process reports includes its parent's at the fork.
+    # In a new process: a process's peak memory includes its parent's at the fork.
     command = [sys.executable, "-m", "tests.hostile", *FEW, *FEW_TROUBLES]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -18,7 +18,7 @@ _CHUNKED = head("Transfer-Encoding: chunked")
 
 
 def then(begin: bytes, go_on: Behaviour) -> Behaviour:
-    """Send the beginning, then go on otherwise."""
+    """Send the beginning, then switch to another behaviour."""
 
     def serve(peer: Peer) -> None:
         peer.send(begin)

@@ -27,7 +27,7 @@ class Request:
 
 @dataclass
 class Response:
-    """What came back, in the shape that ``evidence.exchange`` reads: that of httpx and requests."""
+    """What came back, with the attributes ``evidence.exchange`` reads: those of httpx and requests."""
 
     request: Request
     status_code: int

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.goal("G-1")
 @pytest.mark.p0
 @pytest.mark.establishes("shop")
 def test_up(shop: Any) -> None:
-    """The shop says that it is well."""
+    """The shop reports that it is healthy."""
     answer = shop.send("GET", "/health")
     assert answer.status_code == 200, f"the shop answers its health route with {answer.status_code}"
 
@@ -22,7 +22,7 @@ def test_up(shop: Any) -> None:
 @pytest.mark.p1
 @pytest.mark.requires("shop")
 def test_build_is_reported(shop: Any, evidence: Any) -> None:
-    """The shop says which build it is."""
+    """The shop reports its build."""
     build = shop.send("GET", "/health").json().get("build", "")
     evidence.figure("build", build)
     assert build, "the health route names no build"

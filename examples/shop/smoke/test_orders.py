@@ -31,7 +31,7 @@ def test_order_is_accepted(shop: Any, evidence: Any) -> None:
 @pytest.mark.p0
 @pytest.mark.requires("customers", "shop", "prices")
 def test_order_is_charged_once(shop: Any, evidence: Any) -> None:
-    """An order that is sent twice under one idempotency key is charged once."""
+    """An order sent twice with one idempotency key is charged once."""
     key = str(uuid4())
     before = shop.send("GET", "/account", key="shop.key").json()["spent_cents"]
     price = shop.send("GET", "/products/tea").json()["price_cents"]
@@ -45,7 +45,7 @@ def test_order_is_charged_once(shop: Any, evidence: Any) -> None:
 
 @pytest.mark.p0
 def test_stock_follows_orders(shop: Any, eventually: Any) -> None:
-    """What was sold is gone from the stock within two seconds."""
+    """Sold goods leave the stock within two seconds."""
     before = shop.send("GET", "/products/tea").json()["stock"]
     order(shop)
     eventually(
@@ -57,7 +57,7 @@ def test_stock_follows_orders(shop: Any, eventually: Any) -> None:
 
 @pytest.mark.p0
 def test_order_beyond_the_stock_is_refused(shop: Any) -> None:
-    """More than there is cannot be ordered."""
+    """An order for more than the stock is refused."""
     much = {"product": "cups", "quantity": 10_000}
     answer = shop.send("POST", "/orders", key="shop.key", body=much)
     assert answer.status_code == 409, f"10,000 cups returned {answer.status_code}"
@@ -67,7 +67,7 @@ def test_order_beyond_the_stock_is_refused(shop: Any) -> None:
 @pytest.mark.goal("G-3")
 @pytest.mark.control("orders/order-is-accepted")
 def test_order_without_a_key_is_refused(shop: Any) -> None:
-    """Without an API key there is no order."""
+    """An order without an API key is refused."""
     answer = shop.send("POST", "/orders", body=TEA)
     if answer.status_code < 300:
         raise SafetyViolation(f"an order without a key returned {answer.status_code}")
