@@ -27,6 +27,7 @@ from smoke.aws.monitoring import (
     fit_for_drill,
     listening,
     miscounted,
+    muted,
     read_dashboard,
     set_off,
     state_of,
@@ -35,7 +36,13 @@ from smoke.aws.monitoring import (
 from smoke.aws.names import DASHBOARDS, SERVICES
 from smoke.aws.policies import read_key
 from smoke.aws.reader import AwsReader
-from smoke.aws.topics import closed_to_alarms, key_closed_to_alarms, read_subscriptions, read_topic
+from smoke.aws.topics import (
+    closed_to_alarms,
+    closed_to_logs,
+    key_closed_to_alarms,
+    read_subscriptions,
+    read_topic,
+)
 from smoke.source.checkout import Examined
 from smoke.source.rules import of_another
 
@@ -139,6 +146,11 @@ def test_can_fire(aws: AwsReader, evidence: Evidence) -> None:
     idle += hollow(aws.composites(), aws.known_alarms(), aws.names.topic)
     examined = Examined()
     idle += examined.attempt(lambda: miscounted(aws.account, alarms, aws.names.prefix)) or []
+    held_back = examined.attempt(lambda: muted(aws.account)) or {}
+    for alarm in alarms:
+        through = [each.name for each in alarm.notifiers(aws.names.topic)]
+        if through and {*through} <= held_back.keys():
+            idle.append(f"{alarm.name}: the mute rule {held_back[through[0]]} silences it now")
     unread = [each.what for each in examined.not_examined]
     unread += [f"{alarm.name}, which computes {alarm.expression}" for alarm in alarms if not alarm.metrics]
     unread += [f"the rule {each.rule} of {each.name}" for alarm in silent for each in alarm.unread]
@@ -199,8 +211,7 @@ def test_connections_alarm_fits_the_budget(
     assert thresholds, f"no alarm watches the connections of {aws.names.database}"
     lowest = min(thresholds.values())
     assert 0 < lowest <= limit, f"fires above {lowest:g} connections; the budget minus its reserve is {limit}"
-    wrong = misfits(aws.account, aws.instances(), budget["total"])
-    assert not wrong, "; ".join(wrong)
+    misfits(aws.account, aws.instances(), budget["total"]).require()
 
 
 @pytest.mark.p1
@@ -242,6 +253,8 @@ def test_log_group(aws: AwsReader, service: str, evidence: Evidence) -> None:
     if key := aws.log_groups(every)[group].get("kmsKeyId"):
         found = read_key(aws.account, key, aws.cluster().split(":")[3:5])
         assert not found.unusable, f"the log group {group} is encrypted with {key}, which {found.unusable}"
+        closed = closed_to_logs(found, here)
+        assert not closed, f"the policy of {key} does not let CloudWatch Logs use it for {group}"
 
 
 @pytest.mark.p1

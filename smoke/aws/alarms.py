@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -138,34 +139,56 @@ def alarm_of(described: Mapping[str, Any]) -> MetricAlarm:
     parts = [_metric(stat["Metric"], stat.get("Unit"), each, arn) for each, stat in stats]
     statistic = described.get("ExtendedStatistic") or described.get("Statistic") or ""
     period, unit, expression = described.get("Period"), described.get("Unit"), ""
+    comparison, threshold = described.get("ComparisonOperator", ""), described.get("Threshold")
+    missing, filled = described.get("TreatMissingData") or "missing", _filled(queries)
     if described.get("MetricName"):
         parts = [_metric(described, unit, {}, arn)]
-    elif len(queries) == len(stats) == 1:
+    elif len(stats) == 1 and (len(queries) == 1 or filled is not None):
         only = stats[0][1]
         statistic, period, unit = only["Stat"], only["Period"], only.get("Unit")
+        if filled is not None and threshold is not None:
+            fires = _FIRES[comparison](filled, float(threshold))
+            missing = "breaching" if fires else "notBreaching"
     else:
         written = [each["Expression"] for each in queries if each.get("Expression")]
         expression = " and ".join(written) or "a query of another kind"
-    threshold = described.get("Threshold")
     place = Notifier("", "", arn, enabled=True, actions=())
     return MetricAlarm(
         **_notifier(described),
         metrics=tuple(parts),
         firing=Firing(
             statistic=statistic,
-            comparison=described.get("ComparisonOperator", ""),
+            comparison=comparison,
             threshold=None if threshold is None else float(threshold),
             unit=unit or "",
             period=int(period or 0),
             periods=int(described.get("EvaluationPeriods") or 0),
             datapoints=int(described.get("DatapointsToAlarm") or 0),
-            missing=described.get("TreatMissingData") or "missing",
+            missing=missing,
             reports_absence=any(
                 each.startswith(place.topic("")) for each in described.get("InsufficientDataActions", ())
             ),
         ),
         expression=expression,
     )
+
+
+#: An expression that replaces a metric's missing datapoints by a number.
+_FILL = re.compile(r"\s*FILL\(\s*(\w+)\s*,\s*(-?\d+(?:\.\d+)?)\s*\)\s*")
+_FIRES = {
+    "GreaterThanThreshold": operator.gt,
+    "GreaterThanOrEqualToThreshold": operator.ge,
+    "LessThanThreshold": operator.lt,
+    "LessThanOrEqualToThreshold": operator.le,
+}
+
+
+def _filled(queries: Sequence[Mapping[str, Any]]) -> float | None:
+    """The number that replaces missing datapoints; None unless they are one metric and its `FILL`."""
+    written = [_FILL.fullmatch(each["Expression"]) for each in queries if each.get("Expression")]
+    (found,) = written if len(written) == 1 and len(queries) == len(written) + 1 else (None,)
+    ids = {each["Id"] for each in queries if each.get("MetricStat")}
+    return float(found[2]) if found and found[1] in ids else None
 
 
 def composite_of(described: Mapping[str, Any]) -> CompositeAlarm:

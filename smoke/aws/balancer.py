@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any
 
 from smoke.source.infrastructure.connections import OK, accepted
@@ -114,7 +115,7 @@ def read_routes(account: AwsAccount, names: Names, groups: Iterable[str] = ()) -
         )
         for listener, found, hosts in zip(listeners, rules, certified, strict=True)
         for expiring in [{name: why for name, why in hosts.items() if why}]
-        for route in routes_of(found, listener["LoadBalancerArn"], hosts)
+        for route in routes_of(found, listener["LoadBalancerArn"], hosts, listener)
     ]
 
 
@@ -137,7 +138,10 @@ def routes_to(routes: Iterable[BalancerRoute], target_groups: Sequence[str]) -> 
 
 
 def routes_of(
-    rules: Sequence[Mapping[str, Any]], balancer: str, certified: Iterable[str]
+    rules: Sequence[Mapping[str, Any]],
+    balancer: str,
+    certified: Iterable[str],
+    listener: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[BalancerRoute]:
     """The routes of one listener; `certified` are the names on its certificate."""
     hosts = [_hosts(rule) for rule in rules]
@@ -155,7 +159,7 @@ def routes_of(
             conditions=tuple(rule.get("Conditions", ())),
         )
         for rule, found in zip(rules, hosts, strict=True)
-        for group in _groups(rule)
+        for group in _groups(rule, listener)
     ]
 
 
@@ -245,10 +249,22 @@ def _any_host(rule: Mapping[str, Any]) -> list[str]:
 _SAME_PATH = "/#{path}"
 
 
-def _groups(rule: Mapping[str, Any]) -> list[str]:
+def _circles(redirect: Mapping[str, Any], listener: Mapping[str, Any]) -> bool:
+    """Whether a redirect leads to its own listener again: HTTPS, the same port, the same query."""
+    if listener.get("Protocol") != "HTTPS" or redirect.get("Query", _SAME_QUERY) != _SAME_QUERY:
+        return False
+    told = (redirect.get("Protocol", "#{protocol}"), str(redirect.get("Port", "#{port}")))
+    return told[0] in ("HTTPS", "#{protocol}") and told[1] in (str(listener.get("Port")), "#{port}")
+
+
+_SAME_QUERY = "#{query}"
+
+
+def _groups(rule: Mapping[str, Any], listener: Mapping[str, Any]) -> list[str]:
     """The target groups that a rule sends anything to; one of weight 0 waits for the next deployment.
 
-    FIXED stands for an answer of the balancer itself, a login, or a redirect to another path or host.
+    FIXED stands for an answer of the balancer itself, a login, or a redirect to another path or host, or back
+    to where the call came from.
     """
     found = []
     hosts = _hosts(rule)
@@ -259,6 +275,7 @@ def _groups(rule: Mapping[str, Any]) -> list[str]:
         elsewhere = action.get("RedirectConfig", {}).get("Host", "#{host}")
         leaves = "#{host}" not in elsewhere and elsewhere not in hosts
         leaves |= action.get("RedirectConfig", {}).get("Path", _SAME_PATH) != _SAME_PATH
+        leaves |= action.get("Type") == "redirect" and _circles(action.get("RedirectConfig", {}), listener)
         asks = any(
             action[how].get("OnUnauthenticatedRequest", "authenticate") != "allow"
             for how in ("AuthenticateOidcConfig", "AuthenticateCognitoConfig")

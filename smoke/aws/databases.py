@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from smoke.source.checkout import Examined, Finding
+
 from .account import AwsAccount
 
 #: States of a database instance in which it accepts no connections until somebody intervenes.
@@ -45,26 +47,34 @@ def states_of(instances: Iterable[Mapping[str, Any]], name: str) -> dict[str, st
     }
 
 
-def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connections: int) -> list[str]:
+def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connections: int) -> Examined:
     """The database instances that accept no writes, or fewer connections than this.
 
-    Limits that RDS computes from the instance's size are not evaluated.
+    Limits that RDS computes from the instance's size are not evaluated. Those that wait for a reboot are not
+    examined.
     """
-    found = []
+    result = Examined()
     for each in instances:
         name = each.get("DBInstanceIdentifier", "")
         if source := each.get("ReadReplicaSourceDBInstanceIdentifier"):
-            found.append(f"{name} is a replica of {source} and takes no writes")
-        groups = [one["DBParameterGroupName"] for one in each.get("DBParameterGroups", ())]
-        for group in [one for one in groups if not one.startswith("default.")]:
+            result.findings.append(Finding("", 0, f"{name} is a replica of {source} and takes no writes"))
+        held = {one["DBParameterGroupName"]: one for one in each.get("DBParameterGroups", ())}
+        for group in [one for one in held if not one.startswith("default.")]:
             told = account.pages(
                 "rds", "describe_db_parameters", "Parameters", DBParameterGroupName=group, Source="user"
             )
             values = {one["ParameterName"]: one.get("ParameterValue", "") for one in told}
             limit = _most(values.get("max_connections", ""))
-            if limit is not None and limit < connections:
-                found.append(f"{name} takes {limit} connections, by {group}; the budget is {connections}")
-    return found
+            if limit is not None and held[group].get("ParameterApplyStatus") == "pending-reboot":
+                what = f"whether {name} takes {connections} connections: {group} is in force after a reboot"
+                result.not_examined.append(Finding("", 0, what))
+            elif limit is not None and limit < connections:
+                why = f"{name} takes {limit} connections, by {group}; the budget is {connections}"
+                result.findings.append(Finding("", 0, why))
+            if values.get("default_transaction_read_only", "").lower() in ("1", "on", "true", "yes"):
+                why = f"{name} takes no writes: {group} sets default_transaction_read_only"
+                result.findings.append(Finding("", 0, why))
+    return result
 
 
 def _most(limit: str) -> int | None:

@@ -1,14 +1,12 @@
-"""ECS services: their task definitions, their scaling, and whether ECR still has their images."""
+"""ECS services: their task definitions, and whether ECR still has their images."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from smoke.source.checkout import Examined, Finding
 from smoke.source.infrastructure.definitions import plain_ports
@@ -365,10 +363,11 @@ def describe_image(account: AwsAccount, image: re.Match[str], digest: str = "") 
     return list(found["imageDetails"]) if found else []
 
 
-def has_policy(account: AwsAccount, image: re.Match[str]) -> bool:
-    """Whether the repository of an image has a policy of its own."""
+def policy_of(account: AwsAccount, image: re.Match[str]) -> str:
+    """The policy of an image's repository; empty if it has none."""
     place = {"registryId": image["registry"], "repositoryName": image["repository"]}
-    return account.find("ecr", "get_repository_policy", _NO_POLICY, **place) is not None
+    found = account.find("ecr", "get_repository_policy", _NO_POLICY, **place)
+    return str((found or {}).get("policyText", ""))
 
 
 _NO_POLICY = ("RepositoryPolicyNotFoundException", "RepositoryNotFoundException")
@@ -385,56 +384,3 @@ def _is_fetched(account: AwsAccount, image: re.Match[str]) -> bool:
     )
     prefixes = {each["ecrRepositoryPrefix"] for each in rules}
     return "ROOT" in prefixes or any(image["repository"].startswith(f"{each}/") for each in prefixes)
-
-
-_SCALING, _NAMESPACE, _COUNT = "application-autoscaling", "ecs", "ecs:service:DesiredCount"
-
-#: The answer of a custom endpoint that does not implement it.
-_UNKNOWN = ("InvalidAction", "UnknownOperationException")
-
-
-def read_scalable(account: AwsAccount, names: Names) -> dict[str, Mapping[str, Any]]:
-    """The targets of Application Auto Scaling that are services of the cluster, by short name."""
-    found = account.pages(
-        _SCALING, "describe_scalable_targets", "ScalableTargets", absent=_UNKNOWN, ServiceNamespace=_NAMESPACE
-    )
-    start = f"service/{names.cluster}/"
-    return {
-        names.short(each["ResourceId"].removeprefix(start)): each
-        for each in found
-        if each["ResourceId"].startswith(start) and each.get("ScalableDimension") == _COUNT
-    }
-
-
-def left_without_tasks(account: AwsAccount, target: Mapping[str, Any]) -> str:
-    """Why a service ends up without tasks; empty if nothing is known to cause that."""
-    if target["MaxCapacity"] < 1:
-        return f"it may be scaled to {target['MaxCapacity']} at most"
-    if target.get("SuspendedState", {}).get("ScheduledScalingSuspended"):
-        return ""
-    actions = account.pages(
-        _SCALING,
-        "describe_scheduled_actions",
-        "ScheduledActions",
-        ServiceNamespace=_NAMESPACE,
-        ResourceId=target["ResourceId"],
-    )
-    names = " and ".join(each["ScheduledActionName"] for each in _ending(actions, datetime.now(UTC)))
-    return f"{names} of a schedule scales it to none, and nothing to one again" if names else ""
-
-
-def _ending(actions: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[Mapping[str, Any]]:
-    """The scheduled actions that leave no task; none if another one starts tasks again, as in the morning."""
-    due = [each for each in actions if each.get("EndTime", now) >= now and not _is_past(each, now)]
-    most = [each.get("ScalableTargetAction", {}).get("MaxCapacity") for each in due]
-    if not any(each for each in most):
-        yield from (each for each, left in zip(due, most, strict=True) if left == 0)
-
-
-def _is_past(action: Mapping[str, Any], now: datetime) -> bool:
-    """Whether a one-time action, `at(2026-02-26T10:00:00)`, is in the past."""
-    once = re.fullmatch(r"at\((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\)", str(action.get("Schedule", "")))
-    with suppress(ValueError, ZoneInfoNotFoundError):
-        zone = ZoneInfo(action.get("Timezone") or "UTC")
-        return once is not None and datetime.fromisoformat(once[1]).replace(tzinfo=zone) < now
-    return False

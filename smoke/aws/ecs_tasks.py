@@ -1,11 +1,13 @@
-"""Tasks in ECS: a service's tasks, whether they keep running, and runs of one-shot tasks like migrations."""
+"""Tasks in ECS: a service's, whether they keep running, how they are scaled; runs of one-shot tasks."""
 
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pytest_readiness import SetupError
 
@@ -211,3 +213,71 @@ def run_of(described: Mapping[str, Any]) -> TaskRun:
         reason=described.get("stoppedReason", ""),
         exit_codes={each["name"]: each.get("exitCode") for each in described["containers"]},
     )
+
+
+_SCALING, _NAMESPACE, _COUNT = "application-autoscaling", "ecs", "ecs:service:DesiredCount"
+
+#: The answer of a custom endpoint that does not implement it.
+_UNKNOWN = ("InvalidAction", "UnknownOperationException")
+
+
+def read_scalable(account: AwsAccount, names: Names) -> dict[str, Mapping[str, Any]]:
+    """The targets of Application Auto Scaling that are services of the cluster, by short name."""
+    found = account.pages(
+        _SCALING, "describe_scalable_targets", "ScalableTargets", absent=_UNKNOWN, ServiceNamespace=_NAMESPACE
+    )
+    start = f"service/{names.cluster}/"
+    return {
+        names.short(each["ResourceId"].removeprefix(start)): each
+        for each in found
+        if each["ResourceId"].startswith(start) and each.get("ScalableDimension") == _COUNT
+    }
+
+
+def left_without_tasks(account: AwsAccount, target: Mapping[str, Any], *, called: bool = True) -> str:
+    """Why a service ends up without tasks; empty if nothing is known to cause that.
+
+    A service that is not `called` by others may have no task while it has nothing to do.
+    """
+    if target["MaxCapacity"] < 1:
+        return f"it may be scaled to {target['MaxCapacity']} at most"
+    suspended = target.get("SuspendedState", {})
+    of = {"ServiceNamespace": _NAMESPACE, "ResourceId": target["ResourceId"]}
+    if called and not target.get("MinCapacity", 1) and not suspended.get("DynamicScalingInSuspended"):
+        policies = account.pages(_SCALING, "describe_scaling_policies", "ScalingPolicies", **of)
+        if names := " and ".join(each["PolicyName"] for each in policies if _may_end(each)):
+            return f"{names} may scale it to zero, although other services or the public call it"
+    if suspended.get("ScheduledScalingSuspended"):
+        return ""
+    actions = account.pages(_SCALING, "describe_scheduled_actions", "ScheduledActions", **of)
+    names = " and ".join(each["ScheduledActionName"] for each in _ending(actions, datetime.now(UTC)))
+    return f"{names} of a schedule scales it to none, and nothing to one again" if names else ""
+
+
+def _may_end(policy: Mapping[str, Any]) -> bool:
+    """Whether a scaling policy may remove the last task: by its steps, or when no requests come.
+
+    A custom metric is not evaluated, and every task uses some CPU and memory.
+    """
+    steps = policy.get("StepScalingPolicyConfiguration", {}).get("StepAdjustments", ())
+    tracked = policy.get("TargetTrackingScalingPolicyConfiguration", {})
+    metric = tracked.get("PredefinedMetricSpecification", {}).get("PredefinedMetricType")
+    by_requests = metric == "ALBRequestCountPerTarget" and not tracked.get("DisableScaleIn")
+    return by_requests or any(each["ScalingAdjustment"] < 0 for each in steps)
+
+
+def _ending(actions: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[Mapping[str, Any]]:
+    """The scheduled actions that leave no task; none if another one starts tasks again, as in the morning."""
+    due = [each for each in actions if each.get("EndTime", now) >= now and not _is_past(each, now)]
+    most = [each.get("ScalableTargetAction", {}).get("MaxCapacity") for each in due]
+    if not any(each for each in most):
+        yield from (each for each, left in zip(due, most, strict=True) if left == 0)
+
+
+def _is_past(action: Mapping[str, Any], now: datetime) -> bool:
+    """Whether a one-time action, `at(2026-02-26T10:00:00)`, is in the past."""
+    once = re.fullmatch(r"at\((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\)", str(action.get("Schedule", "")))
+    with suppress(ValueError, ZoneInfoNotFoundError):
+        zone = ZoneInfo(action.get("Timezone") or "UTC")
+        return once is not None and datetime.fromisoformat(once[1]).replace(tzinfo=zone) < now
+    return False

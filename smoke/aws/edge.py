@@ -396,9 +396,10 @@ def unanswered(aws: AwsReader, balancer: Mapping[str, Any], calls: Sequence[Publ
     listeners = listeners_of(aws.account, arn)
     if not any(each.get("Port") == HTTPS for each in listeners):
         return [f"{led} has no listener on port {HTTPS}"]
-    rules = [rules_of(aws.account, each) for each in listeners if each.get("Port") == HTTPS]
+    at = [(rules_of(aws.account, each), each) for each in listeners if each.get("Port") == HTTPS]
     ranked = sorted(
-        (route for each in rules for route in routes_of(each, arn, ())), key=lambda route: route.rank
+        (route for rules, each in at for route in routes_of(rules, arn, (), each)),
+        key=lambda route: route.rank,
     )
     for call in calls:
         found = [(each, fits(each.conditions, call)) for each in ranked]

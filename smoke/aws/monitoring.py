@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -54,6 +55,10 @@ def _require_complete(metric: Metric, result: Mapping[str, Any]) -> None:
         raise SetupError(f"not examined: this runner may not read {metric} of its account (Forbidden)")
 
 
+#: Statistics that are never above the largest value of one line.
+_OF_ONE_LINE = re.compile(r"Average|Maximum|Minimum|p\d")
+
+
 @dataclass(frozen=True, slots=True)
 class MetricFilter:
     """A metric filter: the value that it adds per matching line, and its default value without one."""
@@ -67,8 +72,10 @@ class MetricFilter:
         """Why an alarm on its metric never fires, or always does; empty if neither is known."""
         firing = alarm.firing
         above = firing.comparison.startswith("GreaterThan")
-        if above and _number(self.value) == 0 and (firing.threshold or 0) >= 0:
-            return f"the filter {self.name} adds 0 for each matching line of {self.log_group}"
+        added, least = _number(self.value), firing.threshold or 0
+        bounded = not added or _OF_ONE_LINE.match(firing.statistic)
+        if above and added is not None and bounded and added <= least:
+            return f"the filter {self.name} adds {added:g} for each matching line of {self.log_group}"
         if another := of_another(self.log_group, prefix):
             return f"the filter {self.name} reads {another}, which belongs to another environment"
         if above and self.default and firing.threshold is not None:
@@ -115,6 +122,32 @@ def _number(written: str) -> float | None:
         return float(written)
     except ValueError:
         return None  # a field of the log line
+
+
+_MUTE_RULE = ":alarm-mute-rule:"
+
+
+def muted(account: AwsAccount) -> dict[str, str]:
+    """The alarms that an active mute rule silences, each with the rule's name."""
+    active = account.pages(
+        "cloudwatch",
+        "list_alarm_mute_rules",
+        "AlarmMuteRuleSummaries",
+        absent=("InvalidAction",),  # of a custom endpoint that does not implement it
+        Statuses=["ACTIVE"],
+    )
+    names = [each["AlarmMuteRuleArn"].rpartition(_MUTE_RULE)[2] for each in active]
+    told = at_once(
+        lambda name: account.find(
+            "cloudwatch", "get_alarm_mute_rule", ("ResourceNotFoundException",), AlarmMuteRuleName=name
+        ),
+        names,
+    )
+    return {
+        alarm: name
+        for name, rule in zip(names, told, strict=True)
+        for alarm in (rule or {}).get("MuteTargets", {}).get("AlarmNames", ())
+    }
 
 
 def read_dashboard(account: AwsAccount, name: str) -> dict[str, Any] | None:

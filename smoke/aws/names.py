@@ -105,10 +105,14 @@ def read_secret_names(account: AwsAccount, names: Names) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """A Cloud Map entry: its full host name, and the types of its DNS records."""
+    """A Cloud Map entry: its full host name, and the types of its DNS records.
+
+    `kept_s` is how long callers may keep its addresses, in seconds.
+    """
 
     name: str
     records: frozenset[str] = frozenset()
+    kept_s: int = 0
 
 
 def read_registries(account: AwsAccount, arns: Iterable[str]) -> dict[str, Registry]:
@@ -134,4 +138,8 @@ def _entry(account: AwsAccount, arn: str) -> dict[str, Any] | None:
 def _registry(entry: Mapping[str, Any], namespaces: Mapping[str, str]) -> Registry:
     dns = entry.get("DnsConfig") or {}
     space = namespaces.get(entry.get("NamespaceId") or dns.get("NamespaceId", ""), "?")
-    return Registry(f"{entry['Name']}.{space}", frozenset(each["Type"] for each in dns.get("DnsRecords", ())))
+    records = dns.get("DnsRecords", ())
+    kept = [int(each.get("TTL", 0)) for each in records if each["Type"] in ("A", "AAAA")]
+    return Registry(
+        f"{entry['Name']}.{space}", frozenset(each["Type"] for each in records), max(kept, default=0)
+    )

@@ -15,7 +15,15 @@ from .ecs import IN_ECR, TaskDefinition
 from .names import BUILDS, HOSTS, resolve
 from .policies import PULL_TOKEN, READ, allows, statements_of
 from .reader import AwsReader, secret_of
-from .subnets import AccessLists, Network, WaysOut, filtered, needed_by, own_subnets, read_ways
+from .subnets import (
+    AccessLists,
+    Network,
+    WaysOut,
+    filtered,
+    needed_by,
+    own_subnets,
+    read_ways,
+)
 
 DATABASE = "database"
 #: Parties to which only the platform itself may connect.
@@ -98,10 +106,11 @@ def is_open(group: Mapping[str, Any], ports: Iterable[int]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Reachability:
-    """Which parties must reach which, and whether security groups and network ACLs allow it."""
+    """Which parties must reach which, and whether security groups, network ACLs and routes allow it."""
 
     groups: Mapping[str, Mapping[str, Any]]
     lists: AccessLists = field(default_factory=AccessLists)
+    routes: WaysOut = field(default_factory=WaysOut)
     examined: Examined = field(default_factory=Examined)
 
     def examine(self, caller: Party, to: Party) -> None:
@@ -119,7 +128,8 @@ class Reachability:
                 what = f"no security group of {own.name} lets {other.name} in on {on}"
             else:
                 what = f"no security group of {own.name} lets it out to {other.name} on {on}"
-            if None in found or not held or not ports:
+            # tasks without security groups use those of their instance, which are not read
+            if None in found or not held or not ports or not other.groups:
                 self.examined.not_examined.append(Finding("", 0, f"whether {what}"))
             else:
                 self.examined.findings.append(Finding("", 0, f"{what} ({', '.join(own.groups)})"))
@@ -134,6 +144,7 @@ class Reachability:
         held = [self.groups[each] for each in public.groups if each in self.groups]
         rules = [rule for each in held for rule in each.get("IpPermissions", ()) if _names(rule)]
         why = self.lists.closed_to_world(public.subnets)
+        why = why or next(filter(None, map(self.routes.unreached, public.subnets)), "")
         if held and not any(covers_port(rule, port) for rule in rules for port in ports):
             why = why or f"no security group lets anybody in on port {' or '.join(map(str, sorted(ports)))}"
         if why:
@@ -163,6 +174,8 @@ def reached(
     within = [each for one in every for each in one.subnets]
     if (lists := ways.examined.attempt(lambda: AccessLists.read(aws.account, within))) is not None:
         ways = replace(ways, lists=lists)
+    if (routes := ways.examined.attempt(lambda: WaysOut.routed(aws.account, ways.lists.subnets))) is not None:
+        ways = replace(ways, routes=routes)
     for to, callers in reach.items():
         aliased = _is_aliased(aws, to)
         for caller in callers if to in parties else ():

@@ -310,31 +310,66 @@ def _name(role: str) -> str:
 
 
 def undecrypted(
-    account: AwsAccount, key: str, role: str, own: Sequence[Mapping[str, Any]], place: Sequence[str]
+    account: AwsAccount,
+    key: str,
+    role: str,
+    own: Sequence[Mapping[str, Any]],
+    place: Sequence[str],
+    context: Context,
 ) -> str | None:
     """Why a role cannot decrypt with a key; empty if its own policies, the key's policy or a grant allow it.
 
-    None if its own policies do not and the key belongs to another account. `place` is region and account.
+    Its own policies count only if the key's leaves it to IAM. None if its own do not allow it and the key
+    belongs to another account. `place` is region and account, `context` is the request's.
     """
     found = read_key(account, key, place)
     if found.unusable:
         return f"is encrypted with {found.arn}, which {found.unusable}"
-    if found.is_awss or allows(own, _DECRYPT, found.arn):
+    home = [*found.arn.split(":")[:2], "iam", "", place[1]]  # a task may give its role by name
+    who = role if role.startswith("arn:") else ":".join([*home, f"role/{role}"])
+    context = {**context, "aws:principalarn": [who]}
+    allowed = allows(own, _DECRYPT, found.arn, context)
+    if found.is_awss or (found.policy is None and allowed):
         return ""
     if found.policy is None:
         return None
-    for each in found.policy:
-        if each.get("Effect") == "Allow" and covers(each, "Action", _DECRYPT):
-            principal = each.get("Principal", {})
-            named = principal.get("AWS", ()) if isinstance(principal, Mapping) else principal
-            if any(one == "*" or role in (one, _name(one)) for one in _several(named)):
-                return ""
-    grants = account.pages("kms", "list_grants", "Grants", KeyId=found.arn)
-    if any(
-        each.get("GranteePrincipal") == role and "Decrypt" in each.get("Operations", ()) for each in grants
-    ):
+    using = [each for each in found.policy if covers(each, "Action", _DECRYPT) and each["Effect"] == "Allow"]
+    named = {one for each in using if met(each, context) is not False for one in _users(each)}
+    closed = f"is encrypted with {found.arn}, which {role} may not use to decrypt"
+    if denies(found.policy, who, _DECRYPT, found.arn, context):
+        return closed
+    if named & {"*", who} or (allowed and named & {*_whole(who)}):
         return ""
-    return f"is encrypted with {found.arn}, which {role} may not use to decrypt"
+    grants = account.pages("kms", "list_grants", "Grants", KeyId=found.arn)
+    granted = [each for each in grants if each.get("GranteePrincipal") == who]
+    return "" if any("Decrypt" in each.get("Operations", ()) for each in granted) else closed
+
+
+def _users(statement: Mapping[str, Any]) -> set[str]:
+    """The roles and accounts that a statement of a resource's own policy names."""
+    principal = statement.get("Principal", {})
+    return {*_several(principal.get("AWS", ()) if isinstance(principal, Mapping) else principal)}
+
+
+def _whole(role: str) -> Iterator[str]:
+    """The account of a role, in both ways to name it."""
+    if role.startswith("arn:"):
+        yield from (role.split(":")[4], f"{role.partition(':role/')[0]}:root")
+
+
+def denies(
+    policy: Iterable[Mapping[str, Any]], role: str, action: str, resource: str, context: Context
+) -> bool:
+    """Whether the statements of a resource's own policy surely deny a role an action."""
+    told = {**context, "aws:principalarn": [role]}
+    return any(
+        each.get("Effect") == "Deny"
+        and {"*", role, *_whole(role)} & _users(each)
+        and covers(each, "Action", action)
+        and covers({"Resource": "*", **each} if "NotResource" not in each else each, "Resource", resource)
+        and met(each, told)
+        for each in policy
+    )
 
 
 def statements_of(policy: str) -> Sequence[Mapping[str, Any]]:
@@ -379,14 +414,6 @@ def is_assumed(document: Mapping[str, Any], context: Context = MappingProxyType(
     return None if "*" in denied | allowed else False
 
 
-def may_read(
-    statements: Sequence[Mapping[str, Any]], secret: str, context: Context = MappingProxyType({})
-) -> bool:
-    """Whether policies let a role read a secret; its ARN may be without the six characters that AWS adds."""
-    ends = {"-AbCdEf", *(each[-7:] for each in resources(statements) if each[-7:].startswith("-"))}
-    return any(allows(statements, READ, f"{secret}{end}", context) for end in ("", *ends))
-
-
 def resources(statements: Iterable[Mapping[str, Any]]) -> list[str]:
     """The resources in statements."""
     return [one for each in statements for one in _several(each.get("Resource", ()))]
@@ -421,29 +448,3 @@ def boundary_of(account: AwsAccount, role: Mapping[str, Any]) -> Sequence[Mappin
     """The statements of a role's permissions boundary; None if it has none."""
     arn = role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn")
     return _statements(_managed(account, arn)) if arn else None
-
-
-def policy_of(account: AwsAccount, secret: str) -> str:
-    """The resource policy of a secret in this account and region; empty if it has none."""
-    gone = ("ResourceNotFoundException",)
-    answer = account.find("secretsmanager", "get_resource_policy", gone, SecretId=secret)
-    return (answer or {}).get("ResourcePolicy") or ""
-
-
-def refuses(policy: str, role: str, secret: str, context: Context) -> bool:
-    """Whether a secret's policy denies a role of its account read access."""
-    account = role.split(":")[4] if role.startswith("arn:") else ""
-    root = f"{role.partition(':role/')[0]}:root"
-    told = {**context, "aws:principalarn": [role]}
-    for each in statements_of(policy):
-        principal = each.get("Principal", {})
-        named = principal.get("AWS", ()) if isinstance(principal, Mapping) else principal
-        if (
-            each.get("Effect") == "Deny"
-            and {"*", role, root, account} & {*_several(named)}
-            and covers(each, "Action", READ)
-            and covers(each, "Resource", secret)
-            and met(each, told)
-        ):
-            return True
-    return False

@@ -211,7 +211,7 @@ class AwsReader:
     @_once
     def scalable(self) -> Mapping[str, Mapping[str, Any]]:
         """The services that Application Auto Scaling scales, as it describes them."""
-        return ecs.read_scalable(self.account, self.names)
+        return ecs_tasks.read_scalable(self.account, self.names)
 
     @_once
     def has_insights(self) -> bool:

@@ -5,31 +5,32 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from smoke.source.checkout import Examined, Finding
 
 from . import ecs
-from .account import at_once
+from .account import AwsAccount, at_once
 from .ecs import TaskDefinition
 from .policies import (
     LOGGING,
     PULL_TOKEN,
     PULLS,
+    READ,
     READ_PARAMETERS,
     Context,
     RolePolicies,
     allows,
     boundary_of,
     covers,
+    denies,
     is_anybodys,
     is_assumed,
-    may_read,
     met,
-    policy_of,
-    refuses,
     resources,
     role_of,
+    statements_of,
     undecrypted,
 )
 from .reader import AwsReader, secret_of
@@ -84,6 +85,14 @@ def _acting(place: Sequence[str], region: str) -> Context:
     return {**own, "aws:requestedregion": [region], "aws:securetransport": ["true"]}
 
 
+def _through(place: Sequence[str], secret: str) -> Context:
+    """The known context of a request that Secrets Manager makes for a role, to decrypt a secret."""
+    region, account = place
+    hosts = [f"secretsmanager.{region}.amazonaws.com{end}" for end in ("", ".cn")]
+    about = {"kms:encryptioncontext:secretarn": [secret], "kms:calleraccount": [account]}
+    return {**about, "kms:viaservice": hosts}
+
+
 def _starting(place: Sequence[str]) -> Context:
     """The known context of ECS when it assumes a task's role; which ARN it sends is not known."""
     arn = ":".join(place[:5])
@@ -118,6 +127,21 @@ def _examine_roles(
             if is_anybodys(document):
                 result.findings.append(_finding(f"anybody may assume {role}, the role of {wanted[role]}"))
     return there
+
+
+def may_read(
+    statements: Sequence[Mapping[str, Any]], secret: str, context: Context = MappingProxyType({})
+) -> bool:
+    """Whether policies let a role read a secret; its ARN may be without the six characters that AWS adds."""
+    ends = {"-AbCdEf", *(each[-7:] for each in resources(statements) if each[-7:].startswith("-"))}
+    return any(allows(statements, READ, f"{secret}{end}", context) for end in ("", *ends))
+
+
+def policy_of(account: AwsAccount, secret: str) -> str:
+    """The resource policy of a secret in this account and region; empty if it has none."""
+    gone = ("ResourceNotFoundException",)
+    answer = account.find("secretsmanager", "get_resource_policy", gone, SecretId=secret)
+    return (answer or {}).get("ResourcePolicy") or ""
 
 
 def _unreadable(aws: AwsReader, name: str, role: str, secret: str, result: Examined) -> None:
@@ -165,16 +189,18 @@ def _unpulled(
         repository = image["repository"]
         arn = f"arn:{place[_PARTITION]}:ecr:{image['region']}:{place[_ACCOUNT]}:repository/{repository}"
         context = _acting(place, image["region"])
+        told = ecs.policy_of(aws.account, image)
         for action in PULLS:
+            barred = denies(statements_of(told), role, action, arn, context)
             bounded = limit is not None and not allows(limit, action, arn, context)
-            if allows(own, action, arn, context) and not bounded:
+            if allows(own, action, arn, context) and not bounded and not barred:
                 continue
-            denied = any(
+            denied = barred or any(
                 each.get("Effect") == "Deny" and covers(each, "Action", action) and met(each, context)
                 for each in own
                 if covers(each, "Resource", arn)
             )
-            if not denied and not bounded and ecs.has_policy(aws.account, image):
+            if not denied and not bounded and told:
                 what = f"whether the policy of {repository} lets {role} pull from it"
                 result.not_examined.append(_finding(what))
                 break
@@ -216,11 +242,17 @@ def _examine_secrets(
         (found,) = told
         key = (found or {}).get("KmsKeyId", "")
         why: str | None = _unusable(found)
-        if not why and refuses(policy, role, secret, _acting(aws.cluster().split(":"), place[0])):
+        context = _acting(aws.cluster().split(":"), place[0])
+        if not why and denies(statements_of(policy), role, READ, secret, context):
             why = f"has a policy that denies it to {role}"
         elif not why and key and role in there and held and not key.endswith(SECRETS_KEY):
-            own = held.statements.get(role, ())
-            answer = result.attempt(lambda: (undecrypted(aws.account, key, role, own, place),))  # noqa: B023
+            own, asking = (
+                held.statements.get(role, ()),
+                {**context, **_through(place, (found or {}).get("ARN", secret))},
+            )
+            answer = result.attempt(
+                lambda: (undecrypted(aws.account, key, role, own, place, asking),)  # noqa: B023
+            )
             if answer is None:
                 continue
             (why,) = answer

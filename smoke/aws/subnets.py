@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
@@ -20,6 +20,7 @@ _FILTERED_AT_ONCE = 200
 _CALLERS = (32768, 45000, 60999)
 _TCP = ("-1", "6")
 _PUBLIC_TLS = 443
+_IPV4 = 4
 _WORLD = (ip_network("0.0.0.0/0"),)
 _WORKING = ("available", "pending")
 #: Endpoints needed to pull an ECR image.
@@ -28,18 +29,25 @@ _PULLING = ("ecr.api", "ecr.dkr", "s3")
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """A subnet: its network's id, the number of its free addresses, and its ranges."""
+    """A subnet: its network's id, the number of its free addresses, its ranges, and the account that owns it.
+
+    Endpoints and NAT gateways of another account's network are not described.
+    """
 
     vpc: str
     left: int
     ranges: tuple[Network, ...]
+    owner: str = ""
 
 
 def read_subnets(account: AwsAccount, ids: Iterable[str]) -> dict[str, Subnet]:
     """Subnets by id, without those that do not exist."""
     return {
         each["SubnetId"]: Subnet(
-            each.get("VpcId", ""), int(each.get("AvailableIpAddressCount", 1)), tuple(_ranges(each))
+            each.get("VpcId", ""),
+            int(each.get("AvailableIpAddressCount", 1)),
+            tuple(_ranges(each)),
+            each.get("OwnerId", ""),
         )
         for each in filtered(account, "describe_subnets", "Subnets", "subnet-id", ids)
     }
@@ -121,10 +129,13 @@ class AccessLists:
                     return f"{self._named(subnet)} lets nothing {'out to' if out else 'in from'} {ranges[0]}"
         return ""
 
-    def closed_to_world(self, subnets: Iterable[str]) -> str:
-        """What blocks all of the internet from subnets on port 443; empty if nothing is known to."""
+    def closed_to_world(self, subnets: Iterable[str], *, calling: bool = False) -> str:
+        """What blocks all of the internet from subnets on port 443; empty if nothing is known to.
+
+        With `calling`, what blocks calls from the subnets to port 443 of the internet.
+        """
         for subnet in subnets:
-            for out, ports in ((False, (_PUBLIC_TLS,)), (True, _CALLERS)):
+            for out, ports in ((calling, (_PUBLIC_TLS,)), (not calling, _CALLERS)):
                 if self._denies(subnet, _WORLD, ports, out=out):
                     return f"{self._named(subnet)} lets nothing {'out to' if out else 'in from'} the world"
         return ""
@@ -162,7 +173,8 @@ def _first(entries: Iterable[Described], own: Network, port: int) -> str:
             continue
         if one.supernet_of(own):  # type: ignore[arg-type]  # they are of one version
             return str(each.get("RuleAction"))
-        if one.overlaps(own) and each.get("RuleAction") == "allow":
+        inside = own.prefixlen == 0 and one.is_private  # no part of the internet
+        if one.overlaps(own) and each.get("RuleAction") == "allow" and not inside:
             return "allow"
     return "deny"
 
@@ -171,10 +183,16 @@ def _first(entries: Iterable[Described], own: Network, port: int) -> str:
 class WaysOut:
     """The routes, NAT gateways and endpoints of networks, and their subnets."""
 
-    subnets: Mapping[str, Subnet]
-    tables: Sequence[Described]
-    gateways: Mapping[str, Described]
-    endpoints: Sequence[Described]
+    subnets: Mapping[str, Subnet] = field(default_factory=dict)
+    tables: Sequence[Described] = ()
+    gateways: Mapping[str, Described] = field(default_factory=dict)
+    endpoints: Sequence[Described] = ()
+
+    @classmethod
+    def routed(cls, account: AwsAccount, subnets: Mapping[str, Subnet]) -> WaysOut:
+        """Only the routes of these subnets' networks."""
+        networks = {each.vpc for each in subnets.values() if each.vpc}
+        return cls(subnets, _of_networks(account, "describe_route_tables", "RouteTables", networks))
 
     def shut(self, subnet: str, *, public: bool, needed: Collection[str]) -> str | None:
         """Why a task in a subnet does not reach what it needs; empty if it may, None if unclear.
@@ -189,6 +207,15 @@ class WaysOut:
             return why
         lacking = [each for each in needed if not self.offers(each, subnet)]
         return f"{why}, and no VPC endpoint reaches {' or '.join(lacking)}" if lacking else ""
+
+    def unreached(self, subnet: str) -> str:
+        """Why the internet does not reach a subnet; empty if nothing is known to block it."""
+        found = self._table(subnet)
+        wide = [each for each in (found or {}).get("Routes", ()) if _is_wide(each)]
+        leading = [each for each in wide if each.get("State") != "blackhole" and not each.get("NatGatewayId")]
+        if found is None or leading:
+            return ""
+        return f"{found['RouteTableId']} of {subnet} has no route to an internet gateway"
 
     def _table(self, subnet: str) -> Described | None:
         network = self.subnets[subnet].vpc if subnet in self.subnets else ""
@@ -212,10 +239,11 @@ class WaysOut:
             return f"its route out leads to {gateway}, and it has no public address"
         if not nat:
             return ""
+        # another account's is not described; if it is deleted, the route is a blackhole
         told = self.gateways.get(nat, {})
-        if told.get("State", "deleted") not in _WORKING:
-            return f"its route out leads to {nat}, which is {told.get('State', 'gone')}"
-        if told.get("ConnectivityType") == "private":
+        if told.get("State", "available") not in _WORKING:
+            return f"its route out leads to {nat}, which is {told['State']}"
+        if not told or told.get("ConnectivityType") == "private":
             return ""
         own = self._table(told.get("SubnetId", ""))
         further = [each for each in (own or {}).get("Routes", ()) if _is_wide(each)]
@@ -248,10 +276,11 @@ class WaysOut:
         )
 
     def offers(self, service: str, subnet: str) -> bool:
-        """Whether there is an endpoint of an AWS service, by the end of its name."""
-        network = self.subnets[subnet].vpc
+        """Whether a subnet can use an endpoint of an AWS service, by the end of its name."""
+        network, table = self.subnets[subnet].vpc, (self._table(subnet) or {}).get("RouteTableId")
         return any(
             each["VpcId"] == network
+            and (each.get("VpcEndpointType") != "Gateway" or table in each.get("RouteTableIds", ()))
             and each["ServiceName"].endswith(f".{service}")
             and str(each.get("State", "")).lower() in _WORKING
             for each in self.endpoints
@@ -277,27 +306,31 @@ def read_ways(aws: AwsReader) -> WaysOut:
 
 
 def _read_ways(aws: AwsReader) -> WaysOut:
-    subnets = own_subnets(aws)
-    networks = {each.vpc for each in subnets.values() if each.vpc}
+    routed = WaysOut.routed(aws.account, own_subnets(aws))
+    networks = {each.vpc for each in routed.subnets.values() if each.vpc}
     nats = _of_networks(aws.account, "describe_nat_gateways", "NatGateways", networks)
-    return WaysOut(
-        subnets,
-        _of_networks(aws.account, "describe_route_tables", "RouteTables", networks),
-        {each["NatGatewayId"]: each for each in nats},
-        _of_networks(aws.account, "describe_vpc_endpoints", "VpcEndpoints", networks),
+    return replace(
+        routed,
+        gateways={each["NatGatewayId"]: each for each in nats},
+        endpoints=_of_networks(aws.account, "describe_vpc_endpoints", "VpcEndpoints", networks),
     )
 
 
 def kept_in(aws: AwsReader) -> Examined:
     """Whether a task on Fargate reaches its registry, its logs and its secrets from each of its subnets."""
     services = {name: each for name, each in aws.services().items() if each.subnets}
-    owners, result = aws.definitions(), Examined()
+    owners, account, result = aws.definitions(), aws.cluster().split(":")[4], Examined()
     subnets, ways = own_subnets(aws), read_ways(aws)
+    lists = result.attempt(lambda: AccessLists.read(aws.account, subnets)) or AccessLists()
     started = {name: each for name, each in owners.items() if name in services and each.fargate}
     for name, definition in started.items():
         for one in [each for each in services[name].subnets if each in subnets]:
-            why = ways.shut(one, public=services[name].public, needed=needed_by(definition))
-            if why is None:
+            needed = needed_by(definition)
+            why = ways.shut(one, public=services[name].public, needed=needed)
+            only_ipv4 = all(each.version == _IPV4 for each in subnets[one].ranges)
+            if why == "" and only_ipv4 and not all(ways.offers(each, one) for each in needed):
+                why = lists.closed_to_world([one], calling=True)
+            if why is None or (why and subnets[one].owner not in ("", account)):
                 result.not_examined.append(Finding("", 0, f"whether {name} reaches its registry from {one}"))
             elif why:
                 result.findings.append(Finding("", 0, f"{name} cannot start again in {one}: {why}"))

@@ -13,7 +13,7 @@ from pytest_readiness import SetupError
 from .account import AwsAccount, at_once
 from .alarms import ALARM
 from .names import Names
-from .policies import NO_NETWORK, Context, covers, met, permitted, read_key, role_of, statements_of
+from .policies import NO_NETWORK, Context, Key, covers, met, permitted, read_key, role_of, statements_of
 
 PENDING = "PendingConfirmation"
 #: Placeholder for the alarms that notify a topic, if they do not matter.
@@ -311,6 +311,17 @@ def key_closed(account: AwsAccount, key: str, topic: str, sources: Sequence[str]
     if not permitted(using, _sent_by(topic, sources)):
         return f"the policy of its key {found.arn} does not let {who} use it"
     return ""
+
+
+def closed_to_logs(key: Key, region: str) -> bool:
+    """Whether the policy of a key does not let CloudWatch Logs use it; another account's is not read."""
+    names = (f"logs.{region}.amazonaws.com", "logs.amazonaws.com")
+    using = [
+        each
+        for each in key.policy or ()
+        if covers(each, "Action", "kms:GenerateDataKey") and _concerns(each, names)
+    ]
+    return key.policy is not None and not permitted(using, {})
 
 
 _SEND, _CALL = "sqs:SendMessage", "lambda:InvokeFunction"

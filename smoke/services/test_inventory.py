@@ -13,8 +13,8 @@ from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
 from smoke.aws.balancer import AT_PORT, CERTIFICATE_DAYS, crowded, idle, read_target_groups, routes_to
 from smoke.aws.databases import astray
-from smoke.aws.ecs import images_there, left_without_tasks, read_services
-from smoke.aws.ecs_tasks import addresses_of, moved, read_running
+from smoke.aws.ecs import images_there, read_services
+from smoke.aws.ecs_tasks import addresses_of, left_without_tasks, moved, read_running
 from smoke.aws.edge import (
     PublicCall,
     by_cloudfront,
@@ -58,6 +58,8 @@ PUBLIC = ("api", "dixie")
 TLS = ("freeside", "dixie")
 #: How long an address may outlive its task in Cloud Map.
 SETTLES_S = 20
+#: How long callers may cache an address from Cloud Map.
+KEPT_S = 300
 
 
 def calls_of(environment: Environment, key: str, host: str) -> list[PublicCall]:
@@ -145,7 +147,8 @@ def test_inventory(
         different += [f"url: {each.what}" for each in through.findings]
         examined.not_examined.extend(through.not_examined)
     target = (examined.attempt(aws.scalable) or {}).get(service)
-    left = examined.attempt(lambda: left_without_tasks(aws.account, target)) if target else ""
+    called = bool(own or aws.service(service).registries or aws.service(service).aliases)
+    left = examined.attempt(lambda: left_without_tasks(aws.account, target, called=called)) if target else ""
     different += [f"tasks: {left}"] if left else []
     assert not different, f"{service} differs from the plan: {'; '.join(different)}"
     examined.require()
@@ -302,6 +305,9 @@ def test_cloud_map(aws: AwsReader, host: str, eventually: Eventually, evidence: 
             return not leftover(services, aws.registered(), name, found, at)
 
         eventually(is_gone, within=SETTLES_S, every=2, what=f"no addresses but those of its tasks ({left})")
+    kept = max((each.kept_s for each in aws.registries().values() if each.name == name), default=0)
+    evidence.figure(f"how long addresses of {name} are cached", kept, "s", limit=KEPT_S)
+    assert kept <= KEPT_S, f"callers may cache an address of {name} for {kept} s, although its task stopped"
     unknown = unresolved(aws, host)
     assert not unknown, unknown
 

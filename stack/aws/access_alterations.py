@@ -19,6 +19,7 @@ from stack.aws.inventory import (
     OPERATOR_POLICY,
     PREFIX,
     REGION,
+    REPOSITORIES,
     TOPIC,
     execution_role,
     operator_policy,
@@ -286,9 +287,10 @@ def secret_unrotated(emulator: Emulator, service: str, *, pending: bool = False)
             each |= {"RotationEnabled": True, "LastChangedDate": before, "NextRotationDate": due}
 
 
-def logs_encrypted(emulator: Emulator, service: str, state: str = "Enabled") -> None:
-    """Encrypt a service's log group with a key, which has a state."""
-    key = emulator.aws("kms").create_key(Description=service)["KeyMetadata"]["Arn"]
+def logs_encrypted(emulator: Emulator, service: str, state: str = "Enabled", user: str = "logs") -> None:
+    """Encrypt a service's log group with a key for a service of AWS, which has a state."""
+    used = policy(Principal={"Service": f"{user}.{REGION}.amazonaws.com"}, Action="kms:*", Resource="*")
+    key = emulator.aws("kms").create_key(Description=service, Policy=used)["KeyMetadata"]["Arn"]
     for each in internals.records("kms._keys"):
         if each["Arn"] == key:
             each["KeyState"] = state
@@ -387,6 +389,37 @@ def registry_gone(_: Emulator, service: str) -> None:
     record["serviceRegistries"] = [{**registry, "registryArn": f"{registry['registryArn'][:-8]}00000000"}]
 
 
+def secret_encrypted(
+    emulator: Emulator,
+    service: str,
+    users: Sequence[Mapping[str, Any]],
+    condition: Mapping[str, Any] | None = None,
+) -> None:
+    """Encrypt a service's signing key with a key whose policy has statements about these users.
+
+    They are users of the account, such as `root`. The service's execution role may decrypt on a condition.
+    """
+    arn = f"arn:aws:iam::{ACCOUNT}:"
+    told = [{"Effect": "Allow", "Action": "kms:*", "Resource": "*", **each} for each in users]
+    named = [{**each, "Principal": {"AWS": f"{arn}{each['Principal']}"}} for each in told]
+    document = json.dumps({"Version": "2012-10-17", "Statement": named})
+    key = emulator.aws("kms").create_key(Policy=document)["KeyMetadata"]["Arn"]
+    emulator.aws("secretsmanager").update_secret(SecretId=secret_id(service), KmsKeyId=key)
+    decrypts = policy(Action="kms:Decrypt", Resource=key, Condition=dict(condition or {}))
+    emulator.aws("iam").put_role_policy(
+        RoleName=execution_role(service), PolicyName="own-key", PolicyDocument=decrypts
+    )
+
+
+def repository_closed(emulator: Emulator, build: str) -> None:
+    """Make the policy of a build's repository deny everybody its images."""
+    pulls = {"Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"], "Principal": "*"}
+    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", **pulls}]}
+    emulator.aws("ecr").set_repository_policy(
+        repositoryName=REPOSITORIES[build], policyText=json.dumps(document)
+    )
+
+
 def targets_by(_: Emulator, protocol: str) -> None:
     """Make the target groups forward over another protocol."""
     for each in internals.records("alb._tgs"):
@@ -399,5 +432,6 @@ ALTERATIONS = (
     credential_shared, key_pinned, secret_left, secret_value, secret_on_another_curve, secret_copied,
     secret_renewed, secret_half_rotated, secret_missing, operator_lacks,
     secret_denied, secret_unrotated, logs_encrypted, parameter_given, given_beside, settings_in_a_file,
+    secret_encrypted, repository_closed,
     subnet_gone, role_bounded, topic_queue_encrypted, topic_firehose, tasks_ended, registry_gone, targets_by,
 )  # fmt: skip

@@ -93,6 +93,11 @@ def alarms_by_composite(emulator: Emulator, rule: str = "", **settings: Any) -> 
     emulator.aws("cloudwatch").put_composite_alarm(**composite)
 
 
+def alarms_muted(emulator: Emulator, alarms: Sequence[str]) -> None:
+    """Have an active mute rule keep alarms from notifying."""
+    emulator.mutes.alarms = [f"{PREFIX}-{each}" for each in alarms]
+
+
 def alarms_many(emulator: Emulator, count: int) -> None:
     """Add this many alarms on one metric before the others: the platform's own are on later pages."""
     before = _alarm(emulator, "rds-connections-high")
@@ -344,7 +349,8 @@ ALTERATIONS: Mapping[str, Callable[..., None]] = {
         *access_alterations.ALTERATIONS,
         *network_alterations.ALTERATIONS,
         api_refuses, alarm_missing, alarm_added, alarm_changed, alarm_by_query, alarms_by_composite,
-        alarms_many, alarms_on_tasks, composite_added, database_in_cluster, alarm_watches_another, metric,
+        alarms_muted, alarms_many, alarms_on_tasks, composite_added, database_in_cluster,
+        alarm_watches_another, metric,
         metric_filter, topic_without_subscription,
         topic_unconfirmed, topic_filtered, topic_also, topic_queue_missing, topic_queue_closed,
         topic_function,

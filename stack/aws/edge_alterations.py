@@ -110,6 +110,14 @@ def host_recorded(_: Emulator, host: str, kinds: Sequence[str]) -> None:
             each["DnsConfig"]["DnsRecords"] = [{"Type": kind, "TTL": 10} for kind in kinds]
 
 
+def host_kept(_: Emulator, host: str, seconds: int) -> None:
+    """Let callers keep an address of a host for so long."""
+    for each in internals.records("servicediscovery._services"):
+        if each["Name"] == host:
+            for record in each["DnsConfig"]["DnsRecords"]:
+                record["TTL"] = seconds
+
+
 def host_alias(emulator: Emulator, host: str) -> None:
     """Point a host's name to an internal load balancer in front of its tasks."""
     host_missing(emulator, host)
@@ -211,7 +219,8 @@ def balancer_rule(
     if service:
         action = {"Type": "forward", "TargetGroupArn": _target_group(elb, service)}
     elif redirect:
-        action = {"Type": "redirect", "RedirectConfig": {"Host": redirect, "StatusCode": "HTTP_302"}}
+        to = {"Host": redirect, "Protocol": "HTTPS", "Port": "443", "StatusCode": "HTTP_302"}
+        action = {"Type": "redirect", "RedirectConfig": to}
     conditions = [{"Field": "host-header", "HostHeaderConfig": {"Values": [*hosts]}}]
     if paths:
         conditions.append({"Field": "path-pattern", "PathPatternConfig": {"Values": [*paths]}})
@@ -301,7 +310,7 @@ def _secure_listener(elb: Any) -> str:
 ALTERATIONS = (
     group_closed, group_open, group_lets_out, subnets_full, namespace_elsewhere,
     public_host, targets_asked, targets_gone, targets_foreign, targets_shared, registered_as,
-    host_missing, host_recorded, host_alias, address_left,
+    host_missing, host_recorded, host_kept, host_alias, address_left,
     listener_moved, certificate, certificate_in_acm, cloudfront_in_front, record_leads, balancer_rule,
     balancer_asks_to_log_in, balancer_shared, paths_diverted, no_redirect, record_added,
 )  # fmt: skip

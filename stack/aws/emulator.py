@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stack.aws import internals
-from stack.aws.inventory import clients
+from stack.aws.inventory import ACCOUNT, REGION, clients
 from stack.aws.load_balancer import LoadBalancer
 
 ONE_SHOT_RUNS_FOR_S = 0.3
@@ -44,6 +44,7 @@ class Emulator:
         self.one_shots = OneShots()
         self.refusals = Refusals()
         self.scaling = Scaling()
+        self.mutes = Mutes()
         self.notifications_lost = False
         internals.judge_alarms_by(evaluate)
         internals.deliver_notifications_if(lambda: not self.notifications_lost)
@@ -57,6 +58,7 @@ class Emulator:
         self.one_shots.heal()
         self.refusals.heal()
         self.scaling.heal()
+        self.mutes.heal()
         self.load_balancer.heal()
         self.notifications_lost = False
 
@@ -124,16 +126,47 @@ class Scaling:
         """Remove all scaling."""
         self.targets: list[dict[str, Any]] = []
         self.actions: list[dict[str, Any]] = []
+        self.policies: list[dict[str, Any]] = []
 
     def answer(self, request: Request) -> Response | None:
         """Return the answer to a request for it, None for any other."""
         signed = SIGNING_NAME.search(request.headers.get("authorization", ""))
         if signed is None or signed[1] != "application-autoscaling":
             return None
-        lists = {"ScalableTargets": self.targets, "ScheduledActions": self.actions}
+        lists = {
+            "ScalableTargets": self.targets,
+            "ScheduledActions": self.actions,
+            "ScalingPolicies": self.policies,
+        }
         operation = request.headers.get("x-amz-target", "").rpartition(".Describe")[2]
         body = json.dumps({operation: lists.get(operation, [])})
         return Response(body, 200, {"content-type": "application/x-amz-json-1.1"})
+
+
+class Mutes:
+    """Mute rules of alarms, which ministack does not have: none, or one that is active."""
+
+    NAME = "maintenance"
+
+    def __init__(self) -> None:
+        self.heal()
+
+    def heal(self) -> None:
+        """Mute nothing."""
+        self.alarms: list[str] = []
+
+    def answer(self, request: Request) -> Response | None:
+        """Return the answer to a request for it, None for any other."""
+        arn = f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm-mute-rule:{self.NAME}"
+        listed = [{"AlarmMuteRuleArn": arn, "Status": "ACTIVE"}] if self.alarms else []
+        answers: dict[str, dict[str, Any]] = {
+            "ListAlarmMuteRules": {"AlarmMuteRuleSummaries": listed},
+            "GetAlarmMuteRule": {"Name": self.NAME, "MuteTargets": {"AlarmNames": self.alarms}},
+        }
+        told = answers.get(request.headers.get("x-amz-target", "").rpartition(".")[2])
+        if told is None:
+            return None
+        return Response(json.dumps(told), 200, {"content-type": "application/x-amz-json-1.0"})
 
 
 def _error(asked_in: str, code: str, message: str) -> tuple[str, bytes]:

@@ -32,15 +32,23 @@ def way_out_through(_: Emulator, **target: str) -> None:
                 each |= target
 
 
-def endpoints(emulator: Emulator, without: Sequence[str] = (), state: str = "available") -> None:
-    """Give the network endpoints of all that tasks ask when they start, but for some."""
+def endpoints(
+    emulator: Emulator, without: Sequence[str] = (), state: str = "available", *, routed: bool = True
+) -> None:
+    """Give the network endpoints of all that tasks ask when they start, but for some.
+
+    If that of S3 is not `routed`, it is in no route table, and the subnets have no other way out.
+    """
+    if not routed:
+        way_out(emulator, "gone")
     (network,) = {each["VpcId"] for each in internals.records("ec2._nat_gateways")}
     for name in {*STARTING} - {*without}:
         kind = "Gateway" if name == "s3" else "Interface"
         service = f"com.amazonaws.{REGION}.{name}"
         emulator.aws("ec2").create_vpc_endpoint(VpcId=network, ServiceName=service, VpcEndpointType=kind)
+    tables = [each["RouteTableId"] for each in internals.records("ec2._route_tables")]
     for each in internals.records("ec2._vpc_endpoints"):
-        each["State"] = state
+        each |= {"State": state, "RouteTableIds": tables if routed else []}
 
 
 def endpoint(
@@ -79,6 +87,14 @@ def balancer_is(_: Emulator, **settings: Any) -> None:
     """Change a property of the load balancer, such as its `Scheme` or `State`."""
     for each in internals.records("alb._lbs"):
         each |= settings
+
+
+def balancer_inside(emulator: Emulator) -> None:
+    """Place the load balancer in the subnets of the tasks."""
+    (balancer,) = internals.records("alb._lbs")
+    (record,) = [internals.service_record(CLUSTER, f"{PREFIX}-api")]
+    subnets = record["networkConfiguration"]["awsvpcConfiguration"]["subnets"]
+    emulator.aws("elbv2").set_subnets(LoadBalancerArn=balancer["LoadBalancerArn"], Subnets=subnets)
 
 
 def balancer_attribute(emulator: Emulator, name: str, value: str) -> None:
@@ -249,7 +265,8 @@ def names_unanswered(_: Emulator) -> None:
 
 
 ALTERATIONS = (
-    way_out, way_out_through, endpoints, endpoint, access_list, balancer_is, balancer_attribute, web_acl,
+    way_out, way_out_through, endpoints, endpoint, access_list, balancer_is, balancer_inside,
+    balancer_attribute, web_acl,
     zone_inside, zone_again, connected, host_by, host_delegated, host_at_spare_balancer, weighted,
     names_unanswered, database_by_proxy,
 )  # fmt: skip

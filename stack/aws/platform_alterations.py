@@ -4,6 +4,7 @@ Names are given without the prefix, here and in `edge_` and `access_alterations`
 `freeside-migration`, host `finn`. Signing keys go by the service that signs: `freeside`, `finn`, `dixie`.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,15 +37,25 @@ def service_scaled(emulator: Emulator, service: str, desired: int) -> None:
 
 
 def service_scales(
-    emulator: Emulator, service: str, most: int = 4, scheduled: Mapping[str, int] | None = None
+    emulator: Emulator,
+    service: str,
+    most: int = 4,
+    scheduled: Mapping[str, int] | None = None,
+    least: int = 1,
+    by: Mapping[str, Any] | None = None,
 ) -> None:
-    """Make Auto Scaling run at most this many tasks of a service; scheduled actions change that."""
+    """Make Auto Scaling run this many tasks of a service; scheduled actions change that.
+
+    A policy scales it `by` what its configuration says.
+    """
     of = {
         "ServiceNamespace": "ecs",
         "ResourceId": f"service/{CLUSTER}/{PREFIX}-{service}",
         "ScalableDimension": "ecs:service:DesiredCount",
     }
-    emulator.scaling.targets.append({**of, "MinCapacity": min(1, most), "MaxCapacity": most})
+    emulator.scaling.targets.append({**of, "MinCapacity": min(least, most), "MaxCapacity": most})
+    if by:
+        emulator.scaling.policies.append({**of, "PolicyName": f"{service}-scaling", **by})
     for name, count in (scheduled or {}).items():
         bounds = {"MinCapacity": count, "MaxCapacity": count}
         action = {"ScheduledActionName": name, "Schedule": "cron(0 20 ? * MON-FRI *)"}
@@ -332,8 +343,8 @@ def database_replicates(_: Emulator, source: str) -> None:
         record["ReadReplicaSourceDBInstanceIdentifier"] = source
 
 
-def database_set(emulator: Emulator, **values: str) -> None:
-    """Give the database its own parameter group."""
+def database_set(emulator: Emulator, *, waits: bool = False, **values: str) -> None:
+    """Give the database its own parameter group, which may wait for a reboot."""
     rds, name = emulator.aws("rds"), f"{DATABASE}-15"
     rds.create_db_parameter_group(
         DBParameterGroupName=name, DBParameterGroupFamily="postgres15", Description=name
@@ -344,7 +355,8 @@ def database_set(emulator: Emulator, **values: str) -> None:
     ]
     rds.modify_db_parameter_group(DBParameterGroupName=name, Parameters=given)
     for record in internals.records("rds._instances"):
-        applied = {"DBParameterGroupName": name, "ParameterApplyStatus": "in-sync"}
+        status = "pending-reboot" if waits else "in-sync"
+        applied = {"DBParameterGroupName": name, "ParameterApplyStatus": status}
         record["DBParameterGroups"] = [applied]
 
 
@@ -368,6 +380,21 @@ def image_missing(emulator: Emulator, build: str) -> None:
     ecr.batch_delete_image(repositoryName=repository, imageIds=images)
 
 
+def image_pushed_over(emulator: Emulator, service: str, build: str) -> None:
+    """Push another image under the tag of a service that does not keep the digest of what it runs.
+
+    The registry keeps the image that runs, too.
+    """
+    container_set(emulator, service, versionConsistency="disabled")
+    tasks_run(emulator, service, digest="own")
+    ecr, repository = emulator.aws("ecr"), REPOSITORIES[build]
+    (image,) = ecr.list_images(repositoryName=repository)["imageIds"]
+    found = ecr.batch_get_image(repositoryName=repository, imageIds=[image])["images"][0]
+    manifest = {**json.loads(found["imageManifest"]), "annotations": {"built": "again"}}
+    ecr.put_image_tag_mutability(repositoryName=repository, imageTagMutability="MUTABLE")
+    ecr.put_image(repositoryName=repository, imageManifest=json.dumps(manifest), imageTag=image["imageTag"])
+
+
 def insights_disabled(emulator: Emulator) -> None:
     """Disable Container Insights; published datapoints stay."""
     off = [{"name": "containerInsights", "value": "disabled"}]
@@ -384,5 +411,6 @@ ALTERATIONS = (
     service_deployed_by, service_as_daemon, two_deployments, tasks_left_behind, tasks_run, task_definition,
     container_set, sidecars, security_group_shared, migration_run, migration_missing, migration_changed,
     migration_in_service, database_missing, database_stopped, database_is, database_replicates,
-    database_led_to, database_set, image_missing, insights_disabled,
+    database_led_to, database_set, image_missing, image_pushed_over,
+    insights_disabled,
 )  # fmt: skip

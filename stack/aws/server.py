@@ -225,7 +225,8 @@ class ControlApi:
             if request.url.path.startswith(PATH):
                 app = await self._answer(request)
             else:
-                app = self._emulator.refusals.answer(request) or self._emulator.scaling.answer(request)
+                parts = (self._emulator.refusals, self._emulator.scaling, self._emulator.mutes)
+                app = next(filter(None, (each.answer(request) for each in parts)), None)
         await (app or self._app)(scope, receive, send)
 
     async def _answer(self, request: Request) -> JSONResponse:

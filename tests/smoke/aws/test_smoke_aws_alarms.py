@@ -22,7 +22,7 @@ from smoke.aws.alarms import (
     read_alarms,
     unfed,
 )
-from smoke.aws.monitoring import miscounted
+from smoke.aws.monitoring import miscounted, muted
 from smoke.aws.names import Names
 from smoke.source.rules import (
     ABOVE,
@@ -402,6 +402,35 @@ def test_an_alarm_as_aws_describes_it(more: dict[str, Any]) -> None:
     assert judged([expected], WATCH, TOPIC).good is expected
 
 
+@pytest.mark.parametrize(
+    ("expression", "comparison", "missing"),
+    [
+        ("FILL(m1, 0)", "LessThanThreshold", "breaching"),
+        (" FILL( m1 , 100 ) ", "LessThanThreshold", "notBreaching"),
+        ("FILL(m1,0)", ABOVE, "notBreaching"),
+        ("FILL(m1, REPEAT)", ABOVE, None),
+        ("FILL(m2, 0)", ABOVE, None),
+        ("FILL(m1, 0) / 2", ABOVE, None),
+    ],
+)
+def test_a_number_may_stand_for_missing_data(expression: str, comparison: str, missing: str | None) -> None:
+    record = {**queried(TOLD), "ComparisonOperator": comparison, "Threshold": 80.0}
+    record["Metrics"] = [*record["Metrics"], {"Id": "e1", "Expression": expression}]
+    found = alarm_of(record)
+    assert (found.firing.missing if not found.expression else None) == missing
+
+
+def test_a_mute_rule_keeps_alarms_from_notifying() -> None:
+    arn = "arn:aws:cloudwatch:us-east-1:1:alarm-mute-rule:night"
+    account, _ = scripted(
+        list_alarm_mute_rules=lambda **_: {"AlarmMuteRuleSummaries": [{"AlarmMuteRuleArn": arn}]},
+        get_alarm_mute_rule=lambda **_: {"MuteTargets": {"AlarmNames": ["p-cpu"]}},
+    )
+    assert muted(account) == {"p-cpu": "night"}
+    account, _ = scripted(list_alarm_mute_rules=lambda **_: {"AlarmMuteRuleSummaries": []})
+    assert muted(account) == {}
+
+
 def test_a_metric_of_another_account_is_another_one() -> None:
     own = alarm_of(queried(TOLD, AccountId="1"))
     assert judged([own], WATCH, TOPIC).good is own
@@ -412,7 +441,7 @@ def test_a_metric_of_another_account_is_another_one() -> None:
     "queries",
     [
         [{"Id": "e", "Expression": "m1 / m2"}, {"Id": "m1"}, {"Id": "m2"}],
-        [{"Id": "e", "Expression": "FILL(m1, 0)"}, {"Id": "m1"}],
+        [{"Id": "e", "Expression": "FILL(m1, REPEAT)"}, {"Id": "m1"}],
         [{"Id": "e", "Expression": "SELECT 1"}],
         [],
     ],
@@ -529,3 +558,19 @@ def test_a_log_filter_must_match_its_alarm(filters: list[Any], wrong: bool) -> N
     account, _ = scripted(describe_metric_filters=lambda **_: {"metricFilters": filters})
     watching = alarm(metrics=(REFUSED,), statistic="Sum", threshold=5.0, period=300, periods=1)
     assert bool(miscounted(account, [watching, alarm()], "arrakis-staging")) is wrong
+
+
+@pytest.mark.parametrize(
+    ("value", "statistic", "wrong"),
+    [
+        ("1", "p99", True),
+        ("1", "Maximum", True),
+        ("6", "p99", False),
+        ("$.ms", "p99", False),
+        ("1", "Sum", False),
+    ],
+)
+def test_a_filter_that_adds_the_same_for_each_line(value: str, statistic: str, wrong: bool) -> None:
+    account, _ = scripted(describe_metric_filters=lambda **_: {"metricFilters": [made(value)]})
+    watching = alarm(metrics=(REFUSED,), statistic=statistic, threshold=5.0)
+    assert bool(miscounted(account, [watching], "arrakis-staging")) is wrong

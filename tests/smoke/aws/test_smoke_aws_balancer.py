@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from smoke.aws.balancer import (
+    FIXED,
     BalancerRoute,
     TargetGroup,
     crowded,
@@ -335,6 +336,26 @@ def test_a_target_group_with_weight_zero_is_not_a_route() -> None:
     weighted = [{"TargetGroupArn": "blue", "Weight": 0}, {"TargetGroupArn": "green", "Weight": 100}]
     action = {"TargetGroupArn": "blue", "ForwardConfig": {"TargetGroups": weighted}}
     assert [route.target_group for route in routes_of([{"Actions": [action]}], "lb", [])] == ["green"]
+
+
+@pytest.mark.parametrize(
+    ("redirect", "circles"),
+    [
+        ({"Protocol": "HTTPS", "Port": "443"}, True),
+        (
+            {"Protocol": "HTTPS", "Host": "#{host}", "Path": "/#{path}", "Query": "#{query}", "Port": "443"},
+            True,
+        ),
+        ({"Protocol": "HTTPS", "Port": "8443"}, False),
+        ({"Protocol": "HTTPS", "Port": "443", "Query": "seen=1"}, False),
+        ({"Protocol": "HTTP", "Port": "80"}, False),
+    ],
+)
+def test_a_redirect_that_leads_to_itself(redirect: dict[str, str], circles: bool) -> None:
+    rules = [{"Actions": [{"Type": "redirect", "RedirectConfig": redirect}]}]
+    found = routes_of(rules, "lb", [], {"Protocol": "HTTPS", "Port": 443})
+    assert [route.target_group for route in found] == ([FIXED] if circles else [])
+    assert routes_of(rules, "lb", [], {"Protocol": "HTTP", "Port": 80}) == []
 
 
 def test_the_dimensions_of_a_route() -> None:

@@ -35,7 +35,23 @@ def test_the_state_of_a_database() -> None:
 def test_a_database_takes_writes_and_connections(told: dict[str, Any], limit: str, why: list[str]) -> None:
     value = {"ParameterName": "max_connections", "ParameterValue": limit}
     account, _ = scripted(describe_db_parameters=lambda **_: {"Parameters": [value] if limit else []})
-    assert misfits(account, [{"DBInstanceIdentifier": "d", **told}], 85) == why
+    found = misfits(account, [{"DBInstanceIdentifier": "d", **told}], 85)
+    assert [each.what for each in found.findings] == why
+    assert found.not_examined == []
+
+
+@pytest.mark.parametrize(
+    ("value", "waits", "wrong", "unread"),
+    [("1", False, 1, 0), ("on", False, 1, 0), ("0", False, 0, 0), ("0", True, 0, 1)],
+)
+def test_what_the_parameters_of_a_database_say(value: str, waits: bool, wrong: int, unread: int) -> None:
+    told = {"default_transaction_read_only": value, "max_connections": "200"}
+    listed = [{"ParameterName": name, "ParameterValue": of} for name, of in told.items()]
+    account, _ = scripted(describe_db_parameters=lambda **_: {"Parameters": listed})
+    status = "pending-reboot" if waits else "in-sync"
+    group = {"DBParameterGroupName": "own", "ParameterApplyStatus": status}
+    found = misfits(account, [{"DBInstanceIdentifier": "d", "DBParameterGroups": [group]}], 85)
+    assert (len(found.findings), len(found.not_examined)) == (wrong, unread)
 
 
 def test_a_cluster_of_the_databases_name_has_its_instances() -> None:

@@ -74,6 +74,7 @@ def account(
     registered = {"Attributes": {"AWS_INSTANCE_IPV4": addresses}}
     found, _ = scripted(
         **{
+            "describe_route_tables": lambda **_: {"RouteTables": []},
             "describe_network_acls": lambda **_: {"NetworkAcls": [OPEN]},
             "describe_vpc_attribute": lambda Attribute, **_: {f"E{Attribute[1:]}": {"Value": True}},
             "describe_db_proxies": lambda **_: {"DBProxies": []},

@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 
 from smoke.aws.names import Names
-from smoke.aws.policies import RolePolicies, is_anybodys, is_assumed, may_read
+from smoke.aws.policies import RolePolicies, is_anybodys, is_assumed
 from smoke.aws.reader import AwsReader
-from smoke.aws.starting import kept_from_starting, overdue
+from smoke.aws.starting import kept_from_starting, may_read, overdue
 from tests.smoke.aws.fakes import NOON, definition, raising, role, scripted, secret
 
 TASKS = {"Service": "ecs-tasks.amazonaws.com"}
@@ -176,6 +176,46 @@ def test_a_role_decrypts_what_its_task_is_given(own: list[Any], principal: Any, 
     )
     wanted = [f"finn cannot start again: {KEY} is encrypted with {OWN_KEY}{why}"] if why else []
     assert (findings, unread) == (wanted, [])
+
+
+ROOT = {"Principal": {"AWS": "arn:aws:iam::1:root"}}
+ADMIN = {"Principal": {"AWS": role("admin")}}
+
+
+def through(service: str) -> dict[str, Any]:
+    return {
+        **DECRYPTS,
+        "Condition": {"StringEquals": {"kms:ViaService": f"{service}.us-east-1.amazonaws.com"}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("own", "told", "decrypts"),
+    [
+        (DECRYPTS, [ADMIN], False),  # what IAM says counts for nothing
+        (DECRYPTS, [ADMIN, ROOT], True),
+        (through("secretsmanager"), [ROOT], True),
+        (through("ssm"), [ROOT], False),
+        (DECRYPTS, [ROOT, {"Principal": "*", "Effect": "Deny"}], False),
+        (DECRYPTS, [ROOT, {**ADMIN, "Effect": "Deny"}], True),
+        (DECRYPTS, [ROOT, {"Principal": "*", "Effect": "Deny", "Condition": {
+            "ArnNotLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/p-execution-*"}}}], True),
+        (DECRYPTS, [ROOT, {"Principal": "*", "Effect": "Deny", "Condition": {
+            "StringNotEquals": {"kms:CallerAccount": "1"}}}], True),
+        (DECRYPTS, [ROOT, {"Principal": "*", "Effect": "Deny", "Condition": {
+            "StringNotEquals": {"aws:SourceVpce": "vpce-1"}}}], True),  # not known
+    ],
+)  # fmt: skip
+def test_the_policy_of_a_key_and_that_of_a_role(own: Any, told: list[Any], decrypts: bool) -> None:
+    policy = json.dumps({"Statement": [{**DECRYPTS, **each} for each in told]})
+    findings, unread = examined(
+        statements=[*ALLOWED, own],
+        describe_secret=lambda **_: {"ARN": KEY, "KmsKeyId": "alias/own"},
+        describe_key=lambda **_: {"KeyMetadata": {"Arn": OWN_KEY}},
+        get_key_policy=lambda **_: {"Policy": policy},
+        list_grants=lambda **_: {"Grants": []},
+    )
+    assert (findings == [], unread) == (decrypts, [])
 
 
 def test_a_role_that_is_given_by_its_name_is_the_one_of_the_account() -> None:

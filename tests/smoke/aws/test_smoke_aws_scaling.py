@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from smoke.aws.ecs import left_without_tasks, read_scalable
+from smoke.aws.ecs_tasks import left_without_tasks, read_scalable
 from smoke.aws.names import Names
 from tests.smoke.aws.fakes import scripted
 
@@ -41,6 +41,38 @@ def test_schedules_that_are_suspended_scale_nothing() -> None:
     target = {"MaxCapacity": 4, "ResourceId": "service/c/p-api"}
     assert left_without_tasks(account, target)
     assert not left_without_tasks(account, target | {"SuspendedState": {"ScheduledScalingSuspended": True}})
+
+
+STEPS = {"StepScalingPolicyConfiguration": {"StepAdjustments": [{"ScalingAdjustment": -1}]}}
+UP = {"StepScalingPolicyConfiguration": {"StepAdjustments": [{"ScalingAdjustment": 2}]}}
+
+
+def tracks(metric: str, **more: Any) -> dict[str, Any]:
+    told = {"PredefinedMetricSpecification": {"PredefinedMetricType": metric}, **more}
+    return {"TargetTrackingScalingPolicyConfiguration": told}
+
+
+@pytest.mark.parametrize(
+    ("policy", "more", "left"),
+    [
+        (STEPS, {}, False),
+        (tracks("ALBRequestCountPerTarget"), {}, False),
+        (tracks("ALBRequestCountPerTarget", DisableScaleIn=True), {}, True),
+        (tracks("ECSServiceAverageCPUUtilization"), {}, True),
+        ({"TargetTrackingScalingPolicyConfiguration": {"CustomizedMetricSpecification": {}}}, {}, True),
+        (UP, {}, True),
+        (STEPS, {"MinCapacity": 1}, True),
+        (STEPS, {"SuspendedState": {"DynamicScalingInSuspended": True}}, True),
+    ],
+)
+def test_a_policy_may_take_the_last_task(policy: dict[str, Any], more: dict[str, Any], left: bool) -> None:
+    account, _ = scripted(
+        describe_scaling_policies=lambda **_: {"ScalingPolicies": [{"PolicyName": "p", **policy}]},
+        describe_scheduled_actions=lambda **_: {"ScheduledActions": []},
+    )
+    target = {"MinCapacity": 0, "MaxCapacity": 4, "ResourceId": "service/c/p-api", **more}
+    assert (left_without_tasks(account, target) == "") is left
+    assert left_without_tasks(account, target, called=False) == ""
 
 
 def test_the_services_of_the_cluster_are_read() -> None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from smoke.aws.reader import AwsReader
-from smoke.aws.subnets import AccessLists, Subnet, kept_in
+from smoke.aws.subnets import AccessLists, Subnet, WaysOut, kept_in
 from tests.smoke.aws.fakes import definition, scripted, service
 
 LOCAL = {"DestinationCidrBlock": "10.0.0.0/16", "GatewayId": "local", "State": "active"}
@@ -19,7 +19,7 @@ def out(target: str, to: str = "0.0.0.0/0", **more: str) -> dict[str, str]:
     return {"DestinationCidrBlock": to, target: f"{target.lower()}-1", "State": "active", **more}
 
 
-def endpoints(*names: str) -> list[dict[str, str]]:
+def endpoints(*names: str) -> list[dict[str, Any]]:
     return [
         {"VpcId": "vpc-1", "ServiceName": f"com.amazonaws.us-east-1.{each}", "State": "available"}
         for each in names
@@ -34,6 +34,9 @@ def examined(
     nat: str = "available",
     further: tuple[dict[str, str], ...] = (out("GatewayId"),),
     image: str = "123456789012.dkr.ecr.us-east-1.amazonaws.com/p-api:0123abc",
+    gateway_of: str = "",
+    listed: tuple[dict[str, Any], ...] = (),
+    owner: str = "1",
 ) -> tuple[list[str], list[str]]:
     tables = [
         {"RouteTableId": "rtb-1", "VpcId": "vpc-1", "Associations": [{"Main": True}],
@@ -41,16 +44,23 @@ def examined(
         {"RouteTableId": "rtb-2", "VpcId": "vpc-1", "Associations": [{"SubnetId": "subnet-9"}],
          "Routes": [LOCAL, *further]},
     ]  # fmt: skip
-    found = [{"SubnetId": "subnet-1", "VpcId": "vpc-1", "CidrBlock": "10.0.1.0/24"}]
+    found = [{"SubnetId": "subnet-1", "VpcId": "vpc-1", "CidrBlock": "10.0.1.0/24", "OwnerId": owner}]
+    offers = endpoints(*offered)
+    for each in offers if gateway_of else ():
+        if each["ServiceName"].endswith(".s3"):
+            each |= {"VpcEndpointType": "Gateway", "RouteTableIds": [gateway_of]}
+    acl = {"NetworkAclId": "acl-1", "VpcId": "vpc-1", "Associations": [{"SubnetId": "subnet-1"}]}
     gateway = {"NatGatewayId": "nat-1", "VpcId": "vpc-1", "SubnetId": "subnet-9", "State": nat}
     account, _ = scripted(
         describe_subnets=lambda **_: {"Subnets": found},
         describe_route_tables=lambda **_: {"RouteTables": tables},
         describe_nat_gateways=lambda **_: {"NatGateways": [gateway]},
-        describe_vpc_endpoints=lambda **_: {"VpcEndpoints": endpoints(*offered)},
+        describe_vpc_endpoints=lambda **_: {"VpcEndpoints": offers},
+        describe_network_acls=lambda **_: {"NetworkAcls": [{**acl, "Entries": listed}] if listed else []},
     )
     aws = SimpleNamespace(
         account=account,
+        cluster=lambda: "arn:aws:ecs:us-east-1:1:cluster/c",
         services=lambda: {"api": service("api", subnets=("subnet-1",), public=public)},
         definitions=lambda: {"api": definition("api", fargate=True, image=image)},
         once=lambda _, read: read(),
@@ -105,11 +115,58 @@ def test_what_a_task_needs_may_be_in_a_network_beside() -> None:
     assert (findings, unread) == ([], ["whether api reaches its registry from subnet-1"])
 
 
+def test_what_another_account_has_in_a_shared_network_is_not_described() -> None:
+    elsewhere = {**NAT, "NatGatewayId": "nat-of-its-owner"}
+    assert examined([elsewhere], owner="2") == ([], [])
+    assert examined([], owner="2") == ([], ["whether api reaches its registry from subnet-1"])
+
+
 def entry(
     number: int, action: str, *, to: bool, of: str = "0.0.0.0/0", ports: tuple[int, int] = (0, 65535)
 ) -> Any:
     return {"RuleNumber": number, "Protocol": "6", "RuleAction": action, "Egress": to, "CidrBlock": of,
             "PortRange": {"From": ports[0], "To": ports[1]}}  # fmt: skip
+
+
+OWN = entry(100, "allow", to=False, of="10.0.0.0/16")
+OUT = entry(100, "allow", to=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"routes": [], "offered": NEEDED, "gateway_of": "rtb-1"}, ""),
+        ({"routes": [], "offered": NEEDED, "gateway_of": "rtb-2"}, "no VPC endpoint reaches s3"),
+        ({"routes": [NAT], "listed": (OUT, entry(100, "allow", to=False))}, ""),
+        ({"routes": [NAT], "listed": (OUT, OWN)}, "acl-1 of subnet-1 lets nothing in from the world"),
+        ({"routes": [NAT], "listed": (OUT, OWN, entry(110, "allow", to=False, ports=(1024, 65535)))}, ""),
+        ({"routes": [NAT], "listed": (entry(100, "allow", to=False),)}, "lets nothing out to the world"),
+        ({"routes": [NAT], "listed": (OUT, OWN), "offered": NEEDED}, ""),
+    ],
+)
+def test_what_leads_out_and_is_let_through(given: dict[str, Any], why: str) -> None:
+    findings, unread = examined(**given)
+    assert [why in each for each in findings] == ([True] if why else [])
+    assert unread == []
+
+
+@pytest.mark.parametrize(
+    ("routes", "reached"),
+    [
+        ([out("GatewayId", GatewayId="igw-1")], True),
+        ([out("GatewayId", GatewayId="vpce-1")], True),  # a firewall
+        ([out("TransitGatewayId")], True),
+        ([NAT], False),
+        ([{**out("GatewayId"), "State": "blackhole"}], False),
+        ([], False),
+    ],
+)
+def test_whether_the_internet_reaches_a_subnet(routes: list[Any], reached: bool) -> None:
+    table = {"RouteTableId": "rtb-1", "VpcId": "vpc-1", "Associations": [{"SubnetId": "subnet-1"}]}
+    subnets = {"subnet-1": Subnet("vpc-1", 9, (ip_network("10.0.1.0/24"),))}
+    ways = WaysOut(subnets, [{**table, "Routes": [LOCAL, *routes]}])
+    assert (ways.unreached("subnet-1") == "") is reached
+    assert ways.unreached("subnet-of-another") == ""
 
 
 BOTH = [entry(100, "allow", to=to) for to in (True, False)]
