@@ -1,4 +1,4 @@
-"""What the plugin costs: on checks that do nothing, and by the length of its ledger.
+"""What the plugin costs: on empty checks, and with a ledger of growing length.
 
 The two sides of a difference or a ratio run one after the other; each figure is the lowest of the rounds.
 Times of runs of checks are CPU time of all their processes, which a busy machine changes little; all others
@@ -274,7 +274,7 @@ def _write_s3(url: str, size: int) -> None:
 
 
 def _streak(ledger: Ledger) -> None:
-    """Do what ``readiness ledger show`` does for its last line."""
+    """Compute what the last line of ``readiness ledger show`` needs."""
     policy, now = Policy(), datetime.now(UTC)
     streak(read_history(ledger, "staging", lambda own: is_enough(own, policy, now)), policy, now)
 

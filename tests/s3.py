@@ -1,4 +1,4 @@
-"""An emulator of S3 in a process of its own."""
+"""An S3 emulator in its own process."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""The whole suite, end to end: what one trouble does to many checks is one cause at the top of the report."""
+"""The whole suite, end to end: one problem that fails many checks is one cause at the top of the report."""
 
 import json
 import os

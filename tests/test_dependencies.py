@@ -21,7 +21,7 @@ EXTRAS = {
     "tests": {"", "aws", "xdist", "x402", "smoke", "stack", "dev"},
     "benchmarks": {"", "aws", "smoke", "stack", "dev"},
 }
-#: distribution -> another one that it is made of, which need not be declared beside it
+#: distribution -> a dependency of it that need not be declared separately
 BRINGS = {"boto3": "botocore"}
 #: distribution -> why no file imports it
 NOT_IMPORTED = {

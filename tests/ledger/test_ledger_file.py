@@ -275,7 +275,7 @@ def test_what_may_never_answer_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def long(path: Path, count: int = 600) -> FileLedger:
-    """Return a ledger whose first entries lie far before the bytes that an append reads."""
+    """Return a ledger so long that an append does not read its first entries."""
     ledger = FileLedger(path / "long.jsonl")
     last: dict[str, Any] | None = None
     with ledger.path.open("wb") as stream:
@@ -365,7 +365,7 @@ def test_a_run_that_was_appended_and_then_killed_is_not_appended_again(tmp_path:
 @given(st.data())
 @settings(deadline=None)
 def test_the_hash_by_bytes_agrees_with_the_parser(data: st.DataObject) -> None:
-    """An entry may hold texts and keys that look like parts of the chain."""
+    """An entry can hold texts and keys that look like parts of the chain."""
     words = st.sampled_from(["hash", "prev_hash", "seq", '"hash":"', GENESIS, "a"])
     values = st.recursive(
         words | st.integers() | st.none(), lambda inner: st.dictionaries(words, inner), max_leaves=4

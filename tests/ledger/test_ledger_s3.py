@@ -1,4 +1,4 @@
-"""The S3 ledger against an emulator of S3 in a process of its own."""
+"""The S3 ledger against an S3 emulator in another process."""
 
 import json
 import socket
@@ -163,7 +163,7 @@ def test_a_missing_permission_is_named() -> None:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
-    """Half a second for each call, and an event that ends what hangs."""
+    """A limit of half a second for each call, and an event that releases hanging calls."""
     monkeypatch.setattr(s3, "DEADLINE_S", 0.5)
     over = Event()
     yield over
@@ -205,7 +205,7 @@ def test_a_store_that_never_answers_is_refused(hurried: Event, monkeypatch: pyte
 
 
 def test_an_answer_in_slow_small_pieces_is_refused(hurried: Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each byte comes in time, and the last one never."""
+    """Every byte arrives in time, except the last, which never comes."""
 
     class Dripping(BaseHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -248,9 +248,9 @@ class Careless(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     objects: ClassVar[dict[str, bytes]] = {}
     lost: ClassVar[set[str]] = set()
-    #: Stores what is to be created only if absent, whatever is there.
+    #: Ignores create-if-absent and overwrites what is there.
     ignores = False
-    #: Objects whose writer gets no answer, the first time or ever.
+    #: Objects whose writes get no answer, the first time or every time.
     drops_once = drops = ""
 
     def log_message(self, *_: object) -> None:

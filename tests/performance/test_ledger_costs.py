@@ -50,7 +50,7 @@ def in_a_file(path: Path, count: int) -> FileLedger:
 
 
 class Bucket:
-    """S3 in memory, as far as a ledger calls it, with a count of the calls."""
+    """S3 in memory with the calls that a ledger makes, counting them."""
 
     class exceptions:
         ClientError = ClientError

@@ -10,7 +10,7 @@ from pytest_readiness.core.redaction.shapes import Found
 
 from tests.adapter.scenario import HTML, Suite
 
-#: Counts the calls of functions of the plugin until a run ends, and how often a page is rendered.
+#: Counts the plugin's function calls until a run ends, and how often a page is rendered.
 COUNTING = """
 import atexit, pathlib, sys
 from pytest_readiness import report
@@ -33,12 +33,12 @@ def pytest_unconfigure():
 report.STANDARD[report.HTML_NAME] = rendered
 sys.setprofile(called)
 """
-#: Calls of functions of the plugin for one check that does nothing, reports included.
+#: Plugin function calls for one empty check, reports included.
 CALLS_PER_CHECK = 690
 
 
 def counted(suite: Suite, checks: int) -> tuple[int, int]:
-    """Return how many calls and pages a run of so many checks takes that do nothing but measure."""
+    """Return the calls and rendered pages of a run with this many checks that only measure."""
     body = "\n".join(
         f"@pytest.mark.p1\ndef test_{name}(evidence):\n    passing(evidence)" for name in range(checks)
     )

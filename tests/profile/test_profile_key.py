@@ -1,4 +1,4 @@
-"""A P-256 private key in PEM, and everything that is almost one."""
+"""A P-256 private key in PEM, and near misses that are refused."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A real Chromium for the tests of the HTML report: found on PATH, kept from talking to anyone."""
+"""A real Chromium for the tests of the HTML report: found on PATH, without network access."""
 
 import shutil
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ MISSING = "no Chromium on PATH: apt-get install -y chromium, or ./scripts/bootst
 
 
 def executable() -> str | None:
-    """Return the path of an installed Chromium, None when there is none."""
+    """Return the path of an installed Chromium; None without one."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 @dataclass
 class Visit:
-    """One loaded page, with everything that it asked for and complained about."""
+    """One loaded page with its requests and errors."""
 
     page: Any
     requests: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""A run as large as a full one, with the project's own plan: what the limits of reports are held to."""
+"""A run as large as a full one, with the project's own plan, for testing the reports' limits."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -18,7 +18,7 @@ BODY = '{"id": "4b1f0c2e", "status": "healthy", "services": {"dixie": {"status":
 ANSWER = EXCHANGE | {"response": EXCHANGE["response"] | {"body": BODY}}
 RECORDED = [NOTE, ANSWER, ANSWER, figure("answers", 12, limit=">= 1"), EVALUATED, EVALUATED]
 BUILD = {"freeside": "21280cc98fca", "finn": "77aa01bc99d2", "dixie": "c0ffee12ab34"}
-#: check -> the figures from which the plan draws its pictures, and the goal that it is of
+#: check -> the figures for the plan's charts, and the check's goal
 DRAWN: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "operations/latency-p95": (
         "G-3", [figure("p50", 370.0, "ms"), figure("p95", 918.6, "ms", limit=10_000)],
@@ -74,7 +74,7 @@ def ready() -> dict[str, Any]:
 
 @cache
 def broken() -> dict[str, Any]:
-    """Return the model of the same run with every fourth check red, each for a reason of its own."""
+    """Return the model of the same run with every fourth check red, each for a different reason."""
     green = tuple(_checks())
     checks = tuple(
         check(each.id, "failed", each.severity.value, "PLATFORM_BUG", each.goal, evidence=each.evidence,

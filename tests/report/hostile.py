@@ -1,4 +1,4 @@
-"""Text that tries to break a report, and parsers of Markdown that tell whether it did."""
+"""Text that tries to break a report, and Markdown parsers that detect whether it did."""
 
 import re
 from typing import Any
@@ -59,7 +59,7 @@ def tables(page: str) -> list[list[str]]:
 
 
 def outside_code(line: str) -> str:
-    """Return what of a line CommonMark reads as text: without escaped characters and without code spans."""
+    """Return the part of a line that CommonMark reads as text: no escaped characters, no code spans."""
     rest, text = line, ""
     while rest:
         if rest[0] == "\\":

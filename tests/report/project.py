@@ -1,4 +1,4 @@
-"""A small launch project in a directory of its own, run by a real pytest in a process of its own."""
+"""A small launch project in its own directory, run by a real pytest in its own process."""
 
 from pathlib import Path
 

@@ -149,7 +149,7 @@ def broken() -> dict[str, Any]:
 
 
 def unfinished() -> dict[str, Any]:
-    """Return what the first act of a run writes: no verdict, and next to nothing else."""
+    """Return the model that a run writes first: no verdict and almost nothing else."""
     empty = ("blockers", "goals", "deferred", "waivers", "inventory", "operational", "rollback", "decisions")
     return {
         "schema_version": 1,

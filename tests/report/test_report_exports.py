@@ -1,4 +1,4 @@
-"""The formats of other programs: what each says, that all agree, and that no text breaks out of one."""
+"""Export formats: the content of each, their agreement, and escaping."""
 
 import csv
 import io
@@ -87,7 +87,7 @@ def ctrf(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def junit(model: dict[str, Any]) -> bytes:
-    """What pytest writes of such a run: a case for each check."""
+    """Pytest's own JUnit XML of such a run: one case per check."""
     root = ElementTree.Element("testsuites")
     suite = ElementTree.SubElement(root, "testsuite", name="pytest")
     for check in model["checks"]:

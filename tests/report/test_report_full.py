@@ -1,4 +1,4 @@
-"""A report of the full suite keeps its limits: bytes, nodes, paper, a phone; with all its pictures."""
+"""A report of the full suite with all its charts keeps its limits: bytes, nodes, paper, phone."""
 
 import re
 from collections.abc import Iterator

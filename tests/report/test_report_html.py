@@ -191,7 +191,7 @@ def test_a_run_without_a_verdict_has_a_page(model: dict[str, object]) -> None:
 
 
 def cells_of(row: dict[str, Any]) -> list[str]:
-    """Return the cells of a row, of which none needs an end tag."""
+    """Return the cells of a row; their end tags are optional."""
     return re.findall(r"<td(?:(?!<td).)*", "".join(row["resultsTableRow"]))
 
 

@@ -1,4 +1,4 @@
-"""Properties in pytest's JUnit file: for the suite, for each check, and no others touched."""
+"""Properties in pytest's JUnit file: for the suite and each check; other tests are left alone."""
 
 from xml.etree import ElementTree as ET
 

@@ -1,6 +1,6 @@
 """The Markdown report: known sections and columns in their order, and rows that no content can break.
 
-Of GitHub: annotations that no text can break out of, and a job summary that GitHub takes.
+GitHub's formats: annotations that no text can break out of, and a job summary that GitHub accepts.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Reports replace their predecessors whole, and one that holds a live secret is withheld."""
+"""A report replaces its predecessor atomically; one that contains a live secret is withheld."""
 
 import json
 from pathlib import Path

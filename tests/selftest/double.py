@@ -1,4 +1,4 @@
-"""A platform of a few lines, for tests of the self-test: one service and a control port on one socket.
+"""A minimal platform for tests of the self-test: one service and a control port on one socket.
 
 Faults change what the service answers; the last ones are about the control port itself.
 """
@@ -21,7 +21,7 @@ def mutant(name: str, line: int, **more: Any) -> dict[str, Any]:
     return {"id": name, **place, "before": "a", "after": "b", "services": ["api"], **more}
 
 
-#: Line 1 runs for each answer, line 2 for each note; nothing runs through line 3.
+#: Line 1 runs for each answer, line 2 for each note, line 3 never.
 MUTANTS = (
     mutant("moody", 1),
     mutant("unseen", 1),
@@ -43,7 +43,7 @@ url = "{url}"
 
 
 class State:
-    """What the platform remembers: the faults that are on, and the notes that were left with it."""
+    """The platform's state: active faults and stored notes."""
 
     def __init__(self) -> None:
         self.active: dict[str, Any] = {}
@@ -138,7 +138,7 @@ class State:
 
     @property
     def is_late(self) -> bool:
-        """Whether the fault is on that shows only when it is switched on for the second time."""
+        """Whether the fault is on that takes effect only the second time it is switched on."""
         return "late" in self.active and self.switched["late"] == 2
 
     @property

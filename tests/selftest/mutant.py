@@ -1,6 +1,6 @@
 """A pytest plugin, loaded by name: one check, named by `--mutant`, keeps its fixtures and loses its body.
 
-It passes and has measured something, as a check whose assertions were removed would.
+It passes and has measured something, like a check that lost its assertions.
 """
 
 from typing import Any

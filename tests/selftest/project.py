@@ -18,7 +18,7 @@ PLAN = Plan.parse((ROOT / "readiness.toml").read_text("utf-8"), "readiness.toml"
 
 @contextmanager
 def running(suite: str, root: Path, work: Path) -> Iterator[Runner]:
-    """A runner with a fork server of its own; the one that other tests share is put back afterwards."""
+    """A runner with its own fork server; afterwards the shared one is restored."""
     server: Any = forkserver._forkserver
     preloaded = server._preload_modules
     server._stop()

@@ -106,7 +106,7 @@ MOODY = fault("moody", MORNING, "DEGRADED")
 
 @dataclass(frozen=True)
 class Tested:
-    """A self-test that ended."""
+    """A finished self-test."""
 
     code: int
     out: str
@@ -119,7 +119,7 @@ class Tested:
         return found
 
     def why(self, fault_id: str) -> str:
-        """Why a fault counts as undetected, "" when it was detected."""
+        """Why a fault counts as undetected; "" if it was detected."""
         return str(next(row["why"] for row in self.model["faults"] if row["id"] == fault_id))
 
 

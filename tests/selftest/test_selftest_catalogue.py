@@ -1,4 +1,4 @@
-"""Reading the catalogue of faults: what is refused, in three lines; what no fault names."""
+"""Reading the fault catalogue: three-line refusals, and checks that no fault names."""
 
 import os
 import sys
@@ -226,7 +226,7 @@ def test_a_catalogue_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_check_runs_with_its_controls_and_theirs() -> None:
-    """Each stands after what it rests on, once; a check that is not in the suite is left out."""
+    """Each check appears once, after the checks it requires; one that is not in the suite is left out."""
     suite = {
         name: SuiteCheck(nodeid=f"smoke/test_x.py::{name}", severity="P0", goal="G-1", controls=controls)
         for name, controls in {"c": ("b",), "b": ("a", "gone"), "a": (), "d": ("d", "a")}.items()

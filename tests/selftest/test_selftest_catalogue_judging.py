@@ -1,4 +1,4 @@
-"""Whether an answer to a fault counts: expected against observed, without running anything."""
+"""Judging a reaction to a fault: expected against observed, without running anything."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A check that lost its assertions is found by the self-test: at exactly the fault that names it."""
+"""The self-test finds a check that lost its assertions, at exactly the fault that names it."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from pytest_readiness.selftest.catalogue import Fault, Finding, SuiteCheck, load
 
 from tests.selftest.project import PLAN, ROOT, running
 
-#: One fault, hence one check, for every kind of thing that the suite looks at.
+#: One fault, and so one check, for each kind of object that the suite examines.
 SAMPLE = [
     "freeside-health-degraded",
     "inventory-api-cpu",
@@ -35,11 +35,11 @@ class Laboratory:
     suite: Mapping[str, SuiteCheck]
 
     def controls(self, fault: Fault) -> list[str]:
-        """Return the checks without which those of the fault prove nothing."""
+        """Return the prerequisites of the fault's checks."""
         return [control for check in fault.named for control in self.suite[check].controls]
 
     def attempt(self, name: str, mutant: str) -> Finding:
-        """Try a fault by its named checks alone, with the body of one check removed."""
+        """Try a fault with only its named checks, one of them without its body."""
         fault = self.faults[name]
         finding, leak = self.worker.attempt(
             replace(

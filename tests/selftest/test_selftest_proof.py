@@ -1,4 +1,4 @@
-"""What must not pass for proof: a report that its exit code denies, a run without end, another suite."""
+"""What does not count as proof: a report that contradicts its exit code, an endless run, another suite."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ def scene(tmp_path: Path) -> Scene:
 
 
 def test_an_exit_code_that_contradicts_the_report_proves_nothing(scene: Scene) -> None:
-    # the process ends behind the report, and before it could answer
+    # the process ends after the report and before its exit code
     scene.write(
         "smoke/conftest.py",
         "import os\n"
@@ -36,7 +36,7 @@ def test_an_exit_code_that_contradicts_the_report_proves_nothing(scene: Scene) -
 def test_a_hook_that_changes_the_exit_status_hides_nothing(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")  # a self-test inside a worker is no worker's run
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")  # a self-test inside a worker is not a worker's run
     scene.write(
         "smoke/conftest.py",
         "import pytest\n"

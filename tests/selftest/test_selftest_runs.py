@@ -1,4 +1,4 @@
-"""The self-test as a command, against a platform and a suite of a few lines."""
+"""The self-test as a command, against a minimal platform and suite."""
 
 import signal
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_every_fault_detected(scene: Scene) -> None:
 
 
 def test_a_wrong_answer_is_explained(scene: Scene) -> None:
-    """Each of these faults is answered otherwise than its catalogue says."""
+    """The reaction to each of these faults differs from the catalogue."""
     scene.catalogue(
         fault("nowhere", '{ id = "work/cannot-fail", severity = "P0", class = "PLATFORM_BUG" }'),
         fault("outage"),
@@ -84,7 +84,7 @@ def test_a_wrong_answer_is_explained(scene: Scene) -> None:
 
 
 def test_retries_try_undetected_faults_once_more_and_the_report_says_so(scene: Scene) -> None:
-    """One fault shows only when it is switched on again, the other never does."""
+    """One fault takes effect only when it is switched on again, the other never does."""
     scene.catalogue(fault("late", more=WHOLE + '\nalso = ["*/*"]'), fault("never", more=WHOLE), MOODY)
     tested = scene.test("--workers", "1", "--only", "*", "--retries", "1")
     assert tested.code == 1

@@ -1,4 +1,4 @@
-"""What the self-test shows: progress on a terminal and elsewhere, the page, the refusals of the command."""
+"""Output of the self-test: progress on a terminal and elsewhere, the page, usage errors."""
 
 import io
 from pathlib import Path
@@ -65,7 +65,7 @@ def feed(stream: io.StringIO) -> str:
 
 
 def test_progress_where_lines_stay() -> None:
-    """Between long silences only what is wrong is worth a line."""
+    """Without a terminal, only problems are printed between the rare progress lines."""
     assert feed(io.StringIO()).splitlines() == [
         "undetected: a|b: it passed",
         "left something behind: a|b: state",

@@ -1,4 +1,4 @@
-"""Mutants as a measure, on a platform of a few lines: what kills, what survives, what a score is made of."""
+"""Mutation score on a minimal platform: kills, survivors, and how the score is computed."""
 
 import argparse
 import json
@@ -138,7 +138,7 @@ def test_the_seed_determines_the_sample() -> None:
 
 
 class Hasty:
-    """A worker whose every attempt takes a minute of the clock that it is given."""
+    """A worker where every attempt takes a minute on the given clock."""
 
     is_up, variant = True, ""
 
@@ -212,7 +212,7 @@ def test_judges_are_tried_on_every_mutant() -> None:
 
 
 def test_a_value_runs_where_it_is_read() -> None:
-    """And what runs when a service starts is everybody's who reaches the service."""
+    """Code that runs at a service's start counts for every check that reaches the service."""
     trace = Trace(
         {"a": {"api.py": {"1": [0], "2": [1], "7": [3]}}, "b": {"api.py": {"9": [2]}}}, ("x", "y", "z"), {}
     )

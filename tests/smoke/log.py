@@ -1,4 +1,4 @@
-"""An evidence that keeps what it is given."""
+"""An evidence stub that records what it is given."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from pytest_readiness import Evidence
 
 
 class Log(Evidence):
-    """Stands for the plugin's `evidence`."""
+    """Stands in for the plugin's `evidence`."""
 
     def __init__(self) -> None:
         self.exchanges: list[int] = []

@@ -1,4 +1,4 @@
-"""What a refusal is, which bad input is sent, and what counts as an internal detail."""
+"""Refusals, bad input, and internal details in answers."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Traffic over a restart: when all kinds are answered again, what ends a call, what is repeated."""
+"""Traffic over a restart: when every kind of call works again, what ends a call, what is repeated."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Scores that move or stay, and calls at once with readings taken meanwhile."""
+"""Scores that change or stay, and concurrent calls with readings taken in between."""
 
 import threading
 import time

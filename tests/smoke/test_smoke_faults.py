@@ -1,4 +1,4 @@
-"""The project's suite and its catalogue: phases are folders, every check has its fault."""
+"""The project's suite and fault catalogue: phases are folders, and every check has a fault."""
 
 from stack import control
 from tests.selftest.project import PLAN, ROOT, catalogue, checks
@@ -40,6 +40,6 @@ def test_each_fault_runs_the_checks_that_it_names() -> None:
 
 
 def test_every_module_runs_completely_for_some_fault() -> None:
-    """Only then does a red check that no fault foresees come to light."""
+    """Only then is a failure noticed that no fault expects."""
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "smoke").glob("*/test_*.py")}
     assert not modules - {word for fault in catalogue().faults for word in fault.select}

@@ -1,4 +1,4 @@
-"""HTTP: a 429 is waited out and never an outage or a bug; names that do not resolve."""
+"""HTTP: the client waits after a 429, which is neither outage nor bug; names that do not resolve."""
 
 import base64
 import json
@@ -49,7 +49,7 @@ def test_a_date_shows_another_clock(off_s: float | None, same: bool) -> None:
 
 
 class Sender:
-    """A client whose answers are made up, with what it sent, recorded and waited for."""
+    """A client with scripted answers; it records requests, evidence and waits."""
 
     def __init__(self, *answers: httpx.Response) -> None:
         self.log, self.waits, self.seen = Log(), list[float](), list[httpx.Request]()

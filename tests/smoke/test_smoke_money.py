@@ -150,7 +150,7 @@ def test_what_others_spend_is_nobodys_fault(tmp_path: Path, later: list[int], fo
     def read() -> Any:
         return reading(next(figures))
 
-    for _ in range(2):  # who was seen once is known
+    for _ in range(2):  # a caller seen once is known
         with pytest.raises(found):
             Conservation(reading(0), read, Log(), journal).charged([30])
         figures = iter(later if found is SafetyViolation else [60] * 30)
@@ -167,7 +167,7 @@ def test_who_calls_rarely_is_blamed_neither_once_nor_for_ever(tmp_path: Path) ->
         outcomes.append(caught.type)
     assert outcomes[:2] == [OthersSpend] * 2
     assert outcomes[-1] is SafetyViolation
-    # who was blamed once is not watched again
+    # a caller blamed once is not watched again
     assert len(journal.once.remembered("unexplained")) == outcomes.count(OthersSpend) + 1
 
 

@@ -1,4 +1,4 @@
-"""What PgBouncer's console says, read."""
+"""Parsing the output of PgBouncer's console."""
 
 from collections.abc import Mapping
 from typing import Any

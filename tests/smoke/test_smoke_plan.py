@@ -1,4 +1,4 @@
-"""The launch plan and the suite fit: what the plan says of checks is about checks that there are."""
+"""The launch plan fits the suite: every check that it names exists."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Prices by the length of prompts: what is beyond a room, and what fits, however a platform prices."""
+"""Prices by prompt length: prompts over and within a remaining budget, for several ways of pricing."""
 
 from collections.abc import Callable
 from pathlib import Path

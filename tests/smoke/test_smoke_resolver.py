@@ -1,4 +1,4 @@
-"""The runner's resolver may be silent, or name addresses that answer nothing: every way ends in time."""
+"""The runner's resolver does not answer, or names dead addresses: every call ends in time."""
 
 import socket
 import threading
@@ -15,7 +15,7 @@ from smoke.network.transport import http_pool
 from smoke.platform.http import certificate_of, require_resolvable
 from smoke.platform.pgbouncer import ask
 
-#: No way may take longer than this.
+#: Limit for every case.
 IN_TIME_S = 8.0
 
 

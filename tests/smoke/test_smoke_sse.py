@@ -1,4 +1,4 @@
-"""Server-sent events are read as the HTML standard has it, wherever the pieces of a stream are cut."""
+"""Server-sent events are parsed by the HTML standard, wherever a stream's pieces are cut."""
 
 from itertools import pairwise
 

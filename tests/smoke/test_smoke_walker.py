@@ -1,4 +1,4 @@
-"""A walk's tariff: what costs too much, and what spends a budget to its last unit."""
+"""A walk's prices: calls that cost too much, and calls that spend a budget to its last unit."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Terms, wallet and receipts of x402: what the suite takes, and what it never signs."""
+"""x402 terms, wallet and receipts: what the suite accepts, and what it never signs."""
 
 import base64
 import json
@@ -194,7 +194,7 @@ def test_any_other_movement_of_money_is_a_violation() -> None:
     with pytest.raises(SafetyViolation, match="lost 10"):
         balances.require_moved(0, "a refused payment")
     owned[TERMS.pay_to[2:]] += 3
-    live.require_moved(10, "others pay, too")
+    live.require_moved(10, "others also pay")
     with pytest.raises(SafetyViolation, match="got 13"):
         balances.require_moved(10, "a payment")
 

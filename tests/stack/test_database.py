@@ -1,4 +1,4 @@
-"""What a service sees of its database when PgBouncer answers for a server that went down."""
+"""A service's view of its database while PgBouncer answers for a server that is down."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine

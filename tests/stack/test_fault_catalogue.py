@@ -1,4 +1,4 @@
-"""Each fault of the catalogue is one that the platform can have, and the services know nothing of them."""
+"""The platform supports every fault of the catalogue, and the services know nothing of them."""
 
 import ast
 import re
@@ -29,7 +29,7 @@ BAD_INPUT = [
     "deep-json",
     "bad-idempotency-key",
 ]
-# Behaviour whose name ends in a case.
+# Behaviours with a case at the end of their name.
 FAMILIES = {
     f"{SERVICES}-accepts-": [
         *FORGED,

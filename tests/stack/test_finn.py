@@ -1,4 +1,4 @@
-"""Finn and its neighbours: which failures are an outage of the provider, and what may be lost."""
+"""Finn and its neighbours: which failures are a provider outage, and what is allowed to be lost."""
 
 import asyncio
 from types import SimpleNamespace

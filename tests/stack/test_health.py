@@ -39,7 +39,7 @@ def test_a_hanging_database_is_reported_in_time(platform: Platform) -> None:
 
 
 def test_a_probe_that_waits_is_not_cancelled(platform: Platform) -> None:
-    """PgBouncer 1.18 can break when clients are dropped whose queries are being cancelled."""
+    """PgBouncer 1.18 can break when it drops clients while their queries are being cancelled."""
     well, _ = _reports(platform)
     platform.control("PUT", "/faults/pgbouncer-serves-nobody")
     for _ in range(ASKED):

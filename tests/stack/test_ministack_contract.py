@@ -1,4 +1,4 @@
-"""The private parts of ministack that the platform uses, each by name: a new version fails here first."""
+"""The private parts of ministack that the platform uses, by name, so that a new version fails here first."""
 
 import ast
 import importlib

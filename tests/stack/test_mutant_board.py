@@ -1,4 +1,4 @@
-"""Mutants in a running platform: one service is another one until they are cleared, and no file changes."""
+"""Mutants in a running platform: one service runs changed code until cleared, and no file changes."""
 
 import re
 from pathlib import Path
@@ -141,7 +141,7 @@ def test_the_mutants_of_aws_have_the_same_ids_at_each_boot(platform: Platform) -
 
 
 def test_the_mutants_of_aws_are_the_same_at_each_boot(platform: Platform) -> None:
-    """What is known of a mutant is kept from one run to the next, whose platform is another one."""
+    """Results about a mutant are kept for the next run, which has a new platform."""
     with Stack.start() as other:
         others = request("GET", f"{other.control_url}/mutants")[1]["mutants"]
     listed = platform.control("GET", "/mutants")["mutants"]

@@ -1,4 +1,4 @@
-"""What is made of Terraform and of a workflow: each operator on the smallest text that has room for it."""
+"""Mutation operators for Terraform and workflows, each on the smallest text that it applies to."""
 
 from collections import Counter
 from random import Random

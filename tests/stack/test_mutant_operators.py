@@ -1,4 +1,4 @@
-"""What is made of a place in a program: each operator on the smallest source that has room for it."""
+"""Mutation operators for Python, each on the smallest source that it applies to."""
 
 import ast
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The loop from Freeside's outbox to Dixie's score: once, whatever is down in between (contract 3)."""
+"""The loop from Freeside's outbox to Dixie's score: exactly once, whatever is down meanwhile (contract 3)."""
 
 import json
 import uuid

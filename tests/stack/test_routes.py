@@ -1,4 +1,4 @@
-"""Statuses, codes and headers of the routes, as the contract has them."""
+"""Statuses, codes and headers of the routes, as in the contract."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""What the AWS emulator holds beyond what the suite reads of it; a green run of the suite proves the rest."""
+"""Contents of the AWS emulator that the suite does not read; a green run proves the rest."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -49,7 +49,7 @@ def test_profile_is_valid_and_complete(stack: Stack) -> None:
     profile = Profile.parse(text, "profile.toml", schema, {})
     profile.check_complete()
     for name in ("key", "finn_key", "dixie_key", "finn", "pgbouncer", "aws", "iac", "restart_freeside"):
-        # A secret is resolved later: until then it is known to be declared, not to be there.
+        # A secret is resolved later: so far it is declared, but its existence is unknown.
         assert profile.capability(name).status != "absent", name
 
 

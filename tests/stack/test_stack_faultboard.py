@@ -1,4 +1,4 @@
-"""Faults are set, cleared and undone; what each fault of the catalogue does to the platform can be done."""
+"""Faults are set, cleared and undone; the platform can apply every fault of the catalogue."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Clean variants: rows of data that say only what the platform understands."""
+"""Clean variants: rows of data with only settings that the platform supports."""
 
 import re
 import tomllib

@@ -119,7 +119,7 @@ MALFORMED = {
 
 
 class SwitchedVerifier:
-    """A verifier whose faults are a file in a temporary directory."""
+    """A verifier with its fault file in a temporary directory."""
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / "faults.json"

@@ -124,7 +124,7 @@ def official(running: Stack) -> Any:
 def test_the_facilitator_agrees_with_the_official_one(
     url: str, terms: Terms, wallet: Wallet, official: Any, rpc: Rpc
 ) -> None:
-    """It refuses what that refuses, and takes what that takes."""
+    """It refuses and accepts the same payments as that facilitator."""
     from x402.schemas.v1 import PaymentPayloadV1, PaymentRequirementsV1
 
     required = httpx.post(url).json()["accepts"][0]
@@ -171,7 +171,7 @@ def test_each_engine_has_the_token_and_the_money(
 
 
 def test_the_artifact_is_that_of_the_source() -> None:
-    """Every function of the source is in the ABI; who changes the source compiles it again."""
+    """Every function of the source is in the ABI; after a change of the source, compile it again."""
     source = ARTIFACT.with_suffix(".vy").read_text()
     artifact = json.loads(ARTIFACT.read_text())
     functions = {entry["name"] for entry in artifact["abi"] if entry["type"] == "function"}

@@ -1,4 +1,4 @@
-"""What the stack's tests share: polling, HTTP, and a look at processes and sockets through /proc."""
+"""Shared helpers of the stack's tests: polling, HTTP, and a look at processes and sockets through /proc."""
 
 import threading
 import time

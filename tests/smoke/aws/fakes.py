@@ -1,4 +1,4 @@
-"""What AWS would tell, as short as a test needs it; and an account that answers from a script."""
+"""Short AWS answers for tests, and an account that answers from a script."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ UNDER_WAY = (EcsDeployment("PRIMARY", "IN_PROGRESS", NOON),)
 
 
 def alarm(**changed: Any) -> MetricAlarm:
-    """A good alarm on the api's CPU, with what is changed of it or of its `Firing`."""
+    """A good alarm on the api's CPU; changes apply to it or to its `Firing`."""
     condition: dict[str, Any] = {
         "statistic": "Average",
         "comparison": ABOVE,
@@ -53,7 +53,7 @@ def secret(name: str) -> str:
 
 
 def definition(name: str, **changed: Any) -> TaskDefinition:
-    """A task definition with everything of its own."""
+    """A task definition that shares nothing."""
     container: dict[str, Any] = {
         "name": name,
         "image": f"1.dkr.ecr.us-east-1.amazonaws.com/p-{name}:0123abc",
@@ -77,7 +77,7 @@ def definition(name: str, **changed: Any) -> TaskDefinition:
 
 
 def service(name: str, **changed: Any) -> EcsService:
-    """A service that is well."""
+    """A healthy service."""
     good: dict[str, Any] = {
         "name": name,
         "desired": 1,
@@ -97,7 +97,7 @@ def refusal(code: str) -> Exception:
 
 
 def raising(code: str) -> Callable[..., Any]:
-    """A method that AWS refuses."""
+    """A method that fails with an AWS error."""
 
     def call(**_: Any) -> Any:
         raise refusal(code)
@@ -106,7 +106,7 @@ def raising(code: str) -> Callable[..., Any]:
 
 
 class Scripted:
-    """A client whose methods answer from a table, and which keeps what it was asked."""
+    """A client that answers from a table and records its calls."""
 
     def __init__(self, answers: Mapping[str, Callable[..., Any]]) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
@@ -131,7 +131,7 @@ class Scripted:
 
 
 def scripted(**answers: Callable[..., Any]) -> tuple[AwsAccount, Scripted]:
-    """An account all of whose clients are one scripted client."""
+    """An account with one scripted client for every service."""
     client = Scripted(answers)
     return AwsAccount("us-east-1", connect=lambda name: client), client
 

@@ -1,4 +1,4 @@
-"""A runner without access to AWS gets no verdict, the reason and what to do, and soon."""
+"""Without access to AWS a run soon ends NO_VERDICT, with the reason and the fix."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tests.stack.tools import request
 ROOT = Path(__file__).parents[3]
 NO_VERDICT = 6
 SOON_S = 90.0
-#: Nowhere on the runner are credentials to be found.
+#: Environment in which no credentials can be found.
 NOBODY = {
     "AWS_ACCESS_KEY_ID": None,
     "AWS_SECRET_ACCESS_KEY": None,
@@ -29,7 +29,7 @@ NOBODY = {
 
 
 def run(stack: Stack, tmp_path: Path, profile: str, changed: dict[str, Any], *select: str) -> dict[str, Any]:
-    """The model of a run that must end without a verdict, in time."""
+    """The model of a run that must end NO_VERDICT in time."""
     path = tmp_path / "profile.toml"
     path.write_text(profile)
     environ = {**os.environ, **stack.environ, **{k: v for k, v in changed.items() if v is not None}}
@@ -71,7 +71,7 @@ def test_without_access_the_rest_is_not_run(
     assert (first["id"], first["outcome"], first["class"]) == ("services/aws", "failed", "SETUP_ERROR")
     assert reported in first["summary"]
     outcomes = {check["id"]: check["outcome"] for check in others}
-    assert outcomes.pop("alarms/fire-drill") == "skipped"  # a drill, which this run does not ask for
+    assert outcomes.pop("alarms/fire-drill") == "skipped"  # a drill, which this run does not include
     assert set(outcomes.values()) == {"not-run"}
 
 

@@ -150,7 +150,7 @@ def test_what_an_own_rule_took_before_is_not_taken() -> None:
     ("more", "taken"),
     [
         ((), False),
-        ((with_header("X-Origin", "s"),), False),  # by which a balancer knows what comes through CloudFront
+        ((with_header("X-Origin", "s"),), False),  # by which a balancer recognises CloudFront
         ((with_header("Host", "www.example"),), True),
     ],
 )
@@ -221,7 +221,7 @@ def test_a_balancer_with_another_name_is_found_by_its_target_groups() -> None:
 
 
 def certified(protocol: str, *others: str) -> BalancerRoute:
-    """The only route of a listener whose certificate for `dixie.example` has expired, beside these others."""
+    """The route of a listener with an expired `dixie.example` certificate and these others."""
     listener = {"ListenerArn": "l", "LoadBalancerArn": "lb", "Protocol": protocol, "Port": 443}
     account, _ = scripted(
         describe_load_balancers=lambda **_: {

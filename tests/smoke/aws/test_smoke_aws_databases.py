@@ -1,4 +1,4 @@
-"""The database: its state, what it takes, and who is led to it."""
+"""The database: its state, its capacity, and the variables that lead to it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Images, inventory, migrations, tasks: what they say, without asking anybody."""
+"""Images, inventory, migrations, tasks: decisions on given data, without calls."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The fire drill puts back what it touched, whatever goes wrong in the middle."""
+"""The fire drill restores what it changed, even when something fails in the middle."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Whose fault it is that AWS did not answer: never the platform's, and always with what to do."""
+"""Errors of AWS calls: never the platform's fault, and always with a fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The IAM policies in docs/ are what the suite really asks of AWS: every call of a run is recorded."""
+"""The IAM policies in docs/ allow exactly what the suite calls: every call of a run is recorded."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from tests.smoke.keys.proxy import AwsProxy
 
 ROOT = Path(__file__).parents[3]
 READING = re.compile(r"(Describe|Discover|Get|List|Simulate)[A-Z]")
-#: What a run on the embedded platform has no occasion for, and why.
+#: Actions that a run on the embedded platform never needs, and why.
 SELDOM = {
     "iam:GetPolicy": "no role of the embedded platform has a managed policy attached",
     "iam:GetPolicyVersion": "no role of the embedded platform has a managed policy attached",

@@ -348,7 +348,7 @@ def test_a_condition_that_never_holds_lets_no_role_read(statements: list[Any], m
         (
             {"ArnLike": {"aws:SourceArn": "arn:aws:ecs:us-east-1:1:cluster/c"}},
             True,
-        ),  # of which ARN, is not known
+        ),  # the ARN is not known
         ({"StringEquals": {"aws:SourceAccount": "2"}}, False),
         ({"ArnLike": {"aws:SourceArn": "arn:aws:ecs:us-east-1:2:*"}}, False),
         ({"ArnLike": {"aws:SourceArn": "arn:aws:ecs:eu-west-1:1:*"}}, False),
@@ -530,7 +530,7 @@ SIGNING = "arn:aws:secretsmanager:us-east-1:1:secret:p/finn/es256-private-key-Ab
         (f"{SIGNING}:privateKey::", '{"privateKey": "x"}', False),
         (f"{SIGNING}:privateKey::", '{"private_key": "x"}', True),
         (f"{SIGNING}:privateKey::", "-----BEGIN", True),
-        (f"{secret('p/finn/database')}:url::", "x", False),  # of which nothing is read
+        (f"{secret('p/finn/database')}:url::", "x", False),  # no value is read from it
     ],
 )
 def test_a_secret_has_the_json_key_that_a_task_requests(given: str, value: str, wrong: bool) -> None:

@@ -1,4 +1,4 @@
-"""Ways out of the subnets of tasks, and the network ACLs between any two subnets."""
+"""Routes out of the tasks' subnets, and the network ACLs between any two subnets."""
 
 from ipaddress import ip_network
 from types import SimpleNamespace

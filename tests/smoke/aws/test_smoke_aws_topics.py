@@ -105,7 +105,7 @@ def encrypting(principal: Any, **more: Any) -> dict[str, Any]:
             encrypting("*", Condition={"StringEquals": {"kms:CallerAccount": "1"}}),
             "",
         ),
-        ({}, [ROOT], "does not let CloudWatch use it"),  # CloudWatch is none of the account's roles
+        ({}, [ROOT], "does not let CloudWatch use it"),  # CloudWatch is not one of the account's roles
         ({}, [ROOT, encrypting({"Service": "events.amazonaws.com"})], "does not let CloudWatch use it"),
         ({}, [encrypting("*"), encrypting("*", Effect="Deny")], "does not let CloudWatch use it"),
         ({}, [encrypting("*", Condition={"StringEquals": {"aws:SourceAccount": "2"}})], "does not let"),

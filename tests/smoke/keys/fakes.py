@@ -39,7 +39,7 @@ class FakeSecrets:
 
     @property
     def account(self) -> AwsAccount:
-        """An account whose Secrets Manager this is."""
+        """An account with this Secrets Manager."""
         return AwsAccount("eu", connect=lambda _: self)
 
     @property
@@ -140,7 +140,7 @@ def refusal(code: str, message: str = "no", status: int = 400) -> ClientError:
 
 
 class FakeService:
-    """Follows the secret: every ``lag``-th question makes it read again. Its switches say how it behaves."""
+    """Follows the secret: every ``lag``-th request makes it read again. Attributes set its behaviour."""
 
     def __init__(self, name: str, secrets: FakeSecrets, lag: int = 3) -> None:
         self.name = name
@@ -180,7 +180,7 @@ class FakeService:
 
 
 class OddService(FakeService):
-    """Replies ``reply`` where ``when`` says so of itself and the key."""
+    """Answers ``reply`` if ``when`` is true of itself and the key."""
 
     def __init__(
         self,
@@ -226,7 +226,7 @@ class Bench:
         )  # fmt: skip
 
     def kill(self, run: Callable[[], Any], number: int, when: str = "after") -> None:
-        """Run a command whose process ends at its n-th write, ``before`` AWS got it or ``after``."""
+        """Run a command that dies at its n-th write, ``before`` or ``after`` AWS received it."""
         count = itertools.count(1)
 
         def strike(name: str) -> None:

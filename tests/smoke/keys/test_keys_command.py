@@ -1,4 +1,4 @@
-"""The commands against the running platform: what they call, what they refuse; no key is ever shown."""
+"""The commands against the running platform: what they call and refuse; no key is ever shown."""
 
 import json
 from pathlib import Path

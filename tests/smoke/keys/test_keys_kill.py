@@ -26,7 +26,7 @@ def assert_nobody_was_refused(stream: TokenStream) -> None:
 
 
 def assert_clean(platform: KeyPlatform, service: str, old_kid: str) -> None:
-    """One key that is published alone, and neither a lock nor a prepared version left."""
+    """Exactly one published key, with no lock and no prepared version left."""
     context = platform.context(service)
     reading = context.read()
     assert reading.document.active.kid != old_kid

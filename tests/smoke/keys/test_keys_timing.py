@@ -1,4 +1,4 @@
-"""What holds counts once it has held without a break; a revocation's limit can only be tightened."""
+"""A condition counts once it has held without a break; a revocation's limit can only be tightened."""
 
 from types import SimpleNamespace
 from typing import Any

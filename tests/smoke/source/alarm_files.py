@@ -1,4 +1,4 @@
-"""Alarms in Terraform, and what they watch, for tests of the rules about them."""
+"""Terraform alarms and the resources that they watch, for tests of the alarm rules."""
 
 from smoke.source.checkout import Examined
 from smoke.source.infrastructure.alarms import coverage

@@ -1,4 +1,4 @@
-"""What the tests of the static library share."""
+"""Shared fixtures of the static checks' tests."""
 
 import itertools
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A small platform whose services reach each other, and what the rules say of it after an edit."""
+"""A small platform with connected services, and the findings about it after an edit."""
 
 from smoke.source.checkout import Examined
 from smoke.source.infrastructure.connections import Address, connected
@@ -159,7 +159,7 @@ OF_TCP = """  protocol    = "TCP"
 
 
 def earlier(path: str, listener: str = "aws_lb_listener.https.arn", group: str = "other") -> str:
-    """A rule for a path of all hosts, before that of finn."""
+    """A rule for one path on every host, with a priority before finn's rule."""
     return f"""resource "aws_lb_listener_rule" "paths" {{
   listener_arn = {listener}
   priority     = 100

@@ -1,4 +1,4 @@
-"""Small git repositories for the tests, made without any setting of the caller's."""
+"""Small git repositories for the tests, made without the caller's git settings."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Where the variables of a task lead: a wrong address is a finding; a value that is not understood is not."""
+"""Addresses in a task's variables: a wrong one is a finding; a value that is not understood is not."""
 
 from dataclasses import replace
 

@@ -14,7 +14,7 @@ def snapshot(directory: Path) -> dict[str, tuple[int, int]]:
     return {
         str(path.relative_to(directory)): (path.stat().st_size, path.stat().st_mtime_ns)
         for path in directory.rglob("*")
-        if path.is_file() and path.name != "index"  # `git status` and its like may refresh it
+        if path.is_file() and path.name != "index"  # `git status` and similar commands can refresh it
     }
 
 

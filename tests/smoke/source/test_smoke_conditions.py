@@ -1,4 +1,4 @@
-"""Conditions of workflows: GitHub's rules for what is understood, and no guess about the rest."""
+"""Workflow conditions: GitHub's rules where they are understood, no guess otherwise."""
 
 import itertools
 import re

@@ -1,4 +1,4 @@
-"""What Terraform or AWS refuses of files together, and what only looks like it."""
+"""Conflicts that Terraform or AWS refuses, and lookalikes that they accept."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""One service behind a load balancer, with its role and network: each way in which that does not fit."""
+"""A service behind a load balancer, with its role and network, and each mismatch between them."""
 
 import pytest
 

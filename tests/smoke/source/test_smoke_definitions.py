@@ -1,4 +1,4 @@
-"""Definitions: what is missing and what is shared is found, through locals, policies and data sources."""
+"""Definitions: missing and shared ones are found through locals, policies and data sources."""
 
 from pathlib import Path
 
@@ -88,7 +88,7 @@ INLINE = """jsonencode({{
 }})"""
 
 
-#: What a policy makes of Finn's secret.
+#: A policy's effect on Finn's secret.
 READS = "dixie may read the secret arrakis-staging/finn/es256-private-key of finn"
 
 

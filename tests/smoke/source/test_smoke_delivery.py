@@ -1,4 +1,4 @@
-"""What deploy jobs deliver: the tag that was pushed, to the service's container, in a whole definition."""
+"""Deploy jobs deliver the pushed tag to the service's container, in a complete task definition."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A program's configuration demands only what a task of its image is given."""
+"""A program's required configuration is given to the tasks of its image."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A job that deploys is found by what it runs, wherever that is written."""
+"""A deploying job is recognised by the commands it runs, wherever they are written."""
 
 from typing import Any
 

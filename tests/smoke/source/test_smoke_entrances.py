@@ -1,4 +1,4 @@
-"""How users enter: certificates, ports and rules of public hosts, and what answers instead of a service."""
+"""Public entrances: certificates, ports and listener rules, and responses that bypass a service."""
 
 import pytest
 
@@ -221,7 +221,7 @@ SENT = """
 
 
 def first(path: str, action: str, priority: str = "10") -> str:
-    """A rule that answers by itself."""
+    """A rule with a fixed response."""
     text = earlier(path).removesuffix(RULE).replace("= 100", f"= {priority}")
     forward = text[text.index('    type             = "forward"') : text.index("  }\n  condition")]
     return text.replace(forward, f"{action}\n")

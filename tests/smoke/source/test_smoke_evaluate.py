@@ -1,4 +1,4 @@
-"""Expressions come to values, to one of several values, or to something that the files do not say."""
+"""Expressions evaluate to a value, to one of several values, or to an unknown."""
 
 import pytest
 

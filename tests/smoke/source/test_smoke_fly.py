@@ -354,7 +354,7 @@ def test_every_plant_is_found_and_no_decoy(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """4 000 files of 4 KiB, a twentieth of which speak of flying, one of which refers to Fly.io."""
+    """4 000 files of 4 KiB: one in twenty mentions flying, one refers to Fly.io."""
     root: Path = tmp_path_factory.mktemp("large")
     line = "const value = compute(input, { retries: 3, timeout: 250 }); // an ordinary line of code\n"
     body, flying = line * 46, (line * 20 + "on-the-fly and butterfly.io\n") * 2

@@ -1,4 +1,4 @@
-"""Useless variables of a container, and those that only look useless."""
+"""Unused variables of a container, and variables that only look unused."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Deployments by another system are not examined; those of another product do not concern us."""
+"""Deployments by another system are not examined; those of another product are ignored."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Terraform files become blocks and expressions with places; what is not valid stays one unread part."""
+"""Terraform files are parsed into blocks and expressions with places; invalid text is one unread part."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Policies as people write them: what lets a role read another's secret, what narrows it, what is unknown."""
+"""Policies in common styles: which let a role read another's secret, which restrict it, which are unknown."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Images that cannot be built, or are not for the tasks that run them, and those that only look so."""
+"""Images that cannot be built or do not fit their tasks, and images that only look that way."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The migration job: every way to end in success without a migration is found, a sound job passes."""
+"""The migration job: every way to succeed without a migration is found; a sound job passes."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Alarms in Terraform on the platform's own metrics, and the filters of logs that make these."""
+"""Terraform alarms on the platform's own metrics, and the log metric filters that produce them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The rule of independent definitions: what is lacking, what is shared, what serves several."""
+"""The rule of independent definitions: missing, shared, and serving several services."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What `make`, `just`, `task` and `npm run` stand for is followed, or not examined."""
+"""Recipes behind `make`, `just`, `task` and `npm run` are followed, or reported as not examined."""
 
 import pytest
 
@@ -63,7 +63,7 @@ def test_a_script_is_looked_for_where_the_step_runs(directory: str, lost: bool) 
 
 UP = "npm run migrate"
 IGNORED = "a failure of this line is ignored"
-#: Makefiles by what becomes of a failed migration in `make migrate`.
+#: Makefiles by the effect of a failed migration in `make migrate`.
 MAKEFILES: list[tuple[dict[str, str], str, str]] = [
     ({"Makefile": "include mk/db.mk\n", "mk/db.mk": f"migrate:\n\t-{UP}\n"}, "lost", IGNORED),
     ({"Makefile": "-include mk/db.mk\nmigrate: up\n\techo\n", "mk/db.mk": f"up:\n\t{UP}\n"}, "sound", ""),
@@ -131,7 +131,7 @@ def test_calls_of_make_and_just_are_followed(call: str, text: dict[str, str], ve
     assert judged(call, files=text)[0] == verdict
 
 
-#: Tasks of a Taskfile by what becomes of a failed migration in `task migrate`.
+#: Tasks of a Taskfile by the effect of a failed migration in `task migrate`.
 TASKS: list[tuple[str, str, str]] = [
     (f"migrate: {UP}", "sound", ""),
     (f"migrate: {{cmds: [{{cmd: {UP}, ignore_error: true}}]}}", "lost", IGNORED),

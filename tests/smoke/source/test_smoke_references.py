@@ -1,4 +1,4 @@
-"""Everything that is referred to is declared: what is not is one finding with all its places."""
+"""Every reference has a declaration; an undeclared name is one finding with all its places."""
 
 import pytest
 

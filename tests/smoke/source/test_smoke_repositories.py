@@ -1,4 +1,4 @@
-"""Small repositories in different styles, each with what must be found in it and what must not."""
+"""Small repositories in different styles, each with its expected findings."""
 
 import tomllib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Ways back are verified without being taken: in memory, and on a scratch copy."""
+"""Rollbacks are verified without executing them: in memory and on a scratch copy."""
 
 import tomllib
 from pathlib import Path

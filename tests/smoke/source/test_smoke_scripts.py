@@ -1,4 +1,4 @@
-"""What becomes of a failed migration in a script: every way of losing it is found, a sound script passes."""
+"""Failed migrations in scripts: every way to lose the failure is found; a sound script passes."""
 
 import time
 
@@ -300,7 +300,7 @@ def test_a_long_script_takes_little_time() -> None:
     assert time.process_time() - began < 2.0
 
 
-#: What people write, by what becomes of a failed migration in it.
+#: Common scripts, by the effect of a failed migration in them.
 WRITTEN = {
     "sound": [
         "migrate() {\n  npm run migrate\n}\nmigrate\necho done",

@@ -1,4 +1,4 @@
-"""Sizes and containers of tasks as AWS takes them, and as people write them."""
+"""Task sizes and containers that AWS accepts, in the styles that people write."""
 
 from collections.abc import Sequence
 
@@ -507,7 +507,7 @@ resource "aws_db_parameter_group" "main" {{ family = "{family}" }}"""
     [
         ('""', True),
         ('join(" OR ", [])', True),
-        ('"FALSE"', False),  # which AWS takes, for a test
+        ('"FALSE"', False),  # for a test: AWS accepts it
         ("<<-E\n    ALARM(a) OR\n    ALARM(b)\n  E", False),
         ("var.rule", False),
     ],

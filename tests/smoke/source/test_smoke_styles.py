@@ -1,4 +1,4 @@
-"""Small repositories in the styles that people write: what must be found in each, and nothing else."""
+"""Small repositories in common styles, each with its exact expected findings."""
 
 import shutil
 import tomllib
@@ -78,12 +78,12 @@ def test_every_style_is_judged_as_expected(tmp_path: Path, style: str) -> None:
             _fit(f"not examined: {rule}", not_examined.get(rule, []), unread)
 
 
-#: Rules that say of what others read, too, that it could not be read.
+#: Rules that report the same unread parts as other rules.
 SPREAD = {"migrations", "inventory", "alarms"}
 
 
 def _fit(rule: str, wanted: list[str], found: list[str]) -> None:
-    """Each wanted text stands in a finding of its own, and there is no other."""
+    """Each expected text is in a different finding, and there are no others."""
     for text in wanted:
         assert any(text in each for each in found), f"{rule}: no {text!r} in {found}"
     surplus = [each for each in found if not any(text in each for text in wanted)]

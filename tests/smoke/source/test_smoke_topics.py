@@ -1,4 +1,4 @@
-"""Whether a topic takes alarms: what its policy and its key let CloudWatch do."""
+"""Whether a topic accepts alarms: what its policy and its key allow CloudWatch."""
 
 import json
 from typing import Any

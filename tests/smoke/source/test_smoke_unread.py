@@ -1,4 +1,4 @@
-"""What may stand in a part of the repository that is not read is neither missing nor right."""
+"""Things that an unread part of the repository could contain are neither missing nor proved."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Workflows that GitHub refuses, or in which something is empty or never runs, and their right neighbours."""
+"""Workflows that GitHub refuses or that have empty or dead parts, and valid ones next to them."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Workflows for the tests: a job that builds, one that migrates, one that deploys, and what differs."""
+"""Workflows for the tests: a build job, a migration job, a deploy job, and variations."""
 
 from typing import Any
 
