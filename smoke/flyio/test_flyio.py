@@ -109,7 +109,7 @@ def test_responses_do_not_point_to_fly(
 
 
 def plain_http(client: HttpClient, evidence: Evidence) -> list[httpx.Response]:
-    """The host's answer without TLS: its redirect may point to Fly.io, too."""
+    """The host's answer without TLS: its redirect could also point to Fly.io."""
     address = urlsplit(client.base_url)
     if address.scheme != "https":
         return []

@@ -249,7 +249,7 @@ class Verifiers:
         for name, answer in self.ask(unknown).items():
             if answer is TokenReply.ACCEPTED:
                 raise SafetyViolation(
-                    f"{name} accepts a token signed by an unknown key, so it would accept a revoked key, too"
+                    f"{name} accepts a token signed by an unknown key, so it would also accept a revoked key"
                 )
 
     def accepted(self, keys: tuple[SigningKey, ...], action: str) -> None:

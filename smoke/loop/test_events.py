@@ -39,7 +39,7 @@ AT_ONCE = 8
 TOGETHER = 2
 #: About how many new agents two events come at once.
 CROWD = 4
-#: How many equal events are sent in a row, before one more that must count, too.
+#: How many equal events are sent in a row, before one more that must also count.
 IN_A_ROW = 5
 #: By how much a sender's clock may be ahead, s.
 AHEAD_S = 15

@@ -105,7 +105,7 @@ def test_good_events_raise_the_score(
         # between two excellent ones, because a weight may depend on the number of events
         if further := (pulls[0] + pulls[2]) / 2 - pulls[1] > NOTICED:
             break
-        evidence.note("measured again: the late event of an answer moves the score, too")
+        evidence.note("measured again: the late event of an answer also moves the score")
     assert further, f"good moved the score as far as excellent: {pulls}"
 
 

@@ -358,7 +358,7 @@ class Conservation:
 
     @contextmanager
     def unless_others(self, *, rarely: bool = False) -> Iterator[None]:
-        """Raise OthersSpend instead of the block's finding if others move this budget, too.
+        """Raise OthersSpend instead of the block's finding if others also move this budget.
 
         ``rarely``: also if they may have done so but are not seen now.
         """

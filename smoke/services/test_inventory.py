@@ -333,7 +333,7 @@ def test_http_redirects(
 ) -> None:
     """Plain HTTP only redirects to the same host over TLS, if anything listens at all.
 
-    Load balancers decide by path, so the service's own routes are tried, too.
+    Load balancers decide by path, so the service's own routes are tried as well.
     """
     plain = environment.get(f"edge.{service}_plain_url")
     require_resolvable(plain)

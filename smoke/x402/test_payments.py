@@ -184,7 +184,7 @@ def test_used_payment_outlives_a_restart(
     environment: Environment,
     eventually: Eventually,
 ) -> None:
-    """A used payment is refused after a restart of Freeside, too, and moved the price once."""
+    """A used payment is still refused after a restart of Freeside, and moved the price once."""
     header = header_of(paid.payment(wallet))
     require_status(paid.post(header), 200)
     freeside.restart(environment.get("freeside.restart_url"), eventually)

@@ -267,7 +267,7 @@ def _launch_blockers(
 
 
 def _of_cause(run: RunRecord, verdict: Verdict, cause: Cause) -> dict[str, Any]:
-    """Return one cause as a blocker; ``also`` names who shows it, too, ``behind`` who did not run for it."""
+    """Return one cause as a blocker; ``also``: other checks that show it, ``behind``: those it blocked."""
     check, *others = cause.shown
     observed, limit = _measured(check)
     return _blocker(

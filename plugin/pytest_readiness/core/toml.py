@@ -34,7 +34,7 @@ def load_toml(text: str, source: str, error: type[ReadinessError], *, collect: b
     """
     try:
         data = parse_toml(text)
-    except (ValueError, RecursionError) as problem:  # also too many digits, too deep a value
+    except (ValueError, RecursionError) as problem:  # including too many digits and excessive nesting
         what = "nested too deeply" if isinstance(problem, RecursionError) else str(problem)
         raise error(
             f"not valid TOML: {what}", where=source, action=f"correct {source} and run again"

@@ -288,7 +288,7 @@ def _migrates(repository: Repository, placed: Placed) -> bool:
 def undeployed(
     repository: Repository, plan: Pipeline, services: Mapping[str, Sequence[str]]
 ) -> tuple[Examined, dict[str, list[str]]]:
-    """Examine that a job deploys each service (name -> other names of it); return the jobs by service, too.
+    """Examine that a job deploys each service (name -> other names of it); also return the jobs by service.
 
     A job deploys the services that its commands, its matrix, its environment or its inputs name. A deploy job
     that names none of them may deploy any: then a service without a job of its own is not examined.
