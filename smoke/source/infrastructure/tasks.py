@@ -369,8 +369,15 @@ def swallowed(defined: Definitions, migrations: Sequence[str]) -> Examined:
     return result
 
 
+#: Options with which a program changes nothing.
+_IDLE = ("--dry-run", "--dryrun", "--pretend")
+
+
 def _judge(result: Examined, name: str, task: Resource, container: Container) -> None:
     words = [word for part in ("entryPoint", "command") for word in items(container.entries.get(part))]
+    if idle := next((word for word in words if text(word) in _IDLE), None):
+        what = f"{name} migrates nothing: {text(idle)} only shows what it would do"
+        result.findings.append(task.finding(what, idle))
     inline = shell.inline_script([re.sub(r"\$\{[^{}]*\}", "$unknown", text(word)) for word in words])
     if inline is None:
         return

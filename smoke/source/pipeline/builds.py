@@ -13,7 +13,8 @@ from smoke.source.scripts import shell
 from smoke.source.scripts.dockerfiles import Dockerfile, Instruction, Stage, read
 
 from .deploys import runs_one
-from .repository import Command, Expansion, Placed, Repository
+from .expansion import Command, Expansion
+from .repository import Placed, Repository
 from .workflows import Job, Workflow
 
 _BUILDS = ("docker build", "docker buildx build", "docker image build")
@@ -218,12 +219,12 @@ def refused(repository: Repository, build: Build) -> Iterator[Finding]:
                 yield build.finding(f"nothing gives {name} a value ({build.image})", line)
     if build.context:
         ignored = _ignored(repository, build)
-        for stage in _reached(build):
+        for stage in reached(build):
             for each in stage.instructions:
                 yield from _missing(repository, build, each, ignored)
 
 
-def _reached(build: Build) -> list[Stage]:
+def reached(build: Build) -> list[Stage]:
     """The stages that a build executes: its target, its bases, and those from which they copy."""
     found: list[Stage] = []
     waiting = [build.stage]

@@ -19,8 +19,11 @@ from smoke.source.scripts import shell
 from smoke.source.terraform.references import items
 from smoke.source.terraform.values import text
 
-from .deploys import Pipeline, deploy_jobs, names_any, runs_one
-from .repository import MOST, Command, Expansion, Repository
+from .deploys import Pipeline, deploy_jobs, names_any, runs_one, values_of
+from .expansion import MOST, Command, Expansion
+from .jobs import is_within, unreached
+from .repository import Repository
+from .validity import events, may_run
 from .workflows import Job, Workflow
 
 _REGISTERS, _UPDATES = ("aws ecs register-task-definition",), ("aws ecs update-service",)
@@ -61,22 +64,48 @@ def delivered(
         named = [each for each in services if names_any(words, [each.name])]
         known = {f"{cluster.rpartition('-')[0]}-{each.name}" for each in services}
         wrong = [*_pinned(commands), *_astray(commands, cluster), *_exchanged(commands, known)]
+        wrong += [
+            *_unchanged(commands),
+            *_misnamed(commands, known),
+            *_never_run(repository, workflow, job, commands),
+        ]
         if len(own) == 1:
             every = list(images.deployed(workflow, job, own[0]))
             builds[workflow.path, own[0]] += every
             tags = [each for each in every if _KNOWN.fullmatch(each.what)]
             wrong += _mistagged(tags, own[0], images.pushed(workflow, own[0]))
+            wrong += _of_others(commands, own[0], groups)
         for definition in named:
             image = next((image for image, names in groups.items() if definition.name in names), "")
-            wrong += _altered(commands, definition, image)
+            wrong += [*_altered(commands, definition, image), *_of_code_deploy(commands, definition)]
         for each in wrong:
             found.setdefault(each, []).append(" and ".join(each.name for each in named) or job.name)
     shown = [
         replace(each, what=f"{each.what} ({', '.join(dict.fromkeys(names))})")
         for each, names in found.items()
     ]
+    shown += _left_behind(repository, plan, groups)
     shown += _misplaced_migrations(images, repository, plan, cluster, others)
     return [*shown, *(each for (_, image), tags in builds.items() for each in _unlike(tags, image))]
+
+
+def _left_behind(
+    repository: Repository, plan: Pipeline, groups: Mapping[str, Sequence[str]]
+) -> Iterator[Finding]:
+    """A service that a push leaves on its old build while it deploys another service of the same image."""
+    pushed = defaultdict[str, list[bool]](list)
+    places: dict[str, Finding] = {}
+    for workflow, job in deploy_jobs(repository, plan):
+        started = [each for each in events(workflow) if each.get("github.event_name") == "push"]
+        own = set(values_of(repository, workflow, job)) if workflow.path == plan.workflow and started else ()
+        for name in (each for names in groups.values() for each in names if names_any({*own}, [each])):
+            runs = any(may_run(workflow, job, event, asked=False) for event in started)
+            pushed[name].append(runs)
+            what = f"a push does not run {job.name}, but deploys another service of its image"
+            places[name] = workflow.finding(job.line, what)
+    for names in groups.values():
+        known = {each: any(pushed[each]) for each in names if pushed[each]}
+        yield from (places[each] for each, runs in known.items() if not runs and any(known.values()))
 
 
 def _misplaced_migrations(
@@ -137,6 +166,75 @@ def _exchanged(commands: Sequence[Command], known: Collection[str]) -> Iterator[
     given = {shell.option(each.words, "--service") for each in updates}
     if len(read) == len(given) == 1 and read | given <= {*known} and read != given:
         yield updates[0].finding(f"{given.pop()} is given the task definition of {read.pop()}")
+
+
+def _unchanged(commands: Sequence[Command]) -> Iterator[Finding]:
+    """A task definition that is registered as it was read."""
+    for each in commands:
+        given = shell.option(each.words, "--cli-input-json")
+        if runs_one(each.words, _REGISTERS) and _AS_READ.fullmatch(given):
+            yield each.finding("the task definition that runs is registered again: nothing changes it")
+
+
+_AS_READ = re.compile(r"\$\(\s*aws ecs describe-task-definition\b[^|]*\)")
+
+
+def _of_code_deploy(commands: Sequence[Command], definition: Definition) -> Iterator[Finding]:
+    """A new revision for a service that takes one from CodeDeploy alone."""
+    blocks = definition.service.blocks("deployment_controller") if definition.service is not None else []
+    if any(text(block.attribute("type")) == "CODE_DEPLOY" for block in blocks):
+        for each in commands:
+            if runs_one(each.words, _UPDATES) and shell.option(each.words, "--task-definition"):
+                what = f"ECS refuses the new revision of {definition.name}: only CodeDeploy may change it"
+                yield each.finding(what)
+
+
+def _misnamed(commands: Sequence[Command], known: Collection[str]) -> Iterator[Finding]:
+    """A service that is named as one of the files but for its hyphens, underscores or capitals."""
+    plain = {re.sub(r"[\W_]", "", each).lower(): each for each in known}
+    for each in commands:
+        named = shell.option(each.words, "--service", "--services")
+        own = plain.get(re.sub(r"[\W_]", "", named).lower(), named)
+        if named not in known and own != named and re.fullmatch(r"[\w-]+", named):
+            yield each.finding(f"there is no service {named}: it is called {own}")
+
+
+def _never_run(
+    repository: Repository, workflow: Workflow, job: Job, commands: Sequence[Command]
+) -> Iterator[Finding]:
+    """The commands of a script that put a new revision into a service, if none of them is ever reached."""
+    updates = [each for each in commands if runs_one(each.words, _UPDATES)]
+    if updates and all(_is_plain(repository.script(each.path) or "", each.line) for each in updates):
+        places = [(each.path, each.line) for each in updates]
+        place = unreached(repository, workflow, job, lambda _: False, places)
+        if place is not None:
+            yield replace(place, what="the service is never updated: no way through the script leads here")
+
+
+def _is_plain(script: str, line: int) -> bool:
+    """Whether a command at a line of a script updates a service outside of `$( )` and pipes."""
+    return any(
+        shell.line_of(node) == line and not is_within(node, ("command_substitution", "pipeline"))
+        for node in shell.commands(shell.parse(script))
+        if runs_one(shell.words(node), _UPDATES)
+    )
+
+
+def _of_others(
+    commands: Sequence[Command], own: str, groups: Mapping[str, Sequence[str]]
+) -> Iterator[Finding]:
+    """An image that jq writes into a task definition: another service's, or a tag alone."""
+    for each in commands:
+        for written in _written(each):
+            name, _ = _parts(written)
+            if "/" in written and name in groups and name != own:
+                yield each.finding(f"the image of another service is deployed: {name} in place of {own}")
+        filter_ = _filter(each.words)
+        for at, word in enumerate(each.words[:-2]):
+            called, value = each.words[at + 1 : at + 3]
+            whole = rf"\.image\s*\|?=\s*\${re.escape(called)}\s*(?:[|)]|\Z)"
+            if word == "--arg" and _KNOWN.fullmatch(value) and re.search(whole, filter_):
+                yield each.finding(f"the image becomes {value}: a tag without its repository")
 
 
 def _mistagged(tags: Sequence[Finding], image: str, pushed: Collection[str]) -> Iterator[Finding]:

@@ -32,6 +32,7 @@ from .deploys import (
     unseen,
     values_of,
 )
+from .expansion import Expansion
 from .jobs import examine_job, unreached
 from .repository import Placed, Repository
 from .workflows import Job, Workflow
@@ -77,6 +78,7 @@ def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
             found.void.findings.extend(inside.findings)
             found.void.not_examined.extend(inside.not_examined)
             found.void.findings.extend(_replaced(repository, workflow, workflow.jobs[plan.migration]))
+            found.void.findings.extend(_unwaited(repository, workflow, workflow.jobs[plan.migration]))
             _examine_order(repository, plan, workflow, found)
         elif workflow is main and not elsewhere:
             nothing = workflow.finding(
@@ -109,6 +111,30 @@ def _replaced(repository: Repository, workflow: Workflow, job: Job) -> Iterator[
                 ):
                     what = f"{job.name} has its task run `{' '.join(command)}` in place of the migration"
                     yield Finding(placed.path, placed.step.line, what)
+
+
+#: What may wait for a task to end, and a wait that goes on in the background.
+_WAITS = re.compile(r"\b(?:wait|sleep|while|until|watch|timeout)\b|--wait")
+_ASIDE = re.compile(r"\baws ecs wait tasks-stopped\b(?:[^\n&|;]|\\\n)*&[ \t]*$", re.MULTILINE)
+
+
+_HANDS_ON = re.compile(r"gh (?:workflow run|api \S*/dispatches)\b(?=.*migrat)", re.IGNORECASE)
+
+
+def _unwaited(repository: Repository, workflow: Workflow, job: Job) -> Iterator[Finding]:
+    """A migration without a wait for its end: its exit code is not there yet, or another workflow has it."""
+    commands = Expansion(repository, workflow).commands(job)
+    started = {each.path for each in commands if shell.runs(each.words, "aws ecs run-task")}
+    for each in commands:
+        script = repository.script(each.path) or ""
+        if _HANDS_ON.match(" ".join(each.words)) and not any(
+            "gh run" in " ".join(one.words) for one in commands
+        ):
+            yield each.finding(f"{job.name} starts another workflow and does not wait for its end")
+        reads = shell.runs(each.words, "aws ecs describe-tasks") and "exitCode" in " ".join(each.words)
+        apart = each.path in started and each.path != workflow.path  # all of a script, not one step of many
+        if reads and apart and not _WAITS.search(_ASIDE.sub("", script)):
+            yield each.finding(f"{job.name} reads the exit code of a task without a wait for its end")
 
 
 def _commands_of(overrides: str) -> Iterator[list[str]]:

@@ -17,9 +17,9 @@ from smoke.source.scripts.ways import Ways
 
 from .conditions import OUTCOMES, Condition, Situation
 from .repository import Placed, Repository
-from .workflows import Job, Step, Workflow
+from .variables import without_value
+from .workflows import CHECKOUT, EXPRESSION, OTHERS, Job, Step, Workflow
 
-EXPRESSION = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
 #: GitHub's default shell of a step, and the meaning of `bash`.
 _DEFAULT_SHELL = "bash -e {0}"
 _RUN_TASK = re.compile(r"\becs\s+run-task\b|\brun_task\b|\bNew-ECSTask\b", re.IGNORECASE)
@@ -51,14 +51,18 @@ def examine_job(repository: Repository, workflow: Workflow, job: Job) -> Examine
 
 
 def unreached(
-    repository: Repository, workflow: Workflow, job: Job, named: Callable[[str], bool]
-) -> Finding | None:
-    """The first command of a job with a word that `named` accepts, if none of these ever runs."""
+    repository: Repository, workflow: Workflow, job: Job, named: Callable[[str], bool],
+    others: Iterable[tuple[str, int]] = (),
+) -> Finding | None:  # fmt: skip
+    """The first command of a job with a word that `named` accepts, if none of these ever runs.
+
+    `others` are places of further commands, such as those of scripts, as path and line.
+    """
     ways = Ways(repository.script, workflow.path)
     _, examined = _steps(repository, workflow, job, ways=ways)
     if ways.unread or any("too many paths" in each.what for each in examined.not_examined):
         return None
-    places = list[tuple[str, int]]()
+    places = list(others)
     for placed in repository.steps(workflow.path, job.steps):
         step = placed.step
         if step.run and _options(step, job) is None:
@@ -66,7 +70,7 @@ def unreached(
         for node in shell.commands(shell.parse(step.run)):
             found = shell.words(node)
             if found[:1] and found[0] not in shell.SILENT and any(map(named, found)):
-                if _is_within(node, ("command_substitution", "pipeline")):
+                if is_within(node, ("command_substitution", "pipeline")):
                     return None
                 places.append((placed.path, step.run_line + shell.line_of(node)))
     if not places or ways.visited & {*places}:
@@ -74,7 +78,8 @@ def unreached(
     return Finding(*places[0], "")
 
 
-def _is_within(node: Node, kinds: Sequence[str]) -> bool:
+def is_within(node: Node, kinds: Sequence[str]) -> bool:
+    """Whether a node stands in another one of these kinds, at any depth."""
     above = node.parent
     while above is not None and above.type not in kinds:
         above = above.parent
@@ -149,6 +154,7 @@ def _steps(
     """How many commands of a job migrate, or are accepted by `counts`, and the findings in its steps."""
     found = Examined()
     ways = ways or Ways(repository.script, workflow.path, counts=counts)
+    ways.unset = without_value(repository, workflow, job)
     states = {State()}
     for placed in repository.steps(workflow.path, job.steps):
         step, before = placed.step, ways.migrations
@@ -241,7 +247,8 @@ def _behind(
     after: set[State] = set()
     for state in states:
         known = _known(state)
-        variables = {
+        variables: dict[str, str | None] = dict.fromkeys(ways.unset, "")
+        variables |= {
             name.removeprefix("env."): text for name, text in known.items() if name.startswith("env.")
         }
         variables |= {
@@ -321,9 +328,6 @@ def _merged(parts: Iterable[Examined]) -> Examined:
     )
 
 
-#: Actions that create no files in the steps' directory, unless their names say so.
-OTHERS = re.compile(r"(?:actions|aws-actions|docker|hashicorp)/(?!.*(?:checkout|artifact|cache))")
-CHECKOUT = re.compile(r"actions/checkout@")
 FETCHES = re.compile(r"\bgit\s+(?:clone|init|fetch)|\bgh\s+repo\s+clone|\bcurl\b|\btar\b")
 _SCRIPT = re.compile(r"(?:[\w.-]+/)+[\w.-]+\.(?:sh|bash|py)")
 #: GitHub's runners on which `sh` is dash.

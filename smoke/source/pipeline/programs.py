@@ -1,4 +1,4 @@
-"""Compares images with their task definitions: their programs, machine architecture and variables."""
+"""What images run, and on which machine, against what their task definitions say."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import itertools
 import json
 import posixpath
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from smoke.source.checkout import Examined, Finding
 from smoke.source.infrastructure.addresses import PASSWORD
@@ -24,10 +23,10 @@ from smoke.source.infrastructure.tasks import repository as repository_of
 from smoke.source.scripts import shell
 from smoke.source.scripts.dockerfiles import Instruction
 from smoke.source.terraform.evaluate import Resource
-from smoke.source.terraform.references import choices, entries, items
-from smoke.source.terraform.values import Value, hidden, is_known, number, text
+from smoke.source.terraform.references import entries, items
+from smoke.source.terraform.values import hidden, is_known, number, text
 
-from .builds import Build, builds, refused
+from .builds import Build, builds, reached, refused
 from .repository import Repository
 
 #: Docker's names of architectures by ECS's; the last is ECS's default.
@@ -58,6 +57,8 @@ class Run:
         entry, command = (file.effective(stage, name) for name in ("ENTRYPOINT", "CMD"))
         if not first and not then and entry is None and command is None:
             return None  # the base image's
+        if not first and entry is not None and not entry.listed():  # a line for the shell
+            return None if re.search(r"\$[@*\d{]", entry.text) else (entry.text,)
         begins = first or _words(entry)
         return (*begins, *(then or ([] if first else _words(command))))
 
@@ -93,6 +94,7 @@ def unfit_images(
     for build in made:
         result.findings.extend(refused(repository, build))
         result.findings.extend(_inside(build))
+        result.findings.extend((*_unbuildable(repository, build), *_unlocked(repository, build)))
     runs = list(runs_of(defined, made))
     result.findings.extend(_alike([each for each in runs if each.definition.service is not None]))
     for run in runs:
@@ -118,6 +120,7 @@ def _alike(runs: Sequence[Run]) -> Iterator[Finding]:
 _PROMPTS = re.compile(
     r"(?:docker\.io/)?(?:library/)?(?:node|python|ruby|debian|ubuntu|alpine|golang|busybox)(?:[:@].*)?"
 )
+_TWICE = re.compile(r"(\S+) (?:.* )?\1(?:\Z| \S+\.(?:[cm]?[jt]s|py|rb)\b)")
 _RUNNERS_OF = re.compile(r"(?:\S*/)?(?:node|nodejs|python3?|ruby|deno|bun)")
 
 
@@ -125,11 +128,15 @@ def _idle(run: Run) -> Iterator[Finding]:
     """A task without a program, or with its interpreter named as the program again."""
     own = [run.container.entries.get(name) for name in ("entryPoint", "command")]
     words, base = run.words(), run.build.file.below(run.build.stage)[-1].base
-    if words is None and not any(own) and _PROMPTS.fullmatch(base):
+    begins = run.build.file.effective(run.build.stage, "ENTRYPOINT")
+    if words is None and begins is None and not any(own) and _PROMPTS.fullmatch(base):
         what = f"{run.definition.name} runs nothing: neither {run.build.image} nor its task has a command"
         yield run.build.finding(what, run.build.stage.line)
-    elif words and len(words) > 1 and words[0] == words[1] and _RUNNERS_OF.fullmatch(words[0]):
-        what = f"{run.definition.name} runs {' '.join(words)}: there is no program {words[1]} for {words[0]}"
+    elif words and _RUNNERS_OF.fullmatch(words[0]) and _TWICE.match(" ".join(words)):
+        what = f"{run.definition.name} runs {' '.join(words)}: there is no program {words[0]} for {words[0]}"
+        what = (
+            what if words[0] == words[1] else f"{run.definition.name} ignores its command: {' '.join(words)}"
+        )
         yield run.task.finding(what, own[1])
 
 
@@ -230,11 +237,72 @@ def _scripts(repository: Repository, build: Build) -> Mapping[str, str] | None:
 def _unscripted(repository: Repository, run: Run) -> Iterator[Finding]:
     """A missing package.json script with which a container starts."""
     asked, scripts = _OF_NPM.match(" ".join(run.words() or ())), _scripts(repository, run.build)
-    moved = any(each.name == "WORKDIR" and each.text not in ("/app", "/usr/src/app", "/")
-                for each in run.build.stage.instructions)  # fmt: skip
-    if asked and asked[1] and scripts is not None and asked[1] not in scripts and not moved:
+    name = (asked[1] or asked[2]) if asked else ""
+    served = name == "start" and any(_SERVER.fullmatch(posixpath.basename(each)) for each in repository.paths)
+    if asked and scripts is not None and name not in scripts and not served and not _is_moved(run.build):
         what = f"{run.definition.name} starts with {asked[0]}, but package.json has no such script"
         yield run.task.finding(what)
+
+
+#: What `npm start` runs without such a script.
+_SERVER = re.compile(r"server\.[cm]?[jt]s")
+_RUNS_NPM = re.compile(
+    r"(?:\A|&&|;|\n)\s*(?:npm|pnpm|yarn)\s+run(?:-script)?\s+([\w:.-]+)\s*(?=\Z|&&|;|\n|--\s)"
+)
+_OWN_PACKAGE = re.compile(r"(?:.*\s)?(?:\./)?(?:package(?:\*|\.json)\S*|\.)\s+(?:.*\s)?\.?/?\Z")
+
+
+def _unbuildable(repository: Repository, build: Build) -> Iterator[Finding]:
+    """A script of package.json that a build runs, and that does not exist."""
+    scripts = _scripts(repository, build)
+    for stage in reached(build) if scripts is not None else ():
+        places = [each for each in stage.instructions if each.name == "WORKDIR"]
+        copied = any(
+            each.name == "COPY" and "from" not in each.flags and _OWN_PACKAGE.match(each.text)
+            for each in stage.instructions
+        )
+        for each in stage.instructions if copied and len(places) < 2 else ():
+            for name in _RUNS_NPM.findall(each.text) if each.name == "RUN" and "cd " not in each.text else ():
+                if name not in (scripts or {}):
+                    what = f"{build.image} is built with npm run {name}, but package.json has no such script"
+                    yield build.finding(what, each.line)
+
+
+def _unlocked(repository: Repository, build: Build) -> Iterator[Finding]:
+    """A package.json that is no JSON, or an installation from a lock file that does not exist."""
+    top = posixpath.normpath(f"{build.context}/package.json") if build.context and build.alone else ""
+    written = repository.script(top) if top else None
+    for stage in reached(build) if written is not None else ():
+        own = [each for each in stage.instructions if each.name == "COPY" and "from" not in each.flags]
+        copied = next((each for each in own if _OWN_PACKAGE.match(each.text)), None)
+        places = [each for each in stage.instructions if each.name == "WORKDIR"]
+        if copied is None or len(places) > 1:
+            continue
+        if _broken(written or ""):
+            yield Finding(top, 0, f"it is no JSON, and {build.image} is built with it")
+        locks = [repository.script(posixpath.join(posixpath.dirname(top), each)) for each in _LOCKS]
+        for each in stage.instructions if not any(locks) else ():
+            if each.name == "RUN" and re.search(r"(?:\A|&&|\s)npm ci\b(?!.*(?:--prefix|\bcd ))", each.text):
+                yield build.finding(
+                    f"npm ci of {build.image} needs package-lock.json, which is missing", each.line
+                )
+
+
+_LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
+
+
+def _broken(written: str) -> bool:
+    try:
+        json.loads(written or "{}")
+    except ValueError:
+        return True
+    return False
+
+
+def _is_moved(build: Build) -> bool:
+    """Whether an image has its programs where package.json of the build's top need not be theirs."""
+    return any(each.name == "WORKDIR" and each.text not in ("/app", "/usr/src/app", "/")
+               for each in build.stage.instructions)  # fmt: skip
 
 
 def started_migrations(
@@ -308,135 +376,3 @@ def _migrates_in(script: str) -> tuple[int, int]:
         else:
             sure = sure or shell.line_of(command)
     return sure, maybe
-
-
-#: Files in which a program reads all its configuration.
-_CONFIG = re.compile(r"(?:config|configuration|env|environment|settings)\.(?:[cm]?[jt]s|py)")
-_ASIDE = re.compile(
-    r"(?:\A|/)(?:\..*|__\w+__|tests?|scripts|tools?|examples?|bin|e2e|node_modules|dist)(?:/|\Z)"
-)
-_NAME = r"([A-Z][A-Z0-9_]{2,})"
-#: A function that reads an environment variable and throws if it is missing.
-_HELPER = re.compile(
-    r"(?:const|function)\s+(\w+)\s*=?\s*(?:async\s*)?\(\s*(\w+)\s*(?::\s*string\s*)?\)[^;]{0,60}?(?:=>|\{)"
-    r"(?:(?!\bfunction\b|=>).){0,200}?\benv\[\2\](?:(?!\bfunction\b|=>).){0,120}?\bthrow\b",
-    re.DOTALL,
-)
-_PYTHON = re.compile(rf"(?<!in )os\.environ\[[\"']{_NAME}[\"']\](?!\s*=[^=])")
-_DIRECT = re.compile(rf"if\s*\(\s*!\s*(?:process\.)?env\.{_NAME}\s*\)\s*\{{?\s*throw\b")
-#: Syntax that makes a requirement conditional.
-_MAYBE = re.compile(
-    r"\?(?![.?]?\s*:)|&&|\|\||\b(?:if|try|case|else|def|lambda|get|function|async)\b|=>|\A\s*(?:#|//|/?\*)"
-)
-#: A line that opens an object or a call, and the function that loads the configuration.
-_OPENS = re.compile(r"(?:[=:(\[,]|\breturn)\s*[\[({]+\s*\Z")
-_LOADS = re.compile(r"(?:export\s+)?(?:default\s+)?function\s.*\{\s*\Z")
-_RETURNS = re.compile(r"\breturn\s*[({]+\s*\Z")
-_ASSIGNED = re.compile(r"(?<![\w$])([A-Z][A-Z0-9_]{2,})=")
-#: Variables that AWS, or every image, provides.
-_GIVEN = re.compile(r"(?:AWS|ECS)_\w+|PATH|HOME|HOSTNAME|PWD|USER|TZ|LANG|NODE_VERSION|PYTHON_VERSION")
-
-
-@dataclass(slots=True)
-class _Given:
-    """The variables of an image's tasks: names with a value, and whether there may be others."""
-
-    names: set[str] = field(default_factory=set)
-    open: bool = False
-    among: list[str] = field(default_factory=list)
-
-
-def ungiven(
-    repository: Repository, groups: Mapping[str, Sequence[str]], defined: Definitions
-) -> list[Finding]:
-    """Return the variables that an image's configuration requires but none of its tasks gets.
-
-    `groups` are the names of services by their image. A file counts as a task's configuration only if that
-    task gets another variable of it.
-    """
-    found, given = list[Finding](), defaultdict[str, _Given](_Given)
-    made = builds(repository, groups, Examined())
-    for run in runs_of(defined, made):
-        _add(given[run.build.image], run)
-    filled = any(posixpath.basename(each).startswith(".env") for each in repository.paths)
-    for build in made:
-        own = given.get(build.image)
-        if own is None or own.open or filled or not build.context:
-            continue
-        set_here = own.names | _of_image(build)
-        scripts = [repository.script(each) or "" for each in repository.paths if each.endswith(".sh")]
-        set_here |= {name for each in scripts for name in _ASSIGNED.findall(each)}
-        for path in repository.paths:
-            if not _is_config(path, build, groups[build.image]):
-                continue
-            demanded = dict(_demanded(repository.script(path) or ""))
-            if not set_here & demanded.keys():
-                continue
-            for name, line in demanded.items():
-                if name not in set_here and not _GIVEN.fullmatch(name):
-                    tasks = " and ".join(own.among)
-                    found.append(Finding(path, line, f"it demands {name}, which no task of {tasks} sets"))
-    return list(dict.fromkeys(found))
-
-
-def _add(given: _Given, run: Run) -> None:
-    container = run.container.entries
-    given.open |= "environmentFiles" in container or bool(run.task.uncertain)
-    given.among.append(run.definition.name)
-    given.names |= {*_ASSIGNED.findall(" ".join(run.words() or ()))}
-    for kind in ("environment", "secrets"):
-        listed = container.get(kind)
-        every = choices(listed) if listed is not None else [[]]
-        given.open |= len(every) != 1
-        for each in every[0] if every else ():
-            one = entries(each)
-            name, value = one.get("name"), one.get("value")
-            if name is None or not is_known(name):
-                given.open = True
-            elif not _is_empty(value):
-                given.names.add(text(name))
-
-
-def _is_empty(value: Value | None) -> bool:
-    return is_known(value) and text(value) == ""
-
-
-def _of_image(build: Build) -> set[str]:
-    """The variables that the stages of an image set."""
-    words = [word for stage in build.file.stages for each in stage.instructions
-             if each.name == "ENV" for word in re.findall(r"(\w+)(?:=|\s)", each.text)]  # fmt: skip
-    return {*words}
-
-
-def _is_config(path: str, build: Build, names: Sequence[str]) -> bool:
-    """Whether a file is the configuration of a service of these names, or of the whole build."""
-    directory, name = posixpath.split(path)
-    inside = build.context == "." or path.startswith(f"{build.context}/")
-    below = directory.removeprefix(build.context).strip("/").split("/")
-    own = below in ([""], ["src"]) or bool({*below} & {*names})
-    return inside and own and _CONFIG.fullmatch(name) is not None and not _ASIDE.search(directory)
-
-
-def _demanded(source: str) -> Iterator[tuple[str, int]]:
-    """The variables that a source file always requires, with their lines."""
-    helpers = {found[1] for found in _HELPER.finditer(source)}
-    patterns = [re.compile(rf"\b{re.escape(each)}\(\s*[\"']{_NAME}[\"']\s*\)") for each in helpers]
-    lines = source.splitlines()
-    for at, line in enumerate(lines, 1):
-        if not _is_sure(lines, at - 1):
-            continue
-        for pattern in (*patterns, _PYTHON) if not _MAYBE.search(line) else ():
-            yield from ((found[1], at) for found in pattern.finditer(line))
-        yield from ((found[1], at) for found in _DIRECT.finditer(line))
-
-
-def _is_sure(lines: Sequence[str], at: int) -> bool:
-    """Whether a line runs when its file is loaded: only in objects, calls, and functions returning them."""
-    around, depth = list[str](), len(lines[at]) - len(lines[at].lstrip())
-    for line in reversed(lines[:at]):
-        if line.strip() and len(line) - len(line.lstrip()) < depth:
-            depth = len(line) - len(line.lstrip())
-            around.append(line)
-    if around and _LOADS.match(around[-1]) and any(map(_RETURNS.search, around)):
-        around.pop()
-    return all(_OPENS.search(each) and not _MAYBE.search(each) for each in around)

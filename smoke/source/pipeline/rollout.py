@@ -344,10 +344,15 @@ def misdelivered(
     none, may use values of all; a value that names no service proves nothing.
     """
     result, count = Examined(), 0
-    for workflow, job in deploy_jobs(repository, plan):
+    jobs = list(deploy_jobs(repository, plan))
+    main = repository.workflows.get(plan.workflow)
+    migrating = main.jobs.get(plan.migration) if main is not None else None
+    if main is not None and migrating is not None and all(job is not migrating for _, job in jobs):
+        jobs.append((main, migrating))
+    for workflow, job in jobs:
         values = set(values_of(repository, workflow, job))
         own = [group for group, names in groups.items() if names_any(values, names)]
-        count += 1
+        count += job is not migrating
         around = values | set(workflow.env.values())
         carried = [*_elsewhere(values, prefix)] or [*_elsewhere(around, prefix)]
         wrong = carried if workflow.path == plan.workflow else []
@@ -385,6 +390,9 @@ def _abroad(repository: Repository, workflow: Workflow, job: Job, region: str) -
     held: list[Mapping[str, str]] = [workflow.env, job.env]
     for placed in repository.everything(workflow, job):
         held += [placed.env, placed.step.env, placed.step.given]
+    signed = [each["aws-region"] for each in held if _SIGNS & {*each} and "aws-region" in each]
+    if signed and region and not any("$" in each for each in signed) and region not in signed:
+        return [f"the region {each}, the profile has {region}" for each in sorted({*signed})]
     found = {value for each in held for name in _REGIONS if (value := each.get(name)) is not None}
     if not region or any("$" in each for each in found - _FILLED) or region in found:
         return []
@@ -392,6 +400,7 @@ def _abroad(repository: Repository, workflow: Workflow, job: Job, region: str) -
 
 
 #: Names under which AWS's tools and its action get the region, and expressions for these.
+_SIGNS = {"role-to-assume", "aws-access-key-id"}
 _REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION", "aws-region")
 _FILLED = {f"${{{{ env.{name} }}}}" for name in _REGIONS}
 

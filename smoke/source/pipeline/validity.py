@@ -12,16 +12,23 @@ from smoke.source.checkout import Examined, Finding
 from smoke.source.scripts.recipes import NONE, Entries, entries_of, plain, top_of
 
 from .conditions import OUTCOMES, Condition, Situation
-from .jobs import EXPRESSION, FETCHES, OTHERS, foreign_words, inert_scripts, may_be_fetched, missing_scripts
+from .jobs import (
+    FETCHES,
+    foreign_words,
+    inert_scripts,
+    may_be_fetched,
+    missing_scripts,
+)
 from .repository import Repository
-from .workflows import Job, Step, Workflow
+from .variables import GITHUBS_MACHINES, QUOTED, never_set
+from .workflows import EXPRESSION, OTHERS, Job, Step, Workflow
 
 _NEEDS = re.compile(r"\bneeds\.([\w-]+)(?:\.outputs\.([\w-]+))?")
 _STEPS = re.compile(r"\bsteps\.([\w-]+)(?:\.outputs\.([\w-]+))?")
 #: A line that writes one output and names it.
 _SETS = re.compile(r"\s*(?:echo|printf)\s+(?:-\w+\s+)?[\"']?[A-Za-z_][\w-]*(?:=|<<)")
 #: A line that prints something, and not into the file of the outputs.
-_PLAIN = re.compile(r"\s*(?:echo|printf)\s(?!.*(?:GITHUB_OUTPUT|::set-output|[|;&`]|\$\())")
+_PLAIN = re.compile(r"\s*(?:echo|printf)\s(?!.*(?:GITHUB_OUTPUT\b|::set-output|[|;&`]|\$\())")
 
 
 def invalid(repository: Repository) -> tuple[int, Examined]:
@@ -48,6 +55,7 @@ def invalid(repository: Repository) -> tuple[int, Examined]:
             wrong += [*_misplaced(workflow, job), *missing_scripts(repository, job)]
             wrong += [*foreign_words(repository, job), *inert_scripts(repository, job)]
             wrong += [*misgiven(repository, job), *of_actions(repository, job)]
+            wrong += _withheld(repository, job)
             result.findings.extend(
                 workflow.finding(line or job.line, f"{job.name}: {what}") for what, line in wrong
             )
@@ -55,6 +63,7 @@ def invalid(repository: Repository) -> tuple[int, Examined]:
                 result.findings.append(
                     workflow.finding(job.line, f"{job.name} never runs: its `if` is false")
                 )
+        result.findings.extend(never_set(repository, workflow))
     return count, result
 
 
@@ -112,14 +121,13 @@ def _not_there(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
 
 
 _CREDENTIALS = re.compile(r"aws-actions/configure-aws-credentials@")
-_GITHUBS_MACHINES = re.compile(r"(?:ubuntu|windows|macos)-[\w.-]+")
 #: Inputs that give the action other credentials.
 _OTHER_CREDENTIALS = {"aws-access-key-id", "web-identity-token-file", "role-chaining"}
 
 
 def _without_token(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
     """A step that assumes an AWS role with GitHub's OIDC token in a job without the permission for one."""
-    if "workflow_call" in workflow.triggers or not _GITHUBS_MACHINES.fullmatch(job.runs_on):
+    if "workflow_call" in workflow.triggers or not GITHUBS_MACHINES.fullmatch(job.runs_on):
         return
     granted = workflow.permissions if job.permissions is None else job.permissions
     if granted is not None and (granted.get("*") == "write-all" or granted.get("id-token") == "write"):
@@ -142,14 +150,13 @@ _NOT_IN_STEPS_IF = ("secrets",)
 _NOT_IN_WITH = ("env", "job", "runner", "secrets", "steps")
 _NOT_IN_ENV = ("env", "job", "runner", "steps")
 _NOT_AROUND_JOBS = (*_NOT_IN_ENV, "matrix", "needs", "strategy")
-_QUOTED = re.compile(r"'(?:[^']|'')*'")
 
 
 def _unnamed(texts: Iterable[str], contexts: Sequence[str], where: str) -> Iterator[str]:
     """The contexts of expressions that are not available where they are used."""
     named = re.compile(rf"(?<![\w.*-])({'|'.join(contexts)})\s*[.\[]", re.IGNORECASE)
     for each in texts:
-        if found := named.search(_QUOTED.sub("''", each)):
+        if found := named.search(QUOTED.sub("''", each)):
             yield f"GitHub refuses {where} that names {found[1]}: {each.strip()}"
 
 
@@ -173,9 +180,20 @@ def _refused(job: Job) -> Iterator[tuple[str, int]]:
         yield "it has no runs-on", 0
     if not job.uses and not job.steps:
         yield "it has no steps", 0
+    if _RETIRED.fullmatch(job.runs_on):
+        yield f"GitHub has no machine {job.runs_on} any more", 0
     for step in job.steps:
         if not step.run and not step.uses:
             yield "a step has neither run nor uses", step.line
+        if _REFUSED.fullmatch(step.uses) and GITHUBS_MACHINES.fullmatch(job.runs_on):
+            yield f"GitHub fails a step with {step.uses}", step.line
+
+
+#: Machines that GitHub has taken away, and versions of its actions that it no longer serves.
+_RETIRED = re.compile(r"ubuntu-(?:16|18|20)\.04|windows-201[69]|macos-1[0-3](?:[.-][\w.-]+)?")
+_REFUSED = re.compile(
+    r"actions/(?:(?:upload|download)-artifact@v[123]|cache(?:/(?:save|restore))?@v[12])(?:\.\d+)*"
+)
 
 
 def _empty(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
@@ -185,7 +203,7 @@ def _empty(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
     """
     before = {name.lower(): workflow.jobs[name] for name in job.needs}
     for texts, line, ids in _written(job):
-        for text in (_QUOTED.sub("''", each) for each in texts):
+        for text in (QUOTED.sub("''", each) for each in texts):
             yield from ((what, line) for what in _unset(workflow, job, text))
             for name, output in _NEEDS.findall(text):
                 needed = before.get(name.lower())
@@ -212,11 +230,29 @@ def _unset(workflow: Workflow, job: Job, text: str) -> Iterator[str]:
     for name in _INPUTS.findall(text) if _ASKS & {*workflow.triggers} else ():
         if name.lower() not in inputs:
             yield f"inputs.{name} is empty: the workflow has no such input"
+    told = _OF_AN_EVENT.fullmatch(text.strip())
+    if told and not {"workflow_call", *_TELL[told[1] or told[2]]} & {*workflow.triggers}:
+        yield f"{text.strip()} is empty: no event under `on` has it"
 
 
 #: Events with inputs.
 _ASKS = {"workflow_dispatch", "workflow_call"}
 _MATRIX, _INPUTS = re.compile(r"(?<![\w.])matrix\.([\w-]+)"), re.compile(r"(?<![\w.])inputs\.([\w-]+)")
+
+
+#: What an expression reads of an event, and the events that have it.
+_OF_AN_EVENT = re.compile(
+    r"github\.(?:(head_ref|base_ref)|event\.(pull_request|release|client_payload|workflow_run)\.[\w.]+)"
+)
+_OF_A_PULL = ("pull_request", "pull_request_target")
+_TELL = {
+    "head_ref": _OF_A_PULL,
+    "base_ref": _OF_A_PULL,
+    "pull_request": (*_OF_A_PULL, "pull_request_review", "pull_request_review_comment"),
+    "release": ("release",),
+    "client_payload": ("repository_dispatch",),
+    "workflow_run": ("workflow_run",),
+}
 
 
 def _keys(matrix: Any) -> set[str] | None:
@@ -233,7 +269,7 @@ def _keys(matrix: Any) -> set[str] | None:
 
 def _may_set(step: Step, output: str) -> bool:
     """Whether a step may set an output: not if it names each output that it sets, and this one is missing."""
-    lines = [line for line in step.run.splitlines() if "GITHUB_OUTPUT" in line]
+    lines = [line for line in step.run.splitlines() if re.search(r"GITHUB_OUTPUT\b", line)]
     if not step.uses and step.run.strip() and all(map(_PLAIN.match, step.run.strip().splitlines())):
         return False
     if step.uses or not lines or not all(map(_SETS.match, lines)):
@@ -302,6 +338,24 @@ def misgiven(repository: Repository, job: Job) -> Iterator[Wrong]:
                 yield f"{path} is not given its {kind} {name}, which it requires", 0
         for name in given.keys() - declared.keys() - {"*"}:
             yield f"{path} has no {kind} {name}", 0
+
+
+def _withheld(repository: Repository, job: Job) -> Iterator[Wrong]:
+    """Secrets that a called workflow reads, does not declare as optional, and is not given."""
+    path = posixpath.normpath(job.uses) if job.uses.startswith("./") else ""
+    called = repository.workflows.get(path)
+    if called is None or job.secrets.get("*") == "inherit":
+        return
+    optional = _declared(top_of(repository.script(path) or "").below("on", "workflow_call"), "secrets")
+    given = {"GITHUB_TOKEN", *map(str.upper, (*job.secrets, *optional))}
+    own = [each for each in called.jobs.values() if not each.environment]  # which may have secrets itself
+    texts = [text for each in own for texts, _, _ in _written(each) for text in texts if "||" not in text]
+    for name in dict.fromkeys(name for text in texts for name in _SECRETS.findall(text)):
+        if name.upper() not in given:
+            yield f"secrets.{name} is empty in {path}: the call does not pass it", 0
+
+
+_SECRETS = re.compile(r"(?<![\w.])secrets\.(\w+)")
 
 
 def _declared(call: Entries, kind: str) -> dict[str, bool]:

@@ -15,6 +15,10 @@ from smoke.source.scripts.recipes import NONE, Entries, entries_of, plain, top_o
 
 from .conditions import Condition
 
+EXPRESSION = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
+#: Actions that put nothing into the directory in which steps run, unless their names say so.
+OTHERS = re.compile(r"(?:actions|aws-actions|docker|hashicorp)/(?!.*(?:checkout|artifact|cache))")
+CHECKOUT = re.compile(r"actions/checkout@")
 _INPUT = re.compile(r"\$\{\{\s*inputs\.([\w-]+)\s*\}\}")
 
 

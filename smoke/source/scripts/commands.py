@@ -104,7 +104,7 @@ class Commands(Words):
     `unread` are parts that could not be read, with their places, `unfollowed` parts that may migrate if
     nothing else does. Scripts are searched in `directories`, the last one first. `into` is what `echo` sets:
     "env" or "outputs" if it writes to GitHub's file, else nothing. `visited` are the places of the commands
-    on some path.
+    on some path, `unset` the variables that certainly have no value.
     """
 
     script: Script
@@ -117,6 +117,7 @@ class Commands(Words):
     unfollowed: list[Failure] = field(default_factory=list)
     depth: int = 0
     visited: set[tuple[str, int]] = field(default_factory=set)
+    unset: frozenset[str] = frozenset()
     counts: Callable[[Sequence[str]], bool] = migrates
 
     @abstractmethod
@@ -342,7 +343,7 @@ class Commands(Words):
         positions = frozenset((str(number), word) for number, word in enumerate(rest, 1))
         start = replace(
             options_of(State(failed=state.failed, how=state.how, guess=state.guess), options),
-            values=positions | state.github(),
+            values=positions | state.github() | {(name, "") for name in self.unset},
         )
         functions, self.functions = self.functions, {}
         try:

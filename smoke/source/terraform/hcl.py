@@ -164,8 +164,9 @@ class _Reader:
         unread: list[Place] = []
         for child in node.named_children:
             if child.type == "attribute" and not child.has_error:
-                name, value = child.named_children[0], child.named_children[-1]
-                attributes[self._text(name)] = self._expr(value)
+                name, value = self._text(child.named_children[0]), child.named_children[-1]
+                unread += [self.at(child)] if name in attributes else []
+                attributes[name] = self._expr(value)
             elif child.type == "block":
                 block = self._block(child)
                 blocks.append(block)

@@ -6,7 +6,7 @@ import pytest
 
 from smoke.source.infrastructure.definitions import read as read_definitions
 from smoke.source.pipeline.delivery import delivered
-from smoke.source.pipeline.repository import MOST, Expansion
+from smoke.source.pipeline.expansion import MOST, Expansion
 from smoke.source.pipeline.rollout import misdelivered
 from tests.smoke.source.terraform_files import Read
 from tests.smoke.source.workflow_files import PLAN, W, deploy, repository, workflow
@@ -150,6 +150,36 @@ def test_what_the_commands_say_counts(read: Read, old: str, new: str, what: str)
     assert [what in each for each in one] == [True] * bool(what)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ('"$next"', '"$(aws ecs describe-task-definition --task-definition $1)"', "is registered again"),
+        ("FILTER", ".containerDefinitions[0].image = $tag", "a tag without its repository"),
+        ("FILTER", '.containerDefinitions[0].image = "shop-api:" + $tag', ""),
+        (
+            '--arg tag "$tag"',
+            '--arg image "$R/shop-jobs:$tag"',
+            "image of another service is deployed: shop-jobs",
+        ),
+        ('--arg tag "$tag"', '--arg image "$R/shop-api:$tag"', ""),
+        ('--service "$1"', '--service "Shop_api"', "there is no service Shop_api: it is called shop-api"),
+        ('--service "$1"', '--service "other_service"', ""),
+        (
+            "aws ecs update-service",
+            "if false; then\n:\naws ecs update-service",
+            "the service is never updated",
+        ),
+        ("aws ecs update-service", 'if [ "$1" = api ]; then\n:\naws ecs update-service', ""),
+    ],
+)
+def test_what_a_script_deploys_is_its_own(read: Read, old: str, new: str, what: str) -> None:
+    image = ".containerDefinitions[0].image = $image" if "--arg" in old else FILTER
+    script = DEPLOY.replace(old, new).replace("FILTER", image)
+    script += "fi\n" if "then" in new else ""
+    assert [each for each in found(read, script=script) if what and what in each] or not what
+    assert what or found(read, script=script) == []
+
+
 def test_a_service_is_given_its_own_definition(read: Read) -> None:
     jobs = TERRAFORM.replace('"api"', '"jobs"').replace("definition.api", "definition.jobs")
     defined = read_definitions(read(TERRAFORM, jobs), ["api", "jobs"])
@@ -272,3 +302,54 @@ def test_migrations_run_where_the_services_do(read: Read, cluster: str, what: st
     defined = read_definitions(read(TERRAFORM), ["api"])
     wrong = delivered(repository(data), PLAN, GROUPS, defined, "shop-cluster", ["shop-jobs"])
     assert [each.what for each in wrong] == [what] * bool(what)
+
+
+@pytest.mark.parametrize(
+    ("condition", "count"),
+    [
+        ("github.event_name == 'workflow_dispatch'", 1),
+        ("github.event_name == 'push'", 0),
+        ("inputs.all", 1),
+        ("vars.JOBS == 'on'", 0),
+    ],
+)
+def test_a_push_deploys_all_services_of_one_image(read: Read, condition: str, count: int) -> None:
+    def job(name: str) -> dict[str, Any]:
+        return deploy(steps=[{"run": f"aws ecs update-service --service shop-{name}"}])
+
+    data = workflow(deploy=job("api"), **{"deploy-jobs": job("jobs") | {"if": condition}})
+    data["on"]["workflow_dispatch"]["inputs"] = {"all": {"type": "boolean", "default": False}}
+    defined = read_definitions(read(TERRAFORM), ["api"])
+    found = delivered(repository(data), PLAN, {"shop": ["api", "jobs"]}, defined, "shop-cluster")
+    assert sum("a push does not run deploy-jobs" in each.what for each in found) == count
+
+
+@pytest.mark.parametrize(
+    ("step", "what"),
+    [
+        ({"env": {"PREFIX": "shop-production"}}, "migrate carries shop-production, which is another"),
+        ({"env": {"PREFIX": "shop-staging"}}, ""),
+        (
+            {"uses": "a/b@v1", "with": {"aws-region": "eu-west-1", "role-to-assume": "r"}},
+            "the region eu-west-1",
+        ),
+        ({"uses": "a/b@v1", "with": {"aws-region": "us-east-1", "role-to-assume": "r"}}, ""),
+    ],
+)
+def test_migrations_run_in_this_environment(step: dict[str, Any], what: str) -> None:
+    own = {"run": "scripts/migrate.sh"} | step if "env" in step else step
+    steps = [own] if "env" in step else [own, {"run": "scripts/migrate.sh"}]
+    data = workflow(migrate={"steps": steps}) | {"env": {"AWS_REGION": "us-east-1", "P": "shop-staging"}}
+    _, found = misdelivered(repository(data), PLAN, GROUPS, "shop-staging", "us-east-1")
+    assert [what in each.what for each in found.findings] == ([True] if what else [])
+
+
+@pytest.mark.parametrize(("kind", "refused"), [("CODE_DEPLOY", True), ("ECS", False)])
+def test_only_codedeploy_updates_what_it_owns(read: Read, kind: str, refused: bool) -> None:
+    controller = f'  deployment_controller {{\n    type = "{kind}"\n  }}\n'
+    text = TERRAFORM.replace('"api" { task_definition', f'"api" {{\n{controller}  task_definition')
+    data = workflow(deploy=deploy(steps=[{"run": 'scripts/deploy.sh api "$GITHUB_SHA"'}]))
+    defined = read_definitions(read(text.replace("api.arn }", "api.arn\n}")), ["api"])
+    files = {"scripts/deploy.sh": DEPLOY.replace("FILTER", FILTER)}
+    found = delivered(repository(data, **files), PLAN, GROUPS, defined, "shop-cluster")
+    assert any("only CodeDeploy may change it" in each.what for each in found) is refused

@@ -131,7 +131,10 @@ def test_json_is_terraform_with_lines() -> None:
     assert local.attributes["z"].args == ("A",)
 
 
-@pytest.mark.parametrize(("text", "line"), [('a = "x', 1), ("\nresource {\n  a = = 1\n}\n", 3), ("a {\n", 1)])
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [('a = "x', 1), ("\nresource {\n  a = = 1\n}\n", 3), ("a {\n", 1), ("a = 1\na = 2\n", 2)],
+)
 def test_what_is_not_valid_is_one_unread_part(text: str, line: int) -> None:
     found = parse(text, "bad.tf")
     assert found.unread

@@ -72,6 +72,7 @@ def of(find: str, replacement: str) -> dict[str, str]:
 
 ARM = 'runtime_platform {\n    cpu_architecture = "ARM64"\n  }'
 OWN_PORT = f'{PORT}, environment = [{{ name = "PORT", value = "3000" }}]'
+OWN = 'command = ["node", "w.js"]'
 ENTRY = of("CMD", 'COPY entry.sh /\nENTRYPOINT ["/entry.sh"]\nCMD')
 
 
@@ -123,6 +124,12 @@ ENTRY = of("CMD", 'COPY entry.sh /\nENTRYPOINT ["/entry.sh"]\nCMD')
         },
         {"api": OWN_PORT, **of("EXPOSE", "ENV PORT=80\nEXPOSE")},
         {"entry.sh": 'echo "migrate.js is for the one-shot"\nexec "$@"', **ENTRY},
+        {"worker": 'command = ["w.js"]', **of('CMD ["node", "server.js"]', 'ENTRYPOINT exec node "$@"')},
+        {"package.json": '{"scripts": {"dist": "x"}}', **of("RUN npm install", "RUN npm i && npm run dist")},
+        {"server.js": "", **of('"node", "server.js"', '"npm", "start"')},
+        {"package-lock.json": "{}", **of("RUN npm install", "RUN npm ci")},
+        {"build": f"npm install\n{BUILD}", **of("RUN npm install", "RUN npm ci")},
+        of("RUN npm install", "RUN npm install && npm run dist --if-present"),
         {"migration": "command = var.unset", "api": f"{PORT}, command = var.unset"},
     ],
 )  # fmt: skip
@@ -173,6 +180,18 @@ def test_what_docker_accepts_is_not_a_finding(read: Read, given: dict[str, Any])
             "api migrates when it starts: start is node migrate.js",
         ),
         (of('"node", "server.js"', '"npm", "run", "serve"'), "with npm run serve, but package.json has no"),
+        ({"package.json": "{}", **of('"node", "server.js"', '"npm", "start"')}, "with npm start, but"),
+        (of("RUN npm install", "RUN npm install && npm run dist"), "with npm run dist, but"),
+        (of("RUN npm install", "RUN npm ci"), "npm ci of shop-api needs package-lock.json"),
+        ({"package.json": "{,}"}, "package.json: it is no JSON, and shop-api is built with it"),
+        (
+            {"worker": OWN, **of('CMD ["node", "server.js"]', "ENTRYPOINT node server.js")},
+            "worker runs what api runs: node server.js",
+        ),
+        (
+            {"worker": OWN, **of("CMD", "ENTRYPOINT")},
+            "worker ignores its command: node server.js node w.js",
+        ),
     ],
 )  # fmt: skip
 def test_what_docker_refuses_or_never_runs_is_found(read: Read, given: dict[str, Any], what: str) -> None:

@@ -403,3 +403,43 @@ def test_a_task_runs_the_migration_and_nothing_in_its_place(command: str, blamed
     script = SCRIPT.replace("run-task", f"run-task --overrides '{overrides}'")
     found = examine(repository(workflow(), script), PLAN).void.findings
     assert ["in place of the migration" in each.what for each in found] == [True] * blamed, found
+
+
+@pytest.mark.parametrize(
+    ("find", "replace", "what"),
+    [
+        ("aws ecs wait tasks-stopped; ", "", "reads the exit code of a task without a wait for its end"),
+        ("aws ecs wait tasks-stopped; ", "aws ecs wait tasks-stopped &\n", "without a wait for its end"),
+        ("aws ecs wait tasks-stopped; ", "sleep 300; ", ""),
+        ("aws ecs wait tasks-stopped; ", 'until [ "$(./state)" = STOPPED ]; do ./rest; done; ', ""),
+        ("aws ecs run-task", "gh workflow run migrate.yml\naws ecs run-task", "does not wait for its end"),
+        ("aws ecs run-task", "gh workflow run migrate.yml\ngh run watch --exit-status\naws ecs run-task", ""),
+        ("aws ecs run-task", "gh workflow run notify.yml\naws ecs run-task", ""),
+    ],
+)
+def test_the_end_of_a_migration_is_waited_for(find: str, replace: str, what: str) -> None:
+    found = [
+        each.what
+        for each in examine(repository(workflow(), SCRIPT.replace(find, replace)), PLAN).void.findings
+    ]
+    assert [each for each in found if "wait for its end" in each and what in each] if what else found == []
+
+
+@pytest.mark.parametrize(
+    ("test", "env", "blamed"),
+    [
+        ('[ "${DRY_RUN:-1}" = 1 ]', {}, True),
+        ('[ "${DRY_RUN-1}" = 1 ]', {}, True),
+        ('[ "${DRY_RUN:-0}" = 1 ]', {}, False),
+        ('[ -n "${DRY_RUN:-}" ]', {}, False),
+        ('[ -z "${MIGRATE:-}" ]', {}, True),
+        ('[ "${DRY_RUN:-1}" = 1 ]', {"DRY_RUN": "0"}, False),
+        ('[ "${CI:-1}" = 1 ]', {}, False),
+        ('[ "${AWS_DRY_RUN:-1}" = 1 ]', {}, False),
+    ],
+)
+def test_a_variable_that_nothing_sets_has_its_default(test: str, env: dict[str, str], blamed: bool) -> None:
+    script = SCRIPT.replace("aws ecs run-task", f"if {test}; then exit 0; fi\naws ecs run-task", 1)
+    job = {"needs": "build", "runs-on": "ubuntu-24.04", "steps": [{"run": "scripts/migrate.sh", "env": env}]}
+    found = examine(repository(workflow(migrate=job), script), PLAN).void.findings
+    assert any("no step of migrate migrates anything" in each.what for each in found) is blamed

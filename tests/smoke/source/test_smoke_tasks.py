@@ -363,6 +363,8 @@ resource "aws_ecs_task_definition" "m" {
         ('command = ["sh", "-c", "node migrate.js --to ${var.unset}"]', ""),
         ('entryPoint = ["sh", "-c"], command = ["node migrate.js; echo done"]', "set -e is not set"),
         ('command = ["sh", "-c", "node migrate.js | tee /tmp/log"]', "lost in a pipe"),
+        ('command = ["node", "migrate.js", "--dry-run"]', "m migrates nothing: --dry-run only shows"),
+        ('command = ["node", "migrate.js", "--dry-run=false"]', ""),
     ],
 )
 def test_a_migration_fails_with_its_task(read: Read, command: str, what: str) -> None:

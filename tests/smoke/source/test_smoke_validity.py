@@ -1,6 +1,7 @@
 """Workflows that GitHub refuses or that have empty or dead parts, and valid ones next to them."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,15 @@ def found(text: str) -> tuple[list[str], list[str]]:
         ("    if: ${{ !cancelled() && ", "    if: ${{ cancelled() && ", "deploy never runs"),
         ("needs.build.result == 'success'", "needs.build.result != 'success'", "deploy never runs"),
         ("needs.build.result == 'success'", "vars.deploy", ""),
+        ("GITHUB_OUTPUT", "GITHUB_OUTPUTS", "steps.tag.outputs.tag is empty: that step sets no such output"),
+        ("tag=1", "tag=${{ env.TAG }}", "env.TAG is empty: no `env` and no earlier step sets it"),
+        ("tag=1", "tag=${{ env.TAG || github.sha }}", ""),
+        ("tag=1", "tag=${{ env.AWS_REGION }}", ""),
+        ("name: Deploy\n", "name: Deploy\nenv:\n  TAG: 1\n", ""),
+        ("tag=1", "tag=${{ github.event.pull_request.head.sha }}", "head.sha is empty: no event under `on`"),
+        ("tag=1", "tag=${{ github.head_ref }}", "github.head_ref is empty: no event under `on` has it"),
+        ("tag=1", "tag=${{ github.head_ref || github.ref_name }}", ""),
+        ("tag=1", "tag=${{ github.event.head_commit.id }}", ""),
         ("needs.build.result == 'success'", "false", "deploy never runs"),
         (IF, "    #", ""),
         (IF, "    if: failure()", "deploy never runs"),
@@ -372,3 +382,121 @@ def test_a_migration_that_is_named_runs_on_some_way(steps: str, left_out: str) -
     examined = unmigrated(Repository.read(files, files.get), plan, ["a-migration", "b-migration"])
     said = [each.what for each in examined.findings if "never runs" in each.what]
     assert said == [f"migrate names {each}-migration and never runs it" for each in left_out]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "empty"),
+    [
+        ({}, True),
+        ({"run": "make"}, True),
+        ({"uses": "actions/setup-node@v4"}, True),
+        ({"env": {"TAG": "1"}, "run": "make"}, True),
+        ({"run": 'echo "TAG=1" >> "$GITHUB_ENV"'}, False),
+        ({"run": "scripts/variables.sh"}, False),
+        ({"uses": "someone/env-action@v1"}, False),
+    ],
+)
+def test_a_variable_that_no_earlier_step_sets_is_empty(earlier: dict[str, Any], empty: bool) -> None:
+    steps = [each for each in (earlier, {"run": "make TAG=${{ env.TAG }}"}) if each]
+    data = {"on": "push", "jobs": {"build": {"runs-on": "ubuntu-24.04", "steps": steps}}}
+    others = {"scripts/variables.sh": 'echo "TAG=1" >> "$GITHUB_ENV"\n'} if "scripts" in str(earlier) else {}
+    _, examined = invalid(repository(data, **others))
+    assert any("env.TAG is empty" in each.what for each in examined.findings) is empty
+
+
+@pytest.mark.parametrize(
+    ("secrets", "called", "empty"),
+    [
+        (None, {}, True),
+        ("inherit", {}, False),
+        ({"role": "x"}, {}, False),
+        ({"OTHER": "x"}, {}, True),
+        (None, {"environment": "staging"}, False),
+        (None, {"optional": True}, False),
+    ],
+)
+def test_a_called_workflow_has_the_secrets_that_it_is_given(
+    secrets: Any, called: dict[str, Any], empty: bool
+) -> None:
+    declared = {"secrets": {"ROLE": {"required": False}}} if called.pop("optional", False) else None
+    step = {
+        "run": "make deploy",
+        "env": {"ROLE": "${{ secrets.ROLE }}", "TOKEN": "${{ secrets.GITHUB_TOKEN }}"},
+    }
+    inner = {
+        "on": {"workflow_call": declared},
+        "jobs": {"deploy": {"runs-on": "ubuntu-24.04", "steps": [step], **called}},
+    }
+    call = {"uses": "./.github/workflows/inner.yml", **({"secrets": secrets} if secrets else {})}
+    _, examined = invalid(repository({"on": "push", "jobs": {"call": call}}, inner=inner))
+    assert any("secrets.ROLE is empty" in each.what for each in examined.findings) is empty
+
+
+@pytest.mark.parametrize(
+    ("script", "entries", "ends"),
+    [
+        ('set -u\necho "$STAGE"', {}, True),
+        ('set -euo pipefail\nname="$STAGE-api"', {}, True),
+        ('echo "${STAGE:?expected a stage}"', {}, True),
+        ('echo "$STAGE"', {}, False),
+        ('set -u\nset +u\necho "$STAGE"', {}, False),
+        ('set -u\necho "${STAGE:-staging}"', {}, False),
+        ('set -u\nSTAGE="${STAGE:-staging}"\necho "$STAGE"', {}, False),
+        ('set -u\nif test -f x; then echo "$STAGE"; fi', {}, False),
+        ('set -u\ntest -f x && echo "$STAGE"', {}, False),
+        ('set -u\nif test -f x; then exit 0; fi\necho "$STAGE"', {}, False),
+        ('set -u\nif test -f x; then exit 1; fi\necho "$STAGE"', {}, True),
+        ('set -u\n. ./stage.env\necho "$STAGE"', {}, False),
+        ('set -u\nread -r STAGE < stage\necho "$STAGE"', {}, False),
+        ('set -u\nfor STAGE in a b; do echo "$STAGE"; done', {}, False),
+        ('set -u\necho "$GITHUB_SHA $HOME $AWS_REGION $RANDOM"', {}, False),
+        ("set -u\necho '$STAGE'", {}, False),
+        ('set -u\necho "$STAGE"', {"env": {"STAGE": "staging"}}, False),
+        ("set -u\nstage=a\nx=$STAGE", {}, True),
+        ('set -u\necho "$STAGE"', {"runs-on": "self-hosted"}, False),
+        ('set -u\necho "$STAGE"', {"container": {"image": "x", "env": {"A": "b"}}}, False),
+    ],
+)
+def test_a_script_ends_at_a_variable_that_nothing_sets(
+    script: str, entries: dict[str, Any], ends: bool
+) -> None:
+    steps = [{"uses": "actions/checkout@v4"}, {"run": "scripts/deploy.sh"}]
+    job = {"runs-on": "ubuntu-24.04", "steps": steps, **entries}
+    data = {"on": "push", "jobs": {"deploy": job}}
+    _, examined = invalid(repository(data, **{"scripts/deploy.sh": script}))
+    assert any("deploy ends here: $STAGE is not set" in each.what for each in examined.findings) is ends
+
+
+def test_the_variables_of_a_caller_are_not_those_of_the_workflow_that_it_calls() -> None:
+    inner = {
+        "on": {"workflow_call": None},
+        "jobs": {"deploy": {"runs-on": "ubuntu-24.04", "steps": [{"run": 'set -u\necho "$STAGE"'}]}},
+    }
+    call = {"uses": "./.github/workflows/inner.yml"}
+    data = {"on": "push", "env": {"STAGE": "staging"}, "jobs": {"call": call}}
+    _, examined = invalid(repository(data, inner=inner))
+    assert [each.what for each in examined.findings] == ["deploy ends here: $STAGE is not set"]
+
+
+@pytest.mark.parametrize(
+    ("machine", "uses", "what"),
+    [
+        ("ubuntu-20.04", "actions/checkout@v4", "GitHub has no machine ubuntu-20.04 any more"),
+        ("macos-13", "actions/checkout@v4", "GitHub has no machine macos-13 any more"),
+        ("ubuntu-22.04", "actions/checkout@v4", ""),
+        (["self-hosted", "ubuntu-20.04"], "actions/checkout@v4", ""),
+        ("ubuntu-24.04", "actions/upload-artifact@v3", "GitHub fails a step with actions/upload-artifact@v3"),
+        (
+            "ubuntu-24.04",
+            "actions/cache/restore@v2.1.7",
+            "GitHub fails a step with actions/cache/restore@v2.1.7",
+        ),
+        ("ubuntu-24.04", "actions/upload-artifact@v4", ""),
+        ("ubuntu-24.04", "actions/cache@v3", ""),
+        ("self-hosted", "actions/upload-artifact@v3", ""),
+    ],
+)
+def test_machines_and_actions_are_still_there(machine: Any, uses: str, what: str) -> None:
+    data = {"on": "push", "jobs": {"build": {"runs-on": machine, "steps": [{"uses": uses}]}}}
+    _, examined = invalid(repository(data))
+    assert [each.what for each in examined.findings] == ([f"build: {what}"] if what else [])

@@ -23,7 +23,7 @@ MIGRATE = {"run": "scripts/migrate.sh"}
 SCRIPT = """\
 set -euo pipefail
 aws ecs run-task
-code=$(aws ecs describe-tasks --query exitCode)
+aws ecs wait tasks-stopped; code=$(aws ecs describe-tasks --query exitCode)
 if [ $code != 0 ]; then exit 1; fi
 """
 

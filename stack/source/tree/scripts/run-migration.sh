@@ -4,6 +4,8 @@ set -euo pipefail
 
 family="$PREFIX-${1:?expected a task family}"
 cluster="$PREFIX-cluster"
+MIGRATION_NETWORK="${MIGRATION_NETWORK:-$(aws ssm get-parameter --name "/$PREFIX/migration-network" \
+  --query Parameter.Value --output text)}"
 
 task="$(aws ecs run-task --cluster "$cluster" --task-definition "$family" --launch-type FARGATE \
   --network-configuration "$MIGRATION_NETWORK" --query 'tasks[0].taskArn' --output text)"

@@ -1,0 +1,97 @@
+"""Variables that a workflow's expressions and scripts read, and that nothing sets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from smoke.source.checkout import Finding
+
+from .expansion import Expansion
+from .repository import Repository
+from .workflows import CHECKOUT, EXPRESSION, OTHERS, Job, Workflow
+
+GITHUBS_MACHINES = re.compile(r"(?:ubuntu|windows|macos)-[\w.-]+")
+_DEFAULTED = re.compile(r"\$\{([A-Z][A-Z0-9_]+):?-")
+QUOTED = re.compile(r"'(?:[^']|'')*'")
+_ENV = re.compile(r"(?<![\w.])env\.([A-Z]\w+)")
+#: Variables that actions set for later steps.
+_OF_ACTIONS = re.compile(r"(?:AWS|GITHUB|RUNNER|ACTIONS|DOCKER|TF|NODE|JAVA|GO|PYTHON|RUBY|DOTNET)\w*")
+#: Variables that a shell, or one of GitHub's machines, sets.
+_OF_MACHINES = re.compile(
+    r"(?:BASH|OPT|FUNC|HIST|LC|XDG|ANDROID|CHROME|EDGE|GECKO|SELENIUM|PIPX|VCPKG|POWERSHELL|HOMEBREW|NVM|GHCUP"
+    r"|AZURE|BOOTSTRAP|LEIN|GRADLE|SWIFT|CONDA|AGENT|STATS|ENABLE|PERFLOG|LOAD|SGX|GCM|NPM|DEBIAN)\w*"
+    r"|PATH|HOME|PWD|OLDPWD|USER|LOGNAME|SHELL|LANG|LANGUAGE|TERM|TMPDIR|TEMP|TMP|HOSTNAME|UID|EUID|PPID|GROUPS"
+    r"|RANDOM|SRANDOM|SECONDS|LINENO|EPOCH\w+|IFS|REPLY|PIPESTATUS|SHLVL|SHELLOPTS|OSTYPE|HOSTTYPE|MACHTYPE"
+    r"|DIRSTACK|COLUMNS|LINES|MAPFILE|COPROC|CI|ANT_HOME|DEPLOYMENT_BASEPATH|INVOCATION_ID|JOURNAL_STREAM"
+    r"|\w+_proxy|ACCEPT_EULA|USE_BAZEL_FALLBACK_VERSION|SYSTEMD_EXEC_PID|MEMORY_PRESSURE_\w+"
+)
+#: How a shell sets a variable that is its own.
+_SETS = (
+    r"(?<![\w$])(?:{0}\b\s*\+?=|(?:read|mapfile|readarray|getopts|local|declare|typeset|export|readonly|printf"
+    r"|select|for|let)\b[^\n]*\b{0}\b)|\(\([^\n]*\b{0}\b|\{{{0}:?="
+)
+
+
+def never_set(repository: Repository, workflow: Workflow) -> Iterator[Finding]:
+    """Yield the variables of a workflow's jobs that are empty, or at which a script ends.
+
+    A job is read as far as its actions are known, and where its machine is GitHub's.
+    """
+    expansion = Expansion(repository, workflow)
+    for job in workflow.jobs.values():
+        if GITHUBS_MACHINES.fullmatch(job.runs_on) and not job.contained:
+            yield from _in_expressions(repository, workflow, job)
+            yield from _in_scripts(repository, workflow, job, expansion)
+
+
+def _in_expressions(repository: Repository, workflow: Workflow, job: Job) -> Iterator[Finding]:
+    """A variable in an expression of a step that no `env` and no earlier step sets."""
+    found: list[Finding] = []
+    for step in job.steps:
+        known = {*workflow.env, *job.env, *step.env}
+        texts = [step.run, *step.env.values(), *step.given.values()]
+        for text in (QUOTED.sub("''", each) for whole in texts for each in EXPRESSION.findall(whole)):
+            for name in _ENV.findall(text) if "||" not in text else ():
+                if name not in known and not _OF_ACTIONS.fullmatch(name):
+                    what = f"{job.name}: env.{name} is empty: no `env` and no earlier step sets it"
+                    found.append(workflow.finding(step.line, what))
+        if _is_unknown(step.uses) or "GITHUB_ENV" in step.run:
+            break
+    if found and not any("GITHUB_ENV" in text or "exportVariable" in text for text in repository.programs()):
+        yield from found
+
+
+def _in_scripts(
+    repository: Repository, workflow: Workflow, job: Job, expansion: Expansion
+) -> Iterator[Finding]:
+    """A variable at which a script ends, because no text that the job may run names it without reading it."""
+    found = {each.words[0]: each for each in reversed(expansion.unset(job))}
+    for name in _unset(repository, workflow, job, found):
+        yield found[name].finding(f"{job.name} ends here: ${name} is not set")
+
+
+def without_value(repository: Repository, workflow: Workflow, job: Job) -> frozenset[str]:
+    """The variables for which the scripts of a job have a default, and that have no other value."""
+    if not GITHUBS_MACHINES.fullmatch(job.runs_on) or job.contained:
+        return frozenset()
+    texts = [*(step.run for step in job.steps), *repository.programs()]
+    names = dict.fromkeys(name for text in texts for name in _DEFAULTED.findall(text))
+    return frozenset(_unset(repository, workflow, job, names))
+
+
+def _unset(repository: Repository, workflow: Workflow, job: Job, names: Iterable[str]) -> list[str]:
+    """Those of the names that no text which the job may run sets, or names without reading it."""
+    if not names or any(_is_unknown(step.uses) for step in job.steps):
+        return []
+    texts = [repository.script(workflow.path) or "", *repository.programs()]
+    known = [name for name in names if _OF_MACHINES.fullmatch(name) or _OF_ACTIONS.fullmatch(name)]
+    sets = {name: rf"(?<![\w${{]){name}\b" if name.isupper() else _SETS.format(name) for name in names}
+    return [
+        name for name in names if name not in known and not any(re.search(sets[name], text) for text in texts)
+    ]
+
+
+def _is_unknown(uses: str) -> bool:
+    """Whether a step uses an action that may set variables of any name."""
+    return bool(uses) and not (uses.startswith("./") or OTHERS.match(uses) or CHECKOUT.match(uses))
