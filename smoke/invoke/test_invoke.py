@@ -389,7 +389,7 @@ def bad_calls(way: Way) -> Iterable[BadCall]:
     content = way.encoded(way.body(prompt))
     yield from not_json(way.body(prompt), way.prompt)
     yield from bad_methods(content)
-    if not way.direct:  # the contract sets no media types for Finn either
+    if not way.direct:  # the contract states these rules for Freeside only
         yield from bad_media(content)
         yield from bad_sizes(content)
         yield from bad_keys(content)

@@ -20,11 +20,12 @@ from .jobs import (
     missing_scripts,
 )
 from .repository import Repository
-from .variables import GITHUBS_MACHINES, QUOTED, never_set
+from .variables import GITHUBS_MACHINES, never_set
 from .workflows import EXPRESSION, OTHERS, Job, Step, Workflow
 
 _NEEDS = re.compile(r"\bneeds\.([\w-]+)(?:\.outputs\.([\w-]+))?")
 _STEPS = re.compile(r"\bsteps\.([\w-]+)(?:\.outputs\.([\w-]+))?")
+_QUOTED = re.compile(r"'(?:[^']|'')*'")
 #: A line that writes one output and names it.
 _SETS = re.compile(r"\s*(?:echo|printf)\s+(?:-\w+\s+)?[\"']?[A-Za-z_][\w-]*(?:=|<<)")
 #: A line that prints something, and not into the file of the outputs.
@@ -156,7 +157,7 @@ def _unnamed(texts: Iterable[str], contexts: Sequence[str], where: str) -> Itera
     """The contexts of expressions that are not available where they are used."""
     named = re.compile(rf"(?<![\w.*-])({'|'.join(contexts)})\s*[.\[]", re.IGNORECASE)
     for each in texts:
-        if found := named.search(QUOTED.sub("''", each)):
+        if found := named.search(_QUOTED.sub("''", each)):
             yield f"GitHub refuses {where} that names {found[1]}: {each.strip()}"
 
 
@@ -203,7 +204,7 @@ def _empty(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
     """
     before = {name.lower(): workflow.jobs[name] for name in job.needs}
     for texts, line, ids in _written(job):
-        for text in (QUOTED.sub("''", each) for each in texts):
+        for text in (_QUOTED.sub("''", each) for each in texts):
             yield from ((what, line) for what in _unset(workflow, job, text))
             for name, output in _NEEDS.findall(text):
                 needed = before.get(name.lower())

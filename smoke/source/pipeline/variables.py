@@ -13,8 +13,8 @@ from .workflows import CHECKOUT, EXPRESSION, OTHERS, Job, Workflow
 
 GITHUBS_MACHINES = re.compile(r"(?:ubuntu|windows|macos)-[\w.-]+")
 _DEFAULTED = re.compile(r"\$\{([A-Z][A-Z0-9_]+):?-")
-QUOTED = re.compile(r"'(?:[^']|'')*'")
-_ENV = re.compile(r"(?<![\w.])env\.([A-Z]\w+)")
+#: A variable as it is: where an expression compares it, or has a default, it may be empty.
+_ENV = re.compile(r"\s*env\.([A-Z]\w+)\s*")
 #: Variables that actions set for later steps.
 _OF_ACTIONS = re.compile(r"(?:AWS|GITHUB|RUNNER|ACTIONS|DOCKER|TF|NODE|JAVA|GO|PYTHON|RUBY|DOTNET)\w*")
 #: Variables that a shell, or one of GitHub's machines, sets.
@@ -51,11 +51,12 @@ def _in_expressions(repository: Repository, workflow: Workflow, job: Job) -> Ite
     for step in job.steps:
         known = {*workflow.env, *job.env, *step.env}
         texts = [step.run, *step.env.values(), *step.given.values()]
-        for text in (QUOTED.sub("''", each) for whole in texts for each in EXPRESSION.findall(whole)):
-            for name in _ENV.findall(text) if "||" not in text else ():
-                if name not in known and not _OF_ACTIONS.fullmatch(name):
-                    what = f"{job.name}: env.{name} is empty: no `env` and no earlier step sets it"
-                    found.append(workflow.finding(step.line, what))
+        for read in filter(
+            None, (_ENV.fullmatch(each) for text in texts for each in EXPRESSION.findall(text))
+        ):
+            if (name := read[1]) not in known and not _OF_ACTIONS.fullmatch(name):
+                what = f"{job.name}: env.{name} is empty: no `env` and no earlier step sets it"
+                found.append(workflow.finding(step.line, what))
         if _is_unknown(step.uses) or "GITHUB_ENV" in step.run:
             break
     if found and not any("GITHUB_ENV" in text or "exportVariable" in text for text in repository.programs()):

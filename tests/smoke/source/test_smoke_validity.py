@@ -63,6 +63,8 @@ def found(text: str) -> tuple[list[str], list[str]]:
         ("tag=1", "tag=${{ env.TAG }}", "env.TAG is empty: no `env` and no earlier step sets it"),
         ("tag=1", "tag=${{ env.TAG || github.sha }}", ""),
         ("tag=1", "tag=${{ env.AWS_REGION }}", ""),
+        ("tag=1", "tag=${{ env.TAG == '' }}", ""),
+        ("tag=1", "tag=${{ env.TAG && '-t' }}", ""),
         ("name: Deploy\n", "name: Deploy\nenv:\n  TAG: 1\n", ""),
         ("tag=1", "tag=${{ github.event.pull_request.head.sha }}", "head.sha is empty: no event under `on`"),
         ("tag=1", "tag=${{ github.head_ref }}", "github.head_ref is empty: no event under `on` has it"),
