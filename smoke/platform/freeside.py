@@ -225,7 +225,8 @@ class Freeside(ServiceClient):
                 params=params or {},
             )
             if response.status_code == 200:
-                is_invoke = not (streamed or is_replay(response.headers))
+                charge.replay = is_replay(response.headers)
+                is_invoke = not (streamed or charge.replay)
                 took = response.elapsed.total_seconds() * 1000 if is_invoke else None
                 charge.settle(cost_in(response), took)
         self.journal.answered(tenant, response)

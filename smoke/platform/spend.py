@@ -83,11 +83,16 @@ class OpeningBalance:
 
 @dataclass(slots=True)
 class Charge:
-    """One call that may be charged. Its cost is in its answer; ``unknown`` if that was not read."""
+    """One call that may be charged. Its cost is in its answer; ``unknown`` if that was not read.
+
+    ``replay`` if the answer says that it is an earlier call's. Where that call was another run's, it is no
+    charge of this one.
+    """
 
     micro: int = 0
     ms: float | None = None
     unknown: bool = False
+    replay: bool = False
 
     def settle(self, micro: int, ms: float | None = None) -> None:
         """Record the answer: it cost ``micro`` µUSD and took ``ms`` milliseconds."""
@@ -128,6 +133,8 @@ class _KnownSpend:
     def take(self, entry: Mapping[str, Any]) -> None:
         """Read one more line."""
         call = (entry["tenant"], entry["key"])
+        if entry["replay"] and call not in self.calls:
+            return
         self.calls.add(call)
         if entry["micro"]:
             self.spent += entry["micro"] - self.costs.get(call, 0)

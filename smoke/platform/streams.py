@@ -148,7 +148,7 @@ def _stream_once(
         finally:
             response.close()
         freeside.http.record(response, [(event.name, event.id, event.data) for event in events])
-        charge.unknown = not ended
+        charge.unknown, charge.replay = not ended, is_replay(response.headers)
         result = Stream(
             route_of(response),
             key,

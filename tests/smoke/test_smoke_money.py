@@ -299,6 +299,20 @@ def test_month_that_ends_is_not_a_violation() -> None:
     assert isinstance(caught.value, SetupError)
 
 
+@pytest.mark.parametrize(
+    ("calls", "charged"), [([True], 0), ([True, True], 0), ([False, True], 10), ([None, True], 10)]
+)
+def test_the_stored_answer_of_another_run_is_no_charge(
+    tmp_path: Path, calls: list[bool | None], charged: int
+) -> None:
+    journal = SpendJournal(tmp_path)
+    for replay in calls:
+        with journal.charging("a", "null") as charge:
+            charge.replay, charge.unknown = bool(replay), replay is None
+            charge.settle(0 if replay is None else 10)
+    assert sum(journal.spend().charges.values()) == charged
+
+
 def test_spend_journal_adds_up_over_processes(tmp_path: Any) -> None:
     opening = {"a": OpeningBalance(7, "2026-11")}
     here = SpendJournal(tmp_path, read_balances=lambda: opening)

@@ -157,6 +157,8 @@ class Expansion:
             return
         if node.type in _READS and sure:
             _note_unset(run, node)
+        if node.type == "declaration_command" and any(map(_is_any_name, node.named_children)):
+            run.strict = None
         before = run.entered
         variable = node.child_by_field_name("variable") if node.type == "for_statement" else None
         if variable is not None:
@@ -281,7 +283,14 @@ def _value(run: _Shell, name: str, written: str) -> str:
 _READS = ("simple_expansion", "expansion")
 _DEMANDED = re.compile(r"\$\{?([A-Za-z_]\w+)(:?\?[^}]*)?\}?", re.DOTALL)
 #: Around a variable: what may not run, or whose failure may be lost.
-_UNSURE = ("pipeline", "declaration_command", "negated_command")
+_UNSURE = ("pipeline", "declaration_command", "negated_command", "process_substitution")
+#: Around a variable: a process of its own, which ends in place of the script.
+_APART = ("subshell", "command_substitution")
+
+
+def _is_any_name(declared: Node) -> bool:
+    """Whether an argument of `export` or `declare` may name any variable: `"$name=1"`, `$(cat file)`."""
+    return re.match(r"""["']?(?:[-+]?\w+)(?:\W|\Z)""", shell.text_of(declared)) is None
 
 
 def _note_unset(run: _Shell, node: Node) -> None:
@@ -290,12 +299,23 @@ def _note_unset(run: _Shell, node: Node) -> None:
     demanded = found is not None and run.strict is not None and (run.strict or found[2])
     if found is None or not demanded or found[1] in run.variables:
         return
+    apart = False
     while at.parent is not None and at.parent.type != "function_definition":
-        behind = at.parent.type == "list" and at.parent.named_children[0] != at
-        if behind or at.parent.type in _UNSURE:
+        listed = at.parent.type == "list" and (apart or at.parent.named_children[0] != at)
+        lost = at.type == "command_substitution" and not _is_assigned(at)
+        if listed or lost or at.parent.type in _UNSURE:
             return
         at = at.parent
+        apart |= at.type in _APART
     run.unset.append(Command((found[1],), run.path, run.before + shell.line_of(node)))
+
+
+def _is_assigned(substitution: Node) -> bool:
+    """Whether a variable gets the output of a command, so that the command's failure is that of the line."""
+    holder = substitution.parent
+    if holder is not None and holder.type == "string":
+        holder = holder.parent
+    return holder is not None and holder.type == "variable_assignment"
 
 
 def _note_strict(run: _Shell, words: Sequence[str], *, sure: bool) -> None:
@@ -304,7 +324,14 @@ def _note_strict(run: _Shell, words: Sequence[str], *, sure: bool) -> None:
         for each in words[1:]:
             run.strict = each[0] == "-" if re.fullmatch(r"[-+][a-z]*u[a-z]*", each) else run.strict
     ends = words[0] in ("exit", "return", "exec") and not re.fullmatch(r"[1-9]\d*", "".join(words[1:2]))
-    if ends or words[0] in ("eval", "source", "."):
+    into = (
+        words[1:]
+        if words[0] in ("read", "mapfile", "readarray")
+        else words[2:3]
+        if words[:2] == ("printf", "-v")
+        else ()
+    )
+    if ends or words[0] in ("eval", "source", ".") or any(each.startswith("$") for each in into):
         run.strict = None
 
 

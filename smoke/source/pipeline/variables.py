@@ -31,6 +31,10 @@ _SETS = (
     r"(?<![\w$])(?:{0}\b\s*\+?=|(?:read|mapfile|readarray|getopts|local|declare|typeset|export|readonly|printf"
     r"|select|for|let)\b[^\n]*\b{0}\b)|\(\([^\n]*\b{0}\b|\{{{0}:?="
 )
+#: A line that sets variables of any name for later steps.
+_SETS_ANY = re.compile(
+    r"^(?!.*\b(?:echo|printf)\s+(?:-\w+\s+)*[\"']?[A-Za-z_]\w*(?:=|<<)).*>\s*\W*GITHUB_ENV\b", re.MULTILINE
+)
 
 
 def never_set(repository: Repository, workflow: Workflow) -> Iterator[Finding]:
@@ -86,6 +90,8 @@ def _unset(repository: Repository, workflow: Workflow, job: Job, names: Iterable
     if not names or any(_is_unknown(step.uses) for step in job.steps):
         return []
     texts = [repository.script(workflow.path) or "", *repository.programs()]
+    if any(_SETS_ANY.search(text) for text in texts):
+        return []
     known = [name for name in names if _OF_MACHINES.fullmatch(name) or _OF_ACTIONS.fullmatch(name)]
     sets = {name: rf"(?<![\w${{]){name}\b" if name.isupper() else _SETS.format(name) for name in names}
     return [
