@@ -148,6 +148,16 @@ def test_a_value_of_an_option_of_a_conftest_is_not_a_path(ready: Suite) -> None:
     assert "unrecognized arguments: --aim" in run.err
 
 
+def test_a_path_after_a_flag_of_a_conftest_is_a_path(ready: Suite) -> None:
+    ready.write(
+        "conftest.py", "def pytest_addoption(parser): parser.addoption('--fast', action='store_true')"
+    )
+    ready.write("pytest.ini", "[pytest]\ntestpaths = other\n")
+    ready.write("other/x", "")
+    run = ready.run("--gate", "--fast", "smoke")
+    assert (run.code, run.verdict, run.model["scope"]) == (0, "READY", "full"), run.output()
+
+
 @pytest.mark.parametrize("where", ["conftest.py", "smoke/conftest.py"])
 def test_a_copy_that_a_conftest_forks_is_not_a_second_run(ready: Suite, where: str) -> None:
     ready.write(where, "import os; os.fork()")

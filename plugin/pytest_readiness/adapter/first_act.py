@@ -22,7 +22,7 @@ from ..core.errors import ReadinessError
 from ..core.plan import PLAN_NAME
 from ..profile import DEFAULT_ENVIRONMENT
 from .channels import guard
-from .options import LEFT_OUT, Settings, is_active, is_inert, suite_name
+from .options import LEFT_OUT, Settings, asked_paths, is_active, is_inert, suite_name
 
 if TYPE_CHECKING:
     from .reports import Reports
@@ -113,14 +113,22 @@ class LastAct:
 def _as_asked(early_config: pytest.Config, parser: pytest.Parser, args: Sequence[str]) -> pytest.Config:
     """Return the configuration with the options and paths known so far.
 
-    A word after an option that is not known yet is no path: it may be the value of a conftest's option.
+    A conftest's option is not known yet, and the word after it may be its value: such a word counts as a path
+    only if it leads to the suite.
     """
     asked = copy.copy(early_config)
     asked.option = early_config.known_args_namespace
     _, unknown = parser.parse_known_and_unknown_args(args, copy.copy(asked.option))
     values = {value for word, value in pairwise(args) if word in unknown and "=" not in word}
-    asked.args = [path for path in asked.option.file_or_dir if path not in values]
+    asked.args = list(asked.option.file_or_dir)
     root, directory = early_config.rootpath, early_config.invocation_params.dir
+    if values.intersection(asked.args):
+        suite = (root / suite_name(root / PLAN_NAME)).resolve()
+        asked.args = [
+            word
+            for word, path in zip(asked.args, asked_paths(asked), strict=True)
+            if word not in values or path.is_relative_to(suite) or suite.is_relative_to(path)
+        ]
     if not asked.args and directory == root:
         patterns = early_config.getini("testpaths")
         asked.args = [path for pattern in patterns for path in glob(pattern, root_dir=root, recursive=True)]
