@@ -114,6 +114,29 @@ def test_a_failure_that_a_hook_hides_counts(suite: Suite, hook: str, workers: tu
     assert "PLATFORM_BUG" in {check["class"] for check in run.model["checks"]}
 
 
+@pytest.mark.parametrize("order", ["", ", tryfirst=True", ", trylast=True"], ids=["plain", "first", "last"])
+@pytest.mark.parametrize("phase", ["setup", "call"])
+def test_a_hidden_failure_whose_exception_is_false_counts(suite: Suite, phase: str, order: str) -> None:
+    suite.checks(f"""
+class Mistakes(AssertionError):
+    def __len__(self): return 0
+
+def fail_in(phase):
+    if phase == {phase!r}: raise Mistakes("down")
+
+@pytest.fixture
+def platform(): fail_in("setup")
+
+@pytest.mark.p0
+def test_up(evidence, platform):
+    passing(evidence)
+    fail_in("call")
+""")
+    suite.write("conftest.py", SWALLOWS.format(hook=f"pytest_runtest_{phase}", order=order))
+    run = suite.run()
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
+
+
 FIXTURES = {
     "setup": "raise AssertionError('down')",
     "teardown": "yield\n    raise AssertionError('down')",

@@ -151,7 +151,7 @@ class Listener:
             raised = problem
         finally:
             parts.running = False
-        raised = raised or parts.raised
+        raised = parts.raised if raised is None else raised  # an exception may be false
         if isinstance(raised, STOPS):
             raise raised
         try:

@@ -383,7 +383,9 @@ class Recorder:
 
 def _swallowed(parts: Parts | None) -> pytest.ExceptionInfo[BaseException] | None:
     """Return the exception that ended a phase but did not reach pytest, because a hook caught it."""
-    return pytest.ExceptionInfo.from_exception(parts.raised) if parts and parts.raised else None
+    if parts is None or parts.raised is None:  # an exception may be false
+        return None
+    return pytest.ExceptionInfo.from_exception(parts.raised)
 
 
 def _give_text(exception: BaseException) -> None:
