@@ -173,6 +173,13 @@ def test_a_rerun_by_others_takes_no_answer_back(suite: Suite, failure: str, code
     assert (run.code, run.check("health/it")["class"]) == (code, cls), run.output()
 
 
+def test_a_failure_of_the_platform_in_the_last_attempt_outranks_an_earlier_setup_error(suite: Suite) -> None:
+    suite.write("conftest.py", "def pytest_collection_modifyitems(items): items[:] = items * 2\n")
+    _checks(suite, "    if count('tries') == 1: raise SetupError('no key')\n    lost(True)")
+    run = suite.run()
+    assert (run.code, run.check("health/it")["class"]) == (1, "PLATFORM_BUG"), run.output()
+
+
 @pytest.mark.parametrize("asked", [(), ("--reruns=3",), ("--force-reruns=3",)])
 @pytest.mark.parametrize(
     "failure",

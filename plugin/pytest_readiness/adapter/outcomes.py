@@ -68,10 +68,9 @@ class Attempt:
 def settle(check: Check, attempts: Iterable[Attempt], unreported: str = UNREPORTED) -> CheckResult:
     """Return the result of one check. The last attempt decides, and an earlier failure makes a pass FLAKY.
 
-    A safety violation always counts. So does a failure that no pass followed, and one that is not of the
-    transport, even if another plugin ran the check again. A check with an unfinished attempt counts as not
-    run; what it had found until then is kept as evidence. So does a check without any attempt:
-    ``unreported`` says why.
+    A safety violation always counts. So do a failure that no pass followed, and one that is not a transport
+    error, even if another plugin ran the check again. A check whose last attempt is unfinished counts as not
+    run, with the evidence found until then. So does a check without any attempt: ``unreported`` says why.
     """
     ordered = sorted(attempts, key=lambda attempt: attempt.number)
     red = [attempt for attempt in ordered if attempt.is_red]
@@ -90,8 +89,8 @@ def settle(check: Check, attempts: Iterable[Attempt], unreported: str = UNREPORT
             FailureClass.SETUP_ERROR,
             summary=f"not run to its end: {crash.text}",
         )
-    lasting = sorted(filter(_is_lasting, red), key=lambda attempt: not _is_ours(attempt))
-    broken = next(iter(lasting), last if last.is_red else None)
+    lasting = [attempt for attempt in red if _is_lasting(attempt) or attempt is last]
+    broken = max(lasting, key=_is_ours, default=None)
     if broken is not None:
         return _failed(check, broken, ordered)
     skipped = last.first("skipped")
