@@ -283,7 +283,7 @@ class Gate:
         return {**model, "exit_code": code}
 
     def _leaking(self, model: Mapping[str, Any]) -> list[str]:
-        """Remove other plugins' files with a live secret, also pytest-html's page; return their names."""
+        """Remove others' files with a live secret, including pytest-html's page; return their names."""
         self._annotate(model)
         leaked = []
         for path in (*self._foreign_artifacts(), *channels.files(self._config)):

@@ -224,7 +224,7 @@ def _from_failures(
 
 
 def _is_unseen(check: CheckResult) -> bool:
-    """Tell whether a check says nothing about the platform: it did not run, or failed for another reason."""
+    """Tell whether a check says nothing about the platform: it did not run, or failed for other causes."""
     return check.outcome not in (Outcome.FAILED, Outcome.FLAKY) or check.failure_class in NOT_OURS
 
 

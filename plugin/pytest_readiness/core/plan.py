@@ -88,7 +88,7 @@ class Deferral:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiver:
-    """A named person's time-limited acceptance that a check (or pattern) fails; the owner is another."""
+    """A named person's time-limited acceptance that a check (or pattern) fails; its owner is someone else."""
 
     check: str
     reason: str

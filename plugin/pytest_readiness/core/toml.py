@@ -58,7 +58,7 @@ class TomlTable:
     """One TOML table under validation. Getters return a checked value, or refuse the key.
 
     A refusal raises the table's error; if mistakes are collected, it is kept and the getter returns a
-    substitute. ``default=REQUIRED`` makes a key mandatory. Call :meth:`finish` once all keys were read.
+    substitute. ``default=REQUIRED`` makes a key mandatory. Call :meth:`finish` once all keys have been read.
     """
 
     def __init__(

@@ -88,7 +88,7 @@ _CTRF = {
 
 
 def table(model: Mapping[str, Any]) -> str:
-    """Return the checks as CSV (RFC 4180), one line each; ``cause`` is the check that represents it."""
+    """Return the checks as CSV (RFC 4180), one line each; ``cause`` is the check that stands for it."""
     causes = {
         member: blocker.get("check")
         for blocker in rows(model, "blockers")

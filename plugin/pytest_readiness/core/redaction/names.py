@@ -295,7 +295,7 @@ def _is_code(text: str, start: int, span: tuple[int, int]) -> bool:
 
 
 def _looks_random(word: str, kind: Kind) -> bool:
-    """Tell whether a word is not of a language, nor a path, a date or the name of an algorithm."""
+    """Tell whether a word looks random: not a word of any language, a path, a date or an algorithm."""
     if len(word) < 6 or _ALGORITHM.fullmatch(word) or _WORDY.fullmatch(word) or _is_number(word):
         return len(word) >= 6 and kind is Kind.STRONG and word.isdigit() and len(word) >= 8
     digit, letter = any(map(str.isdigit, word)), any(map(str.isalpha, word))

@@ -176,9 +176,9 @@ def _undone(text: str) -> str:
     return _COLOUR.sub("", text) if "\x1b" in text or "#x1" in text else text
 
 
-#: Shorter values are not searched: they would redact ordinary words, and they protect nothing.
+#: Shorter values are not searched for: that would redact ordinary words and protect nothing.
 SHORTEST = 6
-#: In a value of several lines, each line of at least this length is searched separately.
+#: In a value of several lines, each line of at least this length is searched for separately.
 _TELLING_LINE = 8
 #: Parts of a value of at least this length are recognised, in steps of ``_GRAM``.
 _TELLING_PART = 15
@@ -216,15 +216,15 @@ class SecretValue:
     def __init__(self, value: str) -> None:
         plain = _plain_forms(value.strip())
         spelled = {form for text in plain for form in (text, *_respelled(text))}
-        #: Searched in the text and in its decoded forms.
+        #: Searched for in the text and in its decoded forms.
         self.forms = _longest_first(form for text in spelled for form in unescaped(text))
-        #: Also searched with wrapped lines joined.
+        #: Also searched for with wrapped lines joined.
         self.encoded = _longest_first(
             form
             for text in plain
             for form in (*chain(*map(_base64, _spelled(text))), *_hex(text), *_joined(text))
         )
-        #: Searched in part.
+        #: Searched for in part.
         self._parts = [form for form in self.forms if form in plain and _is_token(form)]
         #: A text without any of these contains neither the value nor a part of it.
         self.heads = {form[:SHORTEST] for form in (*self.forms, *self.encoded)} | {
