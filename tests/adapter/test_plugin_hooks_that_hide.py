@@ -5,7 +5,7 @@ import textwrap
 import pytest
 
 from tests.adapter.scenario import Suite
-from tests.adapter.test_plugin_exit_codes import P0_FAILS, WORKERS
+from tests.adapter.test_plugin_exit_codes import P0_FAILS, PASSING, WORKERS
 
 HOOKS = {
     "report": """
@@ -200,6 +200,24 @@ def test_second(evidence, request):
     passing(evidence)
 """)
     run = suite.run()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
+
+
+def test_a_hook_may_hide_the_failure_of_a_fixture_outside_the_suite(suite: Suite) -> None:
+    suite.checks(PASSING)
+    suite.write("conftest.py", SWALLOWS.format(hook="pytest_fixture_setup", order=""))
+    suite.write(
+        "tests/test_other.py",
+        """
+import pytest
+
+@pytest.fixture
+def optional(): raise AssertionError("absent")
+
+def test_other(optional): assert optional is None
+""",
+    )
+    run = suite.run(paths=("smoke", "tests"))
     assert (run.code, run.verdict) == (0, "READY"), run.output()
 
 

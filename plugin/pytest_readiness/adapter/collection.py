@@ -24,7 +24,7 @@ MARKERS = (
     "goal(id): The launch goal of the plan that this check serves",
     "phase(name): The phase of the plan in which this check runs; phases run in the plan's order",
     "requires(*capabilities, covered_by=None): What this check needs; covered_by: one that proves the same",
-    "establishes(*capabilities): Checks that require one run after this check, and not at all if it fails",
+    "establishes(*capabilities): Checks that require any of them run after this one; not if it fails",
     "control(*checks): This check proves something only if these, its positive controls, passed in this run",
     "drill: This check changes the platform's state; it runs only with --drills",
     "timeout(seconds): How long one attempt at this check may take (default: the plan's check_limit_s)",

@@ -238,16 +238,18 @@ class SharedFixtures:
         manager.register(self, name)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Generator[None, object, object]:
         """Note how many checks had begun when the fixture was set up, separately for each parameter.
 
-        If a hook swallowed the fixture's failure, raise it again.
+        If a hook swallowed the failure of a check's fixture, raise it again.
         """
         if fixturedef.scope != "function":
             self._since[fixturedef.argname] = len(self._ran) - 1
         result = yield
         raised = fixturedef.cached_result and fixturedef.cached_result[2]
-        if raised:
+        if raised and CHECK in request._pyfuncitem.stash:
             raise raised[0].with_traceback(raised[1])
         return result
 
