@@ -52,7 +52,7 @@ import json
 from smoke.auth.test_once import test_token_is_spent_once as token
 from smoke.budget.test_idempotency import test_one_key_is_one_charge as key
 from smoke.loop.test_events import test_same_event_counts_once as event
-from smoke.operations import test_late as late
+from smoke.operations import test_recorded as late
 
 def named(check, kind):
     sets = [each for mark in check.pytestmark if mark.name == "parametrize" for each in mark.args[1]]
@@ -106,6 +106,12 @@ def checks(tmp_path_factory: pytest.TempPathFactory) -> list[Check]:
     )
     assert done.returncode == 0, done.stderr
     return [Check.from_data(each) for each in json.loads(found.read_text())]
+
+
+def test_walks_come_last_as_they_use_up_the_small_budget(checks: list[Check]) -> None:
+    files = [check.nodeid.partition("::")[0] for check in checks if check.phase == "budget"]
+    assert files.index("smoke/budget/test_limit.py") < files.index("smoke/budget/test_walk.py")
+    assert files[-1] == "smoke/budget/test_walk.py"
 
 
 def test_the_page_of_paid_calls_lists_every_check(checks: list[Check]) -> None:
