@@ -147,6 +147,16 @@ def test_a_cyclic_exception_chain_ends() -> None:
     assert classify(first) == "CHECK_ERROR"
 
 
+def test_a_cause_that_is_false_counts() -> None:
+    class NoKeys(SetupError):
+        def __len__(self) -> int:
+            return 0
+
+    error = RuntimeError("x")
+    error.__cause__ = NoKeys("no keys")
+    assert classify(error) == "SETUP_ERROR"
+
+
 def test_a_client_error_without_a_response_says_nothing() -> None:
     error = client_error("AccessDenied")
     error.response = None

@@ -191,7 +191,8 @@ def chain(exc: BaseException) -> Iterator[BaseException]:
         yield link
         alone = isinstance(link, AssertionError) or _is_of_the_language(link)
         # `from None` does not end the chain: httpcore hides the resolver's error behind it.
-        link = link.__cause__ or (None if alone else link.__context__)
+        handled = None if alone else link.__context__
+        link = handled if link.__cause__ is None else link.__cause__  # an exception may be false
 
 
 def _is_of_the_language(exc: BaseException) -> bool:
