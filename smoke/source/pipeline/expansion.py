@@ -115,6 +115,7 @@ class Expansion:
                     None,
                     found,
                     self._unset[job.name],
+                    strict=None if step.continue_on_error else False,
                 )
                 self._script(run, self._filled(step.run, env, outputs))
                 later |= {name[4:]: text for name, text in run.given.items() if name.startswith("env.")}
@@ -205,12 +206,13 @@ class Expansion:
             return
         if words[0] in run.functions:
             others = {name: each for name, each in run.functions.items() if name != words[0]}
-            inner = replace(run, positions=words[1:], functions=others, depth=run.depth + 1)
+            strict = None if _within(node, ("list",)) else run.strict
+            inner = replace(run, positions=words[1:], functions=others, depth=run.depth + 1, strict=strict)
             self._walk(inner, run.functions[words[0]], sure=sure)
             return
         same = words[0] in ("source", ".")
         variables = run.variables if same else dict(run.variables)
-        strict = run.strict if same or run.strict is None else False
+        strict = run.strict if same else _begins_strict(run, node, sure=sure)
         for path, before, text, rest in self._called(run, list(words), run.before + shell.line_of(node) - 1):
             inner = replace(run, path=path, before=before, variables=variables, positions=rest, functions={},
                             depth=run.depth + 1, strict=strict)  # fmt: skip
@@ -293,6 +295,21 @@ def _is_any_name(declared: Node) -> bool:
     return re.match(r"""["']?(?:[-+]?\w+)(?:\W|\Z)""", shell.text_of(declared)) is None
 
 
+def _within(node: Node, kinds: Sequence[str]) -> bool:
+    """Whether a node stands in another one of these kinds, in the same function."""
+    above = node.parent
+    while above is not None and above.type not in (*kinds, "function_definition"):
+        above = above.parent
+    return above is not None and above.type in kinds
+
+
+def _begins_strict(run: _Shell, node: Node, *, sure: bool) -> bool | None:
+    """How strict a called script begins: not at all if it may not run, or if the job survives its failure."""
+    aside = node.next_sibling is not None and node.next_sibling.type == "&"
+    lost = aside or not sure or _within(node, ("list", "command_substitution", *_UNSURE))
+    return None if lost or run.strict is None else False
+
+
 def _note_unset(run: _Shell, node: Node) -> None:
     """Note a variable that ends the script because it has no value: under `set -u`, or by `${NAME:?}`."""
     found, at = _DEMANDED.fullmatch(shell.text_of(node)), node
@@ -322,7 +339,8 @@ def _note_strict(run: _Shell, words: Sequence[str], *, sure: bool) -> None:
     """Note `set -u`, and what ends the script in success or may set any variable."""
     if words[0] == "set" and sure and run.strict is not None:
         for each in words[1:]:
-            run.strict = each[0] == "-" if re.fullmatch(r"[-+][a-z]*u[a-z]*", each) else run.strict
+            if re.fullmatch(r"[-+][a-z]*u[a-z]*", each) or each == "nounset":
+                run.strict = not (each[0] == "+" or "+o" in words)
     ends = words[0] in ("exit", "return", "exec") and not re.fullmatch(r"[1-9]\d*", "".join(words[1:2]))
     into = (
         words[1:]

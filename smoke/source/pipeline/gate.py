@@ -114,26 +114,27 @@ def _replaced(repository: Repository, workflow: Workflow, job: Job) -> Iterator[
 
 
 #: What may wait for a task to end, and a wait that goes on in the background.
-_WAITS = re.compile(r"\b(?:wait|sleep|while|until|watch|timeout)\b|--wait")
+_WAITS = re.compile(r"\b(?:sleep|while|until|watch|timeout)\b|\b(?:a?wait|poll)|--wait")
 _ASIDE = re.compile(r"\baws ecs wait tasks-stopped\b(?:[^\n&|;]|\\\n)*&[ \t]*$", re.MULTILINE)
 
 
-_HANDS_ON = re.compile(r"gh (?:workflow run|api \S*/dispatches)\b(?=.*migrat)", re.IGNORECASE)
+_HANDS_ON = re.compile(r"gh (?:workflow run|api \S*/dispatches)\b(?=.*migrat)(?!.*deploy)", re.IGNORECASE)
+_WATCHES = re.compile(r"\bgh run\b|\bactions/runs\b")
 
 
 def _unwaited(repository: Repository, workflow: Workflow, job: Job) -> Iterator[Finding]:
     """A migration without a wait for its end: its exit code is not there yet, or another workflow has it."""
     commands = Expansion(repository, workflow).commands(job)
     started = {each.path for each in commands if shell.runs(each.words, "aws ecs run-task")}
+    scripts = {each.path for each in commands} - {workflow.path}
+    waits = any(_WAITS.search(_ASIDE.sub("", repository.script(path) or "")) for path in scripts)
     for each in commands:
-        script = repository.script(each.path) or ""
-        if _HANDS_ON.match(" ".join(each.words)) and not any(
-            "gh run" in " ".join(one.words) for one in commands
-        ):
+        watched = any(_WATCHES.search(" ".join(one.words)) for one in commands)
+        if _HANDS_ON.match(" ".join(each.words)) and not watched:
             yield each.finding(f"{job.name} starts another workflow and does not wait for its end")
         reads = shell.runs(each.words, "aws ecs describe-tasks") and "exitCode" in " ".join(each.words)
         apart = each.path in started and each.path != workflow.path  # all of a script, not one step of many
-        if reads and apart and not _WAITS.search(_ASIDE.sub("", script)):
+        if reads and apart and not waits:
             yield each.finding(f"{job.name} reads the exit code of a task without a wait for its end")
 
 

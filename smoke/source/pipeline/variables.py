@@ -16,7 +16,19 @@ _DEFAULTED = re.compile(r"\$\{([A-Z][A-Z0-9_]+):?-")
 #: A variable as it is: where an expression compares it, or has a default, it may be empty.
 _ENV = re.compile(r"\s*env\.([A-Z]\w+)\s*")
 #: Variables that actions set for later steps.
-_OF_ACTIONS = re.compile(r"(?:AWS|GITHUB|RUNNER|ACTIONS|DOCKER|TF|NODE|JAVA|GO|PYTHON|RUBY|DOTNET)\w*")
+_OF_ACTIONS = re.compile(
+    r"(?:AWS|GITHUB|RUNNER|ACTIONS|DOCKER|TF|NODE|JAVA|GO|PYTHON|Python|RUBY|DOTNET)\w*"
+    r"|pythonLocation|LD_LIBRARY_PATH|PKG_CONFIG_PATH"
+)
+#: Actions of these owners that set variables of any name.
+_OF_ANY_NAME = re.compile(
+    r"(?:actions/github-script|aws-actions/aws-secretsmanager-get-secrets|hashicorp/vault-action)@"
+)
+#: What a shell may read variables of any name from.
+_READS_ANY = re.compile(
+    r"\b(?:export|declare|typeset|readonly)(?:\s+-\w+)*\s+\"?\$|\beval\b|(?:\bsource|(?:^|[;&|\s])\.)\s+\S*env\b",
+    re.MULTILINE,
+)
 #: Variables that a shell, or one of GitHub's machines, sets.
 _OF_MACHINES = re.compile(
     r"(?:BASH|OPT|FUNC|HIST|LC|XDG|ANDROID|CHROME|EDGE|GECKO|SELENIUM|PIPX|VCPKG|POWERSHELL|HOMEBREW|NVM|GHCUP"
@@ -24,7 +36,7 @@ _OF_MACHINES = re.compile(
     r"|PATH|HOME|PWD|OLDPWD|USER|LOGNAME|SHELL|LANG|LANGUAGE|TERM|TMPDIR|TEMP|TMP|HOSTNAME|UID|EUID|PPID|GROUPS"
     r"|RANDOM|SRANDOM|SECONDS|LINENO|EPOCH\w+|IFS|REPLY|PIPESTATUS|SHLVL|SHELLOPTS|OSTYPE|HOSTTYPE|MACHTYPE"
     r"|DIRSTACK|COLUMNS|LINES|MAPFILE|COPROC|CI|ANT_HOME|DEPLOYMENT_BASEPATH|INVOCATION_ID|JOURNAL_STREAM"
-    r"|\w+_proxy|ACCEPT_EULA|USE_BAZEL_FALLBACK_VERSION|SYSTEMD_EXEC_PID|MEMORY_PRESSURE_\w+"
+    r"|ImageOS|ImageVersion|\w+_proxy|ACCEPT_EULA|USE_BAZEL_FALLBACK_VERSION|SYSTEMD_EXEC_PID|MEMORY_PRESSURE_\w+"
 )
 #: How a shell sets a variable that is its own.
 _SETS = (
@@ -81,6 +93,8 @@ def without_value(repository: Repository, workflow: Workflow, job: Job) -> froze
     if not GITHUBS_MACHINES.fullmatch(job.runs_on) or job.contained:
         return frozenset()
     texts = [*(step.run for step in job.steps), *repository.programs()]
+    if any(map(_READS_ANY.search, texts)):
+        return frozenset()
     names = dict.fromkeys(name for text in texts for name in _DEFAULTED.findall(text))
     return frozenset(_unset(repository, workflow, job, names))
 
@@ -101,4 +115,5 @@ def _unset(repository: Repository, workflow: Workflow, job: Job, names: Iterable
 
 def _is_unknown(uses: str) -> bool:
     """Whether a step uses an action that may set variables of any name."""
-    return bool(uses) and not (uses.startswith("./") or OTHERS.match(uses) or CHECKOUT.match(uses))
+    known = uses.startswith("./") or OTHERS.match(uses) or CHECKOUT.match(uses)
+    return bool(uses) and (not known or bool(_OF_ANY_NAME.match(uses)))

@@ -415,6 +415,14 @@ def test_a_task_runs_the_migration_and_nothing_in_its_place(command: str, blamed
         ("aws ecs run-task", "gh workflow run migrate.yml\naws ecs run-task", "does not wait for its end"),
         ("aws ecs run-task", "gh workflow run migrate.yml\ngh run watch --exit-status\naws ecs run-task", ""),
         ("aws ecs run-task", "gh workflow run notify.yml\naws ecs run-task", ""),
+        ("aws ecs run-task", "gh workflow run deploy-after-migration.yml\naws ecs run-task", ""),
+        (
+            "aws ecs run-task",
+            "gh workflow run migrate.yml\ngh api repos/x/y/actions/runs\naws ecs run-task",
+            "",
+        ),
+        ("aws ecs wait tasks-stopped; ", "wait_for_task x; ", ""),
+        ("aws ecs wait tasks-stopped; ", "scripts/await.py x; ", ""),
     ],
 )
 def test_the_end_of_a_migration_is_waited_for(find: str, replace: str, what: str) -> None:
@@ -435,6 +443,8 @@ def test_the_end_of_a_migration_is_waited_for(find: str, replace: str, what: str
         ('[ -z "${MIGRATE:-}" ]', {}, True),
         ('[ "${DRY_RUN:-1}" = 1 ]', {"DRY_RUN": "0"}, False),
         ('[ "${CI:-1}" = 1 ]', {}, False),
+        ('. ./.env; [ "${DRY_RUN:-1}" = 1 ]', {}, False),
+        ('eval "$(./settings)"; [ "${DRY_RUN:-1}" = 1 ]', {}, False),
         ('[ "${AWS_DRY_RUN:-1}" = 1 ]', {}, False),
     ],
 )

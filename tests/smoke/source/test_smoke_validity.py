@@ -396,6 +396,9 @@ def test_a_migration_that_is_named_runs_on_some_way(steps: str, left_out: str) -
         ({"run": 'echo "TAG=1" >> "$GITHUB_ENV"'}, False),
         ({"run": "scripts/variables.sh"}, False),
         ({"uses": "someone/env-action@v1"}, False),
+        ({"uses": "hashicorp/vault-action@v3", "with": {"secrets": "ci/x tag | TAG"}}, False),
+        ({"uses": "aws-actions/aws-secretsmanager-get-secrets@v2"}, False),
+        ({"uses": "actions/github-script@v7", "with": {"script": "core.exportVariable('TAG', 1)"}}, False),
     ],
 )
 def test_a_variable_that_no_earlier_step_sets_is_empty(earlier: dict[str, Any], empty: bool) -> None:
@@ -449,6 +452,18 @@ def test_a_called_workflow_has_the_secrets_that_it_is_given(
         ('set -u\nif test -f x; then exit 0; fi\necho "$STAGE"', {}, False),
         ('set -u\nif test -f x; then exit 1; fi\necho "$STAGE"', {}, True),
         ('set -u\n. ./stage.env\necho "$STAGE"', {}, False),
+        ('set -o nounset\necho "$STAGE"', {}, True),
+        ('set -u\nset +o nounset\necho "$STAGE"', {}, False),
+        ('set -u\nexport "OTHER=x"\necho "$STAGE"', {}, True),
+        ('set -u\nexport $(grep -v "^#" .env | xargs)\necho "$STAGE"', {}, False),
+        ('set -u\nwhile read -r line; do export "$line"; done < .env\necho "$STAGE"', {}, False),
+        ('set -u\nshow() { echo "$STAGE"; }\nshow', {}, True),
+        ('set -u\nshow() { echo "$STAGE"; }\ntest -f x && show', {}, False),
+        ("set -u\nscripts/local.sh", {}, True),
+        ("set -u\nscripts/local.sh || echo local", {}, False),
+        ("set -u\nif ! scripts/local.sh; then echo local; fi", {}, False),
+        ("set -u\nscripts/local.sh &", {}, False),
+        ('set -u\necho "$ImageOS $pythonLocation"', {}, False),
         ('set -u\nread -r STAGE < stage\necho "$STAGE"', {}, False),
         ('set -u\nfor STAGE in a b; do echo "$STAGE"; done', {}, False),
         ('set -u\necho "$GITHUB_SHA $HOME $AWS_REGION $RANDOM"', {}, False),
@@ -480,7 +495,8 @@ def test_a_script_ends_at_a_variable_that_nothing_sets(
     steps = [{"uses": "actions/checkout@v4"}, {"run": "scripts/deploy.sh"}]
     job = {"runs-on": "ubuntu-24.04", "steps": steps, **entries}
     data = {"on": "push", "jobs": {"deploy": job}}
-    _, examined = invalid(repository(data, **{"scripts/deploy.sh": script}))
+    scripts = {"scripts/deploy.sh": script, "scripts/local.sh": 'set -u\necho "$STAGE"'}
+    _, examined = invalid(repository(data, **scripts))
     assert any("deploy ends here: $STAGE is not set" in each.what for each in examined.findings) is ends
 
 
