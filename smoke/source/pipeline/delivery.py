@@ -92,14 +92,18 @@ def delivered(
 def _left_behind(
     repository: Repository, plan: Pipeline, groups: Mapping[str, Sequence[str]]
 ) -> Iterator[Finding]:
-    """A service that a push leaves on its old build while it deploys another service of the same image."""
+    """A service that a push leaves on its old build while it deploys another service of the same image.
+
+    Not one that another workflow deploys by itself.
+    """
     pushed = defaultdict[str, list[bool]](list)
     places: dict[str, Finding] = {}
     for workflow, job in deploy_jobs(repository, plan):
         started = [each for each in events(workflow) if each.get("github.event_name") == "push"]
-        own = set(values_of(repository, workflow, job)) if workflow.path == plan.workflow and started else ()
+        other = workflow.path != plan.workflow and "workflow_run" in workflow.triggers
+        own = set(values_of(repository, workflow, job)) if started or other else ()
         for name in (each for names in groups.values() for each in names if names_any({*own}, [each])):
-            runs = any(may_run(workflow, job, event, asked=False) for event in started)
+            runs = other or any(may_run(workflow, job, event, asked=False) for event in started)
             pushed[name].append(runs)
             what = f"a push does not run {job.name}, but deploys another service of its image"
             places[name] = workflow.finding(job.line, what)

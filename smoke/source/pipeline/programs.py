@@ -99,7 +99,7 @@ def unfit_images(
     result.findings.extend(_alike([each for each in runs if each.definition.service is not None]))
     for run in runs:
         result.findings.extend(_of_machine(run))
-        result.findings.extend(_idle(run))
+        result.findings.extend(_idle(run, runs))
         _of_ports(run, result)
         result.findings.extend(_unscripted(repository, run))
     return Examined([*dict.fromkeys(result.findings)], [*dict.fromkeys(result.not_examined)])
@@ -120,24 +120,27 @@ def _alike(runs: Sequence[Run]) -> Iterator[Finding]:
 _PROMPTS = re.compile(
     r"(?:docker\.io/)?(?:library/)?(?:node|python|ruby|debian|ubuntu|alpine|golang|busybox)(?:[:@].*)?"
 )
-_TWICE = re.compile(r"(\S+) (?:.* )?\1(?:\Z| \S+\.(?:[cm]?[jt]s|py|rb)\b)")
 _RUNNERS_OF = re.compile(r"(?:\S*/)?(?:node|nodejs|python3?|ruby|deno|bun)")
 
 
-def _idle(run: Run) -> Iterator[Finding]:
-    """A task without a program, or with its interpreter named as the program again."""
+def _idle(run: Run, runs: Sequence[Run]) -> Iterator[Finding]:
+    """A task without a program, or with its interpreter named again.
+
+    A program that another of these `runs` starts alone does not run a command that it gets as arguments.
+    """
     own = [run.container.entries.get(name) for name in ("entryPoint", "command")]
     words, base = run.words(), run.build.file.below(run.build.stage)[-1].base
     begins = run.build.file.effective(run.build.stage, "ENTRYPOINT")
     if words is None and begins is None and not any(own) and _PROMPTS.fullmatch(base):
         what = f"{run.definition.name} runs nothing: neither {run.build.image} nor its task has a command"
         yield run.build.finding(what, run.build.stage.line)
-    elif words and _RUNNERS_OF.fullmatch(words[0]) and _TWICE.match(" ".join(words)):
-        what = f"{run.definition.name} runs {' '.join(words)}: there is no program {words[0]} for {words[0]}"
-        what = (
-            what if words[0] == words[1] else f"{run.definition.name} ignores its command: {' '.join(words)}"
-        )
-        yield run.task.finding(what, own[1])
+    elif words and _RUNNERS_OF.fullmatch(words[0]):
+        alone = {each.words() for each in runs if each.build is run.build} - {None, ()}
+        if words[1:2] == words[:1]:
+            what = f"runs {' '.join(words)}: there is no program {words[0]} for {words[0]}"
+            yield run.task.finding(f"{run.definition.name} {what}", own[1])
+        elif any((*each, words[0]) == words[: len(each) + 1] for each in alone if each):
+            yield run.task.finding(f"{run.definition.name} ignores its command: {' '.join(words)}", own[1])
 
 
 def _inside(build: Build) -> Iterator[Finding]:
@@ -246,9 +249,8 @@ def _unscripted(repository: Repository, run: Run) -> Iterator[Finding]:
 
 #: What `npm start` runs without such a script.
 _SERVER = re.compile(r"server\.[cm]?[jt]s")
-_RUNS_NPM = re.compile(
-    r"(?:\A|&&|;|\n)\s*(?:npm|pnpm|yarn)\s+run(?:-script)?\s+([\w:.-]+)\s*(?=\Z|&&|;|\n|--\s)"
-)
+#: Yarn also runs programs of packages by this.
+_RUNS_NPM = re.compile(r"(?:\A|&&|;|\n)\s*(?:npm|pnpm)\s+run(?:-script)?\s+([\w:.-]+)\s*(?=\Z|&&|;|\n|--\s)")
 _OWN_PACKAGE = re.compile(r"(?:.*\s)?(?:\./)?(?:package(?:\*|\.json)\S*|\.)\s+(?:.*\s)?\.?/?\Z")
 
 
@@ -293,7 +295,7 @@ _LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
 
 def _broken(written: str) -> bool:
     try:
-        json.loads(written or "{}")
+        json.loads(written.removeprefix("\ufeff") or "{}")
     except ValueError:
         return True
     return False

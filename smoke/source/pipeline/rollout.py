@@ -388,9 +388,13 @@ def _is_production(environment: str, prefix: str) -> bool:
 def _abroad(repository: Repository, workflow: Workflow, job: Job, region: str) -> list[str]:
     """The AWS regions of a job, if none of them is the profile's."""
     held: list[Mapping[str, str]] = [workflow.env, job.env]
+    signed: list[str] = []
     for placed in repository.everything(workflow, job):
         held += [placed.env, placed.step.env, placed.step.given]
-    signed = [each["aws-region"] for each in held if _SIGNS & {*each} and "aws-region" in each]
+        signed += [
+            placed.step.env[name] for name in _REGIONS if name in placed.step.env
+        ]  # it takes precedence
+    signed += [each["aws-region"] for each in held if _SIGNS & {*each} and "aws-region" in each]
     if signed and region and not any("$" in each for each in signed) and region not in signed:
         return [f"the region {each}, the profile has {region}" for each in sorted({*signed})]
     found = {value for each in held for name in _REGIONS if (value := each.get(name)) is not None}

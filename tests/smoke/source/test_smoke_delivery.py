@@ -324,6 +324,19 @@ def test_a_push_deploys_all_services_of_one_image(read: Read, condition: str, co
     assert sum("a push does not run deploy-jobs" in each.what for each in found) == count
 
 
+@pytest.mark.parametrize(("event", "count"), [("push", 0), ("workflow_run", 0), ("workflow_dispatch", 1)])
+def test_another_workflow_may_deploy_a_service_of_the_image(read: Read, event: str, count: int) -> None:
+    def job(name: str) -> dict[str, Any]:
+        return deploy(steps=[{"run": f"aws ecs update-service --service shop-{name}"}])
+
+    by_hand = job("jobs") | {"if": "github.event_name == 'workflow_dispatch'"}
+    data = workflow(deploy=job("api"), **{"deploy-jobs": by_hand})
+    other = {"on": {event: None}, "jobs": {"deploy": {"runs-on": "x", "steps": job("jobs")["steps"]}}}
+    defined = read_definitions(read(TERRAFORM), ["api"])
+    found = delivered(repository(data, other=other), PLAN, {"shop": ["api", "jobs"]}, defined, "shop-cluster")
+    assert sum("a push does not run deploy-jobs" in each.what for each in found) == count
+
+
 @pytest.mark.parametrize(
     ("step", "what"),
     [
@@ -334,6 +347,14 @@ def test_a_push_deploys_all_services_of_one_image(read: Read, condition: str, co
             "the region eu-west-1",
         ),
         ({"uses": "a/b@v1", "with": {"aws-region": "us-east-1", "role-to-assume": "r"}}, ""),
+        (
+            {
+                "uses": "a/b@v1",
+                "with": {"aws-region": "eu-west-1", "role-to-assume": "r"},
+                "env": {"AWS_REGION": "us-east-1"},
+            },
+            "",
+        ),
     ],
 )
 def test_migrations_run_in_this_environment(step: dict[str, Any], what: str) -> None:

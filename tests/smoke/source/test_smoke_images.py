@@ -130,6 +130,12 @@ ENTRY = of("CMD", 'COPY entry.sh /\nENTRYPOINT ["/entry.sh"]\nCMD')
         {"package-lock.json": "{}", **of("RUN npm install", "RUN npm ci")},
         {"build": f"npm install\n{BUILD}", **of("RUN npm install", "RUN npm ci")},
         of("RUN npm install", "RUN npm install && npm run dist --if-present"),
+        of("RUN npm install", "RUN yarn && yarn run tsc"),
+        {"package.json": '\ufeff{"scripts": {}}'},
+        {"api": f'{PORT}, command = ["node", "a.js"]', "worker": OWN,
+         "migration": MIGRATE, **of('CMD ["node", "server.js"]', 'ENTRYPOINT ["node", "with-secrets.js"]')},
+        {"worker": 'command = ["--runtime", "node"]', "migration": 'command = ["--migrate"]',
+         **of("CMD", "ENTRYPOINT")},
         {"migration": "command = var.unset", "api": f"{PORT}, command = var.unset"},
     ],
 )  # fmt: skip
