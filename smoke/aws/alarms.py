@@ -185,7 +185,8 @@ _FIRES = {
 
 def _filled(queries: Sequence[Mapping[str, Any]]) -> float | None:
     """The number that replaces missing datapoints; None unless they are one metric and its `FILL`."""
-    written = [_FILL.fullmatch(each["Expression"]) for each in queries if each.get("Expression")]
+    computed = [each for each in queries if each.get("Expression") and each.get("ReturnData", True)]
+    written = [_FILL.fullmatch(each["Expression"]) for each in computed]
     (found,) = written if len(written) == 1 and len(queries) == len(written) + 1 else (None,)
     ids = {each["Id"] for each in queries if each.get("MetricStat")}
     return float(found[2]) if found and found[1] in ids else None

@@ -74,7 +74,8 @@ class MetricFilter:
         above = firing.comparison.startswith("GreaterThan")
         added, least = _number(self.value), firing.threshold or 0
         bounded = not added or _OF_ONE_LINE.match(firing.statistic)
-        if above and added is not None and bounded and added <= least:
+        fires = added is not None and (added > least or (added == least and "OrEqual" in firing.comparison))
+        if above and added is not None and bounded and not fires:
             return f"the filter {self.name} adds {added:g} for each matching line of {self.log_group}"
         if another := of_another(self.log_group, prefix):
             return f"the filter {self.name} reads {another}, which belongs to another environment"

@@ -325,8 +325,7 @@ def undecrypted(
     found = read_key(account, key, place)
     if found.unusable:
         return f"is encrypted with {found.arn}, which {found.unusable}"
-    home = [*found.arn.split(":")[:2], "iam", "", place[1]]  # a task may give its role by name
-    who = role if role.startswith("arn:") else ":".join([*home, f"role/{role}"])
+    who = arn_of(role, found.arn.split(":")[1], place[1])
     context = {**context, "aws:principalarn": [who]}
     allowed = allows(own, _DECRYPT, found.arn, context)
     if found.is_awss or (found.policy is None and allowed):
@@ -345,6 +344,11 @@ def undecrypted(
     return "" if any("Decrypt" in each.get("Operations", ()) for each in granted) else closed
 
 
+def arn_of(role: str, partition: str, account: str) -> str:
+    """The ARN of a role; a task may give its role by name."""
+    return role if role.startswith("arn:") else f"arn:{partition}:iam::{account}:role/{role}"
+
+
 def _users(statement: Mapping[str, Any]) -> set[str]:
     """The roles and accounts that a statement of a resource's own policy names."""
     principal = statement.get("Principal", {})
@@ -352,15 +356,14 @@ def _users(statement: Mapping[str, Any]) -> set[str]:
 
 
 def _whole(role: str) -> Iterator[str]:
-    """The account of a role, in both ways to name it."""
-    if role.startswith("arn:"):
-        yield from (role.split(":")[4], f"{role.partition(':role/')[0]}:root")
+    """The account of a role, by its ARN, in both ways to name it."""
+    yield from (role.split(":")[4], f"{role.partition(':role/')[0]}:root")
 
 
 def denies(
     policy: Iterable[Mapping[str, Any]], role: str, action: str, resource: str, context: Context
 ) -> bool:
-    """Whether the statements of a resource's own policy surely deny a role an action."""
+    """Whether the statements of a resource's own policy surely deny an action to a role, given by its ARN."""
     told = {**context, "aws:principalarn": [role]}
     return any(
         each.get("Effect") == "Deny"

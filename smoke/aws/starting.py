@@ -22,6 +22,7 @@ from .policies import (
     Context,
     RolePolicies,
     allows,
+    arn_of,
     boundary_of,
     covers,
     denies,
@@ -191,7 +192,8 @@ def _unpulled(
         context = _acting(place, image["region"])
         told = ecs.policy_of(aws.account, image)
         for action in PULLS:
-            barred = denies(statements_of(told), role, action, arn, context)
+            who = arn_of(role, place[_PARTITION], place[_ACCOUNT])
+            barred = denies(statements_of(told), who, action, arn, context)
             bounded = limit is not None and not allows(limit, action, arn, context)
             if allows(own, action, arn, context) and not bounded and not barred:
                 continue
@@ -220,7 +222,8 @@ def _examine_secrets(
 
     Secrets of another account or region are not looked up.
     """
-    place, gone = aws.cluster().split(":")[3:5], ("ResourceNotFoundException",)
+    cluster, gone = aws.cluster().split(":"), ("ResourceNotFoundException",)
+    place = cluster[3:5]
     given = {
         (name, definition.execution_role, secret): None
         for name, definition in owners.items()
@@ -242,14 +245,12 @@ def _examine_secrets(
         (found,) = told
         key = (found or {}).get("KmsKeyId", "")
         why: str | None = _unusable(found)
-        context = _acting(aws.cluster().split(":"), place[0])
-        if not why and denies(statements_of(policy), role, READ, secret, context):
+        context, who = _acting(cluster, place[0]), arn_of(role, cluster[_PARTITION], cluster[_ACCOUNT])
+        if not why and denies(statements_of(policy), who, READ, secret, context):
             why = f"has a policy that denies it to {role}"
         elif not why and key and role in there and held and not key.endswith(SECRETS_KEY):
-            own, asking = (
-                held.statements.get(role, ()),
-                {**context, **_through(place, (found or {}).get("ARN", secret))},
-            )
+            own = held.statements.get(role, ())
+            asking = {**context, **_through(place, (found or {}).get("ARN", secret))}
             answer = result.attempt(
                 lambda: (undecrypted(aws.account, key, role, own, place, asking),)  # noqa: B023
             )

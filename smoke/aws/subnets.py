@@ -217,6 +217,15 @@ class WaysOut:
             return ""
         return f"{found['RouteTableId']} of {subnet} has no route to an internet gateway"
 
+    def leads_straight_out(self, subnet: str) -> bool:
+        """Whether a subnet's routes lead only to the internet: another network may have endpoints of AWS."""
+        routes = (self._table(subnet) or {}).get("Routes", ())
+        return all(
+            each.get("NatGatewayId") or str(each.get("GatewayId", "")).startswith("igw-")
+            for each in routes
+            if not _stays(each)
+        )
+
     def _table(self, subnet: str) -> Described | None:
         network = self.subnets[subnet].vpc if subnet in self.subnets else ""
         return _of_subnet(self.tables, subnet, network, "Main")
@@ -327,8 +336,10 @@ def kept_in(aws: AwsReader) -> Examined:
         for one in [each for each in services[name].subnets if each in subnets]:
             needed = needed_by(definition)
             why = ways.shut(one, public=services[name].public, needed=needed)
-            only_ipv4 = all(each.version == _IPV4 for each in subnets[one].ranges)
-            if why == "" and only_ipv4 and not all(ways.offers(each, one) for each in needed):
+            plain = all(each.version == _IPV4 for each in subnets[one].ranges) and ways.leads_straight_out(
+                one
+            )
+            if why == "" and plain and not all(ways.offers(each, one) for each in needed):
                 why = lists.closed_to_world([one], calling=True)
             if why is None or (why and subnets[one].owner not in ("", account)):
                 result.not_examined.append(Finding("", 0, f"whether {name} reaches its registry from {one}"))

@@ -90,6 +90,7 @@ def health_path(environment: Environment, key: str) -> str:
 def test_inventory(
     aws: AwsReader,
     environment: Environment,
+    plan_facts: Mapping[str, Any],
     plan_inventory: Sequence[Mapping[str, Any]],
     service: str,
     evidence: Evidence,
@@ -147,7 +148,7 @@ def test_inventory(
         different += [f"url: {each.what}" for each in through.findings]
         examined.not_examined.extend(through.not_examined)
     target = (examined.attempt(aws.scalable) or {}).get(service)
-    called = bool(own or aws.service(service).registries or aws.service(service).aliases)
+    called = service in plan_facts["reach"]
     left = examined.attempt(lambda: left_without_tasks(aws.account, target, called=called)) if target else ""
     different += [f"tasks: {left}"] if left else []
     assert not different, f"{service} differs from the plan: {'; '.join(different)}"

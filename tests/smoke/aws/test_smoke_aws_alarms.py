@@ -420,6 +420,13 @@ def test_a_number_may_stand_for_missing_data(expression: str, comparison: str, m
     assert (found.firing.missing if not found.expression else None) == missing
 
 
+def test_a_number_that_is_computed_but_not_returned_stands_for_nothing() -> None:
+    record = {**queried(TOLD), "ComparisonOperator": ABOVE, "Threshold": 80.0}
+    filled = {"Id": "e1", "Expression": "FILL(m1, 100)", "ReturnData": False}
+    record["Metrics"] = [*record["Metrics"], filled]
+    assert alarm_of(record).firing.missing != "breaching"
+
+
 def test_a_mute_rule_keeps_alarms_from_notifying() -> None:
     arn = "arn:aws:cloudwatch:us-east-1:1:alarm-mute-rule:night"
     account, _ = scripted(
@@ -561,16 +568,21 @@ def test_a_log_filter_must_match_its_alarm(filters: list[Any], wrong: bool) -> N
 
 
 @pytest.mark.parametrize(
-    ("value", "statistic", "wrong"),
+    ("value", "statistic", "comparison", "wrong"),
     [
-        ("1", "p99", True),
-        ("1", "Maximum", True),
-        ("6", "p99", False),
-        ("$.ms", "p99", False),
-        ("1", "Sum", False),
+        ("1", "p99", ABOVE, True),
+        ("1", "Maximum", ABOVE, True),
+        ("5", "Maximum", ABOVE, True),
+        ("5", "Maximum", "GreaterThanOrEqualToThreshold", False),
+        ("4", "Maximum", "GreaterThanOrEqualToThreshold", True),
+        ("6", "p99", ABOVE, False),
+        ("$.ms", "p99", ABOVE, False),
+        ("1", "Sum", ABOVE, False),
     ],
 )
-def test_a_filter_that_adds_the_same_for_each_line(value: str, statistic: str, wrong: bool) -> None:
+def test_a_filter_that_adds_the_same_for_each_line(
+    value: str, statistic: str, comparison: str, wrong: bool
+) -> None:
     account, _ = scripted(describe_metric_filters=lambda **_: {"metricFilters": [made(value)]})
-    watching = alarm(metrics=(REFUSED,), statistic=statistic, threshold=5.0)
+    watching = alarm(metrics=(REFUSED,), statistic=statistic, comparison=comparison, threshold=5.0)
     assert bool(miscounted(account, [watching], "arrakis-staging")) is wrong

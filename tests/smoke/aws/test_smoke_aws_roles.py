@@ -106,6 +106,15 @@ def test_what_a_policy_of_the_secret_allows_is_not_examined() -> None:
     assert unread == [f"whether the policy of {KEY} lets {role('p-execution-finn')} read it"]
 
 
+@pytest.mark.parametrize(("roles", "denied"), [("p-*", False), ("q-*", True)])
+def test_a_role_that_is_given_by_its_name_has_an_arn(roles: str, denied: bool) -> None:
+    finn = replace(definition("finn", secrets={"KEY": KEY}), execution_role="p-execution-finn")
+    others = {"ArnNotLike": {"aws:PrincipalArn": f"arn:aws:iam::1:role/{roles}"}}
+    policy = {"Effect": "Deny", "Principal": "*", "Action": READS, "Resource": "*", "Condition": others}
+    findings, _ = examined(statements=ALLOWED, own=json.dumps({"Statement": [policy]}), home="1", finn=finn)
+    assert any("has a policy that denies it" in each for each in findings) is denied
+
+
 def test_a_role_of_another_account_is_not_examined() -> None:
     findings, unread = examined(home="999999999999")
     assert findings == []

@@ -142,6 +142,14 @@ OUT = entry(100, "allow", to=True)
         ({"routes": [NAT], "listed": (OUT, OWN, entry(110, "allow", to=False, ports=(1024, 65535)))}, ""),
         ({"routes": [NAT], "listed": (entry(100, "allow", to=False),)}, "lets nothing out to the world"),
         ({"routes": [NAT], "listed": (OUT, OWN), "offered": NEEDED}, ""),
+        ({"routes": [out("TransitGatewayId")], "listed": (OUT, OWN)}, ""),  # whose network has endpoints
+        (
+            {
+                "routes": [NAT, {**out("TransitGatewayId"), "DestinationCidrBlock": "10.0.0.0/8"}],
+                "listed": (OUT, OWN),
+            },
+            "",
+        ),
     ],
 )
 def test_what_leads_out_and_is_let_through(given: dict[str, Any], why: str) -> None:
