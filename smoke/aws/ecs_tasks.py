@@ -255,15 +255,13 @@ def left_without_tasks(account: AwsAccount, target: Mapping[str, Any], *, called
 
 
 def _may_end(policy: Mapping[str, Any]) -> bool:
-    """Whether a scaling policy may remove the last task: by its steps, or when no requests come.
+    """Whether a step of a scaling policy removes the last task.
 
-    A custom metric is not evaluated, and every task uses some CPU and memory.
+    A policy that tracks a metric only removes tasks while it has data of them; so it is not evaluated.
     """
-    steps = policy.get("StepScalingPolicyConfiguration", {}).get("StepAdjustments", ())
-    tracked = policy.get("TargetTrackingScalingPolicyConfiguration", {})
-    metric = tracked.get("PredefinedMetricSpecification", {}).get("PredefinedMetricType")
-    by_requests = metric == "ALBRequestCountPerTarget" and not tracked.get("DisableScaleIn")
-    return by_requests or any(each["ScalingAdjustment"] < 0 for each in steps)
+    config = policy.get("StepScalingPolicyConfiguration", {})
+    steps = [each["ScalingAdjustment"] for each in config.get("StepAdjustments", ())]
+    return 0 in steps if config.get("AdjustmentType") == "ExactCapacity" else any(each < 0 for each in steps)
 
 
 def _ending(actions: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[Mapping[str, Any]]:

@@ -286,8 +286,9 @@ def _written(job: Job) -> Iterator[tuple[list[str], int, dict[str, Step]]]:
     ids: dict[str, Step] = {}
     yield _expressions([*job.env.values(), *job.given.values()], job.condition), 0, ids
     for step in job.steps:
-        texts = [step.run, *step.env.values(), *step.given.values()]
-        yield _expressions(texts, step.condition), step.line, ids
+        # an action may have its default where an event gives it nothing, as checkout's ref has
+        given = [each for each in step.given.values() if not _OF_AN_EVENT.search(each)]
+        yield _expressions([step.run, *step.env.values(), *given], step.condition), step.line, ids
         ids = ids | {step.id.lower(): step}
     yield _expressions(job.outputs.values(), None), 0, ids
 

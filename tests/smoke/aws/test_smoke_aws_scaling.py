@@ -47,8 +47,13 @@ STEPS = {"StepScalingPolicyConfiguration": {"StepAdjustments": [{"ScalingAdjustm
 UP = {"StepScalingPolicyConfiguration": {"StepAdjustments": [{"ScalingAdjustment": 2}]}}
 
 
-def tracks(metric: str, **more: Any) -> dict[str, Any]:
-    told = {"PredefinedMetricSpecification": {"PredefinedMetricType": metric}, **more}
+def exactly(tasks: int) -> dict[str, Any]:
+    steps = [{"ScalingAdjustment": tasks}]
+    return {"StepScalingPolicyConfiguration": {"AdjustmentType": "ExactCapacity", "StepAdjustments": steps}}
+
+
+def tracks(metric: str) -> dict[str, Any]:
+    told = {"PredefinedMetricSpecification": {"PredefinedMetricType": metric}}
     return {"TargetTrackingScalingPolicyConfiguration": told}
 
 
@@ -56,8 +61,9 @@ def tracks(metric: str, **more: Any) -> dict[str, Any]:
     ("policy", "more", "left"),
     [
         (STEPS, {}, False),
-        (tracks("ALBRequestCountPerTarget"), {}, False),
-        (tracks("ALBRequestCountPerTarget", DisableScaleIn=True), {}, True),
+        (exactly(0), {}, False),
+        (exactly(1), {}, True),
+        (tracks("ALBRequestCountPerTarget"), {}, True),
         (tracks("ECSServiceAverageCPUUtilization"), {}, True),
         ({"TargetTrackingScalingPolicyConfiguration": {"CustomizedMetricSpecification": {}}}, {}, True),
         (UP, {}, True),

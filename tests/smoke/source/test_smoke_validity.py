@@ -69,6 +69,7 @@ def found(text: str) -> tuple[list[str], list[str]]:
         ("tag=1", "tag=${{ github.event.pull_request.head.sha }}", "head.sha is empty: no event under `on`"),
         ("tag=1", "tag=${{ github.head_ref }}", "github.head_ref is empty: no event under `on` has it"),
         ("tag=1", "tag=${{ github.head_ref || github.ref_name }}", ""),
+        ("actions/checkout@v4", "actions/checkout@v4\n        with: { ref: '${{ github.head_ref }}' }", ""),
         ("tag=1", "tag=${{ github.event.head_commit.id }}", ""),
         ("needs.build.result == 'success'", "false", "deploy never runs"),
         (IF, "    #", ""),
