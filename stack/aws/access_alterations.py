@@ -397,7 +397,8 @@ def secret_encrypted(
 ) -> None:
     """Encrypt a service's signing key with a key whose policy has statements about these users.
 
-    They are users of the account, such as `root`. The service's execution role may decrypt on a condition.
+    They are users of the account, such as `root`. The service's execution role may decrypt on a condition;
+    the key operator may use the key.
     """
     arn = f"arn:aws:iam::{ACCOUNT}:"
     told = [{"Effect": "Allow", "Action": "kms:*", "Resource": "*", **each} for each in users]
@@ -406,9 +407,9 @@ def secret_encrypted(
     key = emulator.aws("kms").create_key(Policy=document)["KeyMetadata"]["Arn"]
     emulator.aws("secretsmanager").update_secret(SecretId=secret_id(service), KmsKeyId=key)
     decrypts = policy(Action="kms:Decrypt", Resource=key, Condition=dict(condition or {}))
-    emulator.aws("iam").put_role_policy(
-        RoleName=execution_role(service), PolicyName="own-key", PolicyDocument=decrypts
-    )
+    operates = policy(Action=["kms:Decrypt", "kms:GenerateDataKey"], Resource=key)
+    for role, document in ((execution_role(service), decrypts), (OPERATOR, operates)):
+        emulator.aws("iam").put_role_policy(RoleName=role, PolicyName="own-key", PolicyDocument=document)
 
 
 def repository_closed(emulator: Emulator, build: str) -> None:
