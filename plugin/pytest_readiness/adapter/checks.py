@@ -75,7 +75,7 @@ class Checks:
 
     collected: list[Check] = field(default_factory=list)
     selected: dict[str, Check] = field(default_factory=dict)
-    #: Mistakes in the markers, worded for people; empty if there are none.
+    #: What is wrong with the markers, as a message; empty if nothing is.
     problem: str = ""
     #: How many checks another plugin dropped before they were read.
     dropped: int = 0

@@ -91,11 +91,11 @@ class History:
             self._context.notes.append(str(problem).splitlines()[0])
 
     def self_test(self) -> Mapping[str, Any] | None:
-        """Return the last self-test's result for this suite; None if there is none to quote."""
+        """Return the last self-test's result for this suite, or None."""
         return self._self_test
 
     def _proved(self) -> Mapping[str, Any] | None:
-        """Read the last self-test; one of another suite proves nothing here, and a note says so."""
+        """Read the last self-test. If it tested another suite, it is not quoted, and a note is added."""
         found = self._record(SELF_TEST_NAME, Scope.FULL.value)
         if found is None:
             return None

@@ -45,7 +45,7 @@ class LeakScanner(Protocol):
     """Finds live secrets in the bytes of an artifact."""
 
     def leaks(self, data: bytes, /) -> list[str]:
-        """Return the names of the secrets found; empty if there are none."""
+        """Return the names of the secrets found."""
         ...
 
 
