@@ -40,7 +40,7 @@ def test_own_spend_stays_under_the_cap(
             raise MonthChanged(f"the run began in {opening.period}: run again")
         observed = reading.committed - opening.committed
         total += observed
-        most = computed + spend.unknown.get(tenant, 0) * spend.highest_price
+        most = spend.most(tenant)
         evidence.figure(f"spent by this run on {tenant}", observed, "µUSD", expected=computed, limit=most)
         evidence.figure(f"left reserved on {tenant}", reading.reserved, "µUSD")
         tolerance = reading.tolerance_per_call * max(1, spend.calls)

@@ -143,8 +143,7 @@ class Freeside(ServiceClient):
         opening = self.journal.open().get(tenant, OpeningBalance(problem="unread"))
         # if both are one figure, the excess over the charges is reserved, or was paid for calls of unknown
         # cost
-        unknown = spend.unknown.get(tenant, 0) * spend.highest_price
-        most = opening.committed + spend.charges.get(tenant, 0) + unknown + MICRO_PER_CENT
+        most = opening.committed + spend.most(tenant) + MICRO_PER_CENT
         one_figure, pause = not (reading.exact or opening.problem), pauses(_LOOK_EVERY_S)
         while tenant in spend.last and (
             reading.reserved > opening.reserved or (one_figure and reading.committed >= most)

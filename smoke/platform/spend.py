@@ -86,47 +86,59 @@ class Charge:
     """One call that may be charged. Its cost is in its answer; ``unknown`` if that was not read.
 
     ``replay`` if the answer says that it is an earlier call's. Where that call was another run's, it is no
-    charge of this one.
+    charge of this one. ``settled`` once the cost is known: a refusal says nothing about an earlier call of
+    its key. ``within`` is how far the cost may be from what was charged, in µUSD.
     """
 
     micro: int = 0
     ms: float | None = None
     unknown: bool = False
     replay: bool = False
+    settled: bool = False
+    within: int = 0
 
     def settle(self, micro: int, ms: float | None = None) -> None:
         """Record the answer: it cost ``micro`` µUSD and took ``ms`` milliseconds."""
-        self.micro, self.ms = micro, ms
+        self.micro, self.ms, self.settled = micro, ms, True
 
 
 @dataclass(frozen=True, slots=True)
 class Spend:
     """The journal's content. ``charges`` in µUSD by tenant; ``unknown`` counts calls of unknown cost.
 
-    ``highest_price`` is of one call, in µUSD. ``last`` is when the last call of each tenant ended, in seconds
-    of the epoch.
+    ``within`` is how far each tenant's charges may be from the true ones, in µUSD, as some costs were read
+    from a budget of whole cents. ``highest_price`` is of one call, in µUSD. ``last`` is when the last call of
+    each tenant ended, in seconds of the epoch.
     """
 
     charges: Mapping[str, int] = field(default_factory=dict)
     calls: int = 0
     highest_price: int = 0
     unknown: Mapping[str, int] = field(default_factory=dict)
+    within: Mapping[str, int] = field(default_factory=dict)
     latencies_ms: tuple[float, ...] = ()
     last: Mapping[str, float] = field(default_factory=dict)
+
+    def most(self, tenant: str) -> int:
+        """The most that the calls of a tenant may have cost, in µUSD."""
+        unknown = self.unknown.get(tenant, 0) * self.highest_price
+        return self.charges.get(tenant, 0) + unknown + self.within.get(tenant, 0)
 
 
 @dataclass(slots=True)
 class _KnownSpend:
     """The journal as far as it was read: the cost of each call, by tenant and key, and the total.
 
-    ``known`` are the calls of known cost, ``calls`` all of them.
+    ``calls`` are all calls, ``unread`` those that ended without their cost, ``settled`` those of known cost.
     """
 
     bytes: int = 0
     spent: int = 0
     costs: dict[tuple[str, str], int] = field(default_factory=dict)
     calls: set[tuple[str, str]] = field(default_factory=set)
-    known: set[tuple[str, str]] = field(default_factory=set)
+    unread: set[tuple[str, str]] = field(default_factory=set)
+    settled: set[tuple[str, str]] = field(default_factory=set)
+    within: Counter[str] = field(default_factory=Counter)
     latencies_ms: list[float] = field(default_factory=list)
     last: dict[str, float] = field(default_factory=dict)
 
@@ -139,8 +151,11 @@ class _KnownSpend:
         if entry["micro"]:
             self.spent += entry["micro"] - self.costs.get(call, 0)
             self.costs[call] = entry["micro"]
-        if not entry["unknown"]:
-            self.known.add(call)
+        if entry["unknown"]:
+            self.unread.add(call)
+        if entry["settled"]:
+            self.settled.add(call)
+        self.within[call[0]] += entry["within"]
         if entry["ms"] is not None:
             self.latencies_ms.append(entry["ms"])
         self.last[call[0]] = entry["at"]
@@ -154,7 +169,8 @@ class _KnownSpend:
             charges=charges,
             calls=len(self.costs),
             highest_price=max(self.costs.values(), default=0),
-            unknown=Counter(tenant for tenant, _ in self.calls - self.known),
+            unknown=Counter(tenant for tenant, _ in self.unread - self.settled),
+            within=dict(self.within),
             latencies_ms=tuple(self.latencies_ms),
             last=dict(self.last),
         )
@@ -259,9 +275,9 @@ class SpendJournal:
         """Whether any reservation of this run exceeded its time."""
         return self._held.exists()
 
-    def learn(self, tenant: str, key: str, micro: int) -> None:
-        """Enter the observed cost of a call that ended with its cost unknown."""
-        self._write(tenant, key, Charge(micro))
+    def learn(self, tenant: str, key: str, micro: int, within: int = 0) -> None:
+        """Enter the observed cost of a call that ended with its cost unknown, exact ``within`` these µUSD."""
+        self._write(tenant, key, Charge(micro, settled=True, within=within))
 
     def spend(self) -> Spend:
         """Everything written so far."""

@@ -406,7 +406,8 @@ class Walker:
         if not watch.first.exact:
             charged = min(max(charged, 0), sent.most)  # whole cents show no more
         self.ledger.release(sent.call, charged)
-        self._freeside.journal.learn(sent.call.tenant, sent.call.key, charged)
+        within = watch.first.tolerance_per_call
+        self._freeside.journal.learn(sent.call.tenant, sent.call.key, charged, within)
         paid.append(charged)
 
 

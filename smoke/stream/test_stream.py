@@ -177,7 +177,8 @@ def test_hang_up_leaves_no_reservation(freeside: Freeside, tenants: Tenants, evi
     require_spent(answer, "freeside", "the token of an abandoned stream")
     again = once_free(partial(freeside.try_invoke, tenants.main, prompt, key=left.key))
     replayed = is_replay(again.headers)
-    freeside.journal.learn(tenants.main, left.key, paid + (0 if replayed else cost_in(again)))
+    cost, within = paid + (0 if replayed else cost_in(again)), watch.last.tolerance_per_call
+    freeside.journal.learn(tenants.main, left.key, cost, within)
     kept, length = 0, len(whole.text())
     if again.status_code == 200 and replayed:
         kept = len(answer_of(again, tenants.main).content)
@@ -216,7 +217,8 @@ def test_hang_up_at_once_leaves_no_reservation(
     watch.released()
     paid = watch.observe(watch.read()).committed - watch.first.committed - last.usage().cost_micro
     for key in keys:  # which of them paid is not known; what all paid is
-        freeside.journal.learn(tenants.main, key, max(0, paid) if key == keys[-1] else 0)
+        cost, within = (max(0, paid), watch.last.tolerance_per_call) if key == keys[-1] else (0, 0)
+        freeside.journal.learn(tenants.main, key, cost, within)
     # an answer to the same words may be longer, but not twice as expensive
     most = len(keys) * max(complete, last.usage().cost_micro) * 3 // 2
     evidence.figure("paid for a stream that was abandoned at once", paid, "µUSD", limit=most)

@@ -18,6 +18,7 @@ from smoke.platform.freeside import Freeside, nonce, prompt_for
 from smoke.platform.invariants import (
     I3,
     I4,
+    MICRO_PER_CENT,
     BudgetReading,
     Conservation,
     LimitChanged,
@@ -264,15 +265,21 @@ def test_a_budget_used_up_before_the_run_is_not_the_platforms_fault(
         journal.answered(tenant, httpx.Response(status))
 
 
-@pytest.mark.parametrize(("whole_cents", "held"), [(3, False), (9, True)])
+@pytest.mark.parametrize(
+    ("learned", "whole_cents", "held"),
+    [(None, 3, False), (None, 9, True), (0, 3, False), (0, 4, True), (-1, 2, False), (-1, 3, True)],
+)
 def test_where_one_figure_is_both_a_call_of_unknown_cost_may_be_charged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_cents: int, held: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learned: int | None, whole_cents: int, held: bool
 ) -> None:
+    """``learned`` is what whole cents showed of it; -1 for a cost that was read to the last µUSD, 0."""
     journal = SpendJournal(tmp_path, read_balances=lambda: {"c": OpeningBalance(0, "2026-11")})
     with journal.charging("c", "1") as charge:
         charge.settle(12_000)
     with journal.charging("c", "2") as charge:
         charge.unknown = True
+    if learned is not None:
+        journal.learn("c", "2", max(learned, 0), 0 if learned < 0 else MICRO_PER_CENT)
     freeside = Freeside(None, None, None, journal)  # type: ignore[arg-type]
     monkeypatch.setattr(freeside, "budget", lambda _: cents(whole_cents))
     monkeypatch.setattr("smoke.platform.freeside.time.time", lambda: journal.spend().last["c"] + 60)
@@ -331,7 +338,9 @@ def test_spend_journal_counts_calls_of_unknown_cost(tmp_path: Any) -> None:
     journal = SpendJournal(tmp_path)
     with pytest.raises(httpx.ReadTimeout), journal.charging("a", "1"):
         raise httpx.ReadTimeout("late")
-    assert journal.spend().unknown == {"a": 1}
+    with journal.charging("a", "1"):
+        pass  # its repetition was refused, which says nothing about the first call
+    assert (journal.spend().unknown, journal.spend().most("b")) == ({"a": 1}, 0)
     journal.learn("a", "1", 40)
     spend = journal.spend()
     assert (dict(spend.unknown), dict(spend.charges), spend.highest_price) == ({}, {"a": 40}, 40)
