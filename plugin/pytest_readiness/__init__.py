@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .adapter.evidence import Eventually, Evidence
     from .aws import aws_session
     from .core.classify import AwsCause, AwsFailure, aws_failure
-    from .profile.environment import Environment, load_environment
+    from .profile import Environment, load_environment
 
 __all__ = [
     "AwsCause",
@@ -48,7 +48,7 @@ _MODULES = {
     ".adapter.evidence": ("Eventually", "Evidence"),
     ".aws": ("aws_session",),
     ".core.classify": ("AwsCause", "AwsFailure", "aws_failure"),
-    ".profile.environment": ("Environment", "load_environment"),
+    ".profile": ("Environment", "load_environment"),
 }
 
 

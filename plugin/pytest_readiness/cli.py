@@ -24,13 +24,12 @@ from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .commands import USAGE_ERROR, init, listing, project, saved, say, verify
+from .commands import USAGE_ERROR, plan, project, saved, say, verify
 from .core.assess import UNFINISHED, UNJUDGED, unfinished_model
 from .core.errors import ReadinessError
 from .core.formats import HANDOVER, RUN_ID, format_moment, new_run_id
-from .core.model import Verdict
+from .core.model import NONE_LEFT, SHARD_SUFFIX, Verdict
 from .core.redaction import Redactor
-from .core.shards import NONE_LEFT, SUFFIX
 from .core.verdict import exit_code
 from .profile import find_plan, read_plan, read_shards
 from .report import PARTIAL_NAME, append_summary, discard, formats_in, write_all
@@ -145,7 +144,7 @@ def _merge(arguments: Sequence[str]) -> int:
     if mistaken := [path for path in shards if not _may_hold_shards(Path(path))]:
         raise ReadinessError(
             f"not the result of a shard: {', '.join(mistaken)}", where="readiness merge",
-            allowed=f"files that end in {SUFFIX}, or a directory of such files",
+            allowed=f"files that end in {SHARD_SUFFIX}, or a directory of such files",
             action="name the directory that --readiness-shard wrote, by default reports/shards",
         )  # fmt: skip
     return supervise(arguments[len(shards) :], shards=shards)
@@ -153,8 +152,8 @@ def _merge(arguments: Sequence[str]) -> int:
 
 def _may_hold_shards(path: Path) -> bool:
     if path.is_dir():
-        return not any(path.iterdir()) or any(path.rglob(f"*{SUFFIX}"))
-    return path.suffix == SUFFIX
+        return not any(path.iterdir()) or any(path.rglob(f"*{SHARD_SUFFIX}"))
+    return path.suffix == SHARD_SUFFIX
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -165,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"readiness {version('pytest-readiness')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    init.add(commands)
+    plan.add_init(commands)
     for name, what in RUNS.items():
         commands.add_parser(
             name,
@@ -184,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
         "  readiness merge shard-1 shard-2 shard-3 --env live --attest env:KEY\n\n" + EXIT_CODES,
     )
     saved.add(commands)
-    listing.add(commands)
+    plan.add(commands)
     saved.add_ledger(commands)
     verify.add(commands)
     command.add(commands)

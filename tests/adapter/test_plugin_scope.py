@@ -169,7 +169,7 @@ def test_a_suite_that_is_edited_during_its_run_is_the_one_that_ran(suite: Suite)
 def test_a_run_that_ended_meanwhile_counts_in_the_streak(suite: Suite) -> None:
     suite.checks("""
         import json
-        from pytest_readiness.ledger.file import FileLedger
+        from pytest_readiness.ledger import FileLedger
 
         @pytest.mark.p0
         def test_up(evidence):

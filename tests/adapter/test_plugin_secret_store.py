@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from pytest_readiness import profile as profiles
 from pytest_readiness.core.errors import SetupError
-from pytest_readiness.profile import environment
-from pytest_readiness.profile.environment import load_environment
+from pytest_readiness.profile import load_environment
 
 from tests.adapter.samples import LOCAL, SCHEMA
 from tests.adapter.scenario import Suite
@@ -100,7 +100,7 @@ def test_a_store_that_is_not_reached_costs_one_deadline(
         f"{SCHEMA}[section.aws.region]\ntype = 'string'\n[section.aws.endpoint_url]\ntype = 'url'\n",
     )
     over = threading.Event()
-    monkeypatch.setattr(environment, "DEADLINE_S", 0.5)
+    monkeypatch.setattr(profiles, "DEADLINE_S", 0.5)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     if hangs == "resolver":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pytest_readiness.core.shards import Shard, opened, written
+from pytest_readiness.core.model import Shard, opened_shard, sealed_shard
 
 from tests.adapter.scenario import DEFAULT, PLUGINS, Run, Suite
 
@@ -118,7 +118,7 @@ def left(suite: Suite, index: int, of: int = N) -> Path:
 
 
 def change(path: Path, **facts: Any) -> None:
-    path.write_text(written({**opened(path.read_text()), **facts}))
+    path.write_text(sealed_shard({**opened_shard(path.read_text()), **facts}))
 
 
 def test_twenty_shards_make_one_run(suite: Suite) -> None:
@@ -257,7 +257,7 @@ def test_a_shard_needs_to_know_its_run(suite: Suite) -> None:
         ({"GITHUB_RUN_ID": "7", "GITHUB_RUN_ATTEMPT": "2"}, "7-2"),
     ):
         assert suite.run("--readiness-shard", "1/2", environ=given).code in (0, 6)
-        assert opened(left(suite, 1, 2).read_text())["run"] == named
+        assert opened_shard(left(suite, 1, 2).read_text())["run"] == named
 
 
 def test_the_id_of_a_run_from_the_ci_is_validated(suite: Suite) -> None:
@@ -381,7 +381,7 @@ def test_names_that_sound_secret_hide_no_result(tmp_path: Path) -> None:
         """
     )
     assert suite.run("--readiness-shard", "1/1", *RUN).code == 1
-    content = opened(left(suite, 1, 1).read_text())
+    content = opened_shard(left(suite, 1, 1).read_text())
     assert content["build_start"] == {"token": "b1"}
     assert content["checks"]["collected"][1]["establishes"] == ["access-token", "base"]
     run = merge(suite)

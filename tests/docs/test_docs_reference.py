@@ -12,8 +12,8 @@ import pytest
 import pytest_readiness
 import yaml
 from pytest_readiness.adapter import context as fixtures
-from pytest_readiness.adapter import hookspecs
 from pytest_readiness.adapter.collection import MARKERS
+from pytest_readiness.adapter.plugin import Hooks
 from pytest_readiness.core.model import FailureClass, GoalStatus, Outcome, Verdict
 from pytest_readiness.core.verdict import exit_code
 from pytest_readiness.profile import schema
@@ -48,7 +48,7 @@ def test_exported_names() -> None:
 
 
 def test_hooks() -> None:
-    assert not missing([name for name in vars(hookspecs) if name.startswith("pytest_")], page("suite.md"))
+    assert not missing([name for name in vars(Hooks) if name.startswith("pytest_")], page("suite.md"))
 
 
 def test_options() -> None:

@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytest_readiness.core.errors import LedgerError
 from pytest_readiness.core.formats import canonical_json
-from pytest_readiness.ledger import open_ledger, read_history
+from pytest_readiness.ledger import BLOCK, FileLedger, open_ledger, read_history
 from pytest_readiness.ledger.chain import GENESIS, Link, inspect, sealed
-from pytest_readiness.ledger.file import BLOCK, FileLedger
 
 
 def filled(path: Path, count: int) -> FileLedger:
@@ -165,7 +164,7 @@ def test_a_writer_that_died_before_it_remembered_its_entry_does_no_harm(tmp_path
 APPEND = """
 import sys
 from pathlib import Path
-from pytest_readiness.ledger.file import BLOCK, FileLedger
+from pytest_readiness.ledger import BLOCK, FileLedger
 for number in range(20):
     FileLedger(Path(sys.argv[1])).append({"run_id": f"{sys.argv[2]}-{number}"})
 """

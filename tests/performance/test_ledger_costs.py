@@ -15,9 +15,8 @@ from botocore.exceptions import ClientError
 from pytest_readiness.core.formats import canonical_json
 from pytest_readiness.core.history import is_enough, streak
 from pytest_readiness.core.plan import Policy
-from pytest_readiness.ledger import Ledger, read_history
+from pytest_readiness.ledger import FileLedger, Ledger, read_history
 from pytest_readiness.ledger.chain import sealed
-from pytest_readiness.ledger.file import FileLedger
 from pytest_readiness.ledger.s3 import BUNDLE, READERS, S3Ledger, packed
 
 SHORT, LONG = 10, 3_000

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pytest_readiness.core.errors import ProfileError
 from pytest_readiness.core.redaction import Redactor
-from pytest_readiness.profile.environment import Vault
+from pytest_readiness.profile import Vault
 from pytest_readiness.profile.profile import p256_problem
 
 from tests.profile.test_profile import PROFILE, profile

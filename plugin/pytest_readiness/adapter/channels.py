@@ -22,8 +22,7 @@ from ..core.errors import ReadinessError
 from ..core.formats import text_of
 from ..core.plan import PLAN_NAME
 from ..core.redaction import LineRedactor, Redactor
-from ..profile import load_profile, load_schema, read_plan
-from ..profile.environment import Vault
+from ..profile import Vault, load_profile, load_schema, read_plan
 
 REDACTOR: pytest.StashKey[Redactor] = pytest.StashKey()
 _CHANNELS: pytest.StashKey[Channels] = pytest.StashKey()

@@ -24,8 +24,7 @@ from ..core.formats import HANDOVER, RUN_ID, new_run_id, text_of
 from ..core.network import AWS_VARIABLES
 from ..core.plan import Plan
 from ..core.redaction import Redactor
-from ..profile import load_profile, load_schema, read_plan
-from ..profile.environment import Environment, Vault
+from ..profile import Environment, Vault, load_profile, load_schema, read_plan
 from ..profile.profile import Offer, Profile, SecretRef
 from ..profile.schema import Schema
 from .checks import Availability, Check, Down, Refusal

@@ -19,8 +19,18 @@ from ..core.errors import ReadinessError
 from ..core.formats import digest, format_moment, matching, parse_moment
 from ..core.goals import apply_exemptions
 from ..core.history import vanished
-from ..core.model import RunFacts, RunRecord, Scope, Vanished
-from ..core.shards import COMMON, DIRECTORY, NONE_LEFT, missing, of_one_run, written
+from ..core.model import (
+    IN_ALL_SHARDS,
+    NONE_LEFT,
+    SHARDS,
+    RunFacts,
+    RunRecord,
+    Scope,
+    Vanished,
+    missing_shards,
+    of_one_run,
+    sealed_shard,
+)
 from ..core.verdict import is_broken
 from ..profile import read_shards
 from ..report import replace_file
@@ -274,9 +284,9 @@ def leave(context: RunContext, judge: Judge, tally: Tally, status: int) -> None:
             for nodeid, attempts in tally.as_data().items()
         },
     }
-    path = context.settings.reports / DIRECTORY / shard.file_name
+    path = context.settings.reports / SHARDS / shard.file_name
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not replace_file(path, written(content), context.redactor):
+    if not replace_file(path, sealed_shard(content), context.redactor):
         raise ReadinessError(
             "the shard's result contains a live secret: it is withheld",
             where=path.name,
@@ -298,7 +308,7 @@ class Shards:
         found = of_one_run(contents)
         if not found:
             raise ReadinessError("; ".join((NONE_LEFT, *unread)), where=", ".join(map(str, paths)))
-        gone = missing([*found], next(iter(found.values()))["of"])
+        gone = missing_shards([*found], next(iter(found.values()))["of"])
         return cls(found, "; ".join(filter(None, (gone, *unread))))
 
     def checks(self, phases: Sequence[str]) -> Checks:
@@ -387,7 +397,8 @@ class MergedJudge(Judge):
         for key, value in here.items():
             if self._shards[0][key] != value:
                 raise ReadinessError(
-                    f"{COMMON[key]} differs from that of the shards: {value}, not {self._shards[0][key]}",
+                    f"{IN_ALL_SHARDS[key]} differs from that of the shards: "
+                    f"{value}, not {self._shards[0][key]}",
                     where="readiness merge",
                     action="merge in the checkout and with the --env that the shards had",
                 )

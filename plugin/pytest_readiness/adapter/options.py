@@ -13,8 +13,8 @@ import pytest
 
 from ..core.errors import three_lines
 from ..core.formats import HANDOVER, filled
+from ..core.model import Shard
 from ..core.plan import MAX_LIMIT_S, PLAN_NAME, is_directory_name
-from ..core.shards import Shard
 from ..core.toml import parse_toml
 from ..profile import DEFAULT_ENVIRONMENT, find_plan
 from ..profile.schema import DIRECTORY

@@ -18,9 +18,8 @@ import pytest
 from ..core.assess import UNFINISHED, UNJUDGED, unfinished_model
 from ..core.errors import ReadinessError
 from ..core.formats import text_of
-from ..core.model import Verdict
+from ..core.model import SHARDS, Verdict
 from ..core.redaction import Redactor
-from ..core.shards import DIRECTORY as SHARDS
 from ..core.verdict import exit_code
 from ..report import (
     ATTESTATION_NAME,

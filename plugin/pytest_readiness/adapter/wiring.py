@@ -22,7 +22,7 @@ from ..core.model import Verdict
 from ..core.plan import PLAN_NAME, Exclusion
 from ..core.verdict import exit_code
 from ..ledger.chain import Holder, Keeper, wait_for
-from ..profile.environment import Environment
+from ..profile import Environment
 from ..profile.profile import Profile
 from ..report import RESULTS_NAME
 from . import context as fixtures
@@ -30,7 +30,6 @@ from .channels import REDACTOR, guard
 from .checks import Check, Checks
 from .collection import MARKERS, Collector
 from .context import REGISTERED, RUN, RunContext, ask_hook, begin, enter, read_profile
-from .first_act import REPORTS
 from .gate import Gate
 from .judgement import Judge, MergedJudge, NothingToRun, Shards
 from .leftovers import BackgroundFailures
@@ -157,8 +156,11 @@ def _about(seconds: float) -> str:
 PREFIX = "readiness-"
 
 
-def register(config: pytest.Config) -> None:
-    """Set the defaults of other plugins and register the object that starts the run."""
+def register(config: pytest.Config, begun: Reports | None) -> None:
+    """Set the defaults of other plugins and register the object that starts the run.
+
+    ``begun`` are its reports since its first act, if it had one.
+    """
     if config.getoption("pastebin", None):
         raise pytest.UsageError(
             "--pastebin sends the output to a public site"
@@ -172,11 +174,9 @@ def register(config: pytest.Config) -> None:
         settings = Settings.from_config(config)
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    if REPORTS in config.stash:
-        config.stash[REPORTS].confirm(config, settings)
-    else:
-        config.stash[REPORTS] = Reports(config, settings)
-    reports = config.stash[REPORTS]
+    if begun is not None:
+        begun.confirm(config, settings)
+    reports = begun or Reports(config, settings)
     set_defaults(config)
     judges = settings.is_controller and not settings.inert
     if judges and has_html(config) and not config.getoption("htmlpath") and _can_hold(reports.directory):

@@ -21,9 +21,9 @@ from ..core.redaction import Redactor
 from ..ledger import Ledger, open_ledger, read_history
 from ..profile import LARGEST_RECORD, find_plan, profile_names, read_file, read_plan
 from ..report import FORMATS, JSON_NAME, NAMES, formats_in, report_of, terminal, write_all
+from ..report.columns import rows
 from ..report.document import headline, moment, observed_of
 from ..report.html import command, evidence_lines
-from ..report.sections import rows
 from . import NO_PLAN, WRONG, add_json, refuse_file, say, say_json, tinted
 
 

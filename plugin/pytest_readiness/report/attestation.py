@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from ..core.errors import ReadinessError
 from ..core.formats import canonical_json
 from ..core.model import Outcome, Verdict
-from .sections import rows
+from .columns import rows
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"

@@ -16,8 +16,8 @@ from xml.etree import ElementTree as ET
 
 from ..core.formats import one_line, parse_moment
 from ..core.model import Verdict
+from .columns import rows
 from .document import and_others, counts, headline, streak, summary_of
-from .sections import rows
 
 
 def plain_json(model: Mapping[str, Any]) -> str:

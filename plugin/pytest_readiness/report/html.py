@@ -18,8 +18,8 @@ from markupsafe import Markup, escape
 
 from ..core.formats import counted, figure_bounds, number, one_line, printable
 from .charts import pictures, spelled
+from .columns import record, rows, sections, variables
 from .document import headline, moment, pairs, segments, took
-from .sections import record, rows, sections, variables
 
 if TYPE_CHECKING:
     from jinja2 import Environment

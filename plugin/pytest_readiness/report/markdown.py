@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, assert_never
 
 from ..core.formats import one_line
+from .columns import appendix, rows, sections
 from .document import (
     Action,
     Actions,
@@ -27,7 +28,6 @@ from .document import (
     segments,
     summary_of,
 )
-from .sections import appendix, rows, sections
 
 # An underscore inside a word is literal in GitHub's dialect, which keeps PLATFORM_BUG readable in the source.
 _SPECIAL = re.compile(r"[\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")

@@ -9,8 +9,8 @@ from itertools import accumulate
 from typing import Any
 
 from ..core.formats import ELLIPSIS, one_line
+from .columns import rows, unexamined, variables
 from .document import Headline, and_others, counts, headline, owner_of, self_test, streak, summary_of
-from .sections import rows, unexamined, variables
 
 COLUMNS = 100
 #: How many blockers and reasons the terminal shows; the reports have them all.

@@ -1,4 +1,7 @@
-"""The report's sections, named as in a launch review, and the folded detail behind them."""
+"""The columns of a report's tables, in the sections of a launch review, and the folded detail behind them.
+
+``exports`` has the columns of the CSV file, ``html`` those added to pytest-html's page.
+"""
 
 from __future__ import annotations
 
