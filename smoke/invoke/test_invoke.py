@@ -64,8 +64,8 @@ FIVE = ("cheap", "cheap", "cheap", "fast-code", "reviewer")
 PARALLEL = 10
 #: The size of the burst that may meet a rate limit; a platform that allows more is not pushed further.
 BURST = 12
-#: The length of a prompt whose question comes at the end.
-LONG = 24_000
+#: What comes before a long prompt's question. Escaped on the way, it is beyond the limit of a body.
+LONG = ("\N{LATIN SMALL LETTER E WITH ACUTE}" * 10 + " ") * 2_200
 #: Conversations that end by asking for a word, by the role that named it: the model must get each role's
 #: messages.
 _ASKED = ("user", "Which word is it? Reply with that word and nothing else.")
@@ -153,8 +153,8 @@ def prompts(way: Way) -> Iterator[tuple[str, str, bytes]]:
     yield "separators of lines", word, way.encoded(body)
     yield "separators of lines, unescaped in UTF-8", word, json.dumps(body, ensure_ascii=False).encode()
     word = nonce()
-    body = way.body(prompt_for(word, padding=LONG).replace("pad", "p\N{EURO SIGN}d"))
-    yield f"{LONG} characters before it", word, json.dumps(body, ensure_ascii=False).encode()
+    body = way.body(f"{LONG}\n{prompt_for(word)}")
+    yield f"{len(LONG)} characters before it", word, json.dumps(body, ensure_ascii=False).encode()
     if way.prompt == "messages":
         for name, talk in TALKS.items():
             word = nonce()

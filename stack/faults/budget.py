@@ -10,16 +10,13 @@ from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
-
-import httpx
+from typing import ClassVar
 
 from stack.common.context import Outbox
 from stack.common.database import Database
-from stack.common.http import ApiError
 from stack.common.provider import Usage, usage_of
 from stack.common.verifier import POOLS
-from stack.faults.proxy import Faulty, in_pieces
+from stack.faults.proxy import Faulty
 from stack.freeside.budget_ledger import (
     LEASE_S,
     MICRO_PER_CENT,
@@ -33,7 +30,7 @@ from stack.freeside.budget_ledger import (
     Reservation,
     current_period,
 )
-from stack.freeside.calls import Ask, Calls, Execution, FinnAnswer, FinnClient, Idempotency, KeyConflict
+from stack.freeside.calls import Ask, Calls, Execution, Idempotency, KeyConflict
 
 _WITH_ROOM = "AND committed_micro + reserved_micro + %(amount)s <= limit_micro"
 _LEND = """
@@ -388,46 +385,6 @@ class FaultyCalls(Faulty, Calls):
         return super().price(pool, usage) * int(
             self._faults.number("freeside-overprices", "times", 1000) or 1
         )
-
-
-class FaultyFinnClient(Faulty, FinnClient):
-    """Loses answers after they were made, or asks something else."""
-
-    async def invoke(self, ask: Ask, reservation_id: uuid.UUID) -> FinnAnswer:
-        """The answer, or the refusal of one that is there."""
-        answer = await super().invoke(self._asked(ask), reservation_id)
-        if self._faults.on("freeside-charges-failed-calls"):
-            raise ApiError(502, "UPSTREAM_ERROR", "The inference service gave no usable answer")
-        return answer
-
-    @asynccontextmanager
-    async def stream(
-        self, ask: Ask, reservation_id: uuid.UUID
-    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """The events of an answer to what was asked, or to something else."""
-        async with super().stream(self._asked(ask), reservation_id) as lines:
-            yield lines
-
-    def events(self, response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-        """The events in a stream of Finn's, or what is between any two ends of lines."""
-        if self._faults.on("freeside-ends-lines-at-separators"):
-            return _between_line_ends(response)
-        return super().events(response)
-
-    def _asked(self, ask: Ask) -> Ask:
-        if self._faults.on("freeside-drops-letters-outside-ascii"):
-            return replace(ask, prompt=ask.prompt.encode("ascii", "ignore").decode())
-        if self._faults.on("freeside-decodes-prompts-in-pieces"):
-            return replace(ask, prompt=in_pieces(ask.prompt, 4096))
-        return ask
-
-
-async def _between_line_ends(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    async for line in response.aiter_lines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            raise ApiError(502, "UPSTREAM_ERROR", "The inference service gave no usable answer") from None
 
 
 def _as_uuid(key: str) -> str:

@@ -1,28 +1,30 @@
-"""Faults of Freeside's deliveries: streams to callers, ratings for Dixie, their outbox."""
+"""Faults of Freeside's deliveries: calls to Finn, streams to callers, ratings for Dixie, their outbox."""
 
 import asyncio
 import json
 import re
 import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
+import httpx
 from starlette.requests import Request
 from starlette.responses import Response
 
 from stack.common.context import Outbox, Send
 from stack.common.database import surely
-from stack.common.http import ApiError, bad_request, unavailable
+from stack.common.http import MAX_BODY_BYTES, ApiError, bad_request, unavailable
 from stack.common.provider import usage_of
 from stack.faults.budget import FOR_EVER_S, STRAY_MICRO, stray_charge
 from stack.faults.proxy import Faulty, in_pieces
 from stack.faults.tokens import OF_OBJECTS, believed
 from stack.freeside.app import QUALITIES, Quality
 from stack.freeside.budget_ledger import BudgetLedger, Claim, OverBudget
-from stack.freeside.calls import Answer, Ask, Execution
+from stack.freeside.calls import Answer, Ask, Execution, FinnAnswer, FinnClient
 from stack.freeside.streams import Event as StreamEvent
 from stack.freeside.streams import EventStream, Progress, Streams
 
@@ -34,6 +36,48 @@ _FREEING = ("freeside-releases-what-is-read", "freeside-frees-all-after-answers"
 CONNECTIONS = 12
 #: How long after its last event a stream stays open, s: longer than a reservation may (I-6).
 OPEN_S = 12
+
+
+class FaultyFinnClient(Faulty, FinnClient):
+    """Loses answers after they were made, or asks something else."""
+
+    async def invoke(self, ask: Ask, reservation_id: uuid.UUID) -> FinnAnswer:
+        """The answer, or the refusal of one that is there."""
+        answer = await super().invoke(self._asked(ask), reservation_id)
+        if self._faults.on("freeside-charges-failed-calls"):
+            raise ApiError(502, "UPSTREAM_ERROR", "The inference service gave no usable answer")
+        return answer
+
+    @asynccontextmanager
+    async def stream(
+        self, ask: Ask, reservation_id: uuid.UUID
+    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """The events of an answer to what was asked, or to something else."""
+        async with super().stream(self._asked(ask), reservation_id) as lines:
+            yield lines
+
+    def events(self, response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+        """The events in a stream of Finn's, or what is between any two ends of lines."""
+        if self._faults.on("freeside-ends-lines-at-separators"):
+            return _between_line_ends(response)
+        return super().events(response)
+
+    def _asked(self, ask: Ask) -> Ask:
+        if self._faults.on("freeside-escapes-prompts") and len(json.dumps(ask.prompt)) > MAX_BODY_BYTES:
+            raise ApiError(502, "UPSTREAM_ERROR", "The inference service refuses so large a body")
+        if self._faults.on("freeside-drops-letters-outside-ascii"):
+            return replace(ask, prompt=ask.prompt.encode("ascii", "ignore").decode())
+        if self._faults.on("freeside-decodes-prompts-in-pieces"):
+            return replace(ask, prompt=in_pieces(ask.prompt, 4096))
+        return ask
+
+
+async def _between_line_ends(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    async for line in response.aiter_lines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            raise ApiError(502, "UPSTREAM_ERROR", "The inference service gave no usable answer") from None
 
 
 class FaultyStreams(Faulty, Streams):

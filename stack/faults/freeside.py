@@ -20,7 +20,6 @@ from stack.faults.budget import (
     ANSWERED,
     FaultyBudgetLedger,
     FaultyCalls,
-    FaultyFinnClient,
     FaultyIdempotency,
     extra,
     free,
@@ -32,6 +31,7 @@ from stack.faults.budget import (
 from stack.faults.deliveries import (
     CHARS_OF_A_NAME,
     FIRST_COMMUNITY,
+    FaultyFinnClient,
     FaultyOutbox,
     FaultyQuality,
     FaultyStreams,

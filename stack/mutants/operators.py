@@ -226,6 +226,7 @@ def _body(finder: Finder, operator: str, body: list[ast.stmt]) -> None:
 
 def _function(finder: Finder, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
     body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+    body = [each for each in body if not isinstance(each, (ast.Global, ast.Nonlocal))]  # no trace shows these
     if not body or node.name in ("__init__", "__repr__"):
         return
     returns = ast.unparse(node.returns) if node.returns is not None else ""

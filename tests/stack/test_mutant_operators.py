@@ -95,6 +95,12 @@ def test_a_function_returns_early() -> None:
     assert [each.splitlines()[2].strip() for each in made] == ["return True", "return False"]
 
 
+def test_a_function_returns_early_at_a_line_that_runs() -> None:
+    source = "def f():\n    def g():\n        nonlocal n\n        n = 1\n    n = 0\n    g()\n"
+    (edit,) = (each for each in edits(source) if each.function == "f.g" and each.operator == "early-return")
+    assert (edit.first, edit.last) == (4, 4)
+
+
 def test_annotations_decorators_and_words_for_people_are_left_alone() -> None:
     source = '''
     import logging
