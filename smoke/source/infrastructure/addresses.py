@@ -166,7 +166,8 @@ class Directory:
 
     def _misleads(self, name: str, scheme: str, host: str, port: int | None, path: str) -> Iterator[str]:
         meant = self._meant(name)
-        if host in self._siblings(unnamed=bool(meant)) or self._other.fullmatch(host):
+        keys = "JWKS" in name.upper()
+        if host in self._siblings(unnamed=bool(meant) or keys) or self._other.fullmatch(host):
             yield "another environment's"
         elif host in self.listening:
             listening = self.listening[host]
@@ -176,7 +177,7 @@ class Directory:
                 yield "it speaks plain HTTP there, as its own health check shows"
             if meant and host.partition(".")[0] != meant:
                 yield f"that is not {meant}"
-            elif path and "JWKS" in name.upper() and path != self.keys.get(host, path):
+            elif path and keys and path != self.keys.get(host, path):
                 yield f"its key set is at {self.keys[host]}, not at {path}"
         elif host.endswith(f".{self.prefix}.local") and not self.there(host):
             yield "nothing has this name"

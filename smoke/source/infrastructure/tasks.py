@@ -369,13 +369,15 @@ def swallowed(defined: Definitions, migrations: Sequence[str]) -> Examined:
     return result
 
 
-#: Options with which a program changes nothing.
-_IDLE = ("--dry-run", "--dryrun", "--pretend")
+#: Options with which a program changes nothing, and words behind one that switch it off, or may.
+_IDLE, _OFF = ("--dry-run", "--dryrun", "--pretend"), re.compile(r"false|no|off|none|0|.*\$\{.*")
 
 
 def _judge(result: Examined, name: str, task: Resource, container: Container) -> None:
     words = [word for part in ("entryPoint", "command") for word in items(container.entries.get(part))]
-    if idle := next((word for word in words if text(word) in _IDLE), None):
+    told = [word for word, then in zip(words, [*words[1:], None], strict=True)
+            if text(word) in _IDLE and not _OFF.fullmatch(text(then))]  # fmt: skip
+    if idle := next(iter(told), None):
         what = f"{name} migrates nothing: {text(idle)} only shows what it would do"
         result.findings.append(task.finding(what, idle))
     inline = shell.inline_script([re.sub(r"\$\{[^{}]*\}", "$unknown", text(word)) for word in words])

@@ -74,7 +74,9 @@ def delivered(
             builds[workflow.path, own[0]] += every
             tags = [each for each in every if _KNOWN.fullmatch(each.what)]
             wrong += _mistagged(tags, own[0], images.pushed(workflow, own[0]))
-            wrong += _of_others(commands, own[0], groups)
+            beside = {name for each in named for task in each.tasks for box in containers(task)[0]
+                      for name in map(repository_of, items(box.entries.get("image")))}  # fmt: skip
+            wrong += _of_others(commands, own[0], groups.keys() - beside)
         for definition in named:
             image = next((image for image, names in groups.items() if definition.name in names), "")
             wrong += [*_altered(commands, definition, image), *_of_code_deploy(commands, definition)]
@@ -224,14 +226,12 @@ def _is_plain(script: str, line: int) -> bool:
     )
 
 
-def _of_others(
-    commands: Sequence[Command], own: str, groups: Mapping[str, Sequence[str]]
-) -> Iterator[Finding]:
-    """An image that jq writes into a task definition: another service's, or a tag alone."""
+def _of_others(commands: Sequence[Command], own: str, images: Collection[str]) -> Iterator[Finding]:
+    """An image that jq writes into a task definition: one of other services' `images`, or a tag alone."""
     for each in commands:
         for written in _written(each):
             name, _ = _parts(written)
-            if "/" in written and name in groups and name != own:
+            if "/" in written and name in images and name != own:
                 yield each.finding(f"the image of another service is deployed: {name} in place of {own}")
         filter_ = _filter(each.words)
         for at, word in enumerate(each.words[:-2]):

@@ -1,16 +1,17 @@
-"""What GitHub refuses in a workflow or reads as empty, jobs that never run, and runs that it cancels."""
+"""What GitHub refuses in a workflow or reads as empty, and jobs that never run or are always cancelled."""
 
 from __future__ import annotations
 
 import itertools
 import posixpath
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from smoke.source.checkout import Examined, Finding
-from smoke.source.scripts.recipes import NONE, Entries, entries_of, plain, top_of
+from smoke.source.scripts.recipes import Entries, entries_of, top_of
 
+from .concurrency import deadlocked
 from .conditions import OUTCOMES, Condition, Situation
 from .jobs import (
     FETCHES,
@@ -56,7 +57,7 @@ def invalid(repository: Repository) -> tuple[int, Examined]:
             wrong += [*_misplaced(workflow, job), *missing_scripts(repository, job)]
             wrong += [*foreign_words(repository, job), *inert_scripts(repository, job)]
             wrong += [*misgiven(repository, job), *of_actions(repository, job)]
-            wrong += _withheld(repository, job)
+            wrong += [*_withheld(repository, job), *_ungranted(repository, workflow, job)]
             result.findings.extend(
                 workflow.finding(line or job.line, f"{job.name}: {what}") for what, line in wrong
             )
@@ -64,7 +65,7 @@ def invalid(repository: Repository) -> tuple[int, Examined]:
                 result.findings.append(
                     workflow.finding(job.line, f"{job.name} never runs: its `if` is false")
                 )
-        result.findings.extend(never_set(repository, workflow))
+        result.findings.extend((*never_set(repository, workflow), *deadlocked(repository, workflow)))
     return count, result
 
 
@@ -128,12 +129,34 @@ _OTHER_CREDENTIALS = {"aws-access-key-id", "web-identity-token-file", "role-chai
 
 def _without_token(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
     """A step that assumes an AWS role with GitHub's OIDC token in a job without the permission for one."""
-    if "workflow_call" in workflow.triggers or not GITHUBS_MACHINES.fullmatch(job.runs_on):
-        return
     granted = workflow.permissions if job.permissions is None else job.permissions
-    if granted is not None and (granted.get("*") == "write-all" or granted.get("id-token") == "write"):
+    step = None if "workflow_call" in workflow.triggers or _may_sign(granted) else _signing(workflow, job)
+    if step is not None:
+        yield "it assumes an AWS role without the permission `id-token: write`", step.line
+
+
+def _ungranted(repository: Repository, workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
+    """A call without the permission for a token that a job of the called workflow asks for, or uses."""
+    called = repository.called(job)
+    granted = workflow.permissions if job.permissions is None else job.permissions
+    if called is None or "workflow_call" in workflow.triggers or _may_sign(granted):
         return
-    for at, step in enumerate(job.steps):
+    for each in called.jobs.values():
+        asked = called.permissions if each.permissions is None else each.permissions
+        if _may_sign(asked) or (asked is None and _signing(called, each) is not None):
+            yield (
+                f"{each.name} of {called.path} needs the permission `id-token: write`, which the call lacks",
+                0,
+            )
+
+
+def _may_sign(granted: Mapping[str, str] | None) -> bool:
+    return granted is not None and (granted.get("*") == "write-all" or granted.get("id-token") == "write")
+
+
+def _signing(workflow: Workflow, job: Job) -> Step | None:
+    """The step of a job on GitHub's machines that assumes an AWS role with a token."""
+    for at, step in enumerate(job.steps if GITHUBS_MACHINES.fullmatch(job.runs_on) else ()):
         if (
             _CREDENTIALS.match(step.uses)
             and step.given.get("role-to-assume")
@@ -141,8 +164,8 @@ def _without_token(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
             and not any(_CREDENTIALS.match(each.uses) or "AWS_ACCESS" in each.run for each in job.steps[:at])
             and not any("AWS_ACCESS_KEY_ID" in env for env in (workflow.env, job.env, step.env))
         ):
-            yield "it assumes an AWS role without the permission `id-token: write`", step.line
-            return
+            return step
+    return None
 
 
 #: Contexts that are not available by place: GitHub refuses a workflow that uses one.
@@ -343,7 +366,10 @@ def misgiven(repository: Repository, job: Job) -> Iterator[Wrong]:
 
 
 def _withheld(repository: Repository, job: Job) -> Iterator[Wrong]:
-    """Secrets that a called workflow reads, does not declare as optional, and is not given."""
+    """Secrets that a called workflow reads, does not declare as optional, and is not given.
+
+    Where another job passes all secrets, one may be optional without that, but not the role of AWS's action.
+    """
     path = posixpath.normpath(job.uses) if job.uses.startswith("./") else ""
     called = repository.workflows.get(path)
     if called is None or job.secrets.get("*") == "inherit":
@@ -352,12 +378,16 @@ def _withheld(repository: Repository, job: Job) -> Iterator[Wrong]:
     given = {"GITHUB_TOKEN", *map(str.upper, (*job.secrets, *optional))}
     own = [each for each in called.jobs.values() if not each.environment]  # which may have secrets itself
     texts = [text for each in own for texts, _, _ in _written(each) for text in texts if "||" not in text]
+    if any(one.uses == job.uses and one.secrets.get("*") for _, one in repository.jobs()):
+        steps = [step for each in own if each.condition == _PLAINLY for step in each.steps]
+        roles = [step.given.get("role-to-assume", "") for step in steps if step.condition == _PLAINLY]
+        texts = _expressions(roles, None)
     for name in dict.fromkeys(name for text in texts for name in _SECRETS.findall(text)):
         if name.upper() not in given:
             yield f"secrets.{name} is empty in {path}: the call does not pass it", 0
 
 
-_SECRETS = re.compile(r"(?<![\w.])secrets\.(\w+)")
+_SECRETS, _PLAINLY = re.compile(r"(?<![\w.])secrets\.(\w+)"), Condition.of("")
 
 
 def _declared(call: Entries, kind: str) -> dict[str, bool]:
@@ -383,43 +413,3 @@ def of_actions(repository: Repository, job: Job) -> Iterator[Wrong]:
                     for name in _INPUTS.findall(written):
                         if name not in declared:
                             yield f"inputs.{name} is empty: {path} has no such input", step.line
-
-
-def cancelled(repository: Repository, deploying: Mapping[str, Collection[str]]) -> Iterator[Finding]:
-    """Yield the workflows that cancel one of those at `deploying`, but not these themselves.
-
-    A newer deployment may take the place of an older one.
-    """
-    held = {
-        group: path for path, jobs in deploying.items() for group, _, _ in _groups(repository, path, jobs)
-    }
-    for workflow in repository.workflows.values():
-        for group, cancels, line in (
-            _groups(repository, workflow.path) if workflow.path not in deploying else ()
-        ):
-            if cancels and group in held and not _is_called(repository, workflow):
-                what = (
-                    f"it cancels {held[group]} in the middle of a deployment: both are in the group {group}"
-                )
-                yield workflow.finding(line, what)
-
-
-def _is_called(repository: Repository, workflow: Workflow) -> bool:
-    return any(job.uses == f"./{workflow.path}" for _, job in repository.jobs())
-
-
-def _groups(
-    repository: Repository, path: str, jobs: Collection[str] | None = None
-) -> Iterator[tuple[str, bool, int]]:
-    """The concurrency groups of a workflow and its jobs, and whether they cancel running jobs."""
-    top = top_of(repository.script(path) or "")
-    for entries in (
-        top,
-        *(entries_of(job) for name, (_, job) in top.below("jobs").items() if jobs is None or name in jobs),
-    ):
-        line, node = entries.get("concurrency", NONE)
-        said = plain(node)
-        group = said.get("group") if isinstance(said, dict) else said
-        if isinstance(group, str) and "${{" not in group:
-            cancels = isinstance(said, dict) and said.get("cancel-in-progress") in (True, "true")
-            yield group.lower(), cancels, line

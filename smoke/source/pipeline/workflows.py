@@ -60,7 +60,7 @@ class Job:
 
     `secrets` are those that it passes to the workflow that it calls, `{"*": "inherit"}` for all;
     `environment` is the GitHub environment with its secrets and variables. A `contained` job runs its steps
-    in a container.
+    in a container; those of a matrix may run one after the other, `in_turn`.
     """
 
     name: str
@@ -80,6 +80,7 @@ class Job:
     permissions: dict[str, str] | None = None
     environment: str = ""
     contained: bool = False
+    in_turn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +241,7 @@ def _job(path: str, name: str, line: int, node: yaml.Node | None, defaults: dict
         permissions=_permissions(entries),
         environment=_environment(entries),
         contained="container" in entries,
+        in_turn=entries.plain("strategy", "max-parallel") is not None,
     )
 
 

@@ -33,6 +33,7 @@ HERE = Directory(
         ({"FINN_BASE_URL": "http://finn.arrakis-production.local:3000"}, "another environment's"),
         ({"DIXIE_URL": "https://dixie.arrakis.community/x"}, "another environment's"),
         ({"API": "production.api.arrakis.community"}, "another environment's"),
+        ({"ISSUER_JWKS_URL": "https://api.arrakis.community/jwks.json"}, "another environment's"),
         ({"DB_HOST": "arrakis-production-postgres.c1.us-east-1.rds.amazonaws.com"}, "another environment's"),
         ({"DB": "postgres://u@arrakis-dev.proxy-c1.us-east-1.rds.amazonaws.com/x"}, "another environment's"),
         ({"FINN_BASE_URL": f"http://finn.{ZONE}:3001"}, "listens on port 3000"),

@@ -180,6 +180,22 @@ def test_what_a_script_deploys_is_its_own(read: Read, old: str, new: str, what: 
     assert what or found(read, script=script) == []
 
 
+def test_a_sidecar_may_have_the_image_of_another_service(read: Read) -> None:
+    sidecar = TERRAFORM.replace('"envoy:1.30"', '"registry/shop-jobs:${var.tag}"')
+    data = workflow(deploy=deploy(steps=[{"run": 'scripts/deploy.sh api "$GITHUB_SHA"'}]))
+    filter_ = '(.containerDefinitions[] | select(.name == "proxy") | .image) = $image'
+    script = DEPLOY.replace('--arg tag "$tag"', '--arg image "$R/shop-jobs:$tag"').replace("FILTER", filter_)
+
+    def said(terraform: str) -> list[str]:
+        defined = read_definitions(read(terraform), ["api"])
+        files = repository(data, **{"scripts/deploy.sh": script})
+        found = delivered(files, PLAN, GROUPS, defined, "shop-cluster")
+        return [each.what for each in found if "another service" in each.what]
+
+    assert said(sidecar) == []
+    assert len(said(TERRAFORM)) == 1
+
+
 def test_a_service_is_given_its_own_definition(read: Read) -> None:
     jobs = TERRAFORM.replace('"api"', '"jobs"').replace("definition.api", "definition.jobs")
     defined = read_definitions(read(TERRAFORM, jobs), ["api", "jobs"])

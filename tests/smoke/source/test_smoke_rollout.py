@@ -356,3 +356,36 @@ def test_a_group_of_jobs_that_deploy_nothing_is_shared() -> None:
     data = workflow(lint=lint)
     _, examined = uncarried(repository(data, ci={"on": "push", "jobs": {"lint": lint}}), PLAN, "p-cluster")
     assert not [each for each in examined.findings if "cancels" in each.what]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "more", "cancelled"),
+    [
+        (3, {}, True),
+        (2, {}, False),
+        (2, {"concurrency": {"group": "one", "cancel-in-progress": True}}, True),
+        (3, {"concurrency": {"group": "one", "queue": "max"}}, False),
+        (3, {"concurrency": {"group": "${{ github.job }}"}}, False),
+        (1, {"strategy": {"matrix": {"service": ["a", "b", "c"]}}}, True),
+        (1, {"strategy": {"max-parallel": 1, "matrix": {"service": ["a", "b", "c"]}}}, False),
+        (1, {"strategy": {"matrix": {"service": ["a", "b"]}}}, False),
+    ],
+)
+def test_deployments_in_one_group_do_not_cancel_each_other(
+    jobs: int, more: dict[str, Any], cancelled: bool
+) -> None:
+    one = {"needs": ["build", "migrate"], "concurrency": "one", "steps": [{"run": "aws ecs update-service"}]}
+    deploys = {f"deploy-{at}": one | more for at in range(jobs)}
+    _, examined = uncarried(repository(workflow(**deploys)), PLAN, "p-cluster")
+    said = [each.what for each in examined.findings if "start together in the group one" in each.what]
+    assert len(said) == cancelled, examined
+
+
+def test_deployments_one_after_the_other_may_share_a_group() -> None:
+    jobs, before = {}, "migrate"
+    for name in ("deploy-a", "deploy-b", "deploy-c"):
+        steps = [{"run": "aws ecs update-service"}]
+        jobs[name] = {"needs": [before, "migrate"], "concurrency": "one", "steps": steps}
+        before = name
+    _, examined = uncarried(repository(workflow(**jobs)), PLAN, "p-cluster")
+    assert not [each for each in examined.findings if "together" in each.what]

@@ -365,6 +365,9 @@ resource "aws_ecs_task_definition" "m" {
         ('command = ["sh", "-c", "node migrate.js | tee /tmp/log"]', "lost in a pipe"),
         ('command = ["node", "migrate.js", "--dry-run"]', "m migrates nothing: --dry-run only shows"),
         ('command = ["node", "migrate.js", "--dry-run=false"]', ""),
+        ('command = ["node", "migrate.js", "--dry-run", "false"]', ""),
+        ('command = ["node", "migrate.js", "--dry-run", var.unset]', ""),
+        ('command = ["node", "migrate.js", "--dry-run", "--verbose"]', "m migrates nothing"),
     ],
 )
 def test_a_migration_fails_with_its_task(read: Read, command: str, what: str) -> None:

@@ -256,6 +256,7 @@ def test_a_workflow_is_called_with_what_it_asks_for(given: str, called: str, wha
     assert [what in each for each in findings] == [True] * bool(what), findings
 
 
+AWS = "aws-actions/configure-aws-credentials@v4"
 ACTION = "inputs:\n  tag: {}\nruns:\n  using: composite\n  steps:\n    - run: echo ${{ inputs.tag }}\n"
 
 
@@ -419,6 +420,7 @@ def test_a_variable_that_no_earlier_step_sets_is_empty(earlier: dict[str, Any], 
         ({"OTHER": "x"}, {}, True),
         (None, {"environment": "staging"}, False),
         (None, {"optional": True}, False),
+        (None, {"if": "vars.DEPLOYS"}, True),
     ],
 )
 def test_a_called_workflow_has_the_secrets_that_it_is_given(
@@ -534,3 +536,83 @@ def test_machines_and_actions_are_still_there(machine: Any, uses: str, what: str
     data = {"on": "push", "jobs": {"build": {"runs-on": machine, "steps": [{"uses": uses}]}}}
     _, examined = invalid(repository(data))
     assert [each.what for each in examined.findings] == ([f"build: {what}"] if what else [])
+
+
+@pytest.mark.parametrize(
+    ("step", "empty"),
+    [
+        ({"run": "notify", "env": {"HOOK": "${{ secrets.HOOK }}"}}, False),
+        ({"uses": AWS, "with": {"role-to-assume": "${{ secrets.HOOK }}"}}, True),
+        ({"uses": AWS, "with": {"role-to-assume": "${{ secrets.HOOK }}"}, "if": "vars.DEPLOYS"}, False),
+    ],
+)
+def test_a_secret_that_another_call_passes_may_be_optional(step: dict[str, Any], empty: bool) -> None:
+    inner = {
+        "on": {"workflow_call": None},
+        "permissions": {"id-token": "write"},
+        "jobs": {"deploy": {"runs-on": "ubuntu-24.04", "steps": [step]}},
+    }
+    call = {"uses": "./.github/workflows/inner.yml", "permissions": "write-all"}
+    jobs = {"one": call, "other": {**call, "secrets": "inherit"}}
+    _, examined = invalid(repository({"on": "push", "jobs": jobs}, inner=inner))
+    said = [each.what for each in examined.findings]
+    assert [each.startswith("one: secrets.HOOK is empty") for each in said] == [True] * empty, said
+
+
+WRITE = {"id-token": "write", "contents": "read"}
+
+
+@pytest.mark.parametrize(
+    ("caller", "call", "inner", "refused"),
+    [
+        (None, None, WRITE, True),
+        ({"contents": "read"}, None, WRITE, True),
+        (WRITE, {"contents": "read"}, WRITE, True),
+        (WRITE, {"contents": "read"}, None, True),
+        (WRITE, None, WRITE, False),
+        (None, WRITE, None, False),
+        (None, "write-all", WRITE, False),
+        ({"contents": "read"}, None, {"contents": "read"}, False),
+    ],
+)
+def test_a_call_grants_the_permissions_that_are_needed(
+    caller: Any, call: Any, inner: Any, refused: bool
+) -> None:
+    def with_(given: Any) -> dict[str, Any]:
+        return {} if given is None else {"permissions": given}
+
+    step = {"uses": AWS, "with": {"role-to-assume": "arn:aws:iam::1:role/deploy"}}
+    called = {
+        "on": {"workflow_call": None},
+        "jobs": {"deploy": {"runs-on": "ubuntu-24.04", "steps": [step], **with_(inner)}},
+    }
+    jobs = {"call": {"uses": "./.github/workflows/inner.yml", **with_(call)}}
+    _, examined = invalid(repository({"on": "push", "jobs": jobs, **with_(caller)}, inner=called))
+    said = [each.what for each in examined.findings]
+    assert any("which the call lacks" in each for each in said) is refused, said
+
+
+@pytest.mark.parametrize(
+    ("whole", "job", "inner", "waits"),
+    [
+        ("deploy", "deploy", None, True),
+        ("deploy", {"group": "Deploy", "cancel-in-progress": True}, None, True),
+        ("deploy", None, "deploy", True),
+        ("${{ github.workflow }}-${{ github.ref }}", None, "${{ github.workflow }}-${{ github.ref }}", True),
+        ("ci-${{ github.head_ref || github.ref }}", None, "ci-${{ github.head_ref || github.ref }}", True),
+        ("${{ inputs.stage }}", None, "${{ inputs.stage }}", False),
+        ("deploy", "deploy-${{ matrix.service }}", "deploy-inner", False),
+        (None, "deploy", "deploy", False),
+    ],
+)
+def test_no_job_waits_for_the_group_of_its_own_workflow(
+    whole: Any, job: Any, inner: Any, waits: bool
+) -> None:
+    def with_(group: Any) -> dict[str, Any]:
+        return {} if group is None else {"concurrency": group}
+
+    run = {"runs-on": "ubuntu-24.04", "steps": [{"run": "make"}]}
+    called = {"on": {"workflow_call": None}, "jobs": {"a": run}, **with_(inner)}
+    jobs = {"b": {**run, **with_(job)}, "c": {"uses": "./.github/workflows/inner.yml"}}
+    _, examined = invalid(repository({"on": "push", "jobs": jobs, **with_(whole)}, inner=called))
+    assert any("its own workflow holds" in each.what for each in examined.findings) is waits
