@@ -76,7 +76,7 @@ _MADE_UP = re.compile(
     r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{12,}|[0-9]{4}-[0-9-]{5}T[0-9:.]+Z?|\b[0-9a-z]{16}x?\b|\b\d{5,}x?\b"
     r"|-[0-9a-f]{6,}x?\b|-[0-9a-z]{8}(?=\.)"
 )
-_NAMES = ("Name", "GroupName", "LoadBalancerName", "TargetGroupName", "DomainName", "name")
+_NAMES = ("Name", "GroupName", "LoadBalancerName", "TargetGroupName", "DomainName", "name", "Port")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ import httpx
 import pytest
 from pytest_readiness import SafetyViolation, SetupError
 
+from smoke.contract.exchange import MICRO_PER_CENT
 from smoke.platform import invariants
 from smoke.platform.answers import ContractViolation
 from smoke.platform.freeside import Freeside, nonce, prompt_for
 from smoke.platform.invariants import (
     I3,
     I4,
-    MICRO_PER_CENT,
     BudgetReading,
     Conservation,
     LimitChanged,

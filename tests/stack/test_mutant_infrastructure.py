@@ -147,7 +147,7 @@ def test_every_family_has_a_mutant_and_a_reason() -> None:
         ("aws:arrakis-staging-alerts:attributes.EffectiveDeliveryPolicy.json.http:emptied:1", True),
         ("aws:arrakis-staging-alerts:subscriptions:emptied:1", False),
         ("aws:rds._instances:arrakis-staging-postgres:MultiAZ:bool-changed:1", True),
-        ("aws:rds._instances:arrakis-staging-postgres:PubliclyAccessible:bool-changed:1", False),
+        ("aws:rds._instances:arrakis-staging-postgres:VpcSecurityGroups:emptied:1", False),
     ],
 )
 def test_what_nothing_asks_for_is_excused(mutant_id: str, is_excused: bool) -> None:
