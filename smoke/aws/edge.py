@@ -261,6 +261,17 @@ def is_fronted(ends: Iterable[str]) -> bool:
     return any(not is_balancer(each) and not _ADDRESS.fullmatch(each) for each in ends)
 
 
+def is_straight(aws: AwsReader, balancer: str, host: str) -> bool | None:
+    """Whether a host's record points to a balancer itself (its ARN); None if that is unclear.
+
+    An address may be the balancer's, or that of something in front.
+    """
+    ends = leads(aws.account, host)
+    if _name(aws.balancers()[balancer]["DNSName"]) in map(_name, ends):
+        return True
+    return None if not ends or any(map(_ADDRESS.fullmatch, ends)) else False
+
+
 def by_cloudfront(ends: Iterable[str]) -> bool:
     """Whether CloudFront is in front of it."""
     return any(_CLOUDFRONT.search(each) for each in ends)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import ip_network
 from typing import Any
 
@@ -12,6 +13,7 @@ from smoke.source.checkout import Examined, Finding
 
 from .account import AwsAccount
 from .ecs import IN_ECR, TaskDefinition
+from .edge import is_straight
 from .names import BUILDS, HOSTS, resolve
 from .policies import PULL_TOKEN, READ, allows, statements_of
 from .reader import AwsReader, secret_of
@@ -139,16 +141,24 @@ class Reachability:
         self.examined.findings.extend(other.findings)
         self.examined.not_examined.extend(other.not_examined)
 
-    def admit(self, public: Party, ports: Collection[int]) -> None:
-        """Record if a public load balancer admits nobody on any of its ports."""
+    def admit(self, public: Party, ports: Collection[int], *, straight: bool | None) -> None:
+        """Record if a public load balancer admits nobody on any of its ports.
+
+        Callers come `straight` from the internet, or through a proxy that needs no route from there, such as
+        Global Accelerator or CloudFront's VPC origins; None if it is unclear which.
+        """
         held = [self.groups[each] for each in public.groups if each in self.groups]
         rules = [rule for each in held for rule in each.get("IpPermissions", ()) if _names(rule)]
+        what = f"the public does not reach {public.name}"
+        if held and not any(covers_port(rule, port) for rule in rules for port in ports):
+            why = f"no security group lets anybody in on port {' or '.join(map(str, sorted(ports)))}"
+            self.examined.findings.append(Finding("", 0, f"{what}: {why}"))
+            return
         why = self.lists.closed_to_world(public.subnets)
         why = why or next(filter(None, map(self.routes.unreached, public.subnets)), "")
-        if held and not any(covers_port(rule, port) for rule in rules for port in ports):
-            why = why or f"no security group lets anybody in on port {' or '.join(map(str, sorted(ports)))}"
-        if why:
-            self.examined.findings.append(Finding("", 0, f"the public does not reach {public.name}: {why}"))
+        if why and straight is not False:
+            noted = self.examined.findings if straight else self.examined.not_examined
+            noted.append(Finding("", 0, f"{'' if straight else 'whether '}{what}: {why}"))
 
     def guard(self, party: Party) -> None:
         """Record if a party admits everybody."""
@@ -187,7 +197,7 @@ def reached(
                 else:
                     ways.examine(parties[caller], parties[to])
     for arn, balancer in balancers.items():
-        count += _through(aws, arn, balancer, parties, ways)
+        count += _through(aws, arn, balancer, parties, ways, hosts)
     for name in PRIVATE:
         if name in parties:
             ways.guard(parties[name])
@@ -195,17 +205,28 @@ def reached(
 
 
 def _through(
-    aws: AwsReader, arn: str, balancer: Party, parties: Mapping[str, Party], ways: Reachability
+    aws: AwsReader,
+    arn: str,
+    balancer: Party,
+    parties: Mapping[str, Party],
+    ways: Reachability,
+    hosts: Mapping[str, str],
 ) -> int:
-    """Examine the paths from the public to a balancer and on to its targets; return their number."""
+    """Examine the paths from the public to a balancer and on to its targets; return their number.
+
+    Only a balancer of public `hosts` has to be reached.
+    """
     routes, count = [route for route in aws.routes() if route.balancer == arn], 0
     for name in parties if balancer.groups else ():
         own = aws.services()[name].target_groups if name in aws.services() else ()
         if any(route.target_group in own for route in routes):
             count += 1
             ways.examine(balancer, parties[name])
-    if aws.balancers()[arn].get("Scheme") == "internet-facing":
-        ways.admit(balancer, {route.listens for route in routes})
+    led = [host for host in hosts.values() if any(route.serves(host) for route in routes)]
+    if led and aws.balancers()[arn].get("Scheme") == "internet-facing":
+        found = [ways.examined.attempt(partial(is_straight, aws, arn, host)) for host in led]
+        straight = True if True in found else None if None in found else False
+        ways.admit(balancer, {route.listens for route in routes}, straight=straight)
     return count
 
 

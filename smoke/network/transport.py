@@ -388,5 +388,5 @@ def failed_in_handshake(error: BaseException) -> bool:
 def _tls_error(error: BaseException) -> ssl.SSLError | None:
     link: BaseException | None = error
     while link is not None and not isinstance(link, ssl.SSLError):
-        link = link.__cause__ or link.__context__
+        link = link.__context__ if link.__cause__ is None else link.__cause__  # an exception may be false
     return link

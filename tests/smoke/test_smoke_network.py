@@ -4,6 +4,7 @@ import json
 import random
 import re
 import socket
+import ssl
 import threading
 import time
 
@@ -15,7 +16,7 @@ from pytest_readiness import SetupError
 
 from smoke.network.connections import relayed
 from smoke.network.decoders import MAX_DEPTH, NotStrict, strict_json
-from smoke.network.transport import EndlessBody, http_pool
+from smoke.network.transport import EndlessBody, failed_in_handshake, http_pool
 from tests.hostile.answers import serve_bomb
 from tests.hostile.case import BODY, answer, head
 from tests.hostile.server import Behaviour, Peer, Server, always
@@ -218,3 +219,16 @@ def test_a_service_that_refuses_http1_in_its_handshake_is_not_examined() -> None
         pytest.raises(SetupError, match="only HTTP/2"),
     ):
         pool.get(service.url.replace("http:", "https:"))
+
+
+class FalseError(Exception):
+    def __bool__(self) -> bool:
+        return False
+
+
+def test_a_tls_error_behind_a_false_exception_is_found() -> None:
+    false = FalseError()
+    false.__cause__ = ssl.SSLError("certificate has expired")
+    error = ConnectionError()
+    error.__cause__, error.__context__ = false, OSError()
+    assert failed_in_handshake(error)

@@ -17,6 +17,7 @@ from smoke.aws.zones import unresolved
 from tests.smoke.aws.fakes import definition, raising, scripted, secret, service
 
 PUBLIC = {"api": "api.example.com"}
+ALB = "p-alb-1.us-east-1.elb.amazonaws.com"
 
 
 def rule(port: int = 3000, **other: Any) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def account(
     ]
     subnet = {"SubnetId": "subnet-1", "VpcId": "vpc-1", "CidrBlock": "10.0.1.0/24"}
     instance = {"DBInstanceIdentifier": "p", "VpcSecurityGroups": [{"VpcSecurityGroupId": "sg-database"}]}
-    balancer: dict[str, Any] = {"LoadBalancerArn": "alb", "LoadBalancerName": "p-alb"}
+    balancer: dict[str, Any] = {"LoadBalancerArn": "alb", "LoadBalancerName": "p-alb", "DNSName": ALB}
     balancer |= {"SecurityGroups": ["sg-alb"], "AvailabilityZones": [{"SubnetId": "subnet-1"}]}
     registered = {"Attributes": {"AWS_INSTANCE_IPV4": addresses}}
     found, _ = scripted(
@@ -293,10 +294,43 @@ def test_a_profile_may_make_a_zone_known() -> None:
 
 
 def test_a_public_balancer_lets_somebody_in() -> None:
-    balancer = {"LoadBalancerArn": "alb", "LoadBalancerName": "p-alb", "SecurityGroups": ["sg-alb"]}
-    told = {"LoadBalancers": [{**balancer, "Scheme": "internet-facing"}]}
-    findings, _ = examined(account(describe_load_balancers=lambda **_: told))
+    findings, _ = examined(account(**facing_the_internet("sg-alb")))
     assert findings == ["the public does not reach p-alb: no security group lets anybody in on port 443"]
+
+
+def facing_the_internet(group: str) -> dict[str, Any]:
+    balancer = {"LoadBalancerArn": "alb", "LoadBalancerName": "p-alb", "DNSName": ALB}
+    places = [{"SubnetId": "subnet-1"}]
+    balancer |= {"SecurityGroups": [group], "Scheme": "internet-facing", "AvailabilityZones": places}
+    return {"describe_load_balancers": lambda **_: {"LoadBalancers": [balancer]}}
+
+
+@pytest.mark.parametrize(
+    ("led", "blamed"),
+    [
+        ([ALB], True),
+        ([f"dualstack.{ALB}."], True),
+        (["192.0.2.1"], None),  # of the balancer itself, or of what is in front
+        (["a0123456789abcdef.awsglobalaccelerator.com"], False),
+        (["d111111abcdef8.cloudfront.net"], False),  # an origin in the VPC
+        ([], None),
+    ],
+)
+def test_a_balancer_in_a_private_subnet_needs_a_proxy_in_front(led: list[str], blamed: bool | None) -> None:
+    values = [{"Value": each} for each in led]
+    records = [{"Name": "finn.example.com.", "Type": "A", "ResourceRecords": values}]
+    inside = {"RouteTableId": "rtb-1", "VpcId": "vpc-1", "Associations": [{"Main": True}], "Routes": [LOCAL]}
+    found = examined(
+        account(
+            finn=[rule(**pair("sg-api", "sg-finn")), rule(443, **ranges("0.0.0.0/0"))],
+            describe_route_tables=lambda **_: {"RouteTables": [inside]},
+            list_hosted_zones=lambda **_: {"HostedZones": [{"Id": "Z1", "Name": "example.com."}]},
+            list_resource_record_sets=lambda **_: {"ResourceRecordSets": records},
+            **facing_the_internet("sg-finn"),
+        )
+    )
+    what = "the public does not reach p-alb: rtb-1 of subnet-1 has no route to an internet gateway"
+    assert found == ([what] if blamed else [], [f"whether {what}"] if blamed is None else [])
 
 
 OUT = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
