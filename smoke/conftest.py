@@ -23,9 +23,8 @@ from smoke.network.connections import authorities
 from smoke.network.transport import http_pool
 from smoke.platform.answers import AnswerLog
 from smoke.platform.attacks import Target, target_of
-from smoke.platform.backends import Dixie, Finn, Newcomers
+from smoke.platform.backends import Dixie, Finn, Newcomers, builds, spelled_as
 from smoke.platform.batch import Batch
-from smoke.platform.builds import builds, spelled_as
 from smoke.platform.freeside import Dialects, Freeside, Tenants
 from smoke.platform.http import Connect, HttpClient, ServiceClient, address_of, trust_of
 from smoke.platform.invariants import Conservation

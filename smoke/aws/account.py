@@ -25,8 +25,7 @@ from pytest_readiness import (
     aws_session,
 )
 
-from smoke.network.connections import trusting
-from smoke.network.decoders import NotStrict, strict_json
+from smoke.network.connections import NotStrict, strict_json, trusting
 from smoke.network.transport import ContractViolation, failed_in_handshake, http_pool
 
 POLICY = "docs/iam-policy.json"

@@ -7,9 +7,8 @@ from typing import NoReturn
 
 from pytest_readiness import ExternalOutage, ProfileError, SetupError, load_environment
 
-from .bootstrap import bootstrap
 from .context import SERVICES, KeyPlatform
-from .revocation import Revocation, RevocationReport
+from .revocation import Revocation, RevocationReport, bootstrap
 from .rotation import Rotation
 from .store import CommandRefused, prove
 

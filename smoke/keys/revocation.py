@@ -1,17 +1,174 @@
-"""The emergency revocation: a new key at once, and when each verifier stopped accepting the old one."""
+"""New keys at once: the bootstrap, and the emergency revocation, which times every verifier.
+
+The bootstrap creates a key for each secret that was never filled, and touches nothing else.
+"""
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from pytest_readiness import SafetyViolation, SetupError
 
+from smoke.platform.answers import ContractViolation, UnexpectedStatus
 from smoke.platform.tokens import SigningKey
 
-from .context import Document, KeyContext, emergency_kid, new_key, parse
-from .store import CURRENT, NEXT, PREVIOUS, CommandRefused, Conflict, KeyFault, KeyRun, Lock
-from .verifiers import Timing, TokenReply
+from .context import (
+    Document,
+    KeyContext,
+    KeyPlatform,
+    Progress,
+    emergency_kid,
+    new_key,
+    parse,
+    rotation_kid,
+    same_key,
+)
+from .store import (
+    CURRENT,
+    NEXT,
+    PREVIOUS,
+    CommandRefused,
+    Conflict,
+    KeyFault,
+    KeyRun,
+    Lock,
+    MissingVersion,
+    SecretStore,
+    Unproved,
+)
+from .verifiers import Timing, TokenReply, Verifier
+
+
+class Action(StrEnum):
+    """What bootstrap does with one secret."""
+
+    KEPT = "live key, left alone"
+    WRITTEN = "bootstrapped"
+    PLANNED = "would be bootstrapped"
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapResult:
+    """One secret. ``unchecked`` says why its key was not compared with the published one, "" when it was."""
+
+    service: str
+    action: Action
+    kids: tuple[str, ...]
+    unchecked: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A secret's content: a document, or None; then ``version`` may be replaced (None: there is none)."""
+
+    service: str
+    document: Document | None
+    version: str | None
+
+
+def contents(platform: KeyPlatform, services: Sequence[str]) -> list[Content]:
+    """The secrets' contents. KeyFault for one that is missing, unusable, or shares its key with another.
+
+    SetupError or ExternalOutage if one cannot be read; then none is judged.
+    """
+    found = [_content(platform.store(service), service) for service in services]
+    keyed = [(one.service, key) for one in found if one.document for key in one.document.keys]
+    for n, (service, key) in enumerate(keyed):
+        twin = next((other for other, its in keyed[:n] if other != service and same_key(its, key)), None)
+        if twin is not None:
+            raise KeyFault(
+                f"{twin} and {service} hold the same private key: each can sign for the other",
+                where=platform.store(service).secret_id,
+                allowed="a key of its own for each service",
+                action=f"rotate --service {service}",
+            )
+    return found
+
+
+def bootstrap(
+    platform: KeyPlatform, services: Sequence[str], progress: Progress, *, dry_run: bool = False
+) -> list[BootstrapResult]:
+    """Fill secrets that were never filled, then compare every key with the published one.
+
+    All secrets are read before the first is written. KeyFault also if a service does not publish its secret's
+    keys.
+    """
+    results = []
+    for content in contents(platform, services):
+        if content.document is not None:
+            action, document = Action.KEPT, content.document
+        elif dry_run:
+            results.append(BootstrapResult(content.service, Action.PLANNED, (), "no key yet"))
+            continue
+        else:
+            action, document = _fill(platform.store(content.service), content)
+        unchecked = _cross_check(platform, content.service, document)
+        kids = tuple(key.kid or "(bare PEM)" for key in document.keys)
+        results.append(BootstrapResult(content.service, action, kids, unchecked))
+    for result in results:
+        progress(_line(result))
+    return results
+
+
+def _content(store: SecretStore, service: str) -> Content:
+    try:
+        stored = store.read()
+    except MissingVersion:
+        if CURRENT in store.labels():
+            raise
+        return Content(service, None, None)
+    return Content(service, parse(stored.text, store.secret_id), stored.version)
+
+
+def _fill(store: SecretStore, content: Content) -> tuple[Action, Document]:
+    document = Document(new_key(rotation_kid(content.service)))
+    version = store.put(document.to_secret(), NEXT)
+    try:
+        # AWS itself makes a secret's very first version the current one
+        if store.labels().get(CURRENT) != version:
+            store.move(CURRENT, to=version, expected=content.version)
+    except Conflict:
+        other = _content(store, content.service).document
+        if other is None:
+            raise KeyFault("the placeholder changed while it was replaced", where=store.secret_id) from None
+        return Action.KEPT, other
+    finally:
+        store.drop(NEXT, version)
+    return Action.WRITTEN, document
+
+
+def _cross_check(platform: KeyPlatform, service: str, document: Document) -> str:
+    """Compare with the published keys, within the propagation time; say why if that was not possible."""
+
+    def unmet() -> str:
+        try:
+            keys = platform.key_set(service)
+        except (ContractViolation, UnexpectedStatus) as problem:
+            return str(problem).splitlines()[0]
+        for key in document.keys:
+            kid = keys.kid_of(key.private.public_key())
+            if not kid or key.kid not in ("", kid):
+                return f"{keys.route} does not publish {key.kid or 'the public half of the PEM'}"
+        return ""
+
+    try:
+        platform.timing.steadily(
+            unmet,
+            what="the published keys are those of the secret",
+            where=service,
+            action=f"make {service} follow its secret (a restart reads it)",
+        )
+    except Unproved as problem:
+        return str(problem).splitlines()[0]
+    return ""
+
+
+def _line(result: BootstrapResult) -> str:
+    line = f"{result.service}: {result.action}"
+    line += f", {' and '.join(result.kids)}" if result.kids else ""
+    return f"{line}; not compared with the published keys: {result.unchecked}" if result.unchecked else line
 
 
 @dataclass(slots=True)
@@ -64,8 +221,7 @@ class Observer:
 def observers_of(context: KeyContext, old: tuple[SigningKey, ...], new: SigningKey) -> list[Observer]:
     """Every verifier of the key, and the key set that publishes it."""
 
-    def asking(index: int) -> Callable[[], tuple[TokenReply, TokenReply]]:
-        verifier = context.verifiers[index]
+    def asking(verifier: Verifier) -> Callable[[], tuple[TokenReply, TokenReply]]:
         return lambda: (together([verifier.ask(key) for key in old]), verifier.ask(new))
 
     def published() -> tuple[TokenReply, TokenReply]:
@@ -77,23 +233,42 @@ def observers_of(context: KeyContext, old: tuple[SigningKey, ...], new: SigningK
             TokenReply.ACCEPTED if has_new else TokenReply.SILENT
         )
 
-    verifiers = [
-        Observer(Timeline(verifier.name), asking(index)) for index, verifier in enumerate(context.verifiers)
-    ]
+    verifiers = [Observer(Timeline(verifier.name), asking(verifier)) for verifier in context.verifiers]
     return [*verifiers, Observer(Timeline(f"{context.service}'s key set"), published)]
 
 
 def watch(observers: list[Observer], began: float, timing: Timing) -> list[Timeline]:
     """Follow all observers concurrently until they are finished. ``began`` is on the monotonic clock."""
-    runs = [_Watcher(observer, began, timing) for observer in observers]
-    for run in runs:
-        run.thread.start()
-    for run in runs:
-        run.thread.join()
-    broken = next((run.problem for run in runs if run.problem is not None), None)
-    if broken is not None:
-        raise broken
+    problems: list[BaseException] = []
+
+    def guarded(observer: Observer) -> None:
+        try:
+            _follow(observer, began, timing)
+        except BaseException as problem:  # passed to the thread that waits
+            problems.append(problem)
+
+    threads = [
+        threading.Thread(target=guarded, args=(one,), daemon=True, name=f"observe-{one.timeline.name}")
+        for one in observers
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if problems:
+        raise problems[0]
     return [observer.timeline for observer in observers]
+
+
+def _follow(observer: Observer, began: float, timing: Timing) -> None:
+    pause, timeline = threading.Event(), observer.timeline
+    while True:
+        old, new = observer.poll()
+        at = time.monotonic() - began
+        timeline.note(old, new, at)
+        if timeline.is_over(at, timing):
+            return
+        pause.wait(timing.every_s)
 
 
 def together(answers: list[TokenReply]) -> TokenReply:
@@ -101,35 +276,6 @@ def together(answers: list[TokenReply]) -> TokenReply:
     if TokenReply.ACCEPTED in answers:
         return TokenReply.ACCEPTED
     return TokenReply.REFUSED if set(answers) == {TokenReply.REFUSED} else TokenReply.SILENT
-
-
-@dataclass(slots=True)
-class _Watcher:
-    observer: Observer
-    began: float
-    timing: Timing
-    problem: BaseException | None = None
-    thread: threading.Thread = field(init=False)
-
-    def __post_init__(self) -> None:
-        name = f"observe-{self.observer.timeline.name}"
-        self.thread = threading.Thread(target=self._guarded, daemon=True, name=name)
-
-    def _guarded(self) -> None:
-        try:
-            self._follow()
-        except BaseException as problem:  # passed to the thread that waits
-            self.problem = problem
-
-    def _follow(self) -> None:
-        pause, timeline = threading.Event(), self.observer.timeline
-        while True:
-            old, new = self.observer.poll()
-            at = time.monotonic() - self.began
-            timeline.note(old, new, at)
-            if timeline.is_over(at, self.timing):
-                return
-            pause.wait(self.timing.every_s)
 
 
 #: How often the new version is written if another run changes the secret in between.
@@ -297,8 +443,5 @@ def _judge(report: RevocationReport) -> None:
         )
     without = [one.name for one in report.timelines if one.new_accepted is None]
     if without:
-        raise KeyFault(
-            f"{', '.join(without)} never accepted the new key {report.new_kid}",
-            where=report.service,
-            action=RESUME,
-        )
+        what = f"{', '.join(without)} never accepted the new key {report.new_kid}"
+        raise KeyFault(what, where=report.service, action=RESUME)

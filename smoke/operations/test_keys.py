@@ -11,9 +11,8 @@ import pytest
 from pytest_readiness import Environment, Eventually, Evidence, ExternalOutage, SafetyViolation, SetupError
 
 from smoke.aws.reader import AwsReader
-from smoke.keys.bootstrap import bootstrap, contents
 from smoke.keys.context import SERVICES, KeyContext, KeyPlatform, new_key, parse, pem_of
-from smoke.keys.revocation import Revocation
+from smoke.keys.revocation import Revocation, bootstrap, contents
 from smoke.keys.rotation import STEPS, Issuer, Rotation, TokenStream
 from smoke.keys.store import CODES, NEXT, KeyFault, MissingSecret, failing_reads, prove
 from smoke.keys.verifiers import TokenReply

@@ -30,7 +30,7 @@ from smoke.contract.model import Service
 from smoke.contract.schemas import EVENTS, JSON, JWK_SET, LONGEST_SHOWN, PROBLEM, route_key
 from smoke.contract.schemas import UUID as UUID
 from smoke.contract.schemas import shown as shown
-from smoke.network.decoders import NotStrict, events_in, strict_json
+from smoke.network.connections import NotStrict, events_in, strict_json
 from smoke.network.transport import ContractViolation as ContractViolation
 
 #: An answer's extension with its JSON value, once it was read.

@@ -1,26 +1,34 @@
-"""The APIs of Finn, where a runner can reach it, and of Dixie; cases for its intake, agents of this run."""
+"""The APIs of Finn and Dixie; cases for Dixie's intake, agents of this run; the build of every service."""
 
 from __future__ import annotations
 
 import json
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from threading import Thread
 from typing import Any
 
 import httpx
-from pytest_readiness import SetupError
+from pytest_readiness import Environment, ExternalOutage, SetupError
 
+from smoke.aws.account import account_of
+from smoke.aws.ecs import image_in_use
+from smoke.aws.inventory import same_commit, tag_of
+from smoke.aws.names import Names
 from smoke.contract import intake
 from smoke.contract.intake import Offer, Verdict
+from smoke.contract.model import SERVICES
+from smoke.network.transport import http_pool, within
 
 from . import tokens
-from .answers import fields_of, is_of_a_firewall, require_json_error, require_status
+from .answers import fields_of, is_of_a_firewall, parse_json, require_json_error, require_status, route_of
 from .batch import Case, at_once, mint_command
 from .freeside import cost_in
-from .http import JSON_HEADERS, Credential, HttpClient, ServiceClient, wait
+from .http import JSON_HEADERS, Credential, HttpClient, ServiceClient, address_of, trust_of, wait
 from .spend import Once, SpendJournal
 from .tokens import SigningKey
 
@@ -299,3 +307,74 @@ def odd_names() -> dict[str, str]:
         "two of each sign": f"__{word}--",
         "capital letters": word.upper(),
     }
+
+
+#: Total time for the builds of all services, and the maximum length of one.
+BUILDS_WITHIN_S = 3.0
+LONGEST_BUILD = 200
+
+
+def builds(environment: Environment) -> dict[str, str]:
+    """The build of every reachable service, an empty string for one that does not answer in time.
+
+    The worker has no route to ask: its build is its image's tag, as ECS runs it.
+    """
+    asked: dict[str, Callable[[], str]] = {}
+    trust = trust_of(environment)  # read by one thread for all
+    for service in SERVICES:
+        url = environment.get(f"{service}.url")
+        if url and (service != "finn" or environment.finn.reachable):
+            asked[service] = partial(
+                build_of,
+                url + address_of(environment, service).path(SERVICES[service].health),
+                trust=trust,
+                proxies=environment.live,
+            )
+    if environment.aws.region and environment.aws.prefix:
+        asked["worker"] = partial(_worker_of, environment)
+    found = _in_time(asked, BUILDS_WITHIN_S)
+    return {name: found.get(name, "") for name in asked}
+
+
+def spelled_as(before: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
+    """Builds, each spelled as before if it is the same one, because another task may abbreviate it."""
+    known = {name: before.get(name, "") for name in found}
+    return {name: known[name] if same_commit(known[name], build) else build for name, build in found.items()}
+
+
+def _in_time(calls: Mapping[str, Callable[[], str]], seconds: float) -> dict[str, str]:
+    """The results, by name, of the calls that end within this many seconds.
+
+    The others are left running in threads that end with the process.
+    """
+    results: dict[str, str] = {}
+
+    def run(name: str) -> None:
+        results[name] = calls[name]()
+
+    threads = [Thread(target=run, args=(name,), daemon=True, name=name) for name in calls]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return dict(results)
+
+
+def build_of(url: str, *, proxies: bool, trust: ssl.SSLContext | None = None) -> str:
+    """The build in the health report at ``url``; empty if there is none in time."""
+    try:
+        with http_pool("pytest-readiness-smoke", proxies=proxies, trust=trust) as http:
+            response = http.get(url, timeout=within(BUILDS_WITHIN_S))
+        body = parse_json(response, route_of(response))
+    except (httpx.HTTPError, AssertionError, SetupError):
+        return ""
+    build = body.get("build_sha") if isinstance(body, Mapping) else None
+    return build[:LONGEST_BUILD] if isinstance(build, str) else ""
+
+
+def _worker_of(environment: Environment) -> str:
+    try:
+        return tag_of(image_in_use(account_of(environment), Names(environment.aws.prefix), "worker"))
+    except (SetupError, ExternalOutage):
+        return ""

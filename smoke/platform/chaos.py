@@ -15,7 +15,7 @@ import httpx
 from pytest_readiness import ExternalOutage, SafetyViolation, SetupError
 
 from smoke.contract.schemas import EVENTS, STREAM_EVENTS, violations
-from smoke.network.decoders import events_in
+from smoke.network.connections import events_in
 from smoke.network.transport import within
 
 from .answers import PROVIDER_CODES, error_code, media_type, parse_json, route_of

@@ -14,7 +14,7 @@ from pytest_readiness import SafetyViolation
 
 from smoke.contract.model import CALL_BODIES, DIRECT_CALL, POOLS, SERVICE, SERVICES, Access, Schema, accesses
 from smoke.contract.schemas import EVENTS, USAGE
-from smoke.network.decoders import events_in
+from smoke.network.connections import events_in
 
 from .answers import fields_of, media_type, parse_json, route_of
 from .backends import Finn

@@ -13,7 +13,7 @@ from pytest_readiness import ExternalOutage
 
 from smoke.contract.exchange import is_ordered
 from smoke.contract.schemas import EVENTS
-from smoke.network.decoders import EventDecoder
+from smoke.network.connections import EventDecoder
 from smoke.network.transport import STREAM_WITHIN_S, EndlessBody
 
 from .answers import (

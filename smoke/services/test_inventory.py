@@ -12,9 +12,8 @@ import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
 from smoke.aws.balancer import AT_PORT, CERTIFICATE_DAYS, crowded, idle, read_target_groups, routes_to
-from smoke.aws.databases import astray
 from smoke.aws.ecs import images_there, read_services
-from smoke.aws.ecs_tasks import addresses_of, left_without_tasks, moved, read_running
+from smoke.aws.ecs_tasks import addresses_of, astray, left_without_tasks, moved, read_running
 from smoke.aws.edge import (
     PublicCall,
     by_cloudfront,

@@ -22,7 +22,7 @@ from smoke.keys.verifiers import TokenReply, freeside_verifier
 from smoke.network.transport import http_pool
 from smoke.platform import pgbouncer
 from smoke.platform.answers import exchange_of, fields_of, require_status
-from smoke.platform.builds import build_of
+from smoke.platform.backends import build_of
 from smoke.platform.freeside import Dialects, Freeside
 from smoke.platform.http import HttpClient, certificate_of
 from smoke.platform.spend import SpendJournal

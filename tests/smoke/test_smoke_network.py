@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_readiness import SetupError
 
-from smoke.network.connections import relayed
-from smoke.network.decoders import MAX_DEPTH, NotStrict, strict_json
+from smoke.network.connections import MAX_DEPTH, NotStrict, relayed, strict_json
 from smoke.network.transport import EndlessBody, failed_in_handshake, http_pool
 from tests.hostile.answers import serve_bomb
 from tests.hostile.case import BODY, answer, head

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smoke.network.decoders import EventDecoder, ServerSentEvent, events_in
+from smoke.network.connections import EventDecoder, ServerSentEvent, events_in
 
 FIRST = ServerSentEvent("content", "1", "one")
 

@@ -21,7 +21,7 @@ from smoke.aws.names import Names, read_registries, resolve
 from smoke.aws.reader import AwsReader
 from smoke.aws.topics import topic_arn
 from smoke.aws.zones import read_records
-from smoke.platform import builds
+from smoke.platform import backends
 from smoke.source.rules import of_another
 from tests.smoke.aws.fakes import CPU, NOON, TOPIC_ARN, ecs_answers, raising, scripted
 
@@ -270,9 +270,9 @@ def test_a_metric_that_cloudwatch_did_not_read_is_not_one_without_data(
 def test_a_build_that_another_task_shortens_did_not_change() -> None:
     before = {"finn": "0123abcd", "dixie": "0123abc", "freeside": "", "worker": "v1"}
     found = {"finn": "0123ABC", "dixie": "0123abcd", "freeside": "4567abc", "worker": "v1.1"}
-    assert builds.spelled_as(before, found) == before | {"freeside": "4567abc", "worker": "v1.1"}
-    assert builds.spelled_as({}, found) == found
-    assert builds.spelled_as({"finn": "9123abcd"}, {"finn": "0123abc"}) == {"finn": "0123abc"}
+    assert backends.spelled_as(before, found) == before | {"freeside": "4567abc", "worker": "v1.1"}
+    assert backends.spelled_as({}, found) == found
+    assert backends.spelled_as({"finn": "9123abcd"}, {"finn": "0123abc"}) == {"finn": "0123abc"}
 
 
 def test_the_workers_build_is_its_images_tag(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,11 +283,11 @@ def test_the_workers_build_is_its_images_tag(monkeypatch: pytest.MonkeyPatch) ->
         get=lambda name: "",
     )
     account, _ = scripted(**ecs_answers(["p-worker"]))
-    monkeypatch.setattr(builds, "account_of", lambda _: account)
+    monkeypatch.setattr(backends, "account_of", lambda _: account)
     assert image_in_use(account, NAMES, "worker") == "p-worker:0123abc"
-    assert builds.builds(environment) == {"worker": "0123abc"}
+    assert backends.builds(environment) == {"worker": "0123abc"}
     denied, _ = scripted(describe_services=raising("AccessDenied"))
-    monkeypatch.setattr(builds, "account_of", lambda _: denied)
-    assert builds.builds(environment) == {"worker": ""}
+    monkeypatch.setattr(backends, "account_of", lambda _: denied)
+    assert backends.builds(environment) == {"worker": ""}
     gone, _ = scripted(describe_services=lambda **_: {"services": []})
     assert image_in_use(gone, NAMES, "worker") == ""

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pytest_readiness import load_environment
 
-from smoke.keys.bootstrap import bootstrap
 from smoke.keys.context import SERVICES, KeyPlatform
+from smoke.keys.revocation import bootstrap
 from stack.launch import Stack
 from tests.smoke.keys.command import Command
 from tests.smoke.keys.fakes import Bench

@@ -7,8 +7,8 @@ import pytest
 from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, NoCredentialsError
 from pytest_readiness import ExternalOutage, SetupError
 
-from smoke.keys.bootstrap import Action, bootstrap
 from smoke.keys.context import Document, new_key, parse
+from smoke.keys.revocation import Action, bootstrap
 from smoke.keys.store import KeyFault, MissingSecret, MissingVersion, SecretStore, Unproved, WriteForbidden
 from smoke.platform.tokens import KeySet
 from tests.smoke.keys.fakes import QUICK, FakeSecrets, FakeService, refusal
