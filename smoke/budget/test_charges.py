@@ -10,6 +10,7 @@ from functools import partial
 from string import ascii_letters
 from typing import Any
 
+import httpx
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
@@ -154,6 +155,42 @@ def test_any_word_is_a_key(
             raise SafetyViolation(f"the key {word} counts as none: its call ran again")
         costs += [] if is_replay(first.headers) else [cost_in(first)]
     watch.charged(costs)
+
+
+@pytest.mark.p1
+@pytest.mark.parametrize("route", OF_FREESIDE)
+def test_equal_calls_are_calls_of_their_own(
+    route: str, ways: Callable[[str], Way], freeside: Freeside, tenants: Tenants, evidence: Evidence
+) -> None:
+    """Only its key makes a call the repetition of another (1.2): calls with equal bodies and no key are not.
+
+    Sent at once and again later, to two pools and for two tenants, each gets a key and a trace id of its own,
+    from its own pool, and is charged to its own tenant.
+    """
+    way, prompt = ways(route), prompt_for()
+    asked = [(tenants.main, POOLS[0]), (tenants.main, POOLS[0]), (tenants.main, POOLS[-1])]
+    asked.append((tenants.other, POOLS[0]))
+    watches = {tenant: freeside.watch(tenant, evidence) for tenant, _ in asked}
+
+    def ask(tenant: str, pool: str) -> httpx.Response:
+        token, body = freeside.credential(tenant), way.body(prompt, pool)
+        answer = freeside.post_invoke(
+            body, tenant=tenant, credential=token, keyed=False, streamed=way.streamed
+        )
+        require_status(answer, 200)
+        if not way.streamed:
+            fields_of(answer).text("model", among=(pool,))
+        assert not is_replay(answer.headers), f"{route}: a call without a key is answered as a replay"
+        return answer
+
+    answers = [each for _ in range(2) for each in at_once([partial(ask, *one) for one in asked])]
+    for tenant, watch in watches.items():
+        own = [cost_in(each) for each, (payer, _) in zip(answers, asked * 2, strict=True) if payer == tenant]
+        watch.charged(own)
+    for name in ("x-trace-id", KEY_HEADER):
+        found = {each.headers.get(name, "") for each in answers}
+        evidence.figure(f"values of {name} in calls with equal bodies", len(found), expected=len(answers))
+        assert len(found) == len(answers), f"{route}: calls with equal bodies share their {name}"
 
 
 NEEDS_ANSWERS = pytest.mark.requires("invoke")

@@ -130,6 +130,8 @@ class FaultyAgents(Faulty, Agents):
         super().__init__(*arguments)
         self._left: list[Any] = []
         self._faults.on_reset(self._left.clear)
+        self._cached: dict[str, Answer] = {}
+        self._faults.on_reset(self._cached.clear)
 
     async def _serve(self, request: Request, *, stream: bool) -> Response | EventStream:
         try:
@@ -163,7 +165,10 @@ class FaultyAgents(Faulty, Agents):
         streaming.set(request.url.path.endswith("/stream"))
         if not self._faults.active():
             return await super().read(request, claims)
-        return await self._read(request, claims)
+        ask = await self._read(request, claims)
+        if "x-idempotency-key" not in request.headers and self._faults.on("freeside-makes-keys-of-bodies"):
+            return replace(ask, key=ask.body_hash)
+        return ask
 
     async def _read(self, request: Request, claims: Claims) -> Ask:
         raw = await drained_body(request)
@@ -322,8 +327,10 @@ class FaultyAgents(Faulty, Agents):
             self._running -= 1
 
     async def _answered(self, ask: Ask, claim: Claim) -> Answer:
+        if ask.prompt in self._cached and self._faults.on("freeside-answers-equal-prompts-from-a-cache"):
+            return {**self._cached[ask.prompt], "model": ask.pool, "traceId": ask.trace_id}
         try:
-            answer = await super().run(ask, claim)
+            answer = self._cached[ask.prompt] = await super().run(ask, claim)
         except ApiError as refusal:
             if refusal.status == 402 and self._faults.on("freeside-runs-over-budget-calls"):
                 with suppress(ApiError):

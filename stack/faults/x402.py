@@ -72,8 +72,12 @@ class FaultyFacilitator(Faulty, FacilitatorClient):
 
     async def verify(self, payment: Payment, required: Object) -> str:
         """Why the payment is refused, unless a fault overlooks that."""
-        since = payment.document["payload"]["authorization"]["validAfter"]
-        if since == "0" and self._faults.on("freeside-x402-refuses-payments-without-a-beginning"):
+        offered = payment.document["payload"]["authorization"]
+        if offered["from"].islower() and self._faults.on("freeside-x402-refuses-addresses-in-lower-case"):
+            return f"{_OF}authorization_from_address"
+        if offered["validAfter"] == "0" and self._faults.on(
+            "freeside-x402-refuses-payments-without-a-beginning"
+        ):
             return f"{_OF}authorization_valid_after"
         try:
             reason = await super().verify(payment, required)
