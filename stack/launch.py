@@ -28,8 +28,17 @@ from string import Template
 from typing import Any
 
 from stack import pgbouncer, postgres, services, x402
-from stack.aws.inventory import CREDENTIALS, HEALTH, OPERATOR_ARN, PREFIX, REGION, ControlClient, secret_id
-from stack.aws.load_balancer import AUTHORITY, Listener
+from stack.aws.inventory import (
+    AUTHORITY,
+    CREDENTIALS,
+    HEALTH,
+    OPERATOR_ARN,
+    PREFIX,
+    REGION,
+    ControlClient,
+    Listener,
+    secret_id,
+)
 from stack.control import Alterable, Appearance, Control, FaultBoard
 from stack.host import LOOPBACK, RunDir, StackError, answers_ok, reserve
 from stack.mutants.process import MutantBoard

@@ -389,3 +389,17 @@ class ControlClient:
         if response.status != http.client.OK:
             raise StackError(f"the AWS emulator refused {path}", str(answer.get("message", "")))
         return answer
+
+
+#: The authority's certificate, under the emulator's directory.
+AUTHORITY = "load-balancer/authority.pem"
+
+
+@dataclass(frozen=True)
+class Listener:
+    """The ports of a public service for TLS and for plain HTTP, and the HOST:PORT behind them."""
+
+    service: str
+    secure: int
+    plain: int
+    upstream: str

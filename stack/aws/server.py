@@ -32,10 +32,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stack.aws import alterations, internals
 from stack.aws.access_alterations import new_key
-from stack.aws.emulator import Emulator
+from stack.aws.emulator import Emulator, LoadBalancer
 from stack.aws.internals import stores
-from stack.aws.inventory import SIGNERS, secret_id
-from stack.aws.load_balancer import Listener, LoadBalancer
+from stack.aws.inventory import SIGNERS, Listener, secret_id
 from stack.host import LOOPBACK
 
 #: The records that say what was asked for; the rest of the emulator's state follows from them.

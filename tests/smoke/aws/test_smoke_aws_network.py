@@ -299,7 +299,7 @@ def test_a_public_balancer_lets_somebody_in() -> None:
 
 
 def facing_the_internet(group: str) -> dict[str, Any]:
-    balancer = {"LoadBalancerArn": "alb", "LoadBalancerName": "p-alb", "DNSName": ALB}
+    balancer: dict[str, Any] = {"LoadBalancerArn": "alb", "LoadBalancerName": "p-alb", "DNSName": ALB}
     places = [{"SubnetId": "subnet-1"}]
     balancer |= {"SecurityGroups": [group], "Scheme": "internet-facing", "AvailabilityZones": places}
     return {"describe_load_balancers": lambda **_: {"LoadBalancers": [balancer]}}
