@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -164,27 +164,39 @@ LATENCY_SAMPLES = 10
 UPTIME_WITHIN_S, UPTIME_EVERY_S = 6.0, 0.5
 
 
-@pytest.fixture
-def seen(service: str, connect: Connect, answer_log: AnswerLog, evidence: Evidence) -> Seen:
-    """The run's answers from a service, completed by calls to each route without a credential.
+@pytest.fixture(scope="module")
+def odd_calls(connect: Connect) -> Callable[[str], None]:
+    """Sends a service, once a run, calls to each route without a credential and to paths that do not exist.
 
-    Also by calls to paths that do not exist: below a route, in upper case, with parameters or a format
-    suffix, and paths that frameworks leave open. Each is sent once more with a browser's headers.
+    The latter are below a route, in upper case, with parameters or a format suffix, and paths that frameworks
+    leave open. Each call is sent once more with a browser's headers.
     """
-    client = connect(service)
-    asked = [("GET", "/smoke/no-such-path"), *(("GET", path) for path in LEFT_OPEN if service == "freeside")]
-    for _, method, path in filter(lambda route: route[0] == service, REPLIES):
-        known = path.replace("{id}", "smoke-unknown")
-        paths = [known, known, f"{known}/", f"{known}/smoke-no-such-path", known.upper()]
-        paths += [f"{known};smoke=1", f"{known}.smoke"] if service == "freeside" else []
-        asked += [(method, path) for path in paths]
-    at_once(
-        [
-            partial(client.send, method, path, headers=headers)
-            for method, path in asked
-            for headers in ({}, A_BROWSERS)
-        ]
-    )
+
+    @cache
+    def send(service: str) -> None:
+        client = connect(service)
+        asked = [("GET", "/smoke/no-such-path")]
+        asked += [("GET", path) for path in LEFT_OPEN if service == "freeside"]
+        for _, method, path in filter(lambda route: route[0] == service, REPLIES):
+            known = path.replace("{id}", "smoke-unknown")
+            paths = [known, known, f"{known}/", f"{known}/smoke-no-such-path", known.upper()]
+            paths += [f"{known};smoke=1", f"{known}.smoke"] if service == "freeside" else []
+            asked += [(method, path) for path in paths]
+        at_once(
+            [
+                partial(client.send, method, path, headers=headers)
+                for method, path in asked
+                for headers in ({}, A_BROWSERS)
+            ]
+        )
+
+    return send
+
+
+@pytest.fixture
+def seen(service: str, odd_calls: Callable[[str], None], answer_log: AnswerLog, evidence: Evidence) -> Seen:
+    """The run's answers from a service, odd calls included."""
+    odd_calls(service)
     seen = answer_log.seen(service)
     for route in sorted({route for route, _ in seen.answers}):
         evidence.note(

@@ -39,7 +39,8 @@ class Context:
         self.db = Database(settings.dsn, max_size=pool_size)
         self.http = httpx.AsyncClient(
             timeout=httpx.Timeout(30.0, connect=2.0),
-            limits=httpx.Limits(max_connections=200, max_keepalive_connections=50, keepalive_expiry=5.0),
+            # few idle ones: at each call, httpcore compares each of them with all others
+            limits=httpx.Limits(max_connections=200, max_keepalive_connections=4, keepalive_expiry=5.0),
             trust_env=False,
         )
         self._resets: list[Callable[[], None]] = []
