@@ -12,10 +12,9 @@ from smoke.source.checkout import Checkout
 from smoke.source.infrastructure.definitions import Definitions
 from smoke.source.infrastructure.tasks import startup_migrations, swallowed
 from smoke.source.pipeline.delivery import delivered
-from smoke.source.pipeline.demands import ungiven
 from smoke.source.pipeline.deploys import Pipeline, unseen
 from smoke.source.pipeline.gate import MigrationGate, examine, overrides, undeployed, unmigrated
-from smoke.source.pipeline.programs import started_migrations, unfit_images
+from smoke.source.pipeline.programs import started_migrations, unfit_images, ungiven
 from smoke.source.pipeline.repository import Repository
 from smoke.source.pipeline.rollback import Edit, Row, edits, launch, revert, rows, verify
 from smoke.source.pipeline.rollout import misdelivered, smoke_keys, uncarried, undecided

@@ -1,14 +1,16 @@
-"""The images that the pipeline builds: with which Dockerfile, from which files, and what Docker refuses."""
+"""The images that the pipeline builds: with which Dockerfile, from which files, and what cannot be built."""
 
 from __future__ import annotations
 
 import fnmatch
+import json
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from smoke.source.checkout import Examined, Finding
+from smoke.source.infrastructure.addresses import PASSWORD
 from smoke.source.scripts import shell
 from smoke.source.scripts.dockerfiles import Dockerfile, Instruction, Stage, read
 
@@ -207,7 +209,7 @@ def _build(
 
 
 def refused(repository: Repository, build: Build) -> Iterator[Finding]:
-    """What Docker refuses in a build, or leaves out of it."""
+    """What Docker refuses in a build, or leaves out of it; its passwords and users; what npm misses in it."""
     contexts = {each.partition("=")[0] for each in build.options.get("--build-context", ())}
     for what, line in build.file.wrong:
         if not any(what.startswith(f"it copies from {name},") for name in contexts):
@@ -222,6 +224,9 @@ def refused(repository: Repository, build: Build) -> Iterator[Finding]:
         for stage in reached(build):
             for each in stage.instructions:
                 yield from _missing(repository, build, each, ignored)
+    yield from _inside(build)
+    yield from _unbuildable(repository, build)
+    yield from _unlocked(repository, build)
 
 
 def reached(build: Build) -> list[Stage]:
@@ -297,3 +302,96 @@ def _fits(path: str, pattern: str) -> bool:
             fnmatch.translate(part)[4:-3] if "[" in part else re.escape(part)
         )
     return re.fullmatch(regular, path) is not None
+
+
+def scripts_of(repository: Repository, build: Build) -> Mapping[str, str] | None:
+    """The scripts of an image's package; None if the files do not say."""
+    written = (
+        repository.script(posixpath.normpath(f"{build.context}/package.json")) if build.context else None
+    )
+    try:
+        data = json.loads(written or "")
+    except ValueError:
+        return None
+    found = data.get("scripts", {}) if isinstance(data, dict) else None
+    return {name: str(each) for name, each in found.items()} if isinstance(found, dict) else None
+
+
+#: The users that exist in every image of these, besides numbers.
+_OF_NODE = re.compile(r"(?:docker\.io/)?(?:library/)?node:.*")
+_USERS = frozenset({"root", "node", "daemon", "bin", "sys", "nobody", "www-data", "mail", "games"})
+_MAKES_USERS = re.compile(r"user|passwd|\s/(?:etc/?)?\Z|\.sh\b")
+
+
+def _inside(build: Build) -> Iterator[Finding]:
+    """A password in plain text, and a user that the image lacks."""
+    stages = build.file.below(build.stage)
+    for stage in stages:
+        for each in stage.instructions:
+            if each.name == "ENV" and (found := PASSWORD.search(each.text)) is not None:
+                name = each.text[: found.start()].split("=")[0].split()[-1:]
+                yield build.finding(
+                    f"{''.join(name)} of {build.image} has a password in plain text", each.line
+                )
+    user = build.file.effective(build.stage, "USER")
+    called = user.text.partition(":")[0] if user is not None else ""
+    if (
+        user is not None
+        and re.fullmatch(r"[a-z_][\w-]*", called)
+        and called not in _USERS
+        and _OF_NODE.fullmatch(stages[-1].base)
+        and not any(_MAKES_USERS.search(each.text) for stage in stages for each in stage.instructions)
+    ):
+        yield build.finding(f"{build.image} runs as {called}, a user that its base image lacks", user.line)
+
+
+#: Yarn also runs programs of packages by this.
+_RUNS_NPM = re.compile(r"(?:\A|&&|;|\n)\s*(?:npm|pnpm)\s+run(?:-script)?\s+([\w:.-]+)\s*(?=\Z|&&|;|\n|--\s)")
+_OWN_PACKAGE = re.compile(r"(?:.*\s)?(?:\./)?(?:package(?:\*|\.json)\S*|\.)\s+(?:.*\s)?\.?/?\Z")
+
+
+def _unbuildable(repository: Repository, build: Build) -> Iterator[Finding]:
+    """A script of package.json that a build runs, and that does not exist."""
+    scripts = scripts_of(repository, build)
+    for stage in reached(build) if scripts is not None else ():
+        places = [each for each in stage.instructions if each.name == "WORKDIR"]
+        copied = any(
+            each.name == "COPY" and "from" not in each.flags and _OWN_PACKAGE.match(each.text)
+            for each in stage.instructions
+        )
+        for each in stage.instructions if copied and len(places) < 2 else ():
+            for name in _RUNS_NPM.findall(each.text) if each.name == "RUN" and "cd " not in each.text else ():
+                if name not in (scripts or {}):
+                    what = f"{build.image} is built with npm run {name}, but package.json has no such script"
+                    yield build.finding(what, each.line)
+
+
+def _unlocked(repository: Repository, build: Build) -> Iterator[Finding]:
+    """A package.json that is no JSON, or an installation from a lock file that does not exist."""
+    top = posixpath.normpath(f"{build.context}/package.json") if build.context and build.alone else ""
+    written = repository.script(top) if top else None
+    for stage in reached(build) if written is not None else ():
+        own = [each for each in stage.instructions if each.name == "COPY" and "from" not in each.flags]
+        copied = next((each for each in own if _OWN_PACKAGE.match(each.text)), None)
+        places = [each for each in stage.instructions if each.name == "WORKDIR"]
+        if copied is None or len(places) > 1:
+            continue
+        if _broken(written or ""):
+            yield Finding(top, 0, f"it is no JSON, and {build.image} is built with it")
+        locks = [repository.script(posixpath.join(posixpath.dirname(top), each)) for each in _LOCKS]
+        for each in stage.instructions if not any(locks) else ():
+            if each.name == "RUN" and re.search(r"(?:\A|&&|\s)npm ci\b(?!.*(?:--prefix|\bcd ))", each.text):
+                yield build.finding(
+                    f"npm ci of {build.image} needs package-lock.json, which is missing", each.line
+                )
+
+
+_LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
+
+
+def _broken(written: str) -> bool:
+    try:
+        json.loads(written.removeprefix("\ufeff") or "{}")
+    except ValueError:
+        return True
+    return False

@@ -1,16 +1,15 @@
-"""What images run, and on which machine, against what their task definitions say."""
+"""What images run, on which machine, and the variables they demand, against their task definitions."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import posixpath
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from smoke.source.checkout import Examined, Finding
-from smoke.source.infrastructure.addresses import PASSWORD
 from smoke.source.infrastructure.definitions import (
     Container,
     Definition,
@@ -23,19 +22,15 @@ from smoke.source.infrastructure.tasks import repository as repository_of
 from smoke.source.scripts import shell
 from smoke.source.scripts.dockerfiles import Instruction
 from smoke.source.terraform.evaluate import Resource
-from smoke.source.terraform.references import entries, items
-from smoke.source.terraform.values import hidden, is_known, number, text
+from smoke.source.terraform.references import choices, entries, items
+from smoke.source.terraform.values import Value, hidden, is_known, number, text
 
-from .builds import Build, builds, reached, refused
+from .builds import Build, builds, refused, scripts_of
 from .repository import Repository
 
 #: Docker's names of architectures by ECS's; the last is ECS's default.
 _MACHINES = {"ARM64": "arm64", "X86_64": "amd64"}
 _RUNNERS = re.compile(r"ubuntu-(?:latest|[\d.]+)(-arm)?")
-#: The users that exist in every image of these, besides numbers.
-_OF_NODE = re.compile(r"(?:docker\.io/)?(?:library/)?node:.*")
-_USERS = frozenset({"root", "node", "daemon", "bin", "sys", "nobody", "www-data", "mail", "games"})
-_MAKES_USERS = re.compile(r"user|passwd|\s/(?:etc/?)?\Z|\.sh\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +88,6 @@ def unfit_images(
     made = builds(repository, groups, result)
     for build in made:
         result.findings.extend(refused(repository, build))
-        result.findings.extend(_inside(build))
-        result.findings.extend((*_unbuildable(repository, build), *_unlocked(repository, build)))
     runs = list(runs_of(defined, made))
     result.findings.extend(_alike([each for each in runs if each.definition.service is not None]))
     for run in runs:
@@ -141,28 +134,6 @@ def _idle(run: Run, runs: Sequence[Run]) -> Iterator[Finding]:
             yield run.task.finding(f"{run.definition.name} {what}", own[1])
         elif any((*each, words[0]) == words[: len(each) + 1] for each in alone if each):
             yield run.task.finding(f"{run.definition.name} ignores its command: {' '.join(words)}", own[1])
-
-
-def _inside(build: Build) -> Iterator[Finding]:
-    """A password in plain text, and a user that the image lacks."""
-    stages = build.file.below(build.stage)
-    for stage in stages:
-        for each in stage.instructions:
-            if each.name == "ENV" and (found := PASSWORD.search(each.text)) is not None:
-                name = each.text[: found.start()].split("=")[0].split()[-1:]
-                yield build.finding(
-                    f"{''.join(name)} of {build.image} has a password in plain text", each.line
-                )
-    user = build.file.effective(build.stage, "USER")
-    called = user.text.partition(":")[0] if user is not None else ""
-    if (
-        user is not None
-        and re.fullmatch(r"[a-z_][\w-]*", called)
-        and called not in _USERS
-        and _OF_NODE.fullmatch(stages[-1].base)
-        and not any(_MAKES_USERS.search(each.text) for stage in stages for each in stage.instructions)
-    ):
-        yield build.finding(f"{build.image} runs as {called}, a user that its base image lacks", user.line)
 
 
 def _of_machine(run: Run) -> Iterator[Finding]:
@@ -224,22 +195,9 @@ def _of_ports(run: Run, result: Examined) -> None:
 _OF_NPM = re.compile(r"(?:npm|pnpm|yarn)\s+(?:run\s+|run-script\s+)([\w:.-]+)|(?:npm|pnpm|yarn)\s+(start)\b")
 
 
-def _scripts(repository: Repository, build: Build) -> Mapping[str, str] | None:
-    """The scripts of an image's package; None if the files do not say."""
-    written = (
-        repository.script(posixpath.normpath(f"{build.context}/package.json")) if build.context else None
-    )
-    try:
-        data = json.loads(written or "")
-    except ValueError:
-        return None
-    found = data.get("scripts", {}) if isinstance(data, dict) else None
-    return {name: str(each) for name, each in found.items()} if isinstance(found, dict) else None
-
-
 def _unscripted(repository: Repository, run: Run) -> Iterator[Finding]:
     """A missing package.json script with which a container starts."""
-    asked, scripts = _OF_NPM.match(" ".join(run.words() or ())), _scripts(repository, run.build)
+    asked, scripts = _OF_NPM.match(" ".join(run.words() or ())), scripts_of(repository, run.build)
     name = (asked[1] or asked[2]) if asked else ""
     served = name == "start" and any(_SERVER.fullmatch(posixpath.basename(each)) for each in repository.paths)
     if asked and scripts is not None and name not in scripts and not served and not _is_moved(run.build):
@@ -249,56 +207,6 @@ def _unscripted(repository: Repository, run: Run) -> Iterator[Finding]:
 
 #: What `npm start` runs without such a script.
 _SERVER = re.compile(r"server\.[cm]?[jt]s")
-#: Yarn also runs programs of packages by this.
-_RUNS_NPM = re.compile(r"(?:\A|&&|;|\n)\s*(?:npm|pnpm)\s+run(?:-script)?\s+([\w:.-]+)\s*(?=\Z|&&|;|\n|--\s)")
-_OWN_PACKAGE = re.compile(r"(?:.*\s)?(?:\./)?(?:package(?:\*|\.json)\S*|\.)\s+(?:.*\s)?\.?/?\Z")
-
-
-def _unbuildable(repository: Repository, build: Build) -> Iterator[Finding]:
-    """A script of package.json that a build runs, and that does not exist."""
-    scripts = _scripts(repository, build)
-    for stage in reached(build) if scripts is not None else ():
-        places = [each for each in stage.instructions if each.name == "WORKDIR"]
-        copied = any(
-            each.name == "COPY" and "from" not in each.flags and _OWN_PACKAGE.match(each.text)
-            for each in stage.instructions
-        )
-        for each in stage.instructions if copied and len(places) < 2 else ():
-            for name in _RUNS_NPM.findall(each.text) if each.name == "RUN" and "cd " not in each.text else ():
-                if name not in (scripts or {}):
-                    what = f"{build.image} is built with npm run {name}, but package.json has no such script"
-                    yield build.finding(what, each.line)
-
-
-def _unlocked(repository: Repository, build: Build) -> Iterator[Finding]:
-    """A package.json that is no JSON, or an installation from a lock file that does not exist."""
-    top = posixpath.normpath(f"{build.context}/package.json") if build.context and build.alone else ""
-    written = repository.script(top) if top else None
-    for stage in reached(build) if written is not None else ():
-        own = [each for each in stage.instructions if each.name == "COPY" and "from" not in each.flags]
-        copied = next((each for each in own if _OWN_PACKAGE.match(each.text)), None)
-        places = [each for each in stage.instructions if each.name == "WORKDIR"]
-        if copied is None or len(places) > 1:
-            continue
-        if _broken(written or ""):
-            yield Finding(top, 0, f"it is no JSON, and {build.image} is built with it")
-        locks = [repository.script(posixpath.join(posixpath.dirname(top), each)) for each in _LOCKS]
-        for each in stage.instructions if not any(locks) else ():
-            if each.name == "RUN" and re.search(r"(?:\A|&&|\s)npm ci\b(?!.*(?:--prefix|\bcd ))", each.text):
-                yield build.finding(
-                    f"npm ci of {build.image} needs package-lock.json, which is missing", each.line
-                )
-
-
-_LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
-
-
-def _broken(written: str) -> bool:
-    try:
-        json.loads(written.removeprefix("\ufeff") or "{}")
-    except ValueError:
-        return True
-    return False
 
 
 def _is_moved(build: Build) -> bool:
@@ -344,7 +252,7 @@ def _migrating(repository: Repository, run: Run, result: Examined) -> None:
     if not written and MIGRATES.search(words):
         result.findings.append(run.build.finding(f"{what}: {words}", line))
         return
-    asked, scripts = _OF_NPM.match(words), _scripts(repository, run.build) or {}
+    asked, scripts = _OF_NPM.match(words), scripts_of(repository, run.build) or {}
     for name in (asked[1] or asked[2], f"pre{asked[1] or asked[2]}") if asked else ():
         if MIGRATES.search(scripts.get(name, "")):
             result.findings.append(run.build.finding(f"{what}: {name} is {scripts[name]}", line))
@@ -378,3 +286,135 @@ def _migrates_in(script: str) -> tuple[int, int]:
         else:
             sure = sure or shell.line_of(command)
     return sure, maybe
+
+
+#: Files in which a program reads all its configuration.
+_CONFIG = re.compile(r"(?:config|configuration|env|environment|settings)\.(?:[cm]?[jt]s|py)")
+_ASIDE = re.compile(
+    r"(?:\A|/)(?:\..*|__\w+__|tests?|scripts|tools?|examples?|bin|e2e|node_modules|dist)(?:/|\Z)"
+)
+_NAME = r"([A-Z][A-Z0-9_]{2,})"
+#: A function that reads an environment variable and throws if it is missing.
+_HELPER = re.compile(
+    r"(?:const|function)\s+(\w+)\s*=?\s*(?:async\s*)?\(\s*(\w+)\s*(?::\s*string\s*)?\)[^;]{0,60}?(?:=>|\{)"
+    r"(?:(?!\bfunction\b|=>).){0,200}?\benv\[\2\](?:(?!\bfunction\b|=>).){0,120}?\bthrow\b",
+    re.DOTALL,
+)
+_PYTHON = re.compile(rf"(?<!in )os\.environ\[[\"']{_NAME}[\"']\](?!\s*=[^=])")
+_DIRECT = re.compile(rf"if\s*\(\s*!\s*(?:process\.)?env\.{_NAME}\s*\)\s*\{{?\s*throw\b")
+#: Syntax that makes a requirement conditional.
+_MAYBE = re.compile(
+    r"\?(?![.?]?\s*:)|&&|\|\||\b(?:if|try|case|else|def|lambda|get|function|async)\b|=>|\A\s*(?:#|//|/?\*)"
+)
+#: A line that opens an object or a call, and the function that loads the configuration.
+_OPENS = re.compile(r"(?:[=:(\[,]|\breturn)\s*[\[({]+\s*\Z")
+_LOADS = re.compile(r"(?:export\s+)?(?:default\s+)?function\s.*\{\s*\Z")
+_RETURNS = re.compile(r"\breturn\s*[({]+\s*\Z")
+_ASSIGNED = re.compile(r"(?<![\w$])([A-Z][A-Z0-9_]{2,})=")
+#: Variables that AWS, or every image, provides.
+_GIVEN = re.compile(r"(?:AWS|ECS)_\w+|PATH|HOME|HOSTNAME|PWD|USER|TZ|LANG|NODE_VERSION|PYTHON_VERSION")
+
+
+@dataclass(slots=True)
+class _Given:
+    """The variables of an image's tasks: names with a value, and whether there may be others."""
+
+    names: set[str] = field(default_factory=set)
+    open: bool = False
+    among: list[str] = field(default_factory=list)
+
+
+def ungiven(
+    repository: Repository, groups: Mapping[str, Sequence[str]], defined: Definitions
+) -> list[Finding]:
+    """Return the variables that an image's configuration requires but none of its tasks gets.
+
+    `groups` are the names of services by their image. A file counts as a task's configuration only if that
+    task gets another variable of it.
+    """
+    found, given = list[Finding](), defaultdict[str, _Given](_Given)
+    made = builds(repository, groups, Examined())
+    for run in runs_of(defined, made):
+        _add(given[run.build.image], run)
+    filled = any(posixpath.basename(each).startswith(".env") for each in repository.paths)
+    for build in made:
+        own = given.get(build.image)
+        if own is None or own.open or filled or not build.context:
+            continue
+        set_here = own.names | _of_image(build)
+        scripts = [repository.script(each) or "" for each in repository.paths if each.endswith(".sh")]
+        set_here |= {name for each in scripts for name in _ASSIGNED.findall(each)}
+        for path in repository.paths:
+            if not _is_config(path, build, groups[build.image]):
+                continue
+            demanded = dict(_demanded(repository.script(path) or ""))
+            if not set_here & demanded.keys():
+                continue
+            for name, line in demanded.items():
+                if name not in set_here and not _GIVEN.fullmatch(name):
+                    tasks = " and ".join(own.among)
+                    found.append(Finding(path, line, f"it demands {name}, which no task of {tasks} sets"))
+    return list(dict.fromkeys(found))
+
+
+def _add(given: _Given, run: Run) -> None:
+    container = run.container.entries
+    given.open |= "environmentFiles" in container or bool(run.task.uncertain)
+    given.among.append(run.definition.name)
+    given.names |= {*_ASSIGNED.findall(" ".join(run.words() or ()))}
+    for kind in ("environment", "secrets"):
+        listed = container.get(kind)
+        every = choices(listed) if listed is not None else [[]]
+        given.open |= len(every) != 1
+        for each in every[0] if every else ():
+            one = entries(each)
+            name, value = one.get("name"), one.get("value")
+            if name is None or not is_known(name):
+                given.open = True
+            elif not _is_empty(value):
+                given.names.add(text(name))
+
+
+def _is_empty(value: Value | None) -> bool:
+    return is_known(value) and text(value) == ""
+
+
+def _of_image(build: Build) -> set[str]:
+    """The variables that the stages of an image set."""
+    words = [word for stage in build.file.stages for each in stage.instructions
+             if each.name == "ENV" for word in re.findall(r"(\w+)(?:=|\s)", each.text)]  # fmt: skip
+    return {*words}
+
+
+def _is_config(path: str, build: Build, names: Sequence[str]) -> bool:
+    """Whether a file is the configuration of a service of these names, or of the whole build."""
+    directory, name = posixpath.split(path)
+    inside = build.context == "." or path.startswith(f"{build.context}/")
+    below = directory.removeprefix(build.context).strip("/").split("/")
+    own = below in ([""], ["src"]) or bool({*below} & {*names})
+    return inside and own and _CONFIG.fullmatch(name) is not None and not _ASIDE.search(directory)
+
+
+def _demanded(source: str) -> Iterator[tuple[str, int]]:
+    """The variables that a source file always requires, with their lines."""
+    helpers = {found[1] for found in _HELPER.finditer(source)}
+    patterns = [re.compile(rf"\b{re.escape(each)}\(\s*[\"']{_NAME}[\"']\s*\)") for each in helpers]
+    lines = source.splitlines()
+    for at, line in enumerate(lines, 1):
+        if not _is_sure(lines, at - 1):
+            continue
+        for pattern in (*patterns, _PYTHON) if not _MAYBE.search(line) else ():
+            yield from ((found[1], at) for found in pattern.finditer(line))
+        yield from ((found[1], at) for found in _DIRECT.finditer(line))
+
+
+def _is_sure(lines: Sequence[str], at: int) -> bool:
+    """Whether a line runs when its file is loaded: only in objects, calls, and functions returning them."""
+    around, depth = list[str](), len(lines[at]) - len(lines[at].lstrip())
+    for line in reversed(lines[:at]):
+        if line.strip() and len(line) - len(line.lstrip()) < depth:
+            depth = len(line) - len(line.lstrip())
+            around.append(line)
+    if around and _LOADS.match(around[-1]) and any(map(_RETURNS.search, around)):
+        around.pop()
+    return all(_OPENS.search(each) and not _MAYBE.search(each) for each in around)

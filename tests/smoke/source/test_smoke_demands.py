@@ -3,7 +3,7 @@
 import pytest
 
 from smoke.source.infrastructure.definitions import read as read_definitions
-from smoke.source.pipeline.demands import ungiven
+from smoke.source.pipeline.programs import ungiven
 from smoke.source.pipeline.repository import Repository
 from tests.smoke.source.terraform_files import Read
 
