@@ -370,6 +370,14 @@ def policy_of(account: AwsAccount, image: re.Match[str]) -> str:
     return str((found or {}).get("policyText", ""))
 
 
+def key_of(account: AwsAccount, image: re.Match[str]) -> str:
+    """The KMS key with which an image's repository is encrypted; empty if it has none."""
+    place = {"registryId": image["registry"], "repositoryNames": [image["repository"]]}
+    found = account.find("ecr", "describe_repositories", _NO_IMAGE, **place)
+    told = [each.get("encryptionConfiguration", {}) for each in (found or {}).get("repositories", ())]
+    return next((each.get("kmsKey", "") for each in told), "")
+
+
 _NO_POLICY = ("RepositoryPolicyNotFoundException", "RepositoryNotFoundException")
 
 

@@ -1,23 +1,21 @@
-"""A call's path from the internet to a service: DNS, CloudFront, WAF and the load balancer."""
+"""A call's path from the internet to a service: CloudFront, WAF and the load balancer."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from ipaddress import collapse_addresses, ip_network
 from typing import Any
-
-from pytest_readiness import SetupError
 
 from smoke.source.checkout import Examined, Finding
 
 from .account import AwsAccount
 from .balancer import FIXED, HTTPS, BalancerRoute, listeners_of, routes_of, rules_of
 from .reader import AwsReader
-from .zones import ADDRESSES, Zone, answering, is_below, list_zones, read_zones, values_of
+from .zones import leads
 
 _NO_ACL = ("WAFNonexistentItemException",)
 #: Text transformations that leave the calls of the contract as they are.
@@ -30,7 +28,8 @@ _REFUSING = ("Block", "Captcha", "Challenge")
 class PublicCall:
     """What is known about a call; if it is `authorized`, its header has a credential.
 
-    `query` are the names and values of its query string.
+    `query` are the names and values of its query string; `size` is that of its body in bytes, 0 if unknown,
+    and `most` the largest that it may have.
     """
 
     method: str
@@ -38,6 +37,8 @@ class PublicCall:
     host: str
     authorized: bool = False
     query: tuple[tuple[str, str], ...] = ()
+    size: int = 0
+    most: int = 0
 
 
 def read_web_acl(account: AwsAccount, resource: str) -> Mapping[str, Any] | None:
@@ -52,6 +53,8 @@ def refused(acl: Mapping[str, Any], calls: Sequence[PublicCall]) -> Iterator[str
     for call in calls:
         if by := _refused_by(acl, call):
             found.setdefault(by, []).append(f"{call.method} {call.path}")
+        elif call.most and (by := _refused_by(acl, replace(call, size=call.most))):
+            found.setdefault(by, []).append(f"{call.method} {call.path} of {call.most} bytes")
     for by, hit in found.items():
         yield f"{by} of {acl.get('Name')} (WAF) refuses {' and '.join(hit)}"
 
@@ -77,6 +80,8 @@ def _matches(statement: Mapping[str, Any], call: PublicCall) -> bool | None:
         parts = [_matches(each, call) for each in about["Statements"]]
         decisive = kind == "OrStatement"
         return decisive if decisive in parts else None if None in parts else not decisive
+    if kind == "SizeConstraintStatement":
+        return _is_sized(about, call.size)
     of = _compared(about, call)
     if of is None:
         return None
@@ -85,6 +90,19 @@ def _matches(statement: Mapping[str, Any], call: PublicCall) -> bool | None:
     return _POSITIONS[about["PositionalConstraint"]](of, _text(about["SearchString"]))
 
 
+def _is_sized(about: Mapping[str, Any], size: int) -> bool | None:
+    """Whether a body's size fits a statement; of a larger body, WAF sees at least the first bytes."""
+    body = about.get("FieldToMatch", {}).get("Body")
+    plain = all(each["Type"] == "NONE" for each in about.get("TextTransformations", ()))
+    if body is None or not size or not plain or about["ComparisonOperator"] not in ("GT", "GE"):
+        return None
+    if size > _SEEN_BYTES and body.get("OversizeHandling", _SEES) != _SEES:
+        return bool(body["OversizeHandling"] == "MATCH")
+    fits = min(size, _SEEN_BYTES) - (about["ComparisonOperator"] == "GT") >= about["Size"]
+    return fits or (None if size > _SEEN_BYTES else False)
+
+
+_SEEN_BYTES, _SEES = 8192, "CONTINUE"
 _POSITIONS: Mapping[str, Callable[[str, str], bool]] = {
     "EXACTLY": lambda of, text: of == text,
     "STARTS_WITH": lambda of, text: of.startswith(text),
@@ -205,50 +223,11 @@ def _is_everybody(ranges: Iterable[str]) -> bool:
     return any(each.prefixlen == 0 for each in collapse_addresses(found))
 
 
-#: A name or an address; values of other records look different.
-_LEADS = re.compile(r"[\w.-]+\.[\w-]+\.?|[0-9a-fA-F:]*:[0-9a-fA-F:]+")
 _BALANCER = re.compile(r"(?i)\.elb\.(?:[a-z0-9-]+\.)?amazonaws\.com(?:\.cn)?\.?$")
 _ADDRESS = re.compile(r"[0-9.]+|[0-9a-fA-F:]*:[0-9a-fA-F:]+")
 _CLOUDFRONT = re.compile(r"(?i)\.cloudfront\.(?:net|cn)\.?$")
 #: CloudFront's own policies that cache answers for all callers.
 _KEEPING = ("658327ea-f89d-4fab-a63d-7e88639e58f6", "b2884449-e4de-46a7-ac36-70bc7f1ddd6d")
-
-
-def leads(account: AwsAccount, host: str) -> list[str]:
-    """Where the account's records of a public host point the public; nowhere if another account has its zone.
-
-    A record that points to another name in the account is followed. SetupError if several zones may answer
-    and differ.
-    """
-    return _led(account, [each for each in list_zones(account) if not each.private], host, ())
-
-
-def _led(account: AwsAccount, every: Sequence[Zone], host: str, before: Sequence[str]) -> list[str]:
-    zones = answering(read_zones(account, [each for each in every if is_below(host, each.name)]), host)
-    # another check reports a host without any record
-    told = {tuple(sorted(_ends(each, host))): each.id for each in zones}
-    told = {ends: zone for ends, zone in told.items() if ends or len(zones) == 1}
-    if len(told) > 1:
-        named = " and ".join(sorted(told.values()))
-        raise SetupError(f"where {host} leads: the zones {named} differ, and either may answer")
-    found: list[str] = []
-    for end in next(iter(told), ()):
-        name = end.lower().rstrip(".")
-        further = [] if name in before else _led(account, every, name, (*before, name))
-        found += further or [end]
-    return found
-
-
-def _ends(zone: Zone, host: str) -> Iterator[str]:
-    """Where a zone points a host's callers.
-
-    Without records of weight 0, unless all weights are 0, and without failover records beside another one.
-    """
-    records = zone.of(host, *ADDRESSES)
-    found = [each for each in records if each.get("Failover") != "SECONDARY"] or records
-    weights = {each["Weight"] for each in found if "Weight" in each}
-    used = [each for each in found if each.get("Weight", 1) or not any(weights)]
-    yield from (value for each in used for value in values_of(each) if _LEADS.fullmatch(value))
 
 
 def is_balancer(end: str) -> bool:
@@ -305,6 +284,8 @@ def unserved(distribution: Mapping[str, Any], calls: Iterable[PublicCall]) -> It
             yield f"the CloudFront distribution {name} does not allow {call.method} {call.path}"
         elif call.authorized and call.method == "GET" and _keeps(behaviour):
             yield f"the CloudFront distribution {name} caches answers of {call.path} for all callers"
+        elif call.authorized and call.method == "GET" and _removes(behaviour):
+            yield f"the CloudFront distribution {name} removes the credentials of GET {call.path}"
 
 
 def origins(distribution: Mapping[str, Any], calls: Iterable[PublicCall]) -> list[str]:
@@ -331,6 +312,20 @@ def _keeps(behaviour: Mapping[str, Any]) -> bool:
     return not by_caller and (behaviour.get("MinTTL", 0) > 0 or behaviour.get("DefaultTTL", 0) > 0)
 
 
+def _removes(behaviour: Mapping[str, Any]) -> bool:
+    """Whether the Authorization header of a GET is removed; functions and custom policies are not read."""
+    changed = [behaviour.get(each, {}).get("Quantity") for each in ("FunctionAssociations", _FUNCTIONS)]
+    if any(changed) or behaviour.get("OriginRequestPolicyId"):
+        return False
+    if "CachePolicyId" in behaviour:
+        return behaviour["CachePolicyId"] in (*_KEEPING, _KEEPS_NOTHING)
+    headers = behaviour.get("ForwardedValues", {}).get("Headers", {}).get("Items", ())
+    return "ForwardedValues" in behaviour and not {each.lower() for each in headers} & {"authorization", "*"}
+
+
+_FUNCTIONS = "LambdaFunctionAssociations"
+#: CloudFront's own policy that caches nothing.
+_KEEPS_NOTHING = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
 #: The longest silence of a stream between two comments (contract 1.4).
 SILENT_S = 15
 _PUBLIC = "internet-facing"

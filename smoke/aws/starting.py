@@ -15,6 +15,7 @@ from .account import AwsAccount, at_once
 from .ecs import TaskDefinition
 from .policies import (
     LOGGING,
+    NO_NETWORK,
     PULL_TOKEN,
     PULLS,
     READ,
@@ -29,12 +30,14 @@ from .policies import (
     is_anybodys,
     is_assumed,
     met,
+    read_key,
     resources,
     role_of,
     statements_of,
     undecrypted,
 )
 from .reader import AwsReader, secret_of
+from .subnets import read_ways
 
 _ACCOUNT, _REGION, _PARTITION = 4, 3, 1
 
@@ -49,8 +52,8 @@ def kept_from_starting(aws: AwsReader, one_shots: Sequence[str]) -> tuple[int, E
     wanted = {role: name for name, each in owners.items() for role in _roles(each)}
     there = _examine_roles(aws, wanted, place, result)
     held = result.attempt(lambda: aws.policies(one_shots))
-    context = _acting(place, place[_REGION])
     for name, definition in owners.items() if held is not None else ():
+        context = {**_acting(place, place[_REGION]), **(result.attempt(partial(_outside, aws, name)) or {})}
         role = definition.execution_role
         own = held.statements.get(role, ()) if held else ()
         limit = there.get(role)
@@ -86,11 +89,28 @@ def _acting(place: Sequence[str], region: str) -> Context:
     return {**own, "aws:requestedregion": [region], "aws:securetransport": ["true"]}
 
 
-def _through(place: Sequence[str], secret: str) -> Context:
-    """The known context of a request that Secrets Manager makes for a role, to decrypt a secret."""
+def _outside(aws: AwsReader, name: str) -> Context:
+    """The known context of a service's requests to Secrets Manager that leave by the internet.
+
+    Empty if they may go through an endpoint, here or in a connected network.
+    """
+    service, task = aws.services().get(name), aws.definitions().get(name)
+    if service is None or task is None or not task.fargate:
+        return {}
+    ways = read_ways(aws)
+    places = [each for each in service.subnets if each in ways.subnets]
+    ends = [each for each in ways.endpoints if each["ServiceName"].endswith(".secretsmanager")]
+    straight = bool(places) and all(map(ways.leads_straight_out, places))
+    return NO_NETWORK if straight and not ends else {}
+
+
+def _through(
+    place: Sequence[str], secret: str, service: str = "secretsmanager", by: str = "secretarn"
+) -> Context:
+    """The known context of a request that a service of AWS makes for a role, to decrypt a secret."""
     region, account = place
-    hosts = [f"secretsmanager.{region}.amazonaws.com{end}" for end in ("", ".cn")]
-    about = {"kms:encryptioncontext:secretarn": [secret], "kms:calleraccount": [account]}
+    hosts = [f"{service}.{region}.amazonaws.com{end}" for end in ("", ".cn")]
+    about = {f"kms:encryptioncontext:{by}": [secret], "kms:calleraccount": [account]}
     return {**about, "kms:viaservice": hosts}
 
 
@@ -190,6 +210,11 @@ def _unpulled(
         repository = image["repository"]
         arn = f"arn:{place[_PARTITION]}:ecr:{image['region']}:{place[_ACCOUNT]}:repository/{repository}"
         context = _acting(place, image["region"])
+        key = ecs.key_of(aws.account, image) if image["region"] == place[_REGION] else ""
+        if key and (unusable := read_key(aws.account, key, place[3:5]).unusable):
+            why = f"{repository} is encrypted with {key}, which {unusable}"
+            result.findings.append(_finding(f"{name} cannot start again: {why}"))
+            continue
         told = ecs.policy_of(aws.account, image)
         for action in PULLS:
             who = arn_of(role, place[_PARTITION], place[_ACCOUNT])
@@ -245,7 +270,8 @@ def _examine_secrets(
         (found,) = told
         key = (found or {}).get("KmsKeyId", "")
         why: str | None = _unusable(found)
-        context, who = _acting(cluster, place[0]), arn_of(role, cluster[_PARTITION], cluster[_ACCOUNT])
+        context = {**_acting(cluster, place[0]), **(result.attempt(partial(_outside, aws, name)) or {})}
+        who = arn_of(role, cluster[_PARTITION], cluster[_ACCOUNT])
         if not why and denies(statements_of(policy), who, READ, secret, context):
             why = f"has a policy that denies it to {role}"
         elif not why and key and role in there and held and not key.endswith(SECRETS_KEY):
@@ -305,10 +331,10 @@ def _examine_parameters(
     aws: AwsReader,
     owners: Mapping[str, TaskDefinition],
     held: RolePolicies | None,
-    there: Collection[str],
+    there: Mapping[str, Sequence[Mapping[str, Any]] | None],
     result: Examined,
 ) -> None:
-    """Whether the Systems Manager parameters that tasks use exist, and may be read."""
+    """Whether the Systems Manager parameters that tasks use exist, and may be read and decrypted."""
     place = aws.cluster().split(":")
     given = {
         (name, definition.execution_role, each): None
@@ -331,8 +357,16 @@ def _examine_parameters(
             result.findings.append(
                 _finding(f"{name} cannot start again: the parameter {each} does not exist")
             )
-        elif held and role in there and not allows(own, READ_PARAMETERS, arn, _acting(place, place[_REGION])):
-            result.findings.append(_finding(f"{name} cannot start again: {role} may not read {each}"))
+        elif held and role in there:
+            limits = [one for one in (own, there[role]) if one is not None]
+            context = _acting(place, place[_REGION])
+            if not all(allows(one, READ_PARAMETERS, arn, context) for one in limits):
+                result.findings.append(_finding(f"{name} cannot start again: {role} may not read {each}"))
+            elif (key := (found or [{}])[0].get("KeyId", "")) and not key.endswith(_PARAMETERS_KEY):
+                asking = {**context, **_through(place[3:5], arn, "ssm", "parameter_arn")}
+                ask = partial(undecrypted, aws.account, key, role, own, place[3:5], asking)
+                if why := result.attempt(ask):
+                    result.findings.append(_finding(f"{name} cannot start again: {each} {why}"))
 
 
 def _examine_logs(aws: AwsReader, owners: Mapping[str, TaskDefinition], result: Examined) -> None:
@@ -363,6 +397,12 @@ def unrotated(aws: AwsReader, one_shots: Sequence[str]) -> Examined:
         told: Mapping[str, Any] | None = result.attempt(find)
         if why := overdue(told or {}, datetime.now(UTC)):
             result.findings.append(_finding(f"{secret} {why}"))
+        by = (told or {}).get("RotationLambdaARN", "") if (told or {}).get("RotationEnabled") else ""
+        called = partial(
+            aws.account.find, "lambda", "get_function_configuration", _NO_SECRET, FunctionName=by
+        )
+        if by.split(":")[3:5] == place and result.attempt(lambda: (called(),)) == (None,):  # noqa: B023
+            result.findings.append(_finding(f"{secret} is rotated by {by}, which does not exist"))
     return result
 
 
@@ -380,6 +420,7 @@ def overdue(secret: Mapping[str, Any], now: datetime) -> str:
 
 #: AWS's own key for secrets, which every role of the account may use through Secrets Manager.
 SECRETS_KEY = "alias/aws/secretsmanager"
+_PARAMETERS_KEY = "alias/aws/ssm"  # likewise
 
 
 def _roles(definition: TaskDefinition) -> list[str]:

@@ -1,8 +1,9 @@
-"""Route 53 zones: this environment's records, which zone answers for a host, and what tasks resolve."""
+"""Route 53 zones: their records, which zone answers for a host, where it leads, and what tasks resolve."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,6 +126,47 @@ def values_of(record: Record) -> list[str]:
 def is_below(name: str, zone: str) -> bool:
     """Whether a name is a zone's own name or below it."""
     return f".{name}".endswith(f".{zone}")
+
+
+#: A name or an address; values of other records look different.
+_LEADS = re.compile(r"[\w.-]+\.[\w-]+\.?|[0-9a-fA-F:]*:[0-9a-fA-F:]+")
+
+
+def leads(account: AwsAccount, host: str) -> list[str]:
+    """Where the account's records of a public host point the public; nowhere if another account has its zone.
+
+    A record that points to another name in the account is followed. SetupError if several zones may answer
+    and differ.
+    """
+    return _led(account, [each for each in list_zones(account) if not each.private], host, ())
+
+
+def _led(account: AwsAccount, every: Sequence[Zone], host: str, before: Sequence[str]) -> list[str]:
+    zones = answering(read_zones(account, [each for each in every if is_below(host, each.name)]), host)
+    # another check reports a host without any record
+    told = {tuple(sorted(_ends(each, host))): each.id for each in zones}
+    told = {ends: zone for ends, zone in told.items() if ends or len(zones) == 1}
+    if len(told) > 1:
+        named = " and ".join(sorted(told.values()))
+        raise SetupError(f"where {host} leads: the zones {named} differ, and either may answer")
+    found: list[str] = []
+    for end in next(iter(told), ()):
+        name = end.lower().rstrip(".")
+        further = [] if name in before else _led(account, every, name, (*before, name))
+        found += further or [end]
+    return found
+
+
+def _ends(zone: Zone, host: str) -> Iterator[str]:
+    """Where a zone points a host's callers.
+
+    Without records of weight 0, unless all weights are 0, and without failover records beside another one.
+    """
+    records = zone.of(host, *ADDRESSES)
+    found = [each for each in records if each.get("Failover") != "SECONDARY"] or records
+    weights = {each["Weight"] for each in found if "Weight" in each}
+    used = [each for each in found if each.get("Weight", 1) or not any(weights)]
+    yield from (value for each in used for value in values_of(each) if _LEADS.fullmatch(value))
 
 
 def unresolved(aws: AwsReader, host: str) -> str:

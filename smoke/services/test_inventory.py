@@ -20,7 +20,6 @@ from smoke.aws.edge import (
     diverted,
     hindered,
     is_fronted,
-    leads,
     origins,
     read_distributions,
     unserved,
@@ -39,8 +38,8 @@ from smoke.aws.names import BUILDS, FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTIN
 from smoke.aws.network import reached
 from smoke.aws.reader import AwsReader
 from smoke.aws.starting import unrotated
-from smoke.aws.zones import unresolved
-from smoke.contract.model import ROUTES
+from smoke.aws.zones import leads, unresolved
+from smoke.contract.model import MAX_BODY_BYTES, ROUTES
 from smoke.contract.model import SERVICES as CONTRACT
 from smoke.platform.http import address_of, certificate_of, key_paths, require_resolvable
 from smoke.source.checkout import Examined, Finding
@@ -73,6 +72,7 @@ def calls_of(environment: Environment, key: str, host: str) -> list[PublicCall]:
             tuple((name, agent) for name in each.request["required"])
             if each.request and each.method == "GET"
             else (),
+            most=MAX_BODY_BYTES if each.name == "freeside.invoke" else 0,
         )
         for each in ROUTES
         if each.service == key and not any(each.dialect)

@@ -246,9 +246,9 @@ def _secret(emulator: Emulator, service: str) -> str:
     return str(answer["SecretString"])
 
 
-def secret_denied(emulator: Emulator, service: str) -> None:
-    """Make the policy of a signing key's secret deny everybody access."""
-    reads = {"Action": "secretsmanager:GetSecretValue", "Resource": "*"}
+def secret_denied(emulator: Emulator, service: str, **condition: Mapping[str, Any]) -> None:
+    """Make the policy of a signing key's secret deny everybody access, on a condition if there is one."""
+    reads = {"Action": "secretsmanager:GetSecretValue", "Resource": "*", "Condition": condition}
     everybody = {"Effect": "Deny", "Principal": "*", **reads}
     emulator.aws("secretsmanager").put_resource_policy(
         SecretId=secret_arn(emulator, service),
@@ -256,12 +256,18 @@ def secret_denied(emulator: Emulator, service: str) -> None:
     )
 
 
-def parameter_given(emulator: Emulator, service: str, *, there: bool = True, allowed: bool = True) -> None:
-    """Give a service's task a Systems Manager parameter, which may be deleted or unreadable to it."""
+def parameter_given(
+    emulator: Emulator, service: str, *, there: bool = True, allowed: bool = True, key: str = ""
+) -> None:
+    """Give a service's task a Systems Manager parameter, which may be deleted or unreadable to it.
+
+    Its key, if it has its own, is in the state `key`.
+    """
     name = f"/{PREFIX}/{service}/model-key"
     arn = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter{name}"
     if there:
-        emulator.aws("ssm").put_parameter(Name=name, Value="secret", Type="SecureString")
+        own = {"KeyId": _key(emulator, key)} if key else {}
+        emulator.aws("ssm").put_parameter(Name=name, Value="secret", Type="SecureString", **own)
     if allowed:
         emulator.aws("iam").put_role_policy(
             RoleName=execution_role(service),
@@ -274,8 +280,11 @@ def parameter_given(emulator: Emulator, service: str, *, there: bool = True, all
     container_set(emulator, service, secrets=[*given, {"name": "MODEL_KEY", "valueFrom": arn}])
 
 
-def secret_unrotated(emulator: Emulator, service: str, *, pending: bool = False) -> None:
-    """Have the rotation of a signing key fail for two days, or stay `pending` for as long."""
+def secret_unrotated(emulator: Emulator, service: str, *, pending: bool = False, by: str = "") -> None:
+    """Have the rotation of a signing key fail for two days, or stay `pending` for as long.
+
+    If a function of this name is to rotate it, that is still to come.
+    """
     arn, before = secret_arn(emulator, service), int(time.time()) - 2 * 86400
     if pending:
         emulator.aws("secretsmanager").put_secret_value(
@@ -283,20 +292,34 @@ def secret_unrotated(emulator: Emulator, service: str, *, pending: bool = False)
         )
     for each in internals.records("secretsmanager._secrets"):
         if each["ARN"] == arn:
-            due = before + 30 * 86400 if pending else before
+            due = before + 30 * 86400 if pending or by else before
             each |= {"RotationEnabled": True, "LastChangedDate": before, "NextRotationDate": due}
+            each |= {"RotationLambdaARN": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{by}"} if by else {}
 
 
 def logs_encrypted(emulator: Emulator, service: str, state: str = "Enabled", user: str = "logs") -> None:
     """Encrypt a service's log group with a key for a service of AWS, which has a state."""
     used = policy(Principal={"Service": f"{user}.{REGION}.amazonaws.com"}, Action="kms:*", Resource="*")
-    key = emulator.aws("kms").create_key(Description=service, Policy=used)["KeyMetadata"]["Arn"]
-    for each in internals.records("kms._keys"):
-        if each["Arn"] == key:
-            each["KeyState"] = state
+    key = _key(emulator, state, Policy=used)
     for group in internals.records("cloudwatch_logs._log_groups"):
         if group["arn"].removesuffix(":*").endswith(f":/ecs/{PREFIX}/{service}"):
             group["kmsKeyId"] = key
+
+
+def _key(emulator: Emulator, state: str, **settings: str) -> str:
+    """Create a key in a state and return its ARN."""
+    key = str(emulator.aws("kms").create_key(**settings)["KeyMetadata"]["Arn"])
+    for each in internals.records("kms._keys"):
+        each["KeyState"] = state if each["Arn"] == key else each["KeyState"]
+    return key
+
+
+def repository_encrypted(emulator: Emulator, build: str, state: str = "Enabled") -> None:
+    """Encrypt a build's repository with a key of its own, which has a state."""
+    told = {"encryptionType": "KMS", "kmsKey": _key(emulator, state)}
+    for each in internals.records("ecr._repositories"):
+        if each["repositoryName"] == REPOSITORIES[build]:
+            each["encryptionConfiguration"] = told
 
 
 def given_beside(emulator: Emulator, service: str, by: str) -> None:
@@ -319,13 +342,6 @@ def settings_in_a_file(emulator: Emulator, service: str) -> None:
     """Deploy a service with its variables in a file instead of its task definition."""
     file = {"type": "s3", "value": f"arn:aws:s3:::{PREFIX}-settings/{service}.env"}
     container_set(emulator, service, environment=[], environmentFiles=[file])
-
-
-def subnet_gone(_: Emulator, service: str) -> None:
-    """Leave a deleted subnet among those of a service."""
-    record = internals.service_record(CLUSTER, f"{PREFIX}-{service}")
-    network = record["networkConfiguration"]["awsvpcConfiguration"]
-    network["subnets"] = [*network["subnets"], "subnet-0123456789abcdef0"]
 
 
 def role_bounded(emulator: Emulator, service: str, action: str) -> None:
@@ -382,13 +398,6 @@ def tasks_ended(
     running["startedAt"] = now - age_s
 
 
-def registry_gone(_: Emulator, service: str) -> None:
-    """Make a service refer to a deleted Cloud Map service."""
-    record = internals.service_record(CLUSTER, f"{PREFIX}-{service}")
-    (registry,) = record["serviceRegistries"]
-    record["serviceRegistries"] = [{**registry, "registryArn": f"{registry['registryArn'][:-8]}00000000"}]
-
-
 def secret_encrypted(
     emulator: Emulator,
     service: str,
@@ -421,12 +430,6 @@ def repository_closed(emulator: Emulator, build: str) -> None:
     )
 
 
-def targets_by(_: Emulator, protocol: str) -> None:
-    """Make the target groups forward over another protocol."""
-    for each in internals.records("alb._tgs"):
-        each["Protocol"] = protocol
-
-
 ALTERATIONS = (
     role_reads, role_assumed_by, role_conditioned, role_of_anybody, secret_given, role_lent, role_missing,
     role_pulls_nothing, role_pulls_only, role_denied, role_reads_nothing, role_is_administrator,
@@ -434,5 +437,5 @@ ALTERATIONS = (
     secret_renewed, secret_half_rotated, secret_missing, operator_lacks,
     secret_denied, secret_unrotated, logs_encrypted, parameter_given, given_beside, settings_in_a_file,
     secret_encrypted, repository_closed,
-    subnet_gone, role_bounded, topic_queue_encrypted, topic_firehose, tasks_ended, registry_gone, targets_by,
+    repository_encrypted, role_bounded, topic_queue_encrypted, topic_firehose, tasks_ended,
 )  # fmt: skip

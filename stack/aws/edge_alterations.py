@@ -38,6 +38,12 @@ def targets_asked(emulator: Emulator, service: str, **settings: Any) -> None:
     elb.modify_target_group(TargetGroupArn=_target_group(elb, service), **settings)
 
 
+def targets_by(_: Emulator, protocol: str) -> None:
+    """Make the target groups forward over another protocol."""
+    for each in internals.records("alb._tgs"):
+        each["Protocol"] = protocol
+
+
 def targets_gone(emulator: Emulator, service: str) -> None:
     """Leave a target group without targets."""
     elb = emulator.aws("elbv2")
@@ -93,6 +99,13 @@ def registered_as(emulator: Emulator, service: str, host: str) -> None:
     ]
     record = internals.service_record(CLUSTER, f"{PREFIX}-{service}")
     record["serviceRegistries"] = [{"registryArn": found["Arn"]}]
+
+
+def registry_gone(_: Emulator, service: str) -> None:
+    """Make a service refer to a deleted Cloud Map service."""
+    record = internals.service_record(CLUSTER, f"{PREFIX}-{service}")
+    (registry,) = record["serviceRegistries"]
+    record["serviceRegistries"] = [{**registry, "registryArn": f"{registry['registryArn'][:-8]}00000000"}]
 
 
 def host_missing(emulator: Emulator, host: str) -> None:
@@ -165,9 +178,18 @@ def certificate(
 
 
 def cloudfront_in_front(
-    emulator: Emulator, host: str, methods: Sequence[str] = METHODS, policy: str = "", origin: str = ""
+    emulator: Emulator,
+    host: str,
+    methods: Sequence[str] = METHODS,
+    policy: str = "",
+    origin: str = "",
+    *,
+    whole: bool = True,
 ) -> None:
-    """Point a host's DNS record to CloudFront, which passes these methods on to the balancer or another."""
+    """Point a host's DNS record to CloudFront, which passes these methods on to the balancer or another.
+
+    Calls arrive `whole`, with all of their headers, or without those that CloudFront removes.
+    """
     (balancer,) = internals.records("alb._lbs")
     led = {"Id": "alb", "DomainName": origin or balancer["DNSName"]}
     custom = {"HTTPPort": 80, "HTTPSPort": 443, "OriginProtocolPolicy": "https-only"}
@@ -176,6 +198,7 @@ def cloudfront_in_front(
         "ViewerProtocolPolicy": "https-only",
         "CachePolicyId": policy or "4135ea2d-6df8-44a3-9df3-4b5a84be39ad",  # CachingDisabled
         "AllowedMethods": {"Quantity": len(methods), "Items": [*methods]},
+        **({"OriginRequestPolicyId": "216adef6-5c7f-47e4-b989-5492eafa07d3"} if whole else {}),  # AllViewer
     }
     made = emulator.aws("cloudfront").create_distribution(
         DistributionConfig={
@@ -310,6 +333,7 @@ def _secure_listener(elb: Any) -> str:
 ALTERATIONS = (
     group_closed, group_open, group_lets_out, subnets_full, namespace_elsewhere,
     public_host, targets_asked, targets_gone, targets_foreign, targets_shared, registered_as,
+    targets_by, registry_gone,
     host_missing, host_recorded, host_kept, host_alias, address_left,
     listener_moved, certificate, certificate_in_acm, cloudfront_in_front, record_leads, balancer_rule,
     balancer_asks_to_log_in, balancer_shared, paths_diverted, no_redirect, record_added,

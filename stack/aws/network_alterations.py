@@ -83,6 +83,13 @@ def access_list(_: Emulator, entries: Sequence[Mapping[str, Any]] = ()) -> None:
         each["Entries"] = [dict(entry) for entry in entries]
 
 
+def subnet_gone(_: Emulator, service: str) -> None:
+    """Leave a deleted subnet among those of a service."""
+    record = internals.service_record(CLUSTER, f"{PREFIX}-{service}")
+    network = record["networkConfiguration"]["awsvpcConfiguration"]
+    network["subnets"] = [*network["subnets"], "subnet-0123456789abcdef0"]
+
+
 def balancer_is(_: Emulator, **settings: Any) -> None:
     """Change a property of the load balancer, such as its `Scheme` or `State`."""
     for each in internals.records("alb._lbs"):
@@ -265,7 +272,7 @@ def names_unanswered(_: Emulator) -> None:
 
 
 ALTERATIONS = (
-    way_out, way_out_through, endpoints, endpoint, access_list, balancer_is, balancer_inside,
+    way_out, way_out_through, endpoints, endpoint, access_list, subnet_gone, balancer_is, balancer_inside,
     balancer_attribute, web_acl,
     zone_inside, zone_again, connected, host_by, host_delegated, host_at_spare_balancer, weighted,
     names_unanswered, database_by_proxy,

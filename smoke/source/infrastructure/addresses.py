@@ -142,8 +142,7 @@ class Directory:
                     yield f"{name} of {owner} leads to {host}: the pooler itself instead of the database"
             if alone and _ITSELF.match(value) and (meant := self._meant(name)):
                 yield f"{name} of {owner} leads to its own task, which contains no {meant}"
-            if _PRIVATE_KEY.search(value):
-                yield f"{name} of {owner} is a private key in plain text: take it from its store by secrets"
+            yield from (f"{name} of {owner} {why}" for why in self._improper(value))
             if name in _OWN_PORT and ports and _PORT.fullmatch(value) and int(value) not in ports:
                 yield f"{name} of {owner} is {value}, but its container listens on {_listed(ports)}"
             wanted = self.settings.get(owner, {}).get(name)
@@ -151,6 +150,12 @@ class Directory:
                 yield f"{name} of {owner} is {value}, not {wanted}"
         if owner in self.budgets:
             yield from self.budgets[owner].overdrawn(owner, given)
+
+    def _improper(self, value: str) -> Iterator[str]:
+        if _PRIVATE_KEY.search(value):
+            yield "is a private key in plain text: take it from its store by secrets"
+        if self._stored_elsewhere.fullmatch(value):
+            yield f"is the name of another environment's secret or parameter, {value}"
 
     def unresolved(self, owner: str, given: Mapping[str, str]) -> Iterator[str]:
         """The variables of services' addresses, by name, with a host that nothing here resolves."""
@@ -194,6 +199,13 @@ class Directory:
         stem, _, own = self.prefix.rpartition("-")
         other = rf"{re.escape(stem)}-(?!{re.escape(own)}\b)({ENVIRONMENTS})"
         return re.compile(rf"(?:.+\.)?{other}\.local|{other}(-[\w-]+)?\..+\.rds\.amazonaws\.com")
+
+    @property
+    def _stored_elsewhere(self) -> re.Pattern[str]:
+        """Names and ARNs of another environment's secrets and parameters."""
+        stem, _, own = self.prefix.rpartition("-")
+        place = r"(?:arn:[\w-]+:(?:secretsmanager|ssm):[\w-]*:\d*:(?:secret:|parameter))?/?"
+        return re.compile(rf"{place}{re.escape(stem)}-(?!{re.escape(own)}\b)({ENVIRONMENTS})/[\w/.+=@-]+")
 
     def _siblings(self, *, unnamed: bool) -> set[str]:
         """The public hosts that other environments have for those of this one.

@@ -285,6 +285,8 @@ def test_a_certificate_proves_its_names(proved: tuple[str, ...], host: str, prov
 
 POSTS = {"AllowedMethods": {"Items": ["GET", "HEAD", "OPTIONS", "PUT", "PATCH", "POST", "DELETE"]}}
 READS = {"AllowedMethods": {"Items": ["GET", "HEAD"]}}
+CREDENTIALS = "Authorization"
+KEEPS_NOTHING = {"CachePolicyId": "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"}
 KEEPS = {"CachePolicyId": "658327ea-f89d-4fab-a63d-7e88639e58f6"}
 CALLS = [
     PublicCall("GET", "/health", "api.example"),
@@ -296,7 +298,11 @@ CALLS = [
 @pytest.mark.parametrize(
     ("distribution", "wrong"),
     [
-        ({"DefaultCacheBehavior": {**POSTS, "CachePolicyId": "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"}}, 0),
+        ({"DefaultCacheBehavior": {**POSTS, **KEEPS_NOTHING, "OriginRequestPolicyId": "of-ones-own"}}, 0),
+        ({"DefaultCacheBehavior": {**POSTS, **KEEPS_NOTHING, "FunctionAssociations": {"Quantity": 1}}}, 0),
+        ({"DefaultCacheBehavior": {**POSTS, **KEEPS_NOTHING, "FunctionAssociations": {"Quantity": 0}}}, 1),
+        ({"DefaultCacheBehavior": {**POSTS, "ForwardedValues": {"Headers": {"Items": [CREDENTIALS]}}}}, 0),
+        ({"DefaultCacheBehavior": {**POSTS, "ForwardedValues": {"Headers": {"Quantity": 0}}}}, 1),
         ({"DefaultCacheBehavior": {**POSTS, "ForwardedValues": {"Headers": {"Items": ["*"]}}}}, 0),
         ({"DefaultCacheBehavior": {**POSTS, "CachePolicyId": "of-ones-own"}}, 0),
         ({"DefaultCacheBehavior": {**READS, **KEEPS},

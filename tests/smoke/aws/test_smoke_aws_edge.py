@@ -1,5 +1,6 @@
 """What a web ACL refuses, how long a balancer waits, and where the record of a public host leads."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -63,6 +64,27 @@ def test_what_a_web_acl_refuses(rules: list[Any], default: str, hit: set[PublicC
     acl = {"Name": "edge", "Rules": rules, "DefaultAction": {default: {}}}
     found = "".join(refused(acl, [INVOKE, HEALTH]))
     assert {each for each in (INVOKE, HEALTH) if each.path in found} == hit
+
+
+@pytest.mark.parametrize(
+    ("comparison", "size", "more", "path"),
+    [
+        ("GT", 4096, {}, "/api/agents/invoke of 131072 bytes"),
+        ("GE", 8192, {}, "/api/agents/invoke of 131072 bytes"),
+        ("GT", 8192, {"OversizeHandling": "MATCH"}, "/api/agents/invoke of 131072 bytes"),
+        ("GT", 8192, {"OversizeHandling": "NO_MATCH"}, ""),
+        ("GT", 8192, {"OversizeHandling": "CONTINUE"}, ""),  # WAF sees no more
+        ("LT", 4096, {}, ""),
+    ],
+)
+def test_a_web_acl_takes_long_prompts(comparison: str, size: int, more: dict[str, str], path: str) -> None:
+    plain = [{"Priority": 0, "Type": "NONE"}]
+    about = {"FieldToMatch": {"Body": more}, "Size": size, "TextTransformations": plain}
+    statement = {"SizeConstraintStatement": {**about, "ComparisonOperator": comparison}}
+    rule = {"Name": "size", "Priority": 0, "Action": {"Block": {}}, "Statement": statement}
+    acl = {"Name": "edge", "Rules": [rule], "DefaultAction": {"Allow": {}}}
+    found = "".join(refused(acl, [replace(INVOKE, most=131072), HEALTH]))
+    assert found == (f"the rule size of edge (WAF) refuses POST {path}" if path else "")
 
 
 @pytest.mark.parametrize(("seconds", "wrong"), [("60", False), ("15", False), ("14", True), (None, False)])

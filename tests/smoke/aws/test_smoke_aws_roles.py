@@ -11,8 +11,8 @@ import pytest
 from smoke.aws.names import Names
 from smoke.aws.policies import RolePolicies, is_anybodys, is_assumed
 from smoke.aws.reader import AwsReader
-from smoke.aws.starting import kept_from_starting, may_read, overdue
-from tests.smoke.aws.fakes import NOON, definition, raising, role, scripted, secret
+from smoke.aws.starting import kept_from_starting, may_read, overdue, unrotated
+from tests.smoke.aws.fakes import NOON, definition, raising, role, scripted, secret, service
 
 TASKS = {"Service": "ecs-tasks.amazonaws.com"}
 READS = "secretsmanager:GetSecretValue"
@@ -67,6 +67,20 @@ def test_a_secret_is_read_by_its_arn_with_and_without_the_suffix(
     assert may_read([{"Effect": "Allow", "Action": READS, "Resource": resource}], reference) is may
 
 
+def network(gateway: str, *endpoints: str, service: str = "secretsmanager") -> dict[str, Any]:
+    """A network whose only subnet has a default route to a gateway, and these endpoints."""
+    table = {"RouteTableId": "rtb-1", "VpcId": "vpc-1", "Associations": [{"Main": True}]}
+    routes = [{"DestinationCidrBlock": "0.0.0.0/0", "GatewayId": gateway}]
+    held = [{"VpcEndpointId": one, "VpcId": "vpc-1", "ServiceName": f"com.amazonaws.us-east-1.{service}"}
+            for one in endpoints]  # fmt: skip
+    return {
+        "describe_subnets": lambda **_: {"Subnets": [{"SubnetId": "subnet-1", "VpcId": "vpc-1"}]},
+        "describe_route_tables": lambda **_: {"RouteTables": [{**table, "Routes": routes}]},
+        "describe_nat_gateways": lambda **_: {"NatGateways": []},
+        "describe_vpc_endpoints": lambda **_: {"VpcEndpoints": held},
+    }
+
+
 def examined(
     *, statements: Any = (), own: str = "", home: str = "", answer: Any = None, finn: Any = None, **more: Any
 ) -> tuple[list[str], list[str]]:
@@ -77,13 +91,19 @@ def examined(
         **{
             "get_resource_policy": lambda **_: {"ResourcePolicy": own} if own else {},
             "describe_secret": lambda **_: {"ARN": KEY},
+            "describe_repositories": lambda **_: {"repositories": [{}]},
+            **network("igw-1"),
             **more,
         },
     )
     arn = f"arn:aws:ecs:us-east-1:{home or finn.execution_role.split(':')[4]}:cluster/c"
+    outside = {"finn": service("finn", subnets=("subnet-1",))}
     aws = SimpleNamespace(
         account=account,
         names=Names("p"),
+        services=lambda: outside,
+        definitions=lambda: {"finn": finn},
+        once=lambda _, read: read(),
         owners=lambda _: {"finn": finn},
         policies=lambda _: RolePolicies({finn.execution_role: statements}),
         retention=lambda _: {"/ecs/p/finn": 30},
@@ -440,6 +460,98 @@ def test_the_policy_of_a_secret_may_deny_it(statement: dict[str, Any], denied: b
     findings, unread = examined(statements=ALLOWED, own=own)
     assert (bool(findings), unread) == (denied, [])
     assert all("has a policy that denies it" in each for each in findings)
+
+
+@pytest.mark.parametrize(
+    ("fargate", "ways", "denied"),
+    [
+        (True, network("igw-1"), True),
+        (True, network("igw-1", "vpce-0", service="ecr.api"), True),
+        (True, network("igw-1", "vpce-0"), False),  # whose policy names another one is not decided
+        (True, network("tgw-1"), False),  # where there may be an endpoint
+        (False, network("igw-1"), False),  # its instance asks
+    ],
+)
+def test_a_secret_may_be_for_an_endpoint_only(fargate: bool, ways: dict[str, Any], denied: bool) -> None:
+    condition = {"StringNotEquals": {"aws:SourceVpce": "vpce-1"}}
+    own = json.dumps({"Statement": [{**DENY, "Principal": "*", "Condition": condition}]})
+    starts = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    finn = definition("finn", secrets={"KEY": KEY}, fargate=fargate)
+    findings, unread = examined(statements=[starts], own=own, finn=finn, **ways)
+    assert (["has a policy that denies it" in each for each in findings], unread) == ([True] * denied, [])
+
+
+@pytest.mark.parametrize(
+    ("key", "state", "policy", "why"),
+    [
+        ("alias/aws/ssm", "Disabled", (), ""),
+        ("key-1", "Enabled", [{"AWS": role("p-execution-finn")}], ""),
+        ("key-1", "PendingDeletion", [{"AWS": role("p-execution-finn")}], "which is PendingDeletion"),
+        ("key-1", "Enabled", [{"AWS": role("p-other")}], "may not use to decrypt"),
+    ],
+)
+def test_a_role_decrypts_its_parameters(key: str, state: str, policy: list[Any], why: str) -> None:
+    reads = {"Effect": "Allow", "Action": "ssm:GetParameters", "Resource": "*"}
+    told = [{"Effect": "Allow", "Principal": one, "Action": "kms:*", "Resource": "*"} for one in policy]
+    arn = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/1"
+    findings, _ = examined(
+        statements=[reads],
+        finn=definition("finn", secrets={"MODEL": PARAMETER}),
+        describe_parameters=lambda **_: {"Parameters": [{"Name": "/p/model", "KeyId": key}]},
+        describe_key=lambda **_: {"KeyMetadata": {"Arn": arn, "KeyState": state}},
+        get_key_policy=lambda **_: {"Policy": json.dumps({"Statement": told})},
+        list_grants=lambda **_: {"Grants": []},
+    )
+    assert [why in each for each in findings] == ([True] if why else [])
+
+
+@pytest.mark.parametrize(
+    ("encryption", "state", "why"),
+    [
+        ({"encryptionType": "AES256"}, "Disabled", ""),
+        ({"encryptionType": "KMS", "kmsKey": "key-1"}, "Enabled", ""),
+        (
+            {"encryptionType": "KMS", "kmsKey": "key-1"},
+            "Disabled",
+            "p-finn is encrypted with key-1, which",
+        ),
+    ],
+)
+def test_an_image_is_encrypted_with_a_key(encryption: dict[str, str], state: str, why: str) -> None:
+    image = f"{int(ACCOUNT):012}.dkr.ecr.us-east-1.amazonaws.com/p-finn:0123abc"
+    starts = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    arn = f"arn:aws:ecs:us-east-1:{int(ACCOUNT):012}:key/1"
+    findings, _ = examined(
+        statements=[starts],
+        home=f"{int(ACCOUNT):012}",
+        finn=replace(
+            definition("finn", secrets={}, image=image, fargate=True),
+            execution_role="p-execution-finn",
+            task_role="",
+        ),
+        describe_repositories=lambda **_: {"repositories": [{"encryptionConfiguration": encryption}]},
+        describe_key=lambda **_: {"KeyMetadata": {"Arn": arn, "KeyState": state}},
+        get_key_policy=lambda **_: {"Policy": "{}"},
+        get_repository_policy=lambda **_: {},
+    )
+    assert [why in each for each in findings] == ([True] if why else [])
+
+
+@pytest.mark.parametrize(
+    ("by", "gone"),
+    [("us-east-1:1", True), ("us-east-1:2", False), ("eu-west-1:1", False), ("", False)],
+)
+def test_a_function_rotates_a_secret(by: str, gone: bool) -> None:
+    finn = definition("finn", secrets={"KEY": secret("p/finn/key")})
+    told = {"RotationEnabled": True, "RotationLambdaARN": f"arn:aws:lambda:{by}:function:f" if by else ""}
+    account, _ = scripted(
+        describe_secret=lambda **_: told, get_function_configuration=raising("ResourceNotFoundException")
+    )
+    aws = SimpleNamespace(
+        account=account, owners=lambda _: {"finn": finn}, cluster=lambda: "arn:aws:ecs:us-east-1:1:cluster/c"
+    )
+    findings = unrotated(cast(AwsReader, aws), ()).findings
+    assert ["which does not exist" in each.what for each in findings] == [True] * gone
 
 
 @pytest.mark.parametrize(

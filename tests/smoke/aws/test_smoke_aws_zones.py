@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from pytest_readiness import SetupError
 
-from smoke.aws.edge import leads
-from smoke.aws.zones import Zone, answering
+from smoke.aws.zones import Zone, answering, leads
 from tests.smoke.aws.fakes import scripted
 
 HOST = "api.x.example"
