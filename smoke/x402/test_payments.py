@@ -13,8 +13,8 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation, SetupError
 
-from smoke.contract.model import POOLS
-from smoke.contract.neighbours import bad_sizes
+from smoke.contract.model import CALL_BODIES, POOLS
+from smoke.contract.neighbours import bad_bodies, bad_sizes
 from smoke.contract.x402 import (
     BadPayment,
     Terms,
@@ -73,6 +73,8 @@ PAYING = pytest.mark.requires("x402", "chain", "payment")
 AT_ONCE = 4
 #: The padding before the question of a long prompt.
 PADDING = 2000
+#: Letters of two and of four bytes, which have a single normal form.
+MARKS = "-\N{GREEK SMALL LETTER OMEGA}\N{ROCKET}"
 
 
 @pytest.mark.establishes("x402")
@@ -218,7 +220,8 @@ def test_payments_at_once_stay_apart(
 ) -> None:
     """Concurrent paid calls to two pools get the requested pool and their own receipt.
 
-    Their payments have no start of validity, as many payers sign them (EIP-3009), and nearly equal nonces.
+    So does a prompt of other letters than ASCII. Their payments have no start of validity, as many payers
+    sign them (EIP-3009), and nearly equal nonces.
     One has its addresses in lower case: capitals are only a checksum (EIP-55), and many payers write none.
     If the profile has another payer, that one also uses a nonce of the first: nonces are per payer.
     """
@@ -231,7 +234,7 @@ def test_payments_at_once_stay_apart(
         evidence.note("not examined: whether nonces are per payer, as [x402] other_wallet_key is not set")
     calls, prices = [], Counter[str]()
     for payer, pool, near, long in payers:
-        word = nonce()
+        word = nonce() if long else nonce() + MARKS
         body = paid.content(word, model=pool, padding=PADDING * long)
         terms = paid.terms_for(body)
         lower = {} if long else {"from": payer.address.lower(), "to": terms.pay_to.lower()}
@@ -277,9 +280,14 @@ def test_bad_payment_is_refused(
 
 @PAYING
 def test_bad_call_costs_nothing(
-    paid: PaidRoute, wallet: FundedWallet, penniless: Wallet, balances: Balances
+    paid: PaidRoute,
+    wallet: FundedWallet,
+    penniless: Wallet,
+    balances: Balances,
+    freeside: Freeside,
+    batch: Batch,
 ) -> None:
-    """A call refused for its body does not use up its payment (1.3): another call can use it.
+    """An almost valid call is refused, and does not use up its payment (1.3): another call can use it.
 
     Neither does a copy of the payment with a forged signature, or one that is refused for what it offers.
     """
@@ -293,6 +301,15 @@ def test_bad_call_costs_nothing(
         require_json_error(require_status(paid.post(header, content=content), 400))
     for size in bad_sizes(paid.content()):
         answering(400, 413)(quiet.post(header, content=b"".join(size.body)))
+    batch.run(
+        [
+            Case(
+                f"x402: {bad.name}", "an invalid call is refused (1.3)",
+                partial(quiet.post, header, content=b"".join(bad.body)), answering(*bad.statuses),
+            )
+            for bad in bad_bodies(json.loads(paid.content()), CALL_BODIES[freeside.dialects.invoke])
+        ]
+    )  # fmt: skip
     balances.require_moved(0, "calls that were refused for their body or their payment")
     require_status(paid.post(header), 200)
     balances.require_moved(

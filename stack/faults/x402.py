@@ -17,7 +17,7 @@ from stack.common.auth import unauthorized
 from stack.common.http import ApiError, drained_body
 from stack.common.verifier import POOLS
 from stack.faults.budget import BOOT, MANY_CHARS, stray_charge
-from stack.faults.deliveries import FIRST_COMMUNITY
+from stack.faults.deliveries import FIRST_COMMUNITY, document_in
 from stack.faults.proxy import Faulty
 from stack.faults.tokens import believed
 from stack.freeside.calls import Ask, read_ask
@@ -164,6 +164,12 @@ class FaultyPayments(Faulty, Payments):
         )
         if self._faults.on("freeside-x402-takes-bodies-of-any-size"):
             request = _with_body(request, (await drained_body(request, _ANY_SIZE)).strip())
+        if self._faults.on("freeside-x402-serves-unknown-pools"):
+            document = document_in(raw := await drained_body(request))
+            known = document.get("model") in POOLS
+            request = _with_body(
+                request, raw if known else json.dumps(document | {"model": POOLS[0]}).encode()
+            )
         try:
             answer = await super().invoke(request)
             if answer.status_code == 200:
@@ -212,6 +218,8 @@ class FaultyPayments(Faulty, Payments):
         """The model's answer, possibly requested without the agent."""
         if self._faults.on("freeside-x402-names-no-agent"):
             ask = replace(ask, agent=None)
+        if self._faults.on("freeside-x402-drops-letters-outside-ascii"):
+            ask = replace(ask, prompt=ask.prompt.encode("ascii", "ignore").decode())
         db = self._context.db
         if self._faults.on("freeside-x402-gives-communities-answers-to-payers"):
             known = await db.one(_OF_ANYONE, ask.key)
