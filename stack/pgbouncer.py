@@ -35,6 +35,7 @@ SHARES = {"freeside": 30, "dixie": 20, "finn": 15}
 CONSOLE_TIMEOUT_S = 5
 #: The console commands of each alteration.
 ALTERATIONS: Mapping[str, tuple[str, ...]] = {
+    "any-password": ("SET auth_type = 'trust'",),
     "session-mode": ("SET pool_mode = 'session'",),
     "oversized": ("SET default_pool_size = 80", "SET max_db_connections = 200"),
     "one-takes-more": ("SET default_pool_size = 60",),

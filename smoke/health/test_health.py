@@ -22,11 +22,14 @@ from smoke.platform.pgbouncer import (
     CONNECTED,
     PoolerState,
     addresses_of,
+    admits,
     ask,
     can_serve,
     login_of,
     overdrawn,
+    password_of,
     past,
+    setting,
     shares_its_address,
     shares_of,
     waiting_in,
@@ -236,6 +239,31 @@ def test_pgbouncer_select(environment: Environment, user: str, evidence: Evidenc
 
 @POOLER
 @pytest.mark.p1
+@pytest.mark.parametrize("user", POOL_USERS)
+def test_pgbouncer_requires_the_password(environment: Environment, user: str, evidence: Evidence) -> None:
+    """A service's user is let in with their own password, and with no other, such as another service's."""
+    passwords = {name: password_of(environment.secret(f"pgbouncer.{name}_dsn")) for name in POOL_USERS}
+    dsn, own = environment.secret(f"pgbouncer.{user}_dsn"), passwords.pop(user)
+    ask(dsn, "SELECT 1 AS one")
+    tried = {
+        f"the password of {name}": other for name, other in passwords.items() if other not in (None, own)
+    }
+    tried = {"a letter more than their password": f"{own}x", **tried} if own else {}
+    evidence.figure("other passwords that were tried", len(tried))
+    if not own:
+        evidence.note(f"not examined: the DSN of {user} has no password, or also a certificate")
+        return
+    let_in = [name for name, other in tried.items() if admits(dsn, str(other))]
+    if let_in and setting(environment.secret("pgbouncer.dsn"), "auth_type") == "hba":
+        raise SetupError(
+            f"not examined: {user} is let in with any password, but PgBouncer's auth_type is hba: "
+            "a rule may be for this runner's address alone"
+        )
+    assert not let_in, f"PgBouncer lets {user} in with {' and with '.join(let_in)}"
+
+
+@POOLER
+@pytest.mark.p1
 def test_pgbouncer_has_no_queue(environment: Environment, evidence: Evidence, eventually: Eventually) -> None:
     """No client waits long for a server connection."""
     console = environment.secret("pgbouncer.dsn")
@@ -267,9 +295,8 @@ def test_pgbouncer_has_no_queue(environment: Environment, evidence: Evidence, ev
 def test_pgbouncer_pools_transactions(environment: Environment, evidence: Evidence) -> None:
     """Every application pool is in transaction mode, and so is every database and user without a pool yet."""
     console = environment.secret("pgbouncer.dsn")
-    settings = {row["key"]: row["value"] for row in ask(console, "SHOW CONFIG")}
     seen = PoolerState.of(console)
-    modes = seen.modes(settings["pool_mode"], login_of(console)[1])
+    modes = seen.modes(setting(console, "pool_mode"), login_of(console)[1])
     evidence.figure("pool modes", modes, expected="transaction")
     assert any("/" in name for name in modes), "PgBouncer has no application pool"
     others = {name: mode for name, mode in modes.items() if mode != "transaction"}

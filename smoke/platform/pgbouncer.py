@@ -64,6 +64,23 @@ def _ask(dsn: str, query: str) -> list[dict[str, Any]]:
         return connection.execute(query).fetchall()
 
 
+def password_of(dsn: str) -> str | None:
+    """The password of a DSN; None if its user logs in without one, or with a certificate as well."""
+    parts = _parts(dsn)
+    return None if "sslcert" in parts else parts.get("password")
+
+
+def admits(dsn: str, password: str) -> bool:
+    """Whether the DSN's user is let in with this password instead of their own."""
+    from psycopg.conninfo import make_conninfo
+
+    try:
+        ask(make_conninfo(dsn, password=password), "SELECT 1 AS one")
+    except NoPool:
+        return False
+    return True
+
+
 def waiting_in(pools: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """How many clients wait for a server connection, by pool; rows of SHOW POOLS."""
     return {f"{row['database']}/{row['user']}": int(row["cl_waiting"]) for row in pools if row["cl_waiting"]}
@@ -261,9 +278,14 @@ FROM pg_stat_activity WHERE usename = current_user AND backend_type = 'client ba
 """
 
 
+def setting(console: str, name: str) -> str:
+    """One of the pooler's settings; empty if its version has none of that name."""
+    return next((str(row["value"]) for row in ask(console, "SHOW CONFIG") if row["key"] == name), "")
+
+
 def shares_its_address(console: str) -> bool:
     """Whether other poolers may share the address, each with connections that only it shows."""
-    return any(row["key"] == "so_reuseport" and row["value"] != "0" for row in ask(console, "SHOW CONFIG"))
+    return setting(console, "so_reuseport") not in ("", "0")
 
 
 def past(connected: Iterable[Mapping[str, Any]], held: int | None, poolers: Collection[str]) -> list[str]:
