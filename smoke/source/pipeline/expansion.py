@@ -1,14 +1,15 @@
-"""The commands of a workflow's jobs with the values of their variables: of actions, recipes and scripts, too.
+"""The commands of a workflow's jobs with the values of their variables; and variables that nothing sets.
 
-In these, a GitHub expression that only a run knows reads `«github.sha»`, and any other unknown value stays as
-written, `$name`. A variable that is set in a branch or a loop is unknown.
+Commands include those of actions, recipes and scripts. In them, a GitHub expression that only a run knows
+reads `«github.sha»`, and any other unknown value stays as written, `$name`. A variable that is set in
+a branch or a loop is unknown.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tree_sitter import Node
@@ -18,9 +19,8 @@ from smoke.source.scripts import recipes, shell
 from smoke.source.scripts.commands import OTHER_LANGUAGES, found_in
 
 from .repository import DEEPEST, Placed, Repository
-from .workflows import Job, Workflow
+from .workflows import CHECKOUT, EXPRESSION, OTHERS, Job, Workflow
 
-_EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}", re.DOTALL)
 _PARAMETER = re.compile(r"\$\{(\w+)(?::?[?=-].*|:0?:(\d+))?\}", re.DOTALL)
 _BRANCHES = frozenset(
     {"if_statement", "for_statement", "while_statement", "case_statement", "c_style_for_statement"}
@@ -107,16 +107,9 @@ class Expansion:
                 env = {**placed.env, **later, **placed.step.env}
                 env = {name: self._filled(text, env, outputs) for name, text in env.items()}
                 step = placed.step
-                run = _Shell(
-                    placed.path,
-                    step.run_line,
-                    step.directory,
-                    {**_SET, **env},
-                    None,
-                    found,
-                    self._unset[job.name],
-                    strict=None if step.continue_on_error else False,
-                )
+                run = _Shell(placed.path, step.run_line, step.directory, {**_SET, **env}, None, found,
+                             self._unset[job.name],
+                             strict=None if step.continue_on_error else False)  # fmt: skip
                 self._script(run, self._filled(step.run, env, outputs))
                 later |= {name[4:]: text for name, text in run.given.items() if name.startswith("env.")}
                 prefix = f"steps.{step.id}.outputs."
@@ -128,7 +121,7 @@ class Expansion:
         """A text with its expressions replaced; values that only a run knows are between `«` and `»`."""
 
         def value(found: re.Match[str]) -> str:
-            written = found[1]
+            written = found[1].strip()
             context, _, rest = written.partition(".")
             if context == "env" and rest in env and "${{" not in env[rest]:
                 return env[rest]
@@ -141,7 +134,7 @@ class Expansion:
             plain = re.sub(r"[^\w.]", "·", written)
             return f"«{plain}»"
 
-        return _EXPRESSION.sub(value, text)
+        return EXPRESSION.sub(value, text)
 
     def _script(self, run: _Shell, text: str) -> None:
         for child in shell.parse(text).named_children:
@@ -342,13 +335,9 @@ def _note_strict(run: _Shell, words: Sequence[str], *, sure: bool) -> None:
             if re.fullmatch(r"[-+][a-z]*u[a-z]*", each) or each == "nounset":
                 run.strict = not (each[0] == "+" or "+o" in words)
     ends = words[0] in ("exit", "return", "exec") and not re.fullmatch(r"[1-9]\d*", "".join(words[1:2]))
-    into = (
-        words[1:]
-        if words[0] in ("read", "mapfile", "readarray")
-        else words[2:3]
-        if words[:2] == ("printf", "-v")
-        else ()
-    )
+    into = words[2:3] if words[:2] == ("printf", "-v") else ()
+    if words[0] in ("read", "mapfile", "readarray"):
+        into = words[1:]
     if ends or words[0] in ("eval", "source", ".") or any(each.startswith("$") for each in into):
         run.strict = None
 
@@ -356,3 +345,103 @@ def _note_strict(run: _Shell, words: Sequence[str], *, sure: bool) -> None:
 def _forget(run: _Shell, *names: str) -> None:
     for name in names:
         run.variables[name] = f"${name}"
+
+
+GITHUBS_MACHINES = re.compile(r"(?:ubuntu|windows|macos)-[\w.-]+")
+_DEFAULTED = re.compile(r"\$\{([A-Z][A-Z0-9_]+):?-")
+#: A variable as it is: where an expression compares it, or has a default, it may be empty.
+_ENV = re.compile(r"\s*env\.([A-Z]\w+)\s*")
+#: Variables that actions set for later steps.
+_OF_ACTIONS = re.compile(
+    r"(?:AWS|GITHUB|RUNNER|ACTIONS|DOCKER|TF|NODE|JAVA|GO|PYTHON|Python|RUBY|DOTNET)\w*"
+    r"|pythonLocation|LD_LIBRARY_PATH|PKG_CONFIG_PATH"
+)
+#: Actions of these owners that set variables of any name.
+_OF_ANY_NAME = re.compile(
+    r"(?:actions/github-script|aws-actions/aws-secretsmanager-get-secrets|hashicorp/vault-action)@"
+)
+#: What a shell may read variables of any name from.
+_READS_ANY = re.compile(
+    r"\b(?:export|declare|typeset|readonly)(?:\s+-\w+)*\s+\"?\$|\beval\b|(?:\bsource|(?:^|[;&|\s])\.)\s+\S*env\b",
+    re.MULTILINE,
+)
+#: Variables that a shell, or one of GitHub's machines, sets.
+_OF_MACHINES = re.compile(
+    r"(?:BASH|OPT|FUNC|HIST|LC|XDG|ANDROID|CHROME|EDGE|GECKO|SELENIUM|PIPX|VCPKG|POWERSHELL|HOMEBREW|NVM|GHCUP"
+    r"|AZURE|BOOTSTRAP|LEIN|GRADLE|SWIFT|CONDA|AGENT|STATS|ENABLE|PERFLOG|LOAD|SGX|GCM|NPM|DEBIAN)\w*"
+    r"|PATH|HOME|PWD|OLDPWD|USER|LOGNAME|SHELL|LANG|LANGUAGE|TERM|TMPDIR|TEMP|TMP|HOSTNAME|UID|EUID|PPID|GROUPS"
+    r"|RANDOM|SRANDOM|SECONDS|LINENO|EPOCH\w+|IFS|REPLY|PIPESTATUS|SHLVL|SHELLOPTS|OSTYPE|HOSTTYPE|MACHTYPE"
+    r"|DIRSTACK|COLUMNS|LINES|MAPFILE|COPROC|CI|ANT_HOME|DEPLOYMENT_BASEPATH|INVOCATION_ID|JOURNAL_STREAM"
+    r"|ImageOS|ImageVersion|\w+_proxy|ACCEPT_EULA|USE_BAZEL_FALLBACK_VERSION|SYSTEMD_EXEC_PID|MEMORY_PRESSURE_\w+"
+)
+#: How a shell sets a variable that is its own.
+_SETS = (
+    r"(?<![\w$])(?:{0}\b\s*\+?=|(?:read|mapfile|readarray|getopts|local|declare|typeset|export|readonly|printf"
+    r"|select|for|let)\b[^\n]*\b{0}\b)|\(\([^\n]*\b{0}\b|\{{{0}:?="
+)
+#: A line that sets variables of any name for later steps.
+_SETS_ANY = re.compile(
+    r"^(?!.*\b(?:echo|printf)\s+(?:-\w+\s+)*[\"']?[A-Za-z_]\w*(?:=|<<)).*>\s*\W*GITHUB_ENV\b", re.MULTILINE
+)
+
+
+def never_set(repository: Repository, workflow: Workflow) -> Iterator[Finding]:
+    """Yield the variables of a workflow's jobs that are empty, or at which a script ends.
+
+    A job is read as far as its actions are known, and where its machine is GitHub's.
+    """
+    expansion = Expansion(repository, workflow)
+    for job in workflow.jobs.values():
+        if GITHUBS_MACHINES.fullmatch(job.runs_on) and not job.contained:
+            yield from _in_expressions(repository, workflow, job)
+            unset = {each.words[0]: each for each in reversed(expansion.unset(job))}
+            for name in _unset(repository, workflow, job, unset):
+                yield unset[name].finding(f"{job.name} ends here: ${name} is not set")
+
+
+def _in_expressions(repository: Repository, workflow: Workflow, job: Job) -> Iterator[Finding]:
+    """A variable in an expression of a step that no `env` and no earlier step sets."""
+    found: list[Finding] = []
+    for step in job.steps:
+        known = {*workflow.env, *job.env, *step.env}
+        texts = [step.run, *step.env.values(), *step.given.values()]
+        reads = (_ENV.fullmatch(each) for text in texts for each in EXPRESSION.findall(text))
+        for read in filter(None, reads):
+            if (name := read[1]) not in known and not _OF_ACTIONS.fullmatch(name):
+                what = f"{job.name}: env.{name} is empty: no `env` and no earlier step sets it"
+                found.append(workflow.finding(step.line, what))
+        if _is_unknown(step.uses) or "GITHUB_ENV" in step.run:
+            break
+    if found and not any("GITHUB_ENV" in text or "exportVariable" in text for text in repository.programs()):
+        yield from found
+
+
+def without_value(repository: Repository, workflow: Workflow, job: Job) -> frozenset[str]:
+    """The variables for which the scripts of a job have a default, and that have no other value."""
+    if not GITHUBS_MACHINES.fullmatch(job.runs_on) or job.contained:
+        return frozenset()
+    texts = [*(step.run for step in job.steps), *repository.programs()]
+    if any(map(_READS_ANY.search, texts)):
+        return frozenset()
+    names = dict.fromkeys(name for text in texts for name in _DEFAULTED.findall(text))
+    return frozenset(_unset(repository, workflow, job, names))
+
+
+def _unset(repository: Repository, workflow: Workflow, job: Job, names: Iterable[str]) -> list[str]:
+    """Those of the names that no text which the job may run sets, or names without reading it."""
+    if not names or any(_is_unknown(step.uses) for step in job.steps):
+        return []
+    texts = [repository.script(workflow.path) or "", *repository.programs()]
+    if any(_SETS_ANY.search(text) for text in texts):
+        return []
+    known = [name for name in names if _OF_MACHINES.fullmatch(name) or _OF_ACTIONS.fullmatch(name)]
+    sets = {name: rf"(?<![\w${{]){name}\b" if name.isupper() else _SETS.format(name) for name in names}
+    return [
+        name for name in names if name not in known and not any(re.search(sets[name], text) for text in texts)
+    ]
+
+
+def _is_unknown(uses: str) -> bool:
+    """Whether a step uses an action that may set variables of any name."""
+    known = uses.startswith("./") or OTHERS.match(uses) or CHECKOUT.match(uses)
+    return bool(uses) and (not known or bool(_OF_ANY_NAME.match(uses)))

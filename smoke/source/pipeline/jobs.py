@@ -16,8 +16,8 @@ from smoke.source.scripts.state import SYMBOL, UNSURE, Failure, State, TooMany
 from smoke.source.scripts.ways import Ways
 
 from .conditions import OUTCOMES, Condition, Situation
+from .expansion import without_value
 from .repository import Placed, Repository
-from .variables import without_value
 from .workflows import CHECKOUT, EXPRESSION, OTHERS, Job, Step, Workflow
 
 #: GitHub's default shell of a step, and the meaning of `bash`.

@@ -13,6 +13,7 @@ from smoke.source.scripts.recipes import Entries, entries_of, top_of
 
 from .concurrency import deadlocked
 from .conditions import OUTCOMES, Condition, Situation
+from .expansion import GITHUBS_MACHINES, never_set
 from .jobs import (
     FETCHES,
     foreign_words,
@@ -21,7 +22,6 @@ from .jobs import (
     missing_scripts,
 )
 from .repository import Repository
-from .variables import GITHUBS_MACHINES, never_set
 from .workflows import EXPRESSION, OTHERS, Job, Step, Workflow
 
 _NEEDS = re.compile(r"\bneeds\.([\w-]+)(?:\.outputs\.([\w-]+))?")
