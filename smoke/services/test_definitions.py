@@ -19,12 +19,13 @@ from smoke.source.infrastructure.definitions import ROLES, Definitions, named, u
 from smoke.source.infrastructure.definitions import unseen as not_seen
 from smoke.source.infrastructure.network import reached
 from smoke.source.infrastructure.shapes import misshapen
-from smoke.source.infrastructure.starting import generated, partless, starts
+from smoke.source.infrastructure.starting import generated, partless, starts, unscaled
 from smoke.source.infrastructure.tasks import images, inventory, logged, of_another, one_build, twins
 from smoke.source.pipeline.rollback import expiring
 from smoke.source.rules import FAMILY, LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership, elsewhere
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.references import undeclared
+from smoke.source.terraform.values import is_known, text
 
 pytestmark = [
     pytest.mark.goal("G-1"),
@@ -137,6 +138,9 @@ def test_definitions_have_their_names(
     evidence.evaluated("something has its name", sum(map(len, wanted.values())))
     examined = named(terraform, wanted)
     examined.findings.extend(logged(found, names.logs, services))
+    held = [each.attribute("name") for each in terraform.of_type("aws_ecs_service")]
+    if all(map(is_known, held)) and not terraform.unread:
+        examined.findings.extend(unscaled(terraform, [*map(text, held)], names.cluster))
     examined.require()
 
 

@@ -193,7 +193,8 @@ def _cover(
                 amiss.append(f"its provider uses {region}, where this metric does not exist")
             if (name := _name(alarm)) and [_name(each) for each, _ in alarms].count(name) > 1:
                 amiss.append(f"another alarm is also called {name}: AWS keeps only one of them")
-            judged.append((alarm, Judged(amiss, silent.unclear + wrong.unclear)))
+            unsure = [*silent.unclear, *wrong.unclear, *_filtered_elsewhere(configuration, found)]
+            judged.append((alarm, Judged(amiss, unsure)))
     if any(not each.wrong and not each.unclear for _, each in judged):
         return
     unclear = [
@@ -275,14 +276,28 @@ def _unpublished(configuration: Configuration, found: Watched) -> Iterator[str]:
 _LOG_GROUP = "aws_cloudwatch_log_group"
 
 
+def _filters(configuration: Configuration, metric: str) -> list[tuple[Resource, Body]]:
+    """The log filters of metrics with a name, each with its transformation."""
+    return [
+        (each, block)
+        for each in configuration.of_type("aws_cloudwatch_log_metric_filter")
+        for block in each.blocks("metric_transformation")
+        if text(block.attribute("name")) == metric
+    ]
+
+
+def _filtered_elsewhere(configuration: Configuration, found: Watched) -> Iterator[str]:
+    """Whether anything creates an alarm's metric, if its log filters only do so in other namespaces."""
+    made = [(each, block.attribute("namespace")) for each, block in _filters(configuration, found.metric)]
+    if made and all(is_known(value) and text(value) != found.namespace for _, value in made):
+        what = f"whether {found.namespace} has its metric: {made[0][0].address} creates it in"
+        yield f"{what} {text(made[0][1])}"
+
+
 def _unfiltered(configuration: Configuration, found: Watched) -> Iterator[str]:
     """Why the log filters of an alarm's metric never count anything, as far as the files say."""
-    made: list[tuple[Resource, Body]] = []
-    for each in configuration.of_type("aws_cloudwatch_log_metric_filter"):
-        for block in each.blocks("metric_transformation"):
-            named = (block.attribute(name) for name in ("namespace", "name"))
-            said = [text(one) for one in named]
-            made += [(each, block)] if said == [found.namespace, found.metric] else []
+    made = [(each, block) for each, block in _filters(configuration, found.metric)
+            if text(block.attribute("namespace")) == found.namespace]  # fmt: skip
     dimensions = [block.attribute("dimensions") for _, block in made]
     if not made or any(one is not None and hidden(one) for one in dimensions):
         return

@@ -109,6 +109,14 @@ def _circle(name: str, needs: Mapping[str, set[str]], path: list[str], done: set
     return []
 
 
+#: What Terraform never converts to a type.
+_UNFIT: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("string", "number", "bool"), (tuple, dict)),
+    **dict.fromkeys(("list", "set", "tuple"), (str, int, float, dict)),
+    **dict.fromkeys(("map", "object"), (str, int, float, tuple)),
+}
+
+
 def _unmet(module: Module) -> Iterator[Finding]:
     """Conditions of variables and resources that are false for every value that the files leave open.
 
@@ -116,6 +124,14 @@ def _unmet(module: Module) -> Iterator[Finding]:
     """
     if module.uncertain:
         return
+    for name, given in module.given.items():
+        variable = module.files.blocks.get(f"variable.{name}")
+        type_ = variable.attributes.get("type") if variable is not None else None
+        held = settle(given).content
+        wanted = re.match(r"\w*", type_.text.strip()) if type_ is not None else None
+        if wanted is not None and isinstance(held, _UNFIT.get(wanted[0], ())):
+            what = f"{module.address}var.{name} is {text(given)}, but its type is {wanted[0]}"
+            yield Finding(given.at.path, given.at.line, what)
     for address, block in module.files.blocks.items():
         if address.startswith("variable.") and block.labels[0] in module.given:
             for condition in block.nested("validation"):

@@ -342,6 +342,30 @@ def _of_filter(filter_: Resource) -> Iterator[Wrong]:
             yield "metric_transformation: default_value and dimensions exclude each other", default
 
 
+#: A metric's id in an expression, and what else begins with a small letter there.
+_ID, _TEXT = re.compile(r"(?<![\w.$])[a-z]\w*"), re.compile(r"'[^']*'|\"[^\"]*\"")
+
+
+def _of_math(alarm: Resource) -> Iterator[Wrong]:
+    """Metric math with an id that no query has, or with other than one result."""
+    queries = alarm.blocks("metric_query")
+    ids = {text(value) for each in queries if (value := each.attribute("id")) is not None}
+    if alarm.uncertain or alarm.block.nested("dynamic") or any("$" in each for each in ids):
+        return
+    for query in queries:
+        value = query.attribute("expression")
+        if value is None or not is_known(value) or re.search(r"\b(?:SELECT|SEARCH)\b", text(value)):
+            continue
+        for name in dict.fromkeys(_ID.findall(_TEXT.sub("", text(value)))):
+            if name not in ids:
+                yield f"no metric_query has the id {name}, which an expression names", value
+    given = [each.attribute("return_data") for each in queries]
+    results = [value for value in given if value is not None and text(value) == "true"]
+    known = all(value is None or is_known(value) for value in given)
+    if known and len(results) != 1 < len(queries) and alarm.attribute("threshold_metric_id") is None:
+        yield f"{len(results)} queries return data, expected one", next(iter(results), None)
+
+
 def _of_logs(container: Mapping[str, Value], fargate: bool) -> Iterator[Wrong]:
     """Missing awslogs options, and a health check that is not a command."""
     logs = entries(container.get("logConfiguration"))
@@ -397,6 +421,7 @@ def _of_firewall(association: Resource) -> Iterator[Wrong]:
 OF_TYPE: Mapping[str, Callable[[Resource], Iterator[Wrong]]] = {
     "aws_appautoscaling_target": _of_scaling,
     "aws_cloudwatch_log_metric_filter": _of_filter,
+    "aws_cloudwatch_metric_alarm": _of_math,
     "aws_db_instance": _of_database,
     "aws_ecs_service": _of_service,
     "aws_lb": _of_balancer,

@@ -5,9 +5,10 @@ Also of all files together: duplicate names, cycles, false conditions.
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from smoke.source.checkout import Examined
@@ -28,6 +29,7 @@ from smoke.source.terraform.values import (
     text,
 )
 
+from .definitions import containers
 from .refusals import OF_TYPE, REGION, Wrong, of_containers
 
 _ARN = rf"arn:aws[\w-]*:[\w-]+:({REGION})?:(\d{{12}}|aws)?:.+"
@@ -247,6 +249,72 @@ _APART = {
 }
 
 
+#: All arguments and blocks of some resources, and all entries of a container.
+_NAMES: Mapping[str, str] = {
+    "aws_appautoscaling_target": "max_capacity min_capacity resource_id role_arn scalable_dimension"
+    " service_namespace suspended_state",
+    "aws_cloudwatch_metric_alarm": "actions_enabled alarm_actions alarm_description alarm_name"
+    " comparison_operator datapoints_to_alarm dimensions evaluate_low_sample_count_percentiles"
+    " evaluation_periods extended_statistic insufficient_data_actions metric_name metric_query namespace"
+    " ok_actions period statistic threshold threshold_metric_id treat_missing_data unit",
+    "aws_ecs_service": "alarms availability_zone_rebalancing capacity_provider_strategy cluster"
+    " deployment_circuit_breaker deployment_configuration deployment_controller deployment_maximum_percent"
+    " deployment_minimum_healthy_percent desired_count enable_ecs_managed_tags enable_execute_command"
+    " force_delete force_new_deployment health_check_grace_period_seconds iam_role launch_type load_balancer"
+    " name network_configuration ordered_placement_strategy placement_constraints platform_version"
+    " propagate_tags scheduling_strategy service_connect_configuration service_registries sigint_rollback"
+    " task_definition triggers volume_configuration vpc_lattice_configurations wait_for_steady_state",
+    "aws_ecs_task_definition": "container_definitions cpu enable_fault_injection ephemeral_storage"
+    " execution_role_arn family inference_accelerator ipc_mode memory network_mode pid_mode"
+    " placement_constraints proxy_configuration requires_compatibilities runtime_platform skip_destroy"
+    " task_role_arn track_latest volume",
+    "aws_lb_target_group": "connection_termination deregistration_delay health_check ip_address_type"
+    " lambda_multi_value_headers_enabled load_balancing_algorithm_type load_balancing_anomaly_mitigation"
+    " load_balancing_cross_zone_enabled name name_prefix port preserve_client_ip protocol protocol_version"
+    " proxy_protocol_v2 slow_start stickiness target_control_port target_failover target_group_health"
+    " target_health_state target_type vpc_id",
+    "aws_security_group_rule": "cidr_blocks description from_port ipv6_cidr_blocks prefix_list_ids protocol"
+    " security_group_id self source_security_group_id to_port type",
+    "aws_service_discovery_service": "description dns_config force_destroy health_check_config"
+    " health_check_custom_config name namespace_id type",
+}
+_OF_CONTAINER = (
+    "name image repositoryCredentials cpu memory memoryReservation links portMappings essential"
+    " entryPoint command environment environmentFiles mountPoints volumesFrom linuxParameters secrets"
+    " dependsOn restartPolicy startTimeout stopTimeout versionConsistency hostname user"
+    " workingDirectory disableNetworking privileged readonlyRootFilesystem dnsServers dnsSearchDomains"
+    " extraHosts dockerSecurityOptions interactive pseudoTerminal dockerLabels ulimits logConfiguration"
+    " healthCheck systemControls resourceRequirements firelensConfiguration credentialSpecs"
+)
+#: How alike a wrong name and the right one are at least; less may be a new one.
+_ALIKE = 0.87
+
+
+def _misspelt(resource: Resource) -> Iterator[Wrong]:
+    """Arguments that do not exist, and entries of a container that ECS ignores, each almost a known name."""
+    if known := _NAMES.get(resource.type, "").split():
+        lifecycle = resource.block.nested("lifecycle")
+        ignored = [each.attributes[name].text for each in lifecycle
+                   for name in ("ignore_changes",) if name in each.attributes]  # fmt: skip
+        names = [*resource.block.attributes, *(block.type for block in resource.block.blocks)]
+        names += [block.labels[0] for block in resource.block.nested("dynamic") if block.labels]
+        for name in dict.fromkeys((*names, *re.findall(r"(?<![\w.])[a-z]\w+", " ".join(ignored)))):
+            if meant := _meant(name, known):
+                yield f"there is no {name}: it is called {meant}", resource.attribute(name)
+    if resource.type == "aws_ecs_task_definition":
+        known = _OF_CONTAINER.split()
+        lower = {each.lower() for each in known}  # the provider reads names in any case
+        for container in containers(resource)[0]:
+            for name, value in container.entries.items():
+                if name.lower() not in lower and (meant := _meant(name, known)):
+                    yield f"a container's {name} is ignored: it is called {meant}", value
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    """The known name that a wrong one is almost; empty if there is none."""
+    return "" if name in known else next(iter(difflib.get_close_matches(name, known, 1, _ALIKE)), "")
+
+
 def misshapen(configuration: Configuration) -> tuple[int, Examined]:
     """Return how many resources have a known shape, and where one violates it."""
     count, result = 0, Examined()
@@ -260,7 +328,7 @@ def misshapen(configuration: Configuration) -> tuple[int, Examined]:
             wrong += _of_fargate(resource)
         if resource.type in OF_TYPE:
             wrong += OF_TYPE[resource.type](resource)
-        wrong += [*_too_long(resource), *_apart(resource)]
+        wrong += [*_too_long(resource), *_apart(resource), *_misspelt(resource)]
         if resource.type == "aws_lb_target_group" and text(resource.attribute("target_type")) in ("", "ip"):
             wrong += _of_body(resource, Shape(("port", "protocol", "vpc_id")))
         found = [resource.finding(f"{resource.address}: {what}", at) for what, at in wrong]

@@ -235,7 +235,7 @@ def _reads(defined: Definitions, role: str, use: Use) -> bool:
 
 
 def without_task(configuration: Configuration, service: Resource, name: str) -> Iterator[Finding]:
-    """What leaves a service without a task: its own count, or that of its autoscaling."""
+    """What leaves a service without a task, by its own count or its autoscaling, or with an old task."""
     for target in configuration.of_type("aws_appautoscaling_target"):
         most = target.attribute("max_capacity") if _scales(target, service) else None
         if most is not None and number(most) == 0:
@@ -248,6 +248,19 @@ def without_task(configuration: Configuration, service: Resource, name: str) -> 
     for count in items(service.attribute("desired_count")):
         if number(count) == 0:
             yield service.finding(f"{name} runs no task", count)
+    runs = service.attribute("task_definition")
+    revision = re.search(r"[\w}-]:(\d+)\Z", text(runs))
+    if revision is not None and not service.ignores("task_definition"):
+        yield service.finding(f"{name} always runs revision {revision[1]} of its task definition", runs)
+
+
+def unscaled(configuration: Configuration, names: Collection[str], cluster: str) -> Iterator[Finding]:
+    """Return autoscaling targets of services that a cluster does not have; `names` are all that it has."""
+    for target in configuration.of_type("aws_appautoscaling_target"):
+        of = target.attribute("resource_id")
+        named = re.fullmatch(r"service/([^/$]+)/([^/$]+)", text(of))
+        if named is not None and named[1] == cluster and named[2] not in names:
+            yield target.finding(f"{target.address} scales {named[2]}, which is no service of {cluster}", of)
 
 
 def _scales(scaling: Resource, service: Resource) -> bool:

@@ -103,8 +103,8 @@ def _is_called(repository: Repository, workflow: Workflow) -> bool:
 
 
 def _groups(repository: Repository, path: str) -> list[_Group]:
-    """The concurrency groups of a workflow and of its jobs."""
-    top = top_of(repository.script(path) or "")
+    """The concurrency groups of a workflow and of its jobs; none of one that could not be read."""
+    top = top_of(repository.script(path) or "" if path in repository.workflows else "")
     found = []
     for job, entries in (
         ("", top), *((name, entries_of(node)) for name, (_, node) in top.below("jobs").items())

@@ -18,6 +18,7 @@ from typing import Any
 from smoke.source.checkout import Examined, Finding
 from smoke.source.scripts import shell
 from smoke.source.scripts.commands import migrates
+from smoke.source.scripts.recipes import plain, top_of
 
 from .conditions import CANCELLED, FAILURE, OUTCOMES, SKIPPED, SUCCESS, Situation
 from .deploys import (
@@ -328,6 +329,7 @@ def undeployed(
             jobs[name].append(job.name)
         if not own:
             others.append(f"{job.name} ({workflow.path}:{job.line})")
+    found.findings.extend(_never_pushed(repository, plan.workflow))
     elsewhere = unseen(repository, plan)
     for name in (each for each in services if not jobs[each]):
         if elsewhere or plan.workflow in repository.unread:
@@ -340,6 +342,26 @@ def undeployed(
         else:
             found.findings.append(Finding(plan.workflow, 0, f"no job deploys {name}"))
     return found, jobs
+
+
+def _never_pushed(repository: Repository, path: str) -> Iterator[Finding]:
+    """Filters that let no push start a workflow: no file of the checkout has one of these paths."""
+    push = top_of(repository.script(path) or "" if path in repository.workflows else "").below("on", "push")
+    for name, (line, node) in push.items():
+        said = plain(node)
+        listed = [str(each) for each in (said if isinstance(said, list) else [said])]
+        patterns = [_PATTERN.sub(lambda sign: _SIGNS[sign[0]], re.escape(each)) for each in listed]
+        readable = not any(set(each) & set("!?+[") for each in listed)
+        files = name == "paths" and readable and not any(
+            re.fullmatch(each, file) for each in patterns for file in repository.paths
+        )  # fmt: skip
+        if files or (name == "branches-ignore" and "**" in listed and "tags" not in push):
+            yield Finding(path, line, f"no push starts it: {name} is {', '.join(listed)}")
+
+
+#: GitHub's patterns in those of regular expressions, after `re.escape`.
+_SIGNS = {r"\*\*/": "(?:.*/)?", r"\*\*": ".*", r"\*": "[^/]*"}
+_PATTERN = re.compile("|".join(map(re.escape, _SIGNS)))
 
 
 def unmigrated(repository: Repository, plan: Pipeline, migrations: Sequence[str]) -> Examined:

@@ -22,7 +22,7 @@ from .jobs import (
     missing_scripts,
 )
 from .repository import Repository
-from .workflows import EXPRESSION, OTHERS, Job, Step, Workflow
+from .workflows import CHECKOUT, EXPRESSION, OTHERS, Job, Step, Workflow
 
 _NEEDS = re.compile(r"\bneeds\.([\w-]+)(?:\.outputs\.([\w-]+))?")
 _STEPS = re.compile(r"\bsteps\.([\w-]+)(?:\.outputs\.([\w-]+))?")
@@ -53,7 +53,8 @@ def invalid(repository: Repository) -> tuple[int, Examined]:
         for job in workflow.jobs.values():
             count += 1
             wrong = [*_refused(job), *_empty(workflow, job), *_without_checkout(repository, job)]
-            wrong += [*_not_there(repository, job), *_without_token(workflow, job)]
+            wrong += [*_not_there(repository, job), *_unrendered(repository, job)]
+            wrong += _without_token(workflow, job)
             wrong += [*_misplaced(workflow, job), *missing_scripts(repository, job)]
             wrong += [*foreign_words(repository, job), *inert_scripts(repository, job)]
             wrong += [*misgiven(repository, job), *of_actions(repository, job)]
@@ -120,6 +121,31 @@ def _not_there(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
             repository.script(posixpath.normpath(name)) is not None for name in names
         ):
             yield f"{step.uses} is not an action in the checkout", step.line
+
+
+_RENDERS = re.compile(r"aws-actions/amazon-ecs-(?:render|deploy)-task-definition@")
+
+
+def _unrendered(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
+    """A task definition that the checkout lacks, or without the container, and that nothing here writes."""
+    for at, step in enumerate(job.steps):
+        path, name = (step.given.get(each, "") for each in ("task-definition", "container-name"))
+        before = [each for each in job.steps[:at] if not CHECKOUT.match(each.uses)]
+        texts = [*(each.run for each in before), *repository.programs()]
+        if (
+            not _RENDERS.match(step.uses)
+            or not re.fullmatch(r"[\w./-]+\.json", path)
+            or any(posixpath.basename(path) in text for text in texts)
+            or any(each.uses and not OTHERS.match(each.uses) for each in before)
+        ):
+            continue
+        written = repository.script(posixpath.normpath(path))
+        if written is None:
+            yield f"{path} is not in the checkout, and no earlier step writes it", step.line
+            continue
+        named = re.findall(r'"name"\s*:\s*"([^"]*)"', written)
+        if re.fullmatch(r"[\w-]+", name) and name not in named:
+            yield f"{path} has no container {name}", step.line
 
 
 _CREDENTIALS = re.compile(r"aws-actions/configure-aws-credentials@")
@@ -192,6 +218,9 @@ def _misplaced(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
     )
     given = _expressions(job.given.values() if job.uses else (), None)
     yield from ((what, 0) for what in _unnamed(given, _NOT_IN_WITH, "a job's `with`"))
+    yield from (
+        (what, 0) for what in _unnamed(_expressions([job.runs_on], None), _NOT_IN_WITH, "a `runs-on`")
+    )
     around = _expressions(workflow.env.values(), None)
     yield from ((what, 0) for what in _unnamed(around, _NOT_AROUND_JOBS, "an `env` around jobs"))
     for step in job.steps:

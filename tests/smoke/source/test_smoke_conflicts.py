@@ -308,3 +308,27 @@ def test_two_exclusive_attachments_take_their_policy_from_each_other(read: Read)
         "aws_iam_policy_attachment.y",
         "aws_iam_policy_attachment.x",
     ]
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "fits"),
+    [
+        ("string", '["a"]', False),
+        ("number", "{ a = 1 }", False),
+        ("list(string)", '"a"', False),
+        ("map(string)", '["a"]', False),
+        ("object({ a = string })", "3", False),
+        ("string", "3", True),
+        ("number", '"3"', True),
+        ("list(string)", '["a"]', True),
+        ("set(string)", '["a"]', True),
+        ("map(string)", "{ a = 1 }", True),
+        ("any", '["a"]', True),
+        ("string", "null", True),
+    ],
+)
+def test_a_variable_is_given_a_value_of_its_type(read: Read, type_: str, value: str, fits: bool) -> None:
+    module = f'variable "v" {{\n  type = {type_}\n}}\n'
+    call = f'module "m" {{\n  source = "./m"\n  v = {value}\n}}\n'
+    said = [each.what for each in conflicts(read(call, files={"tf/m/main.tf": module}))]
+    assert [each.startswith("module.m.var.v is ") for each in said] == [True] * (not fits), said

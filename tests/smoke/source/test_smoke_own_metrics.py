@@ -133,3 +133,16 @@ def test_a_log_filter_must_add_a_value_per_match(
     topic = TOPIC.replace('variable "unset" {}\n', "")
     examined = application(read(topic, SUBSCRIPTION, base, *filters, *alarms), "p/AppMetrics", WITHIN)
     assert [what in each.what for each in examined.findings] == [True] * bool(what)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "others", "open_"),
+    [("Arrakis", "", 1), ("Arrakis", PLAIN_FILTER, 0), ("p/AppMetrics", "", 0)],
+)
+def test_a_filter_in_another_namespace_leaves_open_what_makes_the_metric(
+    read: Read, namespace: str, others: str, open_: int
+) -> None:
+    text = FILTERED.replace("GROUP", GROUP).replace("MORE", "").replace("p/AppMetrics", namespace) + others
+    examined = application(read(TOPIC, SUBSCRIPTION, text, *map(own, APPLICATION)), "p/AppMetrics", WITHIN)
+    assert not examined.findings
+    assert ["creates it in Arrakis" in each.what for each in examined.not_examined] == [True] * open_

@@ -453,3 +453,30 @@ def test_a_variable_that_nothing_sets_has_its_default(test: str, env: dict[str, 
     job = {"needs": "build", "runs-on": "ubuntu-24.04", "steps": [{"run": "scripts/migrate.sh", "env": env}]}
     found = examine(repository(workflow(migrate=job), script), PLAN).void.findings
     assert any("no step of migrate migrates anything" in each.what for each in found) is blamed
+
+
+@pytest.mark.parametrize(
+    ("push", "what"),
+    [
+        ({"paths": ["apps/**", "*.tf"]}, "no push starts it: paths is apps/**, *.tf"),
+        ({"paths": ["scripts/**"]}, ""),
+        ({"paths": ["**.sh"]}, ""),
+        ({"paths": ["**/migrate.sh"]}, ""),
+        ({"paths": ["apps/[ab]/**"]}, ""),
+        ({"paths": ["!docs/**"]}, ""),
+        ({"paths-ignore": ["docs/**"]}, ""),
+        ({"branches-ignore": ["**"]}, "no push starts it: branches-ignore is **"),
+        ({"branches-ignore": ["**"], "tags": ["v*"]}, ""),
+        ({"branches-ignore": ["main"]}, ""),
+    ],
+)
+def test_a_push_may_start_the_pipeline(push: dict[str, Any], what: str) -> None:
+    data = workflow(deploy=deploy(steps=[{"run": "aws ecs update-service --service api"}]))
+    data["on"] = {"push": push, "workflow_dispatch": None}
+    said = [each.what for each in undeployed(repository(data), PLAN, {"api": ()})[0].findings]
+    assert [what in each for each in said] == [True] * bool(what), said
+
+
+def test_filters_of_a_pipeline_that_is_not_yaml_are_not_examined() -> None:
+    files = repository(workflow(), **{W: "on: { push: { paths: [: x"})
+    assert undeployed(files, PLAN, {"api": ()})[0].findings == []

@@ -7,7 +7,7 @@ from smoke.source.infrastructure.addresses import pinned
 from smoke.source.infrastructure.alarms import connection_alarms
 from smoke.source.infrastructure.connections import Address, connected
 from smoke.source.infrastructure.grants import grants
-from smoke.source.infrastructure.starting import stuck
+from smoke.source.infrastructure.starting import stuck, unscaled, without_task
 from smoke.source.infrastructure.tasks import inventory
 from tests.smoke.source.terraform_files import Read, service
 
@@ -214,3 +214,33 @@ def test_the_balancer_is_found_and_speaks_as_its_service(
     address = Address(public="finn.example.com", health="/health")
     found = connected(configuration, definitions.read(configuration, ["finn"]), {"finn": address})
     assert [what in each.what for each in found.findings] == [True] * bool(what)
+
+
+@pytest.mark.parametrize(
+    ("task", "more", "fixed"),
+    [
+        ('"${aws_ecs_task_definition.finn.family}:12"', "", True),
+        ('"arrakis-staging-finn:3"', "", True),
+        ('"arrakis-staging-finn:1"', "lifecycle {\n    ignore_changes = [task_definition]\n  }", False),
+        ('"${aws_ecs_task_definition.finn.family}:${aws_ecs_task_definition.finn.revision}"', "", False),
+        ('"arrakis-staging-finn"', "", False),
+    ],
+)
+def test_a_service_follows_its_task_definition(read: Read, task: str, more: str, fixed: bool) -> None:
+    text = service("finn").replace(
+        "task_definition = aws_ecs", f"{more}\n  task_definition = {task} # aws_ecs"
+    )
+    configuration = read(text)
+    made = next(iter(configuration.of_type("aws_ecs_service")))
+    said = [each.what for each in without_task(configuration, made, "finn")]
+    assert [each.startswith("finn always runs revision") for each in said] == [True] * fixed
+
+
+@pytest.mark.parametrize(
+    ("of", "found"),
+    [("service/p-cluster/p-fin", 1), ("service/p-cluster/p-finn", 0), ("service/other/p-fin", 0),
+     ("service/p-cluster/${var.unset}", 0), ("table/p-cluster", 0)],
+)  # fmt: skip
+def test_what_is_scaled_exists(read: Read, of: str, found: int) -> None:
+    target = f'variable "unset" {{}}\nresource "aws_appautoscaling_target" "t" {{\n  resource_id = "{of}"\n}}'
+    assert len([*unscaled(read(target), ["p-finn"], "p-cluster")]) == found

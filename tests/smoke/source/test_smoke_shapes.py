@@ -538,3 +538,100 @@ resource "aws_cloudwatch_metric_alarm" "a" {
     assert wrong(read, alarm.replace("OTHER", '"p99"')) == [
         "aws_cloudwatch_metric_alarm.a: statistic and extended_statistic exclude each other"
     ]
+
+
+SERVICE = """
+resource "aws_ecs_service" "s" {
+  name = "s"
+  %s
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (
+            "deployment_circuit_braker {\n    enable = true\n    rollback = true\n  }",
+            "deployment_circuit_breaker",
+        ),
+        ("desired_counts = 1", "there is no desired_counts: it is called desired_count"),
+        ("lifecycle {\n    ignore_changes = [task_defintion]\n  }", "it is called task_definition"),
+        ('lifecycle {\n    ignore_changes = [task_definition, tags["x"]]\n  }', ""),
+        ("lifecycle {\n    ignore_changes = all\n  }", ""),
+        ('dynamic "load_balancers" {\n    for_each = []\n    content {}\n  }', "it is called load_balancer"),
+        ("deployment_baking_minutes = 5", ""),
+        ('count = 1\n  tags = {}\n  depends_on = []\n  region = "us-east-1"\n  timeouts {}', ""),
+    ],
+)
+def test_an_argument_has_its_name(read: Read, body: str, what: str) -> None:
+    found = [each for each in wrong(read, SERVICE % body) if "it is called" in each]
+    assert [what in each for each in found] == [True] * bool(what)
+
+
+@pytest.mark.parametrize(
+    ("entry", "what"),
+    [
+        ("port_mappings = []", "port_mappings is ignored: it is called portMappings"),
+        ("environments = []", "environments is ignored: it is called environment"),
+        ("Environment = []", ""),
+        ("volumes = []", ""),
+        ("environmentFiles = []", ""),
+    ],
+)
+def test_an_entry_of_a_container_has_its_name(read: Read, entry: str, what: str) -> None:
+    task = TASK.replace("CPU", "256").replace("MEMORY", "512")
+    found = wrong(read, task.replace("CONTAINERS", CONTAINERS.replace("}", f", {entry} }}")))
+    assert [what in each for each in found] == [True] * bool(what)
+
+
+ALARM = """
+variable "unset" {}
+resource "aws_cloudwatch_metric_alarm" "a" {
+  alarm_name          = "a"
+  comparison_operator = "GreaterThanThreshold"
+  evaluation_periods  = 1
+  %s
+  metric_query {
+    id          = "rate"
+    expression  = %s
+    return_data = %s
+  }
+  metric_query {
+    id          = "m1"
+    return_data = %s
+    metric {
+      metric_name = "RequestCount"
+      namespace   = "AWS/ApplicationELB"
+      period      = 60
+      stat        = "Sum"
+    }
+  }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("expression", "results", "what"),
+    [
+        ('"m1 * 100"', ("true", "false"), ""),
+        ('"IF(m1 > 10, m1/PERIOD(m1), 0)"', ("true", "null"), ""),
+        ("\"SEARCH('{a,b} m2', 'Sum')\"", ("true", "false"), ""),
+        ("\"FILL(METRICS('m'), 0)\"", ("true", "false"), ""),
+        ("var.unset", ("true", "false"), ""),
+        ('"m2 / m1 * 100"', ("true", "false"), "no metric_query has the id m2"),
+        ('"m1 * 100"', ("true", "true"), "2 queries return data, expected one"),
+        ('"m1 * 100"', ("false", "null"), "0 queries return data, expected one"),
+        ('"m1 * 100"', ("var.unset", "true"), ""),
+    ],
+)
+def test_metric_math_has_its_metrics_and_one_result(
+    read: Read, expression: str, results: tuple[str, str], what: str
+) -> None:
+    found = wrong(read, ALARM % ("threshold = 5", expression, *results))
+    assert [what in each for each in found] == [True] * bool(what)
+
+
+def test_a_band_is_a_second_result(read: Read) -> None:
+    band = ALARM % ('threshold_metric_id = "rate"', '"ANOMALY_DETECTION_BAND(m1, 2)"', "true", "true")
+    assert wrong(read, band) == []

@@ -89,6 +89,8 @@ def found(text: str) -> tuple[list[str], list[str]]:
         (RUNS_ON, "    steps:\n      - uses", "deploy: it has no runs-on"),
         ("runs-on: ubuntu-24.04\n    outputs", "runs-on: [self-hosted, linux]\n    outputs", ""),
         ("runs-on: ubuntu-24.04\n    outputs", "runs-on: { group: large }\n    outputs", ""),
+        ("runs-on: ubuntu-24.04\n    outputs", "runs-on: ${{ vars.MACHINE }}\n    outputs", ""),
+        ("runs-on: ubuntu-24.04\n    outputs", "runs-on: ${{ env.M }}\n    outputs", "on` that names env"),
         ("      - uses: actions/checkout@v4\n", "", "scripts/deploy.sh is not there"),
         ("actions/checkout@v4", "acme/sparse-checkout@v1", ""),
         ("actions/checkout@v4", "actions/download-artifact@v4", ""),
@@ -603,6 +605,7 @@ def test_a_call_grants_the_permissions_that_are_needed(
         ("${{ inputs.stage }}", None, "${{ inputs.stage }}", False),
         ("deploy", "deploy-${{ matrix.service }}", "deploy-inner", False),
         (None, "deploy", "deploy", False),
+        ("deploy", None, "[: not valid", False),
     ],
 )
 def test_no_job_waits_for_the_group_of_its_own_workflow(
@@ -614,5 +617,34 @@ def test_no_job_waits_for_the_group_of_its_own_workflow(
     run = {"runs-on": "ubuntu-24.04", "steps": [{"run": "make"}]}
     called = {"on": {"workflow_call": None}, "jobs": {"a": run}, **with_(inner)}
     jobs = {"b": {**run, **with_(job)}, "c": {"uses": "./.github/workflows/inner.yml"}}
-    _, examined = invalid(repository({"on": "push", "jobs": jobs, **with_(whole)}, inner=called))
+    text = inner if inner and "[:" in inner else called
+    _, examined = invalid(repository({"on": "push", "jobs": jobs, **with_(whole)}, inner=text))
     assert any("its own workflow holds" in each.what for each in examined.findings) is waits
+
+
+RENDER = {
+    "uses": "aws-actions/amazon-ecs-render-task-definition@v1",
+    "with": {"task-definition": "ecs/api.json", "container-name": "api", "image": "x"},
+}
+DEFINITION = '{"family": "api", "containerDefinitions": [{"name": "%s", "image": "x"}]}'
+
+
+@pytest.mark.parametrize(
+    ("before", "files", "what"),
+    [
+        ([], {"ecs/api.json": DEFINITION % "api"}, ""),
+        ([], {}, "ecs/api.json is not in the checkout, and no earlier step writes it"),
+        ([], {"ecs/api.json": DEFINITION % "app"}, "ecs/api.json has no container api"),
+        ([{"run": "aws ecs describe-task-definition > ecs/api.json"}], {}, ""),
+        ([{"run": "scripts/define.sh"}], {"scripts/define.sh": "jq . x > ecs/api.json"}, ""),
+        ([{"uses": "actions/download-artifact@v4"}], {}, ""),
+        ([{"uses": "acme/write-task@v1"}], {}, ""),
+        ([{"run": "make test"}], {}, "ecs/api.json is not in the checkout"),
+    ],
+)
+def test_a_rendered_task_definition_exists(before: list[Any], files: dict[str, str], what: str) -> None:
+    steps = [{"uses": "actions/checkout@v4"}, *before, RENDER]
+    data = {"on": "push", "jobs": {"deploy": {"runs-on": "ubuntu-24.04", "steps": steps}}}
+    _, examined = invalid(repository(data, **files))
+    said = [each.what for each in examined.findings if "ecs/api.json" in each.what]
+    assert [what in each for each in said] == [True] * bool(what), said
