@@ -190,7 +190,8 @@ def test_a_family_is_a_fault_for_each_service_and_case(write: Write) -> None:
     last = faults[-1]
     assert (last.what, dict(last.params), last.also) == ("Shop is odd", {"of": ["odd"]}, ("*[shop]",))
     assert (last.goal, last.verdict, *last.named) == ("G-1", "DEGRADED", "health/up[shop]")
-    with pytest.raises(CatalogueError, match=r"fault\[1\].id: 'x' is used twice"):
+    told = r"fault\[1\].id: 'x' is used twice\n.*put \{service\} and \{case\} in it"
+    with pytest.raises(CatalogueError, match=told):
         load(write(family.replace("{service}-{case}", "x")), "faults", SUITE)
 
 

@@ -150,7 +150,12 @@ def _ask(options: argparse.Namespace, usual: str) -> Answers:
         url = str(Field(name="url", type="url").accept(filled(url))) if url else ""
         title = filled(title)
     except BadValue as problem:
-        raise ReadinessError(problem.what, where="--url", allowed=problem.allowed) from None
+        raise ReadinessError(
+            problem.what,
+            where="--url",
+            allowed=problem.allowed,
+            action="for a platform without HTTP: --stand-in, then write your own check and settings",
+        ) from None
     except argparse.ArgumentTypeError as problem:
         raise ReadinessError(str(problem)) from None
     is_here = not url or bool(_LOOPBACK.fullmatch(urlsplit(url).hostname or ""))

@@ -139,7 +139,7 @@ def load(root: Path, where: str, suite: Mapping[str, SuiteCheck]) -> Catalogue:
             for table in _members(family):
                 fault = _fault(table, suite)
                 if fault.id in faults:
-                    table.refuse("id", f"{fault.id!r} is used twice", allowed="a unique id")
+                    table.refuse("id", f"{fault.id!r} is used twice", allowed=_unique(family))
                 faults[fault.id] = fault
                 raw.append(table.data)
         for table in top.tables("unfaulted"):
@@ -160,6 +160,12 @@ def load(root: Path, where: str, suite: Mapping[str, SuiteCheck]) -> Catalogue:
         raise CatalogueError("contains no fault", where=where, allowed="at least one [[fault]]")
     meaning = digest(sorted(raw, key=digest))
     return Catalogue(faults=tuple(faults.values()), unfaulted=tuple(unfaulted.values()), digest=meaning)
+
+
+def _unique(family: TomlTable) -> str:
+    """What ids an entry may give: one that is expanded needs a different id for each fault."""
+    names = [f"{{{key.removesuffix('s')}}}" for key in ("services", "cases") if key in family.data]
+    return f"a unique id for each of its faults: put {' and '.join(names)} in it" if names else "a unique id"
 
 
 def _files(root: Path, where: str) -> list[Path]:
