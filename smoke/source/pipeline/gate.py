@@ -20,7 +20,6 @@ from smoke.source.scripts import shell
 from smoke.source.scripts.commands import migrates
 from smoke.source.scripts.recipes import plain, top_of
 
-from .conditions import CANCELLED, FAILURE, OUTCOMES, SKIPPED, SUCCESS, Situation
 from .deploys import (
     Pipeline,
     deploy_jobs,
@@ -36,7 +35,7 @@ from .deploys import (
 from .expansion import Expansion
 from .jobs import examine_job, unreached
 from .repository import Placed, Repository
-from .workflows import Job, Workflow
+from .workflows import CANCELLED, FAILURE, OUTCOMES, SKIPPED, SUCCESS, Job, Situation, Workflow
 
 _BY_WEIGHT = (FAILURE, CANCELLED, SKIPPED)
 

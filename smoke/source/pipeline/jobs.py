@@ -15,10 +15,9 @@ from smoke.source.scripts.commands import MIGRATION, asks_for_one, migrates
 from smoke.source.scripts.state import SYMBOL, UNSURE, Failure, State, TooMany
 from smoke.source.scripts.ways import Ways
 
-from .conditions import OUTCOMES, Condition, Situation
 from .expansion import without_value
 from .repository import Placed, Repository
-from .workflows import CHECKOUT, EXPRESSION, OTHERS, Job, Step, Workflow
+from .workflows import CHECKOUT, EXPRESSION, OTHERS, OUTCOMES, Condition, Job, Situation, Step, Workflow
 
 #: GitHub's default shell of a step, and the meaning of `bash`.
 _DEFAULT_SHELL = "bash -e {0}"

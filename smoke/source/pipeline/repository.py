@@ -1,4 +1,4 @@
-"""A repository's workflows, and the commands that their steps run: of actions, recipes and scripts, too."""
+"""A repository's workflows as its files say them, and the commands that their steps run: of scripts, too."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+import yaml
 
 from smoke.source.checkout import PLAIN, Checkout, Malformed
 from smoke.source.scripts import recipes, shell
 from smoke.source.scripts.commands import OTHER_LANGUAGES, Script, found_in
+from smoke.source.scripts.recipes import NONE, Entries, entries_of, plain, top_of
 
-from .workflows import Job, Rejected, Step, Workflow, action_steps, read
+from .workflows import Condition, Job, Step, Workflow, text_of
 
 WORKFLOWS = ".github/workflows/"
 _PROGRAM = re.compile(
@@ -172,3 +176,190 @@ class Repository:
 
 def _is_workflow(path: str) -> bool:
     return posixpath.dirname(path) + "/" == WORKFLOWS and path.endswith((".yml", ".yaml"))
+
+
+class Rejected(Malformed):
+    """A workflow that GitHub does not accept."""
+
+
+def read(text: str, path: str) -> Workflow:
+    """Read a workflow. Malformed names `path` and the line."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise Malformed(f"{path}:{line}: not valid YAML: {error.problem}") from error
+    except yaml.YAMLError as error:  # a character that YAML does not allow
+        raise Malformed(f"{path}: not valid YAML: {error}") from error
+    top = entries_of(root)
+    jobs = {
+        name: _job(path, name, line, node, _defaults(top)) for name, (line, node) in top.below("jobs").items()
+    }
+    if not jobs:
+        raise Rejected(f"{path}: there are no jobs")
+    named = {name.lower(): name for name in jobs}  # GitHub compares names of jobs case-insensitively
+    jobs = {
+        name: replace(job, needs=tuple(named.get(each.lower(), each) for each in job.needs))
+        for name, job in jobs.items()
+    }
+    for job in jobs.values():
+        for needed in job.needs:
+            if needed not in jobs:
+                raise Rejected(f"{path}:{job.line}: {job.name} needs {needed}, which is not a job")
+    if any(job.name in _needed(jobs, job.name) for job in jobs.values()):
+        raise Rejected(f"{path}: the jobs need each other in a circle")
+    if refused := _unfit(top):
+        raise Rejected(f"{path}: {refused}")
+    triggers = top.plain("on")
+    names = triggers if isinstance(triggers, (list, dict)) else [triggers]
+    name = str(top.plain("name") or path)
+    awaited = top.plain("on", "workflow_run", "workflows")
+    follows = tuple(awaited) if isinstance(awaited, list) else (awaited,) if awaited else ()
+    inputs, defaults = _inputs(top, "workflow_dispatch"), _inputs(top, "workflow_call")
+    return Workflow(
+        path,
+        name,
+        jobs,
+        inputs,
+        tuple(map(str, names)),
+        tuple(map(str, follows)),
+        _texts(top, "env"),
+        defaults,
+        branches=_branches(top),
+        permissions=_permissions(top),
+    )
+
+
+def _unfit(top: Entries) -> str:
+    """What GitHub does not accept: a filter beside its opposite, an unquoted `if` that begins with `!`."""
+    for event, (_, node) in top.below("on").items():
+        for name in ("branches", "paths", "tags"):
+            if {name, f"{name}-ignore"} <= entries_of(node).keys():
+                return f"{event} has both {name} and {name}-ignore"
+    for name, (_, node) in top.below("jobs").items():
+        steps = entries_of(node).node("steps")
+        for each in (node, *(steps.value if isinstance(steps, yaml.SequenceNode) else ())):
+            line, condition = entries_of(each).get("if", NONE)
+            if isinstance(condition, yaml.ScalarNode) and re.match(r"!(?!!)\S", str(condition.tag)):
+                return f"line {line}: the `if` of {name} begins with `!`: YAML takes that for a tag"
+    return ""
+
+
+def action_steps(text: str, path: str) -> tuple[Step, ...] | None:
+    """Read the steps of a composite action; None for another kind of action. Malformed names `path`."""
+    try:
+        top = top_of(text)
+    except yaml.YAMLError as error:
+        raise Malformed(f"{path}: not valid YAML: {error}") from error
+    runs = top.below("runs")
+    composite = runs.plain("using") == "composite"
+    return tuple(_steps(runs.node("steps"))) if composite else None
+
+
+def _job(path: str, name: str, line: int, node: yaml.Node | None, defaults: dict[str, str]) -> Job:
+    entries = entries_of(node)
+    defaults = defaults | _defaults(entries)
+    needs = entries.plain("needs")
+    needed = needs if isinstance(needs, list) else [needs] if needs else []
+    if not all(isinstance(each, str) for each in needed):
+        raise Rejected(f"{path}:{line}: what {name} needs is neither a job's name nor a list of names")
+    return Job(
+        name=name,
+        line=line,
+        needs=tuple(needed),
+        condition=_condition(entries),
+        continue_on_error=entries.plain("continue-on-error"),
+        uses=str(entries.plain("uses") or ""),
+        steps=tuple(_steps(entries.node("steps"), defaults.get("working-directory", ""))),
+        matrix=entries.plain("strategy", "matrix"),
+        env=_texts(entries, "env"),
+        given=_texts(entries, "with"),
+        secrets=_texts(entries, "secrets"),
+        shell=defaults.get("shell", ""),
+        runs_on=str(entries.plain("runs-on") or ""),
+        outputs=_texts(entries, "outputs"),
+        permissions=_permissions(entries),
+        environment=_environment(entries),
+        contained="container" in entries,
+        in_turn=entries.plain("strategy", "max-parallel") is not None,
+    )
+
+
+def _environment(entries: Entries) -> str:
+    """The name of the GitHub environment that gives a job secrets and variables."""
+    named = entries.plain("environment")
+    return str((named.get("name") if isinstance(named, dict) else named) or "")
+
+
+def _steps(node: yaml.Node | None, directory: str = "") -> Iterator[Step]:
+    for item in node.value if isinstance(node, yaml.SequenceNode) else ():
+        entries = entries_of(item)
+        found = {key: str(plain(value) or "") for key, (_, value) in entries.items()}
+        script = entries.node("run")
+        block = isinstance(script, yaml.ScalarNode) and script.style in ("|", ">")
+        yield Step(
+            line=item.start_mark.line + 1,
+            run_line=script.start_mark.line + block if script else 0,
+            id=found.get("id", ""),
+            label=found.get("name")
+            or found.get("id")
+            or found.get("uses")
+            or found.get("run", "").split("\n")[0],
+            condition=_condition(entries),
+            run=found.get("run", ""),
+            uses=found.get("uses", ""),
+            shell=found.get("shell", ""),
+            directory=posixpath.normpath(found.get("working-directory") or directory or "."),
+            continue_on_error=entries.plain("continue-on-error"),
+            env=_texts(entries, "env"),
+            given=_texts(entries, "with"),
+        )
+
+
+def _texts(entries: Entries, key: str) -> dict[str, str]:
+    """A mapping of texts; {"*": text} for one text in its place, such as `secrets: inherit`."""
+    found = entries.plain(key)
+    if isinstance(found, dict):
+        return {name: text_of(value) for name, value in found.items()}
+    return {"*": str(found)} if found else {}
+
+
+def _permissions(entries: Entries) -> dict[str, str] | None:
+    """The permissions of the token; None if the workflow does not set them."""
+    return _texts(entries, "permissions") if "permissions" in entries else None
+
+
+def _branches(top: Entries) -> tuple[str, ...]:
+    """The branches that a push starts the workflow on; none where a pattern or a tag may name others."""
+    push = top.below("on", "push")
+    named = push.plain("branches")
+    names = tuple(map(str, named)) if isinstance(named, list) else (str(named),) if named else ()
+    return () if "tags" in push or any(set(each) & set("*?[!+") for each in names) else names
+
+
+def _defaults(entries: Entries) -> dict[str, str]:
+    """What `defaults.run` says: the shell, the directory."""
+    return _texts(entries.below("defaults"), "run")
+
+
+def _condition(entries: Entries) -> Condition:
+    value = entries.plain("if")
+    written = "" if value is None else str(value)
+    return Condition.of(written.lower() if isinstance(value, bool) else written)
+
+
+def _inputs(top: Entries, event: str) -> dict[str, Any]:
+    """Read `on.EVENT.inputs`. (`on` is a key like any other here: values are not yet typed.)"""
+    inputs = top.below("on", event, "inputs")
+    return {name: entries_of(node).plain("default") for name, (_, node) in inputs.items()}
+
+
+def _needed(jobs: dict[str, Job], name: str) -> set[str]:
+    found: set[str] = set()
+    waiting = [*jobs[name].needs]
+    while waiting:
+        needed = waiting.pop()
+        if needed not in found:
+            found.add(needed)
+            waiting += jobs[needed].needs
+    return found

@@ -13,8 +13,7 @@ from smoke.source.checkout import Examined, Finding
 from smoke.source.rules import ENVIRONMENTS
 from smoke.source.scripts import shell
 
-from .concurrency import cancelled
-from .deploys import Pipeline, deploy_jobs, names_any, of_whom, runs_any, runs_one, values_of
+from .deploys import Pipeline, cancelled, deploy_jobs, names_any, of_whom, runs_any, runs_one, values_of
 from .jobs import unnoticed
 from .repository import WORKFLOWS, Placed, Repository
 from .validity import events, may_run

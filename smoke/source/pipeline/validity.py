@@ -11,8 +11,7 @@ from typing import Any
 from smoke.source.checkout import Examined, Finding
 from smoke.source.scripts.recipes import Entries, entries_of, top_of
 
-from .concurrency import deadlocked
-from .conditions import OUTCOMES, Condition, Situation
+from .deploys import deadlocked
 from .expansion import GITHUBS_MACHINES, never_set
 from .jobs import (
     FETCHES,
@@ -22,7 +21,7 @@ from .jobs import (
     missing_scripts,
 )
 from .repository import Repository
-from .workflows import CHECKOUT, EXPRESSION, OTHERS, Job, Step, Workflow
+from .workflows import CHECKOUT, EXPRESSION, OTHERS, OUTCOMES, Condition, Job, Situation, Step, Workflow
 
 _NEEDS = re.compile(r"\bneeds\.([\w-]+)(?:\.outputs\.([\w-]+))?")
 _STEPS = re.compile(r"\bsteps\.([\w-]+)(?:\.outputs\.([\w-]+))?")

@@ -1,25 +1,280 @@
-"""GitHub workflows: their jobs and steps with their lines."""
+"""GitHub workflows: their jobs and steps with their lines, and conditions (`if`) of these.
+
+A condition says with which outcomes of an earlier job it may be true. Only the usual parts of a migration
+gate are read: status functions, results of needed jobs, inputs of the run. Conditions on anything else, such
+as the branch, may be true or false. Parts that are not understood are named. Each part is read once, so the
+work is linear.
+"""
 
 from __future__ import annotations
 
-import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import yaml
-
-from smoke.source.checkout import Finding, Malformed
-from smoke.source.scripts.recipes import NONE, Entries, entries_of, plain, top_of
-
-from .conditions import Condition
+from smoke.source.checkout import Finding
 
 EXPRESSION = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
 #: Actions that put nothing into the directory in which steps run, unless their names say so.
 OTHERS = re.compile(r"(?:actions|aws-actions|docker|hashicorp)/(?!.*(?:checkout|artifact|cache))")
 CHECKOUT = re.compile(r"actions/checkout@")
-_INPUT = re.compile(r"\$\{\{\s*inputs\.([\w-]+)\s*\}\}")
+_ASKED = re.compile(r"\$\{\{\s*inputs\.([\w-]+)\s*\}\}")
+SUCCESS, FAILURE, CANCELLED, SKIPPED = "success", "failure", "cancelled", "skipped"
+OUTCOMES = frozenset({SUCCESS, FAILURE, CANCELLED, SKIPPED})
+NONE: frozenset[str] = frozenset()
+
+_STATUS = re.compile(r"(always|success|failure|cancelled)\(\s*\)", re.IGNORECASE)
+_WORD = r"[\w-]+"
+_RESULT = re.compile(rf"needs\.({_WORD})\.result\s*(==|!=)\s*'(\w+)'")
+_RESULT_LAST = re.compile(rf"'(\w+)'\s*(==|!=)\s*needs\.({_WORD})\.result")
+_RESULT_AMONG = re.compile(
+    rf"contains\(\s*fromJSON\('(\[[\w\s,\"]*\])'\)\s*,\s*needs\.({_WORD})\.result\s*\)", re.I
+)
+_ANY_RESULT = re.compile(
+    r"contains\(\s*(?:join\(\s*needs\.\*\.result\s*(?:,\s*'[^']*'\s*)?\)|needs\.\*\.result)\s*,\s*'(\w+)'\s*\)",
+    re.IGNORECASE,
+)
+_INPUT = re.compile(rf"(github\.event\.)?inputs\.({_WORD})(?:\s*(==|!=)\s*('[^']*'|true|false))?")
+#: Contexts that say nothing about a job's result: the event and the repository's variables.
+_ELSEWHERE = re.compile(
+    r"(?:github|vars|env)\.[\w.-]+(?:\s*(?:==|!=)\s*(?:'[^']*'|true|false|null))?"
+    r"|(?:contains|startsWith|endsWith)\(\s*(?:github|vars|env)\.[\w.-]+\s*,\s*'[^']*'\s*\)",
+    re.IGNORECASE,
+)
+#: A literal value.
+_LITERAL = re.compile(r"'[^']*'|\d+|null")
+_COMPARED = re.compile(r"==|!=|<|>")
+#: A value by its name, alone or compared with a text or a number.
+_VALUE = re.compile(r"([a-z_][\w.-]*)(?:\s*(==|!=)\s*(?:'([^']*)'|(-?\d+)))?", re.IGNORECASE)
+
+
+#: The outcomes of the earlier job with which a condition may be true, and those with which it may be false.
+Ways = tuple[frozenset[str], frozenset[str]]
+_EITHER: Ways = (OUTCOMES, OUTCOMES)
+_TRUE: Ways = (OUTCOMES, NONE)
+_FALSE: Ways = (NONE, OUTCOMES)
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """The context of a condition: the outcome of the job `target`; "" if all earlier jobs succeeded.
+
+    `behind` has the directly needed jobs, each with the outcomes of `target` with which it may run; `before`
+    are those and the jobs that they need. `inputs` are the run's, by name; None if an operator may choose
+    any. `unread` is the value assumed for a part that is not understood: every outcome, or none. `known` are
+    values by name, such as `steps.migrate.outcome`; None for one that is set and may be anything.
+    """
+
+    target: str = ""
+    behind: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    before: Collection[str] = ()
+    inputs: Mapping[str, Any] | None = None
+    unread: frozenset[str] = OUTCOMES
+    known: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A parsed condition: `op` is `||`, `&&`, `!`, or empty for one `text` without those."""
+
+    op: str
+    parts: tuple[Condition, ...] = ()
+    text: str = ""
+
+    @classmethod
+    def of(cls, written: str) -> Condition:
+        """Read a job's or step's `if`; a missing one is `success()`.
+
+        Without a status function GitHub prepends `success() &&`. Text around `${{ }}`, a line break
+        included, makes a string, which is always true.
+        """
+        if "${{" in written:
+            if not re.fullmatch(r"\$\{\{(?:(?!\$\{\{).)*\}\}", written, re.DOTALL):
+                return cls("", (), "true")
+            written = written[3:-2]
+        if not written.strip():
+            return cls("", (), "success()")
+        condition = cls._parse(written)
+        if any(_STATUS.fullmatch(leaf.text) for leaf in condition.leaves()):
+            return condition
+        return cls("&&", (cls("", (), "success()"), condition))
+
+    @classmethod
+    def _parse(cls, text: str) -> Condition:
+        for op in ("||", "&&"):
+            parts = list(_split(text, op))
+            if len(parts) > 1:
+                return cls(op, tuple(cls._parse(part) for part in parts))
+        text = text.strip()
+        if text.startswith("(") and _closes(text) == len(text) - 1:
+            return cls._parse(text[1:-1])
+        if text.startswith("!"):
+            negated = text[1:].strip()
+            # `!` binds closer than a comparison, so that `!a == b` is not the negation of `a == b`
+            if negated.startswith("(") or not _COMPARED.search(negated):
+                return cls("!", (cls._parse(negated),))
+        return cls("", (), re.sub(r"\['([\w-]+)'\]", r".\1", text))
+
+    def leaves(self) -> Iterator[Condition]:
+        """Yield the parts without an operator."""
+        if not self.op:
+            yield self
+        for part in self.parts:
+            yield from part.leaves()
+
+    def not_understood(self, known: Mapping[str, str | None] | None = None) -> str:
+        """The first part that cannot be read; empty if there is none."""
+        unread = Situation(unread=frozenset({_UNREAD}), known=known or {})
+        return next((leaf.text for leaf in self.leaves() if _UNREAD in leaf.ways(unread)[0]), "")
+
+    def ways(self, situation: Situation) -> Ways:
+        """The outcomes of the target with which the condition may be true, and with which it may be false."""
+        if not self.op:
+            return _leaf(self.text, situation)
+        true, false = zip(*(part.ways(situation) for part in self.parts), strict=True)
+        if self.op == "!":
+            return false[0], true[0]
+        if self.op == "&&":
+            return frozenset.intersection(*true), frozenset.union(*false)
+        return frozenset.union(*true), frozenset.intersection(*false)
+
+
+_UNREAD = "unread"
+
+
+def _leaf(text: str, situation: Situation) -> Ways:
+    if text in ("true", "false"):
+        return _TRUE if text == "true" else _FALSE
+    if _LITERAL.fullmatch(text):
+        return _FALSE if text in ("''", "0", "null") else _TRUE
+    if found := _STATUS.fullmatch(text):
+        return _status(found[1].lower(), situation)
+    if found := _RESULT.fullmatch(text):
+        return _result(found[1], {found[3].lower()}, found[2] == "==", situation)
+    if found := _RESULT_LAST.fullmatch(text):
+        return _result(found[3], {found[1].lower()}, found[2] == "==", situation)
+    if found := _RESULT_AMONG.fullmatch(text):
+        return _result(found[2], set(re.findall(r'"(\w+)"', found[1])), True, situation)
+    if found := _ANY_RESULT.fullmatch(text):
+        return _any_result(found[1].lower(), situation)
+    if found := _INPUT.fullmatch(text):
+        value = _input(found, situation.inputs)
+        return _EITHER if value is None else _TRUE if value else _FALSE
+    if (found := _VALUE.fullmatch(text)) and found[1] in situation.known:
+        return _known(situation.known[found[1]], found)
+    return _EITHER if _ELSEWHERE.fullmatch(text) else (situation.unread, situation.unread)
+
+
+def _known(value: str | None, found: re.Match[str]) -> Ways:
+    """A value, or its comparison: texts are equal in any case, numbers in any spelling."""
+    if value is None:
+        return _EITHER
+    _, operator, text, number = found.groups()
+    if operator is None:
+        return _TRUE if value else _FALSE
+    if number is None:
+        same = value.lower() == text.lower()
+    else:
+        same = re.fullmatch(r"-?\d*", value) is not None and int(value or 0) == int(number)
+    return _TRUE if same == (operator == "==") else _FALSE
+
+
+def _status(function: str, situation: Situation) -> Ways:
+    if function == "always":
+        return _TRUE
+    if not situation.target:
+        return _TRUE if function == "success" else _FALSE
+    waited = situation.target in situation.before
+    alone = waited and len(situation.before) == 1
+    if function == "success":
+        return (frozenset({SUCCESS}) if waited else OUTCOMES), OUTCOMES - {SUCCESS} if alone else OUTCOMES
+    if function == "failure":
+        failed = frozenset({FAILURE})
+        return (failed if alone else OUTCOMES), (OUTCOMES - failed if waited else OUTCOMES)
+    # a job is also cancelled by its own time limit, which does not cancel the run
+    return _EITHER
+
+
+def _result(written: str, among: set[str], equal: bool, situation: Situation) -> Ways:
+    job = next((each for each in situation.behind if each.lower() == written.lower()), written)
+    if not situation.target:
+        true: Ways = _TRUE if SUCCESS in among else _FALSE
+    elif job not in situation.behind or not among & OUTCOMES:
+        true = _FALSE  # `needs` knows direct needs only; any other job's result is null there
+    elif job == situation.target:
+        true = (OUTCOMES & among, OUTCOMES - among)
+    else:
+        true = (situation.behind[job] if among <= {SUCCESS, FAILURE} else OUTCOMES, OUTCOMES)
+    return true if equal else (true[1], true[0])
+
+
+def _any_result(outcome: str, situation: Situation) -> Ways:
+    """Whether one of the needed jobs had an outcome."""
+    if not situation.target:
+        return _TRUE if outcome == SUCCESS else _FALSE
+    here = situation.target in situation.behind
+    others = [ways for job, ways in situation.behind.items() if job != situation.target]
+    true = OUTCOMES if others else NONE
+    false = OUTCOMES
+    if here:
+        true, false = true | {outcome}, false - {outcome}
+    if outcome == SKIPPED:  # those that were not skipped did run
+        false = false.intersection(*others) if others else false
+    return true, false
+
+
+def _input(found: re.Match[str], inputs: Mapping[str, Any] | None) -> bool | None:
+    """An input, or its comparison. `github.event.inputs` holds text, so that 'false' is true there."""
+    if inputs is None:
+        return None
+    as_text, name, op, literal = found.groups()
+    value = inputs.get(name)
+    if value is ...:
+        return None
+    if isinstance(value, bool) and as_text:
+        value = str(value).lower()
+    if op is None:
+        return bool(value)
+    if literal in (
+        "true",
+        "false",
+    ):  # against a boolean GitHub compares numbers: absent is 0, a word is not a number
+        number = {None: 0, "": 0, False: 0, True: 1}.get(value)
+        return (number == (literal == "true")) == (op == "==")
+    same = (
+        str(value).lower() == literal[1:-1].lower()
+        if isinstance(value, str)
+        else literal == "''" and not value
+    )
+    return same == (op == "==")
+
+
+def _split(text: str, op: str) -> Iterator[str]:
+    """Yield the parts between operators outside parentheses and quotes."""
+    depth, quoted, start, at = 0, False, 0, 0
+    while at < len(text):
+        sign = text[at]
+        quoted ^= sign == "'"
+        depth += 0 if quoted else (sign == "(") - (sign == ")")
+        if not quoted and depth == 0 and text.startswith(op, at):
+            yield text[start:at]
+            at += len(op)
+            start = at
+        else:
+            at += 1
+    yield text[start:]
+
+
+def _closes(text: str) -> int:
+    """Where the text's first parenthesis is closed; -1 if it is not."""
+    depth, quoted = 0, False
+    for at, sign in enumerate(text):
+        quoted ^= sign == "'"
+        depth += 0 if quoted else (sign == "(") - (sign == ")")
+        if depth == 0:
+            return at
+    return -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +304,9 @@ class Step:
             return given.get(found[1], found[0])
 
         def filled(texts: dict[str, str]) -> dict[str, str]:
-            return {name: _INPUT.sub(value, text) for name, text in texts.items()}
+            return {name: _ASKED.sub(value, text) for name, text in texts.items()}
 
-        return replace(self, run=_INPUT.sub(value, self.run), env=filled(self.env), given=filled(self.given))
+        return replace(self, run=_ASKED.sub(value, self.run), env=filled(self.env), given=filled(self.given))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +368,7 @@ class Workflow:
     def called_by(self, job: Job) -> Workflow:
         """The workflow as a job calls it, with the values of its inputs."""
         asked = self.defaults | {name: _typed(text) for name, text in job.given.items()}
-        texts = {name: _text(value) for name, value in asked.items() if value is not ...}
+        texts = {name: text_of(value) for name, value in asked.items() if value is not ...}
         jobs = {
             name: replace(each, steps=tuple(step.with_inputs(texts) for step in each.steps))
             for name, each in self.jobs.items()
@@ -138,177 +393,7 @@ class Workflow:
         return order
 
 
-class Rejected(Malformed):
-    """A workflow that GitHub does not accept."""
-
-
-def read(text: str, path: str) -> Workflow:
-    """Read a workflow. Malformed names `path` and the line."""
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise Malformed(f"{path}:{line}: not valid YAML: {error.problem}") from error
-    except yaml.YAMLError as error:  # a character that YAML does not allow
-        raise Malformed(f"{path}: not valid YAML: {error}") from error
-    top = entries_of(root)
-    jobs = {
-        name: _job(path, name, line, node, _defaults(top)) for name, (line, node) in top.below("jobs").items()
-    }
-    if not jobs:
-        raise Rejected(f"{path}: there are no jobs")
-    named = {name.lower(): name for name in jobs}  # GitHub compares names of jobs case-insensitively
-    jobs = {
-        name: replace(job, needs=tuple(named.get(each.lower(), each) for each in job.needs))
-        for name, job in jobs.items()
-    }
-    for job in jobs.values():
-        for needed in job.needs:
-            if needed not in jobs:
-                raise Rejected(f"{path}:{job.line}: {job.name} needs {needed}, which is not a job")
-    if any(job.name in _needed(jobs, job.name) for job in jobs.values()):
-        raise Rejected(f"{path}: the jobs need each other in a circle")
-    if refused := _unfit(top):
-        raise Rejected(f"{path}: {refused}")
-    triggers = top.plain("on")
-    names = triggers if isinstance(triggers, (list, dict)) else [triggers]
-    name = str(top.plain("name") or path)
-    awaited = top.plain("on", "workflow_run", "workflows")
-    follows = tuple(awaited) if isinstance(awaited, list) else (awaited,) if awaited else ()
-    inputs, defaults = _inputs(top, "workflow_dispatch"), _inputs(top, "workflow_call")
-    return Workflow(
-        path,
-        name,
-        jobs,
-        inputs,
-        tuple(map(str, names)),
-        tuple(map(str, follows)),
-        _texts(top, "env"),
-        defaults,
-        branches=_branches(top),
-        permissions=_permissions(top),
-    )
-
-
-def _unfit(top: Entries) -> str:
-    """What GitHub does not accept: a filter beside its opposite, an unquoted `if` that begins with `!`."""
-    for event, (_, node) in top.below("on").items():
-        for name in ("branches", "paths", "tags"):
-            if {name, f"{name}-ignore"} <= entries_of(node).keys():
-                return f"{event} has both {name} and {name}-ignore"
-    for name, (_, node) in top.below("jobs").items():
-        steps = entries_of(node).node("steps")
-        for each in (node, *(steps.value if isinstance(steps, yaml.SequenceNode) else ())):
-            line, condition = entries_of(each).get("if", NONE)
-            if isinstance(condition, yaml.ScalarNode) and re.match(r"!(?!!)\S", str(condition.tag)):
-                return f"line {line}: the `if` of {name} begins with `!`: YAML takes that for a tag"
-    return ""
-
-
-def action_steps(text: str, path: str) -> tuple[Step, ...] | None:
-    """Read the steps of a composite action; None for another kind of action. Malformed names `path`."""
-    try:
-        top = top_of(text)
-    except yaml.YAMLError as error:
-        raise Malformed(f"{path}: not valid YAML: {error}") from error
-    runs = top.below("runs")
-    composite = runs.plain("using") == "composite"
-    return tuple(_steps(runs.node("steps"))) if composite else None
-
-
-def _job(path: str, name: str, line: int, node: yaml.Node | None, defaults: dict[str, str]) -> Job:
-    entries = entries_of(node)
-    defaults = defaults | _defaults(entries)
-    needs = entries.plain("needs")
-    needed = needs if isinstance(needs, list) else [needs] if needs else []
-    if not all(isinstance(each, str) for each in needed):
-        raise Rejected(f"{path}:{line}: what {name} needs is neither a job's name nor a list of names")
-    return Job(
-        name=name,
-        line=line,
-        needs=tuple(needed),
-        condition=_condition(entries),
-        continue_on_error=entries.plain("continue-on-error"),
-        uses=str(entries.plain("uses") or ""),
-        steps=tuple(_steps(entries.node("steps"), defaults.get("working-directory", ""))),
-        matrix=entries.plain("strategy", "matrix"),
-        env=_texts(entries, "env"),
-        given=_texts(entries, "with"),
-        secrets=_texts(entries, "secrets"),
-        shell=defaults.get("shell", ""),
-        runs_on=str(entries.plain("runs-on") or ""),
-        outputs=_texts(entries, "outputs"),
-        permissions=_permissions(entries),
-        environment=_environment(entries),
-        contained="container" in entries,
-        in_turn=entries.plain("strategy", "max-parallel") is not None,
-    )
-
-
-def _environment(entries: Entries) -> str:
-    """The name of the GitHub environment that gives a job secrets and variables."""
-    named = entries.plain("environment")
-    return str((named.get("name") if isinstance(named, dict) else named) or "")
-
-
-def _steps(node: yaml.Node | None, directory: str = "") -> Iterator[Step]:
-    for item in node.value if isinstance(node, yaml.SequenceNode) else ():
-        entries = entries_of(item)
-        found = {key: str(plain(value) or "") for key, (_, value) in entries.items()}
-        script = entries.node("run")
-        block = isinstance(script, yaml.ScalarNode) and script.style in ("|", ">")
-        yield Step(
-            line=item.start_mark.line + 1,
-            run_line=script.start_mark.line + block if script else 0,
-            id=found.get("id", ""),
-            label=found.get("name")
-            or found.get("id")
-            or found.get("uses")
-            or found.get("run", "").split("\n")[0],
-            condition=_condition(entries),
-            run=found.get("run", ""),
-            uses=found.get("uses", ""),
-            shell=found.get("shell", ""),
-            directory=posixpath.normpath(found.get("working-directory") or directory or "."),
-            continue_on_error=entries.plain("continue-on-error"),
-            env=_texts(entries, "env"),
-            given=_texts(entries, "with"),
-        )
-
-
-def _texts(entries: Entries, key: str) -> dict[str, str]:
-    """A mapping of texts; {"*": text} for one text in its place, such as `secrets: inherit`."""
-    found = entries.plain(key)
-    if isinstance(found, dict):
-        return {name: _text(value) for name, value in found.items()}
-    return {"*": str(found)} if found else {}
-
-
-def _permissions(entries: Entries) -> dict[str, str] | None:
-    """The permissions of the token; None if the workflow does not set them."""
-    return _texts(entries, "permissions") if "permissions" in entries else None
-
-
-def _branches(top: Entries) -> tuple[str, ...]:
-    """The branches that a push starts the workflow on; none where a pattern or a tag may name others."""
-    push = top.below("on", "push")
-    named = push.plain("branches")
-    names = tuple(map(str, named)) if isinstance(named, list) else (str(named),) if named else ()
-    return () if "tags" in push or any(set(each) & set("*?[!+") for each in names) else names
-
-
-def _defaults(entries: Entries) -> dict[str, str]:
-    """What `defaults.run` says: the shell, the directory."""
-    return _texts(entries.below("defaults"), "run")
-
-
-def _condition(entries: Entries) -> Condition:
-    value = entries.plain("if")
-    written = "" if value is None else str(value)
-    return Condition.of(written.lower() if isinstance(value, bool) else written)
-
-
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """A value as GitHub writes it into a text."""
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -316,20 +401,3 @@ def _text(value: Any) -> str:
 def _typed(text: str) -> Any:
     """The values that a job passes to a workflow that it calls; `...` for computed ones."""
     return ... if "${{" in text else text == "true" if text in ("true", "false") else text
-
-
-def _inputs(top: Entries, event: str) -> dict[str, Any]:
-    """Read `on.EVENT.inputs`. (`on` is a key like any other here: values are not yet typed.)"""
-    inputs = top.below("on", event, "inputs")
-    return {name: entries_of(node).plain("default") for name, (_, node) in inputs.items()}
-
-
-def _needed(jobs: dict[str, Job], name: str) -> set[str]:
-    found: set[str] = set()
-    waiting = [*jobs[name].needs]
-    while waiting:
-        needed = waiting.pop()
-        if needed not in found:
-            found.add(needed)
-            waiting += jobs[needed].needs
-    return found

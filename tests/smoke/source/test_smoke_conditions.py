@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smoke.source.pipeline.conditions import CANCELLED, FAILURE, OUTCOMES, SUCCESS, Condition, Situation
+from smoke.source.pipeline.workflows import CANCELLED, FAILURE, OUTCOMES, SUCCESS, Condition, Situation
 
 NEEDS = ("build", "migrate")
 INPUTS: dict[str, Any] = {"on": True, "off": False, "none": None, "text": "Yes"}

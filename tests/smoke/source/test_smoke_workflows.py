@@ -3,7 +3,7 @@
 import pytest
 
 from smoke.source.checkout import Malformed
-from smoke.source.pipeline.workflows import read
+from smoke.source.pipeline.repository import read
 
 
 @pytest.mark.parametrize(
