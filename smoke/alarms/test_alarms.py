@@ -30,6 +30,7 @@ from smoke.aws.monitoring import (
     muted,
     read_dashboard,
     set_off,
+    sparse,
     state_of,
     undelivered,
 )
@@ -146,6 +147,8 @@ def test_can_fire(aws: AwsReader, evidence: Evidence) -> None:
     idle += hollow(aws.composites(), aws.known_alarms(), aws.names.topic)
     examined = Examined()
     idle += examined.attempt(lambda: miscounted(aws.account, alarms, aws.names.prefix)) or []
+    idle += examined.attempt(lambda: sparse(aws.account, alarms)) or []
+    idle += [f"{alarm.name}: CloudWatch fails to evaluate it" for alarm in alarms if alarm.fails]
     held_back = examined.attempt(lambda: muted(aws.account)) or {}
     for alarm in alarms:
         through = [each.name for each in alarm.notifiers(aws.names.topic)]

@@ -31,6 +31,8 @@ from smoke.network.transport import ContractViolation, failed_in_handshake, http
 POLICY = "docs/iam-policy.json"
 #: IAM's prefix of an action if it differs from the client's name.
 _PREFIXES = {"elbv2": "elasticloadbalancing"}
+#: IAM's name of an action if it differs from the operation's.
+_ACTIONS = {"ListObjectsV2": "ListBucket"}
 #: KMS permissions that an encrypting service uses on the caller's behalf; its refusal does not name them.
 _KMS = "kms:Decrypt and kms:GenerateDataKey on the key that it is encrypted with"
 _ACTION = re.compile(r"not authorized to perform: ([a-z0-9-]+:\w+)")
@@ -93,7 +95,8 @@ class AwsCall:
     @property
     def permission(self) -> str:
         """The IAM action that it needs, such as `ecs:DescribeServices`."""
-        return f"{_PREFIXES.get(self.client, self.client)}:{self.operation}"
+        action = _ACTIONS.get(self.operation, self.operation)
+        return f"{_PREFIXES.get(self.client, self.client)}:{action}"
 
     @property
     def place(self) -> str:
@@ -169,6 +172,7 @@ CLIENTS = (
     "rds",
     "route53",
     "route53profiles",
+    "s3",
     "secretsmanager",
     "servicediscovery",
     "sns",

@@ -105,7 +105,8 @@ class CompositeAlarm(Notifier):
 class MetricAlarm(Notifier):
     """An alarm's configuration. `metrics` are all its inputs; an `expression` computes a value from them.
 
-    `through` are the composite alarms that fire whenever it does, `unread` those that may.
+    `through` are the composite alarms that fire whenever it does, `unread` those that may. It may ignore
+    periods with few values; if it `fails`, CloudWatch cannot evaluate it.
     """
 
     metrics: tuple[Metric, ...] = ()
@@ -113,6 +114,8 @@ class MetricAlarm(Notifier):
     expression: str = ""
     through: tuple[CompositeAlarm, ...] = ()
     unread: tuple[CompositeAlarm, ...] = ()
+    ignores_few: bool = False
+    fails: bool = False
 
     @property
     def condition(self) -> str:
@@ -170,6 +173,8 @@ def alarm_of(described: Mapping[str, Any]) -> MetricAlarm:
             ),
         ),
         expression=expression,
+        ignores_few=described.get("EvaluateLowSampleCountPercentile") == "ignore",
+        fails=described.get("EvaluationState") == "EVALUATION_ERROR",
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -18,6 +19,7 @@ from smoke.source.checkout import Examined, Finding
 from .account import AwsAccount, at_once
 from .ecs import IN_ECR, ContainerDefinition, EcsService, TaskDefinition, describe_image
 from .names import Names
+from .policies import read_key
 
 TASKS_AT_ONCE = 100
 
@@ -219,6 +221,28 @@ def run_of(described: Mapping[str, Any]) -> TaskRun:
     )
 
 
+#: A file with variables of a container.
+_FILE = re.compile(r"arn:[\w-]+:s3:::(?P<bucket>[^/]+)/(?P<key>.+)")
+
+
+def without_files(account: AwsAccount, tasks: Mapping[str, TaskDefinition]) -> Examined:
+    """The tasks that cannot start because S3 has no file with their variables, by the services' names."""
+    result = Examined()
+    for name, task in tasks.items():
+        for written in dict.fromkeys(one for box in task.containers for one in box.files):
+            found = _FILE.fullmatch(written)
+            if found is None:
+                continue
+            by = {"Bucket": found["bucket"], "Prefix": found["key"], "MaxKeys": 1}
+            find = partial(account.find, "s3", "list_objects_v2", ("NoSuchBucket",), **by)
+            told = result.attempt(lambda: (find(),))  # noqa: B023
+            there = told and any(each["Key"] == found["key"] for each in (told[0] or {}).get("Contents", ()))
+            if told and not there:
+                why = f"{name} cannot start again: there is no file {written}"
+                result.findings.append(Finding("", 0, why))
+    return result
+
+
 _SCALING, _NAMESPACE, _COUNT = "application-autoscaling", "ecs", "ecs:service:DesiredCount"
 
 #: The answer of a custom endpoint that does not implement it.
@@ -323,7 +347,7 @@ def states_of(instances: Iterable[Mapping[str, Any]], name: str) -> dict[str, st
 
 
 def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connections: int) -> Examined:
-    """The database instances that accept no writes, or fewer connections than this.
+    """The database instances that accept no writes, or fewer connections than this, or lose their key.
 
     Limits that RDS computes from the instance's size are not evaluated. Those that wait for a reboot are not
     examined.
@@ -333,6 +357,12 @@ def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connect
         name = each.get("DBInstanceIdentifier", "")
         if source := each.get("ReadReplicaSourceDBInstanceIdentifier"):
             result.findings.append(Finding("", 0, f"{name} is a replica of {source} and takes no writes"))
+        if key := each.get("KmsKeyId"):
+            place = each.get("DBInstanceArn", "").split(":")[3:5]
+            found = result.attempt(partial(read_key, account, key, place))
+            if found and found.unusable:
+                why = f"{name} is encrypted with {key}, which {found.unusable}"
+                result.findings.append(Finding("", 0, why))
         held = {one["DBParameterGroupName"]: one for one in each.get("DBParameterGroups", ())}
         for group in [one for one in held if not one.startswith("default.")]:
             told = account.pages(

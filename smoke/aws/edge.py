@@ -272,7 +272,7 @@ def read_distributions(account: AwsAccount, host: str) -> list[Mapping[str, Any]
     ]  # fmt: skip
 
 
-def unserved(distribution: Mapping[str, Any], calls: Iterable[PublicCall]) -> Iterator[str]:
+def unserved(distribution: Mapping[str, Any], calls: Collection[PublicCall]) -> Iterator[str]:
     """How a distribution blocks calls."""
     name = distribution.get("Id", "CloudFront")
     if distribution.get("Enabled") is False:
@@ -286,13 +286,23 @@ def unserved(distribution: Mapping[str, Any], calls: Iterable[PublicCall]) -> It
             yield f"the CloudFront distribution {name} caches answers of {call.path} for all callers"
         elif call.authorized and call.method == "GET" and _removes(behaviour):
             yield f"the CloudFront distribution {name} removes the credentials of GET {call.path}"
+    for each in _used(distribution, calls):
+        seconds = each.get("CustomOriginConfig", {}).get("OriginReadTimeout", SILENT_S)
+        if seconds < SILENT_S:
+            within = f"waits {seconds} s for an origin"
+            yield f"the CloudFront distribution {name} {within}, but a stream may be silent for {SILENT_S} s"
 
 
 def origins(distribution: Mapping[str, Any], calls: Iterable[PublicCall]) -> list[str]:
     """Where a distribution sends calls on the internet; without origins inside a VPC."""
+    used = _used(distribution, calls)
+    return [each["DomainName"] for each in used if "VpcOriginConfig" not in each]
+
+
+def _used(distribution: Mapping[str, Any], calls: Iterable[PublicCall]) -> list[Mapping[str, Any]]:
+    """The origins to which a distribution sends calls."""
     used = {_behaviour(distribution, call.path).get("TargetOriginId") for call in calls}
-    held = distribution.get("Origins", {}).get("Items", ())
-    return [each["DomainName"] for each in held if each["Id"] in used and "VpcOriginConfig" not in each]
+    return [each for each in distribution.get("Origins", {}).get("Items", ()) if each["Id"] in used]
 
 
 def _behaviour(distribution: Mapping[str, Any], path: str) -> Mapping[str, Any]:

@@ -47,6 +47,35 @@ def read_datapoints(
     return found
 
 
+#: Datapoints of this time show how many values a metric has.
+SEEN_S = 3 * 60 * 60
+
+
+def sparse(account: AwsAccount, alarms: Iterable[MetricAlarm], *, now: datetime | None = None) -> list[str]:
+    """The alarms on a percentile that ignore periods with few values, as all recent ones are."""
+    end, found = now or datetime.now(UTC), []
+    for alarm in [each for each in alarms if each.ignores_few and len(each.metrics) == 1]:
+        written = re.fullmatch(r"p(\d+(?:\.\d+)?)", alarm.firing.statistic)
+        share = float(written[1]) / 100 if written else 0
+        if not 0 < share < 1:
+            continue
+        query = _query(0, alarm.metrics[0], alarm.firing.period)
+        values = account.pages(
+            "cloudwatch",
+            "get_metric_data",
+            "MetricDataResults",
+            StartTime=end - timedelta(seconds=SEEN_S),
+            EndTime=end,
+            MetricDataQueries=[query],
+        )
+        needed = 10 / min(share, 1 - share)
+        most = max((one for each in values for one in each["Values"]), default=0)
+        if 0 < most < needed:
+            few = f"it ignores periods with fewer than {needed:.0f} values"
+            found.append(f"{alarm.name}: {few}, and the largest had {most:g}")
+    return found
+
+
 def _require_complete(metric: Metric, result: Mapping[str, Any]) -> None:
     """ExternalOutage or SetupError if CloudWatch says that it did not read a metric's datapoints."""
     if result.get("StatusCode") == "InternalError":
@@ -172,10 +201,10 @@ def describe_log_groups(
     return {each["logGroupName"]: each for described in answers for each in described}
 
 
-def _query(index: int, metric: Metric) -> Mapping[str, Any]:
+def _query(index: int, metric: Metric, period: int = 60) -> Mapping[str, Any]:
     dimensions = [{"Name": name, "Value": value} for name, value in metric.dimensions]
     described = {"Namespace": metric.namespace, "MetricName": metric.name, "Dimensions": dimensions}
-    stat = {"Metric": described, "Period": 60, "Stat": "SampleCount"}
+    stat = {"Metric": described, "Period": period, "Stat": "SampleCount"}
     return {"Id": f"m{index}", "MetricStat": {**stat, "Unit": metric.unit} if metric.unit else stat}
 
 

@@ -29,6 +29,7 @@ from stack.aws.inventory import (
 )
 from stack.aws.platform_alterations import (
     container_set,
+    new_kms_key,
     own_container,
     registered,
     secret_arn,
@@ -266,7 +267,7 @@ def parameter_given(
     name = f"/{PREFIX}/{service}/model-key"
     arn = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter{name}"
     if there:
-        own = {"KeyId": _key(emulator, key)} if key else {}
+        own = {"KeyId": new_kms_key(emulator, key)} if key else {}
         emulator.aws("ssm").put_parameter(Name=name, Value="secret", Type="SecureString", **own)
     if allowed:
         emulator.aws("iam").put_role_policy(
@@ -300,23 +301,15 @@ def secret_unrotated(emulator: Emulator, service: str, *, pending: bool = False,
 def logs_encrypted(emulator: Emulator, service: str, state: str = "Enabled", user: str = "logs") -> None:
     """Encrypt a service's log group with a key for a service of AWS, which has a state."""
     used = policy(Principal={"Service": f"{user}.{REGION}.amazonaws.com"}, Action="kms:*", Resource="*")
-    key = _key(emulator, state, Policy=used)
+    key = new_kms_key(emulator, state, Policy=used)
     for group in internals.records("cloudwatch_logs._log_groups"):
         if group["arn"].removesuffix(":*").endswith(f":/ecs/{PREFIX}/{service}"):
             group["kmsKeyId"] = key
 
 
-def _key(emulator: Emulator, state: str, **settings: str) -> str:
-    """Create a key in a state and return its ARN."""
-    key = str(emulator.aws("kms").create_key(**settings)["KeyMetadata"]["Arn"])
-    for each in internals.records("kms._keys"):
-        each["KeyState"] = state if each["Arn"] == key else each["KeyState"]
-    return key
-
-
 def repository_encrypted(emulator: Emulator, build: str, state: str = "Enabled") -> None:
     """Encrypt a build's repository with a key of its own, which has a state."""
-    told = {"encryptionType": "KMS", "kmsKey": _key(emulator, state)}
+    told = {"encryptionType": "KMS", "kmsKey": new_kms_key(emulator, state)}
     for each in internals.records("ecr._repositories"):
         if each["repositoryName"] == REPOSITORIES[build]:
             each["encryptionConfiguration"] = told
@@ -338,8 +331,14 @@ def given_beside(emulator: Emulator, service: str, by: str) -> None:
     container_set(emulator, service, logConfiguration={**driver, "secretOptions": options})
 
 
-def settings_in_a_file(emulator: Emulator, service: str) -> None:
-    """Deploy a service with its variables in a file instead of its task definition."""
+def settings_in_a_file(emulator: Emulator, service: str, *, there: bool = True) -> None:
+    """Deploy a service with its variables in a file instead of its task definition; S3 may not have it."""
+    s3, bucket = emulator.aws("s3"), f"{PREFIX}-settings"
+    s3.create_bucket(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key=f"{service}.env.before", Body=b"")
+    s3.put_object(Bucket=bucket, Key=f"{service}.env", Body=b"NATS_OPTIONAL=true")
+    if not there:
+        s3.delete_object(Bucket=bucket, Key=f"{service}.env")
     file = {"type": "s3", "value": f"arn:aws:s3:::{PREFIX}-settings/{service}.env"}
     container_set(emulator, service, environment=[], environmentFiles=[file])
 

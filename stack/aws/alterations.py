@@ -62,6 +62,12 @@ def alarm_changed(emulator: Emulator, alarm: str, **settings: Any) -> None:
     emulator.aws("cloudwatch").put_metric_alarm(AlarmName=f"{PREFIX}-{alarm}", **{**kept, **settings})
 
 
+def alarm_described(_: Emulator, alarm: str, **members: str) -> None:
+    """Make DescribeAlarms report further members of an alarm, such as `EvaluationState`."""
+    record = internals.alarm_record(f"{PREFIX}-{alarm}")
+    record.update(members)
+
+
 def alarm_by_query(emulator: Emulator, alarm: str = "", expression: str = "", **query: Any) -> None:
     """Make an alarm, or every one, name its metric in a query, optionally with an `expression` on it.
 
@@ -349,7 +355,7 @@ ALTERATIONS: Mapping[str, Callable[..., None]] = {
         *access_alterations.ALTERATIONS,
         *network_alterations.ALTERATIONS,
         api_refuses, alarm_missing, alarm_added, alarm_changed, alarm_by_query, alarms_by_composite,
-        alarms_muted, alarms_many, alarms_on_tasks, composite_added, database_in_cluster,
+        alarms_muted, alarm_described, alarms_many, alarms_on_tasks, composite_added, database_in_cluster,
         alarm_watches_another, metric,
         metric_filter, topic_without_subscription,
         topic_unconfirmed, topic_filtered, topic_also, topic_queue_missing, topic_queue_closed,

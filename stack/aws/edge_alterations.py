@@ -185,14 +185,17 @@ def cloudfront_in_front(
     origin: str = "",
     *,
     whole: bool = True,
+    waits_s: int = 30,
 ) -> None:
     """Point a host's DNS record to CloudFront, which passes these methods on to the balancer or another.
 
-    Calls arrive `whole`, with all of their headers, or without those that CloudFront removes.
+    Calls arrive `whole`, with all of their headers, or without those that CloudFront removes. It `waits_s`
+    seconds for more of an answer.
     """
     (balancer,) = internals.records("alb._lbs")
     led = {"Id": "alb", "DomainName": origin or balancer["DNSName"]}
     custom = {"HTTPPort": 80, "HTTPSPort": 443, "OriginProtocolPolicy": "https-only"}
+    custom |= {"OriginReadTimeout": waits_s}
     behaviour = {
         "TargetOriginId": "alb",
         "ViewerProtocolPolicy": "https-only",

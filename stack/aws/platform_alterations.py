@@ -337,6 +337,20 @@ def database_is(_: Emulator, state: str) -> None:
         record["DBInstanceStatus"] = state
 
 
+def database_encrypted(emulator: Emulator, state: str) -> None:
+    """Encrypt the database with a key of its own, which has a state."""
+    for record in internals.records("rds._instances"):
+        record["KmsKeyId"] = new_kms_key(emulator, state)
+
+
+def new_kms_key(emulator: Emulator, state: str, **settings: str) -> str:
+    """Create a key in a state and return its ARN."""
+    key = str(emulator.aws("kms").create_key(**settings)["KeyMetadata"]["Arn"])
+    for each in internals.records("kms._keys"):
+        each["KeyState"] = state if each["Arn"] == key else each["KeyState"]
+    return key
+
+
 def database_replicates(_: Emulator, source: str) -> None:
     """Make the database instance a replica of another one."""
     for record in internals.records("rds._instances"):
@@ -411,6 +425,6 @@ ALTERATIONS = (
     service_deployed_by, service_as_daemon, two_deployments, tasks_left_behind, tasks_run, task_definition,
     container_set, sidecars, security_group_shared, migration_run, migration_missing, migration_changed,
     migration_in_service, database_missing, database_stopped, database_is, database_replicates,
-    database_led_to, database_set, image_missing, image_pushed_over,
+    database_encrypted, database_led_to, database_set, image_missing, image_pushed_over,
     insights_disabled,
 )  # fmt: skip

@@ -22,7 +22,7 @@ from smoke.aws.alarms import (
     read_alarms,
     unfed,
 )
-from smoke.aws.monitoring import miscounted, muted
+from smoke.aws.monitoring import miscounted, muted, sparse
 from smoke.aws.names import Names
 from smoke.source.rules import (
     ABOVE,
@@ -586,3 +586,28 @@ def test_a_filter_that_adds_the_same_for_each_line(
     account, _ = scripted(describe_metric_filters=lambda **_: {"metricFilters": [made(value)]})
     watching = alarm(metrics=(REFUSED,), statistic=statistic, comparison=comparison, threshold=5.0)
     assert bool(miscounted(account, [watching], "arrakis-staging")) is wrong
+
+
+@pytest.mark.parametrize(
+    ("low", "statistic", "largest", "never"),
+    [
+        ("ignore", "p99", 999.0, True),
+        ("ignore", "p99", 1000.0, False),
+        ("ignore", "p99", 0.0, False),  # no data: another finding
+        ("ignore", "p50", 20.0, False),
+        ("ignore", "Average", 1.0, False),
+        ("evaluate", "p99", 1.0, False),
+    ],
+)
+def test_an_alarm_that_ignores_few_values(low: str, statistic: str, largest: float, never: bool) -> None:
+    described = {
+        "AlarmName": "p-late",
+        "StateValue": "OK",
+        "Namespace": "p",
+        "MetricName": "Late",
+        "Period": 60,
+    }
+    described |= {"ExtendedStatistic": statistic, "EvaluateLowSampleCountPercentile": low, "Period": 60}
+    values = [largest / 2, largest] if largest else []
+    account, _ = scripted(get_metric_data=lambda **_: {"MetricDataResults": [{"Id": "m0", "Values": values}]})
+    assert bool(sparse(account, [alarm_of(described)])) is never

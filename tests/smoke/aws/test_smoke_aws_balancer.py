@@ -319,6 +319,23 @@ def test_cloudfront_lets_calls_through_and_keeps_nobodys_answers(distribution: A
 
 
 @pytest.mark.parametrize(
+    ("origin", "wrong"),
+    [
+        ({"CustomOriginConfig": {"OriginReadTimeout": 30}}, 0),
+        ({"CustomOriginConfig": {"OriginReadTimeout": 15}}, 0),
+        ({"CustomOriginConfig": {"OriginReadTimeout": 5}}, 1),
+        ({"Id": "unused", "CustomOriginConfig": {"OriginReadTimeout": 5}}, 0),
+        ({"S3OriginConfig": {}}, 0),
+    ],
+)
+def test_how_long_cloudfront_waits(origin: dict[str, Any], wrong: int) -> None:
+    behaviour = {**POSTS, "CachePolicyId": "of-ones-own", "TargetOriginId": "alb"}
+    used = {"Id": "alb", "DomainName": "alb.example", **origin}
+    found = unserved({"DefaultCacheBehavior": behaviour, "Origins": {"Items": [used]}}, CALLS)
+    assert len([*found]) == wrong
+
+
+@pytest.mark.parametrize(
     ("ends", "fronted"),
     [
         (["d111.cloudfront.net."], True),

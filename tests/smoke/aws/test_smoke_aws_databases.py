@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from smoke.aws.ecs_tasks import astray, describe_databases, misfits, states_of
-from tests.smoke.aws.fakes import refusal, scripted
+from tests.smoke.aws.fakes import raising, refusal, scripted
 
 
 def test_the_state_of_a_database() -> None:
@@ -52,6 +52,20 @@ def test_what_the_parameters_of_a_database_say(value: str, waits: bool, wrong: i
     group = {"DBParameterGroupName": "own", "ParameterApplyStatus": status}
     found = misfits(account, [{"DBInstanceIdentifier": "d", "DBParameterGroups": [group]}], 85)
     assert (len(found.findings), len(found.not_examined)) == (wrong, unread)
+
+
+@pytest.mark.parametrize(
+    ("key", "state", "lost"),
+    [("", "", False), ("key-1", "Enabled", False), ("key-1", "Disabled", True), ("key-1", None, True)],
+)
+def test_a_database_has_its_key(key: str, state: str | None, lost: bool) -> None:
+    told = {"KeyMetadata": {"Arn": "arn:aws:kms:us-east-1:1:key/1", "KeyState": state}}
+    account, _ = scripted(
+        describe_key=(lambda **_: told) if state else raising("NotFoundException"),
+        get_key_policy=lambda **_: {"Policy": "{}"},
+    )
+    found = misfits(account, [{"DBInstanceIdentifier": "d", "KmsKeyId": key}], 85)
+    assert ["d is encrypted with key-1, which" in each.what for each in found.findings] == [True] * lost
 
 
 def test_a_cluster_of_the_databases_name_has_its_instances() -> None:

@@ -23,6 +23,7 @@ SELDOM = {
     "lambda:GetFunctionConcurrency": "no function is subscribed to the topic of the embedded platform",
     "lambda:GetFunctionConfiguration": "no function is subscribed to the topic of the embedded platform",
     "lambda:GetPolicy": "no function is subscribed to the topic of the embedded platform",
+    "s3:ListBucket": "no task of the embedded platform has a file with variables",
     "sts:GetCallerIdentity": "the embedded profile names the operator of the keys",
     "ssm:DescribeParameters": "no task of the embedded platform is given a parameter",
     "application-autoscaling:DescribeScheduledActions": "no service of the embedded platform is scaled",

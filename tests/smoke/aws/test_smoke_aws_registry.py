@@ -7,7 +7,7 @@ import pytest
 from pytest_readiness import SetupError
 
 from smoke.aws.ecs import images_there
-from smoke.aws.ecs_tasks import RunningTask, moved
+from smoke.aws.ecs_tasks import RunningTask, moved, without_files
 from tests.smoke.aws.fakes import definition, raising, scripted
 
 REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
@@ -120,3 +120,24 @@ def test_a_tag_of_another_registry_is_not_looked_up() -> None:
     account, _ = scripted()
     task = RunningTask("t", "p-finn:1", "", {"finn": "ghcr.io/a/b:1"}, {"finn": "sha256:a"})
     assert moved(account, definition("finn").main("finn"), [task]) == []
+
+
+@pytest.mark.parametrize(
+    ("listed", "gone", "unread"),
+    [
+        (lambda **_: {"Contents": [{"Key": "finn.env"}]}, 0, 0),
+        (lambda **_: {"Contents": [{"Key": "finn.env.before"}]}, 1, 0),
+        (lambda **_: {}, 1, 0),
+        (raising("NoSuchBucket"), 1, 0),
+        (raising("AccessDenied"), 0, 1),  # another account's, for example
+    ],
+)
+def test_a_file_with_variables_is_there(listed: Any, gone: int, unread: int) -> None:
+    account, client = scripted(list_objects_v2=listed)
+    finn = definition("finn")
+    (box,) = finn.containers
+    task = replace(finn, containers=(replace(box, files=("arn:aws:s3:::settings/finn.env",)),))
+    examined = without_files(account, {"finn": task, "api": definition("api")})
+    assert (len(examined.findings), len(examined.not_examined)) == (gone, unread)
+    assert client.asked == [("list_objects_v2", {"Bucket": "settings", "Prefix": "finn.env", "MaxKeys": 1})]
+    assert all("s3:ListBucket" in each.what for each in examined.not_examined)
