@@ -10,6 +10,9 @@ from typing import Any
 
 from smoke.source.checkout import Examined, Finding
 from smoke.source.infrastructure.definitions import plain_ports
+from smoke.source.pipeline.rollback import lost
+from smoke.source.terraform.hcl import Place
+from smoke.source.terraform.values import Value
 
 from .account import AwsAccount, at_once
 from .names import Names
@@ -347,6 +350,20 @@ def images_there(account: AwsAccount, definition: TaskDefinition) -> Examined:
             why = f"no replacement task can start: {image} is not in the registry"
             examined.findings.append(Finding("", 0, why))
     return examined
+
+
+def expiring(account: AwsAccount, definition: TaskDefinition) -> Iterator[str]:
+    """The repositories of a task's images whose lifecycle policies delete images while they are needed."""
+    found = [IN_ECR.fullmatch(each.image) for each in definition.containers]
+    here = {each["repository"]: each for each in found if each and each["region"] == account.region}
+    for name, image in here.items():
+        place = {"registryId": image["registry"], "repositoryName": name}
+        told = account.find("ecr", "get_lifecycle_policy", _NO_LIFECYCLE, **place)
+        policy = Value((told or {}).get("lifecyclePolicyText", "{}"), Place("", 0))
+        yield from (f"the lifecycle policy of {name} {why}" for why in lost(policy))
+
+
+_NO_LIFECYCLE = ("LifecyclePolicyNotFoundException", "RepositoryNotFoundException")
 
 
 def _is_there(account: AwsAccount, image: re.Match[str]) -> bool:

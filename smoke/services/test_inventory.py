@@ -12,7 +12,7 @@ import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
 from smoke.aws.balancer import AT_PORT, CERTIFICATE_DAYS, crowded, idle, read_target_groups, routes_to
-from smoke.aws.ecs import images_there, read_services
+from smoke.aws.ecs import expiring, images_there, read_services
 from smoke.aws.ecs_tasks import addresses_of, astray, left_without_tasks, moved, read_running
 from smoke.aws.edge import (
     PublicCall,
@@ -259,13 +259,14 @@ def test_environments_lead_to_this_platform(
 @pytest.mark.requires("aws")
 @pytest.mark.parametrize("service", [each for each in SERVICES if each not in FOREIGN])
 def test_image_is_in_the_registry(aws: AwsReader, service: str, evidence: Evidence) -> None:
-    """ECR still has the running image, so that a replacement task can start, and starts the same."""
+    """ECR has the running image and keeps it, so that a replacement task can start, and starts the same."""
     definition, found = aws.definition(service), aws.service(service)
     evidence.figure(f"images of {service}", [each.image for each in definition.containers], at_least=1)
     examined = images_there(aws.account, definition)
     tasks = read_running(aws.account, aws.names, service) if found.is_settled else ()
     deployed = [each for each in tasks if found.definition.endswith(f"/{each.definition}")]
     why = examined.attempt(lambda: moved(aws.account, definition.main(service), deployed)) or ()
+    why = [*why, *(examined.attempt(lambda: [*expiring(aws.account, definition)]) or ())]
     examined.findings.extend(Finding("", 0, each) for each in why)
     examined.require()
 

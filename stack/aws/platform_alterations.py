@@ -394,6 +394,16 @@ def image_missing(emulator: Emulator, build: str) -> None:
     ecr.batch_delete_image(repositoryName=repository, imageIds=images)
 
 
+def images_expire(emulator: Emulator, build: str, count: int, by: str = "sinceImagePushed") -> None:
+    """Let the registry delete images of a build of an age in days, or all above a number of images."""
+    unit = {"countUnit": "days"} if by == "sinceImagePushed" else {}
+    chosen = {"tagStatus": "any", "countType": by, "countNumber": count, **unit}
+    rule = {"rulePriority": 1, "selection": chosen, "action": {"type": "expire"}}
+    emulator.aws("ecr").put_lifecycle_policy(
+        repositoryName=REPOSITORIES[build], lifecyclePolicyText=json.dumps({"rules": [rule]})
+    )
+
+
 def image_pushed_over(emulator: Emulator, service: str, build: str) -> None:
     """Push another image under the tag of a service that does not keep the digest of what it runs.
 
@@ -425,6 +435,6 @@ ALTERATIONS = (
     service_deployed_by, service_as_daemon, two_deployments, tasks_left_behind, tasks_run, task_definition,
     container_set, sidecars, security_group_shared, migration_run, migration_missing, migration_changed,
     migration_in_service, database_missing, database_stopped, database_is, database_replicates,
-    database_encrypted, database_led_to, database_set, image_missing, image_pushed_over,
+    database_encrypted, database_led_to, database_set, image_missing, image_pushed_over, images_expire,
     insights_disabled,
 )  # fmt: skip

@@ -347,10 +347,14 @@ def expiring(configuration: Configuration, defined: Definitions) -> Iterator[Fin
         if name is None or text(name) not in used or policy.uncertain:
             continue
         for document in items(policy.attribute("policy")):
-            rules = [entries(rule) for rule in items(entries(decoded(document)).get("rules"))]
-            if all("rulePriority" in each for each in rules):
-                found = sorted(rules, key=lambda each: values.number(flat(each["rulePriority"])) or 0)
-                yield from (policy.finding(f"{policy.address} {what}", document) for what in _lost(found))
+            yield from (policy.finding(f"{policy.address} {what}", document) for what in lost(document))
+
+
+def lost(policy: Value) -> Iterator[str]:
+    """Images that a lifecycle policy, given as JSON, deletes too early."""
+    rules = [entries(rule) for rule in items(entries(decoded(policy)).get("rules"))]
+    if all("rulePriority" in each for each in rules):
+        yield from _lost(sorted(rules, key=lambda each: values.number(flat(each["rulePriority"])) or 0))
 
 
 def _lost(rules: Sequence[Mapping[str, Value]]) -> Iterator[str]:

@@ -1,12 +1,13 @@
 """Whether the images of a task are still where it would pull them from."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from pytest_readiness import SetupError
 
-from smoke.aws.ecs import images_there
+from smoke.aws.ecs import expiring, images_there
 from smoke.aws.ecs_tasks import RunningTask, moved, without_files
 from tests.smoke.aws.fakes import definition, raising, scripted
 
@@ -141,3 +142,24 @@ def test_a_file_with_variables_is_there(listed: Any, gone: int, unread: int) -> 
     assert (len(examined.findings), len(examined.not_examined)) == (gone, unread)
     assert client.asked == [("list_objects_v2", {"Bucket": "settings", "Prefix": "finn.env", "MaxKeys": 1})]
     assert all("s3:ListBucket" in each.what for each in examined.not_examined)
+
+
+@pytest.mark.parametrize(
+    ("selection", "why"),
+    [
+        (None, []),
+        ({"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 30}, []),
+        ({"tagStatus": "untagged", "countType": "sinceImagePushed", "countNumber": 1}, []),
+        ({"tagStatus": "any", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 2},
+         ["the lifecycle policy of team/finn deletes an image after 2 days, even if it is in use"]),
+        ({"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 1},
+         ["the lifecycle policy of team/finn keeps 1 image, so there is none to roll back to"]),
+    ],
+)  # fmt: skip
+def test_a_registry_keeps_images_that_are_needed(selection: dict[str, Any] | None, why: list[str]) -> None:
+    rules = [{"rulePriority": 1, "selection": selection, "action": {"type": "expire"}}]
+    told = raising("LifecyclePolicyNotFoundException") if selection is None else None
+    account, _ = scripted(
+        get_lifecycle_policy=told or (lambda **_: {"lifecyclePolicyText": json.dumps({"rules": rules})})
+    )
+    assert [*expiring(account, definition("finn", image=f"{REGISTRY}/team/finn:0123abc"))] == why
