@@ -10,6 +10,7 @@ import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -250,7 +251,9 @@ class Control:
         self._baseline = self.state()["digest"]
         handler = type("Handler", (_Handler,), {"control": self})
         self._server = ThreadingHTTPServer((LOOPBACK, 0), handler)
-        threading.Thread(target=self._server.serve_forever, name="stack-control", daemon=True).start()
+        # `close` waits for the next look
+        serve = partial(self._server.serve_forever, poll_interval=0.05)
+        threading.Thread(target=serve, name="stack-control", daemon=True).start()
         return f"http://{LOOPBACK}:{self._server.server_port}"
 
     def close(self) -> None:
