@@ -169,6 +169,21 @@ def _ends(zone: Zone, host: str) -> Iterator[str]:
     yield from (value for each in used for value in values_of(each) if _LEADS.fullmatch(value))
 
 
+def unplaced(account: AwsAccount, host: str) -> str:
+    """Why callers in some places get no address of a public host; empty if all do.
+
+    Nothing is said of a host that several zones may answer for.
+    """
+    zones = [each for each in list_zones(account) if not each.private and is_below(host, each.name)]
+    found = answering(read_zones(account, zones), host)
+    records = found[0].of(host, *ADDRESSES) if len(found) == 1 else ()
+    places = [{*each.get("GeoLocation", {"CountryCode": "*"}).items()} for each in records]
+    if not places or ("CountryCode", "*") in set().union(*places):
+        return ""
+    told = " and ".join(sorted({value for each in places for _, value in each}))
+    return f"its records answer only callers in {told}"
+
+
 def unresolved(aws: AwsReader, host: str) -> str:
     """Why tasks do not find a host of the private zone; empty if they do.
 

@@ -38,7 +38,7 @@ from smoke.aws.names import BUILDS, FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTIN
 from smoke.aws.network import reached
 from smoke.aws.reader import AwsReader
 from smoke.aws.starting import unrotated
-from smoke.aws.zones import leads, unresolved
+from smoke.aws.zones import leads, unplaced, unresolved
 from smoke.contract.model import MAX_BODY_BYTES, ROUTES
 from smoke.contract.model import SERVICES as CONTRACT
 from smoke.platform.http import address_of, certificate_of, key_paths, require_resolvable
@@ -136,6 +136,8 @@ def test_inventory(
     if proving and not is_fronted(ends or ()) and not any(route.proves(url) for route in proving):
         names = " and ".join(dict.fromkeys(name for route in proving for name in route.proved))
         different.append(f"url: the certificates of its listener are for {names}, not for {url}")
+    away = examined.attempt(lambda: unplaced(aws.account, url)) if service in PUBLIC else ""
+    different += [f"url: {away}"] if away else []
     before: Sequence[Mapping[str, Any]] = ()
     if by_cloudfront(ends or ()):
         before = examined.attempt(lambda: read_distributions(aws.account, url)) or ()

@@ -247,6 +247,20 @@ def weighted(emulator: Emulator, host: str, weights: Mapping[str, int]) -> None:
     route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
 
 
+def placed(emulator: Emulator, host: str, places: Sequence[str]) -> None:
+    """Have the record of a host answer only callers in these countries; `*` is everywhere else."""
+    route53 = emulator.aws("route53")
+    zones = {each["Name"]: each["Id"] for each in route53.list_hosted_zones()["HostedZones"]}
+    zone = zones[f"{ZONE}."]
+    listed = route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
+    (old,) = [each for each in listed if each["Name"] == f"{host}." and each["Type"] == "A"]
+    changes = [{"Action": "DELETE", "ResourceRecordSet": old}]
+    for place in places:
+        told = {**old, "SetIdentifier": place, "GeoLocation": {"CountryCode": place}}
+        changes.append({"Action": "CREATE", "ResourceRecordSet": told})
+    route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
+
+
 def database_by_proxy(emulator: Emulator, state: str = "available") -> None:
     """Put an RDS proxy in some state in front of the database; the database admits only the proxy."""
     groups = {each["GroupName"]: each for each in internals.records("ec2._security_groups")}
@@ -275,5 +289,5 @@ ALTERATIONS = (
     way_out, way_out_through, endpoints, endpoint, access_list, subnet_gone, balancer_is, balancer_inside,
     balancer_attribute, web_acl,
     zone_inside, zone_again, connected, host_by, host_delegated, host_at_spare_balancer, weighted,
-    names_unanswered, database_by_proxy,
+    names_unanswered, placed, database_by_proxy,
 )  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pytest_readiness import SetupError
 
-from smoke.aws.zones import Zone, answering, leads
+from smoke.aws.zones import Zone, answering, leads, unplaced
 from tests.smoke.aws.fakes import scripted
 
 HOST = "api.x.example"
@@ -86,3 +86,22 @@ def test_zones_of_one_name_may_not_differ(other: list[dict[str, Any]], differ: b
             leads(account, HOST)
     else:
         assert leads(account, HOST) == ["10.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("places", "why"),
+    [
+        ([], ""),
+        ([None], ""),
+        ([{"CountryCode": "DE"}, {"CountryCode": "*"}], ""),
+        ([{"CountryCode": "DE"}], "its records answer only callers in DE"),
+        ([{"ContinentCode": "EU"}, {"CountryCode": "DE"}], "its records answer only callers in DE and EU"),
+    ],
+)
+def test_callers_everywhere_get_an_address(places: list[Any], why: str) -> None:
+    records = [to(HOST, "10.0.0.1", **({"GeoLocation": each} if each else {})) for each in places]
+    account, _ = scripted(
+        list_hosted_zones=lambda **_: {"HostedZones": [{"Name": "x.example.", "Id": "Z1"}]},
+        list_resource_record_sets=lambda **_: {"ResourceRecordSets": records},
+    )
+    assert unplaced(account, HOST) == why
