@@ -270,6 +270,11 @@ class FaultyReputation(Faulty, Reputation):
         if by_key and self._faults.on("dixie-serves-old-scores-to-api-keys") and key in self._shown:
             return JSONResponse(self._shown[key])
         answer = await super().query(request)
+        if self._faults.on("dixie-mixes-queries-up"):
+            # One place for all queries: each gets the score of the last one's agent.
+            self._asked = self.agent(key)
+            await asyncio.sleep(0.01)
+            answer = JSONResponse({"score": await self._scores.of(self._asked)})
         found = key.removeprefix("nft:") in OF_OBJECTS
         if found and self._faults.on("dixie-finds-scores-that-every-object-has"):
             return JSONResponse({})
