@@ -35,6 +35,7 @@ from smoke.platform.tokens import SigningKey, SigningKeyLookup
 from smoke.platform.x402 import Balances, Chain, FundedWallet, PaidRoute
 from smoke.source.checkout import Checkout
 from smoke.source.infrastructure.definitions import Definitions, read
+from smoke.source.rules import Ownership
 from smoke.source.terraform.configuration import Configuration
 
 #: The minimum time between two checks whether somebody rotated the keys that the run signs with.
@@ -208,16 +209,18 @@ def alone(journal: SpendJournal) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def make_freeside(
+    connect: Connect, dialects: Dialects, signing_key: SigningKeyLookup, journal: SpendJournal
+) -> Callable[[Evidence | None], Freeside]:
+    """Makes a client of Freeside, with its exchanges in the evidence, if any."""
+    return lambda evidence: Freeside(connect("freeside", evidence), dialects, signing_key, journal)
+
+
 @pytest.fixture
-def freeside(
-    connect: Connect,
-    evidence: Evidence,
-    dialects: Dialects,
-    signing_key: SigningKeyLookup,
-    journal: SpendJournal,
-) -> Freeside:
+def freeside(make_freeside: Callable[[Evidence | None], Freeside], evidence: Evidence) -> Freeside:
     """Freeside, with its exchanges in this check's evidence."""
-    return Freeside(connect("freeside", evidence), dialects, signing_key, journal)
+    return make_freeside(evidence)
 
 
 @pytest.fixture
@@ -231,7 +234,7 @@ def finn(
 @pytest.fixture
 def ways(
     connect: Connect,
-    dialects: Dialects,
+    make_freeside: Callable[[Evidence | None], Freeside],
     agent: str,
     signing_key: SigningKeyLookup,
     journal: SpendJournal,
@@ -241,8 +244,7 @@ def ways(
     def way(route: str) -> Way:
         if route == "finn.invoke":
             return finn_way(Finn(connect("finn"), agent, signing_key, journal))
-        freeside = Freeside(connect("freeside"), dialects, signing_key, journal)
-        return freeside_way(freeside, streamed=route == "freeside.stream")
+        return freeside_way(make_freeside(None), streamed=route == "freeside.stream")
 
     return way
 
@@ -262,15 +264,14 @@ def watch(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> Conservat
 @pytest.fixture(scope="session")
 def newcomers(
     connect: Connect,
-    dialects: Dialects,
+    make_freeside: Callable[[Evidence | None], Freeside],
     environment: Environment,
-    journal: SpendJournal,
     once: Once,
     signing_key: SigningKeyLookup,
     tenants: Tenants,
 ) -> Newcomers:
     """Agents of this run that have scores, where Dixie caches what it serves."""
-    freeside = Freeside(connect("freeside"), dialects, signing_key, journal)
+    freeside = make_freeside(None)
     return Newcomers(
         Dixie(connect("dixie"), tenants.main, signing_key),
         once,
@@ -324,6 +325,12 @@ def definitions(
     members = {member for group in plan_facts["definitions"].values() for member in group}
     members |= {row["ecs"] for row in plan_inventory if row["ecs"]} | {*plan_facts["source"]["migrations"]}
     return read(terraform, members)
+
+
+@pytest.fixture
+def ownership(plan_facts: Mapping[str, Any]) -> Ownership:
+    """The services and tasks of each definition, by the plan."""
+    return Ownership(plan_facts["definitions"])
 
 
 @pytest.fixture(scope="session")

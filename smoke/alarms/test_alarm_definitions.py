@@ -1,6 +1,5 @@
 """G-9, phase alarms: the alarms in the platform's Terraform, before anything is deployed."""
 
-import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 from pytest_readiness import Evidence
 
 from smoke.aws.names import Names
+from smoke.platform.parameters import plan_of
 from smoke.source.checkout import Examined
 from smoke.source.infrastructure.alarms import application, connection_alarms, coverage
 from smoke.source.infrastructure.definitions import Definitions
@@ -29,8 +29,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Look at each service of the plan's inventory."""
     for name, wanted in (("required", True), ("further", False)):
         if name in metafunc.fixturenames:
-            plan = tomllib.loads((metafunc.config.rootpath / "readiness.toml").read_text("utf-8"))
-            services = [row["ecs"] for row in plan["inventory"] if row.get("ecs")]
+            inventory = plan_of(metafunc.config)["inventory"]
+            services = [row["ecs"] for row in inventory if row.get("ecs")]
             metafunc.parametrize(name, [each for each in services if (each in REQUIRED) == wanted])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -276,3 +277,8 @@ def require_no_run(run: list[str], answer: httpx.Response) -> None:
         raise SafetyViolation("an answered key got an answer without X-Idempotent-Replay: true (1.2)")
     if run_of(answer) != run:
         raise SafetyViolation("a key was answered with another answer than the stored one (1.2)")
+
+
+def plan_of(config: pytest.Config) -> dict[str, Any]:
+    """The launch plan, for parameters: no fixture can be read while checks are collected."""
+    return tomllib.loads((config.rootpath / "readiness.toml").read_text("utf-8"))

@@ -10,6 +10,7 @@ from smoke.aws.inventory import known_port
 from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, IF_SET, MIGRATIONS, Names
 from smoke.contract.model import ROUTES, SERVICES, USER
 from smoke.platform.http import key_paths
+from smoke.platform.parameters import plan_of
 from smoke.source.checkout import Checkout, Examined, Finding
 from smoke.source.infrastructure.addresses import directory_of, led
 from smoke.source.infrastructure.conflicts import conflicts, misdeclared
@@ -35,6 +36,20 @@ pytestmark = [
 ]
 #: What definitions may not share; a role counts if it lets one definition read another's secrets.
 APART = (FAMILY, NETWORK, LOGS, SECRET)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a check for each `definition` or `inventoried` service of the plan, if it takes one."""
+    plan = plan_of(metafunc.config)
+    if "definition" in metafunc.fixturenames:
+        metafunc.parametrize("definition", [_covered(name) for name in plan["facts"]["definitions"]])
+    if "inventoried" in metafunc.fixturenames:
+        metafunc.parametrize("inventoried", [row["ecs"] for row in plan["inventory"] if row.get("ecs")])
+
+
+def _covered(name: str) -> object:
+    """Without a checkout, what runs in AWS shows the same fact."""
+    return pytest.param(name, marks=pytest.mark.requires("iac", covered_by=f"services/independent[{name}]"))
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from smoke.aws.reader import AwsReader
 from smoke.aws.starting import kept_from_starting
 from smoke.aws.subnets import kept_in, roomless
 from smoke.platform.http import Connect, ServiceClient
-from smoke.platform.parameters import each
+from smoke.platform.parameters import each, plan_of
 from smoke.source.checkout import Examined, listed
 from smoke.source.infrastructure.starting import stuck
 from smoke.source.rules import OWN, REQUIRED, SECRET, Ownership, Use, elsewhere
@@ -30,6 +30,12 @@ pytestmark = [
     pytest.mark.phase("services"),
     pytest.mark.requires("aws"),
 ]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a check for each `definition` of the plan, if it takes one."""
+    if "definition" in metafunc.fixturenames:
+        metafunc.parametrize("definition", list(plan_of(metafunc.config)["facts"]["definitions"]))
 
 
 @pytest.mark.p0
