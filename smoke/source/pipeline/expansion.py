@@ -18,7 +18,7 @@ from smoke.source.checkout import Finding
 from smoke.source.scripts import recipes, shell
 from smoke.source.scripts.commands import OTHER_LANGUAGES, found_in
 
-from .repository import DEEPEST, Placed, Repository
+from .repository import DEEPEST, Placed, Repository, matches
 from .workflows import CHECKOUT, EXPRESSION, OTHERS, Job, Workflow
 
 _PARAMETER = re.compile(r"\$\{(\w+)(?::?[?=-].*|:0?:(\d+))?\}", re.DOTALL)
@@ -420,10 +420,10 @@ def without_value(repository: Repository, workflow: Workflow, job: Job) -> froze
     """The variables for which the scripts of a job have a default, and that have no other value."""
     if not GITHUBS_MACHINES.fullmatch(job.runs_on) or job.contained:
         return frozenset()
-    texts = [*(step.run for step in job.steps), *repository.programs()]
-    if any(map(_READS_ANY.search, texts)):
+    texts = tuple(step.run for step in job.steps), tuple(repository.programs())
+    if any(matches(_READS_ANY, each) for each in texts):
         return frozenset()
-    names = dict.fromkeys(name for text in texts for name in _DEFAULTED.findall(text))
+    names = dict.fromkeys(name for each in texts for name in matches(_DEFAULTED, each))
     return frozenset(_unset(repository, workflow, job, names))
 
 
@@ -431,8 +431,8 @@ def _unset(repository: Repository, workflow: Workflow, job: Job, names: Iterable
     """Those of the names that no text which the job may run sets, or names without reading it."""
     if not names or any(_is_unknown(step.uses) for step in job.steps):
         return []
-    texts = [repository.script(workflow.path) or "", *repository.programs()]
-    if any(_SETS_ANY.search(text) for text in texts):
+    texts = (repository.script(workflow.path) or "", *repository.programs())
+    if matches(_SETS_ANY, texts):
         return []
     known = [name for name in names if _OF_MACHINES.fullmatch(name) or _OF_ACTIONS.fullmatch(name)]
     sets = {name: rf"(?<![\w${{]){name}\b" if name.isupper() else _SETS.format(name) for name in names}

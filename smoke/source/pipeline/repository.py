@@ -6,6 +6,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -33,6 +34,12 @@ class Placed:
     path: str
     step: Step
     env: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+
+@lru_cache(maxsize=64)
+def matches(pattern: re.Pattern[str], texts: tuple[str, ...]) -> tuple[Any, ...]:
+    """What a pattern finds in texts; the many programs of a checkout are searched once, not for each job."""
+    return tuple(found for text in texts for found in pattern.findall(text))
 
 
 @dataclass(frozen=True, slots=True)
