@@ -87,7 +87,7 @@ class State:
         if text in ("$@", "${@}"):
             found = [value for _, value in self.positions()]
         else:
-            array = re.fullmatch(r"\$\{(\w+)\[[@*]\]\}", text)
+            array = re.fullmatch(r"\$\{(\w+)\[[@*]\](?::?-)?\}", text)
             value = self.value(f"{array[1]}[@]") if array else None
             found = value.split(BETWEEN) if value else []
         return [(each.removeprefix(SYMBOL), not each.startswith(SYMBOL)) for each in found] or None
@@ -293,8 +293,10 @@ class Words(ABC):
             return state.value("!")
         if re.fullmatch(r"\$\{_+\}", text.strip()) or "PIPESTATUS" in text:
             return state.value(text[2:-1]) or UNSURE
-        array = re.fullmatch(r"\$\{#?(\w+)\[[@*]\]\}", text)
-        if array and state.value(array[1]) == UNSURE:
+        array = re.fullmatch(r"\$\{(#?)(\w+)\[[@*]\].*\}", text)
+        if array and array[1] and (words := state.value(f"{array[2]}[@]")) is not None:
+            return str(len(words.split(BETWEEN))) if words else "0"
+        if array and state.value(array[2]) == UNSURE:
             return UNSURE
         found = re.fullmatch(r"\$\{?(\w+)(?::?([-?])([^}]*))?\}?", text)
         if not found:

@@ -259,7 +259,7 @@ class Ways(Commands):
     def _for_statement(self, node: Node, state: State, cond: bool) -> set[State]:
         name, body = shell.text_of(node.named_children[0]), node.named_children[-1]
         written = node.named_children[1:-1]
-        items = shell.literal_items([self._plain(each, state) for each in written])
+        items = shell.literal_items([each for node in written for each in self._items(node, state)])
         if items is None:
             if any(UNSURE in text for each in written for _, text, _ in self._expand(each, state)):
                 state = state.guessed(short(node))
@@ -274,6 +274,15 @@ class Ways(Commands):
             states = done | self._sequence(body.children[1:-1], ready, cond=cond)
             states = bounded({replace(each, flow="") if each.flow == "continue" else each for each in states})
         return {replace(each, flow="") if each.flow == "break" else each for each in states}
+
+    def _items(self, node: Node, state: State) -> list[str | None]:
+        """The words of a loop that a word stands for; None for an unknown one."""
+        several = state.several(shell.unquoted(node)) if "[@]" in shell.text_of(node) else None
+        return (
+            [self._plain(node, state)]
+            if several is None
+            else [text if known else None for text, known in several]
+        )
 
     def _plain(self, node: Node, state: State) -> str | None:
         text = shell.text_of(node)
@@ -342,7 +351,8 @@ class Ways(Commands):
     def _assigned(self, node: Node, state: State) -> set[State]:
         name, *value = node.named_children
         if "+=" in [child.type for child in node.children]:
-            return {replace(state, ok=True).having(shell.text_of(name), UNSURE)}
+            added = [self._plain(each, state) for each in value[0].named_children] if value else []
+            return {_joined(replace(state, ok=True), shell.text_of(name), added)}
         if not value or name.type != "variable_name":
             return {replace(state, ok=True).having(shell.text_of(name), None if value else "")}
         if value[0].type == "array":
@@ -371,6 +381,8 @@ class Ways(Commands):
         for part in node.named_children:
             if part.type == "variable_assignment":
                 states = {found for each in states for found in self._assigned(part, each)}
+            elif part.type == "variable_name" and re.match(r"\w+ -\w*a", shell.text_of(node)):
+                states = {each.having(f"{shell.text_of(part)}[@]", "") for each in states}
         how = f"`{shell.text_of(node.children[0])}` hides the status of what is in `$( )`"
         return {replace(each.lost(how) if each.failed != state.failed else each, ok=True) for each in states}
 
@@ -410,6 +422,17 @@ def _unset(node: Node, state: State) -> State:
         return state
     name = shell.text_of(node.named_children[0])
     return state.having(name, "") if state.value(name) is None else state
+
+
+_MOST_PROCESSES = 4
+
+
+def _joined(state: State, name: str, added: Sequence[str | None]) -> State:
+    """The state with more processes in an array; it is forgotten if it has anything else, or many."""
+    held = state.value(f"{name}[@]")
+    words = [*(held.split(BETWEEN) if held else []), *added]
+    known = held is not None and len(words) <= _MOST_PROCESSES and {*words} <= {"lost", "fine"}
+    return state.having(name, UNSURE).having(f"{name}[@]", BETWEEN.join(map(str, words)) if known else None)
 
 
 def _is_test(node: Node) -> bool:

@@ -261,6 +261,7 @@ TASK_OF = (
     + CODE.replace("definition m", "definition $1-migration")
     + 'if [ "$code" != "0" ]; then exit 1; fi\n'
 )
+OF_ALL = "pids=()\nfor s in a b; do scripts/task.sh $s & pids+=($!); done\n"
 OF_TWO = "scripts/task.sh a & one=$!\nscripts/task.sh b & other=$!\n"
 
 
@@ -274,6 +275,18 @@ OF_TWO = "scripts/task.sh a & one=$!\nscripts/task.sh b & other=$!\n"
         (f"{OF_TWO}wait $other && wait $one", "sound"),
         ("scripts/task.sh a & one=$!\nscripts/task.sh b\nwait $one", "sound"),
         ("scripts/task.sh a & one=$!\nscripts/task.sh b", "lost"),
+        (f'{OF_ALL}for p in "${{pids[@]}}"; do wait "$p"; done', "sound"),
+        (f'{OF_ALL}for p in "${{pids[@]:-}}"; do wait "$p" || exit 1; done', "sound"),
+        (f'declare -a {OF_ALL.replace("=()", "")}for p in "${{pids[@]}}"; do wait "$p"; done', "sound"),
+        (f'{OF_ALL}bad=0\nfor p in "${{pids[@]}}"; do wait "$p" || bad=1; done\nexit "$bad"', "sound"),
+        (
+            f"{OF_ALL}bad=()\nfor p in ${{pids[@]}}; do wait $p || bad+=($p); done\n((${{#bad[@]}} == 0))",
+            "sound",
+        ),
+        (f'{OF_ALL}for p in "${{pids[@]}}"; do wait "$p" || echo "$p failed"; done', "lost"),
+        (f'{OF_ALL}for p in "${{pids[@]}}"; do wait "$p" || bad=1; done', "lost"),
+        (f'{OF_ALL}wait "${{pids[@]}}"', "lost"),
+        (f'{OF_ALL}for p in "${{pids[@]:1}}"; do wait "$p"; done', "open"),
     ],
 )
 def test_tasks_in_the_background_end_each_for_itself(text: str, found: str) -> None:
@@ -301,6 +314,7 @@ def test_a_long_script_takes_little_time() -> None:
 
 
 #: Common scripts, by the effect of a failed migration in them.
+OF_MANY = "pids=()\nfor s in a b; do npm run migrate -- $s & pids+=($!); done\n"
 WRITTEN = {
     "sound": [
         "migrate() {\n  npm run migrate\n}\nmigrate\necho done",
@@ -448,11 +462,7 @@ WRITTEN = {
             'for s in a b; do npm run migrate -- $s || failed+=("$s"); done\n'
             "[ ${#failed[@]} -eq 0 ]"
         ),
-        (
-            "pids=()\n"
-            "for s in a b; do npm run migrate -- $s & pids+=($!); done\n"
-            'for p in "${pids[@]}"; do wait "$p"; done'
-        ),
+        OF_MANY.replace("a b", "a b c d e f") + 'for p in "${pids[@]}"; do wait "$p"; done',
     ],
 }
 
