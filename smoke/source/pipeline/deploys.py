@@ -36,14 +36,15 @@ def values_of(repository: Repository, workflow: Workflow, job: Job) -> Iterator[
         jobs += inner.jobs.values() if inner else ()
     for placed in repository.everything(workflow, job):
         texts += [*placed.step.env.values(), *placed.step.given.values()]
-        texts += [word for words in repository.recipes(placed.step) for word in words[1:]]
-        script = shell.parse(placed.step.run)
-        for command in shell.commands(script):
-            texts += shell.words(command)[1:]
-        for kind in ("for_statement", "array"):
-            texts += [
-                shell.unquoted(word) for node in shell.below(script, kind) for word in node.named_children
-            ]
+        lines = [*repository.recipes(placed.step)]
+        texts += [word for line in lines for words in shell.run_by(line) for word in words[1:]]
+        texts += [word for command in shell.commands(shell.parse(placed.step.run))
+                  for word in shell.words(command)[1:]]  # fmt: skip
+        for script in map(shell.parse, (placed.step.run, *lines)):
+            for kind in ("for_statement", "array"):
+                texts += [
+                    shell.unquoted(word) for node in shell.below(script, kind) for word in node.named_children
+                ]
     for text in texts:
         yield from re.split(r"[\s,;\"'\[\]]+", text)
 

@@ -153,11 +153,11 @@ class Repository:
         for line in recipes.lines(words, find):
             yield line.text, line.directory
 
-    def recipes(self, step: Step) -> Iterator[list[str]]:
-        """The commands of the rules and tasks that a step runs with `make` and the like, as words."""
+    def recipes(self, step: Step) -> Iterator[str]:
+        """The lines of the rules and tasks that a step runs with `make` and the like."""
         for words in shell.run_by(step.run):
             for line in recipes.lines(words, lambda path: found_in([step.directory], path, self.script)):
-                yield from shell.run_by(line.text)
+                yield line.text
 
     def others(self, step: Step) -> Iterator[tuple[str, str]]:
         """The scripts of the checkout in another language that a step runs: path and text."""

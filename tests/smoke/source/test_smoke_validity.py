@@ -142,6 +142,7 @@ def test_the_migration_job_leaves_no_migration_out(steps: str, what: str) -> Non
     assert all(each.startswith(what) for each in said)
 
 
+LOOP = "for m in a-migration b-migration; do"
 RULE = "migrate-%:\n\tscripts/migrate.sh $*-migration\n"
 
 
@@ -151,6 +152,8 @@ RULE = "migrate-%:\n\tscripts/migrate.sh $*-migration\n"
         ("migrate-a migrate-b", RULE, []),
         ("all", "all: migrate-a migrate-b\n" + RULE, []),
         ("migrate-a", RULE, ["migrate runs a-migration but not b-migration"]),
+        ("all", f"all:\n\tset -e; {LOOP} scripts/migrate.sh $$m; done\n", []),
+        ("all", f".ONESHELL:\nall:\n\t{LOOP}\n\t  scripts/migrate.sh $$m\n\tdone\n", []),
     ],
 )
 def test_the_rules_of_a_makefile_say_which_migrations_run(
