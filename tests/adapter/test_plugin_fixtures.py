@@ -139,3 +139,48 @@ def test_fixtures_outside_the_suite(suite: Suite) -> None:
         "tests/test_other.py", "def test_other(evidence, environment): evidence.figure('x', environment.name)"
     )
     assert suite.run("smoke", "tests").code == 0
+
+
+FROZEN = """
+import datetime, sys, time
+
+real = datetime.datetime
+
+class Kind(type):
+    def __instancecheck__(cls, value):
+        return isinstance(value, real)
+
+class Past(real, metaclass=Kind):
+    @classmethod
+    def now(cls, tz=None):
+        return cls(2020, 1, 2, tzinfo=tz)
+
+for name, module in list(sys.modules.items()):
+    if name.startswith("pytest_readiness") and getattr(module, "datetime", None) is real:
+        module.datetime = Past
+stopped = time.monotonic()
+time.monotonic = lambda: stopped
+"""
+
+
+def test_a_frozen_time_revives_no_waiver_and_stops_no_deadline(suite: Suite) -> None:
+    suite.plan("""
+    [[waiver]]
+    check = "health/*"
+    reason = "expired long ago"
+    approver = "R. Ortega"
+    issued = 2020-01-01T00:00:00Z
+    expires = 2020-02-01T00:00:00Z
+    """)
+    suite.write("smoke/conftest.py", FROZEN)
+    suite.checks("""
+    @pytest.mark.p0
+    @pytest.mark.timeout(30)
+    def test_never_comes(eventually):
+        eventually(lambda: [], within=0.05, every=0.01, what="the score")
+    """)
+    run = suite.run()
+    assert run.code == 1, run.output()
+    assert run.check("health/never-comes")["class"] == "PLATFORM_BUG"
+    assert run.model["started_at"] > "2026"
+    assert run.model["waivers"][0]["state"] == "expired"

@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ import pytest
 
 from ..core.classify import failure_of
 from ..core.errors import PlanError, ProfileError, ReadinessError, SetupError
-from ..core.formats import HANDOVER, RUN_ID, new_run_id, text_of
+from ..core.formats import HANDOVER, RUN_ID, monotonic, new_run_id, text_of
 from ..core.network import AWS_VARIABLES
 from ..core.plan import Plan
 from ..core.redaction import Redactor
@@ -296,10 +295,10 @@ def eventually(evidence: Evidence) -> Eventually:
     """Polls until a deadline and records how long it took."""
 
     def poll(probe: Callable[[], Value], *, within: float, every: float = 0.2, what: str) -> Value:
-        started = time.monotonic()
+        started = monotonic()
         while True:
             value = probe()
-            elapsed = time.monotonic() - started
+            elapsed = monotonic() - started
             if value:
                 evidence.figure(f"{what} after", round(elapsed, 3), "s", limit=within)
                 return value

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 
 from ..core.assess import UNFINISHED, assess, entry_of, is_broken_so_far
 from ..core.errors import ReadinessError
-from ..core.formats import digest, format_moment, matching, parse_moment
+from ..core.formats import digest, format_moment, matching, parse_moment, utc_now
 from ..core.goals import apply_exemptions
 from ..core.history import vanished
 from ..core.model import (
@@ -58,7 +57,7 @@ class Judge:
         self._tally = tally
         self.history = history
         self.checks = checks
-        self._started_at = datetime.now(UTC)
+        self._started_at = utc_now()
         #: Digest of the suite's files before they are imported; later changes do not affect it.
         suite = (context.settings.root / context.plan.suite).resolve()
         self._suite_digest = digest_of(suite)
@@ -98,7 +97,7 @@ class Judge:
         alone, _ = apply_exemptions(
             [self._tally.result(check, failed)],
             self._context.plan,
-            datetime.now(UTC),
+            utc_now(),
             self._context.environment.profile.name if self._context.environment else "",
         )
         if not any(map(is_broken, alone)):
@@ -171,7 +170,7 @@ class Judge:
             environment=profile.name,
             live=profile.live,
             started_at=self._started_at,
-            finished_at=datetime.now(UTC),
+            finished_at=utc_now(),
             results=tuple(tally.results(checks)),
             facts=RunFacts(
                 scope=scope,

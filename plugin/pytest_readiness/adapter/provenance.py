@@ -14,7 +14,6 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import pytest
 
 from ..core.classify import failure_of
 from ..core.errors import LedgerError, ReadinessError
-from ..core.formats import suite_digest
+from ..core.formats import suite_digest, utc_now
 from ..core.history import RUNS, is_enough
 from ..core.model import Scope
 from ..ledger import Ledger, open_ledger, read_history, refuse_broken
@@ -128,7 +127,7 @@ class History:
 
     def _read(self, name: str) -> list[dict[str, Any]]:
         """Return as much of an environment's history as the judgement needs."""
-        policy, now = self._context.plan.policy, datetime.now(UTC)
+        policy, now = self._context.plan.policy, utc_now()
         ledger = open_ledger(self.url, self._root, name)
         return read_history(ledger, name, lambda own: is_enough(own, policy, now), RUNS)
 

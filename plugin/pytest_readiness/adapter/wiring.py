@@ -9,7 +9,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from socket import gethostname
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 
 from ..core.errors import LedgerError, PlanError, ReadinessError, three_lines
-from ..core.formats import digest, format_moment, parse_moment, text_of
+from ..core.formats import digest, format_moment, parse_moment, text_of, utc_now
 from ..core.model import Verdict
 from ..core.plan import PLAN_NAME, Exclusion
 from ..core.verdict import exit_code
@@ -277,7 +276,7 @@ class ControllerStart:
                 reporter.write_line(context.redactor.shown(waiting))
 
         lease = history.ledger.lease(key)
-        own = Holder(context.run_id, runner() or gethostname(), format_moment(datetime.now(UTC)))
+        own = Holder(context.run_id, runner() or gethostname(), format_moment(utc_now()))
         try:
             other = wait_for(lease, own, wait_s, waits)
         except LedgerError as problem:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from . import history, review
 from .declaration import Declaration, Findings, LiveHistory, carried_over, declare, environment_option
-from .formats import format_moment
+from .formats import format_moment, utc_now
 from .goals import Exemption, GoalRow, Standing, apply_exemptions, goal_statuses
 from .history import Entry, Streak, has_green_live_run, streak
 from .model import CheckResult, GoalStatus, Judgement, Outcome, RunRecord, Scope, Verdict
@@ -302,7 +302,7 @@ def unfinished_model(
 
     It is the smallest model that every renderer accepts.
     """
-    now = format_moment(datetime.now(UTC))
+    now = format_moment(utc_now())
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": run_id,

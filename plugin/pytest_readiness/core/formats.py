@@ -7,8 +7,9 @@ import hashlib
 import json
 import re
 import secrets
+import time as clock
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from typing import Any, TypeGuard
 
@@ -26,13 +27,29 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun if number == 1 else plural}"
 
 
+class _Clocks:
+    """The clocks at import, before any conftest: freezegun replaces names in modules, not in classes."""
+
+    start, began, monotonic = datetime.now(UTC), clock.monotonic(), clock.monotonic
+
+
+def monotonic() -> float:
+    """Return seconds of a clock that freezegun does not stop."""
+    return _Clocks.monotonic()
+
+
+def utc_now() -> datetime:
+    """Return the present in UTC, even if a conftest moved or froze the time: waivers depend on it."""
+    return _Clocks.start + timedelta(seconds=monotonic() - _Clocks.began)
+
+
 #: A supervisor's variables for a run: its id, and the file in which it writes where its reports are.
 RUN_ID, HANDOVER = "READINESS_RUN_ID", "READINESS_HANDOVER"
 
 
 def new_run_id() -> str:
     """Return an id that sorts by time and cannot collide."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    return f"{utc_now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
 def text_of(value: object) -> str:
