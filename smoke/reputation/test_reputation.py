@@ -140,9 +140,13 @@ def test_similar_routing_keys_are_other_agents(
     known = require_score(dixie.query(f"nft:{agent}", reader))
     query = Dixie(connect("dixie"), dixie.tenant, dixie.key).query
     own = Case("its own key beside others", rule, partial(query, f"nft:{agent}", reader), require_score)
-    judge = lambda key: partial(require_not, known, routing_key(key))  # noqa: E731
     others = [
-        Case(f"routingKey {key!r}", rule, partial(query, key, reader), judge(key))
+        Case(
+            f"routingKey {key!r}",
+            rule,
+            partial(query, key, reader),
+            partial(require_not, known, routing_key(key)),
+        )
         for key in (None, shortest_key(agent), *routing_keys(agent))
     ]
     batch.run([case for n, other in enumerate(others) for case in (other, *[own] * (n % 4 == 0))])
