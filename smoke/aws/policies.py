@@ -17,8 +17,7 @@ from .account import AwsAccount, at_once
 
 #: A policy variable, such as `${aws:PrincipalTag/team}`.
 VARIABLE = re.compile(r"\$\{[^}]*\}")
-#: A request's context, by lower-case condition key: the possible values, none if the request lacks the key.
-#: Keys that are not listed are unknown.
+#: A request's context: values by lower-case condition key, none if it lacks the key. Others: unknown.
 Context = Mapping[str, Sequence[str]]
 #: Keys that a request by an AWS service itself never has: it comes from nobody's network.
 NO_NETWORK: Context = dict.fromkeys(("aws:sourcevpc", "aws:sourcevpce", "aws:vpcsourceip"), ())
@@ -45,9 +44,8 @@ def permitted(statements: Sequence[Mapping[str, Any]], context: Context) -> bool
         each.get("Effect") == "Deny" and met(each, context) and not VARIABLE.search(str(each.get("Resource")))
         for each in statements
     )
-    return not denied and any(
-        each.get("Effect") == "Allow" and met(each, context) is not False for each in statements
-    )
+    allowing = (each for each in statements if each.get("Effect") == "Allow")
+    return not denied and any(met(each, context) is not False for each in allowing)
 
 
 def _holds(operator: re.Match[str] | None, named: Sequence[str], context: Context, key: str) -> bool | None:
@@ -111,11 +109,8 @@ _TASKS = "ecs-tasks.amazonaws.com"
 _STARTS_TASKS = re.compile(r"arn:aws[\w-]*:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy")
 PULLS = ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
 PULL_TOKEN, LOGGING = "ecr:GetAuthorizationToken", ("logs:CreateLogStream", "logs:PutLogEvents")
-_STARTING = {
-    "Effect": "Allow",
-    "Action": [PULL_TOKEN, "ecr:Batch*", "ecr:GetDown*", *LOGGING],
-    "Resource": "*",
-}
+_STARTING_ACTIONS = [PULL_TOKEN, "ecr:Batch*", "ecr:GetDown*", *LOGGING]
+_STARTING = {"Effect": "Allow", "Action": _STARTING_ACTIONS, "Resource": "*"}
 
 
 @dataclass(frozen=True, slots=True)
