@@ -140,14 +140,10 @@ def test_similar_routing_keys_are_other_agents(
     known = require_score(dixie.query(f"nft:{agent}", reader))
     query = Dixie(connect("dixie"), dixie.tenant, dixie.key).query
     own = Case("its own key beside others", rule, partial(query, f"nft:{agent}", reader), require_score)
+    keys = (None, shortest_key(agent), *routing_keys(agent))
     others = [
-        Case(
-            f"routingKey {key!r}",
-            rule,
-            partial(query, key, reader),
-            partial(require_not, known, routing_key(key)),
-        )
-        for key in (None, shortest_key(agent), *routing_keys(agent))
+        Case(f"routingKey {key!r}", rule, partial(query, key, reader), partial(require_not, known, means))
+        for key, means in zip(keys, map(routing_key, keys), strict=True)
     ]
     batch.run([case for n, other in enumerate(others) for case in (other, *[own] * (n % 4 == 0))])
 
