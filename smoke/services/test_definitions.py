@@ -26,7 +26,6 @@ from smoke.source.pipeline.rollback import expiring
 from smoke.source.rules import FAMILY, LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership, elsewhere
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.references import undeclared
-from smoke.source.terraform.values import is_known, text
 
 pytestmark = [
     pytest.mark.goal("G-1"),
@@ -153,9 +152,7 @@ def test_definitions_have_their_names(
     evidence.evaluated("something has its name", sum(map(len, wanted.values())))
     examined = named(terraform, wanted)
     examined.findings.extend(logged(found, names.logs, services))
-    held = [each.attribute("name") for each in terraform.of_type("aws_ecs_service")]
-    if all(map(is_known, held)) and not terraform.unread:
-        examined.findings.extend(unscaled(terraform, [*map(text, held)], names.cluster))
+    examined.findings.extend(unscaled(terraform, wanted["aws_ecs_service"], names.cluster))
     examined.require()
 
 

@@ -98,6 +98,8 @@ _PRIVATE_KEY = re.compile(
     r"-----BEGIN ([A-Z]+ )?PRIVATE KEY-----|LS0tLS1CRUdJTi(?:BQUklWQVRF|BFQyBQUklWQVRF|BSU0EgUFJJVkFUR)"
     r"|\{(?=[^{}]*\"kty\")[^{}]*\"d\"\s*:\s*\"[\w-]{16}"
 )
+#: Variables with the name of a secret or a parameter; others may have a repository's, or a path, like it.
+_STORED = re.compile(r"SECRET|PARAM|SSM|CREDENTIAL|PASSWORD|TOKEN|KEY", re.IGNORECASE)
 #: Variables that give a container its own port.
 _OWN_PORT = ("PORT", "LISTEN_PORT")
 
@@ -142,7 +144,7 @@ class Directory:
                     yield f"{name} of {owner} leads to {host}: the pooler itself instead of the database"
             if alone and _ITSELF.match(value) and (meant := self._meant(name)):
                 yield f"{name} of {owner} leads to its own task, which contains no {meant}"
-            yield from (f"{name} of {owner} {why}" for why in self._improper(value))
+            yield from (f"{name} of {owner} {why}" for why in self._improper(name, value))
             if name in _OWN_PORT and ports and _PORT.fullmatch(value) and int(value) not in ports:
                 yield f"{name} of {owner} is {value}, but its container listens on {_listed(ports)}"
             wanted = self.settings.get(owner, {}).get(name)
@@ -151,10 +153,10 @@ class Directory:
         if owner in self.budgets:
             yield from self.budgets[owner].overdrawn(owner, given)
 
-    def _improper(self, value: str) -> Iterator[str]:
+    def _improper(self, name: str, value: str) -> Iterator[str]:
         if _PRIVATE_KEY.search(value):
             yield "is a private key in plain text: take it from its store by secrets"
-        if self._stored_elsewhere.fullmatch(value):
+        if self._stored_elsewhere.fullmatch(value) and (value.startswith("arn:") or _STORED.search(name)):
             yield f"is the name of another environment's secret or parameter, {value}"
 
     def unresolved(self, owner: str, given: Mapping[str, str]) -> Iterator[str]:
@@ -204,6 +206,8 @@ class Directory:
     def _stored_elsewhere(self) -> re.Pattern[str]:
         """Names and ARNs of another environment's secrets and parameters."""
         stem, _, own = self.prefix.rpartition("-")
+        if not stem:
+            return re.compile(r"(?!)")
         place = r"(?:arn:[\w-]+:(?:secretsmanager|ssm):[\w-]*:\d*:(?:secret:|parameter))?/?"
         return re.compile(rf"{place}{re.escape(stem)}-(?!{re.escape(own)}\b)({ENVIRONMENTS})/[\w/.+=@-]+")
 

@@ -130,7 +130,14 @@ def _unmet(module: Module) -> Iterator[Finding]:
         held = settle(given).content
         wanted = re.match(r"\w*", type_.text.strip()) if type_ is not None else None
         if wanted is not None and isinstance(held, _UNFIT.get(wanted[0], ())):
-            what = f"{module.address}var.{name} is {text(given)}, but its type is {wanted[0]}"
+            kind = (
+                "a list"
+                if isinstance(held, tuple)
+                else "an object"
+                if isinstance(held, dict)
+                else "a single value"
+            )
+            what = f"{module.address}var.{name} is given {kind}, but its type is {wanted[0]}"
             yield Finding(given.at.path, given.at.line, what)
     for address, block in module.files.blocks.items():
         if address.startswith("variable.") and block.labels[0] in module.given:

@@ -343,18 +343,24 @@ def _of_filter(filter_: Resource) -> Iterator[Wrong]:
 
 
 #: A metric's id in an expression, and what else begins with a small letter there.
-_ID, _TEXT = re.compile(r"(?<![\w.$])[a-z]\w*"), re.compile(r"'[^']*'|\"[^\"]*\"")
+_ID = re.compile(r"(?<![\w.$])(?!(?:and|or|not)\b)[a-z]\w*\b(?!\s*\()")
+_TEXT = re.compile(r"'[^']*'|\"[^\"]*\"")
+_QUERY = re.compile(r"\b(?:SELECT|SEARCH)\b", re.IGNORECASE)
 
 
 def _of_math(alarm: Resource) -> Iterator[Wrong]:
     """Metric math with an id that no query has, or with other than one result."""
     queries = alarm.blocks("metric_query")
     ids = {text(value) for each in queries if (value := each.attribute("id")) is not None}
-    if alarm.uncertain or alarm.block.nested("dynamic") or any("$" in each for each in ids):
+    if (
+        alarm.uncertain
+        or alarm.block.nested("dynamic")
+        or not all(re.fullmatch(r"\w+", each) for each in ids)
+    ):
         return
     for query in queries:
         value = query.attribute("expression")
-        if value is None or not is_known(value) or re.search(r"\b(?:SELECT|SEARCH)\b", text(value)):
+        if value is None or not is_known(value) or _QUERY.search(text(value)):
             continue
         for name in dict.fromkeys(_ID.findall(_TEXT.sub("", text(value)))):
             if name not in ids:

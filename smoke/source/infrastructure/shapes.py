@@ -286,6 +286,8 @@ _OF_CONTAINER = (
     " extraHosts dockerSecurityOptions interactive pseudoTerminal dockerLabels ulimits logConfiguration"
     " healthCheck systemControls resourceRequirements firelensConfiguration credentialSpecs"
 )
+#: Comments and keys in a list of names.
+_ASIDE = re.compile(r"\"[^\"\n]*\"|(?:#|//).*|/\*[\s\S]*?\*/")
 #: How alike a wrong name and the right one are at least; less may be a new one.
 _ALIKE = 0.87
 
@@ -298,7 +300,8 @@ def _misspelt(resource: Resource) -> Iterator[Wrong]:
                    for name in ("ignore_changes",) if name in each.attributes]  # fmt: skip
         names = [*resource.block.attributes, *(block.type for block in resource.block.blocks)]
         names += [block.labels[0] for block in resource.block.nested("dynamic") if block.labels]
-        for name in dict.fromkeys((*names, *re.findall(r"(?<![\w.])[a-z]\w+", " ".join(ignored)))):
+        listed = _ASIDE.sub("", "\n".join(ignored))
+        for name in dict.fromkeys((*names, *re.findall(r"(?<![\w.])[a-z]\w+", listed))):
             if meant := _meant(name, known):
                 yield f"there is no {name}: it is called {meant}", resource.attribute(name)
     if resource.type == "aws_ecs_task_definition":

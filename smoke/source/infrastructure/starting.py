@@ -249,17 +249,27 @@ def without_task(configuration: Configuration, service: Resource, name: str) -> 
         if number(count) == 0:
             yield service.finding(f"{name} runs no task", count)
     runs = service.attribute("task_definition")
-    revision = re.search(r"[\w}-]:(\d+)\Z", text(runs))
-    if revision is not None and not service.ignores("task_definition"):
+    revision = re.search(r"[\w}-]:(\d+)\Z", text(runs)) if is_known(runs) else None
+    written = service.block.attributes["task_definition"].text if revision is not None else ""
+    # the pipeline may set a variable to the newest revision
+    if revision and f":{revision[1]}" in written and not service.ignores("task_definition"):
         yield service.finding(f"{name} always runs revision {revision[1]} of its task definition", runs)
 
 
-def unscaled(configuration: Configuration, names: Collection[str], cluster: str) -> Iterator[Finding]:
-    """Return autoscaling targets of services that a cluster does not have; `names` are all that it has."""
+def unscaled(configuration: Configuration, wanted: Collection[str], cluster: str) -> Iterator[Finding]:
+    """Return autoscaling targets of services that a cluster does not have.
+
+    Only if the files name all services, those `wanted` among them: else others may come from elsewhere.
+    """
+    made = [each.attribute("name") for each in configuration.of_type("aws_ecs_service")]
+    read = [each.attribute("service_name") for each in configuration.of_type("aws_ecs_service", data=True)]
+    names = {*map(text, filter(is_known, made))}
+    if configuration.unread or not all(map(is_known, made)) or not names >= {*wanted}:
+        return
     for target in configuration.of_type("aws_appautoscaling_target"):
         of = target.attribute("resource_id")
-        named = re.fullmatch(r"service/([^/$]+)/([^/$]+)", text(of))
-        if named is not None and named[1] == cluster and named[2] not in names:
+        named = re.fullmatch(r"service/([^/$]+)/([^/$]+)", text(of)) if is_known(of) else None
+        if named is not None and named[1] == cluster and named[2] not in {*names, *map(text, read)}:
             yield target.finding(f"{target.address} scales {named[2]}, which is no service of {cluster}", of)
 
 

@@ -31,7 +31,7 @@ HERE = Directory(
     ("given", "why"),
     [
         ({"FINN_BASE_URL": "http://finn.arrakis-production.local:3000"}, "another environment's"),
-        ({"HOOK": "arrakis-production/worker/webhook"}, "another environment's secret"),
+        ({"HOOK_SECRET": "arrakis-production/worker/webhook"}, "another environment's secret"),
         (
             {"HOOK": "arn:aws:ssm:us-east-1:1:parameter/arrakis-production/hook"},
             "another environment's secret",
@@ -79,7 +79,8 @@ def test_what_leads_elsewhere_is_a_finding(given: dict[str, str], why: str) -> N
 @pytest.mark.parametrize(
     "given",
     [
-        {"HOOK": "arrakis-staging/worker/webhook"},
+        {"HOOK_SECRET": "arrakis-staging/worker/webhook"},
+        {"REPOSITORY": "arrakis-dev/finn", "LOG_PREFIX": "/arrakis-production/shared"},
         {"DOCS": "https://example.org/arrakis-production/guide"},
         {"FINN_BASE_URL": f"http://finn.{ZONE}:3000", "DIXIE_URL": "https://dixie.staging.arrakis.community"},
         {"FREESIDE": f"http://freeside.{ZONE}:8080", "CACHE": f"redis://redis.{ZONE}:6379/0"},

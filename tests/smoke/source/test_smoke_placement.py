@@ -224,23 +224,31 @@ def test_the_balancer_is_found_and_speaks_as_its_service(
         ('"arrakis-staging-finn:1"', "lifecycle {\n    ignore_changes = [task_definition]\n  }", False),
         ('"${aws_ecs_task_definition.finn.family}:${aws_ecs_task_definition.finn.revision}"', "", False),
         ('"arrakis-staging-finn"', "", False),
+        ('"arrakis-staging-finn:${var.revision}"', "", False),
+        ('var.old ? aws_ecs_task_definition.finn.arn : "arrakis-staging-finn:3"', "", False),
     ],
 )
 def test_a_service_follows_its_task_definition(read: Read, task: str, more: str, fixed: bool) -> None:
     text = service("finn").replace(
         "task_definition = aws_ecs", f"{more}\n  task_definition = {task} # aws_ecs"
     )
-    configuration = read(text)
+    configuration = read(text, 'variable "revision" {\n  default = 12\n}\nvariable "old" {}')
     made = next(iter(configuration.of_type("aws_ecs_service")))
     said = [each.what for each in without_task(configuration, made, "finn")]
     assert [each.startswith("finn always runs revision") for each in said] == [True] * fixed
 
 
+READS = 'data "aws_ecs_service" "d" {\n  service_name = "p-else"\n}'
+
+
 @pytest.mark.parametrize(
-    ("of", "found"),
-    [("service/p-cluster/p-fin", 1), ("service/p-cluster/p-finn", 0), ("service/other/p-fin", 0),
-     ("service/p-cluster/${var.unset}", 0), ("table/p-cluster", 0)],
+    ("of", "made", "found"),
+    [("service/p-cluster/p-fin", "p-finn", 1), ("service/p-cluster/p-finn", "p-finn", 0),
+     ("service/other/p-fin", "p-finn", 0), ("service/p-cluster/${var.unset}", "p-finn", 0),
+     ("table/p-cluster", "p-finn", 0), ("service/p-cluster/p-else", "p-finn", 0),
+     ("service/p-cluster/p-fin", "p-api", 0), ("service/p-cluster/p-fin", "${var.unset}", 0)],
 )  # fmt: skip
-def test_what_is_scaled_exists(read: Read, of: str, found: int) -> None:
+def test_what_is_scaled_exists(read: Read, of: str, made: str, found: int) -> None:
     target = f'variable "unset" {{}}\nresource "aws_appautoscaling_target" "t" {{\n  resource_id = "{of}"\n}}'
-    assert len([*unscaled(read(target), ["p-finn"], "p-cluster")]) == found
+    own = f'resource "aws_ecs_service" "s" {{\n  name = "{made}"\n}}'
+    assert len([*unscaled(read(target, own, READS), ["p-finn"], "p-cluster")]) == found
