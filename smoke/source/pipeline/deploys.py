@@ -442,7 +442,7 @@ def _groups(repository: Repository, path: str) -> list[_Group]:
         said = plain(node)
         held = said if isinstance(said, dict) else {"group": said}
         if isinstance(group := held.get("group"), str):
-            cancels = held.get("cancel-in-progress") not in (None, False, "false")
+            cancels = held.get("cancel-in-progress") in (True, "true")  # an expression may be false
             more = bool(held.keys() - {"group", "cancel-in-progress"})
             found.append(_Group(job, group.lower(), cancels, more, line))
     return found

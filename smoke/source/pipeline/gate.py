@@ -344,17 +344,22 @@ def undeployed(
 
 
 def _never_pushed(repository: Repository, path: str) -> Iterator[Finding]:
-    """Filters that let no push start a workflow: no file of the checkout has one of these paths."""
-    push = top_of(repository.script(path) or "" if path in repository.workflows else "").below("on", "push")
-    for name, (line, node) in push.items():
+    """Filters that let no push start a workflow: no file of the checkout has one of these paths.
+
+    Filters of paths do not apply to tags. A workflow that also starts otherwise may ignore all branches.
+    """
+    on = top_of(repository.script(path) or "" if path in repository.workflows else "").below("on")
+    push = on.below("push")
+    links = re.findall(r"^\s*path\s*=\s*(.*\S)", repository.script(".gitmodules") or "", re.MULTILINE)
+    for name, (line, node) in push.items() if not {"tags", "tags-ignore"} & {*push} else ():
         said = plain(node)
-        listed = [str(each) for each in (said if isinstance(said, list) else [said])]
+        listed = [each for each in (said if isinstance(said, list) else [said]) if isinstance(each, str)]
         patterns = [_PATTERN.sub(lambda sign: _SIGNS[sign[0]], re.escape(each)) for each in listed]
-        readable = not any(set(each) & set("!?+[") for each in listed)
+        readable = bool(listed) and not any(set(each) & set("!?+[") for each in listed)
         files = name == "paths" and readable and not any(
-            re.fullmatch(each, file) for each in patterns for file in repository.paths
+            re.fullmatch(each, file) for each in patterns for file in (*repository.paths, *links)
         )  # fmt: skip
-        if files or (name == "branches-ignore" and "**" in listed and "tags" not in push):
+        if files or (name == "branches-ignore" and "**" in listed and {*on} == {"push"}):
             yield Finding(path, line, f"no push starts it: {name} is {', '.join(listed)}")
 
 

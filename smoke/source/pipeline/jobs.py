@@ -16,8 +16,8 @@ from smoke.source.scripts.state import SYMBOL, UNSURE, Failure, State, TooMany
 from smoke.source.scripts.ways import Ways
 
 from .expansion import without_value
-from .repository import Placed, Repository
-from .workflows import CHECKOUT, EXPRESSION, OTHERS, OUTCOMES, Condition, Job, Situation, Step, Workflow
+from .repository import Placed, Repository, may_be_fetched
+from .workflows import EXPRESSION, OUTCOMES, Condition, Job, Situation, Step, Workflow
 
 #: GitHub's default shell of a step, and the meaning of `bash`.
 _DEFAULT_SHELL = "bash -e {0}"
@@ -336,12 +336,6 @@ _OF_SH = re.compile(r"#!\s*(?:/usr)?/bin/(?:env\s+)?sh\b")
 _NODES = {"herestring_redirect": "<<<", "array": "arrays", "process_substitution": "<(…)"}
 _COMMANDS = frozenset({"mapfile", "readarray", "shopt", "pushd", "popd", "declare", "let"})
 _EXPANSIONS = re.compile(r"\$\{\w+(?:\[|//?|\^|,|:\d)")
-
-
-def may_be_fetched(step: Step) -> bool:
-    """Whether a step may bring files that the checkout does not have."""
-    plain = CHECKOUT.match(step.uses) and not {"repository", "ref", "path"} & {*step.given}
-    return bool(step.uses) and not step.uses.startswith("./") and not OTHERS.match(step.uses) and not plain
 
 
 def _scripts(step: Step) -> Iterator[tuple[str, str, bool]]:

@@ -16,7 +16,7 @@ from smoke.source.scripts import recipes, shell
 from smoke.source.scripts.commands import OTHER_LANGUAGES, Script, found_in
 from smoke.source.scripts.recipes import NONE, Entries, entries_of, plain, top_of
 
-from .workflows import Condition, Job, Step, Workflow, text_of
+from .workflows import CHECKOUT, OTHERS, Condition, Job, Step, Workflow, text_of
 
 WORKFLOWS = ".github/workflows/"
 _PROGRAM = re.compile(
@@ -179,6 +179,33 @@ class Repository:
                 if self.script(path) is not None:
                     return path
         return ""
+
+
+def may_be_fetched(step: Step) -> bool:
+    """Whether a step may bring files that the checkout does not have."""
+    plain = CHECKOUT.match(step.uses) and not {"repository", "ref", "path"} & {*step.given}
+    return bool(step.uses) and not step.uses.startswith("./") and not OTHERS.match(step.uses) and not plain
+
+
+#: Commands that write no files into the checkout.
+_WRITES_NOTHING = (
+    "aws ecr", "cd", "docker build", "docker login", "docker push", "docker tag", "exit", "export", "npm ci",
+    "npm test", "set", "sleep", "test", "true",
+)  # fmt: skip
+#: A redirection to other files than GitHub's own.
+_REDIRECTS = re.compile(r">(?!>?\s*(?:\"?\$\{?GITHUB_|/dev/|&))")
+
+
+def may_write(step: Step) -> bool:
+    """Whether a step may bring or write files of any name."""
+    written = [words for words in shell.run_by(step.run) if words and words[0] not in shell.SILENT]
+    return (
+        may_be_fetched(step)
+        or step.uses.startswith("./")
+        or bool({"submodules", "script"} & {*step.given})
+        or _REDIRECTS.search(step.run) is not None
+        or not all(any(shell.runs(words, each) for each in _WRITES_NOTHING) for words in written)
+    )
 
 
 def _is_workflow(path: str) -> bool:

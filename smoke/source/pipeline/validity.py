@@ -17,11 +17,10 @@ from .jobs import (
     FETCHES,
     foreign_words,
     inert_scripts,
-    may_be_fetched,
     missing_scripts,
 )
-from .repository import Repository
-from .workflows import CHECKOUT, EXPRESSION, OTHERS, OUTCOMES, Condition, Job, Situation, Step, Workflow
+from .repository import Repository, may_be_fetched, may_write
+from .workflows import EXPRESSION, OTHERS, OUTCOMES, Condition, Job, Situation, Step, Workflow
 
 _NEEDS = re.compile(r"\bneeds\.([\w-]+)(?:\.outputs\.([\w-]+))?")
 _STEPS = re.compile(r"\bsteps\.([\w-]+)(?:\.outputs\.([\w-]+))?")
@@ -127,15 +126,12 @@ _RENDERS = re.compile(r"aws-actions/amazon-ecs-(?:render|deploy)-task-definition
 
 def _unrendered(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
     """A task definition that the checkout lacks, or without the container, and that nothing here writes."""
-    for at, step in enumerate(job.steps):
+    for at, step in enumerate(job.steps if GITHUBS_MACHINES.fullmatch(job.runs_on) else ()):
         path, name = (step.given.get(each, "") for each in ("task-definition", "container-name"))
-        before = [each for each in job.steps[:at] if not CHECKOUT.match(each.uses)]
-        texts = [*(each.run for each in before), *repository.programs()]
         if (
             not _RENDERS.match(step.uses)
             or not re.fullmatch(r"[\w./-]+\.json", path)
-            or any(posixpath.basename(path) in text for text in texts)
-            or any(each.uses and not OTHERS.match(each.uses) for each in before)
+            or any(map(may_write, job.steps[:at]))
         ):
             continue
         written = repository.script(posixpath.normpath(path))
@@ -155,7 +151,8 @@ _OTHER_CREDENTIALS = {"aws-access-key-id", "web-identity-token-file", "role-chai
 def _without_token(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
     """A step that assumes an AWS role with GitHub's OIDC token in a job without the permission for one."""
     granted = workflow.permissions if job.permissions is None else job.permissions
-    step = None if "workflow_call" in workflow.triggers or _may_sign(granted) else _signing(workflow, job)
+    callers = granted is None and "workflow_call" in workflow.triggers
+    step = None if callers or _may_sign(granted) else _signing(workflow, job)
     if step is not None:
         yield "it assumes an AWS role without the permission `id-token: write`", step.line
 

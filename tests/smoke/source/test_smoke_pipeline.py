@@ -465,16 +465,28 @@ def test_a_variable_that_nothing_sets_has_its_default(test: str, env: dict[str, 
         ({"paths": ["apps/[ab]/**"]}, ""),
         ({"paths": ["!docs/**"]}, ""),
         ({"paths-ignore": ["docs/**"]}, ""),
+        ({"paths": ["vendor/network"]}, ""),
+        ({"paths": ["apps/**"], "tags": ["v*"]}, ""),
+        ({"paths": []}, ""),
+        ({"paths": None}, ""),
         ({"branches-ignore": ["**"]}, "no push starts it: branches-ignore is **"),
         ({"branches-ignore": ["**"], "tags": ["v*"]}, ""),
+        ({"branches-ignore": ["**"], "tags-ignore": ["x"]}, ""),
         ({"branches-ignore": ["main"]}, ""),
     ],
 )
 def test_a_push_may_start_the_pipeline(push: dict[str, Any], what: str) -> None:
     data = workflow(deploy=deploy(steps=[{"run": "aws ecs update-service --service api"}]))
-    data["on"] = {"push": push, "workflow_dispatch": None}
-    said = [each.what for each in undeployed(repository(data), PLAN, {"api": ()})[0].findings]
+    data["on"] = {"push": push}
+    files = repository(data, **{".gitmodules": '[submodule "n"]\n\tpath = vendor/network\n'})
+    said = [each.what for each in undeployed(files, PLAN, {"api": ()})[0].findings]
     assert [what in each for each in said] == [True] * bool(what), said
+
+
+def test_a_pipeline_that_is_only_started_by_hand_may_ignore_all_branches() -> None:
+    data = workflow(deploy=deploy(steps=[{"run": "aws ecs update-service --service api"}]))
+    data["on"] = {"push": {"branches-ignore": ["**"]}, "workflow_dispatch": None}
+    assert undeployed(repository(data), PLAN, {"api": ()})[0].findings == []
 
 
 def test_filters_of_a_pipeline_that_is_not_yaml_are_not_examined() -> None:

@@ -364,6 +364,8 @@ def test_a_group_of_jobs_that_deploy_nothing_is_shared() -> None:
         (3, {}, True),
         (2, {}, False),
         (2, {"concurrency": {"group": "one", "cancel-in-progress": True}}, True),
+        (2, {"concurrency": {"group": "one", "cancel-in-progress": "${{ github.ref != 'x' }}"}}, False),
+        (3, {"concurrency": {"group": "one", "cancel-in-progress": "${{ github.ref != 'x' }}"}}, True),
         (3, {"concurrency": {"group": "one", "queue": "max"}}, False),
         (3, {"concurrency": {"group": "${{ github.job }}"}}, False),
         (1, {"strategy": {"matrix": {"service": ["a", "b", "c"]}}}, True),

@@ -595,6 +595,8 @@ def test_a_call_grants_the_permissions_that_are_needed(
     _, examined = invalid(repository({"on": "push", "jobs": jobs, **with_(caller)}, inner=called))
     said = [each.what for each in examined.findings]
     assert any("which the call lacks" in each for each in said) is refused, said
+    own = any("assumes an AWS role without the permission" in each for each in said)
+    assert own is (inner == {"contents": "read"}), said
 
 
 @pytest.mark.parametrize(
@@ -642,7 +644,12 @@ DEFINITION = '{"family": "api", "containerDefinitions": [{"name": "%s", "image":
         ([{"run": "scripts/define.sh"}], {"scripts/define.sh": "jq . x > ecs/api.json"}, ""),
         ([{"uses": "actions/download-artifact@v4"}], {}, ""),
         ([{"uses": "acme/write-task@v1"}], {}, ""),
-        ([{"run": "make test"}], {}, "ecs/api.json is not in the checkout"),
+        ([{"run": "python render.py api"}], {"render.py": "open(name, 'w')"}, ""),
+        ([{"run": 'for s in api finn; do jq . $s > "ecs/$s.json"; done'}], {}, ""),
+        ([{"uses": "actions/checkout@v4", "with": {"repository": "acme/ecs", "path": "ecs"}}], {}, ""),
+        ([{"uses": "actions/checkout@v4", "with": {"submodules": "true"}}], {}, ""),
+        ([{"uses": "actions/github-script@v7", "with": {"script": "write()"}}], {}, ""),
+        ([{"run": 'docker build .\necho "a=b" >> "$GITHUB_OUTPUT"'}], {}, "ecs/api.json is not in the"),
     ],
 )
 def test_a_rendered_task_definition_exists(before: list[Any], files: dict[str, str], what: str) -> None:
