@@ -344,6 +344,21 @@ class Conservation:
         self.evidence.evaluated(I6)
         return reading
 
+    def takes_room(self, meanwhile: BudgetReading, what: str) -> None:
+        """Compare the room before with that during a call, ``what``: it is reserved or charged already (I-1).
+
+        A budget of whole cents does not show a call. Calls of others that end make room.
+        """
+        taken = self.first.room - meanwhile.room
+        self.evidence.figure("taken from the budget by an open call", taken, "µUSD")
+        if not meanwhile.exact:
+            self.evidence.note("not examined: less than a cent, which this budget does not show")
+        elif taken < 0:
+            self.evidence.note(f"not examined: others' calls, which had reserved {-taken} µUSD more, ended")
+        else:
+            with self.unless_others():
+                assert taken, f"{what} is open, but the budget shows nothing reserved or charged"
+
     def unchanged(self, what: str, rule: str = I8, *, reading: BudgetReading | None = None) -> None:
         """Compare I-8 (or I-7): since the first reading nothing was charged or left reserved by ``what``."""
         reading = self.observe(reading or self.read())

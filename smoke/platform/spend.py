@@ -279,6 +279,15 @@ class SpendJournal:
         """Enter the observed cost of a call that ended with its cost unknown, exact ``within`` these µUSD."""
         self._write(tenant, key, Charge(micro, settled=True, within=within))
 
+    def learn_all(self, tenant: str, keys: Sequence[str], micro: int, within: int) -> None:
+        """Enter what calls cost together; which of them paid is not known. See `learn`.
+
+        A budget of whole cents may show less than nothing.
+        """
+        self.learn(tenant, keys[0], max(0, micro), within)
+        for key in keys[1:]:
+            self.learn(tenant, key, 0)
+
     def spend(self) -> Spend:
         """Everything written so far."""
         with self._mutex:

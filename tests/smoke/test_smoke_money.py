@@ -419,3 +419,23 @@ def test_nothing_waits_twice_for_what_stays_reserved(tmp_path: Any, monkeypatch:
     monkeypatch.setattr("smoke.platform.freeside.time.time", lambda: ended)
     assert freeside.at_rest("c").reserved == 40, "it was waited for again"
     assert SpendJournal(tmp_path).holds, "another process waits for it"
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "wrong"),
+    [
+        (reading(10, 0), ""),
+        (reading(0, 60), ""),
+        (reading(0, 30), "a stream is open, but the budget shows nothing reserved or charged"),
+        (reading(0, 0), ""),  # another user's reservation was released
+    ],
+)
+def test_an_open_call_takes_room(meanwhile: Any, wrong: str) -> None:
+    first = reading(0, 30 if not meanwhile.committed else 0)
+    with pytest.raises(AssertionError, match=wrong) if wrong else nullcontext():
+        watch(first, meanwhile).takes_room(meanwhile, "a stream")
+
+
+def test_whole_cents_do_not_show_an_open_call() -> None:
+    watch(cents(3), cents(3), log=(log := Log())).takes_room(cents(3), "a stream")
+    assert log.notes == ["not examined: less than a cent, which this budget does not show"]

@@ -127,3 +127,17 @@ def test_messages_dialect_names_its_agent(tmp_path: Any) -> None:
     assert body == {
         "agent": "agent", "messages": [{"role": "user", "content": "say it"}], "modelAlias": "cheap"
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("within", [0, 10_000])
+def test_what_abandoned_streams_cost_together(tmp_path: Any, within: int) -> None:
+    client = freeside(tmp_path, streamed(WHOLE))
+    left = [stream(client, "c", "say it", hang_up=lambda event: event.name == "content") for _ in range(2)]
+    journal, keys = client.journal, [one.key for one in left]
+    journal.learn_all("c", keys, 20_000, within)
+    spend = journal.spend()
+    assert (dict(spend.charges), dict(spend.unknown), spend.most("c")) == (
+        {"c": 20_000}, {}, 20_000 + within
+    )  # fmt: skip
+    journal.learn_all("c", ["another"], -10_000, within)  # whole cents may fall by one
+    assert dict(journal.spend().charges) == {"c": 20_000}
