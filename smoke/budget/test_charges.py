@@ -17,7 +17,7 @@ from pytest_readiness import Evidence, SafetyViolation
 from smoke.contract.model import MAX_BODY_BYTES, MAX_KEY_CHARS, POOLS, TIER_POOLS
 from smoke.contract.neighbours import KEY_HEADER, padded
 from smoke.contract.schemas import EVENTS
-from smoke.platform.answers import error_code, fields_of, require_status
+from smoke.platform.answers import error_code, fields_of, header, require_status
 from smoke.platform.backends import ELSEWHERE
 from smoke.platform.batch import Batch, Case, answering, at_once, sampling
 from smoke.platform.freeside import (
@@ -188,7 +188,7 @@ def test_equal_calls_are_calls_of_their_own(
         own = [cost_in(each) for each, (payer, _) in zip(answers, asked * 2, strict=True) if payer == tenant]
         watch.charged(own)
     for name in ("x-trace-id", KEY_HEADER):
-        found = {each.headers.get(name, "") for each in answers}
+        found = {header(each, name) for each in answers}
         evidence.figure(f"values of {name} in calls with equal bodies", len(found), expected=len(answers))
         assert len(found) == len(answers), f"{route}: calls with equal bodies share their {name}"
 

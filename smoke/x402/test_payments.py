@@ -305,7 +305,8 @@ def test_bad_call_costs_nothing(
         [
             Case(
                 f"x402: {bad.name}", "an invalid call is refused (1.3)",
-                partial(quiet.post, header, content=b"".join(bad.body)), answering(*bad.statuses),
+                partial(quiet.post, header, content=b"".join(bad.body)),
+                answering(*bad.statuses, 402),  # calls with its nonce are under way
             )
             for bad in bad_bodies(json.loads(paid.content()), CALL_BODIES[freeside.dialects.invoke])
         ]
