@@ -29,7 +29,7 @@ class PublicCall:
     """What is known about a call; if it is `authorized`, its header has a credential.
 
     `query` are the names and values of its query string; `size` is that of its body in bytes, 0 if unknown,
-    and `most` the largest that it may have.
+    and `most` the largest that it may have. Its answer may be `streamed`.
     """
 
     method: str
@@ -39,6 +39,7 @@ class PublicCall:
     query: tuple[tuple[str, str], ...] = ()
     size: int = 0
     most: int = 0
+    streamed: bool = False
 
 
 def read_web_acl(account: AwsAccount, resource: str) -> Mapping[str, Any] | None:
@@ -286,8 +287,9 @@ def unserved(distribution: Mapping[str, Any], calls: Collection[PublicCall]) -> 
             yield f"the CloudFront distribution {name} caches answers of {call.path} for all callers"
         elif call.authorized and call.method == "GET" and _removes(behaviour):
             yield f"the CloudFront distribution {name} removes the credentials of GET {call.path}"
-    for each in _used(distribution, calls):
-        seconds = each.get("CustomOriginConfig", {}).get("OriginReadTimeout", SILENT_S)
+    for each in _used(distribution, [call for call in calls if call.streamed]):
+        how = each.get("CustomOriginConfig") or each.get("VpcOriginConfig") or {}
+        seconds = how.get("OriginReadTimeout", SILENT_S)
         if seconds < SILENT_S:
             within = f"waits {seconds} s for an origin"
             yield f"the CloudFront distribution {name} {within}, but a stream may be silent for {SILENT_S} s"
@@ -360,7 +362,8 @@ def hindered(
         name, state = described["LoadBalancerName"], described.get("State", {}).get("Code", "active")
         why += [] if state == "active" else [f"{name} is {state}"]
         if described.get("Type") == "application":
-            why += result.attempt(lambda: idle_for(aws.account, arn, name)) or []  # noqa: B023
+            if any(each.streamed for each in asked):
+                why += result.attempt(lambda: idle_for(aws.account, arn, name)) or []  # noqa: B023
             acl = result.attempt(lambda: read_web_acl(aws.account, arn))  # noqa: B023
             why += refused(acl, asked) if acl else []
     every = [*aws.balancers().values()]

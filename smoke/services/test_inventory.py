@@ -63,6 +63,7 @@ KEPT_S = 300
 def calls_of(environment: Environment, key: str, host: str) -> list[PublicCall]:
     """One call to each route of a service, by its host."""
     at, agent = address_of(environment, key), f"nft:{environment.auth.nft_id}"
+    streams = "freeside.invoke" if environment.freeside.stream_dialect == "accept" else "freeside.stream"
     return [
         PublicCall(
             each.method,
@@ -73,9 +74,11 @@ def calls_of(environment: Environment, key: str, host: str) -> list[PublicCall]:
             if each.request and each.method == "GET"
             else (),
             most=MAX_BODY_BYTES if each.name == "freeside.invoke" else 0,
+            streamed=each.name == streams,
         )
         for each in ROUTES
-        if each.service == key and not any(each.dialect)
+        if each.service == key
+        and (not any(each.dialect) or (each.name == streams and "endpoint" in each.dialect))
     ]
 
 

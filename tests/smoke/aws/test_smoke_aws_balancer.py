@@ -293,6 +293,7 @@ CALLS = [
     PublicCall("POST", "/api/invoke", "api.example", True),
     PublicCall("GET", "/api/budget", "api.example", True),
 ]
+STREAM = PublicCall("POST", "/api/stream", "api.example", True, streamed=True)
 
 
 @pytest.mark.parametrize(
@@ -325,14 +326,16 @@ def test_cloudfront_lets_calls_through_and_keeps_nobodys_answers(distribution: A
         ({"CustomOriginConfig": {"OriginReadTimeout": 15}}, 0),
         ({"CustomOriginConfig": {"OriginReadTimeout": 5}}, 1),
         ({"Id": "unused", "CustomOriginConfig": {"OriginReadTimeout": 5}}, 0),
+        ({"VpcOriginConfig": {"VpcOriginId": "vo_1", "OriginReadTimeout": 5}}, 1),
         ({"S3OriginConfig": {}}, 0),
     ],
 )
 def test_how_long_cloudfront_waits(origin: dict[str, Any], wrong: int) -> None:
     behaviour = {**POSTS, "CachePolicyId": "of-ones-own", "TargetOriginId": "alb"}
     used = {"Id": "alb", "DomainName": "alb.example", **origin}
-    found = unserved({"DefaultCacheBehavior": behaviour, "Origins": {"Items": [used]}}, CALLS)
-    assert len([*found]) == wrong
+    distribution = {"DefaultCacheBehavior": behaviour, "Origins": {"Items": [used]}}
+    assert len([*unserved(distribution, [*CALLS, STREAM])]) == wrong
+    assert [*unserved(distribution, CALLS)] == []  # no stream passes
 
 
 @pytest.mark.parametrize(

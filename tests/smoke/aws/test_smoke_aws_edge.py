@@ -191,3 +191,17 @@ def test_a_listener_that_asks_for_certificates_refuses_the_public(end: str, aske
     found = hindered(cast(AwsReader, aws), [route], [end], [HEALTH])
     wanted = ["its listener 1 asks callers for certificates"] if asked else []
     assert [each.what for each in found.findings] == wanted
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_only_streams_may_be_silent_for_long(streamed: bool) -> None:
+    told = {"Attributes": [{"Key": "idle_timeout.timeout_seconds", "Value": "10"}]}
+    account, _ = scripted(
+        describe_load_balancer_attributes=lambda **_: told, get_web_acl_for_resource=lambda **_: {}
+    )
+    described = {**PUBLIC, "Type": "application", "State": {"Code": "active"}}
+    aws = SimpleNamespace(account=account, balancers=lambda: {"arn": described})
+    route = BalancerRoute("tg", "arn", ("api.example.com",), listener="l/1")
+    calls = [replace(HEALTH, streamed=streamed)]
+    found = hindered(cast(AwsReader, aws), [route], ["d1.cloudfront.net"], calls)
+    assert bool(found.findings) is streamed
