@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from smoke.source.checkout import Examined, Finding
@@ -352,15 +353,18 @@ def images_there(account: AwsAccount, definition: TaskDefinition) -> Examined:
     return examined
 
 
-def expiring(account: AwsAccount, definition: TaskDefinition) -> Iterator[str]:
+def expiring(account: AwsAccount, definition: TaskDefinition) -> Examined:
     """The repositories of a task's images whose lifecycle policies delete images while they are needed."""
     found = [IN_ECR.fullmatch(each.image) for each in definition.containers]
-    here = {each["repository"]: each for each in found if each and each["region"] == account.region}
-    for name, image in here.items():
-        place = {"registryId": image["registry"], "repositoryName": name}
-        told = account.find("ecr", "get_lifecycle_policy", _NO_LIFECYCLE, **place)
-        policy = Value((told or {}).get("lifecyclePolicyText", "{}"), Place("", 0))
-        yield from (f"the lifecycle policy of {name} {why}" for why in lost(policy))
+    here = {(each["registry"], each["repository"]) for each in found if each and each["region"] == account.region}
+    result = Examined()
+    for registry, name in sorted(here):
+        place = {"registryId": registry, "repositoryName": name}
+        find = partial(account.find, "ecr", "get_lifecycle_policy", _NO_LIFECYCLE, **place)
+        policy = Value((result.attempt(find) or {}).get("lifecyclePolicyText", "{}"), Place("", 0))
+        what = f"the lifecycle policy of {name}"
+        result.findings.extend(Finding("", 0, f"{what} {why}") for why in lost(policy))
+    return result
 
 
 _NO_LIFECYCLE = ("LifecyclePolicyNotFoundException", "RepositoryNotFoundException")

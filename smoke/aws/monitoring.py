@@ -47,19 +47,22 @@ def read_datapoints(
     return found
 
 
-#: Datapoints of this time show how many values a metric has.
-SEEN_S = 3 * 60 * 60
+#: Datapoints of a week show how many values a metric has: nights and weekends have few.
+SEEN_S = 7 * 24 * 60 * 60
 
 
 def sparse(account: AwsAccount, alarms: Iterable[MetricAlarm], *, now: datetime | None = None) -> list[str]:
-    """The alarms on a percentile that ignore periods with few values, as all recent ones are."""
+    """The alarms on a percentile that ignore periods with few values, as all recent ones are.
+
+    CloudWatch keeps datapoints of a minute and longer: a period below that cannot have more values.
+    """
     end, found = now or datetime.now(UTC), []
     for alarm in [each for each in alarms if each.ignores_few and len(each.metrics) == 1]:
         written = re.fullmatch(r"p(\d+(?:\.\d+)?)", alarm.firing.statistic)
         share = float(written[1]) / 100 if written else 0
         if not 0 < share < 1:
             continue
-        query = _query(0, alarm.metrics[0], alarm.firing.period)
+        query = _query(0, alarm.metrics[0], max(60, alarm.firing.period))
         values = account.pages(
             "cloudwatch",
             "get_metric_data",

@@ -210,9 +210,9 @@ def _unpulled(
         repository = image["repository"]
         arn = f"arn:{place[_PARTITION]}:ecr:{image['region']}:{place[_ACCOUNT]}:repository/{repository}"
         context = _acting(place, image["region"])
-        key = ecs.key_of(aws.account, image) if image["region"] == place[_REGION] else ""
-        if key and (unusable := read_key(aws.account, key, place[3:5]).unusable):
-            why = f"{repository} is encrypted with {key}, which {unusable}"
+        if image["region"] == place[_REGION] and (
+            why := result.attempt(partial(_undecryptable, aws.account, image, place[3:5]))
+        ):
             result.findings.append(_finding(f"{name} cannot start again: {why}"))
             continue
         told = ecs.policy_of(aws.account, image)
@@ -234,6 +234,13 @@ def _unpulled(
             result.findings.append(
                 _finding(f"{name} cannot start again: {role} may not {action} of {repository}")
             )
+
+
+def _undecryptable(account: AwsAccount, image: re.Match[str], place: Sequence[str]) -> str:
+    """Why nobody can decrypt a repository's images; empty if its key can be used."""
+    key = ecs.key_of(account, image)
+    unusable = read_key(account, key, place).unusable if key else ""
+    return f"{image['repository']} is encrypted with {key}, which {unusable}" if unusable else ""
 
 
 def _examine_secrets(

@@ -219,10 +219,10 @@ class WaysOut:
 
     def leads_straight_out(self, subnet: str) -> bool:
         """Whether a subnet's routes lead only to the internet: another network may have endpoints of AWS."""
-        routes = (self._table(subnet) or {}).get("Routes", ())
-        return all(
+        table = self._table(subnet)
+        return table is not None and all(
             each.get("NatGatewayId") or str(each.get("GatewayId", "")).startswith("igw-")
-            for each in routes
+            for each in table.get("Routes", ())
             if not _stays(each)
         )
 

@@ -271,8 +271,9 @@ def test_image_is_in_the_registry(aws: AwsReader, service: str, evidence: Eviden
     tasks = read_running(aws.account, aws.names, service) if found.is_settled else ()
     deployed = [each for each in tasks if found.definition.endswith(f"/{each.definition}")]
     why = examined.attempt(lambda: moved(aws.account, definition.main(service), deployed)) or ()
-    why = [*why, *(examined.attempt(lambda: [*expiring(aws.account, definition)]) or ())]
-    examined.findings.extend(Finding("", 0, each) for each in why)
+    kept = expiring(aws.account, definition)
+    examined.findings.extend([*(Finding("", 0, each) for each in why), *kept.findings])
+    examined.not_examined.extend(kept.not_examined)
     examined.require()
 
 

@@ -1,5 +1,6 @@
 """Alarms: what must be watched, what an alarm lacks, and what could never make it fire."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -611,3 +612,14 @@ def test_an_alarm_that_ignores_few_values(low: str, statistic: str, largest: flo
     values = [largest / 2, largest] if largest else []
     account, _ = scripted(get_metric_data=lambda **_: {"MetricDataResults": [{"Id": "m0", "Values": values}]})
     assert bool(sparse(account, [alarm_of(described)])) is never
+
+
+@pytest.mark.parametrize(("period", "asked"), [(10, 60), (60, 60), (21_600, 21_600)])
+def test_few_values_in_a_week_are_few(period: int, asked: int) -> None:
+    described = {"AlarmName": "p-late", "StateValue": "OK", "Namespace": "p", "MetricName": "Late"}
+    described |= {"ExtendedStatistic": "p99", "EvaluateLowSampleCountPercentile": "ignore", "Period": period}
+    account, client = scripted(get_metric_data=lambda **_: {"MetricDataResults": []})
+    assert sparse(account, [alarm_of(described)]) == []
+    ((_, sent),) = client.asked
+    assert sent["EndTime"] - sent["StartTime"] == timedelta(days=7)
+    assert sent["MetricDataQueries"][0]["MetricStat"]["Period"] == asked

@@ -162,4 +162,21 @@ def test_a_registry_keeps_images_that_are_needed(selection: dict[str, Any] | Non
     account, _ = scripted(
         get_lifecycle_policy=told or (lambda **_: {"lifecyclePolicyText": json.dumps({"rules": rules})})
     )
-    assert [*expiring(account, definition("finn", image=f"{REGISTRY}/team/finn:0123abc"))] == why
+    found = expiring(account, definition("finn", image=f"{REGISTRY}/team/finn:0123abc"))
+    assert [each.what for each in found.findings] == why
+
+
+def test_a_registry_that_refuses_does_not_hide_another() -> None:
+    selection = {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 1}
+    policy = json.dumps({"rules": [{"rulePriority": 1, "selection": selection}]})
+
+    def answer(registryId: str, **_: Any) -> Any:  # noqa: N803
+        return raising("AccessDenied")() if registryId.startswith("9") else {"lifecyclePolicyText": policy}
+
+    account, _ = scripted(get_lifecycle_policy=answer)
+    finn = definition("finn", image=f"{REGISTRY}/team/finn:0123abc")
+    (box,) = finn.containers
+    sidecar = replace(box, image=f"9{REGISTRY[1:]}/team/sidecar:1")
+    found = expiring(account, replace(finn, containers=(box, sidecar)))
+    assert (len(found.findings), len(found.not_examined)) == (1, 1)
+    assert "ecr:GetLifecyclePolicy" in found.not_examined[0].what

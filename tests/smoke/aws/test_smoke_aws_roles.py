@@ -469,6 +469,7 @@ def test_the_policy_of_a_secret_may_deny_it(statement: dict[str, Any], denied: b
         (True, network("igw-1", "vpce-0", service="ecr.api"), True),
         (True, network("igw-1", "vpce-0"), False),  # whose policy names another one is not decided
         (True, network("tgw-1"), False),  # where there may be an endpoint
+        (True, {"describe_route_tables": lambda **_: {"RouteTables": []}}, False),  # another account's
         (False, network("igw-1"), False),  # its instance asks
     ],
 )
@@ -535,6 +536,23 @@ def test_an_image_is_encrypted_with_a_key(encryption: dict[str, str], state: str
         get_repository_policy=lambda **_: {},
     )
     assert [why in each for each in findings] == ([True] if why else [])
+
+
+def test_a_repository_that_cannot_be_read_hides_no_missing_permission() -> None:
+    image = f"{int(ACCOUNT):012}.dkr.ecr.us-east-1.amazonaws.com/p-finn:0123abc"
+    findings, unread = examined(
+        statements=[{"Effect": "Allow", "Action": "logs:*", "Resource": "*"}],
+        home=f"{int(ACCOUNT):012}",
+        finn=replace(
+            definition("finn", secrets={}, image=image, fargate=True),
+            execution_role="p-execution-finn",
+            task_role="",
+        ),
+        describe_repositories=raising("AccessDenied"),
+        get_repository_policy=lambda **_: {},
+    )
+    assert any("may not ecr:BatchGetImage of p-finn" in each for each in findings)
+    assert ["ecr:DescribeRepositories" in each for each in unread] == [True]
 
 
 @pytest.mark.parametrize(
