@@ -286,7 +286,9 @@ class AwsAccount:
                 return None
             refusal = explain(problem, call)
         until = time.monotonic() + OUTAGE_HOLDS_S if refusal.passing else float("inf")
-        self._refusals["*" if refusal.everywhere else call.permission] = (refusal, until)
+        alone = client == "s3"  # a bucket has its own policy, host and region
+        if refusal.everywhere or refusal.passing or not alone:
+            self._refusals["*" if refusal.everywhere and not alone else call.permission] = (refusal, until)
         # raised outside the handler, so that botocore's own exception is not repeated
         raise refusal.exception()
 

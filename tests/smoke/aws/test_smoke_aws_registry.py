@@ -144,6 +144,21 @@ def test_a_file_with_variables_is_there(listed: Any, gone: int, unread: int) -> 
     assert all("s3:ListBucket" in each.what for each in examined.not_examined)
 
 
+@pytest.mark.parametrize("code", ["AccessDenied", "PermanentRedirect"])
+def test_a_bucket_that_refuses_says_nothing_of_others(code: str) -> None:
+    def listed(Bucket: str, **_: Any) -> Any:  # noqa: N803
+        return raising(code)() if Bucket == "foreign" else {}
+
+    account, _ = scripted(list_objects_v2=listed, describe_images=lambda **_: {"imageDetails": []})
+    finn = definition("finn", image=f"{REGISTRY}/team/finn:0123abc")
+    (box,) = finn.containers
+    files = ("arn:aws:s3:::foreign/finn.env", "arn:aws:s3:::settings/finn.env")
+    examined = without_files(account, {"finn": replace(finn, containers=(replace(box, files=files),))})
+    assert len(examined.not_examined) == (1 if code == "AccessDenied" else 2)
+    assert len(examined.findings) == (1 if code == "AccessDenied" else 0)
+    assert account.find("ecr", "describe_images", ()) == {"imageDetails": []}
+
+
 @pytest.mark.parametrize(
     ("selection", "why"),
     [
