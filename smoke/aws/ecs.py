@@ -356,7 +356,9 @@ def images_there(account: AwsAccount, definition: TaskDefinition) -> Examined:
 def expiring(account: AwsAccount, definition: TaskDefinition) -> Examined:
     """The repositories of a task's images whose lifecycle policies delete images while they are needed."""
     found = [IN_ECR.fullmatch(each.image) for each in definition.containers]
-    here = {(each["registry"], each["repository"]) for each in found if each and each["region"] == account.region}
+    here = {
+        (each["registry"], each["repository"]) for each in found if each and each["region"] == account.region
+    }
     result = Examined()
     for registry, name in sorted(here):
         place = {"registryId": registry, "repositoryName": name}

@@ -32,6 +32,7 @@ from smoke.platform.pgbouncer import (
     setting,
     shares_its_address,
     shares_of,
+    untried,
     waiting_in,
 )
 
@@ -245,16 +246,15 @@ def test_pgbouncer_requires_the_password(environment: Environment, user: str, ev
     passwords = {name: password_of(environment.secret(f"pgbouncer.{name}_dsn")) for name in POOL_USERS}
     dsn, own = environment.secret(f"pgbouncer.{user}_dsn"), passwords.pop(user)
     ask(dsn, "SELECT 1 AS one")
-    tried = {
-        f"the password of {name}": other for name, other in passwords.items() if other not in (None, own)
-    }
-    tried = {"a letter more than their password": f"{own}x", **tried} if own else {}
-    evidence.figure("other passwords that were tried", len(tried))
-    if not own:
-        evidence.note(f"not examined: the DSN of {user} has no password, or also a certificate")
+    tried = {"a letter more than their password": f"{own}x"}
+    tried |= {f"the password of {name}": one for name, one in passwords.items() if one and one != own}
+    kind = setting(environment.secret("pgbouncer.dsn"), "auth_type")
+    if why := untried(dsn, kind):
+        evidence.note(f"not examined: {user}: {why}")
         return
-    let_in = [name for name, other in tried.items() if admits(dsn, str(other))]
-    if let_in and setting(environment.secret("pgbouncer.dsn"), "auth_type") == "hba":
+    evidence.figure("other passwords that were tried", len(tried))
+    let_in = [name for name, other in tried.items() if admits(dsn, other)]
+    if let_in and kind == "hba":
         raise SetupError(
             f"not examined: {user} is let in with any password, but PgBouncer's auth_type is hba: "
             "a rule may be for this runner's address alone"

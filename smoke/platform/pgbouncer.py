@@ -70,6 +70,19 @@ def password_of(dsn: str) -> str | None:
     return None if "sslcert" in parts else parts.get("password")
 
 
+#: Kinds of authentication in PgBouncer that know no passwords, or lock a user after wrong ones.
+_NOT_TRIED = ("cert", "ldap", "pam", "peer")
+
+
+def untried(dsn: str, kind: str) -> str:
+    """Why no wrong password is tried for a DSN's user where this is the `auth_type`; empty if one is."""
+    if not password_of(dsn):
+        return "its DSN has no password, or also a certificate"
+    if kind in _NOT_TRIED:
+        return f"PgBouncer's auth_type is {kind}, which knows no passwords, or may lock users out"
+    return ""
+
+
 def admits(dsn: str, password: str) -> bool:
     """Whether the DSN's user is let in with this password instead of their own."""
     from psycopg.conninfo import make_conninfo

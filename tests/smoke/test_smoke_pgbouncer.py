@@ -3,7 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-from smoke.platform.pgbouncer import PoolerState, can_serve, login_of, overdrawn, past, shares_of, waiting_in
+import pytest
+
+from smoke.platform.pgbouncer import (
+    PoolerState,
+    can_serve,
+    login_of,
+    overdrawn,
+    past,
+    shares_of,
+    untried,
+    waiting_in,
+)
 
 BUDGET = {"freeside": 30, "dixie": 20, "finn": 15}
 LOGINS = {service: ("platform", service) for service in BUDGET}
@@ -118,3 +129,20 @@ def test_another_task_of_the_pooler_is_not_a_way_past_it() -> None:
     other = {"address": "10.0.0.9", "own": False, "connections": 2}
     assert not past([own, other], 4, {"10.0.0.5", "10.0.0.9"})
     assert not past([own, other], 4, {"127.0.0.1"}), "through a tunnel its tasks are not known"
+
+
+@pytest.mark.parametrize(
+    ("dsn", "kind", "why"),
+    [
+        ("postgresql://finn:secret@pool:6432/app", "scram-sha-256", ""),
+        ("postgresql://finn:secret@pool:6432/app", "trust", ""),  # lets anybody in
+        ("postgresql://finn:secret@pool:6432/app", "", ""),
+        ("postgresql://finn@pool:6432/app", "md5", "its DSN has no password"),
+        ("postgresql://finn:secret@pool:6432/app?sslcert=finn.pem", "md5", "also a certificate"),
+        ("postgresql://finn:secret@pool:6432/app", "ldap", "may lock users out"),
+    ],
+)
+def test_where_no_wrong_password_is_tried(dsn: str, kind: str, why: str) -> None:
+    found = untried(dsn, kind)
+    assert why in found
+    assert bool(found) is bool(why)

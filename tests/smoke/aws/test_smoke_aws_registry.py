@@ -146,7 +146,7 @@ def test_a_file_with_variables_is_there(listed: Any, gone: int, unread: int) -> 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "PermanentRedirect"])
 def test_a_bucket_that_refuses_says_nothing_of_others(code: str) -> None:
-    def listed(Bucket: str, **_: Any) -> Any:  # noqa: N803
+    def listed(Bucket: str, **_: Any) -> Any:
         return raising(code)() if Bucket == "foreign" else {}
 
     account, _ = scripted(list_objects_v2=listed, describe_images=lambda **_: {"imageDetails": []})
@@ -185,7 +185,7 @@ def test_a_registry_that_refuses_does_not_hide_another() -> None:
     selection = {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 1}
     policy = json.dumps({"rules": [{"rulePriority": 1, "selection": selection}]})
 
-    def answer(registryId: str, **_: Any) -> Any:  # noqa: N803
+    def answer(registryId: str, **_: Any) -> Any:
         return raising("AccessDenied")() if registryId.startswith("9") else {"lifecyclePolicyText": policy}
 
     account, _ = scripted(get_lifecycle_policy=answer)
