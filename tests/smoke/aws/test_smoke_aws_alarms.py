@@ -617,9 +617,9 @@ def test_an_alarm_that_ignores_few_values(low: str, statistic: str, largest: flo
 @pytest.mark.parametrize(("period", "asked"), [(10, 60), (60, 60), (21_600, 21_600)])
 def test_few_values_in_a_week_are_few(period: int, asked: int) -> None:
     described = {"AlarmName": "p-late", "StateValue": "OK", "Namespace": "p", "MetricName": "Late"}
-    described |= {"ExtendedStatistic": "p99", "EvaluateLowSampleCountPercentile": "ignore", "Period": period}
+    described |= {"ExtendedStatistic": "p99", "EvaluateLowSampleCountPercentile": "ignore"}
     account, client = scripted(get_metric_data=lambda **_: {"MetricDataResults": []})
-    assert sparse(account, [alarm_of(described)]) == []
+    assert sparse(account, [alarm_of({**described, "Period": period})]) == []
     ((_, sent),) = client.asked
     assert sent["EndTime"] - sent["StartTime"] == timedelta(days=7)
     assert sent["MetricDataQueries"][0]["MetricStat"]["Period"] == asked
