@@ -39,7 +39,7 @@ KEY = SigningKey.throwaway()
 HURRIED = (
     "aws.account.ANSWER_WITHIN_S",
     "network.transport.STREAM_WITHIN_S",
-    "platform.builds.BUILDS_WITHIN_S",
+    "platform.backends.BUILDS_WITHIN_S",
     "platform.pgbouncer.ANSWER_WITHIN_S",
     "platform.streams.STREAM_WITHIN_S",
     "platform.http.CONNECT_TIMEOUT_S",
