@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import ip_network
@@ -141,24 +141,29 @@ class Reachability:
         self.examined.findings.extend(other.findings)
         self.examined.not_examined.extend(other.not_examined)
 
-    def admit(self, public: Party, ports: Collection[int], *, straight: bool | None) -> None:
+    def admit(
+        self, public: Party, ports: Collection[int], straight: Sequence[Callable[[], bool | None]]
+    ) -> None:
         """Record if a public load balancer admits nobody on any of its ports.
 
-        Callers come `straight` from the internet, or through a proxy that needs no route from there, such as
-        Global Accelerator or CloudFront's VPC origins; None if it is unclear which.
+        Callers of each host come `straight` from the internet, or through a proxy that needs no route from
+        there, such as Global Accelerator or CloudFront's VPC origins; None if it is unclear which.
         """
+        barred = f"the public does not reach {public.name}"
         held = [self.groups[each] for each in public.groups if each in self.groups]
         rules = [rule for each in held for rule in each.get("IpPermissions", ()) if _names(rule)]
-        what = f"the public does not reach {public.name}"
         if held and not any(covers_port(rule, port) for rule in rules for port in ports):
             why = f"no security group lets anybody in on port {' or '.join(map(str, sorted(ports)))}"
-            self.examined.findings.append(Finding("", 0, f"{what}: {why}"))
+            self.examined.findings.append(Finding("", 0, f"{barred}: {why}"))
             return
         why = self.lists.closed_to_world(public.subnets)
         why = why or next(filter(None, map(self.routes.unreached, public.subnets)), "")
-        if why and straight is not False:
-            noted = self.examined.findings if straight else self.examined.not_examined
-            noted.append(Finding("", 0, f"{'' if straight else 'whether '}{what}: {why}"))
+        ways = [self.examined.attempt(each) for each in straight] if why else []
+        if True in ways:
+            self.examined.findings.append(Finding("", 0, f"{barred}: {why}"))
+        elif None in ways:
+            unclear = f"whether the public reaches {public.name}, perhaps through a proxy: {why}"
+            self.examined.not_examined.append(Finding("", 0, unclear))
 
     def guard(self, party: Party) -> None:
         """Record if a party admits everybody."""
@@ -224,9 +229,8 @@ def _through(
             ways.examine(balancer, parties[name])
     led = [host for host in hosts.values() if any(route.serves(host) for route in routes)]
     if led and aws.balancers()[arn].get("Scheme") == "internet-facing":
-        found = [ways.examined.attempt(partial(is_straight, aws, arn, host)) for host in led]
-        straight = True if True in found else None if None in found else False
-        ways.admit(balancer, {route.listens for route in routes}, straight=straight)
+        straight = [partial(is_straight, aws, arn, host) for host in led]
+        ways.admit(balancer, {route.listens for route in routes}, straight)
     return count
 
 

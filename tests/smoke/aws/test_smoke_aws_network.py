@@ -329,8 +329,17 @@ def test_a_balancer_in_a_private_subnet_needs_a_proxy_in_front(led: list[str], b
             **facing_the_internet("sg-finn"),
         )
     )
-    what = "the public does not reach p-alb: rtb-1 of subnet-1 has no route to an internet gateway"
-    assert found == ([what] if blamed else [], [f"whether {what}"] if blamed is None else [])
+    why = "rtb-1 of subnet-1 has no route to an internet gateway"
+    unclear = f"whether the public reaches p-alb, perhaps through a proxy: {why}"
+    assert found == (
+        [f"the public does not reach p-alb: {why}"] if blamed else [], [unclear] if blamed is None else []
+    )  # fmt: skip
+
+
+def test_dns_matters_only_for_a_balancer_without_a_way_in() -> None:
+    open_to_all = [rule(**pair("sg-api", "sg-finn")), rule(443, **ranges("0.0.0.0/0"))]
+    hidden = {"list_hosted_zones": raising("AccessDenied"), **facing_the_internet("sg-finn")}
+    assert examined(account(finn=open_to_all, **hidden)) == ([], [])
 
 
 OUT = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
