@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
 import tree_sitter_bash
@@ -326,3 +326,15 @@ def is_range(written: Sequence[str]) -> bool:
         len(written) == 1
         and re.fullmatch(r"\{[01]\.\.[1-9]\d*\}|\$\(seq (?:[01] )?[1-9]\d*\)", written[0]) is not None
     )
+
+
+def evaluated(text: str, value: Callable[[str], str | None]) -> str | None:
+    """The result of a sum such as `n + 1`, None for anything else or an unknown value."""
+    found = re.fullmatch(r"\s*\$?(\w+)\s*([-+*])\s*\$?(\w+)\s*", text)
+    if not found:
+        return None
+    numbers = [word if word.isdigit() else value(word) for word in (found[1], found[3])]
+    if any(number is None or not re.fullmatch(r"\s*[-+]?\d+\s*", number) for number in numbers):
+        return None
+    left, right = (int(number or 0) for number in numbers)
+    return str({"+": left + right, "-": left - right, "*": left * right}[found[2]])

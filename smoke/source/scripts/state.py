@@ -181,18 +181,7 @@ def compared(operator: str, left: str, right: str, kind: str) -> bool | None:
     return None
 
 
-def evaluated(text: str, value: Callable[[str], str | None]) -> str | None:
-    """The result of a sum such as `n + 1`, None for anything else or an unknown value."""
-    found = re.fullmatch(r"\s*\$?(\w+)\s*([-+*])\s*\$?(\w+)\s*", text)
-    if not found:
-        return None
-    numbers = [word if word.isdigit() else value(word) for word in (found[1], found[3])]
-    if any(number is None or not _NUMBER.match(number) for number in numbers):
-        return None
-    left, right = (int(number or 0) for number in numbers)
-    return str({"+": left + right, "-": left - right, "*": left * right}[found[2]])
-
-
+_STEPS = ("++", "--", "+=", "-=")  # how arithmetic changes a number
 EXIT_CODE = re.compile(r"exit_?code|(?:docker|podman)\s+wait\b", re.IGNORECASE)
 #: The end of a pipe that succeeds only if the code is 0.
 CODE_IS_ZERO = re.compile(
@@ -262,7 +251,7 @@ class Words(ABC):
         if kind == "command_substitution":
             return self._substituted(node, state)
         if kind == "arithmetic_expansion":
-            result = evaluated(text[3:-2], state.value)
+            result = shell.evaluated(text[3:-2], state.value)
             return [(state, f"{text}{UNSURE}" if result is None else result, result is not None)]
         if kind in ("string", "concatenation"):
             before = [(state, "", True)]
@@ -293,11 +282,15 @@ class Words(ABC):
             return state.value("!")
         if re.fullmatch(r"\$\{_+\}", text.strip()) or "PIPESTATUS" in text:
             return state.value(text[2:-1]) or UNSURE
-        array = re.fullmatch(r"\$\{(#?)(\w+)\[[@*]\].*\}", text)
-        if array and array[1] and (words := state.value(f"{array[2]}[@]")) is not None:
+        array = re.fullmatch(r"\$\{([#!]?)(\w+)\[[@*]\].*\}", text)
+        if array and array[1] == "#" and (words := state.value(f"{array[2]}[@]")) is not None:
             return str(len(words.split(BETWEEN))) if words else "0"
         if array and state.value(array[2]) == UNSURE:
             return UNSURE
+        if element := re.fullmatch(r"\$\{(\w+)\[(?:(\d+)|\$?\{?(\w+)\}?)\]\}", text):
+            held, at = state.value(f"{element[1]}[@]"), element[2] or state.value(element[3]) or ""
+            listed = held.split(BETWEEN) if held and at.isdigit() else []
+            return listed[int(at)] if at.isdigit() and int(at) < len(listed) else None
         found = re.fullmatch(r"\$\{?(\w+)(?::?([-?])([^}]*))?\}?", text)
         if not found:
             return None
@@ -359,7 +352,7 @@ class Words(ABC):
                 if first is None or first != decided:
                     found += self._truth(node.children[2], each, kind)
             return found
-        if node.type == "binary_expression" and len(node.children) == 3:
+        if node.type == "binary_expression" and node.children[1].type not in _STEPS:
             operator = shell.text_of(node.children[1])
             return [
                 self._compared(node, second, operator, (left, left_known), (right, right_known), kind)
@@ -372,7 +365,7 @@ class Words(ABC):
                 self._compared(node, each, "==" if empty else "!=", (text, known), ("", True), "[")
                 for each, text, known in self._expand(node.children[1], state)
             ]
-        if node.type in ("unary_expression", "postfix_expression"):  # ((n++)), [ -f file ]
+        if node.type.endswith(("ary_expression", "postfix_expression")):  # ((n++)), ((n += 1)), [ -f file ]
             return [(self._counted(node, state), None)]
         arithmetic = kind == "((" or node.type == "number"
         return [
@@ -424,11 +417,12 @@ class Words(ABC):
 
     def _counted(self, node: Node, state: State) -> State:
         name = next((shell.text_of(each) for each in node.named_children if each.type == "variable_name"), "")
-        value = state.value(name) if name else None
-        step = {"++": 1, "--": -1}.get(next((c.type for c in node.children if not c.is_named), ""), 0)
-        if not step or value is None:
+        sign = next((each.type for each in node.children if not each.is_named), "")
+        if sign not in _STEPS or state.value(name) is None:
             return state
-        return state.having(name, str(int(value) + step) if re.fullmatch(r"-?\d+", value) else UNSURE)
+        by = shell.text_of(node.named_children[-1]) if sign.endswith("=") else "1"
+        result = shell.evaluated(f"{name} {sign[0]} {by}", state.value)
+        return state.having(name, UNSURE if result is None else result)
 
 
 def _nothing(written: str) -> list[str]:

@@ -277,6 +277,9 @@ class Ways(Commands):
 
     def _items(self, node: Node, state: State) -> list[str | None]:
         """The words of a loop that a word stands for; None for an unknown one."""
+        keys = re.fullmatch(r"\$\{!(\w+)\[[@*]\]\}", shell.unquoted(node))
+        if keys and (held := state.value(f"{keys[1]}[@]")):
+            return [*map(str, range(len(held.split(BETWEEN))))]
         several = state.several(shell.unquoted(node)) if "[@]" in shell.text_of(node) else None
         return (
             [self._plain(node, state)]
@@ -292,7 +295,9 @@ class Ways(Commands):
         return value if known and not more else None
 
     def _c_style_for_statement(self, node: Node, state: State, cond: bool) -> set[State]:
-        names = re.findall(r"[A-Za-z_]\w*", shell.text_of(node).partition("))")[0])
+        head = shell.text_of(node).partition("))")[0]
+        state = state.guessed(short(node)) if "[@]" in head else state
+        names = re.findall(r"[A-Za-z_]\w*", head)
         for name in names[1:]:
             state = state.having(name, UNSURE)
         return self._rounds(lambda each: {each}, node.named_children[-1], state, cond, may_end=True)
@@ -353,6 +358,10 @@ class Ways(Commands):
         if "+=" in [child.type for child in node.children]:
             added = [self._plain(each, state) for each in value[0].named_children] if value else []
             return {_joined(replace(state, ok=True), shell.text_of(name), added)}
+        if name.type == "subscript" and value and "$!" in shell.text_of(value[0]):
+            return {_joined(replace(state, ok=True), shell.text_of(name.named_children[0]), [None])}
+        if value and re.search(r"[^\"']\$!|\$![^\"']", shell.text_of(value[0])) and value[0].type != "array":
+            return {replace(state, ok=True).having(shell.text_of(name), UNSURE)}  # several processes
         if not value or name.type != "variable_name":
             return {replace(state, ok=True).having(shell.text_of(name), None if value else "")}
         if value[0].type == "array":

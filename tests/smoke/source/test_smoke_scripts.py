@@ -262,6 +262,8 @@ TASK_OF = (
     + 'if [ "$code" != "0" ]; then exit 1; fi\n'
 )
 OF_ALL = "pids=()\nfor s in a b; do scripts/task.sh $s & pids+=($!); done\n"
+OF_NAMES = "pids\nfor s in a b; do scripts/task.sh $s & pids[$s]=$!; done\n"
+OF_TEXT = 'pids=""\nfor s in a b; do scripts/task.sh $s & pids="$pids $!"; done\n'
 OF_TWO = "scripts/task.sh a & one=$!\nscripts/task.sh b & other=$!\n"
 
 
@@ -287,6 +289,14 @@ OF_TWO = "scripts/task.sh a & one=$!\nscripts/task.sh b & other=$!\n"
         (f'{OF_ALL}for p in "${{pids[@]}}"; do wait "$p" || bad=1; done', "lost"),
         (f'{OF_ALL}wait "${{pids[@]}}"', "lost"),
         (f'{OF_ALL}for p in "${{pids[@]:1}}"; do wait "$p"; done', "open"),
+        (f'{OF_ALL}for i in "${{!pids[@]}}"; do wait "${{pids[$i]}}"; done', "sound"),
+        (f'{OF_ALL}wait "${{pids[0]}}"; wait ${{pids[1]}}', "sound"),
+        (f'{OF_ALL}wait "${{pids[0]}}"', "lost"),
+        (f'{OF_ALL}for ((i=0;i<${{#pids[@]}};i++)); do wait "${{pids[i]}}"; done', "open"),
+        (f'{OF_ALL}bad=0\nfor p in "${{pids[@]}}"; do wait "$p" || ((bad+=1)); done\nexit "$bad"', "sound"),
+        (f'{OF_ALL}bad=0\nfor p in "${{pids[@]}}"; do wait "$p" || ((bad-=1)); done\nexit 0', "lost"),
+        (f'declare -A {OF_NAMES}for s in "${{!pids[@]}}"; do wait "${{pids[$s]}}"; done', "open"),
+        (f'{OF_TEXT}for p in $pids; do wait "$p"; done', "open"),
     ],
 )
 def test_tasks_in_the_background_end_each_for_itself(text: str, found: str) -> None:
