@@ -71,7 +71,9 @@ def sparse(account: AwsAccount, alarms: Iterable[MetricAlarm], *, now: datetime 
             EndTime=end,
             MetricDataQueries=[query],
         )
-        needed = 10 / min(share, 1 - share)
+        for each in values:
+            _require_complete(alarm.metrics[0], each)
+        needed = round(10 / min(share, 1 - share), 6)  # 1 - 0.9 is less than a tenth
         most = max((one for each in values for one in each["Values"]), default=0)
         if 0 < most < needed:
             few = f"it ignores periods with fewer than {needed:.0f} values"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pytest_readiness import ExternalOutage
 
 from smoke.aws.alarms import (
     CompositeAlarm,
@@ -596,6 +597,8 @@ def test_a_filter_that_adds_the_same_for_each_line(
         ("ignore", "p99", 1000.0, False),
         ("ignore", "p99", 0.0, False),  # no data: another finding
         ("ignore", "p50", 20.0, False),
+        ("ignore", "p90", 100.0, False),
+        ("ignore", "p90", 99.0, True),
         ("ignore", "Average", 1.0, False),
         ("evaluate", "p99", 1.0, False),
     ],
@@ -612,6 +615,15 @@ def test_an_alarm_that_ignores_few_values(low: str, statistic: str, largest: flo
     values = [largest / 2, largest] if largest else []
     account, _ = scripted(get_metric_data=lambda **_: {"MetricDataResults": [{"Id": "m0", "Values": values}]})
     assert bool(sparse(account, [alarm_of(described)])) is never
+
+
+def test_values_that_cloudwatch_did_not_read_are_not_few() -> None:
+    described = {"AlarmName": "p-late", "StateValue": "OK", "Namespace": "p", "MetricName": "Late"}
+    described |= {"ExtendedStatistic": "p99", "EvaluateLowSampleCountPercentile": "ignore"}
+    told = {"MetricDataResults": [{"Id": "m0", "Values": [1.0], "StatusCode": "InternalError"}]}
+    account, _ = scripted(get_metric_data=lambda **_: told)
+    with pytest.raises(ExternalOutage):
+        sparse(account, [alarm_of({**described, "Period": 60})])
 
 
 @pytest.mark.parametrize(("period", "asked"), [(10, 60), (60, 60), (21_600, 21_600)])
