@@ -357,15 +357,18 @@ def expiring(account: AwsAccount, definition: TaskDefinition) -> Examined:
     """The repositories of a task's images whose lifecycle policies delete images while they are needed."""
     found = [IN_ECR.fullmatch(each.image) for each in definition.containers]
     here = {
-        (each["registry"], each["repository"]) for each in found if each and each["region"] == account.region
+        (each["registry"], each["repository"]): each
+        for each in found
+        if each and each["region"] == account.region
     }
     result = Examined()
-    for registry, name in sorted(here):
+    for (registry, name), image in sorted(here.items()):
         place = {"registryId": registry, "repositoryName": name}
         find = partial(account.find, "ecr", "get_lifecycle_policy", _NO_LIFECYCLE, **place)
         policy = Value((result.attempt(find) or {}).get("lifecyclePolicyText", "{}"), Place("", 0))
-        what = f"the lifecycle policy of {name}"
-        result.findings.extend(Finding("", 0, f"{what} {why}") for why in lost(policy))
+        wrong = [Finding("", 0, f"the lifecycle policy of {name} {why}") for why in lost(policy)]
+        if wrong and result.attempt(partial(_is_fetched, account, image)) is False:
+            result.findings.extend(wrong)
     return result
 
 

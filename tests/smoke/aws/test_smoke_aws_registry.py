@@ -175,10 +175,26 @@ def test_a_registry_keeps_images_that_are_needed(selection: dict[str, Any] | Non
     rules = [{"rulePriority": 1, "selection": selection, "action": {"type": "expire"}}]
     told = raising("LifecyclePolicyNotFoundException") if selection is None else None
     account, _ = scripted(
-        get_lifecycle_policy=told or (lambda **_: {"lifecyclePolicyText": json.dumps({"rules": rules})})
+        get_lifecycle_policy=told or (lambda **_: {"lifecyclePolicyText": json.dumps({"rules": rules})}),
+        describe_pull_through_cache_rules=lambda **_: {},
     )
     found = expiring(account, definition("finn", image=f"{REGISTRY}/team/finn:0123abc"))
     assert [each.what for each in found.findings] == why
+
+
+def test_an_image_that_is_fetched_again_may_be_deleted() -> None:
+    selection = {"tagStatus": "any", "countType": "sinceImagePushed", "countNumber": 1}
+    account, _ = scripted(
+        get_lifecycle_policy=lambda **_: {
+            "lifecyclePolicyText": json.dumps({"rules": [{"rulePriority": 1, "selection": selection}]})
+        },
+        describe_pull_through_cache_rules=lambda **_: {
+            "pullThroughCacheRules": [{"ecrRepositoryPrefix": "hub"}]
+        },
+    )
+    finn = definition("finn", image=f"{REGISTRY}/team/finn:0123abc")
+    assert expiring(account, finn).findings
+    assert not expiring(account, definition("finn", image=f"{REGISTRY}/hub/envoy:1.30")).findings
 
 
 def test_a_registry_that_refuses_does_not_hide_another() -> None:
@@ -188,7 +204,7 @@ def test_a_registry_that_refuses_does_not_hide_another() -> None:
     def answer(registryId: str, **_: Any) -> Any:
         return raising("AccessDenied")() if registryId.startswith("9") else {"lifecyclePolicyText": policy}
 
-    account, _ = scripted(get_lifecycle_policy=answer)
+    account, _ = scripted(get_lifecycle_policy=answer, describe_pull_through_cache_rules=lambda **_: {})
     finn = definition("finn", image=f"{REGISTRY}/team/finn:0123abc")
     (box,) = finn.containers
     sidecar = replace(box, image=f"9{REGISTRY[1:]}/team/sidecar:1")
