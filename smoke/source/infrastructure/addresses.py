@@ -173,7 +173,7 @@ class Directory:
 
     def _misleads(self, name: str, scheme: str, host: str, port: int | None, path: str) -> Iterator[str]:
         meant = self._meant(name)
-        keys = "JWKS" in name.upper()
+        keys = "JWKS" in name.upper() and re.search(r"ORIGIN|CORS|ALLOW", name.upper()) is None
         if host in self._siblings(unnamed=bool(meant) or keys) or self._other.fullmatch(host):
             yield "another environment's"
         elif host in self.listening:

@@ -80,6 +80,7 @@ def test_what_leads_elsewhere_is_a_finding(given: dict[str, str], why: str) -> N
     "given",
     [
         {"HOOK_SECRET": "arrakis-staging/worker/webhook"},
+        {"JWKS_CORS_ORIGINS": "https://api.arrakis.community"},
         {"REPOSITORY": "arrakis-dev/finn", "LOG_PREFIX": "/arrakis-production/shared"},
         {"DOCS": "https://example.org/arrakis-production/guide"},
         {"FINN_BASE_URL": f"http://finn.{ZONE}:3000", "DIXIE_URL": "https://dixie.staging.arrakis.community"},
