@@ -223,8 +223,8 @@ class Freeside(ServiceClient):
                 content=content,
                 params=params or {},
             )
+            charge.replay = is_replay(response.headers) or response.status_code == 409
             if response.status_code == 200:
-                charge.replay = is_replay(response.headers)
                 is_invoke = not (streamed or charge.replay)
                 took = response.elapsed.total_seconds() * 1000 if is_invoke else None
                 charge.settle(cost_in(response), took)

@@ -85,9 +85,9 @@ class OpeningBalance:
 class Charge:
     """One call that may be charged. Its cost is in its answer; ``unknown`` if that was not read.
 
-    ``replay`` if the answer says that it is an earlier call's. Where that call was another run's, it is no
-    charge of this one. ``settled`` once the cost is known: a refusal says nothing about an earlier call of
-    its key. ``within`` is how far the cost may be from what was charged, in µUSD.
+    ``replay`` if the answer, or a conflict, says that the key is an earlier call's. Where that call was
+    another run's, it is no charge of this one. ``settled`` once the cost is known: a refusal says nothing
+    about an earlier call of its key. ``within`` is how far the cost may be from what was charged, in µUSD.
     """
 
     micro: int = 0

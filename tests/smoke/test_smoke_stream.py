@@ -141,3 +141,14 @@ def test_what_abandoned_streams_cost_together(tmp_path: Any, within: int) -> Non
     )  # fmt: skip
     journal.learn_all("c", ["another"], -10_000, within)  # whole cents may fall by one
     assert dict(journal.spend().charges) == {"c": 20_000}
+
+
+@pytest.mark.parametrize(("first", "charged"), [(409, {}), (504, {"c": 2100})])
+def test_a_conflict_before_a_replay_makes_no_charge(tmp_path: Any, first: int, charged: Any) -> None:
+    refused = httpx.Response(first, json={"error": "IDEMPOTENCY_CONFLICT", "message": "in use"})
+    body = {"content": "one", "model": "cheap", "usage": USAGE, "traceId": "t"}
+    stored = httpx.Response(200, headers={"x-idempotent-replay": "true"}, json=body)
+    for answer in (refused, stored):
+        client = freeside(tmp_path, answer)
+        client.post_invoke(b"{}", tenant="c", key="null")
+    assert dict(client.journal.spend().charges) == charged
