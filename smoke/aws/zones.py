@@ -169,16 +169,25 @@ def _ends(zone: Zone, host: str) -> Iterator[str]:
     yield from (value for each in used for value in values_of(each) if _LEADS.fullmatch(value))
 
 
+_CONTINENTS = ("AF", "AN", "AS", "EU", "NA", "OC", "SA")
+
+
 def unplaced(account: AwsAccount, host: str) -> str:
     """Why callers in some places get no address of a public host; empty if all do.
 
-    Nothing is said of a host that several zones may answer for.
+    Nothing is said of a host that several zones may answer for. Records for all continents leave out only
+    callers whose place is unknown.
     """
     zones = [each for each in list_zones(account) if not each.private and is_below(host, each.name)]
     found = answering(read_zones(account, zones), host)
     records = found[0].of(host, *ADDRESSES) if len(found) == 1 else ()
     places = [{*each.get("GeoLocation", {"CountryCode": "*"}).items()} for each in records]
-    if not places or ("CountryCode", "*") in set().union(*places):
+    every: set[tuple[str, str]] = set().union(*places)
+    if (
+        not places
+        or ("CountryCode", "*") in every
+        or {("ContinentCode", one) for one in _CONTINENTS} <= every
+    ):
         return ""
     told = " and ".join(sorted({value for each in places for _, value in each}))
     return f"its records answer only callers in {told}"
