@@ -364,7 +364,7 @@ def _waited(rest: Sequence[str], good: State, bad: State) -> set[State]:
     if last == "fine" and "lost" not in processes:
         return {good}
     found = {replace(bad, how="")} if not last else set()
-    if "-n" in rest or any("[@]" in each for each in rest):
+    if "-n" in rest or any("[@]" in each or UNSURE in each for each in rest):
         found.add(good.guessed(" ".join(["wait", *rest])))
     elif sum(not each.startswith("-") for each in rest) > 1:
         found.add(replace(good, how="`wait` with several processes has the status of the last one"))

@@ -94,7 +94,7 @@ class State:
 
     def guessed(self, guess: str, *, always: bool = False) -> State:
         """The same on a path that depends on something not understood; unchanged without a failure."""
-        return replace(self, guess=self.guess or guess) if self.failed or always else self
+        return replace(self, guess=self.guess or guess.replace(UNSURE, "")) if self.failed or always else self
 
     def lost(self, how: str) -> State:
         """The same, and how a failure is about to be lost, if one is."""

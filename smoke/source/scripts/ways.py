@@ -355,32 +355,29 @@ class Ways(Commands):
 
     def _assigned(self, node: Node, state: State) -> set[State]:
         name, *value = node.named_children
-        if "+=" in [child.type for child in node.children]:
-            added = [self._plain(each, state) for each in value[0].named_children] if value else []
-            return {_joined(replace(state, ok=True), shell.text_of(name), added)}
-        if name.type == "subscript" and value and "$!" in shell.text_of(value[0]):
+        said, written = shell.text_of(name), shell.text_of(value[0]) if value else ""
+        more = written.startswith(f'("${{{said}[@]}}"')  # pids=("${pids[@]}" "$!")
+        if more or "+=" in [child.type for child in node.children]:
+            added = [self._plain(each, state) for each in value[0].named_children[more:]] if value else []
+            return {_joined(replace(state, ok=True), said, added)}
+        if name.type == "subscript" and "$!" in written:
             return {_joined(replace(state, ok=True), shell.text_of(name.named_children[0]), [None])}
-        if value and re.search(r"[^\"']\$!|\$![^\"']", shell.text_of(value[0])) and value[0].type != "array":
-            return {replace(state, ok=True).having(shell.text_of(name), UNSURE)}  # several processes
+        if re.fullmatch(r"(?!\"?\$!\"?\Z)[^(`]*\$![^(`]*", written):
+            return {replace(state, ok=True).having(said, UNSURE)}  # several processes
         if not value or name.type != "variable_name":
-            return {replace(state, ok=True).having(shell.text_of(name), None if value else "")}
+            return {replace(state, ok=True).having(said, None if value else "")}
         if value[0].type == "array":
             items = [self._expand(each, state) for each in value[0].named_children]
             known = [kept(*found[0][1:]) for found in items if len(found) == 1]
-            state = state.having(shell.text_of(name), None)
-            return {
-                replace(state, ok=True).having(
-                    f"{shell.text_of(name)}[@]", BETWEEN.join(known) if len(known) == len(items) else None
-                )
-            }
+            words = BETWEEN.join(known) if len(known) == len(items) else None
+            return {replace(state, ok=True).having(said, None).having(f"{said}[@]", words)}
         found = self._expand(value[0], state)
         if not any(shell.below(node, "command_substitution")):
             found = [(replace(each, ok=True), text, known) for each, text, known in found]
-        written = shell.text_of(name)
         return {
             # a text that is appended to itself, or that a command prints, is not kept
             each.having(
-                written, None if not known and ("$(" in text or f"${written}" in text) else kept(text, known)
+                said, None if not known and ("$(" in text or f"${said}" in text) else kept(text, known)
             )
             for each, text, known in found
         }

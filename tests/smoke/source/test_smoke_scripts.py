@@ -297,6 +297,9 @@ OF_TWO = "scripts/task.sh a & one=$!\nscripts/task.sh b & other=$!\n"
         (f'{OF_ALL}bad=0\nfor p in "${{pids[@]}}"; do wait "$p" || ((bad-=1)); done\nexit 0', "lost"),
         (f'declare -A {OF_NAMES}for s in "${{!pids[@]}}"; do wait "${{pids[$s]}}"; done', "open"),
         (f'{OF_TEXT}for p in $pids; do wait "$p"; done', "open"),
+        (f"{OF_TEXT}wait $pids", "open"),
+        (OF_ALL.replace("+=(", '=("${pids[@]}" ') + 'for p in "${pids[@]}"; do wait "$p"; done', "sound"),
+        ('scripts/task.sh a & p="$!"\nwait "$p"', "sound"),
     ],
 )
 def test_tasks_in_the_background_end_each_for_itself(text: str, found: str) -> None:
