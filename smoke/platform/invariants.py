@@ -344,17 +344,20 @@ class Conservation:
         self.evidence.evaluated(I6)
         return reading
 
-    def takes_room(self, meanwhile: BudgetReading, what: str) -> None:
+    def takes_room(self, meanwhile: Sequence[BudgetReading], what: str) -> None:
         """Compare the room before with that during a call, ``what``: it is reserved or charged already (I-1).
 
-        A budget of whole cents does not show a call. Calls of others that end make room.
+        The call has just ended. A budget of whole cents does not show it, and one that lags shows it late.
+        Calls of others that end make room.
         """
-        taken = self.first.room - meanwhile.room
+        taken = self.first.room - min(each.room for each in meanwhile)
         self.evidence.figure("taken from the budget by an open call", taken, "µUSD")
-        if not meanwhile.exact:
+        if not self.first.exact:
             self.evidence.note("not examined: less than a cent, which this budget does not show")
         elif taken < 0:
             self.evidence.note(f"not examined: others' calls, which had reserved {-taken} µUSD more, ended")
+        elif not taken and self.observe(self.read()).committed == self.first.committed:
+            self.evidence.note("not examined: this budget shows a call only some time after its end")
         else:
             with self.unless_others():
                 assert taken, f"{what} is open, but the budget shows nothing reserved or charged"
