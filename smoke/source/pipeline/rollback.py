@@ -378,5 +378,7 @@ def _lost(rules: Sequence[Mapping[str, Value]]) -> Iterator[str]:
         if by == "imageCountMoreThan" and limit < _FEWEST_IMAGES:
             yield f"keeps {limit:g} image, so there is none to roll back to"
         elif by == "sinceImagePushed" and unit in ("", "day", "days") and limit < _FEWEST_DAYS:
-            yield f"deletes an image after {limit:g} days, even if it is in use"
+            moved = text(entries(rule.get("action")).get("type")) == "transition"
+            what = "archives" if moved else "deletes"
+            yield f"{what} an image after {limit:g} days, even if it is in use"
         return

@@ -180,6 +180,9 @@ def test_a_registry_keeps_images_that_are_needed(selection: dict[str, Any] | Non
     )
     found = expiring(account, definition("finn", image=f"{REGISTRY}/team/finn:0123abc"))
     assert [each.what for each in found.findings] == why
+    rules[0]["action"] = {"type": "transition", "targetStorageClass": "archive"}
+    found = expiring(account, definition("finn", image=f"{REGISTRY}/team/finn:0123abc"))
+    assert [each.what for each in found.findings] == [each.replace("deletes", "archives") for each in why]
 
 
 def test_an_image_that_is_fetched_again_may_be_deleted() -> None:
