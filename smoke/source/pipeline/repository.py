@@ -154,10 +154,18 @@ class Repository:
             yield line.text, line.directory
 
     def recipes(self, step: Step) -> Iterator[str]:
-        """The lines of the rules and tasks that a step runs with `make` and the like."""
-        for words in shell.run_by(step.run):
-            for line in recipes.lines(words, lambda path: found_in([step.directory], path, self.script)):
-                yield line.text
+        """The lines of the rules and tasks that a step runs with `make` and the like, each once."""
+        texts, seen = [step.run], set[str]()
+        for _ in range(DEEPEST):
+            found = [
+                line.text
+                for text in texts
+                for words in shell.run_by(text)
+                for line in recipes.lines(words, lambda path: found_in([step.directory], path, self.script))
+            ]
+            texts = [each for each in dict.fromkeys(found) if each not in seen]
+            seen |= {*texts}
+            yield from texts
 
     def others(self, step: Step) -> Iterator[tuple[str, str]]:
         """The scripts of the checkout in another language that a step runs: path and text."""

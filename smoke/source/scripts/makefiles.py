@@ -341,7 +341,8 @@ class _Targets:
                 known = known.replace(f"$({number})", each.strip()).replace(f"${number}", each.strip())
             return self._plain(known, automatic, depth - 1)
 
-        return _REFERENCE.sub(value, text)
+        text = _SUBSTITUTED.sub(_as_patsubst, text)
+        return _BY_WORD.sub(_by_word, _REFERENCE.sub(value, text))
 
     def _literals(self) -> dict[str, str]:
         """The settings of a justfile that are plain strings."""
@@ -350,6 +351,28 @@ class _Targets:
 
 _LITERAL = re.compile(r"'[^']*'|\"[^\"\\]*\"")
 _REFERENCE = re.compile(r"\$\$|\$[({]([\w.-]+)[)}]|\$[({]call\s+([\w.-]+)((?:,[^(){},]*)*)[)}]|\$([@*<^])")
+
+
+#: `$(NAMES:%=deploy-%)`, and functions that change each word of a text that has no variables any more.
+_SUBSTITUTED = re.compile(r"\$[({]([\w.-]+):([^=$(){}]*)=([^$(){}]*)[)}]")
+_BY_WORD = re.compile(r"\$[({](addprefix|addsuffix|patsubst)\s+([^$(){}]*)[)}]")
+
+
+def _as_patsubst(found: re.Match[str]) -> str:
+    name, old, new = found.groups()
+    old, new = (old, new) if "%" in old else (f"%{old}", f"%{new}")
+    return f"$(patsubst {old},{new},$({name}))"
+
+
+def _by_word(found: re.Match[str]) -> str:
+    function, (*how, words) = found[1], [each.strip() for each in found[2].split(",")]
+    if len(how) != 1 + (function == "patsubst"):
+        return found[0]
+    old, new = ("%", f"{how[0]}%" if function == "addprefix" else f"%{how[0]}") if how[1:] == [] else how
+    front, percent, back = old.partition("%")
+    pattern = re.compile(f"{re.escape(front)}({'.*' if percent else ''}){re.escape(back)}")
+    fits = [(each, pattern.fullmatch(each)) for each in words.split()]
+    return " ".join(new.replace("%", fit[1], 1) if fit else each for each, fit in fits)
 
 
 def _passed(parameters: Sequence[str], arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
