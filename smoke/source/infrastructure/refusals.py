@@ -345,7 +345,7 @@ def _of_filter(filter_: Resource) -> Iterator[Wrong]:
 #: A metric's id in an expression, and what else begins with a small letter there.
 _ID = re.compile(r"(?<![\w.$])(?!(?:and|or|not)\b)[a-z]\w*\b(?!\s*\()")
 _TEXT = re.compile(r"'[^']*'|\"[^\"]*\"")
-_QUERY = re.compile(r"\b(?:SELECT|SEARCH)\b", re.IGNORECASE)
+_QUERY = re.compile(r"\b(?:SELECT|SEARCH|INSIGHT_RULE_METRIC|LAMBDA)\b", re.IGNORECASE)
 
 
 def _of_math(alarm: Resource) -> Iterator[Wrong]:

@@ -624,6 +624,7 @@ resource "aws_cloudwatch_metric_alarm" "a" {
         ("var.unset", ("true", "false"), ""),
         ('"if(m1 > 10 and m1 < 99, 1, 0)"', ("true", "false"), ""),
         ('"select AVG(CPUUtilization) from SCHEMA"', ("true", "false"), ""),
+        ('"INSIGHT_RULE_METRIC(callers, UniqueContributors)"', ("true", "false"), ""),
         ('"m2 / m1 * 100"', ("true", "false"), "no metric_query has the id m2"),
         ('"m1 * 100"', ("true", "true"), "2 queries return data, expected one"),
         ('"m1 * 100"', ("false", "null"), "0 queries return data, expected one"),
