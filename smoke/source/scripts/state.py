@@ -366,7 +366,7 @@ class Words(ABC):
                 for each, text, known in self._expand(node.children[1], state)
             ]
         if node.type.endswith(("ary_expression", "postfix_expression")):  # ((n++)), ((n += 1)), [ -f file ]
-            return [(self._counted(node, state), None)]
+            return [self._counted(node, state)]
         arithmetic = kind == "((" or node.type == "number"
         return [
             self._compared(node, each, "!=", (text, known), ("0" if arithmetic else "", True), kind)
@@ -415,14 +415,17 @@ class Words(ABC):
         unsure = UNSURE in left[0] + right[0]
         return (state.guessed(short(node)) if unsure else state), None
 
-    def _counted(self, node: Node, state: State) -> State:
+    def _counted(self, node: Node, state: State) -> tuple[State, bool | None]:
         name = next((shell.text_of(each) for each in node.named_children if each.type == "variable_name"), "")
         sign = next((each.type for each in node.children if not each.is_named), "")
-        if sign not in _STEPS or state.value(name) is None:
-            return state
+        before = state.value(name)
+        if sign not in _STEPS or before is None:
+            return state, None
         by = shell.text_of(node.named_children[-1]) if sign.endswith("=") else "1"
-        result = shell.evaluated(f"{name} {sign[0]} {by}", state.value)
-        return state.having(name, UNSURE if result is None else result)
+        after = shell.evaluated(f"{name} {sign[0]} {by}", state.value)
+        if after is None:
+            return state.having(name, UNSURE), None
+        return state.having(name, after), int(before if node.type.startswith("postfix") else after) != 0
 
 
 def _nothing(written: str) -> list[str]:

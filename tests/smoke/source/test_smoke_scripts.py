@@ -298,6 +298,8 @@ OF_TWO = "scripts/task.sh a & one=$!\nscripts/task.sh b & other=$!\n"
         (f'declare -A {OF_NAMES}for s in "${{!pids[@]}}"; do wait "${{pids[$s]}}"; done', "open"),
         (f'{OF_TEXT}for p in $pids; do wait "$p"; done', "open"),
         (f"{OF_TEXT}wait $pids", "open"),
+        ("n=3\nwhile ((n-=1)); do scripts/task.sh a && exit 0; done\nexit 1", "sound"),
+        ("n=3\nwhile ((n--)); do scripts/task.sh a && exit 0; done\nexit 0", "lost"),
         (OF_ALL.replace("+=(", '=("${pids[@]}" ') + 'for p in "${pids[@]}"; do wait "$p"; done', "sound"),
         ('scripts/task.sh a & p="$!"\nwait "$p"', "sound"),
     ],
