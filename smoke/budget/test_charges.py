@@ -168,7 +168,7 @@ def test_equal_calls_are_calls_of_their_own(
     from its own pool, and is charged to its own tenant.
     """
     way, prompt = ways(route), prompt_for()
-    asked = [(tenants.main, POOLS[0]), (tenants.main, POOLS[0]), (tenants.main, POOLS[-1])]
+    asked = [(tenants.main, POOLS[0]), (tenants.main, POOLS[0]), (tenants.main, POOLS[1])]
     asked.append((tenants.other, POOLS[0]))
     watches = {tenant: freeside.watch(tenant, evidence) for tenant, _ in asked}
 
