@@ -344,13 +344,13 @@ class Conservation:
         self.evidence.evaluated(I6)
         return reading
 
-    def takes_room(self, meanwhile: Sequence[BudgetReading], what: str) -> None:
+    def takes_room(self, meanwhile: BudgetReading, what: str) -> None:
         """Compare the room before with that during a call, ``what``: it is reserved or charged already (I-1).
 
         The call has just ended. A budget of whole cents does not show it, and one that lags shows it late.
         Calls of others that end make room.
         """
-        taken = self.first.room - min(each.room for each in meanwhile)
+        taken = self.first.room - meanwhile.room
         self.evidence.figure("taken from the budget by an open call", taken, "µUSD")
         if not self.first.exact:
             self.evidence.note("not examined: less than a cent, which this budget does not show")

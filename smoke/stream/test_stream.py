@@ -49,8 +49,6 @@ EARLIEST, LATER, AT_MOST = 1 / 8, 1.5, 12
 MANY = 16
 #: A prompt whose answer takes a model many chunks.
 TIMES = 40
-#: How often the budget of an open stream is read until it shows the stream.
-LOOKS = 20
 #: Additional characters, for models that echo the whole prompt, and for a short-answer prompt that is no
 #: shorter than the long one.
 LONG, MORE_PROMPT = 400, 80
@@ -158,14 +156,13 @@ def test_open_stream_takes_room(freeside: Freeside, tenants: Tenants, watch: Con
     meanwhile: list[BudgetReading] = []
 
     def look(event: StreamEvent) -> bool:
-        full = all(each.room >= watch.first.room for each in meanwhile)
-        if event.name == "content" and full and len(meanwhile) < LOOKS:
+        if event.name == "content" and not meanwhile:  # later the stream may have ended at the service
             meanwhile.append(watch.observe(watch.read(), quiet=False))
         return False
 
     cost = stream(freeside, tenants.main, prompt_for(times=TIMES), hang_up=look).usage().cost_micro
     assert meanwhile, "the stream has no content event: nothing to compare"
-    watch.takes_room(meanwhile, f"a stream of {cost} µUSD")
+    watch.takes_room(meanwhile[0], f"a stream of {cost} µUSD")
 
 
 @pytest.mark.requires("budget", "freeside.models")
