@@ -351,6 +351,7 @@ resource "aws_ecs_task_definition" "m" {
 @pytest.mark.parametrize(
     ("command", "what"),
     [
+        ("essential = true", ""),  # the image's own command
         ('command = ["node", "migrate.js"]', ""),
         ('command = ["sh", "-c", "node migrate.js"]', ""),
         ('command = ["sh", "-c", "cd /app && exec node migrate.js"]', ""),
