@@ -250,11 +250,12 @@ class Control:
         self._appearance.remember()
         self._baseline = self.state()["digest"]
         handler = type("Handler", (_Handler,), {"control": self})
-        self._server = ThreadingHTTPServer((LOOPBACK, 0), handler)
-        # `close` waits for the next look
-        serve = partial(self._server.serve_forever, poll_interval=0.05)
+        server = ThreadingHTTPServer((LOOPBACK, 0), handler)
+        # `close` waits for the next look, and for ever if the thread did not start.
+        serve = partial(server.serve_forever, poll_interval=0.05)
         threading.Thread(target=serve, name="stack-control", daemon=True).start()
-        return f"http://{LOOPBACK}:{self._server.server_port}"
+        self._server = server
+        return f"http://{LOOPBACK}:{server.server_port}"
 
     def close(self) -> None:
         """Close the port."""

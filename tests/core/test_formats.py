@@ -1,7 +1,11 @@
 """How values are written: one canonical form, patterns of ids, and text without control sequences."""
 
 import math
+import subprocess
+import sys
+import time
 from datetime import UTC, date, datetime
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -103,3 +107,19 @@ def test_secret_that_controls_split_is_found_once_they_are_gone() -> None:
     redactor = Redactor(["correct-horse-battery"])
     assert redactor.shown("correct-\x1b[2Jhorse-battery") == "[redacted]"
     assert redactor.data({"\x1b[1ma": ["x\ry"]}) == {"a": ["x\ufffdy"]}
+
+
+def test_the_time_that_a_machine_sleeps_counts() -> None:
+    # Linux stops CLOCK_MONOTONIC while the machine sleeps, and counts the sleep in CLOCK_BOOTTIME.
+    script = """
+        import time
+        asleep, real = 0, time.clock_gettime
+        time.clock_gettime = lambda clock: real(clock) + (asleep if clock == time.CLOCK_BOOTTIME else 0)
+        from pytest_readiness.core.formats import utc_now
+        before, asleep = utc_now(), 3600
+        print(round((utc_now() - before).total_seconds()))
+    """
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        pytest.skip("Linux alone tells how long a machine slept")
+    ran = subprocess.run([sys.executable, "-c", dedent(script)], capture_output=True, text=True, check=True)
+    assert ran.stdout == "3600\n"

@@ -8,9 +8,9 @@ import json
 import re
 import secrets
 import time as clock
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeGuard
 
 ELLIPSIS = "…"
@@ -27,10 +27,18 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun if number == 1 else plural}"
 
 
+def _steady_clock() -> Callable[[], float]:
+    """Return a clock that nobody sets; on Linux one that counts while the machine sleeps."""
+    if hasattr(clock, "CLOCK_BOOTTIME"):
+        return partial(clock.clock_gettime, clock.CLOCK_BOOTTIME)
+    return clock.monotonic
+
+
 class _Clocks:
     """The clocks at import, before any conftest: freezegun replaces names in modules, not in classes."""
 
-    start, began, monotonic = datetime.now(UTC), clock.monotonic(), clock.monotonic
+    steady = staticmethod(_steady_clock())
+    start, began, monotonic = datetime.now(UTC), steady(), clock.monotonic
 
 
 def monotonic() -> float:
@@ -40,7 +48,7 @@ def monotonic() -> float:
 
 def utc_now() -> datetime:
     """Return the present in UTC, even if a conftest moved or froze the time: waivers depend on it."""
-    return _Clocks.start + timedelta(seconds=monotonic() - _Clocks.began)
+    return _Clocks.start + timedelta(seconds=_Clocks.steady() - _Clocks.began)
 
 
 #: A supervisor's variables for a run: its id, and the file in which it writes where its reports are.
