@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
 from .errors import PlanError
 from .formats import digest, is_one_line, one_line
@@ -21,13 +21,9 @@ from .plan_tables import (
     Owner,
     Prose,
     Rollback,
-    chart,
-    decision,
     figure_lines,
-    inventory_item,
     operational_item,
     owner,
-    prose,
     rollback,
 )
 from .toml import TomlTable, load_toml
@@ -39,8 +35,7 @@ SEVERITIES = ("Low", "Medium", "High")
 MAX_LIMIT_S = 86_400
 #: Bytes that a file system allows in one name.
 LONGEST_NAME = 255
-
-Part = TypeVar("Part")
+_PLACE = {"getter": "place"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +55,15 @@ class Policy:
     ``secret_prefixes`` are prefixes of the platform's API keys; words with them never reach a report.
     """
 
-    streak_length: int = 3
+    streak_length: int = field(default=3, metadata={"minimum": 1, "maximum": 1000})
     streak_min_spacing_s: int = 0
-    streak_max_age_days: int = 14
+    streak_max_age_days: int = field(default=14, metadata={"minimum": 1, "maximum": 36500})
     max_uncounted_runs: int = 3
     streak_accepts_degraded: bool = False
-    allowed_deferral_severity: str = "Medium"
+    allowed_deferral_severity: str = field(default="Medium", metadata={"allowed": SEVERITIES})
     require_evidence: bool = True
     #: Time limit of one attempt of a check in seconds, unless its marker ``timeout`` sets another.
-    check_limit_s: int = 300
+    check_limit_s: int = field(default=300, metadata={"minimum": 1, "maximum": MAX_LIMIT_S})
     secret_prefixes: tuple[str, ...] = ()
 
 
@@ -77,7 +72,7 @@ class Deferral:
     """Something postponed: a goal with all its checks, checks by pattern, or an item without a check."""
 
     item: str
-    severity: str
+    severity: str = field(metadata={"allowed": SEVERITIES})
     rationale: str
     goal: str = ""
     check: str = ""
@@ -106,7 +101,7 @@ class Exclusion:
     """
 
     of: tuple[str, ...] = ()
-    wait_s: int = 120
+    wait_s: int = field(default=120, metadata={"maximum": MAX_LIMIT_S})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +113,8 @@ class SelfTest:
     """
 
     platform: tuple[str, ...] = ()
-    catalogue: str = ""
-    variants: str = ""
+    catalogue: str = field(default="", metadata=_PLACE)
+    variants: str = field(default="", metadata=_PLACE)
     judges: tuple[str, ...] = ()
 
 
@@ -178,37 +173,26 @@ class Plan:
             not_waivable=top.texts("not_waivable", ()),
             retired=_retired(top),
             renamed=_renamed(top.table("renamed")),
-            policy=_read(_policy, top.table("policy")),
-            ledger_url=_read(_ledger_url, top.table("ledger")),
-            lease=_read(_exclusion, top.table("lease")),
-            deferrals=_read_all(lambda table: _deferral(table, ids), top.tables("deferral")),
-            waivers=_read_all(_waiver, top.tables("waiver")),
-            inventory=_read_all(inventory_item, top.tables("inventory")),
-            operational=_read_all(operational_item, top.tables("operational")),
-            rollback=_read_all(rollback, top.tables("rollback")),
-            decisions=_read_all(decision, top.tables("decision")),
-            owners=_read_all(lambda table: owner(table, ids), top.tables("owner")),
-            charts=_read_all(chart, top.tables("chart")),
+            policy=_policy(top.table("policy")),
+            ledger_url=_ledger_url(top.table("ledger")),
+            lease=top.table("lease").read(Exclusion),
+            deferrals=tuple(_deferral(table, ids) for table in top.tables("deferral")),
+            waivers=tuple(map(_waiver, top.tables("waiver"))),
+            inventory=top.read_all("inventory", InventoryItem),
+            operational=tuple(map(operational_item, top.tables("operational"))),
+            rollback=tuple(map(rollback, top.tables("rollback"))),
+            decisions=top.read_all("decision", Decision),
+            owners=tuple(owner(table, ids) for table in top.tables("owner")),
+            charts=top.read_all("chart", Chart),
             declaration_title=declaration.text("title", "Declaration"),
-            prose=_read_all(prose, declaration.tables("prose")),
+            prose=declaration.read_all("prose", Prose),
             facts=top.free("facts"),
-            self_test=_read(_self_test, top.table("self_test")),
+            self_test=top.table("self_test").read(SelfTest),
         )
         declaration.finish()
         top.finish()
         top.settle()
         return plan
-
-
-def _read(reader: Callable[[TomlTable], Part], table: TomlTable) -> Part:
-    """Read one table and refuse keys that its reader did not read."""
-    part = reader(table)
-    table.finish()
-    return part
-
-
-def _read_all(reader: Callable[[TomlTable], Part], tables: Iterable[TomlTable]) -> tuple[Part, ...]:
-    return tuple(_read(reader, table) for table in tables)
 
 
 def _digest(top: TomlTable) -> str:
@@ -252,7 +236,7 @@ def _goals(top: TomlTable) -> tuple[Goal, ...]:
     tables = top.tables("goal")
     if not tables:
         top.refuse("goal", "missing", allowed="at least one [[goal]] with id and title")
-    goals = _read_all(_goal, tables)
+    goals = tuple(table.read(Goal, figures=figure_lines(table)) for table in tables)
     for number, goal in enumerate(goals):
         if goal.id in [earlier.id for earlier in goals[:number]]:
             tables[number].refuse("id", f"{goal.id!r} is used twice", allowed="a unique id")
@@ -261,15 +245,6 @@ def _goals(top: TomlTable) -> tuple[Goal, ...]:
                 "streak", "a second streak goal", allowed="at most one goal with streak = true"
             )
     return goals
-
-
-def _goal(table: TomlTable) -> Goal:
-    return Goal(
-        id=table.text("id"),
-        title=table.text("title"),
-        streak=table.boolean("streak", False),
-        figures=figure_lines(table),
-    )
 
 
 def is_directory_name(name: str) -> bool:
@@ -323,35 +298,16 @@ def _renamed(table: TomlTable) -> dict[str, str]:
 
 
 def _policy(table: TomlTable) -> Policy:
-    usual = Policy()
-    return Policy(
-        streak_length=table.integer("streak_length", usual.streak_length, minimum=1, maximum=1000),
-        streak_min_spacing_s=table.integer("streak_min_spacing_s", usual.streak_min_spacing_s),
-        streak_max_age_days=table.integer(
-            "streak_max_age_days", usual.streak_max_age_days, minimum=1, maximum=36500
-        ),
-        max_uncounted_runs=table.integer("max_uncounted_runs", usual.max_uncounted_runs),
-        streak_accepts_degraded=table.boolean("streak_accepts_degraded", usual.streak_accepts_degraded),
-        allowed_deferral_severity=table.choice(
-            "allowed_deferral_severity", SEVERITIES, usual.allowed_deferral_severity
-        ),
-        check_limit_s=table.integer("check_limit_s", usual.check_limit_s, minimum=1, maximum=MAX_LIMIT_S),
-        require_evidence=table.boolean("require_evidence", usual.require_evidence),
-        secret_prefixes=_secret_prefixes(table),
-    )
-
-
-def _secret_prefixes(table: TomlTable) -> tuple[str, ...]:
-    """Read the prefixes of secrets; one of ordinary letters would redact words."""
-    prefixes = table.texts("secret_prefixes", ())
-    for prefix in prefixes:
+    """Read the policy; a prefix of ordinary letters would redact words."""
+    policy = table.read(Policy)
+    for prefix in policy.secret_prefixes:
         if not re.fullmatch(r"[A-Za-z0-9]{2,}[_-][A-Za-z0-9_-]*", prefix):
             table.refuse(
                 "secret_prefixes",
                 f"{prefix!r} is not the prefix of an API key",
                 allowed='two letters or more, then "_" or "-", such as "sk_"',
             )
-    return prefixes
+    return policy
 
 
 def _ledger_url(table: TomlTable) -> str:
@@ -359,26 +315,12 @@ def _ledger_url(table: TomlTable) -> str:
     url = table.place("url", DEFAULT_LEDGER)
     if not url.startswith(LEDGER_SCHEMES):
         table.refuse("url", f"{url!r} is not a ledger", allowed="file:PATH, s3://BUCKET/PREFIX")
+    table.finish()
     return url
 
 
-def _exclusion(table: TomlTable) -> Exclusion:
-    usual = Exclusion()
-    return Exclusion(
-        of=table.texts("of", usual.of), wait_s=table.integer("wait_s", usual.wait_s, maximum=MAX_LIMIT_S)
-    )
-
-
 def _deferral(table: TomlTable, goal_ids: Iterable[str]) -> Deferral:
-    deferral = Deferral(
-        item=table.text("item"),
-        severity=table.choice("severity", SEVERITIES),
-        rationale=table.text("rationale"),
-        goal=table.choice("goal", goal_ids, ""),
-        check=table.text("check", ""),
-        expires=table.optional_moment("expires"),
-        environments=table.texts("environments", ()),
-    )
+    deferral = table.read(Deferral, goal=table.choice("goal", goal_ids, ""))
     if deferral.goal and deferral.check:
         table.refuse("check", "a deferral names a goal and a check", allowed="goal, check, or neither")
     return deferral
@@ -386,14 +328,7 @@ def _deferral(table: TomlTable, goal_ids: Iterable[str]) -> Deferral:
 
 def _waiver(table: TomlTable) -> Waiver:
     """Read a waiver: it must expire after it was issued, and its owner must not be its approver."""
-    waiver = Waiver(
-        check=table.text("check"),
-        reason=table.text("reason"),
-        approver=table.text("approver"),
-        owner=table.text("owner", ""),
-        issued=table.moment("issued"),
-        expires=table.moment("expires"),
-    )
+    waiver = table.read(Waiver)
     if waiver.expires <= waiver.issued:
         table.refuse("expires", "not after issued", allowed="a time after issued")
     if waiver.owner and waiver.owner.strip().casefold() == waiver.approver.strip().casefold():
@@ -401,12 +336,3 @@ def _waiver(table: TomlTable) -> Waiver:
             "approver", f"{waiver.approver!r} is also the owner", allowed="someone other than the owner"
         )
     return waiver
-
-
-def _self_test(table: TomlTable) -> SelfTest:
-    return SelfTest(
-        platform=table.texts("platform", ()),
-        catalogue=table.place("catalogue", ""),
-        variants=table.place("variants", ""),
-        judges=table.texts("judges", ()),
-    )

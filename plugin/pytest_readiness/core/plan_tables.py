@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .toml import TomlTable
 
@@ -15,6 +15,7 @@ FIELDS = (
     *("expected", "expected_sum", "limit", "checks", "failed"),
 )
 _FIELD = re.compile(r"\{(\w*)\}")
+_EMPTY = {"empty": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,7 @@ class Chart:
     title: str
     name: str
     checks: str = "*"
-    kind: str = "bars"
+    kind: str = field(default="bars", metadata={"allowed": CHART_KINDS})
     #: Of a total, in the figures' unit; 0 for none.
     limit: int = 0
 
@@ -60,38 +61,17 @@ class Prose:
 
 def figure_lines(table: TomlTable) -> tuple[FigureLine, ...]:
     """Read the figures of a goal, an operational item or a rollback; an unknown field is refused."""
-    found = []
-    for each in table.tables("figure"):
-        line = FigureLine(text=each.text("text"), name=each.text("name"), checks=each.text("checks", "*"))
-        for field in _FIELD.findall(line.text):
-            if field not in FIELDS:
-                each.refuse("text", f"unknown field {{{field}}}", allowed=", ".join(FIELDS))
-        each.finish()
-        found.append(line)
-    return tuple(found)
-
-
-def chart(table: TomlTable) -> Chart:
-    """Read a chart."""
-    return Chart(
-        title=table.text("title"),
-        name=table.text("name"),
-        checks=table.text("checks", "*"),
-        kind=table.choice("kind", CHART_KINDS, "bars"),
-        limit=table.integer("limit", 0),
-    )
+    found = [(each, each.read(FigureLine)) for each in table.tables("figure")]
+    for each, line in found:
+        for name in _FIELD.findall(line.text):
+            if name not in FIELDS:
+                each.refuse("text", f"unknown field {{{name}}}", allowed=", ".join(FIELDS))
+    return tuple(line for _, line in found)
 
 
 def owner(table: TomlTable, goal_ids: Iterable[str]) -> Owner:
     """Read an owner of at least one thing; a runbook is a web address, because reports link to it."""
-    found = Owner(
-        team=table.text("team"),
-        contact=table.text("contact", ""),
-        runbook=table.text("runbook", ""),
-        goals=table.texts("goals", ()),
-        checks=table.texts("checks", ()),
-        services=table.texts("services", ()),
-    )
+    found = table.read(Owner)
     known = [*goal_ids]
     for goal in found.goals:
         if goal not in known:
@@ -101,11 +81,6 @@ def owner(table: TomlTable, goal_ids: Iterable[str]) -> Owner:
     if not (found.goals or found.checks or found.services):
         table.refuse("goals", "owns nothing", allowed="goals, checks or services")
     return found
-
-
-def prose(table: TomlTable) -> Prose:
-    """Read the text for one declaration."""
-    return Prose(when=table.text("when"), text=table.text("text"))
 
 
 def fill(text: str, values: dict[str, str]) -> str:
@@ -123,11 +98,11 @@ class InventoryItem:
 
     service: str
     key: str = ""
-    url: str = ""
+    url: str = field(default="", metadata={"getter": "place", **_EMPTY})
     cpu: int = 0
     memory: int = 0
-    image: str = ""
-    ecs: str = ""
+    image: str = field(default="", metadata=_EMPTY)
+    ecs: str = field(default="", metadata=_EMPTY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +111,7 @@ class OperationalItem:
 
     item: str
     checks: tuple[str, ...] = ()
-    rule: str = ""
+    rule: str = field(default="", metadata={"allowed": OPERATIONAL_RULES})
     #: True: only checks in a live environment can tick it.
     live: bool = False
     #: True: checks that do not apply in this run, such as drills without ``--drills``, need not pass.
@@ -149,7 +124,7 @@ class Rollback:
     """A rollback procedure, with the checks that verify its steps without taking them."""
 
     title: str
-    kind: str
+    kind: str = field(metadata={"allowed": ROLLBACK_KINDS})
     steps: tuple[str, ...]
     checks: tuple[str, ...] = ()
     figures: tuple[FigureLine, ...] = ()
@@ -159,35 +134,15 @@ class Rollback:
 class Decision:
     """A decision on which the launch is based."""
 
-    date: str
+    date: str = field(metadata={"getter": "day"})
     decision: str
-    rationale: str = ""
-    source: str = ""
-
-
-def inventory_item(table: TomlTable) -> InventoryItem:
-    """Read a declared service."""
-    return InventoryItem(
-        service=table.text("service"),
-        key=table.text("key", ""),
-        url=table.place("url", "", empty=True),
-        cpu=table.integer("cpu", 0),
-        memory=table.integer("memory", 0),
-        image=table.text("image", "", empty=True),
-        ecs=table.text("ecs", "", empty=True),
-    )
+    rationale: str = field(default="", metadata=_EMPTY)
+    source: str = field(default="", metadata=_EMPTY)
 
 
 def operational_item(table: TomlTable) -> OperationalItem:
     """Read an operational item: ticked by checks or by a rule, never by hand."""
-    item = OperationalItem(
-        item=table.text("item"),
-        checks=table.texts("checks", ()),
-        rule=table.choice("rule", OPERATIONAL_RULES, ""),
-        live=table.boolean("live", False),
-        applicable=table.boolean("applicable", False),
-        figures=figure_lines(table),
-    )
+    item = table.read(OperationalItem, figures=figure_lines(table))
     if bool(item.checks) == bool(item.rule) and not table.is_wrong("checks", "rule"):
         table.refuse(
             "checks", "an item is ticked by checks or by a rule", allowed="exactly one of checks, rule"
@@ -197,23 +152,7 @@ def operational_item(table: TomlTable) -> OperationalItem:
 
 def rollback(table: TomlTable) -> Rollback:
     """Read a rollback procedure with at least one step."""
-    rollback = Rollback(
-        title=table.text("title"),
-        kind=table.choice("kind", ROLLBACK_KINDS),
-        steps=table.texts("steps"),
-        checks=table.texts("checks", ()),
-        figures=figure_lines(table),
-    )
+    rollback = table.read(Rollback, figures=figure_lines(table))
     if not rollback.steps:
         table.refuse("steps", "empty", allowed="at least one step")
     return rollback
-
-
-def decision(table: TomlTable) -> Decision:
-    """Read a decision."""
-    return Decision(
-        date=table.day("date"),
-        decision=table.text("decision"),
-        rationale=table.text("rationale", "", empty=True),
-        source=table.text("source", "", empty=True),
-    )

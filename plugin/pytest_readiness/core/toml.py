@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ReadinessError, together
 from .formats import is_one_line, parse_moment, usable
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 REQUIRED: Any = object()
 #: No number in a plan needs to be larger, and sums of such numbers are still valid times.
@@ -25,6 +29,17 @@ _NO_MOMENT = datetime.min.replace(tzinfo=UTC)
 #: The default next action for a bad value.
 CORRECT = "correct it and run again"
 _MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"
+#: The getter for a field of each type.
+_GETTERS = {
+    "str": "text",
+    "int": "integer",
+    "bool": "boolean",
+    "tuple[str, ...]": "texts",
+    "datetime": "moment",
+    "datetime | None": "optional_moment",
+}
+
+Part = TypeVar("Part", bound="DataclassInstance")
 
 
 def load_toml(text: str, source: str, error: type[ReadinessError], *, collect: bool = False) -> TomlTable:
@@ -110,6 +125,27 @@ class TomlTable:
         for key in self.data:
             if key not in known:
                 self.refuse(key, "unknown key", allowed=", ".join(sorted(known)))
+
+    def read(self, form: type[Part], **given: Any) -> Part:
+        """Return a dataclass of this type: a field that is not ``given`` is read from the key with its name.
+
+        A field's type decides the getter (its metadata may name another) and its metadata are more arguments
+        of that; a field without a default is mandatory. Unknown keys are refused.
+        """
+        values = dict(given)
+        for each in fields(form):
+            if each.name not in given:
+                how = dict(each.metadata)
+                getter = how.pop("getter", "choice" if "allowed" in how else _GETTERS[str(each.type)])
+                if each.default not in (MISSING, None):
+                    how["default"] = each.default
+                values[each.name] = getattr(self, getter)(each.name, **how)
+        self.finish()
+        return form(**values)
+
+    def read_all(self, key: str, form: type[Part]) -> tuple[Part, ...]:
+        """Return an array of tables as dataclasses."""
+        return tuple(table.read(form) for table in self.tables(key))
 
     def text(self, key: str, default: Any = REQUIRED, *, empty: bool = False) -> str:
         """Return a string; an empty one only if ``empty`` allows it."""

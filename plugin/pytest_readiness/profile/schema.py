@@ -270,18 +270,11 @@ def _default(table: TomlTable, kind: str, allowed: tuple[str, ...]) -> Any:
 
 
 def _capability(name: str, table: TomlTable, fields: Mapping[str, Field]) -> CapabilityRule:
-    rule = CapabilityRule(
-        name=name,
-        needs=table.texts("needs", ()),
-        reachable=table.choice(
-            "reachable", [key for key, entry in fields.items() if entry.type in ("bool", UNREAD)], ""
-        ),
-        option=table.text("option", ""),
-    )
+    flags = [key for key, entry in fields.items() if entry.type in ("bool", UNREAD)]
+    rule = table.read(CapabilityRule, name=name, reachable=table.choice("reachable", flags, ""))
     unknown = [repr(need) for need in rule.needs if need not in fields]
     if unknown:
         table.refuse("needs", f"unknown field {', '.join(unknown)}", allowed=", ".join(fields))
-    table.finish()
     return rule
 
 

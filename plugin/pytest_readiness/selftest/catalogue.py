@@ -302,9 +302,7 @@ def _expected(table: TomlTable, suite: Mapping[str, SuiteCheck]) -> Expected:
 
 
 def _unfaulted(table: TomlTable, suite: Mapping[str, SuiteCheck]) -> Unfaulted:
-    entry = Unfaulted(check=_known(table, "check", suite), reason=table.text("reason"))
-    table.finish()
-    return entry
+    return table.read(Unfaulted, check=_known(table, "check", suite))
 
 
 def _known(table: TomlTable, key: str, suite: Mapping[str, SuiteCheck]) -> str:
