@@ -12,20 +12,6 @@ from typing import Any
 
 from .errors import PlanError
 from .formats import digest, is_one_line, one_line
-from .plan_tables import (
-    Chart,
-    Decision,
-    FigureLine,
-    InventoryItem,
-    OperationalItem,
-    Owner,
-    Prose,
-    Rollback,
-    figure_lines,
-    operational_item,
-    owner,
-    rollback,
-)
 from .toml import TomlTable, load_toml
 
 PLAN_NAME = "readiness.toml"
@@ -35,7 +21,105 @@ SEVERITIES = ("Low", "Medium", "High")
 MAX_LIMIT_S = 86_400
 #: Bytes that a file system allows in one name.
 LONGEST_NAME = 255
-_PLACE = {"getter": "place"}
+CHART_KINDS = ("bars", "curve", "total")
+#: Fields in a figure's text: see ``review.figure_lines``.
+FIELDS = (
+    *("value", "values", "short", "count", "sum", "min", "max", "unit"),
+    *("expected", "expected_sum", "limit", "checks", "failed"),
+)
+FIELD = re.compile(r"\{(\w*)\}")
+_EMPTY, _PLACE = {"empty": True}, {"getter": "place"}
+OPERATIONAL_RULES = ("live-run", "streak")
+ROLLBACK_KINDS = ("full", "partial")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FigureLine:
+    """A sentence with figures: ``name`` and ``checks`` are patterns that select them."""
+
+    text: str
+    name: str
+    checks: str = "*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """A chart of figures: ``bars`` with limits, a ``curve``, or the running ``total`` of one amount."""
+
+    title: str
+    name: str
+    checks: str = "*"
+    kind: str = field(default="bars", metadata={"allowed": CHART_KINDS})
+    #: Of a total, in the figures' unit; 0 for none.
+    limit: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """A team, and the goals, checks (patterns) and services (keys of the inventory) that it owns."""
+
+    team: str
+    contact: str = ""
+    runbook: str = ""
+    goals: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prose:
+    """The text that the report shows if the declaration is ``when``."""
+
+    when: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryItem:
+    """A declared service. ``cpu`` in CPU units, ``memory`` in MiB; 0 and "" if nothing is declared."""
+
+    service: str
+    key: str = ""
+    url: str = field(default="", metadata=_PLACE | _EMPTY)
+    cpu: int = 0
+    memory: int = 0
+    image: str = field(default="", metadata=_EMPTY)
+    ecs: str = field(default="", metadata=_EMPTY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationalItem:
+    """A checklist item that evidence ticks: check patterns that must all pass, or a rule over the ledger."""
+
+    item: str
+    checks: tuple[str, ...] = ()
+    rule: str = field(default="", metadata={"allowed": OPERATIONAL_RULES})
+    #: True: only checks in a live environment can tick it.
+    live: bool = False
+    #: True: checks that do not apply in this run, such as drills without ``--drills``, need not pass.
+    applicable: bool = False
+    figures: tuple[FigureLine, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollback:
+    """A rollback procedure, with the checks that verify its steps without taking them."""
+
+    title: str
+    kind: str = field(metadata={"allowed": ROLLBACK_KINDS})
+    steps: tuple[str, ...]
+    checks: tuple[str, ...] = ()
+    figures: tuple[FigureLine, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A decision on which the launch is based."""
+
+    date: str = field(metadata={"getter": "day"})
+    decision: str
+    rationale: str = field(default="", metadata=_EMPTY)
+    source: str = field(default="", metadata=_EMPTY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,10 +263,10 @@ class Plan:
             deferrals=tuple(_deferral(table, ids) for table in top.tables("deferral")),
             waivers=tuple(map(_waiver, top.tables("waiver"))),
             inventory=top.read_all("inventory", InventoryItem),
-            operational=tuple(map(operational_item, top.tables("operational"))),
-            rollback=tuple(map(rollback, top.tables("rollback"))),
+            operational=tuple(map(_operational, top.tables("operational"))),
+            rollback=tuple(map(_rollback, top.tables("rollback"))),
             decisions=top.read_all("decision", Decision),
-            owners=tuple(owner(table, ids) for table in top.tables("owner")),
+            owners=tuple(_owner(table, ids) for table in top.tables("owner")),
             charts=top.read_all("chart", Chart),
             declaration_title=declaration.text("title", "Declaration"),
             prose=declaration.read_all("prose", Prose),
@@ -210,25 +294,20 @@ def _digest(top: TomlTable) -> str:
         return ""
 
 
-def _not_finite(value: Any) -> str:
+def _not_finite(value: Any, at: str = "") -> str:
     """Return the key of a nan or inf, "" if there is none."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return at.lstrip(".")
     members: Iterable[tuple[str, Any]] = ()
     if isinstance(value, dict):
-        members = ((f".{key}", member) for key, member in value.items())
+        members = ((f"{at}.{key}", member) for key, member in value.items())
     elif isinstance(value, list):
-        members = ((f"[{place}]", member) for place, member in enumerate(value, start=1))
-    for key, member in members:
-        if isinstance(member, float) and not math.isfinite(member):
-            return key.lstrip(".")
-        if inner := _not_finite(member):
-            return f"{key}{'' if inner.startswith('[') else '.'}{inner}".lstrip(".")
-    return ""
+        members = ((f"{at}[{place}]", member) for place, member in enumerate(value, start=1))
+    return next(filter(None, (_not_finite(member, key) for key, member in members)), "")
 
 
 def _without_figures(entry: Any) -> Any:
-    return (
-        {key: value for key, value in entry.items() if key != "figure"} if isinstance(entry, dict) else entry
-    )
+    return {key: each for key, each in entry.items() if key != "figure"} if isinstance(entry, dict) else entry
 
 
 def _goals(top: TomlTable) -> tuple[Goal, ...]:
@@ -236,14 +315,13 @@ def _goals(top: TomlTable) -> tuple[Goal, ...]:
     tables = top.tables("goal")
     if not tables:
         top.refuse("goal", "missing", allowed="at least one [[goal]] with id and title")
-    goals = tuple(table.read(Goal, figures=figure_lines(table)) for table in tables)
-    for number, goal in enumerate(goals):
-        if goal.id in [earlier.id for earlier in goals[:number]]:
-            tables[number].refuse("id", f"{goal.id!r} is used twice", allowed="a unique id")
-        if goal.streak and any(earlier.streak for earlier in goals[:number]):
-            tables[number].refuse(
-                "streak", "a second streak goal", allowed="at most one goal with streak = true"
-            )
+    goals = tuple(table.read(Goal, figures=_figure_lines(table)) for table in tables)
+    for number, (goal, table) in enumerate(zip(goals, tables, strict=True)):
+        earlier = goals[:number]
+        if goal.id in [each.id for each in earlier]:
+            table.refuse("id", f"{goal.id!r} is used twice", allowed="a unique id")
+        if goal.streak and any(each.streak for each in earlier):
+            table.refuse("streak", "a second streak goal", allowed="at most one goal with streak = true")
     return goals
 
 
@@ -256,13 +334,10 @@ def _suite(top: TomlTable) -> str:
     """Read the suite's directory, which is below the plan's."""
     name = top.text("suite")
     path = PurePosixPath(name)
-    if not top.is_wrong("suite") and (
-        not is_directory_name(name) or path.is_absolute() or ".." in path.parts
-    ):
-        shown = one_line(name, 60)
-        top.refuse(
-            "suite", f"{shown!r} is not a directory under the plan's", allowed="a relative path without .."
-        )
+    is_below = is_directory_name(name) and not path.is_absolute() and ".." not in path.parts
+    if not is_below and not top.is_wrong("suite"):
+        what = f"{one_line(name, 60)!r} is not a directory under the plan's"
+        top.refuse("suite", what, allowed="a relative path without ..")
     return name
 
 
@@ -271,11 +346,8 @@ def _retired(top: TomlTable) -> tuple[str, ...]:
     patterns = top.texts("retired", ())
     for pattern in patterns:
         if not re.fullmatch(r"[^/*?]+/.+", pattern, re.DOTALL):
-            top.refuse(
-                "retired",
-                f"{pattern!r} does not begin with a phase",
-                allowed='ids of checks, such as "auth/old-*"',
-            )
+            what = f"{pattern!r} does not begin with a phase"
+            top.refuse("retired", what, allowed='ids of checks, such as "auth/old-*"')
     return patterns
 
 
@@ -302,11 +374,8 @@ def _policy(table: TomlTable) -> Policy:
     policy = table.read(Policy)
     for prefix in policy.secret_prefixes:
         if not re.fullmatch(r"[A-Za-z0-9]{2,}[_-][A-Za-z0-9_-]*", prefix):
-            table.refuse(
-                "secret_prefixes",
-                f"{prefix!r} is not the prefix of an API key",
-                allowed='two letters or more, then "_" or "-", such as "sk_"',
-            )
+            allowed = 'two letters or more, then "_" or "-", such as "sk_"'
+            table.refuse("secret_prefixes", f"{prefix!r} is not the prefix of an API key", allowed=allowed)
     return policy
 
 
@@ -332,7 +401,47 @@ def _waiver(table: TomlTable) -> Waiver:
     if waiver.expires <= waiver.issued:
         table.refuse("expires", "not after issued", allowed="a time after issued")
     if waiver.owner and waiver.owner.strip().casefold() == waiver.approver.strip().casefold():
-        table.refuse(
-            "approver", f"{waiver.approver!r} is also the owner", allowed="someone other than the owner"
-        )
+        what = f"{waiver.approver!r} is also the owner"
+        table.refuse("approver", what, allowed="someone other than the owner")
     return waiver
+
+
+def _figure_lines(table: TomlTable) -> tuple[FigureLine, ...]:
+    """Read the figures of a goal, an operational item or a rollback; an unknown field is refused."""
+    found = [(each, each.read(FigureLine)) for each in table.tables("figure")]
+    for each, line in found:
+        for name in FIELD.findall(line.text):
+            if name not in FIELDS:
+                each.refuse("text", f"unknown field {{{name}}}", allowed=", ".join(FIELDS))
+    return tuple(line for _, line in found)
+
+
+def _owner(table: TomlTable, goal_ids: Iterable[str]) -> Owner:
+    """Read an owner of at least one thing; a runbook is a web address, because reports link to it."""
+    found = table.read(Owner)
+    known = [*goal_ids]
+    for goal in found.goals:
+        if goal not in known:
+            table.refuse("goals", f"unknown goal {goal!r}", allowed=", ".join(known))
+    if found.runbook and not found.runbook.startswith(("https://", "http://")):
+        table.refuse("runbook", f"{found.runbook!r} is not a web address", allowed="https://…")
+    if not (found.goals or found.checks or found.services):
+        table.refuse("goals", "owns nothing", allowed="goals, checks or services")
+    return found
+
+
+def _operational(table: TomlTable) -> OperationalItem:
+    """Read an operational item: ticked by checks or by a rule, never by hand."""
+    item = table.read(OperationalItem, figures=_figure_lines(table))
+    if bool(item.checks) == bool(item.rule) and not table.is_wrong("checks", "rule"):
+        what = "an item is ticked by checks or by a rule"
+        table.refuse("checks", what, allowed="exactly one of checks, rule")
+    return item
+
+
+def _rollback(table: TomlTable) -> Rollback:
+    """Read a rollback procedure with at least one step."""
+    rollback = table.read(Rollback, figures=_figure_lines(table))
+    if not rollback.steps:
+        table.refuse("steps", "empty", allowed="at least one step")
+    return rollback

@@ -14,8 +14,7 @@ from .formats import counted, format_moment, is_amount, matches, matching, numbe
 from .goals import Exemption, out_of, provenance
 from .history import HELD, Streak
 from .model import CheckResult, FailureClass, Outcome, RunRecord, Scope, Severity
-from .plan import Deferral, Plan, Waiver
-from .plan_tables import Chart, FigureLine, InventoryItem, OperationalItem, Rollback, fill
+from .plan import FIELD, Chart, Deferral, FigureLine, InventoryItem, OperationalItem, Plan, Rollback, Waiver
 from .verdict import is_not_applicable, is_settled
 
 #: Who acts next if the plan names no owner, or the platform's owner cannot act.
@@ -134,24 +133,22 @@ def _line(line: FigureLine, measured: Sequence[Measured]) -> str:
     amounts = [*filter(is_amount, values)]
     expected = [*filter(is_amount, (_expected(entry) for _, entry in measured))]
     failed = sum(check.outcome not in HELD for check in ids.values())
-    text = fill(
-        line.text,
-        {
-            "value": _shown(_value(last)),
-            "short": number(_value(last))[:7],
-            "values": ", ".join(dict.fromkeys(map(_shown, _flat(values)))),
-            "count": _shown(len(measured)),
-            "sum": _shown(sum(amounts)),
-            "min": _shown(min(amounts, default=None)),
-            "max": _shown(max(amounts, default=None)),
-            "unit": str(last.get("unit") or ""),
-            "expected": _shown(last.get("expected")),
-            "expected_sum": _shown(sum(expected)),
-            "limit": _shown(last.get("limit")),
-            "checks": _shown(len(ids)),
-            "failed": _shown(failed),
-        },
-    )
+    words = {
+        "value": _shown(_value(last)),
+        "short": number(_value(last))[:7],
+        "values": ", ".join(dict.fromkeys(map(_shown, _flat(values)))),
+        "count": _shown(len(measured)),
+        "sum": _shown(sum(amounts)),
+        "min": _shown(min(amounts, default=None)),
+        "max": _shown(max(amounts, default=None)),
+        "unit": str(last.get("unit") or ""),
+        "expected": _shown(last.get("expected")),
+        "expected_sum": _shown(sum(expected)),
+        "limit": _shown(last.get("limit")),
+        "checks": _shown(len(ids)),
+        "failed": _shown(failed),
+    }
+    text = FIELD.sub(lambda match: words[match[1]], line.text)
     short = "the only check" if len(ids) == 1 else f"{failed} of {len(ids)} checks"
     return f"{text} ({short} did not pass)" if failed else text
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from .errors import ReadinessError, together
 from .formats import is_one_line, parse_moment, usable
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 REQUIRED: Any = object()
 #: No number in a plan needs to be larger, and sums of such numbers are still valid times.
@@ -39,7 +36,12 @@ _GETTERS = {
     "datetime | None": "optional_moment",
 }
 
-Part = TypeVar("Part", bound="DataclassInstance")
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+Part = TypeVar("Part", bound=_Dataclass)
 
 
 def load_toml(text: str, source: str, error: type[ReadinessError], *, collect: bool = False) -> TomlTable:
