@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from smoke.source.infrastructure.shapes import misshapen
 from smoke.source.terraform.configuration import Configuration
 
 #: Reads parts of text as one configuration; `files` are further ones, beside or below it.
@@ -41,3 +42,10 @@ resource "aws_ecs_service" "{name}" {{
   network_configuration {{ security_groups = [aws_security_group.{group or name}.id] }}
 }}
 """
+
+
+def wrong(read: Read, *parts: str) -> list[str]:
+    count, examined = misshapen(read(*parts))
+    assert count
+    assert not examined.not_examined
+    return [each.what for each in examined.findings]

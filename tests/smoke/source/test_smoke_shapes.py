@@ -1,67 +1,11 @@
-"""Task sizes and containers that AWS accepts, in the styles that people write."""
+"""Resources that AWS accepts, in the styles that people write, and what it refuses."""
 
 from collections.abc import Sequence
 
 import pytest
 
 from smoke.source.infrastructure.shapes import misshapen
-from tests.smoke.source.terraform_files import Read
-
-TASK = """
-resource "aws_ecs_task_definition" "t" {
-  family                   = "x"
-  requires_compatibilities = ["FARGATE"]
-  network_mode             = "awsvpc"
-  cpu                      = CPU
-  memory                   = MEMORY
-  execution_role_arn       = "arn:aws:iam::111111111111:role/x"
-  container_definitions    = jsonencode(CONTAINERS)
-}
-"""
-CONTAINERS = '[{ name = "a", image = "b" }]'
-
-
-def wrong(read: Read, *parts: str) -> list[str]:
-    count, examined = misshapen(read(*parts))
-    assert count
-    assert not examined.not_examined
-    return [each.what for each in examined.findings]
-
-
-@pytest.mark.parametrize(
-    ("cpu", "memory", "what"),
-    [
-        ('"1 vCPU"', '"2 GB"', ""),
-        ('"1vcpu"', '"3gb"', ""),
-        ('".25 vCPU"', '"0.5 GB"', ""),
-        ('"1 vCPU"', "2048", ""),
-        ("256", '"1024"', ""),
-        ('"1 vCPU"', '"64 GB"', "no task of 1024 CPU units with 65536 MiB"),
-        ('"3 vCPU"', '"8 GB"', "no task of 3072 CPU units"),
-        ('"one"', '"512"', "cpu is one, expected"),
-        ("var.unset", '"2 gigabytes"', "memory is 2 gigabytes, expected"),
-    ],
-)
-def test_the_size_of_a_task_is_one_of_fargate(read: Read, cpu: str, memory: str, what: str) -> None:
-    task = TASK.replace("CPU", cpu).replace("MEMORY", memory).replace("CONTAINERS", CONTAINERS)
-    found = wrong(read, 'variable "unset" {}', task)
-    assert [what in each for each in found] == [True] * bool(what)
-
-
-@pytest.mark.parametrize(
-    ("containers", "count"),
-    [
-        (CONTAINERS.replace("}", ", logConfiguration = null, environment = null, secrets = null }"), 0),
-        (CONTAINERS.replace("}", ", portMappings = null, healthCheck = null, essential = null }"), 0),
-        (CONTAINERS.replace("}", ', logConfiguration = { logDriver = "awsfirelens", options = null } }'), 0),
-        (CONTAINERS.replace("}", ', logConfiguration = { logDriver = "awslogs", options = null } }'), 3),
-        (CONTAINERS.replace("}", ", healthCheck = { command = null } }"), 1),
-        (CONTAINERS.replace("]", ', { name = "c", image = "d", essential = false }]'), 0),
-    ],
-)
-def test_null_counts_as_absent(read: Read, containers: str, count: int) -> None:
-    task = TASK.replace("CPU", "256").replace("MEMORY", "512").replace("CONTAINERS", containers)
-    assert len(wrong(read, task)) == count
+from tests.smoke.source.terraform_files import Read, wrong
 
 
 @pytest.mark.parametrize(
@@ -71,39 +15,6 @@ def test_capacity_providers_replace_a_launch_type(read: Read, launch: str, count
     strategy = 'capacity_provider_strategy {\n    capacity_provider = "FARGATE_SPOT"\n  }'
     found = wrong(read, f'resource "aws_ecs_service" "s" {{\n  name = "s"\n  {launch}\n  {strategy}\n}}')
     assert len(found) == count
-
-
-@pytest.mark.parametrize(
-    ("container", "what"),
-    [
-        (
-            'environment = [{ name = "K", value = "1" }], secrets = [{ name = "K", valueFrom = "arn" }]',
-            "K is both a variable",
-        ),
-        ('environment = [{ name = "L", value = "1" }], secrets = [{ name = "K", valueFrom = "arn" }]', ""),
-        (
-            (
-                'environment = [merge({ name = "K", value = "1" }, var.unset ? { value = "2" } : {})], '
-                'secrets = [{ name = "K", valueFrom = "arn" }]'
-            ),
-            "K is both a variable",
-        ),
-        (
-            (
-                'environment = var.unset ? [{ name = "K", value = "1" }] : [], '
-                'secrets = var.unset ? [] : [{ name = "K", valueFrom = "arn" }]'
-            ),
-            "",
-        ),
-        ("memory = 1024", "a memory of 1024 MiB in a task of 512"),
-        ("memoryReservation = 512", ""),
-    ],
-)
-def test_a_container_fits_into_its_task(read: Read, container: str, what: str) -> None:
-    containers = CONTAINERS.replace("}", f", {container} }}")
-    task = TASK.replace("CPU", "256").replace("MEMORY", "512").replace("CONTAINERS", containers)
-    found = wrong(read, 'variable "unset" {}', task)
-    assert [what in each for each in found] == [True] * bool(what)
 
 
 @pytest.mark.parametrize(
@@ -164,144 +75,6 @@ resource "aws_sns_topic_subscription" "s" {
     assert misshapen(read(subscription, files={"tf/queue/main.tf": queue}))[1].findings == []
 
 
-SIDECAR = '{ name = "s", image = "c", essential = false }'
-LISTENS = "{ portMappings = [{ containerPort = 3000 }] }"
-OF_UDP = LISTENS.replace("3000", '3000, protocol = "udp"')
-AFTER = 'dependsOn = [{ containerName = "s", condition = "SUCCESS" }]'
-NAMESAKE = SIDECAR.replace('"s"', '"a"')
-
-
-@pytest.mark.parametrize(
-    ("own", "beside", "what"),
-    [
-        ('dependsOn = [{ containerName = "s", condition = "START" }]', SIDECAR, ""),
-        ('dependsOn = [{ containerName = "s", condition = "START" }]', "var.sidecar", ""),
-        ('dependsOn = [{ containerName = var.unset, condition = "START" }]', SIDECAR, ""),
-        ('dependsOn = [{ containerName = "x", condition = "START" }]', SIDECAR, "a waits for x, which is no"),
-        ('dependsOn = [{ containerName = "s", condition = "HEALTHY" }]', SIDECAR, "a waits for s to be"),
-        (
-            'dependsOn = [{ containerName = "s", condition = "HEALTHY" }]',
-            SIDECAR.replace("}", ', healthCheck = { command = ["CMD", "true"] } }'),
-            "",
-        ),
-        ("essential = true", NAMESAKE, "two containers are called a"),
-        ("portMappings = [{ containerPort = 3000, hostPort = 3000 }]", SIDECAR, ""),
-        ("portMappings = [{ containerPort = 3000, hostPort = var.unset }]", SIDECAR, ""),
-        (
-            "portMappings = [{ containerPort = 3000, hostPort = 80 }]",
-            SIDECAR,
-            "hostPort is 80, but in awsvpc",
-        ),
-        (
-            'dependsOn = [{ containerName = "s", condition = "START" }]',
-            f"var.unset ? {SIDECAR} : null",
-            "",
-        ),
-        ("essential = true", 'var.unset ? { name = "s", image = "c" } : ' + SIDECAR, ""),
-        ("essential = true", f'var.unset ? {SIDECAR} : {{ name = "a", image = "c" }}', ""),
-        (
-            "essential = true",
-            f'merge({NAMESAKE}, var.unset ? {{ user = "u" }} : {{}})',
-            "two containers are called a",
-        ),
-        ("essential = true", f"merge({SIDECAR}, var.unset ? {{ essential = true }} : {{}})", ""),
-        ("portMappings = [{ containerPort = 3000 }]", f"merge({SIDECAR}, {LISTENS})", "listen on port 3000"),
-        ("portMappings = [{ containerPort = 3000 }]", f"merge({SIDECAR}, {OF_UDP})", ""),
-        (f"portMappings = [{{ containerPort = 3000 }}], {AFTER}", f"merge({SIDECAR}, {LISTENS})", ""),
-        ("stopTimeout = 120", SIDECAR, ""),
-        ("stopTimeout = 121", SIDECAR, "Fargate waits at most 120 s"),
-    ],
-)
-def test_containers_go_together(read: Read, own: str, beside: str, what: str) -> None:
-    containers = f'concat([{{ name = "a", image = "b", {own} }}], [{beside}])'
-    task = TASK.replace("CPU", "256").replace("MEMORY", "512").replace("CONTAINERS", containers)
-    found = wrong(read, 'variable "sidecar" {}\nvariable "unset" {}', task)
-    assert [what in each for each in found] == [True] * bool(what)
-
-
-@pytest.mark.parametrize(
-    ("container", "what"),
-    [
-        ('healthCheck = { command = ["CMD-SHELL", "wget -q http://localhost/ || exit 1"] }', ""),
-        ('healthCheck = { command = ["CMD-SHELL", "pg_isready", "-q"] }', ""),
-        ('healthCheck = { command = ["CMD-SHELL", "wget", "-q", "http://localhost/"] }', "only wget runs"),
-        ('healthCheck = { command = ["CMD", "wget", "-q", "http://localhost/"] }', ""),
-        ('healthCheck = { command = ["CMD", "/opt/my app/check"] }', ""),
-        ('healthCheck = { command = ["CMD", "wget -q http://localhost/"] }', "there is no program wget -q"),
-        ('healthCheck = { command = ["CMD", var.unset] }', ""),
-        ('command = ["sh", "-c", "node dist/worker.js"]', ""),
-        ('command = ["sh", "-c", "exec \\"$@\\"", "--", "node", "dist/worker.js"]', ""),
-        ('command = ["/bin/sh", "-ec", "./start.sh", "worker"]', ""),
-        ('command = ["sh", "-c", var.unset, "dist/worker.js"]', ""),
-        ('command = ["sh", "-c", "node", "dist/worker.js"]', "after -c, so only node runs"),
-        ('entryPoint = ["sh", "-c"], command = ["node", "dist/worker.js"]', "after -c, so only node runs"),
-        ('entryPoint = ["sh", "-c"], command = ["node dist/worker.js"]', ""),
-        ('entryPoint = ["sh", "-c", "exec \\"$0\\" \\"$@\\""], command = ["node", "dist/worker.js"]', ""),
-        ('command = "node dist/worker.js"', "command is one string: ECS takes a list of words"),
-        ('entryPoint = "/entry.sh"', "entryPoint is one string"),
-        ("command = var.unset", ""),
-        ("command = null", ""),
-        ('entryPoint = ["/bin/bash", "-lc", "node", "dist/worker.js"]', "after -lc, so only node runs"),
-        ('mountPoints = [{ sourceVolume = "data", containerPath = "/data" }]', ""),
-        ('mountPoints = [{ sourceVolume = "cache", containerPath = "/data" }]', "no volume cache to mount"),
-        ('mountPoints = [{ sourceVolume = var.unset, containerPath = "/data" }]', ""),
-        ('ulimits = [{ name = "nofile", softLimit = 1024, hardLimit = 1024 }]', ""),
-        ('ulimits = [{ name = "memlock", softLimit = 65536, hardLimit = -1 }]', ""),
-        ('ulimits = [{ name = "nofile", softLimit = 65536, hardLimit = 1024 }]', "a softLimit of 65536"),
-        ('environment = [{ name = "PORT", value = "3000" }]', ""),
-        ('environment = [{ name = "PORT", value = var.unset }]', ""),
-        ('environment = [{ name = "PORT", value = tostring(3000) }]', ""),
-        ('environment = [{ name = "PORT", value = 3000 }]', "PORT is 3000 without quotes"),
-        ('environment = [{ name = "DEBUG", value = true }]', "DEBUG is true without quotes"),
-        ("privileged = false, dnsServers = [], extraHosts = null", ""),
-        ("privileged = true", "Fargate has no privileged"),
-        ("linuxParameters = { initProcessEnabled = true }", ""),
-        ("linuxParameters = { swappiness = 60 }", "Fargate has no swappiness"),
-    ],
-)
-def test_a_container_can_run_its_command(read: Read, container: str, what: str) -> None:
-    task = TASK.replace("CPU", "256").replace("MEMORY", "512")
-    task = task.replace("CONTAINERS", CONTAINERS.replace("}", f", {container} }}"))
-    volume = 'network_mode = "awsvpc"\n  volume {\n    name = "data"\n  }'
-    found = wrong(read, 'variable "unset" {}', task.replace('network_mode             = "awsvpc"', volume))
-    assert [what in each for each in found] == [True] * bool(what)
-
-
-@pytest.mark.parametrize("names", ["var.unset", '[var.unset, "cache"]'])
-def test_volumes_that_the_files_leave_open_may_be_mounted(read: Read, names: str) -> None:
-    mounted = ', mountPoints = [{ sourceVolume = "cache", containerPath = "/data" }] }'
-    task = TASK.replace("CPU", "256").replace("MEMORY", "512")
-    task = task.replace("CONTAINERS", CONTAINERS.replace("}", mounted))
-    content = "content {\n      name = volume.value\n    }"
-    volume = f'dynamic "volume" {{\n    for_each = {names}\n    {content}\n  }}'
-    text = task.replace('network_mode             = "awsvpc"', f'network_mode = "awsvpc"\n  {volume}')
-    assert wrong(read, 'variable "unset" {}', text) == []
-
-
-@pytest.mark.parametrize(
-    ("made", "launch", "count"),
-    [
-        ('["FARGATE"]', '"FARGATE"', 0),
-        ('["EC2", "FARGATE"]', '"FARGATE"', 0),
-        ("var.unset", '"FARGATE"', 0),
-        ('["EC2"]', "var.unset", 0),
-        ('["EC2"]', "null", 0),
-        ('["FARGATE"]', '"EC2"', 0),
-        ('["EC2"]', '"FARGATE"', 1),
-    ],
-)
-def test_a_task_is_made_for_how_it_is_launched(read: Read, made: str, launch: str, count: int) -> None:
-    task = TASK.replace("CPU", "256").replace("MEMORY", "512").replace("CONTAINERS", CONTAINERS)
-    service = f"""
-variable "unset" {{}}
-resource "aws_ecs_service" "s" {{
-  name            = "s"
-  task_definition = aws_ecs_task_definition.t.arn
-  launch_type     = {launch}
-}}"""
-    assert len(wrong(read, task.replace('["FARGATE"]', made), service)) == count
-
-
 def test_route_53_looks_only_into_public_namespaces(read: Read) -> None:
     registered = """
 resource "aws_service_discovery_KIND_dns_namespace" "n" {
@@ -326,24 +99,6 @@ resource "aws_service_discovery_service" "s" {
     dynamic = "dynamic health_check_config {\n    for_each = var.unset ? [1] : []\n    content {}"
     assert wrong(read, private.replace("CHECK {", dynamic)) == []
     assert wrong(read, public.replace("CHECK", "health_check_config")) == []
-
-
-def test_a_host_has_its_own_ports_outside_of_awsvpc(read: Read) -> None:
-    containers = CONTAINERS.replace("}", ", portMappings = [{ containerPort = 3000, hostPort = 80 }] }")
-    task = TASK.replace('"awsvpc"', '"bridge"').replace('"FARGATE"', '"EC2"')
-    task = task.replace("CPU", "256").replace("MEMORY", "512").replace("CONTAINERS", containers)
-    assert wrong(read, task) == []
-
-
-@pytest.mark.parametrize(
-    ("sidecar", "what"), [(SIDECAR, ""), ('{ name = "s", essential = false }', "it has no image")]
-)
-def test_a_sidecar_may_be_left_out(read: Read, sidecar: str, what: str) -> None:
-    own = '{ name = "a", image = "b", dependsOn = [{ containerName = "s", condition = "START" }] }'
-    listed = f"concat([{own}], var.unset ? [{sidecar}] : [])"
-    task = TASK.replace("CPU", "256").replace("MEMORY", "512").replace("CONTAINERS", listed)
-    found = wrong(read, 'variable "unset" {}', task)
-    assert [what in each for each in found] == [True] * bool(what)
 
 
 GROUP = 'port = 80\n  protocol = "HTTP"\n  target_type = "ip"\n  vpc_id = "vpc-1"'
@@ -569,22 +324,6 @@ resource "aws_ecs_service" "s" {
 )
 def test_an_argument_has_its_name(read: Read, body: str, what: str) -> None:
     found = [each for each in wrong(read, SERVICE % body) if "it is called" in each]
-    assert [what in each for each in found] == [True] * bool(what)
-
-
-@pytest.mark.parametrize(
-    ("entry", "what"),
-    [
-        ("port_mappings = []", "port_mappings is ignored: it is called portMappings"),
-        ("environments = []", "environments is ignored: it is called environment"),
-        ("Environment = []", ""),
-        ("volumes = []", ""),
-        ("environmentFiles = []", ""),
-    ],
-)
-def test_an_entry_of_a_container_has_its_name(read: Read, entry: str, what: str) -> None:
-    task = TASK.replace("CPU", "256").replace("MEMORY", "512")
-    found = wrong(read, task.replace("CONTAINERS", CONTAINERS.replace("}", f", {entry} }}")))
     assert [what in each for each in found] == [True] * bool(what)
 
 

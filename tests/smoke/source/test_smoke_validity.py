@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 
-from smoke.source.pipeline.deploys import Pipeline
-from smoke.source.pipeline.gate import unmigrated
 from smoke.source.pipeline.repository import Repository
 from smoke.source.pipeline.validity import invalid
 from tests.smoke.source.workflow_files import repository
@@ -123,57 +121,6 @@ def test_a_job_of_a_called_workflow_may_have_any_output() -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "what"),
-    [
-        ("      - run: migrate.sh a-migration\n      - run: migrate.sh p-b-migration\n", ""),
-        ("      - run: for each in a-migration b-migration; do migrate.sh $each; done\n", ""),
-        ("      - run: migrate.sh\n        env: { TASKS: 'a-migration b-migration' }\n", ""),
-        ("      - run: migrate.sh a-migration\n", "migrate runs a-migration but not b-migration"),
-        ("      - run: npx prisma migrate deploy\n", "? which migrations migrate runs"),
-    ],
-)
-def test_the_migration_job_leaves_no_migration_out(steps: str, what: str) -> None:
-    text = f"on: push\njobs:\n  migrate:\n    runs-on: x\n    steps:\n{steps}"
-    files = {".github/workflows/deploy.yml": text}
-    plan = Pipeline(".github/workflows/deploy.yml", "migrate", [], [], [])
-    examined = unmigrated(Repository.read(files, files.get), plan, ["a-migration", "b-migration"])
-    said = [each.what for each in examined.findings] + [f"? {each.what}" for each in examined.not_examined]
-    assert len(said) == bool(what)
-    assert all(each.startswith(what) for each in said)
-
-
-LOOP = "for m in a-migration b-migration; do"
-RULE = "migrate-%:\n\tscripts/migrate.sh $*-migration\n"
-
-
-@pytest.mark.parametrize(
-    ("targets", "makefile", "what"),
-    [
-        ("migrate-a migrate-b", RULE, []),
-        ("all", "all: migrate-a migrate-b\n" + RULE, []),
-        ("migrate-a", RULE, ["migrate runs a-migration but not b-migration"]),
-        ("all", "M := a b\nall: $(addprefix migrate-,$(M))\n" + RULE, []),
-        ("all", "M := a b\nall: $(M:%=migrate-%)\n" + RULE, []),
-        ("all", "M := a.sql b.sql\nall: $(patsubst %.sql,migrate-%,$(M))\n" + RULE, []),
-        ("all", "M := a b\nall: $(M:=.run)\n%.run:\n\tscripts/migrate.sh $*-migration\n", []),
-        ("all", "all:\n\t$(MAKE) $(addprefix migrate-,a b)\n" + RULE, []),
-        ("all", "all: $(addprefix migrate-,a)\n" + RULE, ["migrate runs a-migration but not b-migration"]),
-        ("all", f"all:\n\tset -e; {LOOP} scripts/migrate.sh $$m; done\n", []),
-        ("all", f".ONESHELL:\nall:\n\t{LOOP}\n\t  scripts/migrate.sh $$m\n\tdone\n", []),
-    ],
-)
-def test_the_rules_of_a_makefile_say_which_migrations_run(
-    targets: str, makefile: str, what: list[str]
-) -> None:
-    text = f"on: push\njobs:\n  migrate:\n    runs-on: x\n    steps:\n      - run: make {targets}\n"
-    files = {".github/workflows/deploy.yml": text, "Makefile": makefile}
-    plan = Pipeline(".github/workflows/deploy.yml", "migrate", [], [], [])
-    examined = unmigrated(Repository.read(files, files.get), plan, ["a-migration", "b-migration"])
-    assert [each.what for each in examined.findings] == what
-    assert not examined.not_examined
-
-
-@pytest.mark.parametrize(
     ("run", "found"),
     [
         ('echo "tag=x" >> "$GITHUB_OUTPUT"', False),
@@ -232,58 +179,6 @@ def test_a_file_that_another_repository_may_bring_is_not_missed() -> None:
     steps = [{"uses": "actions/checkout@v4", "with": {"repository": "a/b"}}, {"run": "scripts/b.sh"}]
     data = {"on": "push", "jobs": {"a": {"runs-on": "ubuntu-24.04", "steps": steps}}}
     assert not [each for each in invalid(repository(data))[1].findings if "b.sh" in each.what]
-
-
-CALLED = """
-on:
-  workflow_call:
-    inputs:
-      tag: { required: true }
-      region: { default: x }
-    secrets:
-      ROLE: { required: true }
-jobs:
-  deploy: { runs-on: x, steps: [{ run: 'true' }] }
-"""
-CALL = "on: push\njobs:\n  deploy:\n    uses: ./.github/workflows/called.yml\n"
-
-
-@pytest.mark.parametrize(
-    ("given", "called", "what"),
-    [
-        ("    secrets: inherit\n    with: { tag: a }\n", CALLED, ""),
-        ("    secrets: { ROLE: r }\n    with: { tag: a, region: y }\n", CALLED, ""),
-        ("    secrets: inherit\n", CALLED, "is not given its input tag, which it requires"),
-        ("    with: { tag: a }\n", CALLED, "is not given its secret ROLE, which it requires"),
-        ("    secrets: inherit\n    with: { tag: a, size: 2 }\n", CALLED, "has no input size"),
-        ("    secrets: { ROLE: r, KEY: k }\n    with: { tag: a }\n", CALLED, "has no secret KEY"),
-        ("    secrets: inherit\n    with: { tag: a }\n    runs-on: x\n", CALLED, "a machine of its own"),
-        ("", CALLED.replace("workflow_call", "workflow_dispatch"), "cannot be called"),
-    ],
-)
-def test_a_workflow_is_called_with_what_it_asks_for(given: str, called: str, what: str) -> None:
-    files = {".github/workflows/deploy.yml": CALL + given, ".github/workflows/called.yml": called}
-    findings = [each.what for each in invalid(Repository.read(files, files.get))[1].findings]
-    assert [what in each for each in findings] == [True] * bool(what), findings
-
-
-AWS = "aws-actions/configure-aws-credentials@v4"
-ACTION = "inputs:\n  tag: {}\nruns:\n  using: composite\n  steps:\n    - run: echo ${{ inputs.tag }}\n"
-
-
-@pytest.mark.parametrize(
-    ("action", "what"),
-    [
-        (ACTION + "      shell: bash\n", ""),
-        (ACTION, "runs a script and names no shell"),
-        (ACTION.replace("inputs.tag", "inputs.sha") + "      shell: bash\n", "inputs.sha is empty"),
-    ],
-)
-def test_an_action_has_a_shell_and_the_inputs_that_it_reads(action: str, what: str) -> None:
-    steps = "    runs-on: x\n    steps:\n      - uses: actions/checkout@v4\n      - uses: ./deploy\n"
-    files = {".github/workflows/w.yml": f"on: push\njobs:\n  deploy:\n{steps}", "deploy/action.yml": action}
-    findings = [each.what for each in invalid(Repository.read(files, files.get))[1].findings]
-    assert [what in each for each in findings] == [True] * bool(what), findings
 
 
 MATRIX = "    strategy: {{ matrix: {} }}\n    env: {{ X: '${{{{ matrix.a }}}}' }}\n"
@@ -358,47 +253,6 @@ def test_a_script_that_is_run_by_its_name_is_a_program(run: str, inert: set[str]
     assert [what in each for each in findings] == [True] * bool(what), findings
 
 
-A, B = (f"      - run: m.sh {each}-migration\n" for each in "ab")
-CASES = """\
-      - run: |
-          for each in a b; do
-            case $each in
-              a) m.sh a-migration ;;
-              B) m.sh b-migration ;;
-            esac
-          done
-"""
-FUNCTION = """\
-      - run: |
-          migrate() { m.sh "$1"; }
-          migrate a-migration
-          migrate b-migration
-"""
-
-
-@pytest.mark.parametrize(
-    ("steps", "left_out"),
-    [
-        (A + B, ""),
-        (A.rstrip() + "; exit 0\n", ""),
-        ("      - run: |\n          m.sh a-migration\n          exit 0\n          m.sh b-migration\n", "b"),
-        (f"{A}{B}        if: failure()\n", "b"),
-        (f"{A}{B}        if: always()\n", ""),
-        (CASES, "b"),
-        (CASES.replace("B)", "b)"), ""),
-        (FUNCTION, ""),
-        (f"{A}        shell: pwsh\n{B}        if: failure()\n", ""),
-    ],
-)
-def test_a_migration_that_is_named_runs_on_some_way(steps: str, left_out: str) -> None:
-    text = f"on: push\njobs:\n  migrate:\n    runs-on: x\n    steps:\n{steps}"
-    files = {".github/workflows/deploy.yml": text}
-    plan = Pipeline(".github/workflows/deploy.yml", "migrate", [], [], [])
-    examined = unmigrated(Repository.read(files, files.get), plan, ["a-migration", "b-migration"])
-    said = [each.what for each in examined.findings if "never runs" in each.what]
-    assert said == [f"migrate names {each}-migration and never runs it" for each in left_out]
-
-
 @pytest.mark.parametrize(
     ("earlier", "empty"),
     [
@@ -420,35 +274,6 @@ def test_a_variable_that_no_earlier_step_sets_is_empty(earlier: dict[str, Any], 
     others = {"scripts/variables.sh": 'echo "TAG=1" >> "$GITHUB_ENV"\n'} if "scripts" in str(earlier) else {}
     _, examined = invalid(repository(data, **others))
     assert any("env.TAG is empty" in each.what for each in examined.findings) is empty
-
-
-@pytest.mark.parametrize(
-    ("secrets", "called", "empty"),
-    [
-        (None, {}, True),
-        ("inherit", {}, False),
-        ({"role": "x"}, {}, False),
-        ({"OTHER": "x"}, {}, True),
-        (None, {"environment": "staging"}, False),
-        (None, {"optional": True}, False),
-        (None, {"if": "vars.DEPLOYS"}, True),
-    ],
-)
-def test_a_called_workflow_has_the_secrets_that_it_is_given(
-    secrets: Any, called: dict[str, Any], empty: bool
-) -> None:
-    declared = {"secrets": {"ROLE": {"required": False}}} if called.pop("optional", False) else None
-    step = {
-        "run": "make deploy",
-        "env": {"ROLE": "${{ secrets.ROLE }}", "TOKEN": "${{ secrets.GITHUB_TOKEN }}"},
-    }
-    inner = {
-        "on": {"workflow_call": declared},
-        "jobs": {"deploy": {"runs-on": "ubuntu-24.04", "steps": [step], **called}},
-    }
-    call = {"uses": "./.github/workflows/inner.yml", **({"secrets": secrets} if secrets else {})}
-    _, examined = invalid(repository({"on": "push", "jobs": {"call": call}}, inner=inner))
-    assert any("secrets.ROLE is empty" in each.what for each in examined.findings) is empty
 
 
 @pytest.mark.parametrize(
@@ -514,17 +339,6 @@ def test_a_script_ends_at_a_variable_that_nothing_sets(
     assert any("deploy ends here: $STAGE is not set" in each.what for each in examined.findings) is ends
 
 
-def test_the_variables_of_a_caller_are_not_those_of_the_workflow_that_it_calls() -> None:
-    inner = {
-        "on": {"workflow_call": None},
-        "jobs": {"deploy": {"runs-on": "ubuntu-24.04", "steps": [{"run": 'set -u\necho "$STAGE"'}]}},
-    }
-    call = {"uses": "./.github/workflows/inner.yml"}
-    data = {"on": "push", "env": {"STAGE": "staging"}, "jobs": {"call": call}}
-    _, examined = invalid(repository(data, inner=inner))
-    assert [each.what for each in examined.findings] == ["deploy ends here: $STAGE is not set"]
-
-
 @pytest.mark.parametrize(
     ("machine", "uses", "what"),
     [
@@ -547,62 +361,6 @@ def test_machines_and_actions_are_still_there(machine: Any, uses: str, what: str
     data = {"on": "push", "jobs": {"build": {"runs-on": machine, "steps": [{"uses": uses}]}}}
     _, examined = invalid(repository(data))
     assert [each.what for each in examined.findings] == ([f"build: {what}"] if what else [])
-
-
-@pytest.mark.parametrize(
-    ("step", "empty"),
-    [
-        ({"run": "notify", "env": {"HOOK": "${{ secrets.HOOK }}"}}, False),
-        ({"uses": AWS, "with": {"role-to-assume": "${{ secrets.HOOK }}"}}, True),
-        ({"uses": AWS, "with": {"role-to-assume": "${{ secrets.HOOK }}"}, "if": "vars.DEPLOYS"}, False),
-    ],
-)
-def test_a_secret_that_another_call_passes_may_be_optional(step: dict[str, Any], empty: bool) -> None:
-    inner = {
-        "on": {"workflow_call": None},
-        "permissions": {"id-token": "write"},
-        "jobs": {"deploy": {"runs-on": "ubuntu-24.04", "steps": [step]}},
-    }
-    call = {"uses": "./.github/workflows/inner.yml", "permissions": "write-all"}
-    jobs = {"one": call, "other": {**call, "secrets": "inherit"}}
-    _, examined = invalid(repository({"on": "push", "jobs": jobs}, inner=inner))
-    said = [each.what for each in examined.findings]
-    assert [each.startswith("one: secrets.HOOK is empty") for each in said] == [True] * empty, said
-
-
-WRITE = {"id-token": "write", "contents": "read"}
-
-
-@pytest.mark.parametrize(
-    ("caller", "call", "inner", "refused"),
-    [
-        (None, None, WRITE, True),
-        ({"contents": "read"}, None, WRITE, True),
-        (WRITE, {"contents": "read"}, WRITE, True),
-        (WRITE, {"contents": "read"}, None, True),
-        (WRITE, None, WRITE, False),
-        (None, WRITE, None, False),
-        (None, "write-all", WRITE, False),
-        ({"contents": "read"}, None, {"contents": "read"}, False),
-    ],
-)
-def test_a_call_grants_the_permissions_that_are_needed(
-    caller: Any, call: Any, inner: Any, refused: bool
-) -> None:
-    def with_(given: Any) -> dict[str, Any]:
-        return {} if given is None else {"permissions": given}
-
-    step = {"uses": AWS, "with": {"role-to-assume": "arn:aws:iam::1:role/deploy"}}
-    called = {
-        "on": {"workflow_call": None},
-        "jobs": {"deploy": {"runs-on": "ubuntu-24.04", "steps": [step], **with_(inner)}},
-    }
-    jobs = {"call": {"uses": "./.github/workflows/inner.yml", **with_(call)}}
-    _, examined = invalid(repository({"on": "push", "jobs": jobs, **with_(caller)}, inner=called))
-    said = [each.what for each in examined.findings]
-    assert any("which the call lacks" in each for each in said) is refused, said
-    own = any("assumes an AWS role without the permission" in each for each in said)
-    assert own is (inner == {"contents": "read"}), said
 
 
 @pytest.mark.parametrize(
