@@ -2,14 +2,27 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from botocore.exceptions import ClientError
 
 from smoke.aws.account import AwsAccount
-from smoke.aws.alarms import Metric, MetricAlarm
+from smoke.aws.alarms import (
+    Metric,
+    MetricAlarm,
+    Watch,
+)
 from smoke.aws.ecs import ContainerDefinition, EcsDeployment, EcsService, TaskDefinition
-from smoke.source.rules import ABOVE, Firing
+from smoke.aws.names import Names
+from smoke.aws.policies import RolePolicies
+from smoke.aws.reader import AwsReader
+from smoke.aws.starting import kept_from_starting
+from smoke.source.rules import (
+    ABOVE,
+    UTILIZATION,
+    Firing,
+)
 
 TOPIC = "p-alerts"
 TOPIC_ARN = f"arn:aws:sns:us-east-1:1:{TOPIC}"
@@ -169,3 +182,64 @@ def ecs_answers(names: list[str]) -> dict[str, Any]:
         },
         "describe_clusters": lambda **_: {"clusters": [{"clusterArn": "arn:c", "status": "ACTIVE"}]},
     }
+
+
+#: What must be watched, and within which times alarms must fire.
+WITHIN = {"health_s": 600, "others_s": 900}
+WATCH = Watch((CPU,), UTILIZATION, WITHIN, of="api")
+#: Who acts under a task's role, and the secret that a task of Finn reads.
+TASKS = {"Service": "ecs-tasks.amazonaws.com"}
+READS = "secretsmanager:GetSecretValue"
+KEY = secret("p/finn/key")
+ALLOWED = [{"Effect": "Allow", "Action": READS, "Resource": KEY}]
+
+
+def trust(principal: Any, effect: str = "Allow", **more: Any) -> dict[str, Any]:
+    return {"Effect": effect, "Principal": principal, "Action": "sts:AssumeRole", **more}
+
+
+def network(gateway: str, *endpoints: str, service: str = "secretsmanager") -> dict[str, Any]:
+    """A network whose only subnet has a default route to a gateway, and these endpoints."""
+    table = {"RouteTableId": "rtb-1", "VpcId": "vpc-1", "Associations": [{"Main": True}]}
+    routes = [{"DestinationCidrBlock": "0.0.0.0/0", "GatewayId": gateway}]
+    held = [{"VpcEndpointId": one, "VpcId": "vpc-1", "ServiceName": f"com.amazonaws.us-east-1.{service}"}
+            for one in endpoints]  # fmt: skip
+    return {
+        "describe_subnets": lambda **_: {"Subnets": [{"SubnetId": "subnet-1", "VpcId": "vpc-1"}]},
+        "describe_route_tables": lambda **_: {"RouteTables": [{**table, "Routes": routes}]},
+        "describe_nat_gateways": lambda **_: {"NatGateways": []},
+        "describe_vpc_endpoints": lambda **_: {"VpcEndpoints": held},
+    }
+
+
+def examined(
+    *, statements: Any = (), own: str = "", home: str = "", answer: Any = None, finn: Any = None, **more: Any
+) -> tuple[list[str], list[str]]:
+    """What keeps a task of Finn from starting, and what of it is not examined."""
+    finn = finn or definition("finn", secrets={"KEY": KEY})
+    found = {"Role": {"AssumeRolePolicyDocument": {"Statement": trust(TASKS)}}}
+    account, _ = scripted(
+        get_role=answer or (lambda **_: found),
+        **{
+            "get_resource_policy": lambda **_: {"ResourcePolicy": own} if own else {},
+            "describe_secret": lambda **_: {"ARN": KEY},
+            "describe_repositories": lambda **_: {"repositories": [{}]},
+            **network("igw-1"),
+            **more,
+        },
+    )
+    arn = f"arn:aws:ecs:us-east-1:{home or finn.execution_role.split(':')[4]}:cluster/c"
+    outside = {"finn": service("finn", subnets=("subnet-1",))}
+    aws = SimpleNamespace(
+        account=account,
+        names=Names("p"),
+        services=lambda: outside,
+        definitions=lambda: {"finn": finn},
+        once=lambda _, read: read(),
+        owners=lambda _: {"finn": finn},
+        policies=lambda _: RolePolicies({finn.execution_role: statements}),
+        retention=lambda _: {"/ecs/p/finn": 30},
+        cluster=lambda: arn,
+    )
+    _, result = kept_from_starting(cast(AwsReader, aws), ())
+    return [each.what for each in result.findings], [each.what for each in result.not_examined]

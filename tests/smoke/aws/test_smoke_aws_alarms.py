@@ -1,30 +1,24 @@
 """Alarms: what must be watched, what an alarm lacks, and what could never make it fire."""
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pytest_readiness import ExternalOutage
 
 from smoke.aws.alarms import (
-    CompositeAlarm,
     Metric,
     MetricAlarm,
     Watch,
     alarm_of,
-    composite_of,
-    hollow,
     is_conservation,
     is_health,
     is_named,
     judged,
-    linked,
     read_alarms,
     unfed,
 )
-from smoke.aws.monitoring import miscounted, muted, sparse
+from smoke.aws.monitoring import muted
 from smoke.aws.names import Names
 from smoke.source.rules import (
     ABOVE,
@@ -38,12 +32,9 @@ from smoke.source.rules import (
     at_most,
     connections,
     faults,
-    goes_off_with,
 )
-from tests.smoke.aws.fakes import CPU, TOPIC, TOPIC_ARN, alarm, scripted
+from tests.smoke.aws.fakes import CPU, TOPIC, TOPIC_ARN, WATCH, WITHIN, alarm, scripted
 
-WITHIN = {"health_s": 600, "others_s": 900}
-WATCH = Watch((CPU,), UTILIZATION, WITHIN, of="api")
 TASKS = Metric.of("ECS/ContainerInsights", "RunningTaskCount", {"ServiceName": "p-finn"})
 
 
@@ -225,101 +216,6 @@ def test_an_alarm_is_in_time_when_its_datapoints_are(
     found = alarm(period=period, periods=periods, datapoints=datapoints)
     in_time = datapoints <= periods and period * (datapoints or periods) <= limit * 60
     assert (judged([found], watch, TOPIC).good is found) is in_time
-
-
-def composite(name: str, rule: str, **changed: Any) -> CompositeAlarm:
-    record = {
-        "AlarmName": name,
-        "AlarmArn": f"arn:aws:cloudwatch:us-east-1:1:alarm:{name}",
-        "StateValue": "OK",
-        "AlarmRule": rule,
-        "ActionsEnabled": True,
-        "AlarmActions": [TOPIC_ARN],
-    }
-    return composite_of({**record, **changed})
-
-
-ARN = "arn:aws:cloudwatch:us-east-1:1:alarm:p-api-cpu-high"
-
-
-@pytest.mark.parametrize(
-    ("rule", "follows"),
-    [
-        ("ALARM(p-api-cpu-high)", True),
-        ('ALARM("p-api-cpu-high")', True),
-        (f"ALARM({ARN})", True),
-        ("ALARM(other) OR ALARM(p-api-cpu-high)", True),
-        ("NOT (NOT ALARM(p-api-cpu-high) AND NOT ALARM(other))", True),
-        ("(ALARM(p-api-cpu-high) AND TRUE) OR OK(other)", True),
-        ("ALARM(other) OR ALARM(p-api-cpu-high) AND ALARM(third)", False),
-        ("ALARM(p-api-cpu-high) AND NOT ALARM(deploying)", False),
-        ("NOT ALARM(p-api-cpu-high)", False),
-        ("OK(p-api-cpu-high)", False),
-        ("INSUFFICIENT_DATA(p-api-cpu-high)", False),
-        ("ALARM(p-api-cpu-higher)", False),
-        ("FALSE AND ALARM(p-api-cpu-high)", False),
-    ],
-)
-def test_a_composite_alarm_counts_for_an_alarm_that_triggers_it_by_itself(rule: str, follows: bool) -> None:
-    (found,) = linked([alarm(actions=())], [composite("p-all", rule)])
-    judgement = judged([found], WATCH, TOPIC)
-    assert (judgement.good is found) is follows
-    assert judgement.unread == ()
-    assert follows or "it has no target" in judgement.why
-
-
-@pytest.mark.parametrize(
-    ("changed", "why"),
-    [
-        ({"ActionsEnabled": False}, "p-all, which goes off with it: its actions are switched off"),
-        ({"AlarmActions": []}, "p-all, which goes off with it: it has no target"),
-        ({"AlarmActions": [f"{TOPIC_ARN}-2"]}, f", not {TOPIC_ARN}"),
-        (
-            {"ActionsSuppressedBy": "Alarm", "ActionsSuppressor": "p-deploying"},
-            "its actions are suppressed by p-deploying",
-        ),
-    ],
-)
-def test_a_composite_alarm_must_notify_the_topic_itself(changed: dict[str, Any], why: str) -> None:
-    (found,) = linked([alarm(enabled=False)], [composite("p-all", "ALARM(p-api-cpu-high)", **changed)])
-    assert why in judged([found], WATCH, TOPIC).why
-
-
-def test_composite_alarms_may_refer_to_each_other_in_any_order_and_in_a_circle() -> None:
-    above = composite("p-page", "ALARM(p-all) OR ALARM(p-page)")
-    between = composite("p-all", "ALARM(p-api-cpu-high) OR ALARM(p-page)", AlarmActions=[])
-    (found,) = linked([alarm(actions=())], [above, between])
-    assert [each.name for each in found.notifiers(TOPIC)] == ["p-page"]
-
-
-@pytest.mark.parametrize("rule", ["AT_LEAST(1, ALARM, (p-api-cpu-high, p-b))", "ALARM(p-api-cpu-high) XOR x"])
-def test_a_rule_that_is_not_understood_is_named(rule: str) -> None:
-    (found,) = linked([alarm(actions=())], [composite("p-all", rule)])
-    assert judged([found], WATCH, TOPIC).unread == (f"the rule {rule} of p-all",)
-    (other,) = linked([alarm(actions=(), name="p-x")], [composite("p-all", rule)])
-    assert judged([other], WATCH, TOPIC).unread == ()
-
-
-RULES = st.recursive(
-    st.sampled_from(["ALARM(a)", "ALARM(b)", "OK(b)", "ALARM(c)", "TRUE", "FALSE"]),
-    lambda inner: st.one_of(
-        st.tuples(inner, st.sampled_from(["AND", "OR"]), inner).map(lambda each: f"({' '.join(each)})"),
-        inner.map(lambda each: f"NOT {each}"),
-    ),
-)
-
-
-@given(RULES, st.sampled_from(["ALARM", "OK"]), st.sampled_from(["ALARM", "OK"]))
-def test_what_fires_with_an_alarm_does_so_whatever_the_others_do(rule: str, b: str, c: str) -> None:
-    expression = rule
-    for name, state in {"a": "ALARM", "b": b, "c": c}.items():
-        for wanted in ("ALARM", "OK"):
-            expression = expression.replace(f"{wanted}({name})", str(state == wanted))
-    words = {"TRUE": "True", "FALSE": "False", "AND": "and", "OR": "or", "NOT": "not"}
-    for word, python in words.items():
-        expression = expression.replace(word, python)
-    holds = eval(expression)
-    assert not goes_off_with(rule, {"a"}) or holds
 
 
 def test_an_alarm_that_only_scales_steers_and_one_that_also_notifies_does_not() -> None:
@@ -516,122 +412,3 @@ def test_an_alarm_on_a_target_group_that_nothing_leads_to_is_named() -> None:
     watch = Watch((TASKS,), HEALTH, WITHIN, unreached=frozenset({"targetgroup/p-api/1"}))
     why = judged([health(name="p-api-health", metrics=(hosts,))], watch, TOPIC).why
     assert why.startswith("p-api-health watches a target group that no load balancer forwards to; no alarm")
-
-
-@pytest.mark.parametrize(
-    ("rule", "changed", "dead"),
-    [
-        ("ALARM(a)", {}, False),
-        ("ALARM(a) OR ALARM(gone)", {}, False),
-        ("NOT ALARM(gone)", {}, False),
-        ('ALARM("arn:aws:cloudwatch:us-east-1:1:alarm:a")', {}, False),
-        ("FALSE", {"actions": ()}, False),  # a switch that others ask
-        ("FALSE", {"actions": ("arn:aws:sns:us-east-1:1:other",)}, False),
-        ("FALSE", {}, True),
-        ("ALARM(gone) OR OK(gone)", {}, True),
-        ("ALARM(a) AND ALARM(gone)", {}, True),
-    ],
-)
-def test_a_composite_alarm_of_missing_alarms_never_fires(rule: str, changed: Any, dead: bool) -> None:
-    arn = "arn:aws:cloudwatch:us-east-1:1:alarm:p-page"
-    good = {"name": "p-page", "state": "OK", "arn": arn, "enabled": True, "actions": (TOPIC_ARN,)}
-    composite = CompositeAlarm(**{**good, **changed}, rule=rule)
-    assert bool(hollow([composite], {"a", "p-page"}, TOPIC)) is dead
-
-
-REFUSED = Metric.of("p/AppMetrics", "JwtValidationFailedCount", {})
-
-
-def made(value: str = "1", default: float | None = 0, group: str = "/ecs/p/api") -> dict[str, Any]:
-    transformation = {"metricNamespace": REFUSED.namespace, "metricName": REFUSED.name, "metricValue": value}
-    more = {} if default is None else {"defaultValue": default}
-    return {"filterName": "f", "logGroupName": group, "metricTransformations": [{**transformation, **more}]}
-
-
-@pytest.mark.parametrize(
-    ("filters", "wrong"),
-    [
-        ([], False),  # the platform puts it itself
-        ([made()], False),
-        ([made("$.count", None)], False),
-        ([made("0"), made()], False),
-        ([made(default=1)], False),  # five in five minutes are not more than five
-        ([made(group="/ecs/other/api")], False),
-        ([made("0")], True),
-        ([made("0.0", None)], True),
-        ([made(default=2)], True),
-        ([made(group="/ecs/arrakis-production/api")], True),
-    ],
-)
-def test_a_log_filter_must_match_its_alarm(filters: list[Any], wrong: bool) -> None:
-    account, _ = scripted(describe_metric_filters=lambda **_: {"metricFilters": filters})
-    watching = alarm(metrics=(REFUSED,), statistic="Sum", threshold=5.0, period=300, periods=1)
-    assert bool(miscounted(account, [watching, alarm()], "arrakis-staging")) is wrong
-
-
-@pytest.mark.parametrize(
-    ("value", "statistic", "comparison", "wrong"),
-    [
-        ("1", "p99", ABOVE, True),
-        ("1", "Maximum", ABOVE, True),
-        ("5", "Maximum", ABOVE, True),
-        ("5", "Maximum", "GreaterThanOrEqualToThreshold", False),
-        ("4", "Maximum", "GreaterThanOrEqualToThreshold", True),
-        ("6", "p99", ABOVE, False),
-        ("$.ms", "p99", ABOVE, False),
-        ("1", "Sum", ABOVE, False),
-    ],
-)
-def test_a_filter_that_adds_the_same_for_each_line(
-    value: str, statistic: str, comparison: str, wrong: bool
-) -> None:
-    account, _ = scripted(describe_metric_filters=lambda **_: {"metricFilters": [made(value)]})
-    watching = alarm(metrics=(REFUSED,), statistic=statistic, comparison=comparison, threshold=5.0)
-    assert bool(miscounted(account, [watching], "arrakis-staging")) is wrong
-
-
-@pytest.mark.parametrize(
-    ("low", "statistic", "largest", "never"),
-    [
-        ("ignore", "p99", 999.0, True),
-        ("ignore", "p99", 1000.0, False),
-        ("ignore", "p99", 0.0, False),  # no data: another finding
-        ("ignore", "p50", 20.0, False),
-        ("ignore", "p90", 100.0, False),
-        ("ignore", "p90", 99.0, True),
-        ("ignore", "Average", 1.0, False),
-        ("evaluate", "p99", 1.0, False),
-    ],
-)
-def test_an_alarm_that_ignores_few_values(low: str, statistic: str, largest: float, never: bool) -> None:
-    described = {
-        "AlarmName": "p-late",
-        "StateValue": "OK",
-        "Namespace": "p",
-        "MetricName": "Late",
-        "Period": 60,
-    }
-    described |= {"ExtendedStatistic": statistic, "EvaluateLowSampleCountPercentile": low, "Period": 60}
-    values = [largest / 2, largest] if largest else []
-    account, _ = scripted(get_metric_data=lambda **_: {"MetricDataResults": [{"Id": "m0", "Values": values}]})
-    assert bool(sparse(account, [alarm_of(described)])) is never
-
-
-def test_values_that_cloudwatch_did_not_read_are_not_few() -> None:
-    described = {"AlarmName": "p-late", "StateValue": "OK", "Namespace": "p", "MetricName": "Late"}
-    described |= {"ExtendedStatistic": "p99", "EvaluateLowSampleCountPercentile": "ignore"}
-    told = {"MetricDataResults": [{"Id": "m0", "Values": [1.0], "StatusCode": "InternalError"}]}
-    account, _ = scripted(get_metric_data=lambda **_: told)
-    with pytest.raises(ExternalOutage):
-        sparse(account, [alarm_of({**described, "Period": 60})])
-
-
-@pytest.mark.parametrize(("period", "asked"), [(10, 60), (60, 60), (21_600, 21_600)])
-def test_few_values_in_a_week_are_few(period: int, asked: int) -> None:
-    described = {"AlarmName": "p-late", "StateValue": "OK", "Namespace": "p", "MetricName": "Late"}
-    described |= {"ExtendedStatistic": "p99", "EvaluateLowSampleCountPercentile": "ignore"}
-    account, client = scripted(get_metric_data=lambda **_: {"MetricDataResults": []})
-    assert sparse(account, [alarm_of({**described, "Period": period})]) == []
-    ((_, sent),) = client.asked
-    assert sent["EndTime"] - sent["StartTime"] == timedelta(days=7)
-    assert sent["MetricDataQueries"][0]["MetricStat"]["Period"] == asked
