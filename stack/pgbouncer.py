@@ -46,13 +46,10 @@ ALTERATIONS: Mapping[str, tuple[str, ...]] = {
 #: The users who have a connection past the pooler under an alteration.
 GONE_ROUND: Mapping[str, tuple[str, ...]] = {"gone-round": tuple(SHARES)}
 #: The connections that an alteration keeps busy, by user: not every version shows what a pool may open.
-TAKEN: Mapping[str, Mapping[str, int]] = {
-    "oversized": {"freeside": 68},
-    "one-takes-more": {"finn": 17},
-}
+TAKEN: Mapping[str, Mapping[str, int]] = {"oversized": {"freeside": 68}, "one-takes-more": {"finn": 17}}
 #: The lines that an alteration adds to a section of the configuration file.
 ADDED: Mapping[str, tuple[str, str]] = {
-    "session-database": ("[databases]", "platform_jobs = host={host} dbname=platform pool_mode=session"),
+    "session-database": ("[databases]", "platform_jobs = host={host} dbname=platform pool_mode=session")
 }
 #: What undoes an alteration beyond RELOAD. A client that was served in session mode holds its server
 #: connection until it is next used, so a later PAUSE would wait: KILL disconnects it. A pooler that was

@@ -158,9 +158,7 @@ def _may_hold_shards(path: Path) -> bool:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="readiness",
-        description="Turn a pytest smoke run into a launch decision",
-        epilog=EXIT_CODES,
+        prog="readiness", description="Turn a pytest smoke run into a launch decision", epilog=EXIT_CODES
     )
     parser.add_argument("--version", action="version", version=f"readiness {version('pytest-readiness')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)

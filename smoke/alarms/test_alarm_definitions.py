@@ -87,10 +87,7 @@ def test_terraform_alarms_watch_the_rest(
 
 @pytest.mark.p1
 def test_terraform_alarms_watch_the_application(
-    terraform: Configuration,
-    within: Mapping[str, int],
-    plan_facts: Mapping[str, Any],
-    evidence: Evidence,
+    terraform: Configuration, within: Mapping[str, int], plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
     """Alarms watch the platform's own metrics: latency, refused tokens, conservation of money."""
     evidence.evaluated("a metric of the platform's own is watched", len(APPLICATION))

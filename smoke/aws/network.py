@@ -17,15 +17,7 @@ from .edge import is_straight
 from .names import BUILDS, HOSTS, resolve
 from .policies import PULL_TOKEN, READ, allows, statements_of
 from .reader import AwsReader, secret_of
-from .subnets import (
-    AccessLists,
-    Network,
-    WaysOut,
-    filtered,
-    needed_by,
-    own_subnets,
-    read_ways,
-)
+from .subnets import AccessLists, Network, WaysOut, filtered, needed_by, own_subnets, read_ways
 
 DATABASE = "database"
 #: Parties to which only the platform itself may connect.

@@ -136,11 +136,7 @@ def test_same_event_counts_once(
 
 
 def test_another_event_counts_too(
-    dixie: Dixie,
-    agent: str,
-    scores: Scores,
-    finn_key: SigningKeyLookup,
-    eventually: Eventually,
+    dixie: Dixie, agent: str, scores: Scores, finn_key: SigningKeyLookup, eventually: Eventually
 ) -> None:
     """Events that differ only in their id count each; so do ids refused before, and all legal forms."""
     credential = scores.dixie.service_credential(finn_key())

@@ -18,15 +18,7 @@ from smoke.contract.x402 import header_of
 from .answers import error_code, require_status
 from .attacks import require_spent
 from .backends import quality_signal
-from .chaos import (
-    WARM_WITHIN_S,
-    Attempt,
-    Kind,
-    TrackedCall,
-    Traffic,
-    answered,
-    together,
-)
+from .chaos import WARM_WITHIN_S, Attempt, Kind, TrackedCall, Traffic, answered, together
 from .freeside import Freeside, cost_in, prompt_for
 from .http import wait
 from .invariants import Conservation, reading_of

@@ -195,11 +195,7 @@ def freeside_way(freeside: Freeside, *, streamed: bool) -> Way:
     """Freeside's invoke, or its stream."""
 
     def post(
-        content: bytes | Sequence[bytes],
-        tenant: str,
-        key: str,
-        sent: Delivery,
-        claims: Mapping[str, Any],
+        content: bytes | Sequence[bytes], tenant: str, key: str, sent: Delivery, claims: Mapping[str, Any]
     ) -> httpx.Response:
         return freeside.post_invoke(
             content, tenant=tenant, credential=freeside.credential(tenant, **claims), key=key,
@@ -218,11 +214,7 @@ def finn_way(finn: Finn) -> Way:
     """Finn's invoke."""
 
     def post(
-        content: bytes | Sequence[bytes],
-        tenant: str,
-        _: str,
-        sent: Delivery,
-        claims: Mapping[str, Any],
+        content: bytes | Sequence[bytes], tenant: str, _: str, sent: Delivery, claims: Mapping[str, Any]
     ) -> httpx.Response:
         whole = content if isinstance(content, bytes) else b"".join(content)
         return finn.post_invoke(

@@ -135,10 +135,7 @@ def spend_down(freeside: Freeside, tenants: Tenants, watch: Conservation, *, lea
 
 
 def beyond(
-    freeside: Freeside,
-    tenants: Tenants,
-    evidence: Evidence,
-    send: Callable[[str, int], httpx.Response],
+    freeside: Freeside, tenants: Tenants, evidence: Evidence, send: Callable[[str, int], httpx.Response]
 ) -> tuple[Conservation, Prices, int]:
     """A watch of the small community's budget; prices, and the padding of a call that does not fit into it.
 

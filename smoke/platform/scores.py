@@ -117,10 +117,7 @@ class Scores:
 
         shown = "none" if before is None else f"{before:.6f}"
         eventually(
-            probe,
-            within=self.limit_s,
-            every=self.every_s,
-            what=f"the score of {agent} moves from {shown}",
+            probe, within=self.limit_s, every=self.every_s, what=f"the score of {agent} moves from {shown}"
         )
         took = time.monotonic() - started
         self.evidence.figure("propagation", round(took, 2), "s", limit=self.limit_s)
@@ -280,13 +277,7 @@ class Scores:
                     )
             self.evidence.evaluated(f"the score of {about} stays", len(seen))
 
-    def stay(
-        self,
-        before: Mapping[str, float | None],
-        why: str,
-        *,
-        until_held: bool = False,
-    ) -> None:
+    def stay(self, before: Mapping[str, float | None], why: str, *, until_held: bool = False) -> None:
         """Assert that scores do not change, for as long as the cache could hide a change.
 
         An agent without a score must still have none. With ``until_held`` this does not wait for the cache if

@@ -25,11 +25,7 @@ from smoke.source.checkout import Examined, listed
 from smoke.source.infrastructure.starting import stuck
 from smoke.source.rules import OWN, REQUIRED, SECRET, Ownership, Use, elsewhere
 
-pytestmark = [
-    pytest.mark.goal("G-1"),
-    pytest.mark.phase("services"),
-    pytest.mark.requires("aws"),
-]
+pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("services"), pytest.mark.requires("aws")]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -56,11 +52,7 @@ def time_left(environment: Environment) -> Callable[[], float]:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("service", SERVICES)
 def test_ecs(
-    aws: AwsReader,
-    service: str,
-    time_left: Callable[[], float],
-    eventually: Eventually,
-    evidence: Evidence,
+    aws: AwsReader, service: str, time_left: Callable[[], float], eventually: Eventually, evidence: Evidence
 ) -> None:
     """The running count equals the desired count, at least one, in one completed PRIMARY deployment.
 

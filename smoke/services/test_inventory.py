@@ -45,11 +45,7 @@ from smoke.platform.http import address_of, certificate_of, key_paths, require_r
 from smoke.source.checkout import Examined, Finding
 from smoke.source.infrastructure.addresses import is_mixed_up, pinned
 
-pytestmark = [
-    pytest.mark.goal("G-1"),
-    pytest.mark.phase("services"),
-    pytest.mark.p1,
-]
+pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("services"), pytest.mark.p1]
 #: The services with a public host, behind a load balancer.
 PUBLIC = ("api", "dixie")
 #: The services with a public URL.

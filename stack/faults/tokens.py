@@ -34,10 +34,7 @@ OF_OBJECTS = ("constructor", "toString")
 #: Communities that few calls are for.
 OTHER_COMMUNITIES = ("test-community-staging-002", "test-community-staging-003")
 # Cases that one rule refuses: why a signature does not verify cannot be seen.
-_SAME_RULE = {
-    "tampered-signature": ("tampered-payload", "other-key-known-kid"),
-    "missing-exp": ("no-exp",),
-}
+_SAME_RULE = {"tampered-signature": ("tampered-payload", "other-key-known-kid"), "missing-exp": ("no-exp",)}
 
 
 class FaultyContext(Faulty, Context):

@@ -326,11 +326,7 @@ class Availability:
 
 
 def refuse(
-    check: Check,
-    *,
-    drills: bool,
-    down: Mapping[str, Down],
-    offer: Callable[[str], Availability | None],
+    check: Check, *, drills: bool, down: Mapping[str, Down], offer: Callable[[str], Availability | None]
 ) -> Refusal | None:
     """Decide about one check; None lets it run.
 

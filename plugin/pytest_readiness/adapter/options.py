@@ -45,10 +45,7 @@ def add(parser: pytest.Parser) -> None:
         help="Environment profile: a name under environments/ or a file (default: local)",
     )
     group.addoption(
-        "--gate",
-        dest="readiness_gate",
-        action="store_true",
-        help="Refuse a partial run; use this in CI",
+        "--gate", dest="readiness_gate", action="store_true", help="Refuse a partial run; use this in CI"
     )
     group.addoption(
         "--drills",

@@ -73,11 +73,7 @@ class RunProgress:
     """
 
     def __init__(
-        self,
-        config: pytest.Config,
-        phases: Sequence[str],
-        checks: Callable[[], Checks],
-        estimate: Estimate,
+        self, config: pytest.Config, phases: Sequence[str], checks: Callable[[], Checks], estimate: Estimate
     ) -> None:
         self._reporter: Any = config.pluginmanager.getplugin("terminalreporter")
         self._writer = config.get_terminal_writer()

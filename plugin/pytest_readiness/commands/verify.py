@@ -61,10 +61,7 @@ def add(commands: Any) -> None:
         help="The worst verdict to accept (default: READY)",
     )
     parser.add_argument(
-        "--report",
-        type=filled,
-        metavar="FILE",
-        help="Its readiness.json (default: the one next to it)",
+        "--report", type=filled, metavar="FILE", help="Its readiness.json (default: the one next to it)"
     )
     parser.set_defaults(run=run)
 

@@ -145,12 +145,7 @@ def _without_build(builds: Mapping[str, str]) -> str:
 def _run_blockers(run: RunRecord, results: Sequence[CheckResult]) -> list[dict[str, Any]]:
     """Return the run's own problems that prevent a verdict: a leak, a changed build, an interruption."""
     return [
-        _blocker(
-            rule=rule,
-            summary=problem,
-            next_action=action,
-            reproduce=_whole_suite(run),
-        )
+        _blocker(rule=rule, summary=problem, next_action=action, reproduce=_whole_suite(run))
         for problem, rule, action in run_problems(results, run.facts)
     ]
 

@@ -280,10 +280,7 @@ def _from_passes(mine: Sequence[CheckResult], standing: Standing) -> tuple[GoalS
                 else f"{len(deferred)} of {len(mine)} checks deferred by the plan",
             )
         none = "its only check cannot" if len(mine) == 1 else f"none of its {len(mine)} checks could"
-        return (
-            GoalStatus.PENDING,
-            f"{none} run here: {mine[0].summary}",
-        )
+        return GoalStatus.PENDING, f"{none} run here: {mine[0].summary}"
     evidence = _counted(mine, passed, deferred)
     if standing.scope is Scope.PARTIAL:
         return GoalStatus.PENDING, f"partial run: {evidence}; only a full run settles a goal"

@@ -236,11 +236,7 @@ def inventory_rows(run: RunRecord, plan: Plan) -> list[dict[str, Any]]:
 
 
 def operational_rows(
-    run: RunRecord,
-    results: Sequence[CheckResult],
-    plan: Plan,
-    live_streak: Streak | None,
-    deployed: bool,
+    run: RunRecord, results: Sequence[CheckResult], plan: Plan, live_streak: Streak | None, deployed: bool
 ) -> list[dict[str, Any]]:
     """Return the operational items, ticked by evidence: by their checks, or by the ledger."""
     rows = []
@@ -330,10 +326,7 @@ def _all_passed(
     if short:
         others = f", and {len(short) - 1} more" if len(short) > 1 else ""
         summary = f": {short[0].reason}" if short[0].reason else ""
-        return (
-            False,
-            f"{short[0].id} {short[0].outcome}{others}{out_of(len(named))}{summary}",
-        )
+        return False, f"{short[0].id} {short[0].outcome}{others}{out_of(len(named))}{summary}"
     if unmatched:
         return False, f"no check of this run matches {', '.join(unmatched)}"
     passed = [check for check in named if _holds(check)]

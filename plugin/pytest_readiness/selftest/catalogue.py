@@ -171,9 +171,7 @@ def _unique(family: TomlTable) -> str:
 def _files(root: Path, where: str) -> list[Path]:
     if not where:
         raise CatalogueError(
-            "the plan names no catalogue of faults",
-            where="[self_test] catalogue",
-            allowed=_FILES,
+            "the plan names no catalogue of faults", where="[self_test] catalogue", allowed=_FILES
         )
     try:
         found = sorted((root / where).glob("*.toml") if (root / where).is_dir() else root.glob(where))

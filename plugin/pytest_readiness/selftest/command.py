@@ -258,10 +258,7 @@ def _write(
     model: Mapping[str, Any], directory: Path, name: str, text: str, lines: Iterable[str], out: TextIO
 ) -> None:
     """Write the model and its page, each in one step, and print the result."""
-    files = {
-        f"{name}.json": json.dumps(model, indent=1, ensure_ascii=False) + "\n",
-        f"{name}.md": text,
-    }
+    files = {f"{name}.json": json.dumps(model, indent=1, ensure_ascii=False) + "\n", f"{name}.md": text}
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for file, content in files.items():

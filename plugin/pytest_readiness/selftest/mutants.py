@@ -153,12 +153,7 @@ class Experience:
     """Which checks killed mutants so far: those are tried first. Thread-safe."""
 
     def __init__(
-        self,
-        checks: Mapping[str, SuiteCheck],
-        trace: Trace,
-        *,
-        with_drills: bool,
-        judges: Sequence[str] = (),
+        self, checks: Mapping[str, SuiteCheck], trace: Trace, *, with_drills: bool, judges: Sequence[str] = ()
     ) -> None:
         self.checks = checks
         self.judges = frozenset(name for name in checks if any(matches(each, name) for each in judges))

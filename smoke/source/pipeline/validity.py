@@ -13,12 +13,7 @@ from smoke.source.scripts.recipes import Entries, entries_of, top_of
 
 from .deploys import deadlocked
 from .expansion import GITHUBS_MACHINES, never_set
-from .jobs import (
-    FETCHES,
-    foreign_words,
-    inert_scripts,
-    missing_scripts,
-)
+from .jobs import FETCHES, foreign_words, inert_scripts, missing_scripts
 from .repository import Repository, may_be_fetched, may_write
 from .workflows import EXPRESSION, OTHERS, OUTCOMES, Condition, Job, Situation, Step, Workflow
 
