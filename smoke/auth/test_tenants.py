@@ -178,7 +178,7 @@ def test_near_tenant_is_another_tenant(
 
     def closed(answer: httpx.Response) -> None:
         if not (gateway and answer.is_success):
-            require_refused(answer, "freeside", "a budget of nearly the same name", (401, 403, 404))
+            require_refused(answer, "freeside", "the budget of a tenant with a similar name", (401, 403, 404))
         elif json.dumps(victim) in body_text(answer):
             raise SafetyViolation(f"the budget of {victim} was shown to a tenant with a similar name")
 
@@ -198,7 +198,7 @@ def test_near_tenant_is_another_tenant(
             own = partial(read, each.value, each.value)
             cases.append(Case(f"its own, by {each.name}", rule, own, _unknown, mint))
     batch.run(cases)
-    watch.unchanged(f"calls of tenants of nearly the name of {victim}", I7)
+    watch.unchanged(f"calls by tenants with a name like that of {victim}", I7)
 
 
 @pytest.mark.p0

@@ -243,7 +243,7 @@ def test_token_is_bound_to_all_of_its_body(
     body = finn.body("x" * length)
     credential = finn.credential(tenants.main, body)
     others = {
-        "with another last letter": body[:-3] + b"y" + body[-2:],
+        "with its last letter changed": body[:-3] + b"y" + body[-2:],
         "with an additional line break": body + b"\n",
     }
     for name, other in others.items():

@@ -97,7 +97,7 @@ def at_the_limits(way: Way) -> Iterable[tuple[str, bytes, Mapping[str, Any]]]:
     def body() -> bytes:
         return way.encoded(way.body(prompt_for()))
 
-    yield "a body of the largest size", padded(body(), MAX_BODY_BYTES), {}
+    yield "a body of the maximum size", padded(body(), MAX_BODY_BYTES), {}
     if talk := way.conversation(prompt_for()):
         yield "messages of all roles", way.encoded(talk), {}
     yield "white space around the body", b"\r\n\t " + body() + b"\n", {}
@@ -105,12 +105,16 @@ def at_the_limits(way: Way) -> Iterable[tuple[str, bytes, Mapping[str, Any]]]:
     own = EVENTS if way.streamed else "application/json"
     yield "a list of media types to accept", body(), {"Accept": f"{own}, text/plain;q=0.9, */*;q=0.1"}
     # has the maximum length and differs in each run
-    yield "a key of the greatest length", body(), {KEY_HEADER: nonce().ljust(MAX_KEY_CHARS, "~")}
+    yield "a key of the maximum length", body(), {KEY_HEADER: nonce().ljust(MAX_KEY_CHARS, "~")}
     yield SHORT_KEY, body(), {KEY_HEADER: secrets.choice(ascii_letters)}
-    yield "a key with spaces and signs", body(), {KEY_HEADER: f"{nonce()} !\"#$%&'()*+,/:;<=>?@[\\]^`{{|}}~"}
+    yield (
+        "a key with spaces and punctuation",
+        body(),
+        {KEY_HEADER: f"{nonce()} !\"#$%&'()*+,/:;<=>?@[\\]^`{{|}}~"},
+    )
     for media in ("application/json ; charset=utf-8", "Application/JSON"):
         yield f"content type {media}", body(), {"Content-Type": media}
-    yield "what could ask for a call without a charge", body(), dict.fromkeys(TRIALS, "true")
+    yield "headers that could request a free call", body(), dict.fromkeys(TRIALS, "true")
 
 
 @pytest.mark.p1
@@ -122,7 +126,7 @@ def test_limits_are_inclusive(
     way = ways(route)
     cases = [
         Case(
-            f"{route}: {name}", "a limit belongs to what it limits (1.2, 1.3)",
+            f"{route}: {name}", "a value at its limit is accepted (1.2, 1.3)",
             partial(way.post, body, tenants.main, headers=headers),
             answering(200, *((409,) if name == SHORT_KEY else ())),
         )
@@ -152,7 +156,7 @@ def test_any_word_is_a_key(
         require_status(first, 200)
         again = require_status(once_free(call), 200)
         if not is_replay(again.headers):
-            raise SafetyViolation(f"the key {word} counts as none: its call ran again")
+            raise SafetyViolation(f"the key {word} was ignored: its call ran again")
         costs += [] if is_replay(first.headers) else [cost_in(first)]
     watch.charged(costs)
 

@@ -124,7 +124,9 @@ def test_similar_keys_are_different_keys(
 def require_own_run(answer: httpx.Response) -> None:
     """SafetyViolation for another key's answer."""
     if is_replay(answer.headers) or error_code(answer) == "IDEMPOTENCY_CONFLICT":
-        raise SafetyViolation(f"it counts as another key: {answer.status_code} {error_code(answer)}".strip())
+        raise SafetyViolation(
+            f"the key was treated as another one: {answer.status_code} {error_code(answer)}".strip()
+        )
     require_status(answer, 200)
 
 
@@ -205,7 +207,7 @@ def other_bodies(way: Way, prompt: str) -> Iterable[Near[dict[str, Any]]]:
         ("another letter", prompt[:-1] + "x"), ("a letter's case", prompt[:1].lower() + prompt[1:]),
         ("its half", prompt[:20]), ("its accents apart", unicodedata.normalize("NFD", prompt)),
         ("very much more", prompt + " again" * 2000), ("another accent", prompt.replace("\u00e9", "\u00e8")),
-        ("another sign of four bytes", prompt.replace(ROCKET, "\N{AUTOMOBILE}")),
+        ("another four-byte character", prompt.replace(ROCKET, "\N{AUTOMOBILE}")),
     ):  # fmt: skip
         yield Near(f"prompt with {name}", way.body(text))
 
@@ -322,7 +324,7 @@ def test_a_key_keeps_its_body(
         by = f"{route} first, then {other.route}"
         cases.append(
             Case(
-                f"{by}: another last letter of {len(long)}",
+                f"{by}: the last of {len(long)} letters differs",
                 CONFLICT,
                 partial(other.post, other.body(long[:-1] + "x"), tenants.main, key=long_key),
                 lambda answer: require_error(answer, 409, "IDEMPOTENCY_CONFLICT"),

@@ -266,12 +266,12 @@ def _prefixed(agent: str) -> tuple[str, ...]:
 
 
 def longest_name(agent: str) -> str:
-    """A name that begins like that of ``agent``, with the greatest length that every service accepts."""
+    """A name that begins like that of ``agent``, of the maximum length that every service accepts."""
     return agent.ljust(USUAL_CHARS, "x")
 
 
 def _at_length(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The document with each of its names and words at the greatest length that every service takes."""
+    """The document with each of its names and words at the maximum length that every service accepts."""
     lengths = {"agent_id": "", "collection_id": "", "routingKey": "nft:", "source": ""}
     return [
         (f"{name} of {USUAL_CHARS} characters", _with(document, name, json.dumps(prefix + longest_name("x"))))

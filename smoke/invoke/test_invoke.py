@@ -134,10 +134,10 @@ def prompts(way: Way) -> Iterator[tuple[str, str, bytes]]:
         "letters outside ASCII": "\N{LATIN SMALL LETTER Z WITH CARON}lut\N{LATIN SMALL LETTER Y WITH ACUTE}",
         "letters of other scripts": "\N{GREEK SMALL LETTER LAMDA}\N{CYRILLIC SMALL LETTER ZHE}",
         "a character of four bytes": "\N{ROCKET}",
-        "marks that JSON and HTML escape": '&<b>"\\',
-        "marks that templates and formats fill in": r"{{0}}${a}{b}%s%d\n",
-        "words that end streams or tell of failures": "[DONE]error",
-        "what forms and pages encode": "%41%2Ba&amp;&#97;",
+        "characters that JSON and HTML escape": '&<b>"\\',
+        "placeholders of templates and format strings": r"{{0}}${a}{b}%s%d\n",
+        "words that end a stream or report a failure": "[DONE]error",
+        "characters that forms and pages encode": "%41%2Ba&amp;&#97;",
     }
     for name, marks in words.items():
         word = f"{nonce()}-{marks}-"
@@ -167,7 +167,7 @@ def rarities(way: Way) -> Iterator[tuple[str, bytes, Mapping[str, str]]]:
     body = way.body(prompt_for())
     yield "an agent outside ASCII", way.encoded(way.body(prompt_for(), agent="smoke-\N{ROCKET}")), {}
     yield "a byte outside UTF-8", way.encoded(way.body(f"{prompt_for()}?")).replace(b"?", b"\xff"), {}
-    yield "an encoding that it does not have", way.encoded(body), {"Content-Encoding": "gzip"}
+    yield "a Content-Encoding that it does not have", way.encoded(body), {"Content-Encoding": "gzip"}
 
 
 @pytest.mark.requires("invoke", "budget")

@@ -121,7 +121,7 @@ def test_bad_events_lower_the_score(
 
 
 def near_agents(agent: str) -> list[str]:
-    """Agents with nearly the same name: another case, end or beginning, or names that contain it."""
+    """Agents with similar names: another case, end or beginning, or names that contain it."""
     swapped = agent.upper() if agent != agent.upper() else agent.lower()
     parts = [f"{prefix}{agent}" for prefix in ("nft:", "smoke:", "smoke/", "smoke.", " ", "@")]
     parts += [f"{agent}{suffix}" for suffix in (":1", "/1", ".1", "@1", " ", "?x", "#x")]
@@ -333,7 +333,7 @@ def test_only_ratings_of_the_contract_count(
                     for size in bad_sizes(json.dumps(about).encode())
                 ),
                 Case(
-                    "body of the largest size",
+                    "body of the maximum size",
                     OFFER_RULES[Verdict.ACCEPTED],
                     partial(post, padded(json.dumps(rating(ELSEWHERE, "good")).encode(), MAX_BODY_BYTES)),
                     judging(Verdict.ACCEPTED),

@@ -171,7 +171,7 @@ def test_survives_restart(
             eventually(
                 partial(_is_well, each, environment),
                 within=environment.limits.recovery_s,
-                what=f"{name} reports itself and its parts well, as it did before",
+                what=f"{name} reports itself and its parts healthy, as before",
             )
     if unexamined:
         raise SetupError(unexamined)
@@ -280,7 +280,7 @@ def test_calls_without_the_provider(
         eventually(
             lambda: answered(call.attempt()),
             within=environment.limits.recovery_s,
-            what="the call is answered under its key, with the provider back",
+            what="the call is answered under its key once the provider is back",
         )
     assert call.last.answer is not None
     assert word in way.content(call.last.answer), f"{route}: the answer is not for the prompt"
@@ -318,7 +318,7 @@ def test_stream_without_the_provider(
         eventually(
             lambda: answered(call.attempt()),
             within=environment.limits.recovery_s,
-            what="the stream is answered under its key, with the provider back",
+            what="the stream is answered under its key once the provider is back",
         )
         assert call.last.answer is not None
         watch.charged([*costs, cost_in(call.last.answer)])
@@ -364,7 +364,7 @@ def test_payments_without(
         eventually(
             lambda: paid.post(later, word=word).status_code == 200,
             within=environment.limits.recovery_s,
-            what=f"a payment is answered, with the {party} back",
+            what=f"a payment is answered once the {party} is back",
         )
         # a service that ran the model before being paid need not run it again: this payment may count as used
         calls += party == FACILITATOR and pay().status_code == 200

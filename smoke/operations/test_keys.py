@@ -117,7 +117,7 @@ def test_bootstrap_changes_nothing(keys: KeyPlatform, environment: Environment, 
             pytest.raises((SetupError, ExternalOutage)),
         ):
             bootstrap(deaf, SERVICES, evidence.note)
-        evidence.evaluated(f"a read that fails with {code} is not taken for empty")
+        evidence.evaluated(f"a secret whose read fails with {code} is not treated as empty")
 
 
 @pytest.mark.p1

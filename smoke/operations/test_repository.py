@@ -1,4 +1,4 @@
-"""Phase operations, from a checkout: the pipeline's migration gate, the ways back, the decisions."""
+"""Phase operations, from a checkout: the pipeline's migration gate, rollbacks, decisions."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ def services_of(plan_facts: Mapping[str, Any]) -> list[str]:
 
 @pytest.fixture
 def gate(repository: Repository, plan_facts: Mapping[str, Any], evidence: Evidence) -> MigrationGate:
-    """What the workflows say of the migration job."""
+    """What the workflows say about the migration job."""
     found = examine(repository, Pipeline.of(plan_facts["pipeline"], services_of(plan_facts)))
     evidence.figure("deploy jobs", list(found.deploys))
     evidence.evaluated("no deployment without a successful migration", len(found.deploys))

@@ -416,8 +416,8 @@ def test_scores_are_as_fresh_as_declared(
         if served_s <= limit_s:
             return
     raise ContractViolation(
-        f"the score of {agent} was served for {served_s:.1f} s after it was read and an event came: expected "
-        f"at most {limit_s:.1f} s, [dixie] cache_s is {scores.cache_s:g} s"
+        f"the score of {agent} was served for {served_s:.1f} s after it was read and an event arrived: "
+        f"expected at most {limit_s:.1f} s, [dixie] cache_s is {scores.cache_s:g} s"
     )
 
 
