@@ -45,6 +45,15 @@ def test_crashes(evidence):
 def test_after(evidence):
     passing(evidence)
 """
+SLEEPS = """
+@pytest.mark.p0
+def test_fails_as_the_machine_sleeps(evidence):
+    passing(evidence)
+    from pytest_readiness.core import formats
+
+    formats._Clocks.wall = staticmethod(lambda: time.time() + 60)
+    assert False
+"""
 TAKES_THE_LEDGER_AWAY = """
 @pytest.mark.p1
 def test_takes_the_ledger_away(evidence):
@@ -62,6 +71,14 @@ def test_a_run_without_pages_takes_an_older_page_away(suite: Suite) -> None:
     assert page.exists()
     suite.run()
     assert not page.exists()
+
+
+def test_a_machine_that_sleeps_leaves_no_verdict(suite: Suite) -> None:
+    suite.checks(f"import time\n{SLEEPS}")
+    run = suite.run()
+    assert run.code == 6
+    assert "the clock of this machine jumped 60 s ahead" in run.model["reasons"][0]
+    assert [entry["verdict"] for entry in suite.ledger()] == ["NO_VERDICT"]
 
 
 @WORKERS

@@ -202,6 +202,13 @@ def test_a_build_that_changed_while_a_shard_ran_leaves_no_verdict(ran: Suite) ->
     assert run.model["reasons"][0] == "the build of shop changed during the run: b1 -> b2"
 
 
+def test_a_machine_that_slept_while_a_shard_ran_leaves_no_verdict(ran: Suite) -> None:
+    change(left(ran, 2, 2), clock_jump_s=60.0)
+    run = merge(ran)
+    assert run.code == 6
+    assert "the clock of this machine jumped 60 s ahead" in run.model["reasons"][0]
+
+
 def test_another_checkout_or_environment_is_refused(ran: Suite) -> None:
     ran.write("smoke/more.txt", "another state of the suite")
     assert "suite digest differs from that of the shards" in merge(ran).output()

@@ -59,6 +59,9 @@ def test_one_check_beside_one_that_passed(one: Any, expected: Any) -> None:
         ({"build_start": {"shop": "a"}, "build_end": {"shop": "a"}}, "READY"),
         ({"build_start": {"shop": ""}, "build_end": {"shop": "b"}}, "READY"),
         ({"build_start": {"shop": "a"}, "build_end": {}}, "READY"),
+        ({"clock_jump_s": 6.0}, "NO_VERDICT"),
+        ({"clock_jump_s": -6.0}, "NO_VERDICT"),
+        ({"clock_jump_s": 4.0}, "READY"),
         ({"leaked": ("readiness.md",)}, "BROKEN"),
         ({"leaked": ("readiness.md",), "build_start": {"s": "a"}, "build_end": {"s": "b"}}, "BROKEN"),
     ],
@@ -128,6 +131,14 @@ def test_reasons_name_what_decided_first() -> None:
 def test_a_changed_build_is_reported_with_both_builds() -> None:
     judged = judge((PASSED,), RunFacts(build_start={"shop": "a1"}, build_end={"shop": "b2"}))
     assert judged.reasons == ("the build of shop changed during the run: a1 -> b2",)
+
+
+def test_what_failed_on_a_machine_that_slept_says_nothing_against_the_platform() -> None:
+    judged = judge((check("c/failed", "failed"),), RunFacts(clock_jump_s=3600.0))
+    assert judged.verdict is Verdict.NO_VERDICT
+    assert judged.reasons[0] == (
+        "the clock of this machine jumped 3600 s ahead during the run: it slept, or its clock was set"
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 
 from ..core.assess import UNFINISHED, assess, entry_of, is_broken_so_far
 from ..core.errors import ReadinessError
-from ..core.formats import digest, format_moment, matching, parse_moment, utc_now
+from ..core.formats import clock_lead, digest, format_moment, matching, parse_moment, utc_now
 from ..core.goals import apply_exemptions
 from ..core.history import vanished
 from ..core.model import (
@@ -57,7 +57,7 @@ class Judge:
         self._tally = tally
         self.history = history
         self.checks = checks
-        self._started_at = utc_now()
+        self._started_at, self._clock_lead = utc_now(), clock_lead()
         #: Digest of the suite's files before they are imported; later changes do not affect it.
         suite = (context.settings.root / context.plan.suite).resolve()
         self._suite_digest = digest_of(suite)
@@ -189,6 +189,7 @@ class Judge:
                 ),
                 stray=tuple(map(context.redactor.shown, context.stray)),
                 vanished=gone,
+                clock_jump_s=clock_lead() - self._clock_lead,
                 build_start=self._build_start,
                 build_end=build_end,
             ),
@@ -271,6 +272,7 @@ def leave(context: RunContext, judge: Judge, tally: Tally, status: int) -> None:
         "build_start": {name: shown(build) for name, build in facts.build_start.items()},
         "build_end": {name: shown(build) for name, build in facts.build_end.items()},
         "status": status,
+        "clock_jump_s": facts.clock_jump_s,
         "interrupted": shown(facts.interrupted),
         "collection_errors": [*map(shown, facts.collection_errors)],
         "stray": [*map(shown, facts.stray)],
@@ -368,6 +370,7 @@ class MergedJudge(Judge):
             record.facts,
             build_start=start,
             build_end=end,
+            clock_jump_s=max((shard["clock_jump_s"] for shard in shards), key=abs),
             leaked=tuple(dict.fromkeys(name for shard in shards for name in shard["leaked"])),
         )
         return dataclasses.replace(

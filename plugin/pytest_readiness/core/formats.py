@@ -38,7 +38,7 @@ class _Clocks:
     """The clocks at import, before any conftest: freezegun replaces names in modules, not in classes."""
 
     steady = staticmethod(_steady_clock())
-    start, began, monotonic = datetime.now(UTC), steady(), clock.monotonic
+    start, began, monotonic, wall = datetime.now(UTC), steady(), clock.monotonic, clock.time
 
 
 def monotonic() -> float:
@@ -49,6 +49,11 @@ def monotonic() -> float:
 def utc_now() -> datetime:
     """Return the present in UTC, even if a conftest moved or froze the time: waivers depend on it."""
     return _Clocks.start + timedelta(seconds=_Clocks.steady() - _Clocks.began)
+
+
+def clock_lead() -> float:
+    """Return how far the time of day is ahead of `monotonic`, s; it moves if a machine sleeps or is set."""
+    return _Clocks.wall() - _Clocks.monotonic()
 
 
 #: A supervisor's variables for a run: its id, and the file in which it writes where its reports are.

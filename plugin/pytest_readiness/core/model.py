@@ -135,6 +135,8 @@ class RunFacts:
     #: Failures that belong to no check, such as in a thread after the last check.
     stray: tuple[str, ...] = ()
     vanished: tuple[Vanished, ...] = ()
+    #: By how many seconds the machine's time ran ahead of its monotonic clock during the run.
+    clock_jump_s: float = 0.0
     build_start: Mapping[str, str] = field(default_factory=dict)
     build_end: Mapping[str, str] = field(default_factory=dict)
     #: Names of artifacts withheld because a live secret was found in them.

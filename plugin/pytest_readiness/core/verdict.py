@@ -132,6 +132,8 @@ def _without_case(text: str, name: str) -> str:
 
 #: Classes with which a failed P0 leads to NO_VERDICT; with any other the platform is at fault.
 NOT_OURS = frozenset({FailureClass.EXTERNAL_OUTAGE, FailureClass.SETUP_ERROR, FailureClass.CHECK_ERROR})
+#: Seconds by which a machine's clocks may diverge during a run: fewer than any limit measured with them.
+MAX_JUMP_S = 5.0
 _ANSWERED = frozenset({Outcome.PASSED, Outcome.FLAKY})
 _UNANSWERED = frozenset({Outcome.SKIPPED, Outcome.NOT_RUN})
 
@@ -140,10 +142,12 @@ def judge(results: Sequence[CheckResult], facts: RunFacts) -> Judgement:
     """Judge a run on the checks it selected, exemptions already applied.
 
     A leaked secret is BROKEN. A build that changed during the run is NO_VERDICT, because nothing can be
-    attributed; so is a partial run under ``gate``. Then BROKEN > NO_VERDICT > DEGRADED > READY. Reasons of
+    attributed; so are a run whose clock jumped, because it measured nothing, and a partial run under
+    ``gate``. Then BROKEN > NO_VERDICT > DEGRADED > READY. Reasons of
     lower ranks follow the deciding ones.
     """
-    leaks, refusals = _leaks(facts), [*_build_changes(facts), *_gate_refusal(facts)]
+    leaks = _leaks(facts)
+    refusals = [*_build_changes(facts), *_clock_jumps(facts), *_gate_refusal(facts)]
     found = causes(results, facts)
     described = {rank: [_described(cause) for verdict, cause in found if verdict is rank] for rank in Verdict}
     ranked = (
@@ -176,6 +180,11 @@ def run_problems(results: Sequence[CheckResult], facts: RunFacts) -> list[tuple[
             _build_changes(facts),
             "a run must test one build from start to end",
             "run the whole suite again once the deployment has ended",
+        ),
+        (
+            _clock_jumps(facts),
+            "a run must measure time from start to end",
+            "keep the machine awake and its clock synchronised, and run the whole suite again",
         ),
         (
             _gate_refusal(facts),
@@ -286,6 +295,14 @@ def _build_changes(facts: RunFacts) -> list[str]:
         for service, before in sorted(facts.build_start.items())
         if before and facts.build_end.get(service) and facts.build_end[service] != before
     ]
+
+
+def _clock_jumps(facts: RunFacts) -> list[str]:
+    if abs(facts.clock_jump_s) <= MAX_JUMP_S:
+        return []
+    way = "ahead" if facts.clock_jump_s > 0 else "back"
+    jump = f"the clock of this machine jumped {abs(facts.clock_jump_s):.0f} s {way} during the run"
+    return [f"{jump}: it slept, or its clock was set"]
 
 
 def _gate_refusal(facts: RunFacts) -> list[str]:
