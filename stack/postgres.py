@@ -38,20 +38,10 @@ CONNECT_TIMEOUT_S = 5
 # The outboxes first: a delivery holds its row while the next service writes, so locking in the direction in
 # which events travel waits for what is in flight instead of deadlocking with it.
 _TABLES = (
-    "freeside.outbox",
-    "finn.outbox",
-    "dixie.events",
-    "dixie.aggregates",
-    "dixie.spent_tokens",
-    "finn.spent_tokens",
-    "freeside.idempotency",
-    "freeside.payments",
-    "freeside.charges",
-    "freeside.reservations",
-    "freeside.budgets",
-    "freeside.communities",
-    "freeside.spent_tokens",
-)
+    "freeside.outbox", "finn.outbox", "dixie.events", "dixie.aggregates", "dixie.spent_tokens",
+    "finn.spent_tokens", "freeside.idempotency", "freeside.payments", "freeside.charges",
+    "freeside.reservations", "freeside.budgets", "freeside.communities", "freeside.spent_tokens",
+)  # fmt: skip
 # Columns that tell when, not what: two equal states may differ in them.
 _TIMES = ("expires_at", "charged_at", "lease_until", "created_at", "next_attempt_at", "received_at")
 

@@ -23,15 +23,9 @@ from .store import NEXT, CommandRefused, KeyFault, KeyRun, Lock, SecretStore
 from .verifiers import TokenReply, Verifier
 
 STEPS = (
-    "read",
-    "generate",
-    "publish both",
-    "wait until every verifier has both",
-    "switch",
-    "watch",
-    "retire the old",
-    "prove it refused",
-)
+    "read", "generate", "publish both", "wait until every verifier has both", "switch", "watch",
+    "retire the old", "prove it refused",
+)  # fmt: skip
 #: How soon after a change somebody must look at a stopped rotation; both keys stay valid until then.
 RESUME = "both keys are valid meanwhile; repair it, then run rotate --resume"
 

@@ -240,14 +240,9 @@ ALIKE = 8
 PLAIN, LONG = "a plain name", f"a name of {LONG_CHARS} characters"
 JSON_TYPES = ("application/json ; charset=utf-8", "Application/JSON")
 OTHER_TYPES = (
-    "text/plain",
-    "text/json",
-    "application/jsonp",
-    "application/x-www-form-urlencoded",
-    "multipart/form-data; boundary=x",
-    "json",
-    "",
-)
+    "text/plain", "text/json", "application/jsonp", "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=x", "json", "",
+)  # fmt: skip
 OTHER_ROUTES = (
     *(("PUT", QUALITY_PATH), ("PATCH", QUALITY_PATH), ("DELETE", QUALITY_PATH), ("GET", QUALITY_PATH)),
     *(("POST", path) for path in ("/api/agents/quality/", "/api/agents/Quality", "/api/agents/qualit")),

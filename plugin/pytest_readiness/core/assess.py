@@ -24,24 +24,10 @@ _LISTS = (
 )
 #: Keys of the model that a ledger entry copies.
 _KEPT = (
-    "run_id",
-    "environment",
-    "live",
-    "deployed",
-    "started_at",
-    "finished_at",
-    "verdict",
-    "complete",
-    "uncounted",
-    "declaration",
-    "counts",
-    "build_identity",
-    "addresses",
-    "suite_digest",
-    "plan_digest",
-    "runner",
-    "figures",
-)
+    "run_id", "environment", "live", "deployed", "started_at", "finished_at", "verdict", "complete",
+    "uncounted", "declaration", "counts", "build_identity", "addresses", "suite_digest", "plan_digest",
+    "runner", "figures",
+)  # fmt: skip
 
 
 def assess(

@@ -149,43 +149,25 @@ class AwsCause(StrEnum):
 #: Prefixes of the services' error codes; the first cause that matches decides.
 _CODES: Mapping[AwsCause, tuple[str, ...]] = {
     AwsCause.THROTTLED: (
-        "Throttl",
-        "TooManyRequests",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "LimitExceededException",
+        "Throttl", "TooManyRequests", "RequestLimitExceeded", "RequestThrottled", "LimitExceededException",
         "SlowDown",
     ),
     AwsCause.OUTAGE: (
-        "ServiceUnavailable",
-        "ServerException",
-        "InternalFailure",
-        "InternalError",
-        "InternalServer",
+        "ServiceUnavailable", "ServerException", "InternalFailure", "InternalError", "InternalServer",
         "InternalService",
     ),
     AwsCause.DENIED: (
-        "AccessDenied",
-        "UnauthorizedOperation",
-        "NotAuthorized",
-        "UnauthorizedAccess",
-        "AuthorizationError",
+        "AccessDenied", "UnauthorizedOperation", "NotAuthorized", "UnauthorizedAccess", "AuthorizationError",
         "DecryptionFailure",
     ),
     AwsCause.CREDENTIALS: (
-        "AuthFailure",
-        "ExpiredToken",
-        "IncompleteSignature",
-        "InvalidSecurity",
-        "InvalidSignature",
-        "MissingAuthenticationToken",
-        "SignatureDoesNotMatch",
-        "TokenRefreshRequired",
+        "AuthFailure", "ExpiredToken", "IncompleteSignature", "InvalidSecurity", "InvalidSignature",
+        "MissingAuthenticationToken", "SignatureDoesNotMatch", "TokenRefreshRequired",
     ),
     AwsCause.UNKNOWN_KEY: ("InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClient"),
     AwsCause.CLOCK: ("RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"),
     AwsCause.WRONG_REGION: ("AuthorizationHeaderMalformed", "OptInRequired", "PermanentRedirect"),
-}
+}  # fmt: skip
 #: Causes recognised by the message, because one code has several: a wrong signature, for example.
 _MESSAGES: Mapping[AwsCause, re.Pattern[str]] = {
     AwsCause.CLOCK: re.compile(r"[Ss]ignature (?:has )?expired|[Ss]ignature not yet current"),
@@ -195,21 +177,15 @@ _MESSAGES: Mapping[AwsCause, re.Pattern[str]] = {
 _KINDS: Mapping[AwsCause, frozenset[str]] = {
     AwsCause.NO_CREDENTIALS: frozenset(
         {
-            "NoCredentialsError",
-            "PartialCredentialsError",
-            "CredentialRetrievalError",
-            "TokenRetrievalError",
-            "SSOError",
-            "LoginError",
-            "ProfileNotFound",
-            "ConfigNotFound",
+            "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError",
+            "TokenRetrievalError", "SSOError", "LoginError", "ProfileNotFound", "ConfigNotFound",
             "ConfigParseError",
         }
     ),
     AwsCause.NO_REGION: frozenset({"NoRegionError", "InvalidRegionError"}),
     AwsCause.WRONG_REGION: frozenset({"UnknownRegionError", "UnknownEndpointError", "EndpointProviderError"}),
     AwsCause.NO_ANSWER: frozenset({"ConnectionError", "HTTPClientError"}),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,17 +61,8 @@ def _portable(value: object) -> object:
 #: Maximum characters of a chat message, and of causes in it.
 CHAT_LIMIT, CHAT_CAUSES = 1_499, 3
 _COLUMNS = (
-    "id",
-    "goal",
-    "phase",
-    "severity",
-    "outcome",
-    "class",
-    "cause",
-    "attempts",
-    "duration_s",
-    "summary",
-)
+    "id", "goal", "phase", "severity", "outcome", "class", "cause", "attempts", "duration_s", "summary",
+)  # fmt: skip
 #: Characters that a spreadsheet takes for the start of a formula, including full-width ones.
 _FORMULA = tuple("=+-@＝＋－＠")
 #: Texts that chats take for a mention, a tag or a link, and look-alikes to replace them.

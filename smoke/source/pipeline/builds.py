@@ -24,19 +24,11 @@ _BUILD_ACTION = "docker/build-push-action"
 #: Options of `docker build` without a value.
 _SWITCHES = frozenset(
     {
-        "--push",
-        "--load",
-        "--pull",
-        "--no-cache",
-        "--quiet",
-        "-q",
-        "--rm",
-        "--force-rm",
-        "--squash",
+        "--push", "--load", "--pull", "--no-cache", "--quiet", "-q", "--rm", "--force-rm", "--squash",
         "--compress",
     }
     | {"--debug", "-D", "--check"}
-)
+)  # fmt: skip
 #: Directories that are not deployed.
 _OF_OTHERS = re.compile(r"(?:\A|/)(?:\..*|tests?|dev|local|tools?|examples?|docs?|e2e|node_modules)(?:/|\Z)")
 #: Programs and actions that create no file in the checkout.

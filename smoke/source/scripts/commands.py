@@ -41,28 +41,10 @@ MIGRATION = re.compile(
 )
 _NO_MIGRATION = shell.SILENT | frozenset(
     [
-        "aws",
-        "git",
-        "curl",
-        "wget",
-        "gh",
-        "ls",
-        "cp",
-        "mv",
-        "rm",
-        "find",
-        "tail",
-        "head",
-        "sleep",
-        "touch",
-        "chmod",
-        "read",
-        "export",
-        "local",
-        "source",
-        ".",
+        "aws", "git", "curl", "wget", "gh", "ls", "cp", "mv", "rm", "find", "tail", "head", "sleep", "touch",
+        "chmod", "read", "export", "local", "source", ".",
     ]
-)
+)  # fmt: skip
 _IMAGES_ONLY = re.compile(
     r"(?:docker|podman)\s+(?:compose\s+)?(?:image\s+)?(?:buildx?|push|pull|tag|login|logs|inspect)\b"
 )

@@ -15,32 +15,11 @@ _PLACEHOLDER = re.compile(r"\$\{_+\}\Z")
 #: Programs that run the command after their own options.
 _WRAPPERS = frozenset(
     [
-        "sudo",
-        "env",
-        "time",
-        "timeout",
-        "nohup",
-        "nice",
-        "exec",
-        "command",
-        "builtin",
-        "npx",
-        "pnpm",
-        "yarn",
-        "bunx",
-        "poetry",
-        "pipenv",
-        "uv",
-        "run",
-        "retry",
-        "docker",
-        "podman",
-        "compose",
-        "chronic",
-        "stdbuf",
-        "xargs",
+        "sudo", "env", "time", "timeout", "nohup", "nice", "exec", "command", "builtin", "npx", "pnpm",
+        "yarn", "bunx", "poetry", "pipenv", "uv", "run", "retry", "docker", "podman", "compose", "chronic",
+        "stdbuf", "xargs",
     ]
-)
+)  # fmt: skip
 #: Programs that run a file of another language, whatever its mode and its own `#!` line.
 INTERPRETERS = frozenset(
     ["bun", "deno", "node", "perl", "php", "python", "python3", "ruby", "ts-node", "tsx"]
@@ -48,26 +27,10 @@ INTERPRETERS = frozenset(
 #: Commands that only print or search their words.
 SILENT = frozenset(
     [
-        "echo",
-        "printf",
-        ":",
-        "true",
-        "grep",
-        "egrep",
-        "rg",
-        "cat",
-        "tee",
-        "jq",
-        "sed",
-        "awk",
-        "cd",
-        "mkdir",
-        "test",
-        "[",
-        "exit",
-        "return",
+        "echo", "printf", ":", "true", "grep", "egrep", "rg", "cat", "tee", "jq", "sed", "awk", "cd", "mkdir",
+        "test", "[", "exit", "return",
     ]
-)
+)  # fmt: skip
 SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh"})
 #: Programs that read a file instead of running it.
 _READERS = SHELLS | INTERPRETERS | {"source", "."}

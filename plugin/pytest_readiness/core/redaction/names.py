@@ -44,17 +44,10 @@ _INNOCENT = re.compile(
 _WORDS = (
     *("passw", "passph", "passcode", "pwd", "secret", "token", "cookie", "authorization", "credential"),
     *(
-        "mnemonic",
-        "jwt",
-        "phrase",
-        "key",
-        "signature",
-        "sig",
-        "x-payment",
-        "connectionstring",
+        "mnemonic", "jwt", "phrase", "key", "signature", "sig", "x-payment", "connectionstring",
         "connection_string",
     ),
-)
+)  # fmt: skip
 #: Any of them, in any punctuation; a member of a JWK is recognised by "kty" beside it.
 _BARE_WORDS = tuple({re.sub("[^a-z]", "", word): None for word in (*_WORDS, "kty")})
 _PUNCTUATION = {code: None for code in range(128) if not chr(code).isalnum()}
