@@ -82,14 +82,15 @@ class Notifier:
 
 @dataclass(frozen=True, slots=True)
 class CompositeAlarm(Notifier):
-    """An alarm on the states of others. `suppressed` names the alarm that suppresses its actions now."""
+    """An alarm on the states of others. Another alarm, its `suppressor`, may have it `suppressed` now."""
 
     rule: str = ""
-    suppressed: str = ""
+    suppressor: str = ""
+    suppressed: bool = False
 
     def mute(self, topic: str) -> list[str]:
         """It also sends no notification while another alarm suppresses its actions."""
-        held = [f"its actions are suppressed by {self.suppressed}"] if self.suppressed else []
+        held = [f"its actions are suppressed by {self.suppressor}"] if self.suppressed else []
         return held or Notifier.mute(self, topic)
 
     @property
@@ -197,13 +198,12 @@ def _filled(queries: Sequence[Mapping[str, Any]]) -> float | None:
     return float(found[2]) if found and found[1] in ids else None
 
 
-def composite_of(described: Mapping[str, Any]) -> CompositeAlarm:
-    """A composite alarm from DescribeAlarms."""
-    held = described.get("ActionsSuppressedBy") == "Alarm"
+def composite_of(described: Mapping[str, Any], ringing: Collection[str] = ()) -> CompositeAlarm:
+    """A composite alarm from DescribeAlarms; `ringing` are the names of the alarms in ALARM."""
+    by = described.get("ActionsSuppressor", "").rpartition(":alarm:")[2]
+    held = described.get("ActionsSuppressedBy") in ("Alarm", "ExtensionPeriod") or by in ringing
     return CompositeAlarm(
-        **_notifier(described),
-        rule=described["AlarmRule"],
-        suppressed=described.get("ActionsSuppressor", "an alarm") if held else "",
+        **_notifier(described), rule=described["AlarmRule"], suppressor=by or "an alarm", suppressed=held
     )
 
 
@@ -246,6 +246,9 @@ def _linked(alarm: MetricAlarm, composites: Sequence[CompositeAlarm]) -> MetricA
             except RuleUnread:
                 if any(reference and reference in each.rule for reference in name):
                     unread.append(each)
+    # one that is suppressed by an alarm that fires with it never notifies
+    firing = {one for name in names for one in name}
+    through = [replace(each, suppressed=each.suppressed or each.suppressor in firing) for each in through]
     return replace(alarm, through=tuple(through), unread=tuple(unread)) if through or unread else alarm
 
 
@@ -278,7 +281,8 @@ def read_alarms(
         AlarmTypes=["MetricAlarm", "CompositeAlarm"],
         PaginationConfig={"PageSize": 100},
     )
-    composites = [composite_of(each) for each in described if "AlarmRule" in each]
+    ringing = {each["AlarmName"] for each in described if each["StateValue"] == ALARM}
+    composites = [composite_of(each, ringing) for each in described if "AlarmRule" in each]
     metric = [alarm_of(each) for each in described if "AlarmRule" not in each]
     found = linked([each for each in metric if _is_of(each, names)], composites)
     children = {each.name for alarm in found for each in (*alarm.through, *alarm.unread)}

@@ -1,13 +1,11 @@
-"""A call's path from the internet to a service: CloudFront, WAF and the load balancer."""
+"""A call's path from the internet to a service: CloudFront and the load balancer."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from ipaddress import collapse_addresses, ip_network
 from typing import Any
 
 from smoke.source.checkout import Examined, Finding
@@ -15,122 +13,8 @@ from smoke.source.checkout import Examined, Finding
 from .account import AwsAccount
 from .balancer import FIXED, HTTPS, BalancerRoute, listeners_of, routes_of, rules_of
 from .reader import AwsReader
+from .waf import PublicCall, is_everybody, read_global_acl, read_web_acl, refused
 from .zones import leads
-
-_NO_ACL = ("WAFNonexistentItemException",)
-#: Text transformations that leave the calls of the contract as they are.
-_HARMLESS = ("NONE", "LOWERCASE", "URL_DECODE", "NORMALIZE_PATH", "COMPRESS_WHITE_SPACE")
-#: WAF actions that a program cannot pass: a block, and a question to a person or a browser.
-_REFUSING = ("Block", "Captcha", "Challenge")
-
-
-@dataclass(frozen=True, slots=True)
-class PublicCall:
-    """What is known about a call; if it is `authorized`, its header has a credential.
-
-    `query` are the names and values of its query string; `size` is that of its body in bytes, 0 if unknown,
-    and `most` the largest that it may have. Its answer may be `streamed`.
-    """
-
-    method: str
-    path: str
-    host: str
-    authorized: bool = False
-    query: tuple[tuple[str, str], ...] = ()
-    size: int = 0
-    most: int = 0
-    streamed: bool = False
-
-
-def read_web_acl(account: AwsAccount, resource: str) -> Mapping[str, Any] | None:
-    """The web ACL in front of a balancer; None if there is none."""
-    found = account.find("wafv2", "get_web_acl_for_resource", _NO_ACL, ResourceArn=resource)
-    return (found or {}).get("WebACL")
-
-
-def refused(acl: Mapping[str, Any], calls: Sequence[PublicCall]) -> Iterator[str]:
-    """Which rules of a web ACL refuse which calls; one about unknown parts of a call may let it through."""
-    found: dict[str, list[str]] = {}
-    for call in calls:
-        if by := _refused_by(acl, call):
-            found.setdefault(by, []).append(f"{call.method} {call.path}")
-        elif call.most and (by := _refused_by(acl, replace(call, size=call.most))):
-            found.setdefault(by, []).append(f"{call.method} {call.path} of {call.most} bytes")
-    for by, hit in found.items():
-        yield f"{by} of {acl.get('Name')} (WAF) refuses {' and '.join(hit)}"
-
-
-def _refused_by(acl: Mapping[str, Any], call: PublicCall) -> str:
-    for rule in sorted(acl.get("Rules", ()), key=lambda each: int(each["Priority"])):
-        (action,) = rule.get("Action") or ("",)  # a rule group decides by itself
-        hit = _matches(rule.get("Statement", {}), call)
-        if action == "Allow" and hit is not False:
-            return ""
-        if action in _REFUSING and hit:
-            return f"the rule {rule.get('Name')}"
-    return "the default action" if "Block" in acl.get("DefaultAction", {}) else ""
-
-
-def _matches(statement: Mapping[str, Any], call: PublicCall) -> bool | None:
-    """Whether a call matches a statement; None if what is known about the call does not decide."""
-    ((kind, about),) = statement.items() if len(statement) == 1 else [("", {})]
-    if kind == "NotStatement":
-        found = _matches(about["Statement"], call)
-        return None if found is None else not found
-    if kind in ("AndStatement", "OrStatement"):
-        parts = [_matches(each, call) for each in about["Statements"]]
-        decisive = kind == "OrStatement"
-        return decisive if decisive in parts else None if None in parts else not decisive
-    if kind == "SizeConstraintStatement":
-        return _is_sized(about, call.size)
-    of = _compared(about, call)
-    if of is None:
-        return None
-    if kind == "RegexMatchStatement":
-        return re.search(about["RegexString"], of) is not None
-    return _POSITIONS[about["PositionalConstraint"]](of, _text(about["SearchString"]))
-
-
-def _is_sized(about: Mapping[str, Any], size: int) -> bool | None:
-    """Whether a body's size fits a statement; of a larger body, WAF sees at least the first bytes."""
-    body = about.get("FieldToMatch", {}).get("Body")
-    plain = all(each["Type"] == "NONE" for each in about.get("TextTransformations", ()))
-    if body is None or not size or not plain or about["ComparisonOperator"] not in ("GT", "GE"):
-        return None
-    if size > _SEEN_BYTES and body.get("OversizeHandling", _SEES) != _SEES:
-        return bool(body["OversizeHandling"] == "MATCH")
-    fits = min(size, _SEEN_BYTES) - (about["ComparisonOperator"] == "GT") >= about["Size"]
-    return fits or (None if size > _SEEN_BYTES else False)
-
-
-_SEEN_BYTES, _SEES = 8192, "CONTINUE"
-_POSITIONS: Mapping[str, Callable[[str, str], bool]] = {
-    "EXACTLY": lambda of, text: of == text,
-    "STARTS_WITH": lambda of, text: of.startswith(text),
-    "ENDS_WITH": lambda of, text: of.endswith(text),
-    "CONTAINS": lambda of, text: text in of,
-    "CONTAINS_WORD": lambda of, text: re.search(rf"(?<!\w){re.escape(text)}(?!\w)", of) is not None,
-}
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-
-
-def _compared(about: Mapping[str, Any], call: PublicCall) -> str | None:
-    """The part of a call that a statement compares; None if it compares another part."""
-    if not {"RegexString", "SearchString"} & about.keys():
-        return None
-    if any(each["Type"] not in _HARMLESS for each in about.get("TextTransformations", ())):
-        return None
-    field = about.get("FieldToMatch", {})
-    lowered = any(each["Type"] == "LOWERCASE" for each in about.get("TextTransformations", ()))
-    query = "&".join(map("=".join, call.query))
-    parts = {"UriPath": call.path, "Method": call.method, "QueryString": query}
-    header = field.get("SingleHeader", {}).get("Name", "").lower()
-    found = call.host if header == "host" else next((parts[each] for each in field if each in parts), None)
-    return found.lower() if found and lowered else found
-
 
 #: Headers that every program sends, with any value.
 _ALWAYS = ("user-agent",)
@@ -174,7 +58,7 @@ def _fits(condition: Mapping[str, Any], call: PublicCall) -> bool | None:
     told: Mapping[str, Any] = condition.get(_CONFIGS.get(field, ""), {})
     patterns: Sequence[Any] = told.get("Values") or condition.get("Values", ())
     if field == "source-ip":
-        return _is_everybody(patterns) or None
+        return is_everybody(patterns) or None
     if field == "query-string":
         return any(_has(call, each) for each in patterns)
     name = told.get("HttpHeaderName", "").lower()
@@ -216,12 +100,6 @@ def _headers(call: PublicCall) -> dict[str, str]:
 
 def _is_like(text: str, pattern: str) -> bool:
     return fnmatchcase(text, pattern.replace("[", "[[]"))
-
-
-def _is_everybody(ranges: Iterable[str]) -> bool:
-    """Whether address ranges together cover all of IPv4."""
-    found = [each for each in (ip_network(one, strict=False) for one in ranges) if each.version == 4]
-    return any(each.prefixlen == 0 for each in collapse_addresses(found))
 
 
 _BALANCER = re.compile(r"(?i)\.elb\.(?:[a-z0-9-]+\.)?amazonaws\.com(?:\.cn)?\.?$")
@@ -348,12 +226,12 @@ def hindered(
     routes: Iterable[BalancerRoute],
     ends: Sequence[str],
     calls: Iterable[PublicCall],
-    origins: Sequence[str] = (),
+    before: Sequence[Mapping[str, Any]] = (),
 ) -> Examined:
     """What keeps a host's requests from its balancers, or its answers from the callers.
 
-    `routes` are the host's, `ends` where its record points, `calls` those that it must answer; `origins` are
-    where the proxy in front of the balancers sends them.
+    `routes` are the host's, `ends` where its record points, `calls` those that it must answer; `before` are
+    the CloudFront distributions in front of the balancers.
     """
     found, asked, result = [*routes], [*calls], Examined()
     used = {arn: each for arn, each in aws.balancers().items() if arn in {one.balancer for one in found}}
@@ -367,7 +245,10 @@ def hindered(
             acl = result.attempt(lambda: read_web_acl(aws.account, arn))  # noqa: B023
             why += refused(acl, asked) if acl else []
     every = [*aws.balancers().values()]
-    for origin in origins:
+    for each in before:
+        acl = result.attempt(lambda: read_global_acl(aws.account, each.get("WebACLId", "")))  # noqa: B023
+        why += refused(acl, asked) if acl else []
+    for origin in [one for each in before for one in origins(each, asked)]:
         led = result.attempt(lambda: leads(aws.account, origin)) or [origin]  # noqa: B023
         why += astray([*used.values()], every, led, aws.account.region, "origin in CloudFront")
     if not is_fronted(ends):

@@ -23,6 +23,10 @@ _PUBLIC_TLS = 443
 _IPV4 = 4
 _WORLD = (ip_network("0.0.0.0/0"),)
 _WORKING = ("available", "pending")
+#: What VPC Block Public Access allows a subnet that it excludes, and the mode that also bars NAT gateways.
+_BOTH_WAYS, _OUT, _BARRED = "allow-bidirectional", "allow-egress", "block-bidirectional"
+#: The answer of a custom endpoint that does not implement it.
+_UNKNOWN = ("InvalidAction",)
 #: Endpoints needed to pull an ECR image.
 _PULLING = ("ecr.api", "ecr.dkr", "s3")
 
@@ -187,12 +191,25 @@ class WaysOut:
     tables: Sequence[Described] = ()
     gateways: Mapping[str, Described] = field(default_factory=dict)
     endpoints: Sequence[Described] = ()
+    barred: str = ""
+    excluded: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def routed(cls, account: AwsAccount, subnets: Mapping[str, Subnet]) -> WaysOut:
         """Only the routes of these subnets' networks."""
         networks = {each.vpc for each in subnets.values() if each.vpc}
-        return cls(subnets, _of_networks(account, "describe_route_tables", "RouteTables", networks))
+        tables = _of_networks(account, "describe_route_tables", "RouteTables", networks)
+        told = account.find("ec2", "describe_vpc_block_public_access_options", _UNKNOWN) or {}
+        mode = told.get("VpcBlockPublicAccessOptions", {}).get("InternetGatewayBlockMode", "off")
+        if mode == "off":
+            return cls(subnets, tables)
+        listed = account.ask("ec2", "describe_vpc_block_public_access_exclusions")
+        excluded = {
+            each["ResourceArn"].rpartition("/")[2]: each["InternetGatewayExclusionMode"]
+            for each in listed["VpcBlockPublicAccessExclusions"]
+            if each["State"] in ("create-complete", "update-complete", "update-in-progress")
+        }
+        return cls(subnets, tables, barred=mode, excluded=excluded)
 
     def shut(self, subnet: str, *, public: bool, needed: Collection[str]) -> str | None:
         """Why a task in a subnet does not reach what it needs; empty if it may, None if unclear.
@@ -202,7 +219,7 @@ class WaysOut:
         found = self._table(subnet)
         if found is None:
             return None
-        why = self._no_way_out(found, public=public)
+        why = self._no_way_out(found, subnet, public=public)
         if why is None or not why:
             return why
         lacking = [each for each in needed if not self.offers(each, subnet)]
@@ -212,6 +229,8 @@ class WaysOut:
         """Why the internet does not reach a subnet; empty if nothing is known to block it."""
         found = self._table(subnet)
         wide = [each for each in (found or {}).get("Routes", ()) if _is_wide(each)]
+        if found is not None and self._barred(subnet, found["VpcId"], _BOTH_WAYS):
+            return f"VPC Block Public Access is {self.barred} for {subnet}"
         leading = [each for each in wide if each.get("State") != "blackhole" and not each.get("NatGatewayId")]
         if found is None or leading:
             return ""
@@ -230,22 +249,33 @@ class WaysOut:
         network = self.subnets[subnet].vpc if subnet in self.subnets else ""
         return _of_subnet(self.tables, subnet, network, "Main")
 
-    def _no_way_out(self, table: Described, *, public: bool) -> str | None:
+    def _barred(self, subnet: str, network: str, *enough: str) -> bool:
+        """Whether VPC Block Public Access applies to a subnet: neither it nor its network is excluded."""
+        excluded = {self.excluded.get(each) for each in (subnet, network)}
+        return bool(self.barred) and not excluded & {*enough}
+
+    def _no_way_out(self, table: Described, subnet: str, *, public: bool) -> str | None:
         leaving = [each for each in table.get("Routes", ()) if not _stays(each)]
-        whys = [self._fails(each, public=public) for each in leaving if _is_wide(each)]
+        shut = self._barred(subnet, table["VpcId"], _BOTH_WAYS, _OUT)
+        whys = [self._fails(each, public=public, shut=shut) for each in leaving if _is_wide(each)]
         if "" in whys:
             return ""
         if any(not _is_wide(each) and each.get("State") != "blackhole" for each in leaving):
             return None  # what it needs may be there
         return next(iter(whys), f"{table['RouteTableId']} has no route out")
 
-    def _fails(self, route: Described, *, public: bool) -> str:
-        """Why a default route does not work; empty if nothing is known to be wrong with it."""
+    def _fails(self, route: Described, *, public: bool, shut: bool) -> str:
+        """Why a default route does not work; empty if nothing is known to be wrong with it.
+
+        If it is `shut`, VPC Block Public Access keeps its subnet from internet gateways.
+        """
         nat, gateway = route.get("NatGatewayId", ""), route.get("GatewayId", "")
         if route.get("State") == "blackhole":
             return f"its route out leads to {nat or gateway or 'a target'}, which is gone"
         if gateway.startswith("igw-") and not public and "DestinationIpv6CidrBlock" not in route:
             return f"its route out leads to {gateway}, and it has no public address"
+        if gateway.startswith("igw-") and shut:
+            return f"VPC Block Public Access is {self.barred}"
         if not nat:
             return ""
         # another account's is not described; if it is deleted, the route is a blackhole
@@ -254,7 +284,10 @@ class WaysOut:
             return f"its route out leads to {nat}, which is {told['State']}"
         if not told or told.get("ConnectivityType") == "private":
             return ""
-        own = self._table(told.get("SubnetId", ""))
+        place = told.get("SubnetId", "")
+        if self.barred == _BARRED and self._barred(place, told["VpcId"], _BOTH_WAYS, _OUT):
+            return f"its route out leads to {nat}, and VPC Block Public Access is {self.barred}"
+        own = self._table(place)
         further = [each for each in (own or {}).get("Routes", ()) if _is_wide(each)]
         if own is not None and all(each.get("State") == "blackhole" for each in further):
             return f"its route out leads to {nat}, whose own subnet has no route out"

@@ -195,10 +195,20 @@ def _end(account: AwsAccount, topic: str, endpoint: str, drill: str, attributes:
     try:
         if service == "firehose":
             gone = role.split(":")[4:5] == place[1:2] and role_of(account, role) is None
-            return _End(f"{endpoint} is written to as {role}, which does not exist" if gone else "")
+            lost = f"{endpoint} is written to as {role}, which does not exist" if gone else ""
+            return _End(lost or _lost_stream(account, endpoint))
         return _End(_ENDS[service](account, topic, endpoint))
     except SetupError as problem:
         return _End(unread=str(problem))
+
+
+def _lost_stream(account: AwsAccount, stream: str) -> str:
+    """Why a Firehose stream takes no messages."""
+    told = account.find(
+        "firehose", "describe_delivery_stream", _NO_FUNCTION, DeliveryStreamName=stream.rpartition("/")[2]
+    )
+    state = "gone" if told is None else told["DeliveryStreamDescription"]["DeliveryStreamStatus"]
+    return f"{stream} is {state}" if state in ("gone", "DELETING", "CREATING_FAILED") else ""
 
 
 _NO_QUEUE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")

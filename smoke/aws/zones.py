@@ -144,7 +144,7 @@ def leads(account: AwsAccount, host: str) -> list[str]:
 def _led(account: AwsAccount, every: Sequence[Zone], host: str, before: Sequence[str]) -> list[str]:
     zones = answering(read_zones(account, [each for each in every if is_below(host, each.name)]), host)
     # another check reports a host without any record
-    told = {tuple(sorted(_ends(each, host))): each.id for each in zones}
+    told = {tuple(sorted(_ends(_well(account, each.of(host, *ADDRESSES))))): each.id for each in zones}
     told = {ends: zone for ends, zone in told.items() if ends or len(zones) == 1}
     if len(told) > 1:
         named = " and ".join(sorted(told.values()))
@@ -157,12 +157,44 @@ def _led(account: AwsAccount, every: Sequence[Zone], host: str, before: Sequence
     return found
 
 
-def _ends(zone: Zone, host: str) -> Iterator[str]:
-    """Where a zone points a host's callers.
+def _well(account: AwsAccount, records: Sequence[Record]) -> Sequence[Record]:
+    """The records that Route 53 gives out: those whose health check does not fail, else all."""
+    failing = [
+        each for each in records if each.get("HealthCheckId") and _fails(account, each["HealthCheckId"])
+    ]
+    return [each for each in records if each not in failing] or records
+
+
+def _fails(account: AwsAccount, check: str) -> bool:
+    """Whether a health check fails: all of Route 53's checkers say so, or, inverted, none of them does.
+
+    Of one that AWS computes from an alarm or from others, no checker says anything.
+    """
+    of = {"HealthCheckId": check}
+    found = account.find("route53", "get_health_check", _NO_CHECK, **of) if check else None
+    config = (found or {}).get("HealthCheck", {}).get("HealthCheckConfig", {})
+    if not config or config.get("Type") in _COMPUTED:
+        return False
+    inverted = bool(config.get("Inverted"))
+    if config.get("Disabled"):  # counts as healthy
+        return inverted
+    told = account.find("route53", "get_health_check_status", _NO_CHECK, **of)
+    seen = [
+        each.get("StatusReport", {}).get("Status", "").startswith("Success")
+        for each in (told or {}).get("HealthCheckObservations", ())
+    ]
+    return bool(seen) and (all(seen) if inverted else not any(seen))
+
+
+_NO_CHECK = ("NoSuchHealthCheck",)
+_COMPUTED = ("CALCULATED", "CLOUDWATCH_METRIC", "RECOVERY_CONTROL")
+
+
+def _ends(records: Sequence[Record]) -> Iterator[str]:
+    """Where records of one host point its callers.
 
     Without records of weight 0, unless all weights are 0, and without failover records beside another one.
     """
-    records = zone.of(host, *ADDRESSES)
     found = [each for each in records if each.get("Failover") != "SECONDARY"] or records
     weights = {each["Weight"] for each in found if "Weight" in each}
     used = [each for each in found if each.get("Weight", 1) or not any(weights)]
@@ -172,15 +204,31 @@ def _ends(zone: Zone, host: str) -> Iterator[str]:
 _CONTINENTS = ("AF", "AN", "AS", "EU", "NA", "OC", "SA")
 
 
-def unplaced(account: AwsAccount, host: str) -> str:
-    """Why callers in some places get no address of a public host; empty if all do.
+def misled(account: AwsAccount, host: str) -> Iterator[str]:
+    """Why callers of a public host get no address, one of a spare, or one that they do not trust.
 
-    Nothing is said of a host that several zones may answer for. Records for all continents leave out only
-    callers whose place is unknown.
+    Only the last is said of a host that several zones may answer for.
     """
-    zones = [each for each in list_zones(account) if not each.private and is_below(host, each.name)]
-    found = answering(read_zones(account, zones), host)
+    zones = _public(account, host)
+    found = answering(zones, host)
     records = found[0].of(host, *ADDRESSES) if len(found) == 1 else ()
+    main, spare = ([one for one in records if one.get("Failover") == of] for of in ("PRIMARY", "SECONDARY"))
+    if main and spare and not {*map(_told, _well(account, records))} & {*map(_told, main)}:
+        yield f"Route 53 answers with its SECONDARY record: {main[0]['HealthCheckId']} of the PRIMARY fails"
+    # without an A record, callers that have only IPv4 get no address
+    reached = [each for each in records if each["Type"] != "AAAA"] or records
+    yield from filter(None, [unplaced(reached), *(_unproved(account, zones, each) for each in found)])
+
+
+def _told(record: Record) -> str:
+    return " ".join(values_of(record))
+
+
+def unplaced(records: Sequence[Record]) -> str:
+    """Why callers in some places get no address from a host's records; empty if all do.
+
+    Records for all continents leave out only callers whose place is unknown.
+    """
     places = [{*each.get("GeoLocation", {"CountryCode": "*"}).items()} for each in records]
     every: set[tuple[str, str]] = set().union(*places)
     if (
@@ -191,6 +239,41 @@ def unplaced(account: AwsAccount, host: str) -> str:
         return ""
     told = " and ".join(sorted({value for each in places for _, value in each}))
     return f"its records answer only callers in {told}"
+
+
+def _public(account: AwsAccount, host: str) -> list[Zone]:
+    """The public zones above a host, with their records."""
+    return read_zones(
+        account, [each for each in list_zones(account) if not each.private and is_below(host, each.name)]
+    )
+
+
+#: States in which Route 53 cannot sign until somebody intervenes.
+_UNSIGNED = ("ACTION_NEEDED", "INTERNAL_FAILURE")
+
+
+def _unproved(account: AwsAccount, zones: Sequence[Zone], zone: Zone) -> str:
+    """Why resolvers that validate DNSSEC refuse a zone's answers; empty if nothing is known.
+
+    A zone above it, one of these, may have the digest of a key with which it does not sign.
+    """
+    told = account.find("route53", "get_dnssec", _NO_SIGNING, HostedZoneId=zone.id) or {}
+    keys, state = told.get("KeySigningKeys", ()), told.get("Status", {}).get("ServeSignature", "")
+    if state in _UNSIGNED or any(each["Status"] in _UNSIGNED for each in keys):
+        return (
+            f"Route 53 cannot sign the zone {zone.name}: {state} {' '.join(each['Status'] for each in keys)}"
+        )
+    above = [one for each in zones if each.name != zone.name for one in each.of(zone.name, "DS")]
+    digests = {value.rpartition(" ")[2].upper() for each in above for value in values_of(each)}
+    signing = {each.get("DSRecord", "").rpartition(" ")[2].upper() for each in keys
+               if each["Status"] == "ACTIVE" and state == "SIGNING"}  # fmt: skip
+    if state and digests and not digests & signing:
+        return f"the zone above {zone.name} has the digest of a key with which {zone.name} does not sign"
+    return ""
+
+
+#: The last one is the answer of a custom endpoint that does not implement it.
+_NO_SIGNING = ("InvalidArgument", "NoSuchHostedZone", "InvalidInput")
 
 
 def unresolved(aws: AwsReader, host: str) -> str:

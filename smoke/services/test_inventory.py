@@ -15,12 +15,10 @@ from smoke.aws.balancer import AT_PORT, CERTIFICATE_DAYS, crowded, idle, read_ta
 from smoke.aws.ecs import expiring, images_there, read_services
 from smoke.aws.ecs_tasks import addresses_of, astray, left_without_tasks, moved, read_running
 from smoke.aws.edge import (
-    PublicCall,
     by_cloudfront,
     diverted,
     hindered,
     is_fronted,
-    origins,
     read_distributions,
     unserved,
 )
@@ -38,7 +36,8 @@ from smoke.aws.names import BUILDS, FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTIN
 from smoke.aws.network import reached
 from smoke.aws.reader import AwsReader
 from smoke.aws.starting import unrotated
-from smoke.aws.zones import leads, unplaced, unresolved
+from smoke.aws.waf import PublicCall
+from smoke.aws.zones import leads, misled, unresolved
 from smoke.contract.model import MAX_BODY_BYTES, ROUTES
 from smoke.contract.model import SERVICES as CONTRACT
 from smoke.platform.http import address_of, certificate_of, key_paths, require_resolvable
@@ -135,16 +134,14 @@ def test_inventory(
     if proving and not is_fronted(ends or ()) and not any(route.proves(url) for route in proving):
         names = " and ".join(dict.fromkeys(name for route in proving for name in route.proved))
         different.append(f"url: the certificates of its listener are for {names}, not for {url}")
-    away = examined.attempt(lambda: unplaced(aws.account, url)) if service in PUBLIC else ""
-    different += [f"url: {away}"] if away else []
+    away = examined.attempt(lambda: [*misled(aws.account, url)]) if service in PUBLIC else ()
+    different += [f"url: {each}" for each in away or ()]
     before: Sequence[Mapping[str, Any]] = ()
     if by_cloudfront(ends or ()):
         before = examined.attempt(lambda: read_distributions(aws.account, url)) or ()
         different += [f"url: {why}" for each in before for why in unserved(each, calls)]
     if mine:
-        through = hindered(
-            aws, mine, ends or (), calls, [one for each in before for one in origins(each, calls)]
-        )
+        through = hindered(aws, mine, ends or (), calls, before)
         different += [f"url: {each.what}" for each in through.findings]
         examined.not_examined.extend(through.not_examined)
     target = (examined.attempt(aws.scalable) or {}).get(service)

@@ -360,8 +360,8 @@ def topic_queue_encrypted(emulator: Emulator, user: str) -> None:
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"KmsMasterKeyId": key})
 
 
-def topic_firehose(emulator: Emulator) -> None:
-    """Make a stream of Firehose the only subscription to the alerts, written to as a role that is gone."""
+def topic_firehose(emulator: Emulator, role: str = "firehose") -> None:
+    """Make a stream of Firehose that is gone the only subscription to the alerts, written to as a role."""
     sns, arn = emulator.aws("sns"), f"arn:aws:sns:{REGION}:{ACCOUNT}:{TOPIC}"
     for each in sns.list_subscriptions_by_topic(TopicArn=arn)["Subscriptions"]:
         sns.unsubscribe(SubscriptionArn=each["SubscriptionArn"])
@@ -369,7 +369,7 @@ def topic_firehose(emulator: Emulator) -> None:
         TopicArn=arn,
         Protocol="firehose",
         Endpoint=f"arn:aws:firehose:{REGION}:{ACCOUNT}:deliverystream/{TOPIC}",
-        Attributes={"SubscriptionRoleArn": role_arn(f"{PREFIX}-firehose")},
+        Attributes={"SubscriptionRoleArn": role_arn(f"{PREFIX}-{role}")},
     )
 
 

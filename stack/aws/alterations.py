@@ -97,6 +97,8 @@ def alarms_by_composite(emulator: Emulator, rule: str = "", **settings: Any) -> 
     composite = {"AlarmName": f"{PREFIX}-page", "AlarmActions": [TOPIC_ARN], **settings}
     composite["AlarmRule"] = rule or " OR ".join(f'ALARM("{name}")' for name in names)
     emulator.aws("cloudwatch").put_composite_alarm(**composite)
+    suppressing = {name: value for name, value in settings.items() if name.startswith("ActionsSuppressor")}
+    internals.alarm_record(composite["AlarmName"]).update(suppressing)  # ministack drops them
 
 
 def alarms_muted(emulator: Emulator, alarms: Sequence[str]) -> None:

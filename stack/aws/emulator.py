@@ -59,6 +59,7 @@ class Emulator:
         self.refusals = Refusals()
         self.scaling = Scaling()
         self.mutes = Mutes()
+        self.further = Further()
         self.notifications_lost = False
         internals.judge_alarms_by(evaluate)
         internals.deliver_notifications_if(lambda: not self.notifications_lost)
@@ -73,6 +74,7 @@ class Emulator:
         self.refusals.heal()
         self.scaling.heal()
         self.mutes.heal()
+        self.further.heal()
         self.load_balancer.heal()
         self.notifications_lost = False
 
@@ -181,6 +183,34 @@ class Mutes:
         if told is None:
             return None
         return Response(json.dumps(told), 200, {"content-type": "application/x-amz-json-1.0"})
+
+
+class Further:
+    """What ministack cannot tell: of Route 53 by path, of EC2 by action."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, str] = {}
+        self._actions: set[str] = set()
+
+    def heal(self) -> None:
+        """Tell nothing of it any more."""
+        self._told = {}
+        while self._actions:
+            internals.answer_ec2(self._actions.pop(), "")
+
+    def tell(self, path: str, answer: str) -> None:
+        """Answer requests for a path of Route 53's API with this XML."""
+        self._told[f"/2013-04-01/{path}"] = answer
+
+    def tell_ec2(self, action: str, answer: str) -> None:
+        """Answer an action of EC2 with this inside of its XML."""
+        self._actions.add(action)
+        internals.answer_ec2(action, answer)
+
+    def answer(self, request: Request) -> Response | None:
+        """Return the answer to a request for it, None for any other."""
+        told = self._told.get(request.url.path)
+        return None if told is None else Response(told, 200, {"content-type": "text/xml"})
 
 
 def _error(asked_in: str, code: str, message: str) -> tuple[str, bytes]:

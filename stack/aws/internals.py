@@ -73,8 +73,8 @@ def records(store: str) -> list[dict[str, Any]]:
 
 
 def alarm_record(name: str) -> dict[str, Any]:
-    """Return the record of a metric alarm, for what the emulator's API does not take: a metric query."""
-    record: dict[str, Any] = cloudwatch._alarms[name]
+    """Return the record of an alarm, for what the emulator's API does not take, such as a metric query."""
+    record: dict[str, Any] = cloudwatch._alarms.get(name) or cloudwatch._composite_alarms[name]
     return record
 
 
@@ -137,6 +137,14 @@ def tell_endpoints_whole() -> None:
         return f"{head}{told}{end}{rest}"
 
     ec2._vpce_fields_xml = whole
+
+
+def answer_ec2(action: str, answer: str) -> None:
+    """Have EC2 answer an action that ministack does not have, with the inside of its XML; empty: no more."""
+    if not answer:
+        ec2._ACTION_MAP.pop(action, None)
+    else:
+        ec2._ACTION_MAP[action] = lambda _: ec2._xml(200, f"{action}Response", answer)
 
 
 def tell_conditions_whole() -> None:

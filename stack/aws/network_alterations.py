@@ -4,9 +4,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stack.aws import internals
-from stack.aws.edge_alterations import record_leads
+from stack.aws.edge_alterations import cloudfront_in_front, record_leads
 from stack.aws.emulator import Emulator
-from stack.aws.inventory import CLUSTER, NAMESPACE, PREFIX, REGION, SERVICES, ZONE, let_in, policy, role_arn
+from stack.aws.inventory import (
+    ACCOUNT,
+    CLUSTER,
+    NAMESPACE,
+    PREFIX,
+    REGION,
+    SERVICES,
+    ZONE,
+    let_in,
+    policy,
+    role_arn,
+)
 
 #: The AWS services that Fargate tasks need to start, as suffixes of endpoint names.
 STARTING = ("ecr.api", "ecr.dkr", "s3", "logs", "secretsmanager")
@@ -113,29 +124,50 @@ def balancer_attribute(emulator: Emulator, name: str, value: str) -> None:
     )
 
 
-def web_acl(
-    emulator: Emulator, default: str = "Allow", block: Mapping[str, Any] | None = None, *, usual: bool = False
-) -> None:
-    """Associate a web ACL with the load balancer, with a blocking rule, and the usual ones if asked."""
+def web_acl(emulator: Emulator, **made: Any) -> None:
+    """Associate a web ACL with the load balancer; `made` as for `_web_acl`."""
+    arn = _web_acl(emulator, **made)
+    (balancer,) = internals.records("alb._lbs")
+    emulator.aws("wafv2").associate_web_acl(WebACLArn=arn, ResourceArn=balancer["LoadBalancerArn"])
+
+
+def cloudfront_behind_acl(emulator: Emulator, host: str, **made: Any) -> None:
+    """Put CloudFront in front of a host, with a web ACL; `made` as for `_web_acl`."""
+    cloudfront_in_front(emulator, host, acl=_web_acl(emulator, scope="CLOUDFRONT", **made))
+
+
+def _web_acl(
+    emulator: Emulator,
+    scope: str = "REGIONAL",
+    default: str = "Allow",
+    block: Mapping[str, Any] | None = None,
+    addresses: Sequence[str] = (),
+    *,
+    usual: bool = False,
+) -> str:
+    """Make a web ACL that blocks by a statement, or by addresses, has the usual rules if asked; its ARN."""
+    waf, rules = emulator.aws("wafv2"), list[dict[str, Any]]()
     seen = {"SampledRequestsEnabled": False, "CloudWatchMetricsEnabled": False, "MetricName": "edge"}
-    group = {
-        "ManagedRuleGroupStatement": {"VendorName": "AWS", "Name": "AWSManagedRulesKnownBadInputsRuleSet"}
-    }
+    managed = {"VendorName": "AWS", "Name": "AWSManagedRulesKnownBadInputsRuleSet"}
     rate = {"RateBasedStatement": {"Limit": 2000, "AggregateKeyType": "IP"}}
-    rules: list[dict[str, Any]] = []
     if usual:
+        group = {"ManagedRuleGroupStatement": managed}
         rules += [{"Name": "bad-inputs", "OverrideAction": {"None": {}}, "Statement": group}]
         rules += [{"Name": "rate", "Action": {"Block": {}}, "Statement": rate}]
     if block:
         rules += [{"Name": "by-hand", "Action": {"Block": {}}, "Statement": block}]
+    if addresses:
+        listed = waf.create_ip_set(
+            Name="barred", Scope=scope, IPAddressVersion="IPV4", Addresses=[*addresses]
+        )
+        of = {"IPSetReferenceStatement": {"ARN": listed["Summary"]["ARN"]}}
+        rules += [{"Name": "barred", "Action": {"Block": {}}, "Statement": of}]
     for priority, rule in enumerate(rules):
         rule |= {"Priority": priority, "VisibilityConfig": seen}
-    waf = emulator.aws("wafv2")
-    arn = waf.create_web_acl(
-        Name="edge", Scope="REGIONAL", DefaultAction={default: {}}, Rules=rules, VisibilityConfig=seen
-    )["Summary"]["ARN"]
-    (balancer,) = internals.records("alb._lbs")
-    waf.associate_web_acl(WebACLArn=arn, ResourceArn=balancer["LoadBalancerArn"])
+    made = waf.create_web_acl(
+        Name="edge", Scope=scope, DefaultAction={default: {}}, Rules=rules, VisibilityConfig=seen
+    )
+    return str(made["Summary"]["ARN"])
 
 
 def zone_inside(emulator: Emulator, name: str, leads_to: str = "") -> None:
@@ -247,8 +279,11 @@ def weighted(emulator: Emulator, host: str, weights: Mapping[str, int]) -> None:
     route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
 
 
-def placed(emulator: Emulator, host: str, places: Sequence[str]) -> None:
-    """Have the record of a host answer only callers in these countries; `*` is everywhere else."""
+def placed(emulator: Emulator, host: str, places: Sequence[str], plain: str = "") -> None:
+    """Have the record of a host answer only callers in these countries; `*` is everywhere else.
+
+    `plain` is an IPv6 address that all others get.
+    """
     route53 = emulator.aws("route53")
     zones = {each["Name"]: each["Id"] for each in route53.list_hosted_zones()["HostedZones"]}
     zone = zones[f"{ZONE}."]
@@ -258,7 +293,72 @@ def placed(emulator: Emulator, host: str, places: Sequence[str]) -> None:
     for place in places:
         told = {**old, "SetIdentifier": place, "GeoLocation": {"CountryCode": place}}
         changes.append({"Action": "CREATE", "ResourceRecordSet": told})
+    if plain:
+        told = {"Name": host, "Type": "AAAA", "TTL": 60, "ResourceRecords": [{"Value": plain}]}
+        changes.append({"Action": "CREATE", "ResourceRecordSet": told})
     route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
+
+
+def failing_over(emulator: Emulator, host: str, to: str, seen: str = "Failure: no answer") -> None:
+    """Give a host a spare, used while the health check of its own record fails: what checkers have `seen`."""
+    route53 = emulator.aws("route53")
+    (zone,) = [
+        each["Id"] for each in route53.list_hosted_zones()["HostedZones"] if each["Name"] == f"{ZONE}."
+    ]
+    listed = route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
+    (old,) = [each for each in listed if each["Name"] == f"{host}." and each["Type"] == "A"]
+    asks: Any = {"Type": "HTTPS", "FullyQualifiedDomainName": host, "ResourcePath": "/health"}
+    check = route53.create_health_check(CallerReference=host, HealthCheckConfig=asks)["HealthCheck"]["Id"]
+    main = {**old, "SetIdentifier": "main", "Failover": "PRIMARY", "HealthCheckId": check}
+    spare = {**old, "SetIdentifier": "spare", "Failover": "SECONDARY"}
+    spare["AliasTarget"] = {**old["AliasTarget"], "DNSName": to}
+    changes: Any = [{"Action": "DELETE", "ResourceRecordSet": old}]
+    changes += [{"Action": "CREATE", "ResourceRecordSet": each} for each in (main, spare)]
+    route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
+    report = f"<StatusReport><Status>{seen}</Status></StatusReport>"
+    listed = f"<HealthCheckObservation><Region>eu-west-1</Region>{report}</HealthCheckObservation>"
+    told = f"<HealthCheckObservations>{listed}</HealthCheckObservations>"
+    answer = f"<GetHealthCheckStatusResponse>{told}</GetHealthCheckStatusResponse>"
+    emulator.further.tell(f"healthcheck/{check}/status", answer)
+
+
+def zone_signed(emulator: Emulator, host: str = ZONE, key: str = "ACTIVE", digest: str = "") -> None:
+    """Sign the zone of a host with a key in some state, or not at all without a `key`.
+
+    The zone above it has the `digest` of a key.
+    """
+    route53 = emulator.aws("route53")
+    zones = {each["Name"]: each["Id"] for each in route53.list_hosted_zones()["HostedZones"]}
+    signs = "SIGNING" if key else "NOT_SIGNING"
+    told = f"<Status><ServeSignature>{signs}</ServeSignature></Status>"
+    of = f"<KeySigningKey><Name>k</Name><Status>{key}</Status><DSRecord>1 13 2 AB</DSRecord></KeySigningKey>"
+    told += f"<KeySigningKeys>{of if key else ''}</KeySigningKeys>"
+    path = f"hostedzone/{zones[f'{host}.'].rpartition('/')[2]}/dnssec"
+    emulator.further.tell(path, f"<GetDNSSECResponse>{told}</GetDNSSECResponse>")
+    record = {"Name": host, "Type": "DS", "TTL": 300, "ResourceRecords": [{"Value": f"1 13 2 {digest}"}]}
+    changes: Any = [{"Action": "CREATE", "ResourceRecordSet": record}]
+    if digest:
+        route53.change_resource_record_sets(HostedZoneId=zones[f"{ZONE}."], ChangeBatch={"Changes": changes})
+
+
+def host_delegated_unsigned(emulator: Emulator, host: str) -> None:
+    """Delegate a host to a zone of its own that is not signed, although the zone above has a key's digest."""
+    host_delegated(emulator, host)
+    zone_signed(emulator, host, key="", digest="CD")
+
+
+def access_blocked(emulator: Emulator, mode: str, *, excluded: bool = False) -> None:
+    """Turn on VPC Block Public Access, which may exclude the platform's network."""
+    (network,) = {each["VpcId"] for each in internals.records("ec2._nat_gateways")}
+    told = f"<internetGatewayBlockMode>{mode}</internetGatewayBlockMode>"
+    options = f"<vpcBlockPublicAccessOptions>{told}</vpcBlockPublicAccessOptions>"
+    of = f"<resourceArn>arn:aws:ec2:{REGION}:{ACCOUNT}:vpc/{network}</resourceArn>"
+    of += "<state>create-complete</state>"
+    of += "<internetGatewayExclusionMode>allow-bidirectional</internetGatewayExclusionMode>"
+    listed = f"<item>{of}</item>" if excluded else ""
+    listed = f"<vpcBlockPublicAccessExclusionSet>{listed}</vpcBlockPublicAccessExclusionSet>"
+    emulator.further.tell_ec2("DescribeVpcBlockPublicAccessOptions", options)
+    emulator.further.tell_ec2("DescribeVpcBlockPublicAccessExclusions", listed)
 
 
 def database_by_proxy(emulator: Emulator, state: str = "available") -> None:
@@ -287,7 +387,8 @@ def names_unanswered(_: Emulator) -> None:
 
 ALTERATIONS = (
     way_out, way_out_through, endpoints, endpoint, access_list, subnet_gone, balancer_is, balancer_inside,
-    balancer_attribute, web_acl,
+    balancer_attribute, web_acl, cloudfront_behind_acl,
     zone_inside, zone_again, connected, host_by, host_delegated, host_at_spare_balancer, weighted,
-    names_unanswered, placed, database_by_proxy,
+    names_unanswered, placed, failing_over, zone_signed, host_delegated_unsigned, access_blocked,
+    database_by_proxy,
 )  # fmt: skip

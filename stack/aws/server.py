@@ -224,7 +224,8 @@ class ControlApi:
             if request.url.path.startswith(PATH):
                 app = await self._answer(request)
             else:
-                parts = (self._emulator.refusals, self._emulator.scaling, self._emulator.mutes)
+                own = self._emulator
+                parts = (own.refusals, own.scaling, own.mutes, own.further)
                 app = next(filter(None, (each.answer(request) for each in parts)), None)
         await (app or self._app)(scope, receive, send)
 

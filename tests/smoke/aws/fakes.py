@@ -123,7 +123,10 @@ class Scripted:
 
     def __init__(self, answers: Mapping[str, Callable[..., Any]]) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
-        self._answers = answers
+        self._answers: dict[str, Callable[..., Any]] = {
+            "describe_vpc_block_public_access_options": lambda **_: {},
+            **answers,
+        }
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         def call(**parameters: Any) -> Any:

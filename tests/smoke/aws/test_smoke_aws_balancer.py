@@ -19,9 +19,10 @@ from smoke.aws.balancer import (
     routes_to,
     target_group_of,
 )
-from smoke.aws.edge import PublicCall, diverted, is_fronted, unserved
+from smoke.aws.edge import diverted, is_fronted, unserved
 from smoke.aws.inventory import columns, seen_of
 from smoke.aws.names import Names
+from smoke.aws.waf import PublicCall
 from tests.smoke.aws.fakes import NOON, UNDER_WAY, definition, scripted, service
 
 

@@ -77,6 +77,28 @@ def test_a_composite_alarm_must_notify_the_topic_itself(changed: dict[str, Any],
     assert why in judged([found], WATCH, TOPIC).why
 
 
+@pytest.mark.parametrize(
+    ("suppressor", "ringing", "notifies"),
+    [
+        ("p-deploying", [], True),
+        ("p-deploying", ["p-deploying"], False),
+        ("arn:aws:cloudwatch:us-east-1:1:alarm:p-deploying", ["p-deploying"], False),
+        ("p-api-cpu-high", [], False),  # in ALARM whenever the composite alarm would notify for it
+        ("p-api-memory-high", [], True),
+    ],
+)
+def test_a_composite_alarm_is_not_suppressed_when_it_must_notify(
+    suppressor: str, ringing: list[str], notifies: bool
+) -> None:
+    rule = "ALARM(p-api-cpu-high) OR ALARM(p-api-memory-high)"
+    arn = "arn:aws:cloudwatch:us-east-1:1:alarm:p-all"
+    described = {"AlarmName": "p-all", "StateValue": "OK", "AlarmArn": arn, "AlarmRule": rule,
+                 "ActionsEnabled": True, "AlarmActions": [TOPIC_ARN],
+                 "ActionsSuppressor": suppressor}  # fmt: skip
+    (found,) = linked([alarm(actions=())], [composite_of(described, ringing)])
+    assert bool(found.notifiers(TOPIC)) is notifies
+
+
 def test_composite_alarms_may_refer_to_each_other_in_any_order_and_in_a_circle() -> None:
     above = composite("p-page", "ALARM(p-all) OR ALARM(p-page)")
     between = composite("p-all", "ALARM(p-api-cpu-high) OR ALARM(p-page)", AlarmActions=[])

@@ -5,10 +5,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from pytest_readiness import SetupError
 
 from smoke.aws.balancer import BalancerRoute, expiring_of, target_group_of
-from smoke.aws.edge import PublicCall, astray, hindered, idle_for, refused, unanswered
+from smoke.aws.edge import astray, hindered, idle_for, unanswered
 from smoke.aws.reader import AwsReader
+from smoke.aws.waf import PublicCall, read_global_acl, read_web_acl, refused
 from tests.smoke.aws.fakes import scripted
 
 INVOKE = PublicCall("POST", "/api/agents/invoke", "api.example.com")
@@ -31,6 +33,24 @@ GROUP = {
     "OverrideAction": {"None": {}},
     "Statement": {"RuleGroupReferenceStatement": {}},
 }
+
+
+def rate(limit: int, **more: Any) -> dict[str, Any]:
+    return {"RateBasedStatement": {"Limit": limit, "AggregateKeyType": "IP", **more}}
+
+
+def addresses(*ranges: str) -> dict[str, Any]:
+    return {"IPSetReferenceStatement": {"ARN": "arn", "Addresses": [*ranges]}}
+
+
+def countries(first: int) -> dict[str, Any]:
+    return {"GeoMatchStatement": {"CountryCodes": [f"C{each}" for each in range(first, first + 50)]}}
+
+
+def group(*rules: Any, **more: Any) -> dict[str, Any]:
+    return {**GROUP, "Statement": {"RuleGroupReferenceStatement": {"ARN": "arn", "Rules": [*rules]}}, **more}
+
+
 GET = text(b"GET", at="EXACTLY", field={"Method": {}})
 HOST = text(b"api.", field={"SingleHeader": {"Name": "Host"}})
 
@@ -47,6 +67,23 @@ HOST = text(b"api.", field={"SingleHeader": {"Name": "Host"}})
         ([rule(LIMIT)], "Allow", set()),
         ([GROUP], "Allow", set()),
         ([rule(LIMIT, "Allow")], "Block", set()),  # it may let them through
+        ([rule(rate(10))], "Allow", {INVOKE, HEALTH}),
+        ([rule(rate(40, EvaluationWindowSec=60))], "Allow", set()),
+        ([rule(rate(10, ScopeDownStatement=API))], "Allow", {INVOKE}),
+        ([rule(rate(10, ScopeDownStatement=text(b"/login")))], "Allow", set()),
+        ([rule(rate(10, AggregateKeyType="CUSTOM_KEYS"))], "Allow", set()),
+        ([rule(rate(10), "Count")], "Allow", set()),
+        ([rule(addresses("0.0.0.0/1", "128.0.0.0/1"))], "Allow", {INVOKE, HEALTH}),
+        ([rule(addresses("203.0.113.0/24"))], "Allow", set()),
+        ([rule(addresses())], "Allow", set()),
+        ([rule(addresses("203.0.113.0/24"), "Allow")], "Block", set()),  # an office, or the runner
+        ([rule(addresses(), "Allow")], "Block", {INVOKE, HEALTH}),
+        ([rule({"GeoMatchStatement": {"CountryCodes": ["CU", "IR"]}})], "Allow", set()),
+        ([rule({"OrStatement": {"Statements": [countries(at) for at in range(0, 250, 50)]}})], "Allow",
+         {INVOKE, HEALTH}),
+        ([group(rule(API))], "Allow", {INVOKE}),
+        ([group(rule(API, "Allow"))], "Block", {HEALTH}),
+        ([group(rule(API), OverrideAction={"Count": {}})], "Allow", set()),
         ([rule(API), rule({"GeoMatchStatement": {}}, "Allow", 0)], "Allow", set()),
         ([rule({"NotStatement": {"Statement": GET}})], "Allow", {INVOKE}),
         ([rule({"AndStatement": {"Statements": [API, GET]}})], "Allow", set()),
@@ -64,6 +101,29 @@ def test_what_a_web_acl_refuses(rules: list[Any], default: str, hit: set[PublicC
     acl = {"Name": "edge", "Rules": rules, "DefaultAction": {default: {}}}
     found = "".join(refused(acl, [INVOKE, HEALTH]))
     assert {each for each in (INVOKE, HEALTH) if each.path in found} == hit
+
+
+def test_a_web_acl_has_the_addresses_and_rules_that_it_refers_to() -> None:
+    def arn(kind: str, scope: str = "regional") -> str:
+        return f"arn:aws:wafv2:us-east-1:1:{scope}/{kind}/all/k"
+
+    inside = {"IPSetReferenceStatement": {"ARN": arn("ipset")}}
+    refers = {"RuleGroupReferenceStatement": {"ARN": arn("rulegroup")}}
+    acl = {"Name": "edge", "DefaultAction": {"Allow": {}}, "Rules": [{**GROUP, "Statement": refers}]}
+    account, client = scripted(
+        get_web_acl_for_resource=lambda **_: {"WebACL": acl},
+        get_web_acl=lambda **_: {"WebACL": acl},
+        get_rule_group=lambda **_: {"RuleGroup": {"Rules": [rule(inside)]}},
+        get_ip_set=lambda **_: {"IPSet": {"Addresses": ["0.0.0.0/1", "128.0.0.0/1"]}},
+    )
+    for read, of in ((read_web_acl, "lb"), (read_global_acl, arn("webacl", "global"))):
+        found = read(account, of)
+        assert found is not None
+        assert [*refused(found, [HEALTH])] == ["the rule r1 of edge (WAF) refuses GET /health"]
+    assert ("get_web_acl", {"Name": "all", "Scope": "CLOUDFRONT", "Id": "k"}) in client.asked
+    assert read_global_acl(account, "") is None
+    with pytest.raises(SetupError, match="which is in another region"):
+        read_global_acl(account, arn("webacl").replace("us-east-1", "eu-west-1"))
 
 
 @pytest.mark.parametrize(

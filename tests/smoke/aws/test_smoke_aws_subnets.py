@@ -1,5 +1,6 @@
 """Routes out of the tasks' subnets, and the network ACLs between any two subnets."""
 
+from dataclasses import replace
 from ipaddress import ip_network
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,6 +18,9 @@ NEEDED = ("ecr.api", "ecr.dkr", "s3", "logs", "secretsmanager")
 
 def out(target: str, to: str = "0.0.0.0/0", **more: str) -> dict[str, str]:
     return {"DestinationCidrBlock": to, target: f"{target.lower()}-1", "State": "active", **more}
+
+
+IGW = out("GatewayId", GatewayId="igw-1")
 
 
 def endpoints(*names: str) -> list[dict[str, Any]]:
@@ -37,6 +41,8 @@ def examined(
     gateway_of: str = "",
     listed: tuple[dict[str, Any], ...] = (),
     owner: str = "1",
+    mode: str = "off",
+    excluded: tuple[tuple[str, str], ...] = (),
 ) -> tuple[list[str], list[str]]:
     tables = [
         {"RouteTableId": "rtb-1", "VpcId": "vpc-1", "Associations": [{"Main": True}],
@@ -57,7 +63,15 @@ def examined(
         describe_nat_gateways=lambda **_: {"NatGateways": [gateway]},
         describe_vpc_endpoints=lambda **_: {"VpcEndpoints": offers},
         describe_network_acls=lambda **_: {"NetworkAcls": [{**acl, "Entries": listed}] if listed else []},
-    )
+        describe_vpc_block_public_access_options=lambda **_: {
+            "VpcBlockPublicAccessOptions": {"InternetGatewayBlockMode": mode}
+        },
+        describe_vpc_block_public_access_exclusions=lambda **_: {
+            "VpcBlockPublicAccessExclusions": [
+                {"ResourceArn": f"arn:aws:ec2:us-east-1:1:{of}", "InternetGatewayExclusionMode": how,
+                 "State": "create-complete"} for of, how in excluded]
+        },
+    )  # fmt: skip
     aws = SimpleNamespace(
         account=account,
         cluster=lambda: "arn:aws:ecs:us-east-1:1:cluster/c",
@@ -78,10 +92,15 @@ def examined(
         {"routes": [out("GatewayId", GatewayId="igw-1")], "public": True},
         {"routes": [out("GatewayId", GatewayId="vpce-1")]},  # a firewall
         {"routes": [], "offered": NEEDED},
+        {"routes": [NAT], "mode": "block-ingress"},
+        {"routes": [NAT], "mode": "block-bidirectional", "offered": NEEDED},
+        {"routes": [NAT], "mode": "block-bidirectional", "excluded": (("subnet/subnet-9", "allow-egress"),)},
+        {"routes": [IGW], "public": True, "mode": "block-ingress",
+         "excluded": (("vpc/vpc-1", "allow-bidirectional"),)},
         {"routes": [NAT], "nat": "failed", "offered": NEEDED},
         {"routes": [{"DestinationPrefixListId": "pl-1", "TransitGatewayId": "tgw-1", "State": "active"}]},
     ],
-)
+)  # fmt: skip
 def test_ways_out_of_a_subnet(given: dict[str, Any]) -> None:
     assert examined(**given) == ([], [])
 
@@ -101,6 +120,14 @@ def test_ways_out_of_a_subnet(given: dict[str, Any]) -> None:
         ({"routes": [NAT], "nat": "failed"}, "its route out leads to nat-1, which is failed"),
         ({"routes": [NAT], "further": ()}, "its route out leads to nat-1, whose own subnet has no route out"),
         ({"routes": [out("GatewayId", GatewayId="igw-1")]}, "leads to igw-1, and it has no public address"),
+        (
+            {"routes": [NAT], "mode": "block-bidirectional"},
+            "and VPC Block Public Access is block-bidirectional",
+        ),
+        (
+            {"routes": [IGW], "public": True, "mode": "block-ingress"},
+            "VPC Block Public Access is block-ingress",
+        ),
         ({"routes": [], "offered": NEEDED, "image": "postgres:16"}, "no VPC endpoint reaches the internet"),
     ],
 )
@@ -175,6 +202,11 @@ def test_whether_the_internet_reaches_a_subnet(routes: list[Any], reached: bool)
     ways = WaysOut(subnets, [{**table, "Routes": [LOCAL, *routes]}])
     assert (ways.unreached("subnet-1") == "") is reached
     assert ways.unreached("subnet-of-another") == ""
+    barred = replace(ways, barred="block-ingress")
+    assert barred.unreached("subnet-1") == "VPC Block Public Access is block-ingress for subnet-1"
+    for mode, blocked in (("allow-egress", True), ("allow-bidirectional", not reached)):
+        excluded = replace(barred, excluded={"vpc-1": mode})
+        assert bool(excluded.unreached("subnet-1")) is blocked
 
 
 BOTH = [entry(100, "allow", to=to) for to in (True, False)]

@@ -360,3 +360,14 @@ def test_a_queue_that_is_gone_takes_nothing(endpoint: str, lost: bool) -> None:
     found = read_subscriptions(account, TOPIC_ARN, "p-readiness-drill")
     assert found.confirmed == (() if lost else ("p",))
     assert bool(found.lost) is lost
+
+
+@pytest.mark.parametrize(
+    ("state", "lost"), [("ACTIVE", False), ("CREATING", False), ("DELETING", True), (None, True)]
+)
+def test_a_stream_of_firehose_takes_messages(state: str | None, lost: bool) -> None:
+    stream = "arn:aws:firehose:us-east-1:1:deliverystream/alerts"
+    told = {"DeliveryStreamDescription": {"DeliveryStreamStatus": state}}
+    answer = raising("ResourceNotFoundException") if state is None else lambda **_: told
+    found = read_subscriptions(subscribed([{}], stream, describe_delivery_stream=answer), TOPIC_ARN)
+    assert bool(found.lost) is lost

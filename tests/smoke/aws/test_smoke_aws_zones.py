@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pytest_readiness import SetupError
 
-from smoke.aws.zones import Zone, answering, leads, unplaced
-from tests.smoke.aws.fakes import scripted
+from smoke.aws.zones import Zone, answering, leads, misled
+from tests.smoke.aws.fakes import raising, scripted
 
 HOST = "api.x.example"
 
@@ -101,8 +101,91 @@ def test_zones_of_one_name_may_not_differ(other: list[dict[str, Any]], differ: b
 )
 def test_callers_everywhere_get_an_address(places: list[Any], why: str) -> None:
     records = [to(HOST, "10.0.0.1", **({"GeoLocation": each} if each else {})) for each in places]
+    assert [*misled(told(records), HOST)] == [why] * bool(why)
+    # an IPv6 address helps nobody who has only IPv4
+    records.append({**to(HOST, "2001:db8::1"), "Type": "AAAA"})
+    assert [*misled(told(records), HOST)] == [why] * bool(why)
+
+
+def told(records: list[Any], above: list[Any] | None = None, **answers: Any) -> Any:
+    """An account with a zone of these records, and perhaps one above it."""
+    zones = {"Z1": ("x.example.", records), **({"Z0": ("example.", above)} if above else {})}
+    listed = [{"Name": name, "Id": each} for each, (name, _) in zones.items()]
     account, _ = scripted(
-        list_hosted_zones=lambda **_: {"HostedZones": [{"Name": "x.example.", "Id": "Z1"}]},
-        list_resource_record_sets=lambda **_: {"ResourceRecordSets": records},
+        list_hosted_zones=lambda **_: {"HostedZones": listed},
+        list_resource_record_sets=lambda HostedZoneId, **_: {"ResourceRecordSets": zones[HostedZoneId][1]},
+        **{"get_dnssec": raising("InvalidInput"), **answers},
     )
-    assert unplaced(account, HOST) == why
+    return account
+
+
+UP, DOWN = "Success: HTTP Status Code 200, OK", "Failure: Connection timed out."
+
+
+@pytest.mark.parametrize(
+    ("config", "seen", "spare"),
+    [
+        ({}, [UP, UP], False),
+        ({}, [UP, DOWN], False),
+        ({}, [DOWN, DOWN], True),
+        ({}, [], False),
+        ({"Inverted": True}, [DOWN], False),
+        ({"Inverted": True}, [UP], True),
+        ({"Disabled": True}, [DOWN], False),
+        ({"Disabled": True, "Inverted": True}, [DOWN], True),
+        ({"Type": "CLOUDWATCH_METRIC"}, [], False),
+        (None, [DOWN], False),
+    ],
+)
+def test_a_record_whose_health_check_fails_is_not_given_out(
+    config: dict[str, Any] | None, seen: list[str], spare: bool
+) -> None:
+    main = to(HOST, "10.0.0.1", Failover="PRIMARY", HealthCheckId="h")
+    records = [main, to(HOST, "10.0.0.2", Failover="SECONDARY")]
+    observed = [{"StatusReport": {"Status": each}} for each in seen]
+    check = {"HealthCheck": {"HealthCheckConfig": {"Type": "HTTPS", **(config or {})}}}
+    account = told(
+        records,
+        get_health_check=raising("NoSuchHealthCheck") if config is None else lambda **_: check,
+        get_health_check_status=lambda **_: {"HealthCheckObservations": observed},
+    )
+    assert leads(account, HOST) == ["10.0.0.2" if spare else "10.0.0.1"]
+    assert [*misled(account, HOST)] == [
+        "Route 53 answers with its SECONDARY record: h of the PRIMARY fails"
+    ] * spare
+
+
+def test_a_spare_that_leads_to_the_same_balancer_is_as_good() -> None:
+    main = to(HOST, "10.0.0.1", Failover="PRIMARY", HealthCheckId="h")
+    check = {"HealthCheck": {"HealthCheckConfig": {"Type": "HTTPS", "Disabled": True, "Inverted": True}}}
+    account = told([main, to(HOST, "10.0.0.1", Failover="SECONDARY")], get_health_check=lambda **_: check)
+    assert [*misled(account, HOST)] == []
+
+
+@pytest.mark.parametrize(
+    ("state", "keys", "digest", "why"),
+    [
+        ("NOT_SIGNING", [], "", ""),
+        ("SIGNING", ["ACTIVE"], "", ""),
+        ("SIGNING", ["ACTIVE"], "AB", ""),
+        ("SIGNING", ["INACTIVE", "ACTIVE"], "AB", ""),
+        ("ACTION_NEEDED", ["ACTIVE"], "", "Route 53 cannot sign the zone x.example: ACTION_NEEDED ACTIVE"),
+        ("SIGNING", ["ACTION_NEEDED"], "", "Route 53 cannot sign the zone x.example: SIGNING ACTION_NEEDED"),
+        ("NOT_SIGNING", [], "AB", "the zone above x.example has the digest of a key with which"),
+        ("SIGNING", ["ACTIVE"], "CD", "the zone above x.example has the digest of a key with which"),
+        ("", [], "AB", ""),  # an endpoint that does not tell
+    ],
+)
+def test_resolvers_trust_a_zone(state: str, keys: list[str], digest: str, why: str) -> None:
+    servers = [{"Value": "ns-1.example.org."}]
+    cut = {"Name": "x.example.", "Type": "NS", "ResourceRecords": servers}
+    above = [
+        cut,
+        *([{**cut, "Type": "DS", "ResourceRecords": [{"Value": f"1 13 2 {digest}"}]}] if digest else []),
+    ]
+    listed = [{"Name": "k", "Status": each, "DSRecord": "1 13 2 ab"} for each in keys]
+    signing = {"Status": {"ServeSignature": state}, "KeySigningKeys": listed}
+    account = told([cut, to(HOST, "10.0.0.1")], above, get_dnssec=lambda **_: signing if state else {})
+    found = [*misled(account, HOST)]
+    assert len(found) == bool(why)
+    assert why in "".join(found)
