@@ -11,8 +11,7 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Evidence, SafetyViolation
 
-from smoke.contract.model import POOLS, TIER_POOLS
-from smoke.contract.rules import CALLS
+from smoke.contract.model import CALLS, POOLS, TIER_POOLS
 from smoke.platform.answers import (
     UnexpectedStatus,
     error_code,

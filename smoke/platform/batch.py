@@ -17,8 +17,7 @@ from typing import Any, TypeVar
 import httpx
 from pytest_readiness import Evidence, SafetyViolation
 
-from smoke.contract.model import ROUTES
-from smoke.contract.rules import CALLS
+from smoke.contract.model import CALLS, ROUTES
 
 from .answers import is_of_a_firewall, require_json_error, require_status, reworded
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from smoke.contract.model import ROUTES, accesses
-from smoke.contract.rules import RULES, Rule
+from smoke.contract.model import ROUTES, RULES, Rule, accesses
 from tests.selftest.project import checks
 
 PLACES = {route.name for route in ROUTES} | {access.id for access in accesses()}
