@@ -29,21 +29,10 @@ if TYPE_CHECKING:
     from .profile import Environment, load_environment
 
 __all__ = [
-    "AwsCause",
-    "AwsFailure",
-    "Environment",
-    "Eventually",
-    "Evidence",
-    "ExternalOutage",
-    "NothingMeasured",
-    "ProfileError",
-    "SafetyViolation",
-    "SetupError",
-    "aws_failure",
-    "aws_session",
-    "load_environment",
+    "AwsCause", "AwsFailure", "Environment", "Eventually", "Evidence", "ExternalOutage", "NothingMeasured",
+    "ProfileError", "SafetyViolation", "SetupError", "aws_failure", "aws_session", "load_environment",
     "three_lines",
-]
+]  # fmt: skip
 _MODULES = {
     ".adapter.evidence": ("Eventually", "Evidence"),
     ".aws": ("aws_session",),

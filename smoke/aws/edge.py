@@ -76,13 +76,10 @@ def _fits(condition: Mapping[str, Any], call: PublicCall) -> bool | None:
 
 
 _CONFIGS = {
-    "host-header": "HostHeaderConfig",
-    "path-pattern": "PathPatternConfig",
-    "http-request-method": "HttpRequestMethodConfig",
-    "http-header": "HttpHeaderConfig",
-    "source-ip": "SourceIpConfig",
-    "query-string": "QueryStringConfig",
-}
+    "host-header": "HostHeaderConfig", "path-pattern": "PathPatternConfig",
+    "http-request-method": "HttpRequestMethodConfig", "http-header": "HttpHeaderConfig",
+    "source-ip": "SourceIpConfig", "query-string": "QueryStringConfig",
+}  # fmt: skip
 
 
 def _has(call: PublicCall, pair: Mapping[str, str]) -> bool:

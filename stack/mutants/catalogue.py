@@ -23,12 +23,9 @@ STACK = Path(__file__).parent.parent
 RECORDED = STACK / "mutants.toml"
 #: Where each service's process begins.
 ENTRIES = {
-    "freeside": "freeside.app",
-    "worker": "freeside.worker",
-    "finn": "finn.app",
-    "dixie": "dixie.app",
+    "freeside": "freeside.app", "worker": "freeside.worker", "finn": "finn.app", "dixie": "dixie.app",
     "provider": "common.provider",
-}
+}  # fmt: skip
 #: What of Freeside's calls reads a request or asks Finn.
 _ASKED = (
     *("Ask", "read_ask", "require_pool", "FinnClient", "usage_in", "_prompt", "_messages", "_alias"),

@@ -13,17 +13,9 @@ _STATEMENT = re.compile(r"\s*(?:WITH|SELECT|INSERT|UPDATE|DELETE)\s")
 _ENDS = re.compile(r"\b(?:AND|OR|WHERE|FROM|RETURNING|ORDER|LIMIT|FOR|GROUP|ON)\b|,|$")
 _EQUAL = re.compile(r"([\w.]+) = (%s|%\(\w+\)s)$")
 _SWAPS = {
-    "<=": "<",
-    "<": "<=",
-    ">=": ">",
-    ">": ">=",
-    "+": "-",
-    "-": "+",
-    "OR": "AND",
-    "least": "greatest",
-    "greatest": "least",
-    "sum": "max",
-}
+    "<=": "<", "<": "<=", ">=": ">", ">": ">=", "+": "-", "-": "+", "OR": "AND", "least": "greatest",
+    "greatest": "least", "sum": "max",
+}  # fmt: skip
 _SWAPPED = re.compile(r"(?<=[\s(])(?:<=|<|>=|>|\+|-|OR)(?=\s)|\b(?:least|greatest|sum)(?=\()")
 _DROPPED = re.compile(r"ON CONFLICT DO NOTHING|FOR UPDATE SKIP LOCKED|SKIP LOCKED|FOR UPDATE|ORDER BY [\w.]+")
 _LITERAL = re.compile(r"'([a-z]+)'")

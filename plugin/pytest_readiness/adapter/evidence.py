@@ -130,13 +130,9 @@ class Evidence:
                 raise TypeError("evidence.figure takes limit or at_least, not both: record two figures")
             limit = formats.at_least(at_least)
         entry = {
-            "kind": "figure",
-            "name": name,
-            "value": value,
-            "unit": unit,
-            "expected": expected,
+            "kind": "figure", "name": name, "value": value, "unit": unit, "expected": expected,
             "limit": limit,
-        }
+        }  # fmt: skip
         self._log.add({key: _plain(content) for key, content in entry.items()})
 
     def evaluated(self, rule: str, times: int = 1) -> None:

@@ -135,12 +135,9 @@ def _require_known(environment: str, root: Path, ledger: Ledger) -> None:
 NAMED = 5
 LAST_FULL = "--report reports/readiness.json has the last full run"
 _CHANGES = {
-    "failing": "newly failing",
-    "fixed": "fixed",
-    "silent": "without an answer now",
-    "gone": "gone",
+    "failing": "newly failing", "fixed": "fixed", "silent": "without an answer now", "gone": "gone",
     "new": "new",
-}
+}  # fmt: skip
 
 
 def add(commands: Any) -> None:

@@ -208,16 +208,10 @@ NONE_LEFT = "no shard left a result"
 MOST_SHARDS = 1000
 #: Keys that must be equal in all shards of a run -> their names for people.
 IN_ALL_SHARDS = {
-    "run": "run",
-    "of": "number of shards",
-    "environment": "environment",
-    "addresses": "addresses",
-    "suite_digest": "suite digest",
-    "plan_digest": "plan digest",
-    "drills": "--drills",
-    "whole": "whole suite asked for",
-    "known": "digest of the checks found",
-}
+    "run": "run", "of": "number of shards", "environment": "environment", "addresses": "addresses",
+    "suite_digest": "suite digest", "plan_digest": "plan digest", "drills": "--drills",
+    "whole": "whole suite asked for", "known": "digest of the checks found",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

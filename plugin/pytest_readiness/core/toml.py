@@ -28,13 +28,9 @@ CORRECT = "correct it and run again"
 _MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"
 #: The getter for a field of each type.
 _GETTERS = {
-    "str": "text",
-    "int": "integer",
-    "bool": "boolean",
-    "tuple[str, ...]": "texts",
-    "datetime": "moment",
+    "str": "text", "int": "integer", "bool": "boolean", "tuple[str, ...]": "texts", "datetime": "moment",
     "datetime | None": "optional_moment",
-}
+}  # fmt: skip
 
 
 class _Dataclass(Protocol):

@@ -343,12 +343,9 @@ def _given(read: Callable[[str], Any]) -> Callable[[str], Any]:
 def _what_is_accepted(field: Field) -> str:
     """Say in words what a field accepts."""
     words = {
-        "table": "a table of strings",
-        "url": URL_FORM,
-        "secret": REFERENCE_FORM,
-        "bool": "true, false",
+        "table": "a table of strings", "url": URL_FORM, "secret": REFERENCE_FORM, "bool": "true, false",
         "int": "an integer >= 0",
-    }
+    }  # fmt: skip
     return ", ".join(field.allowed) or words.get(field.type, "a string")
 
 

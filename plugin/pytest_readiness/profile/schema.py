@@ -160,14 +160,9 @@ def _table(field: Field, value: Any) -> dict[str, str]:
 
 
 _ACCEPT: Mapping[str, Callable[[Field, Any], Any]] = {
-    "url": _url,
-    "string": _string,
-    "choice": _choice,
-    "bool": _bool,
-    "int": _int,
-    "secret": _secret,
+    "url": _url, "string": _string, "choice": _choice, "bool": _bool, "int": _int, "secret": _secret,
     "table": _table,
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,13 +15,9 @@ _BESIDE, _ABOVE = 21, 64
 #: How many rows or points a chart shows (the last ones); the table has them all.
 SHOWN = 40
 _OUTCOME_TONES = {
-    "passed": "good",
-    "flaky": "careful",
-    "failed": "bad",
-    "not-run": "careful",
-    "skipped": "quiet",
+    "passed": "good", "flaky": "careful", "failed": "bad", "not-run": "careful", "skipped": "quiet",
     "deferred": "quiet",
-}
+}  # fmt: skip
 _VERDICT_TONES = {"READY": "good", "DEGRADED": "careful", "NO_VERDICT": "careful", "BROKEN": "bad"}
 
 

@@ -69,13 +69,9 @@ _FORMULA = tuple("=+-@＝＋－＠")
 _CHAT = {"<": "‹", ">": "›", "@": "@\u2060", "](": "] ("}
 #: Outcomes in CTRF's words; ``rawStatus`` keeps ours.
 _CTRF = {
-    "passed": "passed",
-    "flaky": "passed",
-    "failed": "failed",
-    "skipped": "skipped",
-    "deferred": "other",
+    "passed": "passed", "flaky": "passed", "failed": "failed", "skipped": "skipped", "deferred": "other",
     "not-run": "pending",
-}
+}  # fmt: skip
 
 
 def table(model: Mapping[str, Any]) -> str:

@@ -39,13 +39,9 @@ _TONES = {
 _TONE = {word: tone for tone, words in _TONES.items() for word in words}
 #: Outcomes in pytest-html's words, because its filters know only these.
 RESULTS = {
-    "passed": "Passed",
-    "failed": "Failed",
-    "flaky": "Rerun",
-    "skipped": "Skipped",
-    "deferred": "XFailed",
+    "passed": "Passed", "failed": "Failed", "flaky": "Rerun", "skipped": "Skipped", "deferred": "XFailed",
     "not-run": "Error",
-}
+}  # fmt: skip
 #: Characters shown of a body if the check passed; otherwise everything recorded is shown.
 BODY_LIMIT = 160
 
