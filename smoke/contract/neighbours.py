@@ -313,6 +313,8 @@ def padded(body: bytes, size: int) -> bytes:
 
 
 _DEFAULT = POOLS[0]
+#: What a list of pools may hold besides pools: a name that a verifier does not know, or not yet.
+NO_POOL = "no-pool-of-this-platform"
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,13 +388,18 @@ def own_pool_elsewhere() -> Iterator[Near[Mapping[str, Any]]]:
 
 
 def of_all_lists() -> Iterator[tuple[Mapping[str, Any], set[str]]]:
-    """Claims of every tier with every list of pools that leaves it one, and their effective pools (1.1)."""
+    """Claims of every tier with every list of pools that leaves it one, and their effective pools (1.1).
+
+    A name in the list that is no pool's leaves the others as they are.
+    """
     for tier, open_ in TIER_POOLS.items():
         for count in range(1, len(POOLS) + 1):
             for allowed in combinations(POOLS, count):
                 effective = [pool for pool in open_ if pool in allowed]
                 if effective:
                     yield _claims(tier, [*reversed(allowed)], pool_id=effective[-1]), {*effective}
+        yield _claims(tier, [NO_POOL, *open_]), {*open_}
+        yield _claims(tier, [*open_, NO_POOL]), {*open_}
 
 
 def misspelled() -> Iterator[Reach]:

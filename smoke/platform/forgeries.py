@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import utils
 
 from smoke.contract.model import POOLS, SERVICES, TIER_POOLS, TokenKind
-from smoke.contract.neighbours import Near, documents, strings, twice
+from smoke.contract.neighbours import NO_POOL, Near, documents, strings, twice
 from smoke.contract.verifier import FAR_TIMES, Accepted, Keys, Refused, Verdict, verify
 
 from .tokens import Claims, Sign, SigningKey, decoded, encoded, es256, verifies
@@ -88,6 +88,7 @@ OTHER_CALLERS: Mapping[str, Mapping[str, Any]] = {
     "another user, whose address has capitals": {"sub": "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"},
     **{f"the tier {tier}": {"tier": tier} for tier in TIER_POOLS},
     "the least pools": {"tier": "free", "allowed_pools": [*POOLS[:1]]},
+    "a pool more that nobody knows": {"allowed_pools": [*POOLS, NO_POOL]},
 }
 #: A claim that makes a token longer than a database column or an arbitrary limit, but within any server's
 #: limit.

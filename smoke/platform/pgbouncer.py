@@ -5,6 +5,7 @@ psycopg is imported on use, because it takes a tenth of the suite's collection t
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,13 +84,22 @@ def untried(dsn: str, kind: str) -> str:
     return ""
 
 
+#: What a server says that turns everybody away, whatever their password.
+_FULL = re.compile("too many|no more connections|remaining connection slots|shutting down|starting up", re.I)
+
+
 def admits(dsn: str, password: str) -> bool:
-    """Whether the DSN's user is let in with this password instead of their own."""
+    """Whether the DSN's user is let in with this password instead of their own.
+
+    SetupError if the password was not judged: the connection failed, or the server took no client.
+    """
     from psycopg.conninfo import make_conninfo
 
     try:
         ask(make_conninfo(dsn, password=password), "SELECT 1 AS one")
-    except NoPool:
+    except NoPool as refusal:
+        if "FATAL" not in str(refusal) or _FULL.search(str(refusal)):
+            raise SetupError(f"not examined: no answer to another password: {refusal}") from None
         return False
     return True
 

@@ -307,6 +307,10 @@ class FaultyAgents(Faulty, Agents):
             return list(POOLS)
         if self._faults.on("freeside-lists-models-of-the-tier"):
             return list(TIER_POOLS[claims.tier])
+        if not {*claims.allowed_pools} <= {*POOLS} and self._faults.on(
+            "freeside-lists-no-models-beside-unknown"
+        ):
+            return []
         if self._faults.on("freeside-lists-models-of-the-list"):
             return [pool for pool in POOLS if pool in claims.allowed_pools]
         return super().aliases(claims)

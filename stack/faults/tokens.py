@@ -221,6 +221,7 @@ _REFUSED: Mapping[str, Callable[[Claims], bool]] = {
     "unknown-claims": lambda claims: "smoke" in claims.raw,
     "addresses-with-capitals": lambda claims: any(map(str.isupper, claims.text("sub") or "")),
     "the-free-tier": lambda claims: claims.raw.get("tier") == "free",
+    "unknown-pools": lambda claims: not {*claims.raw.get("allowed_pools", ())} <= {*POOLS},
     "short-lives": lambda claims: claims.expires_at - float(claims.raw["iat"]) < S2S_LIFETIME_S,
 }
 

@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from pytest_readiness import SetupError
 
+from smoke.platform import pgbouncer
 from smoke.platform.pgbouncer import (
+    NoPool,
     PoolerState,
+    admits,
     can_serve,
     login_of,
     overdrawn,
@@ -146,3 +150,28 @@ def test_where_no_wrong_password_is_tried(dsn: str, kind: str, why: str) -> None
     found = untried(dsn, kind)
     assert why in found
     assert bool(found) is bool(why)
+
+
+@pytest.mark.parametrize(
+    ("said", "judged"),
+    [
+        ("connection failed: FATAL:  password authentication failed", True),
+        ('connection failed: FATAL:  SASL authentication failed for user "finn"', True),
+        ("connection failed: FATAL:  no more connections allowed (max_client_conn)", False),
+        ("connection failed: FATAL:  sorry, too many clients already", False),
+        ("no connection to pgbouncer:6432: Connection reset by peer", False),
+        ("connection timeout expired", False),
+    ],
+)
+def test_a_connection_that_fails_refuses_no_password(
+    monkeypatch: pytest.MonkeyPatch, said: str, judged: bool
+) -> None:
+    def ask(_: str, query: str) -> None:
+        raise NoPool(f"PgBouncer: {query}: {said}")
+
+    monkeypatch.setattr(pgbouncer, "ask", ask)
+    if judged:
+        assert not admits("postgresql://finn:own@h:6432/platform", "other")
+    else:
+        with pytest.raises(SetupError, match="not examined: no answer to another password"):
+            admits("postgresql://finn:own@h:6432/platform", "other")
