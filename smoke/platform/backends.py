@@ -103,8 +103,15 @@ class Dixie(ServiceClient):
         """Fresh tokens as Finn signs them for Dixie."""
         return lambda: tokens.bearer(key, tokens.dixie_service_claims(at=self.http.address) | claims)
 
-    def query(self, routing_key: str | None, credential: Credential | None) -> httpx.Response:
-        """The answer of the reputation query; None omits the key."""
+    def query(
+        self, routing_key: str | None, credential: Credential | None, *, plain: bool = False
+    ) -> httpx.Response:
+        """The answer of the reputation query; None omits the key.
+
+        A ``plain`` one is not encoded: a query may contain a colon (RFC 3986, 3.4).
+        """
+        if plain:
+            return self.http.send("GET", QUERY_PATH, credential, query=f"routingKey={routing_key}")
         params = {} if routing_key is None else {"routingKey": routing_key}
         return self.http.send("GET", QUERY_PATH, credential, params=params)
 

@@ -118,12 +118,14 @@ def still_limited(route: str, waited: float) -> SetupError:
 class Parts(TypedDict, total=False):
     """Parts of a request besides its credential, and how it is sent.
 
-    ``content`` in pieces is sent chunked. ``timeout`` limits the exchange, in seconds, if not the connection
-    pool's default. A 200 of a ``stream`` is not read and not recorded.
+    ``params`` are encoded, a ``query`` is sent as it is. ``content`` in pieces is sent chunked. ``timeout``
+    limits the exchange, in seconds, if not the connection pool's default. A 200 of a ``stream`` is not read
+    and not recorded.
     """
 
     headers: Mapping[str, str | bytes]
     params: Mapping[str, str]
+    query: str
     content: bytes | Sequence[bytes]
     json: object
     timeout: float
@@ -266,9 +268,12 @@ class HttpClient:
             headers["Authorization"] = authorization
         if self._log is not None and (own := self._log.request_id(self.service, method, path)):
             headers.setdefault("X-Request-Id", own)
+        address = self.base_url + self.address.path(path)
+        if "query" in parts:
+            address += f"?{parts['query']}"
         request = self.pool.build_request(
             method,
-            _url(self.base_url + self.address.path(path), tuple(parts.get("params", {}).items())),
+            _url(address, tuple(parts.get("params", {}).items())),
             headers=renamed(headers, self.address.headers),
             content=parts.get("content"),
             json=parts.get("json"),

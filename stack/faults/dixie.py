@@ -269,6 +269,9 @@ class FaultyReputation(Faulty, Reputation):
         by_key = self._auth.has_api_key(request)
         if by_key and self._faults.on("dixie-serves-old-scores-to-api-keys") and key in self._shown:
             return JSONResponse(self._shown[key])
+        plain = b"%" not in request.scope["query_string"]
+        if plain and self._faults.on("dixie-reads-encoded-keys-only"):
+            raise bad_request("routingKey must be nft:<id>")
         answer = await super().query(request)
         if self._faults.on("dixie-mixes-queries-up"):
             # One place for all queries: each gets the score of the last one's agent.
