@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -195,7 +195,7 @@ def test_another_event_counts_too(
     scores.moves(agent, lambda about: post(about, event_id=new_id()), sends, eventually)
 
 
-SeenOrSkip = Callable[[Callable[[], bool], str], None]
+SeenOrSkip = Callable[..., None]
 
 
 @pytest.fixture
@@ -218,15 +218,22 @@ def senders(
 
 @pytest.fixture
 def seen_or_skip(scores: Scores, once: Once, eventually: Eventually) -> SeenOrSkip:
-    """Waits until a change shows on the run's own agents; on seeded agents, the loop's checks assert it."""
+    """Waits until a change shows on the run's own agents; on seeded agents, the loop's checks assert it.
 
-    def seen_or_skip(probe: Callable[[], bool], what: str) -> None:
+    ``read`` gives the scores of agents with an event each, at once: all of them have one then, or none has.
+    """
+
+    def seen_or_skip(probe: Callable[[], bool], what: str, read: Callable[[], Iterable[Any]] = list) -> None:
         unseen = "the effect of a lost event is not visible on agents that were not seeded"
         if once.remembered("unseen"):
             pytest.skip(f"{unseen}, as another check of this run found")
         try:
             eventually(probe, within=scores.limit_s, every=scores.every_s, what=what)
         except AssertionError as late:
+            known = [score is not None for score in read()]
+            if any(known) and not all(known):
+                what = f"of {len(known)} agents, each with an event at once, only {sum(known)} got a score"
+                raise AssertionError(what) from late
             once.remember("unseen", what=what)
             pytest.skip(f"{unseen}: {late}")
 
@@ -261,10 +268,10 @@ def test_events_at_once_count_each(
     in_turn, crowd = agents[: TOGETHER + 1], agents[TOGETHER + 1 :]
     rows = [f"smoke-{nonce()}" for _ in range(2)]
 
-    def come(probe: Callable[[], bool], what: str) -> None:
+    def come(*wanted: Any) -> None:
         """If scores are cached, an early reading would hide later events: give them time to arrive."""
         if not scores.newcomers.give_time():
-            seen_or_skip(probe, what)
+            seen_or_skip(*wanted)
 
     def shown(*agents: str) -> list[float | None]:
         return [quiet.score(agent) for agent in agents]
@@ -273,7 +280,8 @@ def test_events_at_once_count_each(
         return not {*shown(one)} & {*shown(*others)}
 
     at_once([partial(send, agent, False) for agent in (*agents, *rows)])
-    come(lambda: None not in shown(*agents, *rows), "agents that were not seeded have scores")
+    begun = partial(shown, *agents, *rows)
+    come(lambda: None not in begun(), "agents that were not seeded have scores", begun)
     at_once([partial(send, agent, True) for _ in range(TOGETHER) for agent in crowd])
     at_once([partial(send, agent, True) for each, agent in enumerate(rows) for _ in range(IN_A_ROW + each)])
     for number, done in enumerate(in_turn[:-1], 1):
@@ -319,9 +327,8 @@ def test_first_events_at_once_count_each(
     one, two, *crowd = (f"smoke-{nonce()}" for _ in range(2 + CROWD))
     at_once([partial(send, agent, False) for agent in (one, two)])
     if not scores.newcomers.give_time():
-        seen_or_skip(
-            lambda: None not in map(quiet.score, (one, two)), "agents that were not seeded have scores"
-        )
+        read = partial(map, quiet.score, (one, two))
+        seen_or_skip(lambda: None not in read(), "agents that were not seeded have scores", read)
     send(two, False)
     shown: list[float] = []
 

@@ -37,6 +37,8 @@ CHARS_OF_A_NAME = 64
 #: How long a score is served that should be read again, s.
 STALE_S = 4.0
 AGENTS = frozenset({"smoke-agent-001", "smoke-agent-002"})
+#: Events less far apart than this come at once, s.
+AT_ONCE_S = 1.0
 
 
 def parts(faults: Faults) -> Parts:
@@ -122,6 +124,14 @@ class FaultyScores(Faulty, Scores):
     def _unknown(self) -> set[str]:
         return set()
 
+    _latest: tuple[str, float] = ("", 0.0)
+
+    def _comes_beside_another(self, agent: str) -> bool:
+        """Whether an event about another agent that was not seeded came just before."""
+        other, came = self._latest
+        self._latest = agent, time.monotonic()
+        return agent not in AGENTS and other not in (agent, *AGENTS) and time.monotonic() - came < AT_ONCE_S
+
     def forget(self) -> None:
         """Serve nothing from the cache, nor from what was unknown."""
         super().forget()
@@ -142,6 +152,8 @@ class FaultyScores(Faulty, Scores):
         if on("dixie-score-frozen") or await self._lost(signal):
             return False
         if on("dixie-counts-four-equal-events") and self._is_of_a_row(signal):
+            return True
+        if on("dixie-loses-other-agents-events") and self._comes_beside_another(signal.agent_id):
             return True
         if on("dixie-races-repeats") or on("dixie-counts-repeats") or self._forgotten(signal):
             signal = replace(signal, event_id=uuid.uuid4())
