@@ -363,6 +363,18 @@ def crowded(
     return ""
 
 
+def ailing(groups: Iterable[TargetGroup], services: Iterable[EcsService]) -> str:
+    """The targets that fail their health checks although their services do not change; empty if none does."""
+    moving = any(not each.is_settled or each.running != each.desired for each in services)
+    failing = [
+        f"{target} of {group.name} is {state}"
+        for group in groups
+        for target, state in group.targets.items()
+        if state.partition(" ")[0] == "unhealthy" and not moving
+    ]
+    return " and ".join(failing)
+
+
 def strange(seen: Iterable[str], addresses: Iterable[Collection[str] | None]) -> str:
     """The IPv4 addresses that no task has; none if tasks may have other addresses."""
     held = [*addresses]

@@ -357,6 +357,9 @@ def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connect
         name = each.get("DBInstanceIdentifier", "")
         if source := each.get("ReadReplicaSourceDBInstanceIdentifier"):
             result.findings.append(Finding("", 0, f"{name} is a replica of {source} and takes no writes"))
+        ends = each.get("CertificateDetails", {}).get("ValidTill")
+        if ends and ends < datetime.now(UTC) + _CERTIFIED_FOR:
+            result.findings.append(Finding("", 0, f"the certificate of {name} ends on {ends:%Y-%m-%d}"))
         if key := each.get("KmsKeyId"):
             place = each.get("DBInstanceArn", "").split(":")[3:5]
             found = result.attempt(partial(read_key, account, key, place))
@@ -380,6 +383,10 @@ def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connect
                 why = f"{name} takes no writes: {group} sets default_transaction_read_only"
                 result.findings.append(Finding("", 0, why))
     return result
+
+
+#: A database whose certificate ends sooner is restarted or refuses connections during the launch.
+_CERTIFIED_FOR = timedelta(days=14)
 
 
 def _most(limit: str) -> int | None:

@@ -87,6 +87,15 @@ def _names(rule: Mapping[str, Any]) -> bool:
     return bool(ranges_of(rule) or rule.get("UserIdGroupPairs") or rule.get("PrefixListIds"))
 
 
+def only_inside(rules: Sequence[Mapping[str, Any]]) -> str:
+    """Why rules admit nobody from the internet; empty if they may. Nobody there has a private address."""
+    ranges = [ip_network(each, strict=False) for rule in rules for each in ranges_of(rule)]
+    if any(rule.get("PrefixListIds") for rule in rules) or not all(each.is_private for each in ranges):
+        return ""
+    told = " and ".join(map(str, ranges)) or "other groups"
+    return f"its security groups let in only {told}"
+
+
 def is_open(group: Mapping[str, Any], ports: Iterable[int]) -> bool:
     """Whether a group admits everybody on one of these ports."""
     return any(
@@ -148,7 +157,8 @@ class Reachability:
             why = f"no security group lets anybody in on port {' or '.join(map(str, sorted(ports)))}"
             self.examined.findings.append(Finding("", 0, f"{barred}: {why}"))
             return
-        why = self.lists.closed_to_world(public.subnets)
+        why = only_inside([rule for rule in rules if any(covers_port(rule, port) for port in ports)])
+        why = why or self.lists.closed_to_world(public.subnets)
         why = why or next(filter(None, map(self.routes.unreached, public.subnets)), "")
         ways = [self.examined.attempt(each) for each in straight] if why else []
         if True in ways:

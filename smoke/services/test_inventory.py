@@ -11,8 +11,17 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
-from smoke.aws.balancer import AT_PORT, CERTIFICATE_DAYS, crowded, idle, read_target_groups, routes_to
-from smoke.aws.ecs import expiring, images_there, read_services
+from smoke.aws.balancer import (
+    AT_PORT,
+    CERTIFICATE_DAYS,
+    TargetGroup,
+    ailing,
+    crowded,
+    idle,
+    read_target_groups,
+    routes_to,
+)
+from smoke.aws.ecs import EcsService, expiring, images_there, read_services
 from smoke.aws.ecs_tasks import addresses_of, astray, left_without_tasks, moved, read_running
 from smoke.aws.edge import (
     by_cloudfront,
@@ -185,13 +194,17 @@ def test_targets(
     ]
     assert not wrong, "; ".join(wrong)
     at = partial(addresses_of, aws.account, aws.names)
-    if more := crowded(groups, aws.services().values(), at):
+
+    def wrongly_led(groups: Sequence[TargetGroup], services: Mapping[str, EcsService]) -> str:
+        return crowded(groups, services.values(), at) or ailing(groups, [services[service]])
+
+    if more := wrongly_led(groups, aws.services()):
 
         def is_gone() -> bool:  # tasks may have come or gone since they were read
             now = read_services(aws.account, aws.names)
-            return not crowded(read_target_groups(aws.account, sorted(own)), now.values(), at)
+            return service in now and not wrongly_led(read_target_groups(aws.account, sorted(own)), now)
 
-        eventually(is_gone, within=SETTLES_S, every=2, what=f"no targets but its tasks ({more})")
+        eventually(is_gone, within=SETTLES_S, every=2, what=f"only healthy targets that are tasks ({more})")
 
 
 @pytest.mark.requires("aws")

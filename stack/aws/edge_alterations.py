@@ -68,6 +68,12 @@ def group_open(emulator: Emulator, of: str, port: int, to: str = "0.0.0.0/0") ->
     let_in(ec2, found[f"{PREFIX}-{of}"], [to], port)
 
 
+def group_lets_in_only(emulator: Emulator, of: str, port: int, to: str) -> None:
+    """Let only a range of addresses into the security group of a service or `alb`, on one port."""
+    group_closed(emulator, of)
+    group_open(emulator, of, port, to)
+
+
 def group_lets_out(emulator: Emulator, of: str, to: str) -> None:
     """Let a service's security group out only to a range of addresses."""
     group_closed(emulator, of, direction="IpPermissionsEgress")
@@ -153,6 +159,17 @@ def targets_foreign(emulator: Emulator, service: str) -> None:
     elb = emulator.aws("elbv2")
     foreign = {"Id": "10.0.1.250", "Port": 3000}
     elb.register_targets(TargetGroupArn=_target_group(elb, service), Targets=[foreign])
+
+
+def targets_ailing(emulator: Emulator, service: str) -> None:
+    """Run a second task of a service, whose target fails its health checks."""
+    record = internals.service_record(CLUSTER, f"{PREFIX}-{service}")
+    emulator.aws("ecs").update_service(cluster=CLUSTER, service=record["serviceName"], desiredCount=2)
+    elb, address = emulator.aws("elbv2"), "10.0.1.251"
+    elb.register_targets(TargetGroupArn=_target_group(elb, service), Targets=[{"Id": address, "Port": 3000}])
+    targets: list[Any] = internals.records("alb._targets")  # a list for each group
+    for each in (one for listed in targets for one in listed if one["Id"] == address):
+        each["State"] = "unhealthy"
 
 
 def targets_shared(emulator: Emulator, service: str, of: str) -> None:
@@ -336,8 +353,8 @@ def _secure_listener(elb: Any) -> str:
 
 
 ALTERATIONS = (
-    group_closed, group_open, group_lets_out, subnets_full, namespace_elsewhere,
-    public_host, targets_asked, targets_gone, targets_foreign, targets_shared, registered_as,
+    group_closed, group_open, group_lets_in_only, group_lets_out, subnets_full, namespace_elsewhere,
+    public_host, targets_asked, targets_gone, targets_ailing, targets_foreign, targets_shared, registered_as,
     targets_by, registry_gone,
     host_missing, host_recorded, host_kept, host_alias, address_left,
     listener_moved, certificate, certificate_in_acm, cloudfront_in_front, record_leads, balancer_rule,

@@ -66,6 +66,7 @@ class Emulator:
         internals.tell_endpoints_whole()
         internals.tell_conditions_whole()
         internals.tell_rotations()
+        internals.tell_states_of_targets()
 
     def heal(self) -> None:
         """Undo every alteration outside the emulator's own state."""

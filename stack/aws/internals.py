@@ -7,6 +7,7 @@ emulator's process only.
 import copy
 import hashlib
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -161,6 +162,21 @@ def tell_conditions_whole() -> None:
         return f"{head}{told}{end}{rest}"
 
     alb._condition_xml = whole
+
+
+def tell_states_of_targets() -> None:
+    """Have a load balancer tell the `State` of a target that has one; all others are healthy."""
+    tell = alb._describe_target_health
+
+    def whole(params: Mapping[str, Any]) -> Any:
+        status, headers, body = tell(params)
+        for each in alb._targets.get(alb._p(params, "TargetGroupArn"), ()):
+            if state := each.get("State"):
+                target = rf"(<Id>{re.escape(each['Id'])}</Id>.*?<State>)healthy"
+                body = re.sub(target.encode(), rb"\g<1>" + state.encode(), body, count=1, flags=re.DOTALL)
+        return status, headers, body
+
+    alb._ACTION_MAP["DescribeTargetHealth"] = whole
 
 
 def tell_rotations() -> None:

@@ -331,10 +331,11 @@ def database_missing(emulator: Emulator) -> None:
     emulator.aws("rds").delete_db_instance(DBInstanceIdentifier=DATABASE, SkipFinalSnapshot=True)
 
 
-def database_is(_: Emulator, state: str) -> None:
-    """Put the database instance into a state."""
+def database_is(_: Emulator, state: str = "available", certified_until: str = "2061-01-01T00:00:00Z") -> None:
+    """Put the database instance into a state, with a certificate that ends then."""
     for record in internals.records("rds._instances"):
         record["DBInstanceStatus"] = state
+        record["CertificateDetails"] = {**record["CertificateDetails"], "ValidTill": certified_until}
 
 
 def database_encrypted(emulator: Emulator, state: str) -> None:

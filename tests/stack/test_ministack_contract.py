@@ -14,7 +14,11 @@ INTERNALS = STACK / "aws" / "internals.py"
 PRIVATE: dict[str, tuple[str, ...] | None] = {
     "core.responses.AccountRegionScopedDict._data": None,
     "core.responses.AccountScopedDict._data": None,
+    "services.alb._ACTION_MAP": None,
     "services.alb._condition_xml": ("c",),
+    "services.alb._describe_target_health": ("params",),
+    "services.alb._p": None,
+    "services.alb._targets": None,
     "services.cloudwatch._alarms": None,
     "services.cloudwatch._composite_alarms": None,
     "services.cloudwatch._calc_stats": ("points",),

@@ -10,6 +10,7 @@ from smoke.aws.balancer import (
     FIXED,
     BalancerRoute,
     TargetGroup,
+    ailing,
     crowded,
     expiring_of,
     idle,
@@ -485,3 +486,19 @@ def test_tls_for_the_public_on_another_port_is_another_address(
     assert port_of(listener, scheme) == port
     route = BalancerRoute("api", "lb", ("api.example",), port=port)
     assert route.addresses == ["api.example" if port == 443 else "api.example on port 8443"]
+
+
+@pytest.mark.parametrize(
+    ("states", "changed", "why"),
+    [
+        (["healthy", "healthy"], {}, ""),
+        (["healthy", "unhealthy Target.Timeout"], {}, "10.0.0.1:3000 of tg is unhealthy Target.Timeout"),
+        (["healthy", "draining", "initial", "unused Target.NotInUse"], {}, ""),
+        (["healthy", "unhealthy"], {"running": 1}, ""),
+        (["healthy", "unhealthy"], {"deployments": UNDER_WAY}, ""),
+    ],
+)
+def test_targets_fail_their_health_checks(states: list[str], changed: dict[str, Any], why: str) -> None:
+    group = TargetGroup("tg", 0, "", {f"10.0.0.{at}:3000": each for at, each in enumerate(states)})
+    api = service("api", **{"desired": 2, "running": 2, **changed})
+    assert ailing([group], [api]) == why

@@ -1,5 +1,6 @@
 """The database: its state, its capacity, and the variables that lead to it."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -109,3 +110,12 @@ def test_variables_lead_to_databases_that_are_there(owner: str, value: str, why:
     account, _ = scripted(describe_db_instances=describe_db_instances)
     found = "".join(astray(account, [OWN], [(owner, "DB_HOST", value)]))
     assert why in found if why else not found
+
+
+@pytest.mark.parametrize(("days", "ends"), [(400, False), (15, False), (13, True), (-1, True)])
+def test_the_certificate_of_a_database_lasts(days: int, ends: bool) -> None:
+    account, _ = scripted()
+    till = datetime.now(UTC) + timedelta(days=days, hours=1)
+    told = {"DBInstanceIdentifier": "d", "CertificateDetails": {"ValidTill": till}}
+    found = misfits(account, [told], 85)
+    assert ["the certificate of d ends on" in each.what for each in found.findings] == [True] * ends

@@ -10,7 +10,7 @@ from pytest_readiness import SetupError
 from smoke.aws.balancer import BalancerRoute, describe_balancers
 from smoke.aws.ecs_tasks import describe_databases
 from smoke.aws.names import Names, Registry
-from smoke.aws.network import kept_from_aws, reached
+from smoke.aws.network import kept_from_aws, only_inside, reached
 from smoke.aws.reader import AwsReader
 from smoke.aws.subnets import roomless
 from smoke.aws.zones import unresolved
@@ -296,6 +296,21 @@ def test_a_profile_may_make_a_zone_known() -> None:
 def test_a_public_balancer_lets_somebody_in() -> None:
     findings, _ = examined(account(**facing_the_internet("sg-alb")))
     assert findings == ["the public does not reach p-alb: no security group lets anybody in on port 443"]
+
+
+@pytest.mark.parametrize(
+    ("given", "barred"),
+    [
+        ({"IpRanges": [{"CidrIp": "0.0.0.0/0"}]}, False),
+        ({"Ipv6Ranges": [{"CidrIpv6": "::/0"}]}, False),
+        ({"IpRanges": [{"CidrIp": "198.51.100.0/22"}]}, False),  # an office
+        ({"IpRanges": [{"CidrIp": "10.0.0.0/8"}, {"CidrIp": "192.168.0.0/16"}]}, True),
+        ({"IpRanges": [{"CidrIp": "10.0.0.0/8"}], "PrefixListIds": [{"PrefixListId": "pl-1"}]}, False),
+        ({"UserIdGroupPairs": [{"GroupId": "sg-nlb"}]}, True),
+    ],
+)
+def test_groups_that_let_in_only_private_addresses(given: dict[str, Any], barred: bool) -> None:
+    assert bool(only_inside([given])) is barred
 
 
 def facing_the_internet(group: str) -> dict[str, Any]:
