@@ -120,6 +120,10 @@ def add(parser: pytest.Parser) -> None:
     parser.addini("readiness_format", "Default of --readiness-format", default="")
 
 
+def _refused(what: str, **more: str) -> pytest.UsageError:
+    return pytest.UsageError(three_lines(what, **more))
+
+
 def is_inert(config: pytest.Config) -> bool:
     """Tell whether pytest was asked for something other than running checks."""
     return any(config.getoption(name, False) for name in _INERT_OPTIONS)
@@ -133,30 +137,24 @@ def is_active(config: pytest.Config) -> bool:
     """
     plan = config.rootpath / PLAN_NAME
     if os.path.lexists(plan) and not plan.is_file():
-        raise pytest.UsageError(
-            three_lines(
-                "not a regular file", where=str(plan), allowed="a plan in TOML", action="correct or remove it"
-            )
+        raise _refused(
+            "not a regular file", where=str(plan), allowed="a plan in TOML", action="correct or remove it"
         )
     asked = any(config.getoption(f"readiness_{name}") for name in _ASKING)
     if asked and not plan.is_file():
         above = find_plan(config.rootpath)
-        raise pytest.UsageError(
-            three_lines(
-                "no launch plan, which --env, --gate, --drills and --attest need",
-                where=str(plan),
-                action=f"run it in {above.parent}, where the plan is"
-                if above
-                else "run it where the plan is, name that with --rootdir, or create one: readiness init",
-            )
+        raise _refused(
+            "no launch plan, which --env, --gate, --drills and --attest need",
+            where=str(plan),
+            action=f"run it in {above.parent}, where the plan is"
+            if above
+            else "run it where the plan is, name that with --rootdir, or create one: readiness init",
         )
     if config.getoption("readiness_gate") and is_inert(config):
-        raise pytest.UsageError(
-            three_lines(
-                "--gate needs a run, and these options run no check",
-                where=" ".join(map(str, config.invocation_params.args)),
-                action="leave out --collect-only, --setup-plan, --fixtures and the like, or --gate",
-            )
+        raise _refused(
+            "--gate needs a run, and these options run no check",
+            where=" ".join(map(str, config.invocation_params.args)),
+            action="leave out --collect-only, --setup-plan, --fixtures and the like, or --gate",
         )
     if not plan.is_file():
         _refuse_suite_of_another_root(config)
@@ -168,13 +166,11 @@ def is_active(config: pytest.Config) -> bool:
     touches_suite = any(path.is_relative_to(suite) or suite.is_relative_to(path) for path in paths)
     if asked and not touches_suite and paths:
         other = "--env, --gate, --drills and --attest are for the suite, and this run asks for other tests"
-        raise pytest.UsageError(
-            three_lines(
-                other if any(path.exists() for path in paths) else "no such file or directory",
-                where=", ".join(config.args),
-                allowed=f"paths in {suite_name(plan)}/",
-                action=f"pytest {suite_name(plan)} and the same options",
-            )
+        raise _refused(
+            other if any(path.exists() for path in paths) else "no such file or directory",
+            where=", ".join(config.args),
+            allowed=f"paths in {suite_name(plan)}/",
+            action=f"pytest {suite_name(plan)} and the same options",
         )
     return touches_suite and not leaves_out_suite(config)
 
@@ -214,12 +210,10 @@ def _refuse_suite_of_another_root(config: pytest.Config) -> None:
         for root in (path, *path.parents):
             plan = root / PLAN_NAME
             if plan.is_file() and path.is_relative_to((root / suite_name(plan)).resolve()):
-                raise pytest.UsageError(
-                    three_lines(
-                        f"its launch plan does not apply to this run: the rootdir is {config.rootpath}",
-                        where=str(path),
-                        action=f"pytest --rootdir {root} {path}",
-                    )
+                raise _refused(
+                    f"its launch plan does not apply to this run: the rootdir is {config.rootpath}",
+                    where=str(path),
+                    action=f"pytest --rootdir {root} {path}",
                 )
 
 
@@ -283,23 +277,19 @@ def _shard_run_of(config: pytest.Config) -> str:
         return named
     given = next(filter(os.environ.get, _RUNS_OF_CI), "")
     if not given:
-        raise pytest.UsageError(
-            three_lines(
-                "this shard does not know the id of its run",
-                where=f"--readiness-shard {shard}",
-                action="add --readiness-shard-run ID, the same for all shards",
-            )
+        raise _refused(
+            "this shard does not know the id of its run",
+            where=f"--readiness-shard {shard}",
+            action="add --readiness-shard-run ID, the same for all shards",
         )
     attempt = os.environ.get(_ATTEMPT, "") if given == _RUNS_OF_CI[0] else ""
     try:
         return _shard_run("-".join(filter(None, (os.environ[given], attempt))))
     except argparse.ArgumentTypeError as problem:
-        raise pytest.UsageError(
-            three_lines(
-                str(problem),
-                where=f"{given} of the environment" + (f", with {_ATTEMPT}" if attempt else ""),
-                action="add --readiness-shard-run ID, the same for all shards",
-            )
+        raise _refused(
+            str(problem),
+            where=f"{given} of the environment" + (f", with {_ATTEMPT}" if attempt else ""),
+            action="add --readiness-shard-run ID, the same for all shards",
         ) from None
 
 
