@@ -124,9 +124,7 @@ def test_similar_keys_are_different_keys(
 def require_own_run(answer: httpx.Response) -> None:
     """SafetyViolation for another key's answer."""
     if is_replay(answer.headers) or error_code(answer) == "IDEMPOTENCY_CONFLICT":
-        raise SafetyViolation(
-            f"the key was treated as another one: {answer.status_code} {error_code(answer)}".strip()
-        )
+        raise SafetyViolation(f"treated as another key: {answer.status_code} {error_code(answer)}".strip())
     require_status(answer, 200)
 
 
