@@ -231,9 +231,10 @@ def seen_or_skip(scores: Scores, once: Once, eventually: Eventually) -> SeenOrSk
             eventually(probe, within=scores.limit_s, every=scores.every_s, what=what)
         except AssertionError as late:
             known = [score is not None for score in read()]
-            if any(known) and not all(known):
-                what = f"of {len(known)} agents, each with an event at once, only {sum(known)} got a score"
-                raise AssertionError(what) from late
+            if 0 < sum(known) < len(known):
+                what = f"all of {len(known)} agents, each with an event at once, get a score"
+                eventually(lambda: None not in read(), within=scores.limit_s, every=scores.every_s, what=what)
+                return  # its queue was slow; a lost event would not have come
             once.remember("unseen", what=what)
             pytest.skip(f"{unseen}: {late}")
 
