@@ -367,11 +367,7 @@ def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connect
                 why = f"{name} is encrypted with {key}, which {found.unusable}"
                 result.findings.append(Finding("", 0, why))
         held = {one["DBParameterGroupName"]: one for one in each.get("DBParameterGroups", ())}
-        for group in [one for one in held if not one.startswith("default.")]:
-            told = account.pages(
-                "rds", "describe_db_parameters", "Parameters", DBParameterGroupName=group, Source="user"
-            )
-            values = {one["ParameterName"]: one.get("ParameterValue", "") for one in told}
+        for group, values in _parameters(account, each).items():
             limit = _most(values.get("max_connections", ""))
             if limit is not None and held[group].get("ParameterApplyStatus") == "pending-reboot":
                 what = f"whether {name} takes {connections} connections: {group} is in force after a reboot"
@@ -383,6 +379,21 @@ def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connect
                 why = f"{name} takes no writes: {group} sets default_transaction_read_only"
                 result.findings.append(Finding("", 0, why))
     return result
+
+
+def _parameters(account: AwsAccount, instance: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """What an instance's own parameter groups set, by their names."""
+    groups = [each["DBParameterGroupName"] for each in instance.get("DBParameterGroups", ())]
+    return {
+        group: {
+            one["ParameterName"]: one.get("ParameterValue", "")
+            for one in account.pages(
+                "rds", "describe_db_parameters", "Parameters", DBParameterGroupName=group, Source="user"
+            )
+        }
+        for group in groups
+        if not group.startswith("default.")
+    }
 
 
 #: A database whose certificate ends sooner is restarted or refuses connections during the launch.
@@ -404,6 +415,12 @@ _HOST = re.compile(
 )
 
 
+def _forces_tls(account: AwsAccount, instances: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether an instance refuses connections without TLS by a parameter of its own."""
+    groups = [values for each in instances for values in _parameters(account, each).values()]
+    return any(values.get("rds.force_ssl") == "1" for values in groups)
+
+
 def astray(
     account: AwsAccount, instances: Sequence[Mapping[str, Any]], given: Iterable[tuple[str, str, str]]
 ) -> Iterator[str]:
@@ -420,6 +437,8 @@ def astray(
             if place not in places:
                 continue
             written, writes = f"{variable} of {owner} leads to {name}", kind != _OF_READERS
+            if name in known and "sslmode=disable" in value and _forces_tls(account, instances):
+                yield f"{written} without TLS, which that refuses: its parameter rds.force_ssl is 1"
             if owner == _POOLER:
                 pooled[written if writes else f"{written}'s readers"] = writes and name in known
             if kind or name in known:

@@ -375,12 +375,21 @@ def database_set(emulator: Emulator, *, waits: bool = False, **values: str) -> N
         record["DBParameterGroups"] = [applied]
 
 
-def database_led_to(emulator: Emulator, service: str, name: str, variable: str = "DATABASE_HOST") -> None:
-    """Deploy a service with a database's host name, as RDS derives it from the database's name."""
+def database_led_to(
+    emulator: Emulator,
+    service: str,
+    name: str,
+    variable: str = "DATABASE_HOST",
+    after: str = "",
+    tls: str = "",
+) -> None:
+    """Deploy a service with a database's host, as RDS derives it from its name; `tls` is `rds.force_ssl`."""
+    if tls:
+        database_set(emulator, waits=False, **{"rds.force_ssl": tls})
     rest = f"c0ffee123456.{REGION}.rds.amazonaws.com"
     for record in internals.records("rds._instances"):
         record["Endpoint"]["Address"] = f"{record['DBInstanceIdentifier']}.{rest}"
-    task_definition(emulator, service, environment={variable: f"{name}.{rest}"})
+    task_definition(emulator, service, environment={variable: f"{name}.{rest}{after}"})
 
 
 def database_stopped(emulator: Emulator) -> None:

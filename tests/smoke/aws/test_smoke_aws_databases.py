@@ -119,3 +119,24 @@ def test_the_certificate_of_a_database_lasts(days: int, ends: bool) -> None:
     told = {"DBInstanceIdentifier": "d", "CertificateDetails": {"ValidTill": till}}
     found = misfits(account, [told], 85)
     assert ["the certificate of d ends on" in each.what for each in found.findings] == [True] * ends
+
+
+@pytest.mark.parametrize(
+    ("value", "forced", "wrong"),
+    [
+        ("postgres://u@d.c0ffee.us-east-1.rds.amazonaws.com/x?sslmode=disable", "1", True),
+        ("postgres://u@d.c0ffee.us-east-1.rds.amazonaws.com/x?sslmode=disable", "0", False),
+        ("postgres://u@d.c0ffee.us-east-1.rds.amazonaws.com/x?sslmode=require", "1", False),
+        ("postgres://u@d.c0ffee.us-east-1.rds.amazonaws.com/x", "1", False),  # the client may use TLS
+    ],
+)
+def test_a_client_uses_tls_where_the_database_requires_it(value: str, forced: str, wrong: bool) -> None:
+    listed = [{"ParameterName": "rds.force_ssl", "ParameterValue": forced}]
+    account, _ = scripted(describe_db_parameters=lambda **_: {"Parameters": listed})
+    instance = {
+        "DBInstanceIdentifier": "d",
+        "DBParameterGroups": [{"DBParameterGroupName": "own"}],
+        "Endpoint": {"Address": "d.c0ffee.us-east-1.rds.amazonaws.com"},
+    }
+    found = [*astray(account, [instance], [("dixie", "DATABASE_URL", value)])]
+    assert ["without TLS" in each for each in found] == [True] * wrong
