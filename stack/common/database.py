@@ -1,6 +1,7 @@
 """PostgreSQL through PgBouncer in transaction mode: one small pool per process."""
 
 import asyncio
+import select
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -17,8 +18,8 @@ Connection = psycopg.AsyncConnection[DictRow]
 UNREACHABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 
 
-# Sooner than anything can stop and start the database or its pooler.
-_ALIVE_FOR_S = 0.1
+# For so long after its last statement a connection is believed to be alive, unless its peer has closed it.
+_ALIVE_FOR_S = 1.0
 # How long a cancelled caller waits for work that must not be interrupted.
 _PATIENCE_S = 5.0
 
@@ -33,6 +34,13 @@ async def surely(work: Coroutine[Any, Any, T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait({task}, timeout=_PATIENCE_S)
         raise
+
+
+def _has_news(connection: Connection) -> bool:
+    """Whether something came over an idle connection: its end, or a warning of it."""
+    news = select.poll()
+    news.register(connection.fileno(), select.POLLIN)
+    return bool(news.poll(0))
 
 
 class Database:
@@ -51,16 +59,15 @@ class Database:
             kwargs={"autocommit": True, "prepare_threshold": None, "row_factory": dict_row},
             check=self._check,
         )
-        self._checked: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
+        self._used: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
         # asyncio itself holds a task only weakly
         self._probes: set[asyncio.Task[dict[str, Any] | None]] = set()
 
     async def _check(self, connection: Connection) -> None:
         """Check that the server is still there, unless it just was: each check costs one more query."""
-        now = time.monotonic()
-        if now - self._checked.get(connection, 0.0) > _ALIVE_FOR_S:
+        idle = time.monotonic() - self._used.get(connection, 0.0)
+        if idle > _ALIVE_FOR_S or _has_news(connection):
             await AsyncConnectionPool.check_connection(connection)
-            self._checked[connection] = now
 
     async def open(self) -> None:
         """Start filling the pool without waiting: a service starts without its database and reports that."""
@@ -75,6 +82,7 @@ class Database:
         async with self._pool.connection() as connection:
             try:
                 yield connection
+                self._used[connection] = time.monotonic()
             except psycopg.InternalError as error:
                 if error.sqlstate is not None:
                     raise

@@ -85,7 +85,8 @@ class Faults:
 
     def on(self, fault_id: str) -> bool:
         """Whether the fault is on."""
-        return fault_id in self.active()
+        # asked many times in each turn of the loop
+        return fault_id in (self._active if self._is_current else self.active())
 
     def number(self, fault_id: str, name: str, default: float) -> float | None:
         """A numeric parameter of a fault that is on (or its default), None while it is off."""

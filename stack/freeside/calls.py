@@ -7,7 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -226,7 +226,8 @@ def _upstream() -> ApiError:
 
 _EXTEND_EVERY_S = 2.0
 _log = logging.getLogger("stack.leases")
-_POLL_S = 0.02
+# A call that waits for another one's answer is woken when that ends, if the same process runs it.
+_POLL_S = 0.05
 _PATIENCE_S = 40.0
 
 # The process that inserts runs the model. A claim of a dead owner (lease over, no answer) and one older than
@@ -256,6 +257,7 @@ class Idempotency:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._ends: dict[tuple[str, str], asyncio.Event] = {}
 
     async def claim(self, tenant_id: str, key: str, body_hash: str) -> Claim:
         """Claim the key, or wait for its answer unless ``waits`` is False; raises KeyConflict, or 503 if that
@@ -278,8 +280,15 @@ class Idempotency:
                 return Claim(tenant_id, key, owner, row["answer"])
             if row is not None and not self.waits:
                 raise KeyConflict
-            await asyncio.sleep(_POLL_S)
+            end = self._ends.setdefault((tenant_id, key), asyncio.Event())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(end.wait(), _POLL_S)
         raise unavailable("The first request with this key is still running")
+
+    def wake(self, claim: Claim) -> None:
+        """Have the calls that wait for the key look again."""
+        if end := self._ends.pop((claim.tenant_id, claim.key), None):
+            end.set()
 
     async def abandon(self, claim: Claim) -> None:
         """Free the key of a call that was not answered, so that a retry runs."""
@@ -290,6 +299,7 @@ class Idempotency:
             claim.key,
             claim.owner,
         )
+        self.wake(claim)
 
     async def extend(self, owners: Collection[uuid.UUID]) -> None:
         """Prolong the claims of calls that are still running."""
@@ -422,3 +432,4 @@ class Calls:
             await self._ledger.release(execution.reservation.reservation_id)
         if not execution.kept:
             await self._idempotency.abandon(execution.claim)
+        self._idempotency.wake(execution.claim)

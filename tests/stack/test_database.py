@@ -109,3 +109,30 @@ def test_a_statement_whose_caller_hangs_up_is_not_cancelled(
 
     arrived, due = asyncio.Event(), asyncio.Event()
     assert asyncio.run(asked(b"I\0\0\0\x04", hung_up, arrived, due)) == 1
+
+
+def test_a_connection_that_was_closed_while_idle_is_not_used() -> None:
+    """It counts as alive because of the statement just before; that its peer closed it is seen anyway."""
+
+    async def close_after_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(int.from_bytes(await reader.readexactly(4)) - 4)
+        writer.write(b"R\0\0\0\x08\0\0\0\0" + CANCEL_KEY + READY)
+        statement = b"\0"
+        while statement == b"\0" and await reader.read(1) == b"Q":
+            statement = await reader.readexactly(int.from_bytes(await reader.readexactly(4)) - 4)
+            writer.write(b"I\0\0\0\x04" + READY)
+        writer.close()
+
+    async def three_statements() -> None:
+        server = await asyncio.start_server(close_after_one, "127.0.0.1")
+        port = server.sockets[0].getsockname()[1]
+        address = f"postgresql://a@127.0.0.1:{port}/b?sslmode=disable&gssencmode=disable"
+        database = Database(address, max_size=1)
+        await database.open()
+        for _ in range(3):
+            await asyncio.wait_for(database.one("SELECT 1"), 10)
+            await asyncio.sleep(0.05)
+        await database.close()
+        server.close()
+
+    asyncio.run(three_statements())

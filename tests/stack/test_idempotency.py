@@ -1,7 +1,14 @@
 """One key: one model run, one charge, one answer (contract 1.2)."""
 
-import httpx
+import asyncio
+from typing import Any, cast
 
+import httpx
+import pytest
+
+from stack.common.database import Database
+from stack.freeside import calls
+from stack.freeside.budget_ledger import Claim
 from tests.stack.embedded import MAIN, OTHER, Platform, cost, nonce, together
 
 
@@ -72,3 +79,35 @@ def test_a_replay_comes_before_the_budget(platform: Platform) -> None:
         pass
     assert platform.invoke("more", small).status_code == 402
     assert platform.invoke("early", small, key=key).json() == first.json()
+
+
+class Keys:
+    """A table of keys as `Idempotency` asks for it: one key, which one call at a time has."""
+
+    owner: object = None
+
+    async def execute(self, statement: str, *arguments: Any, **named: Any) -> int:
+        if "INSERT" in statement:
+            self.owner, taken = self.owner or named["owner"], self.owner is None
+            return int(taken)
+        self.owner = None
+        return 1
+
+    async def one(self, *_: Any) -> dict[str, Any]:
+        return {"body_hash": "same", "answer": None}
+
+
+def test_who_waits_for_a_key_is_woken_when_it_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "_POLL_S", 30.0)
+
+    async def claims() -> list[Claim]:
+        idempotency = calls.Idempotency(cast("Database", Keys()))
+        first = await idempotency.claim("tenant", "key", "same")
+        waiting = asyncio.create_task(idempotency.claim("tenant", "key", "same"))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        await idempotency.abandon(first)
+        return [first, await asyncio.wait_for(waiting, 10)]
+
+    first, second = asyncio.run(claims())
+    assert first.owner != second.owner
