@@ -59,9 +59,9 @@ REFUSED_FIRST: Mapping[str, tuple[tuple[int, ...], str, Mapping[str, Any]]] = {
 UNKNOWN_TENANT = "smoke-no-such-community"
 #: How many calls with one key each of two tenants sends at once.
 AT_ONCE = 5
-#: How many times several bodies are sent at once under a key: the first may be answered before the others
-#: arrive.
-ROUNDS = 4
+#: How many times several bodies are sent at once under a key, and how many such rounds go together: the first
+#: may be answered before the others arrive.
+ROUNDS, TOGETHER = 4, 2
 #: When callers give up: fractions of the time that a call takes. As many give up, if so many rounds are
 #: enough.
 GIVEN_UP = (1 / 4, 1 / 2, 3 / 4, 7 / 8)
@@ -289,8 +289,8 @@ def test_a_key_keeps_its_body(
     It does not matter who got the answer and how long it was. Of several bodies that arrive with one key at
     once, one is answered. The same body also runs once if both routes get it at once.
     """
-    for _ in range(ROUNDS):
-        require_one_body(ways(route), tenants.main)
+    for _ in range(ROUNDS // TOGETHER):
+        at_once([partial(require_one_body, ways(route), tenants.main)] * TOGETHER)
     require_one_run((ways("freeside.invoke"), ways("freeside.stream")), tenants.main)
     way, key, prompt = ways(route), str(uuid.uuid4()), f"{prompt_for()} \u00e9 {ROCKET}"
     long, long_key = prompt_for(padding=LONG), str(uuid.uuid4())
