@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from .model import ROUTES
 from .schemas import (
+    CODE_MEMBERS,
     CODES,
     COMMUNITY_BUDGET,
     DIRECT,
@@ -225,7 +226,7 @@ def _refusal(exchange: Exchange, _: RouteKey | None, reply: Reply | None) -> Fou
     yield from wrong
     codes = CODES[exchange.service].get(exchange.status)
     if codes and not wrong:
-        name = "code" if exchange.service == "finn" else "error"
+        name = CODE_MEMBERS[exchange.service][0]
         yield from violations(exchange.document, record(**{name: {"enum": list(codes)}}))
 
 

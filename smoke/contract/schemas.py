@@ -298,6 +298,8 @@ REFUSAL_FORM: Mapping[str, Schema] = {
     "dixie": record(error=_CODE, message=TEXT),
     "finn": record(error=TEXT, code=_CODE),
 }
+#: Where each service's refusals have their code, best first: a gateway before Finn may answer in its place.
+CODE_MEMBERS = {"freeside": ("error",), "dixie": ("error",), "finn": ("code", "error")}
 FINN_CODES = (
     "JWT_REQUIRED", "JWT_STRUCTURAL_INVALID", "ISSUER_NOT_ALLOWED", "AUDIENCE_MISMATCH", "JWT_INVALID",
     "JTI_REQUIRED", "JTI_REPLAY_DETECTED",

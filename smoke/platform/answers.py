@@ -27,7 +27,7 @@ from pytest_readiness import ExternalOutage, SafetyViolation
 from smoke.contract.exchange import FIREWALL, Exchange, SentEvent, is_odd, judge, secret_in
 from smoke.contract.health import clocks_in
 from smoke.contract.model import Service
-from smoke.contract.schemas import EVENTS, JSON, JWK_SET, LONGEST_SHOWN, PROBLEM, route_key
+from smoke.contract.schemas import CODE_MEMBERS, EVENTS, JSON, JWK_SET, LONGEST_SHOWN, PROBLEM, route_key
 from smoke.contract.schemas import UUID as UUID
 from smoke.contract.schemas import shown as shown
 from smoke.network.connections import NotStrict, events_in, strict_json
@@ -184,12 +184,16 @@ def mentions(response: httpx.Response, name: str, own: str) -> bool:
 
 
 def error_code(response: httpx.Response) -> str:
-    """The code of an error answer: `code` as at Finn, else `error`, else an empty string."""
+    """The code of an error answer, from the member in which its service has it; else an empty string.
+
+    Other members may have the same name: Freeside's and Dixie's code is `error`, whatever their `code` is.
+    """
     try:
         body = parse_json(response, route_of(response))
     except ContractViolation:
         return ""
-    code = (body.get("code") or body.get("error")) if isinstance(body, dict) else ""
+    known = CODE_MEMBERS.get(response.request.extensions.get(SERVICE, ""), ("code", "error"))
+    code = next(filter(None, map(body.get, known)), "") if isinstance(body, dict) else ""
     # messages show it without quotes
     return code if isinstance(code, str) and len(code) <= LONGEST_SHOWN and code.isprintable() else ""
 

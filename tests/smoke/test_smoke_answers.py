@@ -11,6 +11,7 @@ from smoke.platform.answers import (
     ContractViolation,
     Fields,
     UnexpectedStatus,
+    error_code,
     fields_of,
     mentions,
     require_error,
@@ -147,6 +148,16 @@ def test_blame(status: Any, body: Any, expected: Any) -> None:
     answer = httpx.Response(status, json=body, request=httpx.Request("GET", "http://h/x"))
     with pytest.raises(expected):
         require_status(answer, 200)
+
+
+@pytest.mark.parametrize(
+    ("service", "expected"),
+    [("freeside", "RATE_LIMITED"), ("dixie", "RATE_LIMITED"), ("finn", "E7"), ("", "E7")],
+)
+def test_the_code_is_where_the_service_has_it(service: str, expected: str) -> None:
+    body = {"error": "RATE_LIMITED", "message": "Later", "code": "E7"}
+    request = httpx.Request("GET", "http://h/x", extensions={"service": service})
+    assert error_code(httpx.Response(429, json=body, request=request)) == expected
 
 
 @pytest.mark.parametrize("code", ["MODEL_PROVIDER_UNAVAILABLE", "PROVIDER_UNAVAILABLE"])
