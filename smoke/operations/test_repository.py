@@ -10,6 +10,7 @@ from pytest_readiness import Environment, Evidence, SetupError
 from smoke.aws.names import Names
 from smoke.source.checkout import Checkout
 from smoke.source.infrastructure.definitions import Definitions
+from smoke.source.infrastructure.resource_policies import unassumable
 from smoke.source.infrastructure.tasks import startup_migrations, swallowed
 from smoke.source.pipeline.delivery import delivered
 from smoke.source.pipeline.deploys import Pipeline, unseen
@@ -127,7 +128,7 @@ def test_pipeline_carries_deployments_out(
     declared = [each.attribute("name") for each in terraform.of_type("aws_ecs_cluster")]
     others = [text(name) if is_known(name) else "" for name in declared]
     found.findings.extend(delivered(repository, plan, images, definitions, cluster, others))
-    found.findings.extend(ungiven(repository, images, definitions))
+    found.findings.extend([*ungiven(repository, images, definitions), *unassumable(terraform)])
     built = unfit_images(repository, images, definitions)
     found.findings.extend(built.findings)
     found.not_examined.extend(built.not_examined)

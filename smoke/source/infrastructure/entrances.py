@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 
 from smoke.source.checkout import Finding
 from smoke.source.terraform.configuration import Configuration
@@ -19,6 +20,8 @@ _TLS, _PLAIN = ("HTTPS", "TLS"), ("HTTP", "HTTPS")
 _CERTIFICATE, _VALIDATED = "aws_acm_certificate", "aws_acm_certificate_validation"
 _CLOUDFRONT, _RECORDS = "aws_cloudfront_distribution", ("cloudflare_record", "cloudflare_dns_record")
 _OF_REGION = re.compile(r"arn:aws[\w-]*:acm:([a-z]{2}(?:-[a-z]+)+-\d):")
+#: What is wrong with a resource, and the value that shows it.
+Wrong = tuple[str, Value | None]
 #: Resources that may be in front of a load balancer, and send a host's requests to any of its ports.
 FRONTS = (
     _CLOUDFRONT, *_RECORDS, "aws_globalaccelerator_listener", "aws_apigatewayv2_integration",
@@ -296,3 +299,49 @@ def _firewalls(configuration: Configuration, balancer: Resource) -> Iterator[Res
 def _is(block: Body, name: str) -> bool:
     value = block.attribute(name)
     return value is not None and boolean(value) is True
+
+
+def of_listener(listener: Resource) -> Iterator[Wrong]:
+    """TLS without a certificate, and a protocol of other balancers; a null here may be set by Terraform."""
+    said = text(listener.attribute("protocol"))
+    balancer = referenced(listener.attribute("load_balancer_arn"))
+    of = balancer.attribute("load_balancer_type") if balancer is not None else None
+    spoken = {
+        "application": ("HTTP", "HTTPS"),
+        "network": ("TCP", "TLS", "UDP", "TCP_UDP", "QUIC", "TCP_QUIC"),
+    }
+    if said and of is not None and said not in spoken.get(text(of), (said,)):
+        yield f"a {text(of)} load balancer has no {said} listener", listener.attribute("protocol")
+    block = listener.block
+    kept = any("ignore_changes" in each.attributes for each in block.nested("lifecycle"))
+    given = "certificate_arn" in block.attributes or listener.attribute("certificate_arn") is not None
+    if said in ("HTTPS", "TLS") and not given and not kept:
+        yield f"{said} needs a certificate_arn", listener.attribute("protocol")
+    port = listener.attribute("port")
+    for action in listener.blocks("default_action"):
+        for to in action.blocks("redirect"):
+            here = {"protocol": said, "port": text(port),
+                    "host": "", "path": "", "query": ""}  # fmt: skip
+            if text(action.attribute("type")) == "redirect" and all(map(partial(_stays, to), here.items())):
+                yield f"it redirects {said} on port {here['port']} to itself", to.attribute("port")
+
+
+#: A redirect's defaults, which keep the original; `path` includes its first slash.
+_KEPT = {"host": "#{host}", "path": "/#{path}", "query": "#{query}"}
+
+
+def _stays(redirect: Body, part: tuple[str, str]) -> bool:
+    """Whether a redirect keeps a part of a URL, given by its name and current value."""
+    name, here = part
+    said = text(redirect.attribute(name))
+    return said in ("", f"#{{{name}}}", _KEPT.get(name, here))
+
+
+def of_balancer(balancer: Resource) -> Iterator[Wrong]:
+    """An application load balancer in a single zone, except on an Outpost."""
+    kind, subnets = text(balancer.attribute("load_balancer_type")), balancer.attribute("subnets")
+    outpost = balancer.attribute("customer_owned_ipv4_pool") is not None
+    if subnets is None or outpost or kind not in ("", "application") or not is_known(subnets):
+        return
+    if len({text(each) for each in items(subnets)} - {""}) == 1:
+        yield "an application load balancer needs two subnets in two zones", subnets

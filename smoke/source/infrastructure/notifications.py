@@ -109,7 +109,9 @@ class Recipients:
                 judged.wrong.append("it has no action" if len(alternatives) == 1 else "it may have no action")
             for each in listed:
                 resource = referenced(each) or self._named(each)
-                if resource is not None and resource.type == TOPIC and resource.block.type == "resource":
+                if refused := _refused(each, resource):
+                    judged.wrong.append(refused)
+                elif resource is not None and resource.type == TOPIC and resource.block.type == "resource":
                     topics.append(resource)
                 elif (
                     ":sns:" in text(each)
@@ -272,6 +274,24 @@ def _only_acts(action: Value) -> bool:
     if resource is not None:
         return resource.type.endswith("autoscaling_policy")
     return _ACTS.match(text(action)) is not None
+
+
+#: Resources that no alarm can name, though they receive notifications or keep logs.
+_NO_ACTIONS = (
+    "aws_sqs_queue",
+    "aws_sns_topic_subscription",
+    "aws_cloudwatch_log_group",
+    "aws_kinesis_stream",
+)
+
+
+def _refused(action: Value, resource: Resource | None) -> str:
+    """Why CloudWatch refuses an action: it is not of a kind that alarms can start, or not an ARN."""
+    if resource is not None and resource.type in _NO_ACTIONS:
+        return f"CloudWatch refuses its action {resource.address}, which is not a topic"
+    written = text(action) if is_known(action) else ""
+    plain = re.fullmatch(r"[\w-]+", written) is not None
+    return f"CloudWatch refuses its action {written}, which is not an ARN" if plain else ""
 
 
 def _references(alarm: Resource) -> set[str]:

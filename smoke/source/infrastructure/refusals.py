@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 
-from smoke.source.terraform.evaluate import Body, Resource
+from smoke.source.terraform.evaluate import Resource
 from smoke.source.terraform.references import choices, entries, items, referenced
 from smoke.source.terraform.values import (
     Symbol,
@@ -21,7 +20,8 @@ from smoke.source.terraform.values import (
     text,
 )
 
-Wrong = tuple[str, Value | None]
+from .entrances import Wrong, of_balancer, of_listener
+
 REGION = r"[a-z]{2}(-[a-z]+)+-\d"
 
 
@@ -81,17 +81,30 @@ def _of_endpoint(subscription: Resource) -> Iterator[Wrong]:
 
 
 def _of_container(container: Mapping[str, Value], room: float | None) -> Iterator[Wrong]:
-    """A name that is both variable and secret, a variable that is not text, more memory than the task has."""
+    """Values of another type, a name that is both variable and secret, more memory than the task has."""
+    ports = map(entries, items(container.get("portMappings")))
+    for name, kind, value in (
+        ("essential", "a boolean", container.get("essential")),
+        *((name, "a number", each.get(name)) for each in ports for name in ("containerPort", "hostPort")),
+    ):
+        if value is not None and isinstance(value.content, str) and value.content:
+            yield f"{name} is the text {value.content!r}, expected {kind}", value
     for one in map(entries, items(container.get("environment"))):
         value = one.get("value")
         if value is not None and isinstance(value.content, (bool, int, float)):
             yield (f"{text(one.get('name'))} is {text(value)} without quotes; a variable is a string", value)
+        elif value is not None and _NO_URL.match(text(value)):
+            yield f"{text(one.get('name'))} is {text(value)}, which is no URL", value
     for name in sorted(_names(container.get("environment")) & _names(container.get("secrets"))):
         yield f"{name} is both a variable and a secret of one container", container.get("secrets")
     for name in ("memory", "memoryReservation"):
         wanted = number(container[name]) if name in container else None
         if wanted is not None and room is not None and wanted > room:
             yield f"a container has a {name} of {wanted:g} MiB in a task of {room:g}", container[name]
+
+
+#: The beginning of a URL with a mistake behind its scheme.
+_NO_URL = re.compile(r"https?(?://|:/(?!/)|;//)")
 
 
 def _names(listed: Value | None) -> set[str]:
@@ -262,6 +275,10 @@ def _of_service(service: Resource) -> Iterator[Wrong]:
     if text(launch) == "FARGATE" and text(kind) == "DAEMON":
         yield "Fargate runs no service of the strategy DAEMON", kind
     task = referenced(of)
+    exec_, kept = service.attribute("enable_execute_command"), service.ignores("task_definition")
+    bare = task is not None and task.block.type == "resource" and task.attribute("task_role_arn") is None
+    if task is not None and bare and not kept and exec_ is not None and flat(exec_).content is True:
+        yield f"enable_execute_command needs a task_role_arn, which {task.address} lacks", exec_
     made = task.attribute("requires_compatibilities") if task is not None else None
     if launch is None or made is None or task is None or not (is_known(launch) and is_known(made)):
         return
@@ -271,8 +288,11 @@ def _of_service(service: Resource) -> Iterator[Wrong]:
 
 
 def _of_registration(service: Resource) -> Iterator[Wrong]:
-    """A Route 53 health check in a private zone, which it cannot reach."""
+    """A Route 53 health check in a private zone, which it cannot reach, and a record of several names."""
     for block in service.blocks("dns_config"):
+        types = [each.attribute("type") for each in block.blocks("dns_records")]
+        if "CNAME" in map(text, types) and text(block.attribute("routing_policy")) in ("", "MULTIVALUE"):
+            yield "a CNAME record needs the routing_policy WEIGHTED", types[0]
         zone = referenced(block.attribute("namespace_id"))
         if zone is not None and zone.type == "aws_service_discovery_private_dns_namespace":
             for check in service.blocks("health_check_config"):
@@ -289,44 +309,6 @@ def _of_targets(group: Resource) -> Iterator[Wrong]:
         every, longest = (number(each) for each in named.values())
         if every is not None and longest is not None and longest >= every:
             yield f"health_check: timeout is {longest:g}, but its interval is {every:g}", named["timeout"]
-
-
-def _of_listener(listener: Resource) -> Iterator[Wrong]:
-    """TLS without a certificate; a null here may be set when Terraform runs."""
-    said = text(listener.attribute("protocol"))
-    block = listener.block
-    kept = any("ignore_changes" in each.attributes for each in block.nested("lifecycle"))
-    given = "certificate_arn" in block.attributes or listener.attribute("certificate_arn") is not None
-    if said in ("HTTPS", "TLS") and not given and not kept:
-        yield f"{said} needs a certificate_arn", listener.attribute("protocol")
-    port = listener.attribute("port")
-    for action in listener.blocks("default_action"):
-        for to in action.blocks("redirect"):
-            here = {"protocol": said, "port": text(port),
-                    "host": "", "path": "", "query": ""}  # fmt: skip
-            if text(action.attribute("type")) == "redirect" and all(map(partial(_stays, to), here.items())):
-                yield f"it redirects {said} on port {here['port']} to itself", to.attribute("port")
-
-
-#: A redirect's defaults, which keep the original; `path` includes its first slash.
-_KEPT = {"host": "#{host}", "path": "/#{path}", "query": "#{query}"}
-
-
-def _stays(redirect: Body, part: tuple[str, str]) -> bool:
-    """Whether a redirect keeps a part of a URL, given by its name and current value."""
-    name, here = part
-    said = text(redirect.attribute(name))
-    return said in ("", f"#{{{name}}}", _KEPT.get(name, here))
-
-
-def _of_balancer(balancer: Resource) -> Iterator[Wrong]:
-    """An application load balancer in a single zone, except on an Outpost."""
-    kind, subnets = text(balancer.attribute("load_balancer_type")), balancer.attribute("subnets")
-    outpost = balancer.attribute("customer_owned_ipv4_pool") is not None
-    if subnets is None or outpost or kind not in ("", "application") or not is_known(subnets):
-        return
-    if len({text(each) for each in items(subnets)} - {""}) == 1:
-        yield "an application load balancer needs two subnets in two zones", subnets
 
 
 def _of_filter(filter_: Resource) -> Iterator[Wrong]:
@@ -430,8 +412,8 @@ OF_TYPE: Mapping[str, Callable[[Resource], Iterator[Wrong]]] = {
     "aws_cloudwatch_metric_alarm": _of_math,
     "aws_db_instance": _of_database,
     "aws_ecs_service": _of_service,
-    "aws_lb": _of_balancer,
-    "aws_lb_listener": _of_listener,
+    "aws_lb": of_balancer,
+    "aws_lb_listener": of_listener,
     "aws_lb_target_group": _of_targets,
     "aws_secretsmanager_secret": _of_secret,
     "aws_service_discovery_service": _of_registration,

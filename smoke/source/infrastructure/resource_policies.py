@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from smoke.source.checkout import Finding
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Resource
 from smoke.source.terraform.references import entries, items, referenced
-from smoke.source.terraform.values import Value, hidden, options, symbols, text
+from smoke.source.terraform.values import Value, hidden, is_known, options, symbols, text
 
 from .iam import Statement, fits, names_action, statements
 
@@ -45,6 +46,55 @@ def publishing(configuration: Configuration, topic: Resource, alarm: Resource | 
         if said:
             unread = unread or f"whether the policy of {topic.address} lets alarms publish: {said}"
     return "", unread
+
+
+#: The action with which a pipeline becomes a role, and the names of its token's entries.
+_FEDERATED = "sts:assumerolewithwebidentity"
+_OF_TOKEN = re.compile(r".+:(aud|sub)")
+
+
+def unassumable(configuration: Configuration) -> Iterator[Finding]:
+    """Return the roles for pipelines with tokens (OIDC) whose trust policy accepts no token."""
+    for role in configuration.of_type("aws_iam_role"):
+        unread: list[str] = []
+        own = [each for each in statements(role.attribute("assume_role_policy"), unread)
+               if (text(each.parts.get("Effect")) or "Allow") == "Allow"]  # fmt: skip
+        federated = [each for each in own if any(map(_is_provider, _federated(each)))]
+        if unread or not federated:
+            continue
+        allowed = [each for each in own if names_action(each.parts, _FEDERATED)]
+        if not allowed and all(is_known(one) for each in own for one in items(each.parts.get("Action"))):
+            what = f"no pipeline can assume {role.address}: a token needs sts:AssumeRoleWithWebIdentity"
+            yield Finding(federated[0].at.path, federated[0].at.line, what)
+        for what, at in _never_fits(allowed[0]) if len(allowed) == 1 else ():
+            yield Finding(at.at.path, at.at.line, f"no pipeline can assume {role.address}: {what}")
+
+
+def _federated(statement: Statement) -> Iterator[Value]:
+    """The principals of a statement that may be providers of tokens."""
+    principal = statement.parts.get("Principal")
+    return items(entries(principal).get("Federated") if entries(principal) else principal)
+
+
+def _is_provider(principal: Value) -> bool:
+    resource = referenced(principal)
+    by_name = ":oidc-provider/" in text(principal)
+    return by_name or (resource is not None and resource.type == "aws_iam_openid_connect_provider")
+
+
+def _never_fits(statement: Statement) -> Iterator[tuple[str, Value]]:
+    """Why no token meets the conditions of a statement: its audience, or a star that is compared as such."""
+    providers = [*filter(None, map(referenced, _federated(statement)))]
+    accepted = {text(each) for one in providers for each in items(one.attribute("client_id_list"))}
+    for test, keys in entries(statement.parts.get("Condition")).items():
+        for key, value in entries(keys).items():
+            said, entry = [*items(value)], _OF_TOKEN.fullmatch(key)
+            if entry is None or test != "StringEquals" or not said or not all(map(is_known, said)):
+                continue
+            if all(set(text(each)) & set("*?") for each in said):
+                yield f"StringEquals compares {text(said[0])} without wildcards (StringLike has them)", value
+            elif entry[1] == "aud" and accepted and "" not in accepted and not accepted & {*map(text, said)}:
+                yield f"its provider accepts {' and '.join(sorted(accepted))}, not {text(said[0])}", value
 
 
 def _names(topic: Resource, arn: Value) -> bool:

@@ -30,7 +30,8 @@ from smoke.source.terraform.values import (
 )
 
 from .definitions import containers
-from .refusals import OF_TYPE, REGION, Wrong, of_containers
+from .entrances import Wrong
+from .refusals import OF_TYPE, REGION, of_containers
 
 _ARN = rf"arn:aws[\w-]*:[\w-]+:({REGION})?:(\d{{12}}|aws)?:.+"
 #: An empty default is a placeholder for a value that is set when Terraform runs.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from smoke.source.checkout import Finding
@@ -17,13 +18,13 @@ from smoke.source.infrastructure.tasks import MOVING
 from smoke.source.infrastructure.tasks import repository as repository_of
 from smoke.source.scripts import shell
 from smoke.source.terraform.references import items
-from smoke.source.terraform.values import text
+from smoke.source.terraform.values import is_known, text
 
-from .deploys import Pipeline, deploy_jobs, names_any, runs_one, values_of
+from .deploys import Pipeline, deploy_jobs, names_any, runs_one
 from .expansion import MOST, Command, Expansion
+from .gate import left_behind
 from .jobs import is_within, unreached
 from .repository import Repository
-from .validity import events, may_run
 from .workflows import Job, Workflow
 
 _REGISTERS, _UPDATES = ("aws ecs register-task-definition",), ("aws ecs update-service",)
@@ -71,7 +72,7 @@ def delivered(
         ]
         if len(own) == 1:
             every = list(images.deployed(workflow, job, own[0]))
-            builds[workflow.path, own[0]] += every
+            builds[workflow.path, own[0]] += [] if workflow.recovers(job) else every
             tags = [each for each in every if _KNOWN.fullmatch(each.what)]
             wrong += _mistagged(tags, own[0], images.pushed(workflow, own[0]))
             beside = {name for each in named for task in each.tasks for box in containers(task)[0]
@@ -86,32 +87,9 @@ def delivered(
         replace(each, what=f"{each.what} ({', '.join(dict.fromkeys(names))})")
         for each, names in found.items()
     ]
-    shown += _left_behind(repository, plan, groups)
+    shown += left_behind(repository, plan, groups)
     shown += _misplaced_migrations(images, repository, plan, cluster, others)
     return [*shown, *(each for (_, image), tags in builds.items() for each in _unlike(tags, image))]
-
-
-def _left_behind(
-    repository: Repository, plan: Pipeline, groups: Mapping[str, Sequence[str]]
-) -> Iterator[Finding]:
-    """A service that a push leaves on its old build while it deploys another service of the same image.
-
-    Not one that another workflow deploys by itself.
-    """
-    pushed = defaultdict[str, list[bool]](list)
-    places: dict[str, Finding] = {}
-    for workflow, job in deploy_jobs(repository, plan):
-        started = [each for each in events(workflow) if each.get("github.event_name") == "push"]
-        other = workflow.path != plan.workflow and "workflow_run" in workflow.triggers
-        own = set(values_of(repository, workflow, job)) if started or other else ()
-        for name in (each for names in groups.values() for each in names if names_any({*own}, [each])):
-            runs = other or any(may_run(workflow, job, event, asked=False) for event in started)
-            pushed[name].append(runs)
-            what = f"a push does not run {job.name}, but deploys another service of its image"
-            places[name] = workflow.finding(job.line, what)
-    for names in groups.values():
-        known = {each: any(pushed[each]) for each in names if pushed[each]}
-        yield from (places[each] for each, runs in known.items() if not runs and any(known.values()))
 
 
 def _misplaced_migrations(
@@ -196,11 +174,13 @@ def _of_code_deploy(commands: Sequence[Command], definition: Definition) -> Iter
 
 
 def _misnamed(commands: Sequence[Command], known: Collection[str]) -> Iterator[Finding]:
-    """A service that is named as one of the files but for its hyphens, underscores or capitals."""
+    """A service with the letters, or the words, of one that the files have."""
     plain = {re.sub(r"[\W_]", "", each).lower(): each for each in known}
+    plain |= {" ".join(sorted(each.split("-"))): each for each in known}
     for each in commands:
         named = shell.option(each.words, "--service", "--services")
         own = plain.get(re.sub(r"[\W_]", "", named).lower(), named)
+        own = plain.get(" ".join(sorted(named.split("-"))), own)
         if named not in known and own != named and re.fullmatch(r"[\w-]+", named):
             yield each.finding(f"there is no service {named}: it is called {own}")
 
@@ -360,11 +340,12 @@ def _filter(words: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What the files say about a task: its entries, its first container's, the images of all."""
+    """What the files say about a task: its entries, its first container's, the images and names of all."""
 
     entries: frozenset[str]
     first: frozenset[str]
     images: tuple[str, ...]
+    names: tuple[str, ...]
 
 
 #: Terraform's arguments of a task definition, by ECS's names.
@@ -388,7 +369,8 @@ def _shape(definition: Definition) -> _Shape | None:
     architectures = [block.attribute("cpu_architecture") for block in task.blocks("runtime_platform")]
     held |= {"runtimePlatform"} if any(text(each) == "ARM64" for each in architectures) else set()
     images = [next(map(repository_of, items(each.entries.get("image"))), "") for each in found]
-    return _Shape(frozenset(held), frozenset(found[0].entries), tuple(images))
+    names = [text(name) if is_known(name := each.entries.get("name")) else "" for each in found]
+    return _Shape(frozenset(held), frozenset(found[0].entries), tuple(images), tuple(names))
 
 
 #: Entries of a container that must be kept.
@@ -414,8 +396,31 @@ def _altered(commands: Sequence[Command], definition: Definition, own: str) -> I
         lost |= {name for name in shape.first & _KEPT if _removes(filter_, every, name)}
         if lost:
             yield command.finding(f"the next task definition has no {' and no '.join(sorted(lost))}")
+        yield from map(command.finding, _unmatched(command.words, filter_, shape, own))
         if own in shape.images and "select(" not in filter_:
             yield from map(command.finding, _misplaced(filter_, shape.images, own))
+
+
+_SELECTS = re.compile(r"select\(\s*\.name\s*==\s*(?:\"([\w-]+)\"|\$(\w+))\s*\)\s*\)?\s*(?:\|\s*)?\.image")
+#: A pattern of `sub` for an image with a digest; another literal may be the tag that runs.
+_REPLACES = re.compile(r"\.image\s*\|?=\s*sub\(\s*\"([^\"\\]*@[^\"\\]*)\"")
+
+
+def _unmatched(words: Sequence[str], filter_: str, shape: _Shape, own: str) -> Iterator[str]:
+    """Why a filter leaves all images as they are: no container has the name, no tag fits the pattern."""
+    asked = [
+        literal or next((words[at + 2] for at, word in enumerate(words[:-2])
+                         if word == "--arg" and words[at + 1] == variable), "")
+        for literal, variable in _SELECTS.findall(filter_)
+    ]  # fmt: skip
+    known = all(re.fullmatch(r"[\w-]+", each) for each in asked) and "" not in shape.names
+    if asked and known and not {*asked} & {*shape.names} and not _IMAGE_OF.search(filter_):
+        yield f"no image changes: no container is called {' or '.join(asked)}"
+    sample = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/{own}:{'a1' * 20}"
+    for pattern in _REPLACES.findall(filter_) if own in shape.images else ():
+        with suppress(re.error):
+            if re.search(pattern, sample) is None:
+                yield f"no image changes: {pattern} does not match the tag of {own}"
 
 
 def _option(name: str) -> str:

@@ -28,8 +28,7 @@ _BRANCHES = frozenset(
 #: What GitHub sets for every step.
 _SET = {"GITHUB_SHA": "«github.sha»", "GITHUB_RUN_NUMBER": "«github.run_number»",
         "GITHUB_RUN_ID": "«github.run_id»", "GITHUB_REF_NAME": "«github.ref_name»"}  # fmt: skip
-#: A job with this many commands probably calls itself; further ones are not followed.
-MOST = 3000
+MOST = 3000  # a job with more commands probably calls itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +184,7 @@ class Expansion:
         if words[0] in ("cd", "pushd", "popd"):
             known = words[0] == "cd" and len(words) == 2 and "$" not in words[1] and sure and run.where
             run.entered = posixpath.normpath(posixpath.join(run.where, words[1])) if known else ""
-        if words[0] == "echo" and len(words) > 1 and (into := _file(node)):
+        if words[0] == "echo" and len(words) > 1 and (into := shell.github_file(node)):
             name, equals, text = words[1].partition("=")
             if equals:
                 run.given[f"{into}.{name}"] = text if sure else f"${name}"
@@ -230,13 +229,6 @@ class Expansion:
             yield line.path, line.line - 1, line.text, None
 
 
-def _file(node: Node) -> str:
-    """`out` or `env` if a command writes to GitHub's file for outputs or for the environment."""
-    above = node.parent
-    target = shell.text_of(above) if above is not None and above.type == "redirected_statement" else ""
-    return "out" if "GITHUB_OUTPUT" in target else "env" if "GITHUB_ENV" in target else ""
-
-
 def _word(run: _Shell, node: Node) -> str:
     """The text of a word with the values of its variables."""
     if node.type == "raw_string":
@@ -248,9 +240,9 @@ def _word(run: _Shell, node: Node) -> str:
         if found is None:
             return shell.text_of(node)
         value = _value(run, found[1], shell.text_of(node))
-        if found[2] is None or value.startswith("$"):
-            return value
-        return f"{value}[:{found[2]}]" if "»" in value else value[: int(found[2])]
+        return value if found[2] is None or value.startswith("$") else _beginning(value, int(found[2]))
+    if node.type == "command_substitution":
+        return _printed(run, node)
     if node.type in ("string", "concatenation"):
         whole, at, parts = node.text or b"", node.start_byte, list[str]()
         for child in node.named_children:
@@ -261,6 +253,17 @@ def _word(run: _Shell, node: Node) -> str:
         text = "".join(parts)
         return text[1:-1].replace('\\"', '"') if node.type == "string" else text
     return shell.unquoted(node)
+
+
+def _printed(run: _Shell, node: Node) -> str:
+    """What `$( )` prints if that is a commit or the beginning of a word; else the text as written."""
+    word, most = shell.printed(node) or (node, None)
+    text = "«github.sha»" if word is None else _word(run, word) if word is not node else "$"
+    return shell.text_of(node) if "$" in text else _beginning(text, most)
+
+
+def _beginning(text: str, most: int | None) -> str:
+    return text if most is None else f"{text}[:{most}]" if "»" in text else text[:most]
 
 
 def _value(run: _Shell, name: str, written: str) -> str:

@@ -10,6 +10,7 @@ Also checks that each service of the plan has a deploy job.
 import json
 import posixpath
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -35,6 +36,7 @@ from .deploys import (
 from .expansion import Expansion
 from .jobs import examine_job, unreached
 from .repository import Placed, Repository
+from .validity import events, may_run
 from .workflows import CANCELLED, FAILURE, OUTCOMES, SKIPPED, SUCCESS, Job, Situation, Workflow
 
 _BY_WEIGHT = (FAILURE, CANCELLED, SKIPPED)
@@ -91,6 +93,7 @@ def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
 
 #: Words of a command that may migrate, and programs that never migrate.
 _SPEAKS = re.compile(r"migrat|schema|flyway|liquibase|prisma|drizzle|alembic|db:|psql", re.IGNORECASE)
+_ONLY_SHOWS = frozenset({"--dry-run", "--dryrun", "--pretend", "--plan-only"})
 _IDLE = frozenset({"true", ":", "echo", "printf", "sleep", "exit", "date", "ls", "cat"})
 
 
@@ -104,11 +107,9 @@ def _replaced(repository: Repository, workflow: Workflow, job: Job) -> Iterator[
             for command in _commands_of(written):
                 program = command[2:] if command[1:2] == ["-c"] else command
                 said = " ".join(program)
-                if (
-                    said.split()[:1]
-                    and said.split()[0].rpartition("/")[2] in _IDLE
-                    and not _SPEAKS.search(said)
-                ):
+                first = [each.rpartition("/")[2] for each in said.split()[:1]]
+                idle = {*first} & _IDLE and not _SPEAKS.search(said)
+                if idle or {*said.split()} & _ONLY_SHOWS:
                     what = f"{job.name} has its task run `{' '.join(command)}` in place of the migration"
                     yield Finding(placed.path, placed.step.line, what)
 
@@ -318,10 +319,13 @@ def undeployed(
     """Examine that a job deploys each service (name -> other names of it); also return the jobs by service.
 
     A job deploys the services that its commands, its matrix, its environment or its inputs name. A deploy job
-    that names none of them may deploy any: then a service without a job of its own is not examined.
+    that names none of them may deploy any: then a service without a job of its own is not examined. One that
+    runs only after a failure is a way back, not a deployment.
     """
     found, jobs, others = Examined(), dict[str, list[str]]((name, []) for name in services), list[str]()
     for workflow, job in deploy_jobs(repository, plan):
+        if workflow.recovers(job):
+            continue
         named = set(values_of(repository, workflow, job))
         own = [name for name, aliases in services.items() if names_any(named, [name, *aliases])]
         for name in own:
@@ -341,6 +345,29 @@ def undeployed(
         else:
             found.findings.append(Finding(plan.workflow, 0, f"no job deploys {name}"))
     return found, jobs
+
+
+def left_behind(
+    repository: Repository, plan: Pipeline, groups: Mapping[str, Sequence[str]]
+) -> Iterator[Finding]:
+    """A service that a push leaves on its old build while it deploys another service of the same image.
+
+    Not one that another workflow deploys by itself.
+    """
+    pushed = defaultdict[str, list[bool]](list)
+    places: dict[str, Finding] = {}
+    for workflow, job in deploy_jobs(repository, plan):
+        started = [each for each in events(workflow) if each.get("github.event_name") == "push"]
+        other = workflow.path != plan.workflow and "workflow_run" in workflow.triggers
+        own = set(values_of(repository, workflow, job)) if started or other else ()
+        for name in (each for names in groups.values() for each in names if names_any({*own}, [each])):
+            runs = other or any(may_run(workflow, job, event, asked=False) for event in started)
+            pushed[name].append(runs)
+            what = f"a push does not run {job.name}, but deploys another service of its image"
+            places[name] = workflow.finding(job.line, what)
+    for names in groups.values():
+        known = {each: any(pushed[each]) for each in names if pushed[each]}
+        yield from (places[each] for each, runs in known.items() if not runs and any(known.values()))
 
 
 def _never_pushed(repository: Repository, path: str) -> Iterator[Finding]:

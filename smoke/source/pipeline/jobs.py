@@ -15,7 +15,7 @@ from smoke.source.scripts.commands import MIGRATION, asks_for_one, migrates
 from smoke.source.scripts.state import SYMBOL, UNSURE, Failure, State, TooMany
 from smoke.source.scripts.ways import Ways
 
-from .expansion import without_value
+from .expansion import GITHUBS_MACHINES, without_value
 from .repository import Placed, Repository, may_be_fetched
 from .workflows import EXPRESSION, OUTCOMES, Condition, Job, Situation, Step, Workflow
 
@@ -332,10 +332,6 @@ _SCRIPT = re.compile(r"(?:[\w.-]+/)+[\w.-]+\.(?:sh|bash|py)")
 #: GitHub's runners on which `sh` is dash.
 _DASH = re.compile(r"ubuntu-(?:latest|2[024]\.04)(?:-arm)?")
 _OF_SH = re.compile(r"#!\s*(?:/usr)?/bin/(?:env\s+)?sh\b")
-#: Syntax that dash does not support, by node type; for commands, by first word.
-_NODES = {"herestring_redirect": "<<<", "array": "arrays", "process_substitution": "<(…)"}
-_COMMANDS = frozenset({"mapfile", "readarray", "shopt", "pushd", "popd", "declare", "let"})
-_EXPANSIONS = re.compile(r"\$\{\w+(?:\[|//?|\^|,|:\d)")
 
 
 def _scripts(step: Step) -> Iterator[tuple[str, str, bool]]:
@@ -392,7 +388,7 @@ def foreign_words(repository: Repository, job: Job) -> Iterator[tuple[str, int]]
     if not _DASH.fullmatch(job.runs_on) or job.contained:
         return
     for step in job.steps:
-        if (step.shell or job.shell) == "sh" and (what := _of_bash(step.run)):
+        if (step.shell or job.shell) == "sh" and (what := shell.of_bash(step.run)):
             yield f"the shell of this step is sh, which has no {what}", step.line
         for words in repository.commands(step) if step.run else ():
             for path, direct in shell.scripts_called(words):
@@ -402,7 +398,7 @@ def foreign_words(repository: Repository, job: Job) -> Iterator[tuple[str, int]]
                     if direct
                     else posixpath.basename(words[0]) in ("sh", "dash")
                 )
-                if text is not None and of_sh and (what := _of_bash(text)):
+                if text is not None and of_sh and (what := shell.of_bash(text)):
                     yield f"{path} is run by sh, which has no {what}", step.line
                 if direct and re.match(r"#![^\n]*\r", text or "") and not repository.script(".gitattributes"):
                     yield (
@@ -411,20 +407,26 @@ def foreign_words(repository: Repository, job: Job) -> Iterator[tuple[str, int]]
                     )
 
 
-def _of_bash(text: str) -> str:
-    """The first part of a script that Bash supports but dash does not."""
-    tree = shell.parse(text)
-    for kind, what in _NODES.items():
-        if next(shell.below(tree, kind), None) is not None:
-            return what
-    for command in shell.commands(tree):
-        words = shell.words(command)
-        if words[:1] and words[0] in _COMMANDS:
-            return words[0]
-        if words[:1] == ["set"] and "pipefail" in words:
-            return "pipefail"
-    if any(shell.text_of(node).startswith("[[") for node in shell.below(tree, "test_command")):
-        return "[["
-    if any(_EXPANSIONS.match(shell.text_of(node)) for node in shell.below(tree, "expansion")):
-        return "such expansions"
-    return ""
+def refused(job: Job) -> Iterator[tuple[str, int]]:
+    """What GitHub refuses in a job: missing parts, broken expressions, machines and actions that are gone."""
+    if not job.uses and not job.runs_on:
+        yield "it has no runs-on", 0
+    if not job.uses and not job.steps:
+        yield "it has no steps", 0
+    if _RETIRED.fullmatch(job.runs_on):
+        yield f"GitHub has no machine {job.runs_on} any more", 0
+    for step in job.steps:
+        texts = [step.run, step.uses, *step.env.values(), *step.given.values()]
+        if any("${{" in EXPRESSION.sub("", text) for text in texts):
+            yield "GitHub refuses an expression ${{ without its end }}", step.line
+        if not step.run and not step.uses:
+            yield "a step has neither run nor uses", step.line
+        if _REFUSED.fullmatch(step.uses) and GITHUBS_MACHINES.fullmatch(job.runs_on):
+            yield f"GitHub fails a step with {step.uses}", step.line
+
+
+#: Machines that GitHub has taken away, and versions of its actions that it no longer serves.
+_RETIRED = re.compile(r"ubuntu-(?:16|18|20)\.04|windows-201[69]|macos-1[0-3](?:[.-][\w.-]+)?")
+_REFUSED = re.compile(
+    r"actions/(?:(?:upload|download)-artifact@v[123]|cache(?:/(?:save|restore))?@v[12])(?:\.\d+)*"
+)

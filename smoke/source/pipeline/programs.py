@@ -93,6 +93,7 @@ def unfit_images(
     for run in runs:
         result.findings.extend(_of_machine(run))
         result.findings.extend(_idle(run, runs))
+        result.findings.extend(_foreign(run, groups))
         _of_ports(run, result)
         result.findings.extend(_unscripted(repository, run))
     return Examined([*dict.fromkeys(result.findings)], [*dict.fromkeys(result.not_examined)])
@@ -134,6 +135,25 @@ def _idle(run: Run, runs: Sequence[Run]) -> Iterator[Finding]:
             yield run.task.finding(f"{run.definition.name} {what}", own[1])
         elif any((*each, words[0]) == words[: len(each) + 1] for each in alone if each):
             yield run.task.finding(f"{run.definition.name} ignores its command: {' '.join(words)}", own[1])
+
+
+_PROGRAM = re.compile(r"(?:.*/)?([a-z]+)\.(?:[cm]?js|py)")
+
+
+def _foreign(run: Run, groups: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """A container with a program that is named after a service of another image."""
+    words, own = run.words() or (), groups[run.build.image]
+    found = _PROGRAM.fullmatch(words[-1]) if words and _RUNNERS_OF.fullmatch(words[0]) else None
+    last = {image.rpartition("-")[2] for image in groups if image != run.build.image} - {*own, "api"}
+    if found and found[1] in last:
+        what = f"{run.definition.name} runs {words[-1]}, the program of {found[1]}"
+        told = run.container.entries.get("command")
+        command = run.build.file.effective(run.build.stage, "CMD")
+        yield (
+            run.build.finding(what, command.line)
+            if told is None and command
+            else run.task.finding(what, told)
+        )
 
 
 def _of_machine(run: Run) -> Iterator[Finding]:

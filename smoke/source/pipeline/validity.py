@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from smoke.source.checkout import Examined, Finding
+from smoke.source.scripts import shell
 from smoke.source.scripts.recipes import Entries, entries_of, top_of
 
 from .deploys import deadlocked
 from .expansion import GITHUBS_MACHINES, never_set
-from .jobs import FETCHES, foreign_words, inert_scripts, missing_scripts
+from .jobs import FETCHES, foreign_words, inert_scripts, missing_scripts, refused
 from .repository import Repository, may_be_fetched, may_write
 from .workflows import EXPRESSION, OTHERS, OUTCOMES, Condition, Job, Situation, Step, Workflow
 
@@ -45,7 +46,7 @@ def invalid(repository: Repository) -> tuple[int, Examined]:
                 result.findings.append(workflow.finding(0, what))
         for job in workflow.jobs.values():
             count += 1
-            wrong = [*_refused(job), *_empty(workflow, job), *_without_checkout(repository, job)]
+            wrong = [*refused(job), *_empty(workflow, job), *_without_checkout(repository, job)]
             wrong += [*_not_there(repository, job), *_unrendered(repository, job)]
             wrong += _without_token(workflow, job)
             wrong += [*_misplaced(workflow, job), *missing_scripts(repository, job)]
@@ -55,7 +56,7 @@ def invalid(repository: Repository) -> tuple[int, Examined]:
             result.findings.extend(
                 workflow.finding(line or job.line, f"{job.name}: {what}") for what, line in wrong
             )
-            if never_runs(workflow, job):
+            if never_runs(workflow, job) and not workflow.recovers(job):
                 result.findings.append(
                     workflow.finding(job.line, f"{job.name} never runs: its `if` is false")
                 )
@@ -219,27 +220,6 @@ def _misplaced(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
         yield from ((what, step.line) for what in _unnamed(conditions, _NOT_IN_STEPS_IF, "a step's `if`"))
 
 
-def _refused(job: Job) -> Iterator[tuple[str, int]]:
-    if not job.uses and not job.runs_on:
-        yield "it has no runs-on", 0
-    if not job.uses and not job.steps:
-        yield "it has no steps", 0
-    if _RETIRED.fullmatch(job.runs_on):
-        yield f"GitHub has no machine {job.runs_on} any more", 0
-    for step in job.steps:
-        if not step.run and not step.uses:
-            yield "a step has neither run nor uses", step.line
-        if _REFUSED.fullmatch(step.uses) and GITHUBS_MACHINES.fullmatch(job.runs_on):
-            yield f"GitHub fails a step with {step.uses}", step.line
-
-
-#: Machines that GitHub has taken away, and versions of its actions that it no longer serves.
-_RETIRED = re.compile(r"ubuntu-(?:16|18|20)\.04|windows-201[69]|macos-1[0-3](?:[.-][\w.-]+)?")
-_REFUSED = re.compile(
-    r"actions/(?:(?:upload|download)-artifact@v[123]|cache(?:/(?:save|restore))?@v[12])(?:\.\d+)*"
-)
-
-
 def _empty(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
     """Values that are empty because nothing sets them: of a job that is not needed, of a missing output.
 
@@ -260,6 +240,25 @@ def _empty(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
                     yield f"steps.{name} is empty: no step before it has that id", line
                 elif output and not _may_set(ids[name.lower()], output):
                     yield f"steps.{name}.outputs.{output} is empty: that step sets no such output", line
+                elif event := _skipped(workflow, job, ids[name.lower()], line, output):
+                    yield f"steps.{name}.outputs.{output} is empty on {event}: that step is skipped", line
+
+
+def _skipped(workflow: Workflow, job: Job, step: Step, line: int, output: str) -> str:
+    """The event on which a step is skipped whose output a later step gives to a command as it is."""
+    reader = next((each for each in job.steps if each.line == line and each is not step), None)
+    read = re.compile(rf"\$\{{\{{\s*steps\.{re.escape(step.id)}\.outputs\.{re.escape(output)}\s*\}}\}}")
+    given = shell.commands(shell.parse(read.sub("OUTPUT", reader.run))) if reader is not None else ()
+    used = any(
+        found[:1] and found[0] not in shell.SILENT and any("OUTPUT" in word for word in found)
+        for found in map(shell.words, given)
+    )
+    for event in events(workflow) if reader is not None and used else ():
+        situations = [Situation(inputs=each, unread=OUTCOMES, known=event) for each in workflow.runs]
+        runs = [any(each.condition.ways(one)[0] for one in situations) for each in (reader, step) if each]
+        if may_run(workflow, job, event) and runs == [True, False]:
+            return event.get("github.event_name") or "every event"
+    return ""
 
 
 def _unset(workflow: Workflow, job: Job, text: str) -> Iterator[str]:

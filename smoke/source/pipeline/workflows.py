@@ -42,6 +42,8 @@ _ELSEWHERE = re.compile(
     r"|(?:contains|startsWith|endsWith)\(\s*(?:github|vars|env)\.[\w.-]+\s*,\s*'[^']*'\s*\)",
     re.IGNORECASE,
 )
+#: A comparison of the full name of a branch or a tag, `refs/heads/main`, with a short one.
+_NO_REF = re.compile(r"github\.ref\s*(==|!=)\s*'(?!refs/|')[^']*'")
 #: A literal value.
 _LITERAL = re.compile(r"'[^']*'|\d+|null")
 _COMPARED = re.compile(r"==|!=|<|>")
@@ -163,7 +165,14 @@ def _leaf(text: str, situation: Situation) -> Ways:
         return _EITHER if value is None else _TRUE if value else _FALSE
     if (found := _VALUE.fullmatch(text)) and found[1] in situation.known:
         return _known(situation.known[found[1]], found)
-    return _EITHER if _ELSEWHERE.fullmatch(text) else (situation.unread, situation.unread)
+    return _of_the_event(text) or (situation.unread, situation.unread)
+
+
+def _of_the_event(text: str) -> Ways | None:
+    """A comparison with the event or a variable; None for anything else."""
+    if found := _NO_REF.fullmatch(text):
+        return _FALSE if found[1] == "==" else _TRUE
+    return _EITHER if _ELSEWHERE.fullmatch(text) else None
 
 
 def _known(value: str | None, found: re.Match[str]) -> Ways:
@@ -391,6 +400,18 @@ class Workflow:
 
         visit(name)
         return order
+
+    def recovers(self, job: Job) -> bool:
+        """Whether a job runs only after a failure, as a notice or a rollback; no other job needs it."""
+        behind = dict.fromkeys(job.needs, OUTCOMES)
+        failed = [Situation(each, behind, self.ancestors(job.name)) for each in job.needs]
+        skipped = Situation(job.name, {job.name: OUTCOMES}, (job.name,))
+        after = [each for each in self.jobs.values() if job.name in each.needs]
+        return (
+            not job.condition.ways(Situation())[0]
+            and any(FAILURE in job.condition.ways(each)[0] for each in failed)
+            and all(SKIPPED in each.condition.ways(skipped)[0] for each in after)
+        )
 
 
 def text_of(value: Any) -> str:

@@ -67,7 +67,7 @@ _PSQL_GOES_ON = re.compile(r"psql\s(?!.*\bON_ERROR_STOP\b).*(?:-f\b|--file\b|<)"
 def migrates(texts: Sequence[str]) -> bool:
     """Whether a command, given as words, runs a migration instead of showing, building or mentioning one."""
     if shell.runs(texts, "aws ecs run-task"):
-        return True
+        return shell.option(texts, "--count") != "0"
     at = 0
     while at < len(texts) - 1 and texts[at] in ("sudo", "time", "exec", "command", "env", "nohup"):
         at += 1
@@ -263,7 +263,8 @@ class Commands(Words):
             failing = replace(failing.lost(why), ok=True)
         if task:
             return {failing, replace(failing, ok=True)}
-        if any(UNSURE in text for text in texts):  # the same words may stand for another migration
+        again = shell.text_of(node).startswith('"$@"')
+        if not again and any(UNSURE in text for text in texts):  # they may stand for another migration
             return {failing, replace(state, ok=True)}
         return {failing, replace(state, ok=True, failed=others, how=state.how if others else "")}
 

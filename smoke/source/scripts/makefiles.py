@@ -86,6 +86,7 @@ class _Target:
     parameters: list[str] = field(default_factory=list)
     needs: list[str] = field(default_factory=list)
     body: list[tuple[str, int, str, str]] = field(default_factory=list)
+    stem: str = ""
 
 
 def lines(program: str, words: Sequence[str], find: Find) -> Iterator[Line]:
@@ -228,8 +229,12 @@ class _Targets:
         if own := _SETTING.fullmatch(needs.strip()):  # a target-specific variable
             self._set(own[1], "?", own[3])
             needs = ""
+        pattern, static, behind = ("", "", "") if self.just else needs.partition(":")
+        needs = behind if static else needs
         begun = [self.rules.setdefault(name, _Target()) for name in names]
-        for rule in begun:
+        for name, rule in zip(names, begun, strict=True):
+            if static:  # the rule is only for these names, each with its stem
+                rule.stem = _stem(name, pattern.strip()) or ""
             calls = re.findall(r"\([^()]*\)|\S+", needs) if self.just else needs.replace("|", " ").split()
             rule.needs += [each.strip("()") for each in calls]
             if recipe and recipe.strip():
@@ -264,12 +269,11 @@ class _Targets:
         """The rule of a name, and the stem of its pattern."""
         own = self.rules.get(name)
         if own is not None and own.body:
-            return own, ""
+            return own, own.stem
         for pattern, rule in self.rules.items():
-            front, percent, back = pattern.partition("%")
-            if percent and name.startswith(front) and name.endswith(back) and len(name) >= len(pattern):
+            if (stem := _stem(name, pattern)) is not None:
                 needs = [*(own.needs if own else ()), *rule.needs]
-                return _Target([], needs, rule.body), name[len(front) : len(name) - len(back)]
+                return _Target([], needs, rule.body), stem
         return own, ""
 
     def _body(self, name: str, rule: _Target, stem: str, passed: Mapping[str, str]) -> Iterator[Line]:
@@ -356,6 +360,13 @@ _REFERENCE = re.compile(r"\$\$|\$[({]([\w.-]+)[)}]|\$[({]call\s+([\w.-]+)((?:,[^
 #: `$(NAMES:%=deploy-%)`, and functions that change each word of a text that has no variables any more.
 _SUBSTITUTED = re.compile(r"\$[({]([\w.-]+):([^=$(){}]*)=([^$(){}]*)[)}]")
 _BY_WORD = re.compile(r"\$[({](addprefix|addsuffix|patsubst)\s+([^$(){}]*)[)}]")
+
+
+def _stem(name: str, pattern: str) -> str | None:
+    """What `%` stands for in a name; None if the pattern does not match."""
+    front, percent, back = pattern.partition("%")
+    fits = percent and name.startswith(front) and name.endswith(back) and len(name) >= len(pattern)
+    return name[len(front) : len(name) - len(back)] if fits else None
 
 
 def _as_patsubst(found: re.Match[str]) -> str:

@@ -160,7 +160,10 @@ class _File:
             return
         self.depth += 1
         for item in _items(entries.node("deps")):
-            yield from self.run(str(entries_of(item).plain("task") if entries_of(item) else plain(item)))
+            if entries_of(item):
+                yield from self._command(item, Line(self.path, item.start_mark.line + 1, ""), entries)
+            else:
+                yield from self.run(str(plain(item)))
         directory = entries.plain("dir")
         options = [*_options(self.top), *_options(entries)]
         base = Line(
@@ -181,6 +184,9 @@ class _File:
             block = isinstance(item, yaml.ScalarNode) and item.style in ("|", ">")
             yield replace(base, line=base.line + block, text=self._filled(str(plain(item)), task))
             return
+        if "for" in entries:
+            yield from self._rounds(item, entries, base, task)
+            return
         ignored = base.ignored or entries.plain("ignore_error") is True
         maybe = base.maybe or next((each for each in _DECIDES if each in entries), "")
         base = replace(base, ignored=ignored, maybe=maybe)
@@ -188,12 +194,35 @@ class _File:
             yield from self._command(later, replace(base, ignored=True), task)
         elif "task" in entries:
             name = self._filled(str(plain(entries["task"][1])), task)
-            for line in self.run(name):
+            given = {
+                key: self._filled(str(plain(node)), task) for key, (_, node) in entries.below("vars").items()
+            }
+            inner = replace(self, settings=self.settings | given) if given else self
+            for line in inner.run(name):
                 why = f"whether the failure of the task {name} is ignored" if base.ignored else ""
                 yield replace(line, unread=line.unread or why, maybe=line.maybe or base.maybe)
         else:
             text = self._filled(str(entries.plain("cmd") or ""), task)
             yield replace(base, text=text)
+
+    def _rounds(self, item: yaml.Node, entries: Entries, base: Line, task: Entries) -> Iterator[Line]:
+        """What an item with `for` runs: once with each word of a list, or of a variable."""
+        loop = entries.node("for")
+        named = entries_of(loop).plain("var")
+        held = next((node for each in (task, self.top) if (node := each.node("vars", str(named)))), None)
+        words = plain(held if named else loop)
+        if isinstance(words, str) and named and not {"{", "$"} & {*words}:
+            words = words.split(entries_of(loop).plain("split"))
+        if not isinstance(words, list):  # a matrix, or the files of `sources`
+            text = " ".join(str(entries.plain(each) or "") for each in ("task", "cmd"))
+            yield replace(base, text=text, unread=f"for: {words if named else plain(loop)}")
+            return
+        called = str(entries_of(loop).plain("as") or "ITEM")
+        once = yaml.MappingNode(item.tag, [pair for pair in item.value if pair[0].value != "for"],
+                                item.start_mark, item.end_mark)  # fmt: skip
+        for word in words:
+            inner = replace(self, settings=self.settings | {called: self._filled(str(word), task)})
+            yield from inner._command(once, base, task)
 
     def _filled(self, text: str, task: Entries | None = None) -> str:
         """The text with plain variables instead of `{{.NAME}}`; any other expression becomes a parameter."""

@@ -1,5 +1,7 @@
 """Shell scripts as syntax trees, and the commands in them."""
 
+import fnmatch
+import operator
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -292,12 +294,106 @@ def is_range(written: Sequence[str]) -> bool:
 
 
 def evaluated(text: str, value: Callable[[str], str | None]) -> str | None:
-    """The result of a sum such as `n + 1`, None for anything else or an unknown value."""
-    found = re.fullmatch(r"\s*\$?(\w+)\s*([-+*])\s*\$?(\w+)\s*", text)
+    """The result of `n + 1`, `n > 0` or `n > 0 ? 1 : 0`; None for anything else or an unknown value."""
+    if chosen := re.fullmatch(r"\s*\(?([^?()]*)\)?\s*\?\s*(\d+)\s*:\s*(\d+)\s*", text):
+        first = evaluated(chosen[1], value)
+        return None if first is None else chosen[3] if first == "0" else chosen[2]
+    found = re.fullmatch(rf"{_OPERAND}([-+*]|[=!<>]=|[<>]){_OPERAND}", text)
     if not found:
         return None
     numbers = [word if word.isdigit() else value(word) for word in (found[1], found[3])]
+    # a word that is not a number names a variable; one that is empty or not set counts as 0
+    numbers = ["0" if each == "" or (each or "").isidentifier() else each for each in numbers]
     if any(number is None or not re.fullmatch(r"\s*[-+]?\d+\s*", number) for number in numbers):
         return None
     left, right = (int(number or 0) for number in numbers)
-    return str({"+": left + right, "-": left - right, "*": left * right}[found[2]])
+    return str(int(_OPERATORS[found[2]](left, right)))
+
+
+_OPERAND = r"\s*\$?\{?(\w+)\}?\s*"
+_OPERATORS: dict[str, Callable[[int, int], int]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "==": operator.eq, "!=": operator.ne,
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+
+
+_NUMBER = re.compile(r"\s*[-+]?\d+\s*\Z")
+#: Operators that compare integers.
+INTEGERS: dict[str, Callable[[int, int], bool]] = {
+    "-eq": operator.eq, "-ne": operator.ne, "-lt": operator.lt, "-le": operator.le, "-gt": operator.gt,
+    "-ge": operator.ge,
+}  # fmt: skip
+_ARITHMETIC = {"==": "-eq", "!=": "-ne", "<": "-lt", "<=": "-le", ">": "-gt", ">=": "-ge"}
+
+
+def compared(comparison: str, left: str, right: str, kind: str) -> bool | None:
+    """Whether a comparison in `[`, `[[` or `((` (`kind`) holds; None for an operator that is not known.
+
+    A word in place of a number is an error in `[ ]`, which counts as false, and 0 in `[[ ]]` and `(( ))`.
+    """
+    sign = _ARITHMETIC.get(comparison, comparison) if kind == "((" else comparison
+    if sign in INTEGERS:
+        numbers = [int(word) if _NUMBER.match(word) else None if kind == "[" else 0 for word in (left, right)]
+        if numbers[0] is None or numbers[1] is None:
+            return False
+        return INTEGERS[sign](numbers[0], numbers[1])
+    if comparison in ("=", "==", "!="):
+        same = fnmatch.fnmatchcase(left, right) if kind == "[[" else left == right
+        return same == (comparison != "!=")
+    if comparison == "=~":
+        try:
+            return re.search(right, left) is not None
+        except re.error:
+            return None
+    return None
+
+
+_HEAD = re.compile(r"\$\(\s*git rev-parse (?:--verify )?(--short(?:=(\d+))?\s+)?HEAD\s*\)")
+_CUT = re.compile(r"cut\s+-[cb]\s*1?-(\d+)|head\s+-c\s*(\d+)")
+
+
+def printed(node: Node) -> tuple[Node | None, int | None] | None:
+    """The word that `$(echo WORD | cut -c1-7)` prints, and how many characters of it.
+
+    No word for the commit of `git rev-parse HEAD`, no number for all of it; None for other commands.
+    """
+    if commit := _HEAD.fullmatch(text_of(node)):
+        return None, int(commit[2] or 7) if commit[1] else None
+    (pipe, *others) = node.named_children or [node]
+    parts = pipe.named_children if pipe.type == "pipeline" and not others else []
+    cut = _CUT.fullmatch(text_of(parts[-1])) if len(parts) == 2 else None
+    first = arguments(parts[0]) if cut and parts[0].type == "command" else []
+    by_echo = bool(first) and text_of(first[0]) in ("echo", "printf")
+    return (first[-1], int(cut[1] or cut[2])) if cut and by_echo else None
+
+
+#: Syntax that dash does not support, by node type; for commands, by first word.
+_NODES = {"herestring_redirect": "<<<", "array": "arrays", "process_substitution": "<(…)"}
+_COMMANDS = frozenset({"mapfile", "readarray", "shopt", "pushd", "popd", "declare", "let"})
+_EXPANSIONS = re.compile(r"\$\{\w+(?:\[|//?|\^|,|:\d)")
+
+
+def of_bash(text: str) -> str:
+    """The first part of a script that Bash supports but dash does not."""
+    tree = parse(text)
+    for kind, what in _NODES.items():
+        if next(below(tree, kind), None) is not None:
+            return what
+    for command in commands(tree):
+        found = words(command)
+        if found[:1] and found[0] in _COMMANDS:
+            return found[0]
+        if found[:1] == ["set"] and "pipefail" in found:
+            return "pipefail"
+    if any(text_of(node).startswith("[[") for node in below(tree, "test_command")):
+        return "[["
+    if any(_EXPANSIONS.match(text_of(node)) for node in below(tree, "expansion")):
+        return "such expansions"
+    return ""
+
+
+def github_file(node: Node) -> str:
+    """`out` or `env` if a command writes to GitHub's file for outputs or for the environment."""
+    above = node.parent
+    target = text_of(above) if above is not None and above.type == "redirected_statement" else ""
+    return "out" if "GITHUB_OUTPUT" in target else "env" if "GITHUB_ENV" in target else ""

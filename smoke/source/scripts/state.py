@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from tree_sitter import Node
@@ -50,6 +49,7 @@ class State:
     failed: tuple[Failure, ...] = ()
     errexit: bool = False
     pipefail: bool = False
+    nounset: bool = False
     values: frozenset[tuple[str, str]] = frozenset()
     flow: str = ""
     how: str = ""
@@ -134,7 +134,11 @@ def options_of(state: State, words: Sequence[str]) -> State:
             continue
         if "e" in word:
             state = replace(state, errexit=on)
+        if "u" in word:
+            state = replace(state, nounset=on)
         if word.endswith("o") and at + 1 < len(words):
+            if words[at + 1] == "nounset":
+                state = replace(state, nounset=on)
             if words[at + 1] == "errexit":
                 state = replace(state, errexit=on)
             if words[at + 1] == "pipefail":
@@ -145,40 +149,6 @@ def options_of(state: State, words: Sequence[str]) -> State:
 def kept(text: str, known: bool) -> str:
     """A word as the value of a variable."""
     return text if known else UNSURE if UNSURE in text else SYMBOL + text
-
-
-_NUMBER = re.compile(r"\s*[-+]?\d+\s*\Z")
-_INTEGERS: dict[str, Callable[[int, int], bool]] = {
-    "-eq": lambda left, right: left == right,
-    "-ne": lambda left, right: left != right,
-    "-lt": lambda left, right: left < right,
-    "-le": lambda left, right: left <= right,
-    "-gt": lambda left, right: left > right,
-    "-ge": lambda left, right: left >= right,
-}
-_ARITHMETIC = {"==": "-eq", "!=": "-ne", "<": "-lt", "<=": "-le", ">": "-gt", ">=": "-ge"}
-
-
-def compared(operator: str, left: str, right: str, kind: str) -> bool | None:
-    """Whether a comparison in `[`, `[[` or `((` (`kind`) holds; None for an operator that is not known.
-
-    A word in place of a number is an error in `[ ]`, which counts as false, and 0 in `[[ ]]` and `(( ))`.
-    """
-    sign = _ARITHMETIC.get(operator, operator) if kind == "((" else operator
-    if sign in _INTEGERS:
-        numbers = [int(word) if _NUMBER.match(word) else None if kind == "[" else 0 for word in (left, right)]
-        if numbers[0] is None or numbers[1] is None:
-            return False
-        return _INTEGERS[sign](numbers[0], numbers[1])
-    if operator in ("=", "==", "!="):
-        same = fnmatch.fnmatchcase(left, right) if kind == "[[" else left == right
-        return same == (operator != "!=")
-    if operator == "=~":
-        try:
-            return re.search(right, left) is not None
-        except re.error:
-            return None
-    return None
 
 
 _STEPS = ("++", "--", "+=", "-=")  # how arithmetic changes a number
@@ -251,6 +221,9 @@ class Words(ABC):
         if kind == "command_substitution":
             return self._substituted(node, state)
         if kind == "arithmetic_expansion":
+            held = [(state.value(name) or "", True) for name in re.findall(r"[A-Za-z_]\w*", text)]
+            if _ends_at(state, "((", "", *held):
+                return []
             result = shell.evaluated(text[3:-2], state.value)
             return [(state, f"{text}{UNSURE}" if result is None else result, result is not None)]
         if kind in ("string", "concatenation"):
@@ -358,6 +331,7 @@ class Words(ABC):
                 self._compared(node, second, operator, (left, left_known), (right, right_known), kind)
                 for first, left, left_known in self._expand(node.children[0], state)
                 for second, right, right_known in self._expand(node.children[2], first)
+                if not _ends_at(second, kind, operator, (left, left_known), (right, right_known))
             ]
         if node.type == "unary_expression" and shell.text_of(node.children[0]) in ("-z", "-n"):
             empty = shell.text_of(node.children[0]) == "-z"
@@ -371,6 +345,7 @@ class Words(ABC):
         return [
             self._compared(node, each, "!=", (text, known), ("0" if arithmetic else "", True), kind)
             for each, text, known in self._expand(node, state)
+            if not _ends_at(each, kind, "", (text, known))
         ]
 
     def _truth_of_parts(
@@ -411,7 +386,7 @@ class Words(ABC):
         self, node: Node, state: State, operator: str, left: Word, right: Word, kind: str
     ) -> tuple[State, bool | None]:
         if left[1] and right[1]:
-            return state, compared(operator, left[0], right[0], kind)
+            return state, shell.compared(operator, left[0], right[0], kind)
         unsure = UNSURE in left[0] + right[0]
         return (state.guessed(short(node)) if unsure else state), None
 
@@ -426,6 +401,13 @@ class Words(ABC):
         if after is None:
             return state.having(name, UNSURE), None
         return state.having(name, after), int(before if node.type.startswith("postfix") else after) != 0
+
+
+def _ends_at(state: State, kind: str, operator: str, *words: Word) -> bool:
+    """Whether arithmetic ends the script: under `set -u`, at a word that names no variable."""
+    counts = kind == "((" or (kind == "[[" and operator in shell.INTEGERS)
+    unset = (known and text.isidentifier() and state.value(text) is None for text, known in words)
+    return state.nounset and counts and any(unset)
 
 
 def _nothing(written: str) -> list[str]:

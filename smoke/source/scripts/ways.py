@@ -28,7 +28,6 @@ from .state import (
     State,
     TooMany,
     bounded,
-    compared,
     ended,
     kept,
     outside,
@@ -243,7 +242,7 @@ class Ways(Commands):
             for item in items:
                 at = next((i for i, part in enumerate(item.children) if part.type == ")"), 0)
                 patterns = [shell.unquoted(part) for part in item.children[:at] if part.is_named]
-                fits = any(compared("==", text, pattern, "[[") for pattern in patterns)
+                fits = any(shell.compared("==", text, pattern, "[[") for pattern in patterns)
                 if not known and UNSURE in text:
                     waiting = {one.guessed(short(node)) for one in waiting}
                 if fits or not known:

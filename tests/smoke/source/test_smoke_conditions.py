@@ -54,9 +54,9 @@ def holds(text: str, ended: str = "", needs: tuple[str, ...] = NEEDS) -> bool | 
         ("needs.migrate.result == 'success'", True),
         ("'success' != needs.migrate.result", False),
         ("""contains(fromJSON('["success", "skipped"]'), needs.migrate.result)""", True),
-        ("github.ref == 'x'", None),
-        ("github.ref == 'x' && false", False),
-        ("github.ref == 'x' || true", True),
+        ("github.ref == 'refs/heads/x'", None),
+        ("github.ref == 'refs/heads/x' && false", False),
+        ("github.ref == 'refs/heads/x' || true", True),
         ("startsWith(github.ref, 'refs/tags/')", None),
     ],
 )
@@ -115,7 +115,7 @@ def test_what_is_not_understood_is_named_and_left_open(text: str) -> None:
 ATOMS = [
     "success()",
     "!cancelled()",
-    "github.ref == 'x'",
+    "github.ref == 'refs/heads/x'",
     *(
         f"needs.{job}.result {op} '{outcome}'"
         for job in NEEDS

@@ -390,3 +390,35 @@ def test_only_codedeploy_updates_what_it_owns(read: Read, kind: str, refused: bo
     files = {"scripts/deploy.sh": DEPLOY.replace("FILTER", FILTER)}
     found = delivered(repository(data, **files), PLAN, GROUPS, defined, "shop-cluster")
     assert any("only CodeDeploy may change it" in each.what for each in found) is refused
+
+
+BY_NAME = '(.containerDefinitions[] | select(.name == "app") | .image) |= sub(":.*$"; ":" + $tag)'
+
+
+@pytest.mark.parametrize(
+    ("filter_", "what"),
+    [
+        ('.containerDefinitions[0].image |= sub("@.*$"; ":" + $tag)', "@.*$ does not match the tag"),
+        ('.containerDefinitions[0].image |= sub("(?<tag>:[^:]+)$"; ":" + $tag)', ""),
+        (BY_NAME, "no container is called app"),
+        (f"{BY_NAME} | {BY_NAME.replace('app', 'api')}", ""),
+    ],
+)  # fmt: skip
+def test_a_filter_changes_an_image_of_the_task(read: Read, filter_: str, what: str) -> None:
+    said = found(read, filter_=filter_)
+    assert [what in each for each in said] == [True] * bool(what), said
+
+
+@pytest.mark.parametrize(
+    ("push", "what"),
+    [
+        ('t=$(git rev-parse --short HEAD)\ndocker push "$R/shop-api:$t"', "pushes «github.sha»[:7]"),
+        ('t=$(git rev-parse --short=10 HEAD)\ndocker push "$R/shop-api:$t"', "pushes «github.sha»[:10]"),
+        ('t=$(echo "$GITHUB_SHA" | cut -c1-8)\ndocker push "$R/shop-api:$t"', "pushes «github.sha»[:8]"),
+        ('t=$(printf %s "$GITHUB_SHA" | head -c 8)\ndocker push "$R/shop-api:$t"', "«github.sha»[:8]"),
+        ('t=$(git describe --always)\ndocker push "$R/shop-api:$t"', ""),
+    ],
+)
+def test_a_short_commit_is_another_tag(read: Read, push: str, what: str) -> None:
+    said = found(read, push=push)
+    assert [what in each for each in said] == [True] * bool(what), said

@@ -79,3 +79,22 @@ def test_a_missing_exit_code_counts_as_lost(text: str, how: str) -> None:
     found, said = judged(WAIT + text)
     assert found == "lost"
     assert how in said
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "verdict"),
+    [
+        ("set -eu", "(( code == 0 )) || exit 1", "sound"),
+        ("set -e", "(( code == 0 )) || exit 1", "lost"),
+        ("set -euo pipefail", "[[ $code -eq 0 ]] || exit 1", "sound"),
+        ("set -o nounset", "if (( code != 0 )); then exit 1; fi", "sound"),
+        ("set -u", "exit $((code > 0))", "sound"),
+        ("set -u", 'exit "$(( code != 0 ? 1 : 0 ))"', "sound"),
+        ("set +u", "exit $((code > 0))", "lost"),
+        ("set -u", "exit $((code < 0))", "lost"),
+    ],
+)
+def test_arithmetic_ends_a_strict_script_at_a_missing_exit_code(
+    options: str, text: str, verdict: str
+) -> None:
+    assert judged(f"{options}\n{WAIT}code=$({ASK})\n{text}")[0] == verdict

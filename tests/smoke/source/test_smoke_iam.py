@@ -4,6 +4,7 @@ import pytest
 
 from smoke.source.infrastructure.definitions import read as read_definitions
 from smoke.source.infrastructure.definitions import unnamed
+from smoke.source.infrastructure.resource_policies import unassumable
 from smoke.source.rules import OWN, SECRET, Ownership
 from tests.smoke.source.terraform_files import Read, service
 
@@ -242,3 +243,45 @@ def test_what_a_role_may_read_is_as_iam_decides(read: Read, name: str) -> None:
     findings += [str(each) for each in OWNERSHIP.shared(found.uses, [*OWN, SECRET]).get("finn", [])]
     unread = [str(each) for each in found.not_examined]
     assert (FOUND if findings else UNCLEAR if unread else NOTHING) == expected, (findings, unread)
+
+
+PIPELINE = """
+resource "aws_iam_openid_connect_provider" "github" {
+  url            = "https://token.actions.githubusercontent.com"
+  client_id_list = ["sts.amazonaws.com"]
+}
+resource "aws_iam_role" "deploy" {
+  assume_role_policy = jsonencode({ Statement = [{
+    Effect    = "Allow"
+    Principal = { Federated = aws_iam_openid_connect_provider.github.arn }
+    Action    = "sts:AssumeRoleWithWebIdentity"
+    Condition = { StringEquals = {
+      "token.actions.githubusercontent.com:aud" = "sts.amazonaws.com"
+      "token.actions.githubusercontent.com:sub" = "repo:a/b:ref:refs/heads/main"
+    } }
+  }] })
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("find", "replacement", "what"),
+    [
+        ("", "", ""),
+        ("sts:AssumeRoleWithWebIdentity", "sts:AssumeRole", "a token needs sts:AssumeRoleWithWebIdentity"),
+        ("sts:AssumeRoleWithWebIdentity", "sts:*", ""),
+        ("sts:AssumeRoleWithWebIdentity", "sts:AssumeRoleWith*", ""),
+        (":ref:refs/heads/main", ":*", "compares repo:a/b:* without wildcards"),
+        ('aud" = "sts.amazonaws.com"', 'aud" = "https://github.com/a"', "its provider accepts"),
+        ("StringEquals", "StringLike", ""),
+        ("aws_iam_openid_connect_provider.github.arn", '"arn:aws:iam::1:saml-provider/Okta"', ""),
+        ("aws_iam_openid_connect_provider.github.arn }\n    Action    = \"sts:AssumeRoleWithWebIdentity",
+         '"arn:aws:iam::1:oidc-provider/x" }\n    Action    = "sts:AssumeRole', "a token needs"),
+    ],
+)  # fmt: skip
+def test_a_pipeline_can_assume_its_role(read: Read, find: str, replacement: str, what: str) -> None:
+    assert find in PIPELINE
+    said = [
+        each.what for each in unassumable(read(PIPELINE.replace(find, replacement) if find else PIPELINE))
+    ]
+    assert [what in each for each in said] == [True] * bool(what), said

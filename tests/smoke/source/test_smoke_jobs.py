@@ -15,7 +15,7 @@ from tests.smoke.source.workflow_files import MIGRATE, PLAN, SCRIPT, W, gate, mi
     [
         (migrate(**{"continue-on-error": True}), "counts as a success when it fails"),
         (migrate(steps=[{**MIGRATE, "continue-on-error": True}]), "may fail: continue-on-error"),
-        (migrate(steps=[{**MIGRATE, "if": "github.ref == 'x'"}]), "can be skipped"),
+        (migrate(steps=[{**MIGRATE, "if": "github.ref == 'refs/heads/x'"}]), "can be skipped"),
         (migrate(steps=[{**MIGRATE, "if": "failure()"}]), "no step of migrate migrates"),
         (migrate(steps=[{"run": "scripts/migrate.sh || true"}]), "`|| true` continues"),
         (migrate(steps=[{"run": "set +e\nscripts/migrate.sh\necho"}]), "because set -e is not set"),

@@ -492,3 +492,20 @@ def test_a_pipeline_that_is_only_started_by_hand_may_ignore_all_branches() -> No
 def test_filters_of_a_pipeline_that_is_not_yaml_are_not_examined() -> None:
     files = repository(workflow(), **{W: "on: { push: { paths: [: x"})
     assert undeployed(files, PLAN, {"api": ()})[0].findings == []
+
+
+def test_a_job_that_runs_only_after_a_failure_deploys_nothing() -> None:
+    back = {
+        "needs": ["deploy"],
+        "if": "failure()",
+        "steps": [{"run": "aws ecs update-service --service jobs"}],
+    }
+    data = workflow(deploy=deploy(steps=[{"run": "aws ecs update-service --service api"}]), back=back)
+    said = [each.what for each in undeployed(repository(data), PLAN, {"api": (), "jobs": ()})[0].findings]
+    assert said == ["no job deploys jobs"]
+
+
+@pytest.mark.parametrize("count", ["--count 0", "--count=0"])
+def test_a_run_of_no_task_migrates_nothing(count: str) -> None:
+    (lost,) = gate(workflow(), SCRIPT.replace("run-task", f"run-task {count}")).void.findings
+    assert "no step of migrate migrates anything" in lost.what

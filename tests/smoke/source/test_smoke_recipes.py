@@ -326,3 +326,39 @@ def test_a_recipe_of_just_passes_its_values_on(call: list[str], lines: list[str]
 def test_an_empty_justfile_runs_nothing() -> None:
     found = recipes.lines(["just"], lambda path: (path, "# later\n") if path == "justfile" else None)
     assert not list(found or ())
+
+
+STATIC = "all: up-a up-b\nup-a up-b: up-%:\n\tnpm run migrate -- $*\n"
+LOOP = (
+    "version: '3'\ntasks:\n  up:\n    cmds:\n      - for: [a, b]\n        cmd: npm run migrate -- {{.ITEM}}\n"
+)
+CALLS = """\
+version: '3'
+vars: {NAMES: a b}
+tasks:
+  up:
+    deps: [{task: one, vars: {NAME: a}}]
+    cmds:
+      - {for: {var: NAMES, as: N}, task: one, vars: {NAME: "{{.N}}"}}
+  one: npm run migrate -- {{.NAME}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("run", "path", "text", "names"),
+    [
+        ("make all", "Makefile", STATIC, ["a", "b"]),
+        ("task up", "Taskfile.yml", LOOP, ["a", "b"]),
+        ("task up", "Taskfile.yml", CALLS, ["a", "a", "b"]),
+    ],
+)
+def test_a_recipe_runs_once_for_each_name(run: str, path: str, text: str, names: list[str]) -> None:
+    lines = recipes.lines(run.split(), lambda each: (each, text) if each == path else None)
+    assert [each.text.rpartition(" ")[2] for each in lines] == names
+    assert judged(run, files={path: text}) == ("sound", "")
+    assert judged(run, files={path: text.replace("migrate --", "migrate -- || true;")})[0] == "lost"
+
+
+def test_a_loop_over_files_is_not_examined() -> None:
+    text = LOOP.replace("[a, b]", "sources")
+    assert judged("task up", files={"Taskfile.yml": text}) == ("open", "for: sources")

@@ -389,3 +389,20 @@ def test_a_topic_is_in_the_region_of_its_alarms(read: Read) -> None:
     assert "is in us-west-2, where alarms of us-east-1 cannot" in said(
         read, elsewhere, providers % "us-west-2"
     )
+
+
+@pytest.mark.parametrize(
+    ("action", "what"),
+    [
+        ("aws_sqs_queue.q.arn", "CloudWatch refuses its action aws_sqs_queue.q, which is not a topic"),
+        ('"alerts"', "CloudWatch refuses its action alerts, which is not an ARN"),
+        ("aws_sns_topic.t.arn", ""),
+    ],
+)
+def test_an_alarm_names_what_cloudwatch_can_start(read: Read, action: str, what: str) -> None:
+    parts = 'resource "aws_sns_topic" "t" { name = "t" }\nresource "aws_sqs_queue" "q" { name = "q" }'
+    said = [
+        each.what
+        for each in notified(read(ALARM.replace("aws_sns_topic.t.arn]", f"{action}]"), parts)).findings
+    ]
+    assert [what in each for each in said] == [True] * bool(what), said

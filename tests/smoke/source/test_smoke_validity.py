@@ -55,7 +55,10 @@ def found(text: str) -> tuple[list[str], list[str]]:
         ("id: tag", "id: version", "steps.tag is empty: no step before it has that id"),
         ("steps.tag.outputs.tag", "steps.tag.outputs['tag']", ""),
         ("    if: ${{ !cancelled() && ", "    if: ${{ cancelled() && ", "deploy never runs"),
-        ("needs.build.result == 'success'", "needs.build.result != 'success'", "deploy never runs"),
+        ("needs.build.result == 'success'", "needs.build.result != 'success'", ""),
+        ("needs.build.result == 'success'", "github.ref == 'main'", "deploy never runs"),
+        ("needs.build.result == 'success'", "github.ref != 'main'", ""),
+        ("tag=1", "tag=${{ github.sha }", "GitHub refuses an expression ${{ without its end }}"),
         ("needs.build.result == 'success'", "vars.deploy", ""),
         ("GITHUB_OUTPUT", "GITHUB_OUTPUTS", "steps.tag.outputs.tag is empty: that step sets no such output"),
         ("tag=1", "tag=${{ env.TAG }}", "env.TAG is empty: no `env` and no earlier step sets it"),
@@ -71,7 +74,7 @@ def found(text: str) -> tuple[list[str], list[str]]:
         ("tag=1", "tag=${{ github.event.head_commit.id }}", ""),
         ("needs.build.result == 'success'", "false", "deploy never runs"),
         (IF, "    #", ""),
-        (IF, "    if: failure()", "deploy never runs"),
+        (IF, "    if: failure()", ""),
         (IF, "    if: always()", ""),
         (IF, "    if: ${{ !cancelled() && github.ref != 'refs/heads/env.x' && vars.env == 'x' }}", ""),
         (IF, "    if: ${{ !cancelled() && needs.build.outputs.secrets != 'secrets.x' }}", "has no such"),
@@ -422,3 +425,57 @@ def test_a_rendered_task_definition_exists(before: list[Any], files: dict[str, s
     _, examined = invalid(repository(data, **files))
     said = [each.what for each in examined.findings if "ecs/api.json" in each.what]
     assert [what in each for each in said] == [True] * bool(what), said
+
+
+@pytest.mark.parametrize(
+    ("condition", "after", "what"),
+    [
+        ("failure()", "", ""),
+        ("failure()", "always()", ""),
+        ("failure()", "success()", "deploy never runs: its `if` is false"),
+        ("failure() && needs.build.result == 'failure'", "", ""),
+        ("false", "always()", "deploy never runs: its `if` is false"),
+    ],
+)
+def test_a_job_may_wait_for_a_failure_unless_another_waits_for_it(
+    condition: str, after: str, what: str
+) -> None:
+    later = f"  last:\n    needs: deploy\n    if: {after}\n    runs-on: x\n    steps: [{{ run: x }}]\n"
+    said, _ = found(WORKFLOW.replace(IF, f"    if: {condition}") + (later if after else ""))
+    assert said == [what] * bool(what)
+
+
+TAGGED = """\
+on: { push: { branches: [main] }, workflow_dispatch: }
+jobs:
+  build:
+    runs-on: ubuntu-24.04
+    steps:
+      - id: tag
+        if: CONDITION
+        run: echo "tag=1" >> "$GITHUB_OUTPUT"
+      - if: READER
+        run: READ
+"""
+
+
+@pytest.mark.parametrize(
+    ("condition", "reader", "read", "event"),
+    [
+        ("github.event_name == 'workflow_dispatch'", "true", 'docker push "a:OUT"', "push"),
+        ("false", "true", "bin/build OUT", "push"),
+        ("github.event_name == 'push'", "true", "bin/build OUT", "workflow_dispatch"),
+        ("github.event_name == 'push'", "github.event_name == 'push'", "bin/build OUT", ""),
+        ("github.event_name == 'push'", "true", 'test -n "OUT"', ""),
+        ("vars.TAGGED", "true", "bin/build OUT", ""),
+        ("true", "true", "bin/build OUT", ""),
+    ],
+)
+def test_an_output_that_a_command_gets_is_of_a_step_that_runs(
+    condition: str, reader: str, read: str, event: str
+) -> None:
+    text = TAGGED.replace("CONDITION", condition).replace("READER", reader)
+    text = text.replace("READ", read.replace("OUT", "${{ steps.tag.outputs.tag }}"))
+    said, _ = found(text)
+    what = f"build: steps.tag.outputs.tag is empty on {event}: that step is skipped"
+    assert said == [what] * bool(event)
