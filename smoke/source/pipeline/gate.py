@@ -415,8 +415,12 @@ def unmigrated(repository: Repository, plan: Pipeline, migrations: Sequence[str]
             if place is not None:
                 found.findings.append(replace(place, what=f"{job.name} names {each} and never runs it"))
         for each in (each for each in migrations if named and each not in named):
+            beside = [other for other in workflow.jobs.values() if other is not job
+                      and names_any({*values_of(repository, workflow, other)}, [each])]  # fmt: skip
             what = f"{job.name} runs {' and '.join(named)} but not {each}"
-            found.findings.append(workflow.finding(job.line, what))
+            if beside:
+                what = f"whether deployments wait for {beside[0].name}, which names {each}"
+            (found.not_examined if beside else found.findings).append(workflow.finding(job.line, what))
         if not named:
             what = f"which migrations {job.name} runs: none of {' and '.join(migrations)} is named there"
             found.not_examined.append(workflow.finding(job.line, what))

@@ -166,3 +166,12 @@ def test_the_matrix_of_a_called_workflow_names_the_migrations() -> None:
     }
     data = workflow(migrate={"needs": "build", "uses": "./.github/workflows/inner.yml"})
     assert not unmigrated(repository(data, inner=inner), PLAN, ["a-migration"]).not_examined
+
+
+def test_a_migration_that_another_job_runs_is_not_examined() -> None:
+    own, other = ({"steps": [{"run": f"scripts/migrate.sh {name}-migration"}]} for name in ("api", "web"))
+    data = {"on": "push", "jobs": {"migrate": own, "migrate-web": other}}
+    found = unmigrated(repository(data), PLAN, ["api-migration", "web-migration"])
+    (unread,) = found.not_examined
+    assert not found.findings
+    assert unread.what == "whether deployments wait for migrate-web, which names web-migration"
