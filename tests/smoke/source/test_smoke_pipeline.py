@@ -96,7 +96,7 @@ def test_conditions_that_hold_the_gate(condition: str) -> None:
         ("failure() || success()", "failure"),
         ("${{ always() }} && ${{ needs.migrate.result == 'success' }}", "failure"),
         ("always() && needs.migrate.result != 'failure'", "cancelled"),
-        ("always() && needs.build.result == 'success' && github.ref == 'x'", "failure"),
+        ("always() && needs.build.result == 'success' && github.ref == 'refs/heads/x'", "failure"),
         ("always() && !contains(needs.*.result, 'failure')", "cancelled"),
     ],
 )
@@ -192,7 +192,7 @@ def test_a_skip_is_open_only_when_an_operator_asks_for_it(
     ("condition", "said"),
     [
         ("github.event.workflow_run.conclusion == 'success'", ""),
-        ("${{ github.event.workflow_run.conclusion == 'success' && github.ref == 'x' }}", ""),
+        ("${{ github.event.workflow_run.conclusion == 'success' && github.ref == 'refs/heads/x' }}", ""),
         (None, "even if that failed"),
         ("github.event.workflow_run.conclusion != 'failure'", "even if that failed"),
         ("github.event.workflow_run.branch == 'x'", "even if that failed"),

@@ -257,3 +257,86 @@ def test_an_entry_of_a_container_has_its_name(read: Read, entry: str, what: str)
     task = TASK.replace("CPU", "256").replace("MEMORY", "512")
     found = wrong(read, task.replace("CONTAINERS", CONTAINERS.replace("}", f", {entry} }}")))
     assert [what in each for each in found] == [True] * bool(what)
+
+
+@pytest.mark.parametrize(
+    ("containers", "what"),
+    [
+        ('[{ name = "a", image = "b", essential = "true" }]', "essential is the text 'true'"),
+        ('[{ name = "a", image = "b", essential = var.on }]', ""),
+        ('[{ name = "a", image = "b", portMappings = [{ containerPort = "80" }] }]', "expected a number"),
+        ('[{ name = "a", image = "b", portMappings = [{ containerPort = var.port }] }]', ""),
+        ('[{ name = "a", image = "b", environment = [{ name = "U", value = "http//b" }] }]', "is no URL"),
+        ('[{ name = "a", image = "b", environment = [{ name = "U", value = "http:/b" }] }]', "is no URL"),
+        ('[{ name = "a", image = "b", environment = [{ name = "U", value = "https:" }] }]', ""),
+        ('[{ name = "a", image = "b", environment = [{ name = "U", value = "http://b" }] }]', ""),
+    ],
+)
+def test_values_of_a_container_have_their_types(read: Read, containers: str, what: str) -> None:
+    given = 'variable "port" {\n  type = number\n  default = "80"\n}\nvariable "on" {\n  default = true\n}'
+    task = TASK.replace("CPU", "256").replace("MEMORY", "512").replace("CONTAINERS", containers)
+    found = wrong(read, given, task)
+    assert [what in each for each in found] == [True] * bool(what), found
+
+
+EXEC = """
+resource "aws_ecs_service" "s" {
+  name                   = "s"
+  task_definition        = aws_ecs_task_definition.t.arn
+  enable_execute_command = true
+}
+"""
+BALANCED = """
+resource "aws_lb" "l" {
+  load_balancer_type = "KIND"
+  subnets            = ["subnet-1", "subnet-2"]
+}
+resource "aws_lb_listener" "l" {
+  load_balancer_arn = aws_lb.l.arn
+  port              = 80
+  protocol          = "PROTOCOL"
+  default_action { type = "forward" }
+}
+"""
+RECORDS = """
+resource "aws_service_discovery_service" "s" {
+  name = "s"
+  dns_config {
+    namespace_id   = "ns-1"
+    routing_policy = "POLICY"
+    dns_records {
+      ttl  = 10
+      type = "CNAME"
+    }
+  }
+}
+"""
+TASK_OF_EXEC = TASK.replace("CPU", "256").replace("MEMORY", "512").replace("CONTAINERS", CONTAINERS)
+ROLE = "  task_role_arn            = aws_iam_role.r.arn\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (EXEC + TASK_OF_EXEC, "needs a task_role_arn"),
+        (EXEC + TASK_OF_EXEC.replace("  cpu", f"{ROLE}  cpu"), ""),
+        (EXEC.replace("true", "false") + TASK_OF_EXEC, ""),
+        (
+            EXEC.replace("true\n", "true\n  lifecycle { ignore_changes = [task_definition] }\n")
+            + TASK_OF_EXEC,
+            "",
+        ),
+        (
+            BALANCED.replace("KIND", "network").replace("PROTOCOL", "HTTP"),
+            "a network load balancer has no HTTP",
+        ),
+        (BALANCED.replace("KIND", "application").replace("PROTOCOL", "TCP"), "balancer has no TCP listener"),
+        (BALANCED.replace("KIND", "network").replace("PROTOCOL", "TCP"), ""),
+        (BALANCED.replace("KIND", "application").replace("PROTOCOL", "HTTP"), ""),
+        (RECORDS.replace("POLICY", "MULTIVALUE"), "needs the routing_policy WEIGHTED"),
+        (RECORDS.replace("POLICY", "WEIGHTED"), ""),
+    ],
+)
+def test_parts_of_a_service_fit_together(read: Read, text: str, what: str) -> None:
+    found = wrong(read, text)
+    assert [what in each for each in found] == [True] * bool(what), found
