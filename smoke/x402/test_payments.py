@@ -6,6 +6,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -373,30 +374,43 @@ def test_payment_charges_no_community(
 
 
 @PAYING
-@pytest.mark.requires("dixie", "key", "signing", "dixie.query-user", "reports")
+@pytest.mark.requires("dixie", "key", "signing", "dixie.query-user", "reports", "invoke")
 def test_refused_payment_runs_no_model(
     paid: PaidRoute,
     wallet: FundedWallet,
     refused_agent: str,
+    freeside: Freeside,
+    tenants: Tenants,
     dixie: Dixie,
     environment: Environment,
     eventually: Eventually,
     evidence: Evidence,
 ) -> None:
-    """A refused payment runs no model: Finn reports only agents of paid calls (2, 1.6)."""
+    """A refused payment runs no model: Finn reports only agents of paid calls (2, 1.6).
+
+    If no answer gives a new agent a score, paid by whom it may be, a refused call's report is not visible.
+    """
+
+    def reported(call: Callable[[str], object]) -> bool:
+        call(name := f"smoke-x402-{secrets.token_hex(6)}")
+        limit = environment.limits.propagation_s
+        with suppress(AssertionError):
+            return bool(
+                eventually(
+                    lambda: dixie.score(name) is not None, within=limit, every=EVERY_S, what="the report"
+                )
+            )
+        return False
+
     used = header_of(paid.payment(wallet))
     require_status(paid.post(used), 200)
     for header in (None, used):
         if paid.post(header, agent=refused_agent).status_code == 200:
             raise ContractViolation("a call without a good payment was answered")
-    answered = f"smoke-x402-{secrets.token_hex(6)}"
-    paid.pay(wallet, answered)
-    eventually(
-        lambda: dixie.score(answered) is not None,
-        within=environment.limits.propagation_s,
-        every=EVERY_S,
-        what="the report on the paid call",
-    )
+    if not reported(partial(paid.pay, wallet)):
+        if not reported(lambda name: freeside.invoke(tenants.main, prompt_for(), agent=name)):
+            pytest.skip("a refused call's report is not visible: new agents get no score by an answer")
+        raise AssertionError("the answer to a paid call is not reported, unlike that to a community's call")
     score = dixie.score(refused_agent)
     evidence.figure("score of the agent of refused calls", score, expected=None)
     if score is not None:
