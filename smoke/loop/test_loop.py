@@ -121,9 +121,12 @@ def test_bad_events_lower_the_score(
 
 
 def near_agents(agent: str) -> list[str]:
-    """Agents with similar names: another case, end or beginning, or names that contain it."""
+    """Agents with similar names: another case, end or beginning, or names that contain it.
+
+    The routing key `nft:NAME` is not among them: it may name the same agent.
+    """
     swapped = agent.upper() if agent != agent.upper() else agent.lower()
-    parts = [f"{prefix}{agent}" for prefix in ("nft:", "smoke:", "smoke/", "smoke.", " ", "@")]
+    parts = [f"{prefix}{agent}" for prefix in ("smoke:", "smoke/", "smoke.", " ", "@")]
     parts += [f"{agent}{suffix}" for suffix in (":1", "/1", ".1", "@1", " ", "?x", "#x")]
     return [name for name in (swapped, f"{agent}x", agent[:-1], *parts) if name and name != agent]
 

@@ -220,6 +220,14 @@ def is_of_a_firewall(response: httpx.Response) -> bool:
     return refused and _is_odd(response.request)
 
 
+def is_elsewhere(response: httpx.Response) -> bool:
+    """Whether it is the 404 of Finn or Dixie for a route that the contract does not have."""
+    request = response.request
+    service, path = request.extensions.get(SERVICE, "freeside"), request.extensions.get(CONTRACT_PATH)
+    known = service == "freeside" or route_key(service, request.method, path or request.url.path)
+    return response.status_code == 404 and not known
+
+
 def _is_odd(request: httpx.Request) -> bool:
     target, headers = request.url.raw_path.decode("ascii"), [value for _, value in request.headers.raw]
     body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers

@@ -67,14 +67,7 @@ class FaultyAuth(FaultyTokenAuth, FinnAuth):
     async def caller(self, request: Request) -> tuple[Claims, bytes]:
         """Claims and raw body, as they are or as they would be let in."""
         _streaming.set(request.url.path.endswith("/stream"))
-        try:
-            claims, raw = await super().caller(request)
-        except ApiError as refusal:
-            if refusal.code == "REQ_HASH_MISMATCH" and self._faults.on(
-                "finn-spends-no-token-of-other-bodies"
-            ):
-                await self.unspend(request)
-            raise
+        claims, raw = await super().caller(request)
         _body.set(raw)
         _caller.set(claims)
         claims = self._for_tenant_named(request, raw, claims)

@@ -143,12 +143,12 @@ class Reports:
         return RATINGS[quality]
 
     async def answered(self, agent: str | None) -> None:
-        """Report an answer for the agent that the request named, if that can have a score.
+        """Report an answer for the agent that the request named, by itself or by its routing key.
 
-        The answer is charged by now, so it must not fail for the report's sake: without a database the
-        report is lost.
+        A name that cannot have a score is not reported. The answer is charged by now, so it must not fail for
+        the report's sake: without a database the report is lost.
         """
-        if agent is not None and _AGENT.fullmatch(agent):
+        if agent is not None and _AGENT.fullmatch(agent := agent.removeprefix("nft:")):
             try:
                 await self._queue(uuid.uuid4(), agent, *ANSWERED)
             except UNREACHABLE as error:

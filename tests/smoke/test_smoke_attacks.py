@@ -1,5 +1,6 @@
 """Refusals, bad input, and internal details in answers."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import httpx
@@ -9,7 +10,13 @@ from pytest_readiness import SafetyViolation, SetupError
 from smoke.contract.exchange import judge
 from smoke.contract.model import SERVICES
 from smoke.keys.verifiers import TokenReply, finn_verifier
-from smoke.platform.answers import ContractViolation, UnexpectedStatus, exchange_of, is_of_a_firewall
+from smoke.platform.answers import (
+    ContractViolation,
+    UnexpectedStatus,
+    exchange_of,
+    is_elsewhere,
+    is_of_a_firewall,
+)
 from smoke.platform.attacks import (
     for_one_send,
     is_let_in,
@@ -66,6 +73,18 @@ def test_a_firewall_refuses_what_no_client_sends(
         require_refused(answer, "freeside", "a guess", (404,))
         answering(404)(answer)
         assert not list(judge(exchange_of(SERVICES["freeside"], answer)))
+
+
+@pytest.mark.parametrize(
+    ("service", "method", "may"), [("finn", "PUT", True), ("finn", "POST", False), ("freeside", "PUT", False)]
+)
+def test_only_freeside_has_a_form_for_what_is_no_route(service: str, method: str, may: bool) -> None:
+    path = "/api/v1/invoke" if service == "finn" else "/api/agents/invoke"
+    request = httpx.Request(method, f"http://h{path}", extensions={"service": service})
+    answer = httpx.Response(404, text="404 Not Found", request=request)
+    assert is_elsewhere(answer) is may
+    with nullcontext() if may else pytest.raises(ContractViolation, match="content-type"):
+        answering(404, 405)(answer)
 
 
 def test_spent_token_has_its_code() -> None:
