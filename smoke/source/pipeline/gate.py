@@ -36,7 +36,7 @@ from .deploys import (
 from .expansion import Expansion
 from .jobs import examine_job, unreached
 from .repository import Placed, Repository
-from .validity import events, may_run
+from .validity import may_run
 from .workflows import CANCELLED, FAILURE, OUTCOMES, SKIPPED, SUCCESS, Job, Situation, Workflow
 
 _BY_WEIGHT = (FAILURE, CANCELLED, SKIPPED)
@@ -357,7 +357,7 @@ def left_behind(
     pushed = defaultdict[str, list[bool]](list)
     places: dict[str, Finding] = {}
     for workflow, job in deploy_jobs(repository, plan):
-        started = [each for each in events(workflow) if each.get("github.event_name") == "push"]
+        started = [each for each in workflow.events if each.get("github.event_name") == "push"]
         other = workflow.path != plan.workflow and "workflow_run" in workflow.triggers
         own = set(values_of(repository, workflow, job)) if started or other else ()
         for name in (each for names in groups.values() for each in names if names_any({*own}, [each])):

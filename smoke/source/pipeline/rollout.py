@@ -16,7 +16,7 @@ from smoke.source.scripts import shell
 from .deploys import Pipeline, cancelled, deploy_jobs, names_any, of_whom, runs_any, runs_one, values_of
 from .jobs import unnoticed
 from .repository import WORKFLOWS, Placed, Repository
-from .validity import events, may_run
+from .validity import may_run
 from .workflows import Job, Workflow
 
 _UPDATE, _REGISTER = "aws ecs update-service", "aws ecs register-task-definition"
@@ -266,7 +266,7 @@ def _is_own(workflow: Workflow, job: Job, environment: str) -> bool:
         each.lower() for each in re.findall(rf"(?:\b|_)({ENVIRONMENTS})(?:\b|_)", job.name, re.IGNORECASE)
     }
     return named <= {environment} and any(
-        may_run(workflow, job, event, asked=False) for event in events(workflow)
+        may_run(workflow, job, event, asked=False) for event in workflow.events
     )
 
 
@@ -278,7 +278,7 @@ def _order(workflow: Workflow, job: Job, deploying: Sequence[Job]) -> Iterator[F
     if missing:
         what = f"{job.name} does not wait for {' and '.join(missing)}: it tests the previous deployment"
         yield workflow.finding(job.line, what)
-    for event in events(workflow):
+    for event in workflow.events:
         deploys = any(may_run(workflow, each, event, asked=False) for each in first)
         if deploys and not may_run(workflow, job, event):
             said = event.get("github.ref") or event.get("github.event_name") or "any event"

@@ -66,19 +66,7 @@ def invalid(repository: Repository) -> tuple[int, Examined]:
 
 def never_runs(workflow: Workflow, job: Job) -> bool:
     """Whether a job never runs, on any event of its workflow, even if all earlier jobs succeeded."""
-    return not any(may_run(workflow, job, event) for event in events(workflow))
-
-
-def events(workflow: Workflow) -> list[dict[str, str | None]]:
-    """The values of each event that starts a workflow, such as a push to each of its branches."""
-    if {"workflow_call", "None"} & {*workflow.triggers} or not workflow.triggers:
-        return [{}]  # the caller's event, or any
-    pushed: list[dict[str, str | None]] = [
-        {"github.event_name": "push", "github.ref": f"refs/heads/{each}", "github.ref_name": each}
-        for each in workflow.branches
-    ]
-    others = [each for each in workflow.triggers if each != "push" or not pushed]
-    return pushed + [{"github.event_name": each} for each in others]
+    return not any(may_run(workflow, job, event) for event in workflow.events)
 
 
 def may_run(workflow: Workflow, job: Job, event: Mapping[str, str | None], *, asked: bool = True) -> bool:
@@ -253,7 +241,7 @@ def _skipped(workflow: Workflow, job: Job, step: Step, line: int, output: str) -
         found[:1] and found[0] not in shell.SILENT and any("OUTPUT" in word for word in found)
         for found in map(shell.words, given)
     )
-    for event in events(workflow) if reader is not None and used else ():
+    for event in workflow.events if reader is not None and used else ():
         situations = [Situation(inputs=each, unread=OUTCOMES, known=event) for each in workflow.runs]
         runs = [any(each.condition.ways(one)[0] for one in situations) for each in (reader, step) if each]
         if may_run(workflow, job, event) and runs == [True, False]:

@@ -374,6 +374,18 @@ class Workflow:
         """The inputs of the runs to judge: a push and a manual run, or the call."""
         return [{}, self.inputs] if self.asked is None else [self.asked]
 
+    @property
+    def events(self) -> list[dict[str, str | None]]:
+        """The values of each event that starts the workflow, such as a push to each of its branches."""
+        if {"workflow_call", "None"} & {*self.triggers} or not self.triggers:
+            return [{}]  # the caller's event, or any
+        pushed: list[dict[str, str | None]] = [
+            {"github.event_name": "push", "github.ref": f"refs/heads/{each}", "github.ref_name": each}
+            for each in self.branches
+        ]
+        others = [each for each in self.triggers if each != "push" or not pushed]
+        return pushed + [{"github.event_name": each} for each in others]
+
     def called_by(self, job: Job) -> Workflow:
         """The workflow as a job calls it, with the values of its inputs."""
         asked = self.defaults | {name: _typed(text) for name, text in job.given.items()}
