@@ -60,6 +60,10 @@ def invalid(repository: Repository) -> tuple[int, Examined]:
                 result.findings.append(
                     workflow.finding(job.line, f"{job.name} never runs: its `if` is false")
                 )
+            result.findings.extend(
+                workflow.finding(job.line, f"{job.name} runs only if the input {name} is set")
+                for name in _inverted(workflow, job)
+            )
         result.findings.extend((*never_set(repository, workflow), *deadlocked(repository, workflow)))
     return count, result
 
@@ -77,6 +81,24 @@ def may_run(workflow: Workflow, job: Job, event: Mapping[str, str | None], *, as
     inputs = [{}, workflow.inputs, *(_asked(workflow) if asked else [])]
     situations = [Situation(inputs=each, unread=OUTCOMES, known=event) for each in inputs]
     return any(job.condition.ways(each)[0] for each in situations)
+
+
+_SKIPS = re.compile(r"(?:skip|no|without)[_-]?(\w{4,})", re.IGNORECASE)
+
+
+def _inverted(workflow: Workflow, job: Job) -> Iterator[str]:
+    """Inputs such as `skip_tests` without which the job `tests` never runs."""
+
+    def runs(name: str, value: bool) -> bool:
+        inputs = {**dict.fromkeys(workflow.inputs, ...), name: value}
+        situations = [Situation(inputs=inputs, unread=OUTCOMES, known=event) for event in workflow.events]
+        return any(job.condition.ways(each)[0] for each in situations)
+
+    for name in workflow.inputs:
+        left_out = _SKIPS.fullmatch(name)
+        named = left_out is not None and left_out[1][:5].lower() in job.name.lower()
+        if named and "skip" not in job.name and runs(name, True) and not runs(name, False):
+            yield name
 
 
 #: Maximum number of boolean inputs of a manual run that are tried in both states.

@@ -215,6 +215,27 @@ def test_what_a_job_reads_is_there(on: str, job: str, what: str) -> None:
     assert [what in each for each in findings] == [True] * bool(what), findings
 
 
+@pytest.mark.parametrize(
+    ("name", "condition", "inverted"),
+    [
+        ("run-migrations", "inputs.skip_migrations", True),
+        ("migrate", "inputs.skip_migrations == true && github.ref == 'refs/heads/main'", True),
+        ("run-migrations", "!inputs.skip_migrations", False),
+        ("run-migrations", "inputs.skip_migrations != true", False),
+        ("run-migrations", "inputs.skip_migrations || github.event_name == 'push'", False),
+        ("migrations-skipped", "inputs.skip_migrations", False),
+        ("build", "inputs.skip_migrations", False),
+    ],
+)
+def test_what_an_input_skips_runs_without_it(name: str, condition: str, inverted: bool) -> None:
+    asked = "workflow_dispatch: { inputs: { skip_migrations: { default: false } } }"
+    on = f"{{ push: {{ branches: [main] }}, {asked} }}"
+    job = f"{name}: {{ runs-on: x, if: \"${{{{ {condition} }}}}\", steps: [{{ run: 'true' }}] }}"
+    findings, _ = found(f"on: {on}\njobs:\n  {job}\n")
+    said = f"{name} runs only if the input skip_migrations is set"
+    assert [said in each for each in findings] == [True] * inverted, findings
+
+
 STEPS = "on: push\njobs:\n  x:\n    runs-on: ubuntu-24.04\n    steps:\n      - uses: actions/checkout@v4\n"
 
 
