@@ -39,7 +39,8 @@ class EcsService:
 
     `controller` deploys it: ECS itself, CODE_DEPLOY or EXTERNAL; the latter two use task sets. `healthy` are
     the minimum and maximum percent of its tasks during a rolling deployment, None without one. `aliases` are
-    its Service Connect addresses, HOST:PORT. The tasks of a `public` service have public addresses.
+    its Service Connect addresses, HOST:PORT. The tasks of a `public` service have public addresses. ECS
+    ignores failed health checks for the first `grace` seconds of a task.
     """
 
     name: str
@@ -56,6 +57,7 @@ class EcsService:
     aliases: tuple[str, ...] = ()
     pending: int = 0
     public: bool = False
+    grace: int = 0
 
     @property
     def is_moving(self) -> bool:
@@ -246,6 +248,7 @@ def service_of(described: Mapping[str, Any], names: Names) -> EcsService:
         ),
         pending=int(described.get("pendingCount", 0)),
         public=network.get("assignPublicIp") == "ENABLED",
+        grace=int(described.get("healthCheckGracePeriodSeconds", 0)),
     )
 
 

@@ -415,10 +415,17 @@ _HOST = re.compile(
 )
 
 
-def _forces_tls(account: AwsAccount, instances: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether an instance refuses connections without TLS by a parameter of its own."""
-    groups = [values for each in instances for values in _parameters(account, each).values()]
-    return any(values.get("rds.force_ssl") == "1" for values in groups)
+#: The names by which a host leads to an instance: its own, and its cluster's.
+_NAMES = ("DBInstanceIdentifier", "DBClusterIdentifier")
+
+
+def _forces_tls(account: AwsAccount, instance: Mapping[str, Any]) -> bool:
+    """Whether an instance refuses connections without TLS by a parameter of its own that is in force."""
+    groups = {one["DBParameterGroupName"]: one for one in instance.get("DBParameterGroups", ())}
+    return any(
+        values.get("rds.force_ssl") == "1" and groups[name].get("ParameterApplyStatus") != "pending-reboot"
+        for name, values in _parameters(account, instance).items()
+    )
 
 
 def astray(
@@ -430,14 +437,15 @@ def astray(
     """
     told = [_HOST.fullmatch(each.get("Endpoint", {}).get("Address", "")) for each in instances]
     places = {each[3] for each in told if each}
-    known = {each.get(of, "") for each in instances for of in ("DBInstanceIdentifier", "DBClusterIdentifier")}
+    known = {each.get(of, "") for each in instances for of in _NAMES}
     pooled: dict[str, bool] = {}
     for owner, variable, value in given:
         for name, kind, place in _HOST.findall(value):
             if place not in places:
                 continue
             written, writes = f"{variable} of {owner} leads to {name}", kind != _OF_READERS
-            if name in known and "sslmode=disable" in value and _forces_tls(account, instances):
+            named = [each for each in instances if name in (each.get(of) for of in _NAMES)]
+            if "sslmode=disable" in value and any(_forces_tls(account, each) for each in named):
                 yield f"{written} without TLS, which that refuses: its parameter rds.force_ssl is 1"
             if owner == _POOLER:
                 pooled[written if writes else f"{written}'s readers"] = writes and name in known

@@ -158,6 +158,8 @@ class Reachability:
             self.examined.findings.append(Finding("", 0, f"{barred}: {why}"))
             return
         why = only_inside([rule for rule in rules if any(covers_port(rule, port) for port in ports)])
+        # a balancer without security groups lets everybody in
+        why = why if held else ""
         why = why or self.lists.closed_to_world(public.subnets)
         why = why or next(filter(None, map(self.routes.unreached, public.subnets)), "")
         ways = [self.examined.attempt(each) for each in straight] if why else []

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pytest_readiness import SetupError
+
+from smoke.source.checkout import Examined, Finding
 
 from .account import AwsAccount, at_once
 from .names import BUILDS, HOSTS, SERVICES, Names
@@ -179,10 +182,9 @@ def _fails(account: AwsAccount, check: str) -> bool:
     if config.get("Disabled"):  # counts as healthy
         return inverted
     told = account.find("route53", "get_health_check_status", _NO_CHECK, **of)
-    seen = [
-        each.get("StatusReport", {}).get("Status", "").startswith("Success")
-        for each in (told or {}).get("HealthCheckObservations", ())
-    ]
+    reports = [each.get("StatusReport", {}) for each in (told or {}).get("HealthCheckObservations", ())]
+    # a new check's have no status yet
+    seen = [each["Status"].startswith("Success") for each in reports if each.get("Status")]
     return bool(seen) and (all(seen) if inverted else not any(seen))
 
 
@@ -204,20 +206,29 @@ def _ends(records: Sequence[Record]) -> Iterator[str]:
 _CONTINENTS = ("AF", "AN", "AS", "EU", "NA", "OC", "SA")
 
 
-def misled(account: AwsAccount, host: str) -> Iterator[str]:
+def misled(account: AwsAccount, host: str) -> Examined:
     """Why callers of a public host get no address, one of a spare, or one that they do not trust.
 
     Only the last is said of a host that several zones may answer for.
     """
-    zones = _public(account, host)
+    result = Examined()
+    zones = result.attempt(lambda: _public(account, host)) or []
     found = answering(zones, host)
     records = found[0].of(host, *ADDRESSES) if len(found) == 1 else ()
-    main, spare = ([one for one in records if one.get("Failover") == of] for of in ("PRIMARY", "SECONDARY"))
-    if main and spare and not {*map(_told, _well(account, records))} & {*map(_told, main)}:
-        yield f"Route 53 answers with its SECONDARY record: {main[0]['HealthCheckId']} of the PRIMARY fails"
     # without an A record, callers that have only IPv4 get no address
     reached = [each for each in records if each["Type"] != "AAAA"] or records
-    yield from filter(None, [unplaced(reached), *(_unproved(account, zones, each) for each in found)])
+    looks = [partial(_replaced, account, records), partial(unplaced, reached)]
+    looks += [partial(_unproved, account, zones, each) for each in found]
+    result.findings.extend(Finding("", 0, why) for each in looks if (why := result.attempt(each)))
+    return result
+
+
+def _replaced(account: AwsAccount, records: Sequence[Record]) -> str:
+    """Why callers get the spare of failover records, unless it points where the main one does."""
+    main, spare = ([one for one in records if one.get("Failover") == of] for of in ("PRIMARY", "SECONDARY"))
+    if not main or not spare or {*map(_told, _well(account, records))} & {*map(_told, main)}:
+        return ""
+    return f"Route 53 answers with its SECONDARY record: {main[0]['HealthCheckId']} of the PRIMARY fails"
 
 
 def _told(record: Record) -> str:
@@ -248,8 +259,8 @@ def _public(account: AwsAccount, host: str) -> list[Zone]:
     )
 
 
-#: States in which Route 53 cannot sign until somebody intervenes.
-_UNSIGNED = ("ACTION_NEEDED", "INTERNAL_FAILURE")
+#: The state of a zone that Route 53 signs, and those in which it cannot sign until somebody intervenes.
+_SIGNS, _UNSIGNED = "SIGNING", ("ACTION_NEEDED", "INTERNAL_FAILURE")
 
 
 def _unproved(account: AwsAccount, zones: Sequence[Zone], zone: Zone) -> str:
@@ -257,19 +268,31 @@ def _unproved(account: AwsAccount, zones: Sequence[Zone], zone: Zone) -> str:
 
     A zone above it, one of these, may have the digest of a key with which it does not sign.
     """
-    told = account.find("route53", "get_dnssec", _NO_SIGNING, HostedZoneId=zone.id) or {}
-    keys, state = told.get("KeySigningKeys", ()), told.get("Status", {}).get("ServeSignature", "")
-    if state in _UNSIGNED or any(each["Status"] in _UNSIGNED for each in keys):
-        return (
-            f"Route 53 cannot sign the zone {zone.name}: {state} {' '.join(each['Status'] for each in keys)}"
-        )
-    above = [one for each in zones if each.name != zone.name for one in each.of(zone.name, "DS")]
-    digests = {value.rpartition(" ")[2].upper() for each in above for value in values_of(each)}
-    signing = {each.get("DSRecord", "").rpartition(" ")[2].upper() for each in keys
-               if each["Status"] == "ACTIVE" and state == "SIGNING"}  # fmt: skip
-    if state and digests and not digests & signing:
+    state, keys = _signing(account, zone)
+    states = [each["Status"] for each in keys]
+    broken = state == _SIGNS and "ACTIVE" not in states and {*states} & {*_UNSIGNED}
+    if state in _UNSIGNED or broken:
+        return f"Route 53 cannot sign the zone {zone.name}: {' '.join([state, *states])}"
+    above = [(each, each.of(zone.name, "DS")) for each in zones if each.name != zone.name]
+    # resolvers ignore the digests in a zone that is not signed
+    trusted = [held for each, held in above if held and _signing(account, each)[0] == _SIGNS]
+    digests = [value for held in trusted for each in held for value in values_of(each)]
+    signs = [one.get("DSRecord", "") for one in keys if one["Status"] == "ACTIVE" and state == _SIGNS]
+    if state and digests and not any(_is_of(digest, one) for digest in digests for one in signs):
         return f"the zone above {zone.name} has the digest of a key with which {zone.name} does not sign"
     return ""
+
+
+def _signing(account: AwsAccount, zone: Zone) -> tuple[str, Sequence[Mapping[str, Any]]]:
+    """Whether Route 53 signs a zone, and its keys; empty if it does not say."""
+    told = account.find("route53", "get_dnssec", _NO_SIGNING, HostedZoneId=zone.id) or {}
+    return told.get("Status", {}).get("ServeSignature", ""), told.get("KeySigningKeys", ())
+
+
+def _is_of(digest: str, key: str) -> bool:
+    """Whether two DS records may be of one key: Route 53 tells only its SHA-256 digest."""
+    here, told = digest.upper().split(), key.upper().split()  # tag, algorithm, kind of digest, digest
+    return "".join(here[3:]) == "".join(told[3:]) if here[2:3] == told[2:3] else here[:1] == told[:1]
 
 
 #: The last one is the answer of a custom endpoint that does not implement it.

@@ -344,6 +344,7 @@ def zone_signed(emulator: Emulator, host: str = ZONE, key: str = "ACTIVE", diges
 def host_delegated_unsigned(emulator: Emulator, host: str) -> None:
     """Delegate a host to a zone of its own that is not signed, although the zone above has a key's digest."""
     host_delegated(emulator, host)
+    zone_signed(emulator)
     zone_signed(emulator, host, key="", digest="CD")
 
 

@@ -133,10 +133,15 @@ def test_the_certificate_of_a_database_lasts(days: int, ends: bool) -> None:
 def test_a_client_uses_tls_where_the_database_requires_it(value: str, forced: str, wrong: bool) -> None:
     listed = [{"ParameterName": "rds.force_ssl", "ParameterValue": forced}]
     account, _ = scripted(describe_db_parameters=lambda **_: {"Parameters": listed})
-    instance = {
+    instance: dict[str, Any] = {
         "DBInstanceIdentifier": "d",
         "DBParameterGroups": [{"DBParameterGroupName": "own"}],
         "Endpoint": {"Address": "d.c0ffee.us-east-1.rds.amazonaws.com"},
     }
-    found = [*astray(account, [instance], [("dixie", "DATABASE_URL", value)])]
-    assert ["without TLS" in each for each in found] == [True] * wrong
+    given = [("dixie", "DATABASE_URL", value)]
+    assert ["without TLS" in each for each in astray(account, [instance], given)] == [True] * wrong
+    # the parameters of another database, and those that wait for a reboot, say nothing of this one
+    other = {**instance, "DBInstanceIdentifier": "e"}
+    assert [*astray(account, [{**instance, "DBParameterGroups": []}, other], given)] == []
+    instance["DBParameterGroups"][0]["ParameterApplyStatus"] = "pending-reboot"
+    assert [*astray(account, [instance], given)] == []

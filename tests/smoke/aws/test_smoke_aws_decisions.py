@@ -469,3 +469,8 @@ def test_containers_that_are_ended_before_half_of_the_task_waste_it(
     boxes = [{"name": f"box-{n}", "image": "i", **({"memory": n} if n else {})} for n in limits]
     found = definition_of({"family": "p-x", "memory": "1024", "containerDefinitions": boxes})
     assert found.wasted is wasted
+
+
+def test_how_long_failed_health_checks_of_a_new_task_are_ignored() -> None:
+    assert service_of({"serviceName": "p-finn"}, Names("p")).grace == 0
+    assert service_of({"serviceName": "p-finn", "healthCheckGracePeriodSeconds": 90}, Names("p")).grace == 90

@@ -47,6 +47,10 @@ def countries(first: int) -> dict[str, Any]:
     return {"GeoMatchStatement": {"CountryCodes": [f"C{each}" for each in range(first, first + 50)]}}
 
 
+def answering(status: int) -> dict[str, Any]:
+    return {"Block": {"CustomResponse": {"ResponseCode": status}}}
+
+
 def group(*rules: Any, **more: Any) -> dict[str, Any]:
     return {**GROUP, "Statement": {"RuleGroupReferenceStatement": {"ARN": "arn", "Rules": [*rules]}}, **more}
 
@@ -67,7 +71,9 @@ HOST = text(b"api.", field={"SingleHeader": {"Name": "Host"}})
         ([rule(LIMIT)], "Allow", set()),
         ([GROUP], "Allow", set()),
         ([rule(LIMIT, "Allow")], "Block", set()),  # it may let them through
-        ([rule(rate(10))], "Allow", {INVOKE, HEALTH}),
+        ([rule(rate(10))], "Allow", {INVOKE}),  # nobody asks for health so often
+        ([{**rule(rate(10)), "Action": answering(429)}], "Allow", set()),  # as the contract allows
+        ([{**rule(rate(10)), "Action": answering(503)}], "Allow", {INVOKE}),
         ([rule(rate(40, EvaluationWindowSec=60))], "Allow", set()),
         ([rule(rate(10, ScopeDownStatement=API))], "Allow", {INVOKE}),
         ([rule(rate(10, ScopeDownStatement=text(b"/login")))], "Allow", set()),
@@ -81,6 +87,9 @@ HOST = text(b"api.", field={"SingleHeader": {"Name": "Host"}})
         ([rule({"GeoMatchStatement": {"CountryCodes": ["CU", "IR"]}})], "Allow", set()),
         ([rule({"OrStatement": {"Statements": [countries(at) for at in range(0, 250, 50)]}})], "Allow",
          {INVOKE, HEALTH}),
+        # all but fifty countries
+        ([rule({"OrStatement": {"Statements": [countries(at) for at in range(0, 200, 50)]}})], "Allow",
+         set()),
         ([group(rule(API))], "Allow", {INVOKE}),
         ([group(rule(API, "Allow"))], "Block", {HEALTH}),
         ([group(rule(API), OverrideAction={"Count": {}})], "Allow", set()),

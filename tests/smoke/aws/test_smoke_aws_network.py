@@ -313,10 +313,10 @@ def test_groups_that_let_in_only_private_addresses(given: dict[str, Any], barred
     assert bool(only_inside([given])) is barred
 
 
-def facing_the_internet(group: str) -> dict[str, Any]:
+def facing_the_internet(*groups: str) -> dict[str, Any]:
     balancer: dict[str, Any] = {"LoadBalancerArn": "alb", "LoadBalancerName": "p-alb", "DNSName": ALB}
     places = [{"SubnetId": "subnet-1"}]
-    balancer |= {"SecurityGroups": [group], "Scheme": "internet-facing", "AvailabilityZones": places}
+    balancer |= {"SecurityGroups": [*groups], "Scheme": "internet-facing", "AvailabilityZones": places}
     return {"describe_load_balancers": lambda **_: {"LoadBalancers": [balancer]}}
 
 
@@ -349,6 +349,17 @@ def test_a_balancer_in_a_private_subnet_needs_a_proxy_in_front(led: list[str], b
     assert found == (
         [f"the public does not reach p-alb: {why}"] if blamed else [], [unclear] if blamed is None else []
     )  # fmt: skip
+
+
+def test_a_balancer_without_security_groups_lets_everybody_in() -> None:
+    records = [{"Name": "finn.example.com.", "Type": "A", "ResourceRecords": [{"Value": ALB}]}]
+    aws = account(
+        list_hosted_zones=lambda **_: {"HostedZones": [{"Id": "Z1", "Name": "example.com."}]},
+        list_resource_record_sets=lambda **_: {"ResourceRecordSets": records},
+        describe_vpc_block_public_access_options=raising("InvalidAction"),
+        **facing_the_internet(),
+    )
+    assert examined(aws) == ([], [])
 
 
 def test_dns_matters_only_for_a_balancer_without_a_way_in() -> None:

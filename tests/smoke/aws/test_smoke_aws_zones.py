@@ -101,10 +101,24 @@ def test_zones_of_one_name_may_not_differ(other: list[dict[str, Any]], differ: b
 )
 def test_callers_everywhere_get_an_address(places: list[Any], why: str) -> None:
     records = [to(HOST, "10.0.0.1", **({"GeoLocation": each} if each else {})) for each in places]
-    assert [*misled(told(records), HOST)] == [why] * bool(why)
+    assert whys(told(records)) == [why] * bool(why)
     # an IPv6 address helps nobody who has only IPv4
     records.append({**to(HOST, "2001:db8::1"), "Type": "AAAA"})
-    assert [*misled(told(records), HOST)] == [why] * bool(why)
+    assert whys(told(records)) == [why] * bool(why)
+
+
+def whys(account: Any) -> list[str]:
+    """What is wrong with the answers for the host; everything can be read."""
+    found = misled(account, HOST)
+    assert not found.not_examined
+    return [each.what for each in found.findings]
+
+
+def test_what_cannot_be_read_hides_nothing_else() -> None:
+    placed = to(HOST, "10.0.0.1", GeoLocation={"CountryCode": "DE"})
+    found = misled(told([placed], get_dnssec=raising("AccessDenied")), HOST)
+    assert [each.what for each in found.findings] == ["its records answer only callers in DE"]
+    assert len(found.not_examined) == 1
 
 
 def told(records: list[Any], above: list[Any] | None = None, **answers: Any) -> Any:
@@ -119,6 +133,7 @@ def told(records: list[Any], above: list[Any] | None = None, **answers: Any) -> 
     return account
 
 
+OTHER_KEY = "the zone above x.example has the digest of a key with which"
 UP, DOWN = "Success: HTTP Status Code 200, OK", "Failure: Connection timed out."
 
 
@@ -129,6 +144,8 @@ UP, DOWN = "Success: HTTP Status Code 200, OK", "Failure: Connection timed out."
         ({}, [UP, DOWN], False),
         ({}, [DOWN, DOWN], True),
         ({}, [], False),
+        ({}, ["", ""], False),  # a new check
+        ({}, ["", DOWN], True),
         ({"Inverted": True}, [DOWN], False),
         ({"Inverted": True}, [UP], True),
         ({"Disabled": True}, [DOWN], False),
@@ -150,42 +167,54 @@ def test_a_record_whose_health_check_fails_is_not_given_out(
         get_health_check_status=lambda **_: {"HealthCheckObservations": observed},
     )
     assert leads(account, HOST) == ["10.0.0.2" if spare else "10.0.0.1"]
-    assert [*misled(account, HOST)] == [
-        "Route 53 answers with its SECONDARY record: h of the PRIMARY fails"
-    ] * spare
+    assert whys(account) == ["Route 53 answers with its SECONDARY record: h of the PRIMARY fails"] * spare
 
 
 def test_a_spare_that_leads_to_the_same_balancer_is_as_good() -> None:
     main = to(HOST, "10.0.0.1", Failover="PRIMARY", HealthCheckId="h")
     check = {"HealthCheck": {"HealthCheckConfig": {"Type": "HTTPS", "Disabled": True, "Inverted": True}}}
     account = told([main, to(HOST, "10.0.0.1", Failover="SECONDARY")], get_health_check=lambda **_: check)
-    assert [*misled(account, HOST)] == []
+    assert whys(account) == []
 
 
 @pytest.mark.parametrize(
-    ("state", "keys", "digest", "why"),
+    ("state", "keys", "digests", "why"),
     [
-        ("NOT_SIGNING", [], "", ""),
-        ("SIGNING", ["ACTIVE"], "", ""),
-        ("SIGNING", ["ACTIVE"], "AB", ""),
-        ("SIGNING", ["INACTIVE", "ACTIVE"], "AB", ""),
-        ("ACTION_NEEDED", ["ACTIVE"], "", "Route 53 cannot sign the zone x.example: ACTION_NEEDED ACTIVE"),
-        ("SIGNING", ["ACTION_NEEDED"], "", "Route 53 cannot sign the zone x.example: SIGNING ACTION_NEEDED"),
-        ("NOT_SIGNING", [], "AB", "the zone above x.example has the digest of a key with which"),
-        ("SIGNING", ["ACTIVE"], "CD", "the zone above x.example has the digest of a key with which"),
-        ("", [], "AB", ""),  # an endpoint that does not tell
+        ("NOT_SIGNING", [], [], ""),
+        ("SIGNING", ["ACTIVE"], [], ""),
+        ("SIGNING", ["ACTIVE"], ["1 13 2 AB"], ""),
+        ("SIGNING", ["INACTIVE", "ACTIVE"], ["1 13 2 AB"], ""),
+        ("ACTION_NEEDED", ["ACTIVE"], [], "Route 53 cannot sign the zone x.example: ACTION_NEEDED ACTIVE"),
+        ("SIGNING", ["ACTION_NEEDED"], [], "Route 53 cannot sign the zone x.example: SIGNING ACTION_NEEDED"),
+        ("NOT_SIGNING", [], ["1 13 2 AB"], OTHER_KEY),
+        ("SIGNING", ["ACTIVE"], ["1 13 2 CD"], OTHER_KEY),
+        ("SIGNING", ["ACTIVE", "ACTION_NEEDED"], ["1 13 2 AB"], ""),  # one key is enough
+        ("NOT_SIGNING", ["ACTION_NEEDED"], [], ""),  # the key of a zone that is no longer signed
+        ("SIGNING", ["ACTIVE"], ["1 13 4 EFEF"], ""),  # a SHA-384 digest of the key
+        ("SIGNING", ["ACTIVE"], ["1 13 2 A B"], ""),
+        (
+            "SIGNING",
+            ["ACTIVE"],
+            ["2 13 4 EFEF"],
+            OTHER_KEY,
+        ),
+        ("", [], ["1 13 2 AB"], ""),  # an endpoint that does not tell
     ],
 )
-def test_resolvers_trust_a_zone(state: str, keys: list[str], digest: str, why: str) -> None:
+def test_resolvers_trust_a_zone(state: str, keys: list[str], digests: list[str], why: str) -> None:
     servers = [{"Value": "ns-1.example.org."}]
     cut = {"Name": "x.example.", "Type": "NS", "ResourceRecords": servers}
-    above = [
-        cut,
-        *([{**cut, "Type": "DS", "ResourceRecords": [{"Value": f"1 13 2 {digest}"}]}] if digest else []),
-    ]
+    above = [cut, {**cut, "Type": "DS", "ResourceRecords": [{"Value": each} for each in digests]}]
     listed = [{"Name": "k", "Status": each, "DSRecord": "1 13 2 ab"} for each in keys]
     signing = {"Status": {"ServeSignature": state}, "KeySigningKeys": listed}
-    account = told([cut, to(HOST, "10.0.0.1")], above, get_dnssec=lambda **_: signing if state else {})
-    found = [*misled(account, HOST)]
+    signed = {"Status": {"ServeSignature": "SIGNING"}}
+
+    def get_dnssec(HostedZoneId: str) -> Any:
+        return signed if HostedZoneId == "Z0" else signing if state else {}
+
+    account = told([cut, to(HOST, "10.0.0.1")], above, get_dnssec=get_dnssec)
+    found = whys(account)
     assert len(found) == bool(why)
     assert why in "".join(found)
+    signed["Status"]["ServeSignature"] = "NOT_SIGNING"  # nobody looks for the signatures below it
+    assert whys(account) == [each for each in found if "cannot sign" in each]
