@@ -85,7 +85,13 @@ def untried(dsn: str, kind: str) -> str:
 
 
 #: What a server says that turns everybody away, whatever their password.
-_FULL = re.compile("too many|no more connections|remaining connection slots|shutting down|starting up", re.I)
+_FULL = re.compile(
+    "too many|no more connections|remaining connection slots|shutting down|starting up|query_wait_timeout|"
+    "cannot connect to server|login has been failing",
+    re.IGNORECASE,
+)
+#: How a server's own refusal begins; older PgBouncers say ERROR.
+_SAID = re.compile(r"\b(?:FATAL|ERROR):")
 
 
 def admits(dsn: str, password: str) -> bool:
@@ -98,7 +104,7 @@ def admits(dsn: str, password: str) -> bool:
     try:
         ask(make_conninfo(dsn, password=password), "SELECT 1 AS one")
     except NoPool as refusal:
-        if "FATAL" not in str(refusal) or _FULL.search(str(refusal)):
+        if not _SAID.search(str(refusal)) or _FULL.search(str(refusal)):
             raise SetupError(f"not examined: no answer to another password: {refusal}") from None
         return False
     return True

@@ -157,6 +157,9 @@ def test_where_no_wrong_password_is_tried(dsn: str, kind: str, why: str) -> None
     [
         ("connection failed: FATAL:  password authentication failed", True),
         ('connection failed: FATAL:  SASL authentication failed for user "finn"', True),
+        ("connection failed: ERROR:  Auth failed", True),  # an old PgBouncer
+        ("connection failed: FATAL:  query_wait_timeout", False),
+        ("connection failed: FATAL:  server login has been failing, cached error: x", False),
         ("connection failed: FATAL:  no more connections allowed (max_client_conn)", False),
         ("connection failed: FATAL:  sorry, too many clients already", False),
         ("no connection to pgbouncer:6432: Connection reset by peer", False),
