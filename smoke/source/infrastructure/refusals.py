@@ -104,7 +104,7 @@ def _of_container(container: Mapping[str, Value], room: float | None) -> Iterato
 
 
 #: The beginning of a URL with a mistake behind its scheme.
-_NO_URL = re.compile(r"https?(?://|:/(?!/)|;//)")
+_NO_URL = re.compile(r"https?(?://|:/(?![/$])|;//)")
 
 
 def _names(listed: Value | None) -> set[str]:
@@ -269,15 +269,18 @@ def _of_scaling(target: Resource) -> Iterator[Wrong]:
 
 
 def _of_service(service: Resource) -> Iterator[Wrong]:
-    """A Fargate service with a task for EC2; a task for Fargate also runs on EC2."""
+    """A Fargate service with a task for EC2, or with ECS Exec but no task role; EC2 instances have one."""
     launch, of = service.attribute("launch_type"), service.attribute("task_definition")
     kind = service.attribute("scheduling_strategy")
     if text(launch) == "FARGATE" and text(kind) == "DAEMON":
         yield "Fargate runs no service of the strategy DAEMON", kind
     task = referenced(of)
     exec_, kept = service.attribute("enable_execute_command"), service.ignores("task_definition")
-    bare = task is not None and task.block.type == "resource" and task.attribute("task_role_arn") is None
-    if task is not None and bare and not kept and exec_ is not None and flat(exec_).content is True:
+    bare = task is not None and task.block.type == "resource" and "task_role_arn" not in task.block.attributes
+    providers = (each.attribute("capacity_provider") for each in service.blocks("capacity_provider_strategy"))
+    on_fargate = any(text(each) in ("FARGATE", "FARGATE_SPOT") for each in (launch, *providers))
+    asked = on_fargate and not kept and exec_ is not None and flat(exec_).content is True
+    if task is not None and bare and asked:
         yield f"enable_execute_command needs a task_role_arn, which {task.address} lacks", exec_
     made = task.attribute("requires_compatibilities") if task is not None else None
     if launch is None or made is None or task is None or not (is_known(launch) and is_known(made)):
@@ -291,7 +294,8 @@ def _of_registration(service: Resource) -> Iterator[Wrong]:
     """A Route 53 health check in a private zone, which it cannot reach, and a record of several names."""
     for block in service.blocks("dns_config"):
         types = [each.attribute("type") for each in block.blocks("dns_records")]
-        if "CNAME" in map(text, types) and text(block.attribute("routing_policy")) in ("", "MULTIVALUE"):
+        policy, given = text(block.attribute("routing_policy")), "routing_policy" in block.block.attributes
+        if "CNAME" in map(text, types) and (policy == "MULTIVALUE" or not given):
             yield "a CNAME record needs the routing_policy WEIGHTED", types[0]
         zone = referenced(block.attribute("namespace_id"))
         if zone is not None and zone.type == "aws_service_discovery_private_dns_namespace":

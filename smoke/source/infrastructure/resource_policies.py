@@ -84,8 +84,11 @@ def _is_provider(principal: Value) -> bool:
 
 def _never_fits(statement: Statement) -> Iterator[tuple[str, Value]]:
     """Why no token meets the conditions of a statement: its audience, or a star that is compared as such."""
-    providers = [*filter(None, map(referenced, _federated(statement)))]
-    accepted = {text(each) for one in providers for each in items(one.attribute("client_id_list"))}
+    named = [*_federated(statement)]
+    providers = [*filter(None, map(referenced, named))]
+    listed = [one.attribute("client_id_list") for one in providers]
+    complete = len(providers) == len(named) and all(map(is_known, listed))
+    accepted = {text(each) for one in listed for each in items(one)} if complete else set()
     for test, keys in entries(statement.parts.get("Condition")).items():
         for key, value in entries(keys).items():
             said, entry = [*items(value)], _OF_TOKEN.fullmatch(key)
@@ -93,7 +96,7 @@ def _never_fits(statement: Statement) -> Iterator[tuple[str, Value]]:
                 continue
             if all(set(text(each)) & set("*?") for each in said):
                 yield f"StringEquals compares {text(said[0])} without wildcards (StringLike has them)", value
-            elif entry[1] == "aud" and accepted and "" not in accepted and not accepted & {*map(text, said)}:
+            elif entry[1] == "aud" and accepted and not accepted & {*map(text, said)}:
                 yield f"its provider accepts {' and '.join(sorted(accepted))}, not {text(said[0])}", value
 
 

@@ -401,7 +401,8 @@ def _altered(commands: Sequence[Command], definition: Definition, own: str) -> I
             yield from map(command.finding, _misplaced(filter_, shape.images, own))
 
 
-_SELECTS = re.compile(r"select\(\s*\.name\s*==\s*(?:\"([\w-]+)\"|\$(\w+))\s*\)\s*\)?\s*(?:\|\s*)?\.image")
+_SETS = r"\.image\s*\)?\s*\|?=(?!=)"
+_SELECTS = re.compile(rf"select\(\s*\.name\s*==\s*(?:\"([\w-]+)\"|\$(\w+))\s*\)\s*\)?\s*(?:\|\s*)?{_SETS}")
 #: A pattern of `sub` for an image with a digest; another literal may be the tag that runs.
 _REPLACES = re.compile(r"\.image\s*\|?=\s*sub\(\s*\"([^\"\\]*@[^\"\\]*)\"")
 
@@ -417,10 +418,11 @@ def _unmatched(words: Sequence[str], filter_: str, shape: _Shape, own: str) -> I
     if asked and known and not {*asked} & {*shape.names} and not _IMAGE_OF.search(filter_):
         yield f"no image changes: no container is called {' or '.join(asked)}"
     sample = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/{own}:{'a1' * 20}"
-    for pattern in _REPLACES.findall(filter_) if own in shape.images else ():
-        with suppress(re.error):
-            if re.search(pattern, sample) is None:
-                yield f"no image changes: {pattern} does not match the tag of {own}"
+    patterns = _REPLACES.findall(filter_) if own in shape.images else []
+    other = len(patterns) < len(re.findall(_SETS, filter_))  # such as the tag, once a digest is removed
+    with suppress(re.error):
+        if not other and not any(re.search(each, sample) for each in patterns):
+            yield from (f"no image changes: {each} does not match the tag of {own}" for each in patterns)
 
 
 def _option(name: str) -> str:

@@ -93,25 +93,30 @@ def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
 
 #: Words of a command that may migrate, and programs that never migrate.
 _SPEAKS = re.compile(r"migrat|schema|flyway|liquibase|prisma|drizzle|alembic|db:|psql", re.IGNORECASE)
-_ONLY_SHOWS = frozenset({"--dry-run", "--dryrun", "--pretend", "--plan-only"})
+_ONLY_SHOWS = re.compile(r"[^;&|\n]* --(?:dry-?run|pretend|plan-only)(?!\S|[ ](?:false|no|0)\b)[^;&|\n]*\Z")
 _IDLE = frozenset({"true", ":", "echo", "printf", "sleep", "exit", "date", "ls", "cat"})
 
 
 def _replaced(repository: Repository, workflow: Workflow, job: Job) -> Iterator[Finding]:
-    """Tasks that run something other than the migration."""
+    """Tasks that run something other than the migration; a plan may be shown before another task migrates."""
+    shown, migrating = list[Finding](), False
     for placed in repository.everything(workflow, job):
         for words in repository.commands(placed.step):
-            written = shell.option(words, "--overrides") if shell.runs(words, "aws ecs run-task") else ""
+            written = shell.option(words, "--overrides")
             if written.startswith("file://"):
                 written = repository.script(written.removeprefix("file://")) or ""
-            for command in _commands_of(written):
-                program = command[2:] if command[1:2] == ["-c"] else command
-                said = " ".join(program)
-                first = [each.rpartition("/")[2] for each in said.split()[:1]]
-                idle = {*first} & _IDLE and not _SPEAKS.search(said)
-                if idle or {*said.split()} & _ONLY_SHOWS:
-                    what = f"{job.name} has its task run `{' '.join(command)}` in place of the migration"
+            started = shell.runs(words, "aws ecs run-task")
+            for command in (list(_commands_of(written)) or [[]]) if started else ():
+                said = " ".join(command[2:] if command[1:2] == ["-c"] else command)
+                first = {each.rpartition("/")[2] for each in said.split()[:1]}
+                what = f"{job.name} has its task run `{' '.join(command)}` in place of the migration"
+                if first & _IDLE and not _SPEAKS.search(said):
                     yield Finding(placed.path, placed.step.line, what)
+                elif _ONLY_SHOWS.match(said):
+                    shown.append(Finding(placed.path, placed.step.line, what))
+                else:
+                    migrating = True
+    yield from () if migrating else shown
 
 
 #: What may wait for a task to end, and a wait that goes on in the background.

@@ -138,13 +138,18 @@ def _idle(run: Run, runs: Sequence[Run]) -> Iterator[Finding]:
 
 
 _PROGRAM = re.compile(r"(?:.*/)?([a-z]+)\.(?:[cm]?js|py)")
+#: Names that a program of any service may have.
+_GENERAL = frozenset(
+    ["api", "app", "cron", "gateway", "index", "jobs", "main", "migrate", "proxy", "scheduler", "server",
+     "service", "start", "web", "worker"]
+)  # fmt: skip
 
 
 def _foreign(run: Run, groups: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
     """A container with a program that is named after a service of another image."""
     words, own = run.words() or (), groups[run.build.image]
     found = _PROGRAM.fullmatch(words[-1]) if words and _RUNNERS_OF.fullmatch(words[0]) else None
-    last = {image.rpartition("-")[2] for image in groups if image != run.build.image} - {*own, "api"}
+    last = {image.rpartition("-")[2] for image in groups if image != run.build.image} - {*own} - _GENERAL
     if found and found[1] in last:
         what = f"{run.definition.name} runs {words[-1]}, the program of {found[1]}"
         told = run.container.entries.get("command")

@@ -46,7 +46,7 @@ def invalid(repository: Repository) -> tuple[int, Examined]:
                 result.findings.append(workflow.finding(0, what))
         for job in workflow.jobs.values():
             count += 1
-            wrong = [*refused(job), *_empty(workflow, job), *_without_checkout(repository, job)]
+            wrong = [*refused(job), *_empty(repository, workflow, job), *_without_checkout(repository, job)]
             wrong += [*_not_there(repository, job), *_unrendered(repository, job)]
             wrong += _without_token(workflow, job)
             wrong += [*_misplaced(workflow, job), *missing_scripts(repository, job)]
@@ -230,7 +230,7 @@ def _misplaced(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
         yield from ((what, step.line) for what in _unnamed(conditions, _NOT_IN_STEPS_IF, "a step's `if`"))
 
 
-def _empty(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
+def _empty(repository: Repository, workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
     """Values that are empty because nothing sets them: of a job that is not needed, of a missing output.
 
     GitHub compares all these names case-insensitively.
@@ -250,22 +250,37 @@ def _empty(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
                     yield f"steps.{name} is empty: no step before it has that id", line
                 elif output and not _may_set(ids[name.lower()], output):
                     yield f"steps.{name}.outputs.{output} is empty: that step sets no such output", line
-                elif event := _skipped(workflow, job, ids[name.lower()], line, output):
+                elif _must_have(repository, job, line, name, output) and (
+                    event := _skipped(workflow, job, ids[name.lower()], line)
+                ):
                     yield f"steps.{name}.outputs.{output} is empty on {event}: that step is skipped", line
 
 
-def _skipped(workflow: Workflow, job: Job, step: Step, line: int, output: str) -> str:
-    """The event on which a step is skipped whose output a later step gives to a command as it is."""
-    reader = next((each for each in job.steps if each.line == line and each is not step), None)
-    read = re.compile(rf"\$\{{\{{\s*steps\.{re.escape(step.id)}\.outputs\.{re.escape(output)}\s*\}}\}}")
-    given = shell.commands(shell.parse(read.sub("OUTPUT", reader.run))) if reader is not None else ()
-    used = any(
-        found[:1] and found[0] not in shell.SILENT and any("OUTPUT" in word for word in found)
-        for found in map(shell.words, given)
+def _must_have(repository: Repository, job: Job, line: int, name: str, output: str) -> bool:
+    """Whether a step fails without an output: as the tag of an image, or as an argument its script demands.
+
+    Not if it tests the output itself; any other command may do without.
+    """
+    written = rf"\$\{{\{{\s*steps\.{re.escape(name)}\.outputs\.{re.escape(output)}\s*\}}\}}"
+    tree = shell.parse(
+        next((re.sub(written, "OUTPUT", each.run) for each in job.steps if each.line == line), "")
     )
-    for event in workflow.events if reader is not None and used else ():
+    found = [*map(shell.words, shell.commands(tree))]
+    tests = [
+        shell.text_of(node) for kind in ("test_command", "case_statement") for node in shell.below(tree, kind)
+    ]
+    tests += [" ".join(words) for words in found if words[:1] == ["test"]]
+    return not any("OUTPUT" in each for each in tests) and any(
+        shell.demands(each, "OUTPUT", repository.script) for each in found
+    )
+
+
+def _skipped(workflow: Workflow, job: Job, step: Step, line: int) -> str:
+    """The event on which a step is skipped while the step at this line runs."""
+    reader = next(each for each in job.steps if each.line == line)
+    for event in workflow.events if reader is not step else ():
         situations = [Situation(inputs=each, unread=OUTCOMES, known=event) for each in workflow.runs]
-        runs = [any(each.condition.ways(one)[0] for one in situations) for each in (reader, step) if each]
+        runs = [any(each.condition.ways(one)[0] for one in situations) for each in (reader, step)]
         if may_run(workflow, job, event) and runs == [True, False]:
             return event.get("github.event_name") or "every event"
     return ""

@@ -212,7 +212,7 @@ class _File:
         held = next((node for each in (task, self.top) if (node := each.node("vars", str(named)))), None)
         words = plain(held if named else loop)
         if isinstance(words, str) and named and not {"{", "$"} & {*words}:
-            words = words.split(entries_of(loop).plain("split"))
+            words = words.split(str(entries_of(loop).plain("split") or "") or None)
         if not isinstance(words, list):  # a matrix, or the files of `sources`
             text = " ".join(str(entries.plain(each) or "") for each in ("task", "cmd"))
             yield replace(base, text=text, unread=f"for: {words if named else plain(loop)}")

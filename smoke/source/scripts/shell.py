@@ -231,6 +231,16 @@ def scripts_called(found: Sequence[str]) -> Iterator[tuple[str, bool]]:
         yield re.sub(r"\A(?:\./|\"?\$\{?(?:GITHUB_WORKSPACE|_+)\}?\"?/)+", "", found[at]), direct
 
 
+def demands(words: Sequence[str], wanted: str, script: Callable[[str], str | None]) -> bool:
+    """Whether a command fails if this word is empty: an image's tag, or an argument its script demands."""
+    if {*words[:1]} & {"docker", "podman", "buildah", "crane", "skopeo"}:
+        return any(word.endswith(f":{wanted}") for word in words)
+    for path, _ in scripts_called(words) if wanted in words else ():
+        at = next((at for at, word in enumerate(words) if word.endswith(path)), len(words))
+        return f"${{{words.index(wanted) - at}:?" in (script(path) or "")
+    return False
+
+
 def below(node: Node, kind: str) -> Iterator[Node]:
     """Yield the nodes of a kind below a node."""
     waiting = [node]

@@ -400,6 +400,8 @@ BY_NAME = '(.containerDefinitions[] | select(.name == "app") | .image) |= sub(":
     [
         ('.containerDefinitions[0].image |= sub("@.*$"; ":" + $tag)', "@.*$ does not match the tag"),
         ('.containerDefinitions[0].image |= sub("(?<tag>:[^:]+)$"; ":" + $tag)', ""),
+        (f'.containerDefinitions[0].image |= sub("@.*$"; "") | {FILTER}', ""),
+        ('.containerDefinitions[] | select(.name == "app") | .image', ""),
         (BY_NAME, "no container is called app"),
         (f"{BY_NAME} | {BY_NAME.replace('app', 'api')}", ""),
     ],

@@ -274,6 +274,7 @@ resource "aws_iam_role" "deploy" {
         (":ref:refs/heads/main", ":*", "compares repo:a/b:* without wildcards"),
         ('aud" = "sts.amazonaws.com"', 'aud" = "https://github.com/a"', "its provider accepts"),
         ("StringEquals", "StringLike", ""),
+        ('["sts.amazonaws.com"]', "[var.audience]", ""),
         ("aws_iam_openid_connect_provider.github.arn", '"arn:aws:iam::1:saml-provider/Okta"', ""),
         ("aws_iam_openid_connect_provider.github.arn }\n    Action    = \"sts:AssumeRoleWithWebIdentity",
          '"arn:aws:iam::1:oidc-provider/x" }\n    Action    = "sts:AssumeRole', "a token needs"),
@@ -285,3 +286,10 @@ def test_a_pipeline_can_assume_its_role(read: Read, find: str, replacement: str,
         each.what for each in unassumable(read(PIPELINE.replace(find, replacement) if find else PIPELINE))
     ]
     assert [what in each for each in said] == [True] * bool(what), said
+
+
+def test_one_of_two_providers_may_accept_the_audience(read: Read) -> None:
+    provider = "aws_iam_openid_connect_provider.github.arn"
+    both = PIPELINE.replace(provider, f'[{provider}, "arn:aws:iam::1:oidc-provider/gitlab.example"]')
+    text = both.replace('aud" = "sts.amazonaws.com"', 'aud" = "https://gitlab.example"')
+    assert [*unassumable(read(text))] == []

@@ -10,7 +10,7 @@ from smoke.source.scripts.dockerfiles import read as read_dockerfile
 from tests.smoke.source.terraform_files import Read
 from tests.smoke.source.workflow_files import repository, workflow
 
-GROUPS = {"shop-api": ["api", "worker"], "shop-finn": ["finn"]}
+GROUPS = {"shop-api": ["api", "worker"], "shop-finn": ["finn"], "shop-server": ["server"]}
 TASK = """
 resource "aws_ecs_task_definition" "{name}" {{
   family = "shop-{name}"
@@ -218,3 +218,11 @@ def test_a_dockerfile_may_escape_lines_in_its_own_way() -> None:
     assert file is not None
     assert [(each.name, each.line) for each in file.stages[0].instructions] == [("RUN", 4), ("CMD", 5)]
     assert file.stages[0].name == "a"
+
+
+@pytest.mark.parametrize(
+    ("program", "what"), [("dist/finn.js", "the program of finn"), ("dist/server.js", "")]
+)
+def test_a_service_runs_no_program_of_another(read: Read, program: str, what: str) -> None:
+    said = [each for each in judged(read, worker=f'command = ["node", "{program}"]') if "program of" in each]
+    assert [what in each for each in said] == [True] * bool(what)

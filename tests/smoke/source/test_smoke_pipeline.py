@@ -396,6 +396,10 @@ def test_an_operator_may_go_back_without_migrating(run: str, more: dict[str, Any
         ('["npx", "flyway"]', False),
         ('["true"]', True),
         ('["sh", "-c", "echo done"]', True),
+        ('["npm", "run", "migrate", "--", "--dry-run"]', True),
+        ('["npm", "run", "migrate", "--dry-run=false"]', False),
+        ('["migrate", "--dry-run", "false"]', False),
+        ('["sh", "-c", "migrate --plan-only && migrate"]', False),
     ],
 )
 def test_a_task_runs_the_migration_and_nothing_in_its_place(command: str, blamed: bool) -> None:
@@ -403,6 +407,12 @@ def test_a_task_runs_the_migration_and_nothing_in_its_place(command: str, blamed
     script = SCRIPT.replace("run-task", f"run-task --overrides '{overrides}'")
     found = examine(repository(workflow(), script), PLAN).void.findings
     assert ["in place of the migration" in each.what for each in found] == [True] * blamed, found
+
+
+def test_a_job_may_show_a_migration_before_it_migrates() -> None:
+    shown = '{"containerOverrides": [{"command": ["migrate", "--dry-run"]}]}'
+    before = SCRIPT.replace("run-task", f"run-task --overrides '{shown}'")
+    assert not examine(repository(workflow(), before + SCRIPT), PLAN).void.findings
 
 
 @pytest.mark.parametrize(

@@ -359,6 +359,12 @@ def test_a_recipe_runs_once_for_each_name(run: str, path: str, text: str, names:
     assert judged(run, files={path: text.replace("migrate --", "migrate -- || true;")})[0] == "lost"
 
 
+def test_an_empty_separator_splits_at_spaces() -> None:
+    text = CALLS.replace("as: N", "as: N, split: ''")
+    lines = recipes.lines(["task", "up"], lambda each: (each, text) if each == "Taskfile.yml" else None)
+    assert [each.text.rpartition(" ")[2] for each in lines] == ["a", "a", "b"]
+
+
 def test_a_loop_over_files_is_not_examined() -> None:
     text = LOOP.replace("[a, b]", "sources")
     assert judged("task up", files={"Taskfile.yml": text}) == ("open", "for: sources")

@@ -269,6 +269,7 @@ def test_an_entry_of_a_container_has_its_name(read: Read, entry: str, what: str)
         ('[{ name = "a", image = "b", environment = [{ name = "U", value = "http//b" }] }]', "is no URL"),
         ('[{ name = "a", image = "b", environment = [{ name = "U", value = "http:/b" }] }]', "is no URL"),
         ('[{ name = "a", image = "b", environment = [{ name = "U", value = "https:" }] }]', ""),
+        ('[{ name = "a", image = "b", environment = [{ name = "U", value = "http:/${var.h}" }] }]', ""),
         ('[{ name = "a", image = "b", environment = [{ name = "U", value = "http://b" }] }]', ""),
     ],
 )
@@ -283,6 +284,7 @@ EXEC = """
 resource "aws_ecs_service" "s" {
   name                   = "s"
   task_definition        = aws_ecs_task_definition.t.arn
+  launch_type            = "FARGATE"
   enable_execute_command = true
 }
 """
@@ -312,6 +314,10 @@ resource "aws_service_discovery_service" "s" {
 }
 """
 TASK_OF_EXEC = TASK.replace("CPU", "256").replace("MEMORY", "512").replace("CONTAINERS", CONTAINERS)
+SPOT = EXEC.replace(
+    'launch_type            = "FARGATE"', 'capacity_provider_strategy { capacity_provider = "FARGATE_SPOT" }'
+)
+NO_ROLE = 'variable "role" { default = null }\n'
 ROLE = "  task_role_arn            = aws_iam_role.r.arn\n"
 
 
@@ -320,6 +326,9 @@ ROLE = "  task_role_arn            = aws_iam_role.r.arn\n"
     [
         (EXEC + TASK_OF_EXEC, "needs a task_role_arn"),
         (EXEC + TASK_OF_EXEC.replace("  cpu", f"{ROLE}  cpu"), ""),
+        (EXEC + TASK_OF_EXEC.replace("  cpu", "  task_role_arn = var.role\n  cpu") + NO_ROLE, ""),
+        (EXEC.replace("FARGATE", "EC2") + TASK_OF_EXEC.replace("FARGATE", "EC2"), ""),
+        (SPOT + TASK_OF_EXEC, "needs a task_role_arn"),
         (EXEC.replace("true", "false") + TASK_OF_EXEC, ""),
         (
             EXEC.replace("true\n", "true\n  lifecycle { ignore_changes = [task_definition] }\n")
@@ -335,6 +344,8 @@ ROLE = "  task_role_arn            = aws_iam_role.r.arn\n"
         (BALANCED.replace("KIND", "application").replace("PROTOCOL", "HTTP"), ""),
         (RECORDS.replace("POLICY", "MULTIVALUE"), "needs the routing_policy WEIGHTED"),
         (RECORDS.replace("POLICY", "WEIGHTED"), ""),
+        (RECORDS.replace('"POLICY"', "var.role") + NO_ROLE, ""),
+        (RECORDS.replace('    routing_policy = "POLICY"\n', ""), "needs the routing_policy WEIGHTED"),
     ],
 )
 def test_parts_of_a_service_fit_together(read: Read, text: str, what: str) -> None:

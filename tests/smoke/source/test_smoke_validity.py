@@ -33,7 +33,7 @@ RUNS_ON = "    runs-on: ubuntu-24.04\n    steps:\n      - uses"
 
 
 def found(text: str) -> tuple[list[str], list[str]]:
-    files = {".github/workflows/deploy.yml": text, "scripts/deploy.sh": "true\n"}
+    files = {".github/workflows/deploy.yml": text, "scripts/deploy.sh": "true ${1:?a tag} ${2:-none}\n"}
     _, examined = invalid(Repository.read(files, files.get))
     return [each.what for each in examined.findings], [each.what for each in examined.not_examined]
 
@@ -472,6 +472,7 @@ jobs:
   build:
     runs-on: ubuntu-24.04
     steps:
+      - uses: actions/checkout@v4
       - id: tag
         if: CONDITION
         run: echo "tag=1" >> "$GITHUB_OUTPUT"
@@ -484,12 +485,17 @@ jobs:
     ("condition", "reader", "read", "event"),
     [
         ("github.event_name == 'workflow_dispatch'", "true", 'docker push "a:OUT"', "push"),
-        ("false", "true", "bin/build OUT", "push"),
-        ("github.event_name == 'push'", "true", "bin/build OUT", "workflow_dispatch"),
-        ("github.event_name == 'push'", "github.event_name == 'push'", "bin/build OUT", ""),
+        ("false", "true", "scripts/deploy.sh OUT", "push"),
+        ("github.event_name == 'push'", "true", "bash scripts/deploy.sh OUT", "workflow_dispatch"),
+        ("github.event_name == 'push'", "github.event_name == 'push'", "scripts/deploy.sh OUT", ""),
         ("github.event_name == 'push'", "true", 'test -n "OUT"', ""),
-        ("vars.TAGGED", "true", "bin/build OUT", ""),
-        ("true", "true", "bin/build OUT", ""),
+        ("vars.TAGGED", "true", "scripts/deploy.sh OUT", ""),
+        ("true", "true", "scripts/deploy.sh OUT", ""),
+        ("false", "true", "scripts/deploy.sh a OUT", ""),
+        ("false", "true", "bin/build OUT", ""),
+        ("false", "true", "terraform apply OUT", ""),
+        ("false", "true", 'if [ -n "OUT" ]; then docker push "a:OUT"; fi', ""),
+        ("false", "true", 'test -z "OUT" || docker push "a:OUT"', ""),
     ],
 )
 def test_an_output_that_a_command_gets_is_of_a_step_that_runs(
