@@ -83,7 +83,7 @@ def may_run(workflow: Workflow, job: Job, event: Mapping[str, str | None], *, as
     return any(job.condition.ways(each)[0] for each in situations)
 
 
-_SKIPS = re.compile(r"(?:skip|no|without)[_-]?(\w{4,})", re.IGNORECASE)
+_SKIPS = re.compile(r"(?:(?i:skip)[_-]?|(?i:no|without)[_-]|(?:no|without)(?=[A-Z]))(\w{4,})")
 
 
 def _inverted(workflow: Workflow, job: Job) -> Iterator[str]:
@@ -250,35 +250,17 @@ def _empty(repository: Repository, workflow: Workflow, job: Job) -> Iterator[tup
                     yield f"steps.{name} is empty: no step before it has that id", line
                 elif output and not _may_set(ids[name.lower()], output):
                     yield f"steps.{name}.outputs.{output} is empty: that step sets no such output", line
-                elif _must_have(repository, job, line, name, output) and (
-                    event := _skipped(workflow, job, ids[name.lower()], line)
-                ):
+                elif event := _skipped(repository, workflow, job, ids[name.lower()], line, output):
                     yield f"steps.{name}.outputs.{output} is empty on {event}: that step is skipped", line
 
 
-def _must_have(repository: Repository, job: Job, line: int, name: str, output: str) -> bool:
-    """Whether a step fails without an output: as the tag of an image, or as an argument its script demands.
-
-    Not if it tests the output itself; any other command may do without.
-    """
-    written = rf"\$\{{\{{\s*steps\.{re.escape(name)}\.outputs\.{re.escape(output)}\s*\}}\}}"
-    tree = shell.parse(
-        next((re.sub(written, "OUTPUT", each.run) for each in job.steps if each.line == line), "")
-    )
-    found = [*map(shell.words, shell.commands(tree))]
-    tests = [
-        shell.text_of(node) for kind in ("test_command", "case_statement") for node in shell.below(tree, kind)
-    ]
-    tests += [" ".join(words) for words in found if words[:1] == ["test"]]
-    return not any("OUTPUT" in each for each in tests) and any(
-        shell.demands(each, "OUTPUT", repository.script) for each in found
-    )
-
-
-def _skipped(workflow: Workflow, job: Job, step: Step, line: int) -> str:
-    """The event on which a step is skipped while the step at this line runs."""
-    reader = next(each for each in job.steps if each.line == line)
-    for event in workflow.events if reader is not step else ():
+def _skipped(repository: Repository, workflow: Workflow, job: Job, step: Step, line: int, output: str) -> str:
+    """The event on which a step is skipped while the step at this line runs, and fails without its output."""
+    reader = next((each for each in job.steps if each.line == line and each is not step), None)
+    read = re.compile(rf"\$\{{\{{\s*steps\.{re.escape(step.id)}\.outputs\.{re.escape(output)}\s*\}}\}}", re.I)
+    if reader is None or not shell.demands(read.sub("OUTPUT", reader.run), "OUTPUT", repository.script):
+        return ""
+    for event in workflow.events:
         situations = [Situation(inputs=each, unread=OUTCOMES, known=event) for each in workflow.runs]
         runs = [any(each.condition.ways(one)[0] for one in situations) for each in (reader, step)]
         if may_run(workflow, job, event) and runs == [True, False]:

@@ -231,13 +231,24 @@ def scripts_called(found: Sequence[str]) -> Iterator[tuple[str, bool]]:
         yield re.sub(r"\A(?:\./|\"?\$\{?(?:GITHUB_WORKSPACE|_+)\}?\"?/)+", "", found[at]), direct
 
 
-def demands(words: Sequence[str], wanted: str, script: Callable[[str], str | None]) -> bool:
-    """Whether a command fails if this word is empty: an image's tag, or an argument its script demands."""
-    if {*words[:1]} & {"docker", "podman", "buildah", "crane", "skopeo"}:
-        return any(word.endswith(f":{wanted}") for word in words)
-    for path, _ in scripts_called(words) if wanted in words else ():
-        at = next((at for at, word in enumerate(words) if word.endswith(path)), len(words))
-        return f"${{{words.index(wanted) - at}:?" in (script(path) or "")
+def demands(text: str, wanted: str, script: Callable[[str], str | None]) -> bool:
+    """Whether a script fails if this word is empty: an image's tag, or an argument that a script demands.
+
+    Not if it tests the word itself; any other command may do without.
+    """
+    tree = parse(text)
+    found = [*map(words, commands(tree))]
+    tests = [text_of(node) for kind in ("test_command", "case_statement") for node in below(tree, kind)]
+    tests += [" ".join(each) for each in found if each[:1] == ["test"]]
+    return not any(wanted in each for each in tests) and any(_demands(each, wanted, script) for each in found)
+
+
+def _demands(found: Sequence[str], wanted: str, script: Callable[[str], str | None]) -> bool:
+    if {*found[:1]} & {"docker", "podman", "buildah", "crane", "skopeo"}:
+        return any(word.endswith(f":{wanted}") for word in found)
+    for path, _ in scripts_called(found) if wanted in found else ():
+        at = next((at for at, word in enumerate(found) if word.endswith(path)), len(found))
+        return f"${{{found.index(wanted) - at}:?" in (script(path) or "")
     return False
 
 

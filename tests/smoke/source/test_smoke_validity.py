@@ -236,6 +236,12 @@ def test_what_an_input_skips_runs_without_it(name: str, condition: str, inverted
     assert [said in each for each in findings] == [True] * inverted, findings
 
 
+def test_an_input_may_ask_for_a_job_that_begins_with_no() -> None:
+    asked = "on: { workflow_dispatch: { inputs: { notify: { type: boolean, default: false } } } }"
+    job = 'notify: { runs-on: x, if: "${{ inputs.notify }}", steps: [{ run: x }] }'
+    assert found(f"{asked}\njobs:\n  {job}\n") == ([], [])
+
+
 STEPS = "on: push\njobs:\n  x:\n    runs-on: ubuntu-24.04\n    steps:\n      - uses: actions/checkout@v4\n"
 
 
