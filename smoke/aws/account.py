@@ -157,7 +157,7 @@ ATTEMPTS = 3
 AT_ONCE = 8
 #: The AWS services that the checks call.
 CLIENTS = (
-    "acm", "application-autoscaling", "cloudfront", "cloudwatch", "ec2", "ecr", "ecs", "efs", "elbv2",
+    "acm", "application-autoscaling", "cloudfront", "cloudwatch", "ec2", "ecr", "ecs", "elbv2",
     "firehose", "iam", "kms", "lambda", "logs", "rds", "route53", "route53profiles", "s3", "secretsmanager",
     "servicediscovery", "sns", "sqs", "ssm", "sts", "wafv2",
 )  # fmt: skip

@@ -207,7 +207,7 @@ class WaysOut:
         excluded = {
             each["ResourceArn"].rpartition("/")[2]: each["InternetGatewayExclusionMode"]
             for each in listed["VpcBlockPublicAccessExclusions"]
-            if each["State"] in ("create-complete", "update-complete", "update-in-progress")
+            if each["State"] == "create-complete" or each["State"].startswith("update-")
         }
         return cls(subnets, tables, barred=mode, excluded=excluded)
 

@@ -209,6 +209,27 @@ def test_whether_the_internet_reaches_a_subnet(routes: list[Any], reached: bool)
         assert bool(excluded.unreached("subnet-1")) is blocked
 
 
+@pytest.mark.parametrize(
+    ("state", "counts"),
+    [
+        ("create-complete", True),
+        ("update-failed", True),
+        ("create-failed", False),
+        ("delete-complete", False),
+    ],
+)
+def test_an_exclusion_from_block_public_access_counts_while_it_is_there(state: str, counts: bool) -> None:
+    mode, place = "allow-bidirectional", "arn:aws:ec2:us-east-1:1:vpc/vpc-1"
+    listed = [{"ResourceArn": place, "InternetGatewayExclusionMode": mode, "State": state}]
+    options = {"VpcBlockPublicAccessOptions": {"InternetGatewayBlockMode": "block-ingress"}}
+    account, _ = scripted(
+        describe_route_tables=lambda **_: {"RouteTables": []},
+        describe_vpc_block_public_access_options=lambda **_: options,
+        describe_vpc_block_public_access_exclusions=lambda **_: {"VpcBlockPublicAccessExclusions": listed},
+    )
+    assert WaysOut.routed(account, {}).excluded == ({"vpc-1": mode} if counts else {})
+
+
 BOTH = [entry(100, "allow", to=to) for to in (True, False)]
 STRICT = [
     entry(number, "allow", to=to, of="10.0.0.0/16", ports=ports)
