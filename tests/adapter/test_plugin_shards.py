@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pytest_readiness.core.model import Shard, opened_shard, sealed_shard
+from pytest_readiness.core.model import IN_ALL_SHARDS, Shard, opened_shard, sealed_shard
 
 from tests.adapter.scenario import DEFAULT, PLUGINS, Run, Suite
 
@@ -119,6 +119,13 @@ def left(suite: Suite, index: int, of: int = N) -> Path:
 
 def change(path: Path, **facts: Any) -> None:
     path.write_text(sealed_shard({**opened_shard(path.read_text()), **facts}))
+
+
+def test_a_shard_of_a_version_without_the_clock_is_refused() -> None:
+    content = dict.fromkeys(["run", "index", "status", *IN_ALL_SHARDS], "")
+    with pytest.raises(ValueError, match="another version wrote it"):
+        opened_shard(sealed_shard(content))
+    assert opened_shard(sealed_shard(content | {"clock_jump_s": 0.0}))["clock_jump_s"] == 0.0
 
 
 def test_twenty_shards_make_one_run(suite: Suite) -> None:

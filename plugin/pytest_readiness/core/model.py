@@ -257,7 +257,8 @@ def opened_shard(text: str) -> dict[str, Any]:
     if hashlib.sha256(rest.removesuffix("\n").encode()).hexdigest() != seal:
         raise ValueError("it is incomplete or was edited")
     content = json.loads(rest)
-    if not isinstance(content, dict) or not {"run", "index", "status", *IN_ALL_SHARDS} <= content.keys():
+    needed = {"run", "index", "status", "clock_jump_s", *IN_ALL_SHARDS}
+    if not isinstance(content, dict) or not needed <= content.keys():
         raise ValueError("another version wrote it")
     return content
 

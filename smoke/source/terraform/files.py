@@ -396,7 +396,7 @@ def _entry(content: dict[str, Value], key: str, type_: Expr, whole: Value, envir
     if given is not None and settle(given).content is not None:
         return convert(given, type_, environment)
     if type_.kind == "call" and type_.args[0] == "optional" and len(type_.args[1]) > 1:
-        return environment.value(type_.args[1][1])
+        return convert(environment.value(type_.args[1][1]), type_, environment)
     return given if given is not None else whole.to(None)
 
 

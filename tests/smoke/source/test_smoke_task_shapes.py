@@ -266,6 +266,7 @@ def test_an_entry_of_a_container_has_its_name(read: Read, entry: str, what: str)
         ('[{ name = "a", image = "b", essential = var.on }]', ""),
         ('[{ name = "a", image = "b", portMappings = [{ containerPort = "80" }] }]', "expected a number"),
         ('[{ name = "a", image = "b", portMappings = [{ containerPort = var.port }] }]', ""),
+        ('[{ name = "a", image = "b", portMappings = [{ containerPort = var.ports.http }] }]', ""),
         ('[{ name = "a", image = "b", environment = [{ name = "U", value = "http//b" }] }]', "is no URL"),
         ('[{ name = "a", image = "b", environment = [{ name = "U", value = "http:/b" }] }]', "is no URL"),
         ('[{ name = "a", image = "b", environment = [{ name = "U", value = "https:" }] }]', ""),
@@ -275,6 +276,7 @@ def test_an_entry_of_a_container_has_its_name(read: Read, entry: str, what: str)
 )
 def test_values_of_a_container_have_their_types(read: Read, containers: str, what: str) -> None:
     given = 'variable "port" {\n  type = number\n  default = "80"\n}\nvariable "on" {\n  default = true\n}'
+    given += '\nvariable "ports" {\n  type = object({ http = optional(number, "80") })\n  default = {}\n}'
     task = TASK.replace("CPU", "256").replace("MEMORY", "512").replace("CONTAINERS", containers)
     found = wrong(read, given, task)
     assert [what in each for each in found] == [True] * bool(what), found
