@@ -156,8 +156,16 @@ def _matches(statement: Mapping[str, Any], call: PublicCall) -> bool | None:
     if of is None:
         return None
     if kind == "RegexMatchStatement":
-        return re.search(about["RegexString"], of) is not None
+        return _contains(about["RegexString"], of)
     return _POSITIONS[about["PositionalConstraint"]](of, _text(about["SearchString"]))
+
+
+def _contains(written: str, of: str) -> bool | None:
+    """Whether a regular expression of WAF occurs in a text; None for what Python writes otherwise."""
+    try:
+        return None if "[[:" in written else re.search(written, of) is not None
+    except re.error:
+        return None
 
 
 def _is_sized(about: Mapping[str, Any], size: int) -> bool | None:

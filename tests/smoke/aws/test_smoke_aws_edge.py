@@ -47,6 +47,10 @@ def countries(first: int) -> dict[str, Any]:
     return {"GeoMatchStatement": {"CountryCodes": [f"C{each}" for each in range(first, first + 50)]}}
 
 
+def regex(written: str) -> dict[str, Any]:
+    return {"RegexMatchStatement": {"RegexString": written, "FieldToMatch": {"UriPath": {}}}}
+
+
 def answering(status: int) -> dict[str, Any]:
     return {"Block": {"CustomResponse": {"ResponseCode": status}}}
 
@@ -102,8 +106,9 @@ HOST = text(b"api.", field={"SingleHeader": {"Name": "Host"}})
         ([rule(text(b"/API", change="URL_DECODE"))], "Allow", set()),
         ([rule(text(b"invoke", at="CONTAINS_WORD", change="LOWERCASE"))], "Allow", {INVOKE}),
         ([rule(text(b"invoke", at="ENDS_WITH", change="BASE64_DECODE"))], "Allow", set()),
-        ([rule({"RegexMatchStatement": {"RegexString": "^/api/agents", "FieldToMatch": {"UriPath": {}}}})],
-         "Allow", {INVOKE}),
+        ([rule(regex("^/api/agents"))], "Allow", {INVOKE}),
+        ([rule(regex(r"^/api/agents\h"))], "Allow", set()),  # PCRE has more than Python
+        ([rule(regex("^/[[:alpha:]]"))], "Allow", set()),
     ],
 )  # fmt: skip
 def test_what_a_web_acl_refuses(rules: list[Any], default: str, hit: set[PublicCall]) -> None:
