@@ -202,6 +202,8 @@ _SCORES = (
 )
 #: Members that are tried only with other types: other spellings are also valid, or have a separate list.
 _BY_TYPE = frozenset({"collection_id", "source", "timestamp", "routingKey"})
+#: Names that a program may take for none.
+_LIKE_NONE = ("null", "00")
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +242,7 @@ def events(subject: str, elsewhere: str, score: float, at: str) -> list[Offer]:
     edges = [f"{value!r}" for value, _ in LIMITS["score"].edges()]
     texts += [(f"score {text}", _with(event, "score", text)) for text in (*edges, *_SCORES)]
     texts += [(f"agent_id {key!r}", _with(event, "agent_id", json.dumps(key))) for key in _prefixed(subject)]
-    texts += _at_length(event)
+    texts += _named(event)
     texts += [(f"timestamp {text}", _with(event, "timestamp", text)) for text in _times(at)]
     texts += _bodies(event)
     return [*_offers(event, texts, read_event, "agent_id", elsewhere)]
@@ -256,7 +258,7 @@ def ratings(subject: str, elsewhere: str) -> list[Offer]:
         (f"routingKey {key!r}", _with(document, "routingKey", json.dumps(key)))
         for key in routing_keys(subject)
     ]
-    texts += _at_length(document) + _bodies(document)
+    texts += _named(document) + _bodies(document)
     return [*_offers(document, texts, read_rating, "routingKey", f"nft:{elsewhere}")]
 
 
@@ -270,13 +272,16 @@ def longest_name(agent: str) -> str:
     return agent.ljust(USUAL_CHARS, "x")
 
 
-def _at_length(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The document with each of its names and words at the maximum length that every service accepts."""
-    lengths = {"agent_id": "", "collection_id": "", "routingKey": "nft:", "source": ""}
+def _named(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The document with other names and words: of the maximum length that every service accepts, or odd."""
+    prefixes = {"agent_id": "", "collection_id": "", "routingKey": "nft:", "source": ""}
+    words = {f"of {USUAL_CHARS} characters": longest_name("x")}
+    words |= {f"that is the word {word}": word for word in _LIKE_NONE}
     return [
-        (f"{name} of {USUAL_CHARS} characters", _with(document, name, json.dumps(prefix + longest_name("x"))))
-        for name, prefix in lengths.items()
+        (f"{name} {what}", _with(document, name, json.dumps(prefix + word)))
+        for name, prefix in prefixes.items()
         if name in document
+        for what, word in words.items()
     ]
 
 

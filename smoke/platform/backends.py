@@ -313,6 +313,7 @@ def odd_names() -> dict[str, str]:
         "a hyphen first and an underscore last": f"-{word}_",
         "two of each sign": f"__{word}--",
         "capital letters": word.upper(),
+        "a word for a value that is missing": "undefined",
     }
 
 

@@ -292,12 +292,14 @@ class FaultyQuality(Faulty, Quality):
     async def _unheard(self, request: Request) -> bool:
         """Whether a rating is thrown away for who sent it, or for where it comes from."""
         user = believed(request.headers.get("authorization"))
-        source = str(document_in(await request.body()).get("source"))
+        document = document_in(await request.body())
+        source, key = str(document.get("source")), document.get("routingKey")
         whose = {
             "freeside-drops-ratings-of-the-free-tier": user.tier == "free",
             "freeside-drops-ratings-of-admins": user.is_admin,
             "freeside-drops-ratings-of-other-communities": user.tenant_id != FIRST_COMMUNITY,
             "freeside-drops-ratings-of-other-sources": re.fullmatch("[a-z-]+", source) is None,
+            "freeside-drops-ratings-of-agents-named-undefined": key == "nft:undefined",
         }
         return any(found and self._faults.on(fault) for fault, found in whose.items())
 
@@ -327,8 +329,9 @@ class FaultyQuality(Faulty, Quality):
         if quality not in QUALITIES and (found or on("freeside-takes-any-quality-as-good")):
             quality = "good"
         if isinstance(key, str):
-            if on("freeside-measures-names-with-their-prefix") and len(key) > CHARS_OF_A_NAME:
-                raise bad_request("routingKey is too long")
+            long = len(key) > CHARS_OF_A_NAME and on("freeside-measures-names-with-their-prefix")
+            if long or (key == "nft:null" and on("freeside-takes-null-for-no-agent")):
+                raise bad_request("routingKey names no agent")
             if on("freeside-trims-routing-keys"):
                 key = key.strip()
             if on("freeside-finds-routing-keys-anywhere"):

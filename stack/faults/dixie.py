@@ -321,6 +321,8 @@ class FaultyReputation(Faulty, Reputation):
             raise refusal from None
         if len(signal.agent_id) >= CHARS_OF_A_NAME and on("dixie-refuses-the-longest-names"):
             raise bad_request("agent_id is too long")
+        if signal.agent_id == "null" and on("dixie-takes-null-for-no-agent"):
+            raise bad_request("agent_id is missing")
         if signal.event_id.version != 4 and on("dixie-takes-random-ids-only"):
             raise bad_request("event_id must be a UUID of version 4")
         if str(json.loads(raw)["timestamp"]).endswith("+00:00") and on("dixie-takes-utc-as-z-only"):

@@ -1,6 +1,7 @@
 """Freeside with parts that misbehave: its callers, its calls, its answers."""
 
 import asyncio
+import codecs
 import json
 import re
 import uuid
@@ -171,7 +172,7 @@ class FaultyAgents(Faulty, Agents):
         return ask
 
     async def _read(self, request: Request, claims: Claims) -> Ask:
-        raw = await drained_body(request)
+        raw = await self._received(request)
         unlimited.set(
             (claims.is_admin and self._faults.on("freeside-has-no-limit-for-admins"))
             or ("x-role" in request.headers and self._faults.on("freeside-has-no-limit-for-headers"))
@@ -216,11 +217,16 @@ class FaultyAgents(Faulty, Agents):
                 await self._auth.unspend(request)
             raise
 
+    async def _received(self, request: Request) -> bytes:
+        raw, chunked = await drained_body(request), "content-length" not in request.headers
+        return b"" if chunked and self._faults.on("freeside-reads-no-body-in-chunks") else raw
+
     def _choke(self, request: Request, raw: bytes) -> None:
         """Fail on a call that is rare, although it could be served or refused."""
         rare = {
             "freeside-chokes-on-agents-outside-ascii": not str(document_in(raw).get("agent")).isascii(),
             "freeside-chokes-on-bytes-outside-utf-8": raw.decode(errors="ignore").encode() != raw,
+            "freeside-chokes-on-bodies-in-utf-16": raw.startswith(codecs.BOM_UTF16),
             "freeside-chokes-on-encodings": "content-encoding" in request.headers,
         }
         for fault, found in rare.items():
