@@ -31,6 +31,8 @@ WATCHED_S = 0.05
 #: How long a score must be unchanged if no event is in flight.
 SETTLED_S = 0.3
 EVERY_S = 0.025
+#: How often a score must move after what must not move it before that is a finding.
+_ROUNDS = 3
 #: How often scores are read while looking for other users.
 _LOOKS_FOR_OTHERS = 20
 #: Maximum number of readings of a cached score until it expires.
@@ -127,7 +129,7 @@ class Scores:
             self.evidence.note(f"finding: propagation took {took:.1f} s, the target is {self.target_s} s")
         self.evidence.figure(f"score of {agent}", found[-1], expected=f"not {shown}")
         self._waited(took)
-        self.once.remember("moved", agent=agent)
+        self.once.remember("moved", agent=agent, took_s=took)
         return found[-1]
 
     def moves(
@@ -305,6 +307,22 @@ class Scores:
                 self._saw(agent, score)
         self._waited(time.monotonic() - started)
         self.evidence.evaluated("a score stays", len(before))
+
+    def stay_after_each(self, agent: str, send: Callable[[], object], why: str) -> None:
+        """Assert that an agent's score stays, in one of a few rounds, after something that must not move it.
+
+        Call it after `arrives`: each round lasts as long as that event took. An earlier event may be late and
+        move the score in one round, but hardly in each.
+        """
+        took = self.once.remembered("moved")[-1]["took_s"]
+        for _ in range(_ROUNDS):
+            before = self.shown(agent)
+            send()
+            wait(self.cache_s + took + SETTLED_S)
+            if (now := self.shown(agent)) == before:
+                self.evidence.evaluated("a score stays", 1)
+                return
+        self._refuse(f"the score of {agent} went from {before[agent]} to {now[agent]}: {why}", agent)
 
     def stay_after(self, before: Mapping[str, float | None], send: Callable[[], object], why: str) -> None:
         """Send something that must not move scores, and assert that it did not.

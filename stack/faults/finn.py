@@ -220,6 +220,8 @@ class FaultyReports(Faulty, Reports):
         on = self._faults.on
         if on("finn-reports-for-another-agent"):
             return "smoke-agent-002"
+        if agent is not None and on("finn-reports-every-answer-for-the-first-agent"):
+            return "smoke-agent-001"
         if agent is None:
             return "smoke-agent-001" if on("finn-reports-for-a-default-agent") else None
         if on("finn-drops-prefixes"):
