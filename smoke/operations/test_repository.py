@@ -14,6 +14,7 @@ from smoke.source.infrastructure.resource_policies import unassumable
 from smoke.source.infrastructure.tasks import startup_migrations, swallowed
 from smoke.source.pipeline.delivery import delivered
 from smoke.source.pipeline.deploys import Pipeline, unseen
+from smoke.source.pipeline.effects import ineffective
 from smoke.source.pipeline.gate import MigrationGate, examine, overrides, undeployed, unmigrated
 from smoke.source.pipeline.programs import started_migrations, unfit_images, ungiven
 from smoke.source.pipeline.repository import Repository
@@ -128,6 +129,9 @@ def test_pipeline_carries_deployments_out(
     declared = [each.attribute("name") for each in terraform.of_type("aws_ecs_cluster")]
     others = [text(name) if is_known(name) else "" for name in declared]
     found.findings.extend(delivered(repository, plan, images, definitions, cluster, others))
+    tasks = [each.attribute("family") for each in terraform.of_type("aws_ecs_task_definition")]
+    families = [text(family) for family in tasks if is_known(family)]
+    found.findings.extend(ineffective(repository, plan, plan_facts["source"]["prefix"], families))
     found.findings.extend([*ungiven(repository, images, definitions), *unassumable(terraform)])
     built = unfit_images(repository, images, definitions)
     found.findings.extend(built.findings)

@@ -20,10 +20,10 @@ from smoke.source.scripts import shell
 from smoke.source.terraform.references import items
 from smoke.source.terraform.values import is_known, text
 
-from .deploys import Pipeline, deploy_jobs, names_any, runs_one
+from .deploys import Pipeline, deploy_jobs, names_any, pipelines, runs_one
+from .effects import never_run
 from .expansion import MOST, Command, Expansion
 from .gate import left_behind
-from .jobs import is_within, unreached
 from .repository import Repository
 from .workflows import Job, Workflow
 
@@ -68,13 +68,15 @@ def delivered(
         wrong += [
             *_unchanged(commands),
             *_misnamed(commands, known),
-            *_never_run(repository, workflow, job, commands),
+            *never_run(repository, workflow, job, commands),
         ]
         if len(own) == 1:
             every = list(images.deployed(workflow, job, own[0]))
             builds[workflow.path, own[0]] += [] if workflow.recovers(job) else every
             tags = [each for each in every if _KNOWN.fullmatch(each.what)]
             wrong += _mistagged(tags, own[0], images.pushed(workflow, own[0]))
+            wrong += [replace(each, what=f"{own[0]}:{each.what} is deployed, but no workflow pushes {own[0]}")
+                      for each in tags if images.never_pushed(workflow, own[0], each.what)]  # fmt: skip
             beside = {name for each in named for task in each.tasks for box in containers(task)[0]
                       for name in map(repository_of, items(box.entries.get("image")))}  # fmt: skip
             wrong += _of_others(commands, own[0], groups.keys() - beside)
@@ -185,27 +187,6 @@ def _misnamed(commands: Sequence[Command], known: Collection[str]) -> Iterator[F
             yield each.finding(f"there is no service {named}: it is called {own}")
 
 
-def _never_run(
-    repository: Repository, workflow: Workflow, job: Job, commands: Sequence[Command]
-) -> Iterator[Finding]:
-    """The commands of a script that put a new revision into a service, if none of them is ever reached."""
-    updates = [each for each in commands if runs_one(each.words, _UPDATES)]
-    if updates and all(_is_plain(repository.script(each.path) or "", each.line) for each in updates):
-        places = [(each.path, each.line) for each in updates]
-        place = unreached(repository, workflow, job, lambda _: False, places)
-        if place is not None:
-            yield replace(place, what="the service is never updated: no way through the script leads here")
-
-
-def _is_plain(script: str, line: int) -> bool:
-    """Whether a command at a line of a script updates a service outside of `$( )` and pipes."""
-    return any(
-        shell.line_of(node) == line and not is_within(node, ("command_substitution", "pipeline"))
-        for node in shell.commands(shell.parse(script))
-        if runs_one(shell.words(node), _UPDATES)
-    )
-
-
 def _of_others(commands: Sequence[Command], own: str, images: Collection[str]) -> Iterator[Finding]:
     """An image that jq writes into a task definition: one of other services' `images`, or a tag alone."""
     for each in commands:
@@ -270,6 +251,14 @@ class _Images:
             return set()
         return {tag for name, tag in own if name == image}
 
+    def never_pushed(self, workflow: Workflow, image: str, tag: str) -> bool:
+        """Whether this workflow pushes the commit's tag of other images, and nothing pushes this image."""
+        every = [self._of_workflow(each) for each in self._repository.workflows.values()]
+        names = {name for pushed in every for name, _ in pushed}
+        known = all(re.fullmatch(r"[\w.-]+", each) for each in names) and not pipelines(self._repository)
+        built = any(each == tag for _, each in self._of_workflow(workflow))
+        return known and built and "github.sha" in tag and image not in names
+
     def _of_workflow(self, workflow: Workflow) -> list[tuple[str, str]]:
         """The images that a workflow pushes, as repository and tag, both empty if unknown."""
         if workflow.path not in self._pushed:
@@ -300,7 +289,8 @@ class _Images:
             if placed.step.uses.startswith(_BUILD_ACTION):
                 tags = self.of(workflow).text(job, placed, placed.step.given.get("tags", ""))
                 yield from map(_parts, re.split(r"[\s,]+", tags.strip()))
-            elif _PUSHING.search(placed.step.uses):
+            others = [text for _, text in self._repository.others(placed.step)]
+            if any(map(_PUSHING.search, (placed.step.uses.removeprefix(_BUILD_ACTION), *others))):
                 yield "", ""
 
 
@@ -394,6 +384,7 @@ def _altered(commands: Sequence[Command], definition: Definition, own: str) -> I
         left = shape.entries - names if "containerDefinitions" in names else ()
         lost = {name for name in left if not any(shell.option(each, _option(name)) for each in registers)}
         lost |= {name for name in shape.first & _KEPT if _removes(filter_, every, name)}
+        lost |= {"containerDefinitions"} if _leaves_none(names, every, registers) else set()
         if lost:
             yield command.finding(f"the next task definition has no {' and no '.join(sorted(lost))}")
         yield from map(command.finding, _unmatched(command.words, filter_, shape, own))
@@ -423,6 +414,13 @@ def _unmatched(words: Sequence[str], filter_: str, shape: _Shape, own: str) -> I
     with suppress(re.error):
         if not other and not any(re.search(each, sample) for each in patterns):
             yield from (f"no image changes: {each} does not match the tag of {own}" for each in patterns)
+
+
+def _leaves_none(names: Collection[str], every: str, registers: Sequence[Sequence[str]]) -> bool:
+    """Whether a filter keeps these entries of a task definition, but no containers, and nothing adds them."""
+    kept = {"family"} <= {*names} <= {*_ENTRIES, "family", "volumes", "requiresCompatibilities", "tags"}
+    added = re.search(r"\bcontainerDefinitions\s*[:,}]|\{[^{}]*containerDefinitions\b", every)
+    return kept and not added and not any(shell.option(each, "--container-definitions") for each in registers)
 
 
 def _option(name: str) -> str:

@@ -434,7 +434,7 @@ def _unset(repository: Repository, workflow: Workflow, job: Job, names: Iterable
     """Those of the names that no text which the job may run sets, or names without reading it."""
     if not names or any(_is_unknown(step.uses) for step in job.steps):
         return []
-    texts = (repository.script(workflow.path) or "", *repository.programs())
+    texts = (workflow.around(job, repository.script(workflow.path) or ""), *repository.programs())
     if matches(_SETS_ANY, texts):
         return []
     known = [name for name in names if _OF_MACHINES.fullmatch(name) or _OF_ACTIONS.fullmatch(name)]

@@ -6,7 +6,7 @@ It must not deliver another service's image or environment, and the smoke job mu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from smoke.source.checkout import Examined, Finding
@@ -14,6 +14,7 @@ from smoke.source.rules import ENVIRONMENTS
 from smoke.source.scripts import shell
 
 from .deploys import Pipeline, cancelled, deploy_jobs, names_any, of_whom, runs_any, runs_one, values_of
+from .expansion import without_value
 from .jobs import unnoticed
 from .repository import WORKFLOWS, Placed, Repository
 from .validity import may_run
@@ -116,11 +117,8 @@ def _wrong(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str
     updates = [each for each in words if shell.runs(each, _UPDATE)]
     later = [other for other in workflow.jobs.values() if job.name in workflow.ancestors(other.name)]
     behind = [each for other in later for each in _words(repository, workflow, other)]
-    if (
-        updates
-        and all(map(_stops, updates))
-        and all(_stops(each) for each in behind if shell.runs(each, _UPDATE))
-    ):
+    unset = without_value(repository, workflow, job)
+    if updates and all(_stops(each, unset) for each in [*updates, *behind] if shell.runs(each, _UPDATE)):
         yield "stops its service: it sets the desired count to 0, and no later step raises it"
     registers = any(shell.runs(each, _REGISTER) for each in words)
     others = [shell.option(each, "--task-definition", "--cli-input-json") for each in updates]
@@ -192,20 +190,31 @@ def _of_another_branch(repository: Repository, workflow: Workflow, job: Job) -> 
         step = placed.step
         if step.uses.partition("@")[0] == "actions/checkout" and not {"repository", "path"} & {*step.given}:
             out = step.given.get("ref", "").removeprefix("refs/heads/")
-        builds = step.uses.startswith("docker/build-push-action") or any(
-            runs_one(words, _BUILDS) for words in repository.commands(step)
-        )
+        builds, own = step.uses.startswith("docker/build-push-action"), True
+        for words in repository.commands(step):
+            builds |= runs_one(words, _BUILDS)
+            own &= words[0] not in ("cd", "pushd") and words[:2] != ["git", "clone"]
+            if (
+                words[:2] in (["git", "checkout"], ["git", "switch"])
+                and len(words) == 3
+                and own
+                and not builds
+            ):
+                out = words[2]
         named = re.fullmatch(r"[A-Za-z][\w./-]*", out) and not re.fullmatch(
             r"[0-9a-f]{7,40}|v?\d.*|refs/.*", out
         )
-        if builds and named and workflow.branches and out not in workflow.branches:
+        if builds and named and workflow.branches and out not in (*workflow.branches, *repository.paths):
             on = " and ".join(workflow.branches)
             what = f"{job.name} builds the branch {out}, but a push to {on} deploys it"
             yield workflow.finding(job.line, what)
 
 
-def _stops(update: Sequence[str]) -> bool:
-    return shell.option(update, "--desired-count") == "0"
+def _stops(update: Sequence[str], unset: Collection[str]) -> bool:
+    """Whether a service gets no tasks, also by the default of a variable that is `unset`."""
+    count = shell.option(update, "--desired-count")
+    default = re.fullmatch(r"\$\{(\w+):?-0\}", count)
+    return count == "0" or (default is not None and default[1] in unset)
 
 
 def _words(repository: Repository, workflow: Workflow, job: Job) -> Iterator[list[str]]:

@@ -400,6 +400,16 @@ class Workflow:
         """Return a finding in this file."""
         return Finding(self.path, line, what)
 
+    def around(self, job: Job, text: str) -> str:
+        """The text of this file without the lines of its other jobs; all of it if jobs share a line."""
+        begins = sorted({each.line for each in self.jobs.values()})
+        if len(begins) < len(self.jobs) or job.line not in begins:
+            return text
+        lines, at = text.splitlines(), begins.index(job.line)
+        return "\n".join(
+            [*lines[: begins[0] - 1], *lines[job.line - 1 : [*begins, len(lines) + 1][at + 1] - 1]]
+        )
+
     def ancestors(self, name: str) -> list[str]:
         """Return the jobs that a job needs, directly or indirectly, each after the jobs that it needs."""
         order: list[str] = []

@@ -1,0 +1,216 @@
+"""Commands of a deployment that certainly lack the effect they are written for.
+
+They are only printed, stand in a function that nothing calls, name what does not exist, or wait for another
+state than they should.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+
+from smoke.source.checkout import Finding
+from smoke.source.rules import ENVIRONMENTS
+from smoke.source.scripts import shell
+
+from .deploys import Pipeline, deploy_jobs, runs_one
+from .expansion import Command, Expansion
+from .jobs import is_within, unreached
+from .repository import Repository
+from .workflows import Job, Workflow
+
+#: Commands that change something, each of which a deployment may print in place of running it.
+_CHANGES = ("aws ecs update-service", "aws ecs register-task-definition", "aws ecs run-task", "docker push")
+_UPDATE, _RUN_TASK = ("aws ecs update-service",), ("aws ecs run-task",)
+#: Commands that may run what others print, and scripts that deploy in another way.
+_RUN_PRINTED = frozenset({"eval", "xargs", "parallel"})
+_OTHERWISE = re.compile(
+    r"\b(?:terraform|tofu|terragrunt|pulumi|cdk|copilot|ecspresso|ecs-deploy|ecs-cli|cloudformation|deploy"
+    r"|codepipeline|helm|kubectl|sam|boto3|create-service|create-deployment|create-task-set|put-targets)\b"
+)
+_PUSHES = ("docker push", "docker image push")
+_BUILDS = ("docker build", "docker buildx build", "docker image build")
+#: Other commands after which an image is there to be pushed.
+_HAVE_IMAGES = re.compile(
+    r"\b(?:compose|bake|load|import|commit|pull|podman|pack|buildah|nix|jib|earthly|make|build-push-action)\b"
+)
+_NAME = re.compile(r"[\w.-]+")
+#: Options of `aws ecs` with names, which have neither quotes nor a dollar.
+_NAMED = ("--cluster", "--service", "--services", "--task-definition", "--tasks", "--family", "--launch-type")
+_DELETES = re.compile(r"delete-service|\bdestroy\b|delete-stack")
+_LOOPS = re.compile(r"\b(?:while|until|for)\b|\bsleep\b|\bwatch\b|\bretry\b")
+
+
+def ineffective(
+    repository: Repository, plan: Pipeline, prefix: str, families: Collection[str]
+) -> list[Finding]:
+    """Return the commands of deploying workflows without their effect.
+
+    `prefix` is this environment's, `families` are all families of task definitions that the files declare.
+    """
+    workflows = {of.path: of for of, _ in deploy_jobs(repository, plan)}
+    found: list[Finding] = []
+    for workflow in workflows.values():
+        expansion = Expansion(repository, workflow)
+        deploying = {job.name for of, job in deploy_jobs(repository, plan) if of is workflow}
+        every = [each for job in workflow.jobs.values() for each in expansion.commands(job)]
+        found += _for_the_end(every)
+        for job in workflow.jobs.values():
+            commands = expansion.commands(job)
+            found += [*_printed(commands), *_unbuilt(repository, workflow, job, commands)]
+            found += _quoted(repository, workflow, job, commands)
+            found += _unfamiliar(commands, prefix, families)
+            if job.name in deploying:
+                found += _uncalled(repository, commands)
+            if job.name == plan.migration:
+                found += [*_unawaited(repository, workflow, job, commands), *_abroad(commands, prefix)]
+    return [*dict.fromkeys(found)]
+
+
+def _printed(commands: Sequence[Command]) -> Iterator[Finding]:
+    """A command that is only printed, if nothing else in its job does its work."""
+    run = [each for each in commands if each.words[0] != "echo"]
+    if any(each.words[0] in _RUN_PRINTED or shell.inline_script(each.words) for each in run):
+        return
+    for wanted in _CHANGES:
+        only = [each for each in commands if each not in run and shell.runs(each.words[1:], wanted)]
+        real = any(shell.runs(each.words, wanted) or _OTHERWISE.search(each.words[0]) for each in run
+                   if not _calls_script(each))  # fmt: skip
+        if only and not real:
+            yield only[0].finding(f"`{wanted}` is only printed: nothing in the job runs it")
+
+
+def _calls_script(command: Command) -> bool:
+    return re.search(r"\.(?:sh|bash)\Z", command.words[0]) is not None
+
+
+def _unbuilt(
+    repository: Repository, workflow: Workflow, job: Job, commands: Sequence[Command]
+) -> Iterator[Finding]:
+    """A push of an image under a name that nothing in its job has given it."""
+    texts = [" ".join(each.words) for each in commands]
+    texts += [placed.step.uses for placed in repository.everything(workflow, job)]
+    if any(map(_HAVE_IMAGES.search, texts)):
+        return
+    made = [name for each in commands if runs_one(each.words, _BUILDS)
+            for name in shell.option_values(each.words, "--tag", "-t")]  # fmt: skip
+    made += [each.words[-1] for each in commands if runs_one(each.words, ("docker tag", "docker image tag"))]
+    names = {_repository(each) for each in made}
+    for each in commands:
+        name = _repository(each.words[-1])
+        if names and all(names) and runs_one(each.words, _PUSHES) and name and name not in names:
+            yield each.finding(f"{name} is pushed, but the job builds {' and '.join(sorted(names))}")
+
+
+def _repository(image: str) -> str:
+    """The last part of an image's repository; empty if only a run knows it."""
+    name = re.split("[:@]", image.rpartition("/")[2], maxsplit=1)[0]
+    return name if _NAME.fullmatch(name) and not name.startswith("-") else ""
+
+
+def _quoted(
+    repository: Repository, workflow: Workflow, job: Job, commands: Sequence[Command]
+) -> Iterator[Finding]:
+    """A variable in single quotes where AWS or Docker expects a name: it stays as written."""
+    scripts = {each.path for each in commands if each.path.endswith((".sh", ".bash"))}
+    texts = [(path, 0, repository.script(path) or "") for path in scripts]
+    texts += [(placed.path, placed.step.run_line, placed.step.run)
+              for placed in repository.everything(workflow, job)]  # fmt: skip
+    for path, before, text in texts:
+        for node in shell.commands(shell.parse(text)) if "'" in text else ():
+            arguments = shell.arguments(node)
+            words = [shell.unquoted(each) for each in arguments]
+            if words[:2] != ["aws", "ecs"]:
+                continue
+            for option, value in zip(words, arguments[1:], strict=False):
+                said = shell.unquoted(value)
+                if option in _NAMED and value.type == "raw_string" and re.search(r"\$\{?\w", said):
+                    what = f"{option} is literally {said}: single quotes keep the variable as it is written"
+                    yield Finding(path, before + shell.line_of(value), what)
+
+
+def _unfamiliar(commands: Sequence[Command], prefix: str, families: Collection[str]) -> Iterator[Finding]:
+    """A task family that lacks the prefix with which the files declare it."""
+    for each in commands:
+        named = shell.option(each.words, "--task-definition").partition(":")[0]
+        if not runs_one(each.words, ("aws ecs",)) or named in families or not _NAME.fullmatch(named):
+            continue
+        if f"{prefix}-{named}" in families:
+            yield each.finding(f"there is no task definition {named}: it is called {prefix}-{named}")
+
+
+def _abroad(commands: Sequence[Command], prefix: str) -> Iterator[Finding]:
+    """Migrations that all run in the cluster of another environment."""
+    stem, _, own = prefix.rpartition("-")
+    other = re.compile(rf"{re.escape(stem)}-(?!{re.escape(own)}\b)(?:{ENVIRONMENTS})-[\w-]+")
+    starts = [each for each in commands if runs_one(each.words, _RUN_TASK)]
+    named = [shell.option(each.words, "--cluster").rpartition("/")[2] for each in starts]
+    if stem and starts and all(map(other.fullmatch, named)):
+        yield starts[0].finding(f"the migrations run in the cluster {named[0]}, not in one of {prefix}")
+
+
+def never_run(
+    repository: Repository, workflow: Workflow, job: Job, commands: Sequence[Command]
+) -> Iterator[Finding]:
+    """Yield the commands of a script that put a new revision into a service, if none is ever reached."""
+    updates = [each for each in commands if runs_one(each.words, _UPDATE)]
+    if updates and all(_is_plain(repository.script(each.path) or "", each.line) for each in updates):
+        places = [(each.path, each.line) for each in updates]
+        place = unreached(repository, workflow, job, lambda _: False, places)
+        if place is not None:
+            yield replace(place, what="the service is never updated: no way through the script leads here")
+
+
+def _is_plain(script: str, line: int) -> bool:
+    """Whether a command at a line of a script updates a service outside of `$( )` and pipes."""
+    return any(
+        shell.line_of(node) == line and not is_within(node, ("command_substitution", "pipeline"))
+        for node in shell.commands(shell.parse(script))
+        if runs_one(shell.words(node), _UPDATE)
+    )
+
+
+def _uncalled(repository: Repository, commands: Sequence[Command]) -> Iterator[Finding]:
+    """A function that updates a service, in a script that never calls it; nothing else updates one."""
+    if any(runs_one(each.words, _UPDATE) or each.words[0] in (*_RUN_PRINTED, "trap") for each in commands):
+        return
+    scripts = dict.fromkeys(each.path for each in commands if each.path.endswith((".sh", ".bash")))
+    texts = {path: repository.script(path) or "" for path in scripts}
+    for path, text in texts.items():
+        for node in shell.below(shell.parse(text), "function_definition"):
+            name = shell.text_of(node.named_children[0])
+            said = sum(
+                len(re.findall(rf"(?<![\w-]){re.escape(name)}(?![\w-])", other)) for other in texts.values()
+            )
+            dynamic = re.search(r'^\s*"?\$[@{*\d]', text, re.MULTILINE)
+            updates = any(runs_one(shell.words(each), _UPDATE) for each in shell.commands(node))
+            if updates and said == 1 and not dynamic:
+                what = f"nothing calls the function {name}: the service is never updated"
+                yield Finding(path, shell.line_of(node), what)
+
+
+def _for_the_end(commands: Sequence[Command]) -> Iterator[Finding]:
+    """A wait for the deletion of services that nothing deletes."""
+    if not any(_DELETES.search(" ".join(each.words)) for each in commands):
+        for each in commands:
+            if runs_one(each.words, ("aws ecs wait services-inactive",)):
+                what = "services-inactive waits for the deletion of services; services-stable is meant"
+                yield each.finding(what)
+
+
+def _unawaited(
+    repository: Repository, workflow: Workflow, job: Job, commands: Sequence[Command]
+) -> Iterator[Finding]:
+    """A migration whose exit code is read as soon as its task runs, when there is none yet."""
+    texts = [
+        repository.script(each) or "" for each in {each.path for each in commands} if each != workflow.path
+    ]
+    texts += [placed.step.run for placed in repository.everything(workflow, job)]
+    if any(map(_LOOPS.search, texts)) or any("tasks-stopped" in each.words for each in commands):
+        return
+    starts = any(runs_one(each.words, _RUN_TASK) for each in commands)
+    for each in commands if starts else ():
+        if runs_one(each.words, ("aws ecs wait tasks-running",)):
+            yield each.finding("the exit code is read once the task runs, before it has one: "
+                               "tasks-stopped waits for it")  # fmt: skip

@@ -1,0 +1,177 @@
+"""Commands of a deployment that do nothing are findings; the same commands in a legal style are not."""
+
+from typing import Any
+
+import pytest
+
+from smoke.source.checkout import Examined
+from smoke.source.infrastructure.definitions import read as read_definitions
+from smoke.source.pipeline.delivery import delivered
+from smoke.source.pipeline.effects import ineffective
+from smoke.source.pipeline.expansion import Expansion
+from smoke.source.pipeline.rollout import uncarried
+from tests.smoke.source.terraform_files import Read
+from tests.smoke.source.workflow_files import PLAN, deploy, repository, workflow
+
+FAMILIES = ["shop-staging-api", "shop-staging-migration"]
+UPDATE = "aws ecs update-service --cluster c --service s"
+PUSH = 'docker build -t "$R/shop-api:$T" .\ndocker push "$R/shop-NAME:$T"'
+
+
+def found(run: str, *, build: str = "make", migrate: str = "scripts/migrate.sh", **files: Any) -> list[str]:
+    jobs = {name: {"steps": [{"run": text}]} for name, text in (("build", build), ("migrate", migrate))}
+    data = workflow(deploy=deploy(steps=[{"run": run}]), **jobs)
+    return [each.what for each in ineffective(repository(data, **files), PLAN, "shop-staging", FAMILIES)]
+
+
+@pytest.mark.parametrize(
+    ("run", "what"),
+    [
+        (f"echo {UPDATE}", "only printed"),
+        (f"{UPDATE}\nn=$(echo aws ecs register-task-definition --cli-input-json x)", "only printed"),
+        (f"echo {UPDATE}\n{UPDATE}", ""),
+        (f"echo '{UPDATE}'", ""),
+        (f'if [ -n "$DRY" ]; then echo {UPDATE}; else {UPDATE}; fi', ""),
+        (f"eval $(echo {UPDATE})", ""),
+        (f"terraform apply\necho {UPDATE} --task-definition old", ""),
+        (f"{UPDATE}\naws ecs wait services-inactive --services s", "services-inactive waits"),
+        (f"{UPDATE}\naws ecs delete-service --service s\naws ecs wait services-inactive --services s", ""),
+        (f"{UPDATE} --task-definition api", "no task definition api: it is called shop-staging-api"),
+        (f"{UPDATE} --task-definition api:3", "no task definition api"),
+        (f"{UPDATE} --task-definition shop-staging-api", ""),
+        (f"{UPDATE} --task-definition other", ""),
+        (f'{UPDATE} --task-definition "$P-api"', ""),
+        ("aws ecs update-service --cluster '$P-cluster'", "literally $P-cluster"),
+        ("aws ecs update-service --cluster '${P}-cluster'", "literally ${P}-cluster"),
+        ("aws ecs update-service --cluster 'c' --query '$.x'", ""),
+        ("sh -c 'aws ecs update-service --cluster \"$P\"'", ""),
+        ("eval aws ecs update-service --cluster '$P-cluster'", ""),
+    ],
+)
+def test_a_deployment_does_what_it_says(run: str, what: str) -> None:
+    wrong = found(run)
+    assert len(wrong) == bool(what), wrong
+    assert all(what in each for each in wrong)
+
+
+@pytest.mark.parametrize(
+    ("script", "count"),
+    [
+        (f"deploy() {{\n  {UPDATE}\n}}\n", 1),
+        (f"deploy() {{\n  {UPDATE}\n}}\ndeploy\n", 0),
+        (f'deploy() {{\n  {UPDATE}\n}}\n"$@"\n', 0),
+        (f"deploy() {{\n  {UPDATE}\n}}\n{UPDATE}\n", 0),
+        (f"deploy() {{\n  {UPDATE}\n}}\ntrap deploy EXIT\n", 0),
+        (f'deploy() {{\n  {UPDATE}\n}}\nretry 3 "deploy"\n', 0),
+    ],
+)
+def test_a_function_that_updates_a_service_is_called(script: str, count: int) -> None:
+    assert (
+        sum("nothing calls the function" in each for each in found("./d.sh", **{"d.sh": f"set -e\n{script}"}))
+        == count
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "count"),
+    [
+        (PUSH.replace("NAME", "app"), 1),
+        (PUSH.replace("NAME", "api"), 0),
+        (f"docker tag a $R/shop-app:$T\n{PUSH.replace('NAME', 'app')}", 0),
+        (f"docker load -i x.tar\n{PUSH.replace('NAME', 'app')}", 0),
+        (f'docker build -t "$IMAGE" .\n{PUSH.replace("NAME", "app")}', 0),
+        ('docker push "$R/shop-app:$T"', 0),
+        (PUSH.replace("shop-NAME", "$name"), 0),
+    ],
+)
+def test_what_is_pushed_was_built(build: str, count: int) -> None:
+    assert sum("is pushed, but" in each for each in found(UPDATE, build=build)) == count
+
+
+START = "aws ecs run-task --cluster CLUSTER --task-definition x"
+
+
+@pytest.mark.parametrize(
+    ("migrate", "what"),
+    [
+        (f"{START}\naws ecs wait tasks-running --tasks t\naws ecs describe-tasks", "tasks-stopped waits"),
+        (f"{START}\naws ecs wait tasks-running --tasks t\naws ecs wait tasks-stopped --tasks t", ""),
+        (f"{START}\naws ecs wait tasks-running --tasks t\nuntil ./done.sh; do sleep 5; done", ""),
+        (START.replace("CLUSTER", "shop-dev-cluster"), "run in the cluster shop-dev-cluster"),
+        (START.replace("CLUSTER", "shop-staging-jobs"), ""),
+        (START.replace("CLUSTER", "shop-jobs"), ""),
+        (f"{START.replace('CLUSTER', 'shop-dev-c')}\n{START.replace('CLUSTER', 'shop-staging-c')}", ""),
+    ],
+)
+def test_a_migration_runs_here_and_to_its_end(migrate: str, what: str) -> None:
+    wrong = found(UPDATE, migrate=migrate)
+    assert len(wrong) == bool(what), wrong
+    assert all(what in each for each in wrong)
+
+
+@pytest.mark.parametrize(
+    ("push", "tag", "count"),
+    [
+        ("docker push $R/shop-api:$GITHUB_SHA", "${{ github.sha }}", 1),
+        ("docker push $R/shop-jobs:$GITHUB_SHA", "${{ github.sha }}", 0),
+        ("docker push $R/shop-api:$GITHUB_SHA\ndocker push $R/$name:$T", "${{ github.sha }}", 0),
+        ("docker push $R/shop-api:latest", "${{ github.sha }}", 0),
+        ("docker push $R/shop-api:$GITHUB_SHA", "${{ vars.JOBS_TAG }}", 0),
+    ],
+)
+def test_an_image_has_the_commit_only_if_something_pushes_it(
+    read: Read, push: str, tag: str, count: int
+) -> None:
+    run = f'jq --arg tag {tag} \'.containerDefinitions[0].image |= sub(":[^:]+$"; ":" + $tag)\' jobs.json'
+    data = workflow(build={"steps": [{"run": push}]}, deploy=deploy(steps=[{"run": f"echo jobs\n{run}"}]))
+    groups = {"shop-api": ["api"], "shop-jobs": ["jobs"]}
+    wrong = delivered(repository(data), PLAN, groups, read_definitions(read(""), []), "shop-cluster")
+    assert sum("no workflow pushes shop-jobs" in each.what for each in wrong) == count, wrong
+
+
+def carried(run: str, on: str = "ubuntu-24.04") -> Examined:
+    data = workflow(deploy=deploy(**{"runs-on": on}, steps=[{"run": run}]))
+    data["on"]["push"] = {"branches": ["staging"]}
+    return uncarried(repository(data), PLAN, "shop-staging-cluster")[1]
+
+
+@pytest.mark.parametrize(
+    ("run", "count"),
+    [
+        (f'{UPDATE} --desired-count "${{COUNT:-0}}"', 1),
+        (f'{UPDATE} --desired-count "${{COUNT:-2}}"', 0),
+        (f'COUNT=2\n{UPDATE} --desired-count "${{COUNT:-0}}"', 0),
+        (f'export COUNT="$1"\n{UPDATE} --desired-count "${{COUNT:-0}}"', 0),
+    ],
+)
+def test_a_count_of_none_may_be_a_default(run: str, count: int) -> None:
+    assert sum("stops its service" in each.what for each in carried(run).findings) == count
+
+
+@pytest.mark.parametrize(
+    ("run", "count"),
+    [
+        (f"git checkout main\ndocker build .\n{UPDATE}", 1),
+        (f"git switch main\ndocker build .\n{UPDATE}", 1),
+        (f"git checkout staging\ndocker build .\n{UPDATE}", 0),
+        (f'git checkout "$GITHUB_SHA"\ndocker build .\n{UPDATE}', 0),
+        (f"docker build .\ngit checkout pages\n{UPDATE}", 0),
+        (f"git clone x\ncd x\ngit checkout main\ncd ..\ndocker build .\n{UPDATE}", 0),
+        (f"git checkout scripts/migrate.sh\ndocker build .\n{UPDATE}", 0),
+    ],
+)
+def test_a_build_takes_the_branch_that_was_pushed(run: str, count: int) -> None:
+    assert sum("builds the branch" in each.what for each in carried(run).findings) == count
+
+
+@pytest.mark.parametrize(("where", "count"), [("top", 0), ("own", 0), ("other", 1)])
+def test_a_variable_of_another_job_has_no_value(where: str, count: int) -> None:
+    env = {"env": {"PLACE": "x"}}
+    job = deploy(**{"runs-on": "ubuntu-24.04"}, steps=[{"run": "set -u\necho $PLACE"}])
+    data = workflow(build={"steps": [{"run": "make"}], **(env if where == "other" else {})},
+                    deploy=job | (env if where == "own" else {}))  # fmt: skip
+    repo = repository(data | (env if where == "top" else {}))
+    (of,) = repo.workflows.values()
+    assert len(Expansion(repo, of).unset(of.jobs["deploy"])) == (where == "other")
+    assert ("PLACE" in of.around(of.jobs["deploy"], repo.script(of.path) or "")) or where != "own"
+    assert ("PLACE: x" in of.around(of.jobs["deploy"], repo.script(of.path) or "")) == (where != "other")
