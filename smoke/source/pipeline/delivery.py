@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from smoke.source.checkout import Finding
 from smoke.source.infrastructure.definitions import Definition, Definitions, containers
@@ -39,7 +40,8 @@ _PUSHING = re.compile("push|bake|publish|kaniko")
 _BUILD_ACTION, _RENDER_ACTION = "docker/build-push-action", "amazon-ecs-render-task-definition"
 #: A tag with known parts, or numbers and names of a run of GitHub.
 _BY_GITHUB = re.compile(r"«(?:vars|secrets)\.\w+»")
-_KNOWN = re.compile(r"(?:[\w.-]|«github\.(?:sha|run_number|run_id|ref_name)»(?:\[:\d+\])?)+")
+_KNOWN = re.compile(r"(?:[\w.-]|«github\.(?:sha|run_number|run_id|ref_name)»(?:\[:\d+\+?\])?)+")
+_SHORT = re.compile(r"\[:(?:[7-9]|1\d)\+?\]")  # of a commit, what `git rev-parse --short` may print
 
 
 def delivered(
@@ -116,9 +118,8 @@ def _unlike(tags: Sequence[Finding], image: str) -> Iterator[Finding]:
     """An image that one job deploys by the commit's tag, and another by a tag stored in GitHub."""
     built = next((each.what for each in tags if "«github.sha»" in each.what), "")
     for each in {each.what: each for each in tags if built and _BY_GITHUB.fullmatch(each.what)}.values():
-        yield replace(
-            each, what=f"{image} is deployed as {each.what}, and as {built}: two builds of one image"
-        )
+        what = f"{image} is deployed as {each.what}, and as {built}: two builds of one image"
+        yield replace(each, what=what)
 
 
 def _pinned(commands: Sequence[Command]) -> Iterator[Finding]:
@@ -204,11 +205,11 @@ def _of_others(commands: Sequence[Command], own: str, images: Collection[str]) -
 
 def _mistagged(tags: Sequence[Finding], image: str, pushed: Collection[str]) -> Iterator[Finding]:
     """A tag that is not a commit, or that the workflow never pushes."""
-    for each in tags:
-        tag = each.what
+    for each, tag in ((each, each.what) for each in tags):
+        same = partial(_SHORT.sub, "[:7+]") if "[:7+]" in " ".join([tag, *pushed]) else str
         if tag.lower() in MOVING or ("«" in tag and "github.sha" not in tag):
             yield replace(each, what=f"{image}:{tag} is deployed, but the tag is not a commit")
-        elif pushed and tag not in pushed:
+        elif pushed and same(tag) not in {*map(same, pushed)}:
             what = f"{image}:{tag} is deployed, but the workflow pushes {' and '.join(sorted(pushed))}"
             yield replace(each, what=what)
 
@@ -439,8 +440,7 @@ def _removes(filter_: str, every: str, name: str) -> bool:
 def _misplaced(filter_: str, images: Sequence[str], own: str) -> Iterator[str]:
     """The containers other than the service's own that get an image from a filter."""
     for found in _IMAGE_OF.finditer(filter_):
-        numbers = range(len(images))
-        which = numbers[int(found[1]) :][:1] if found[1] else numbers
+        which = range(len(images))[int(found[1]) :][:1] if found[1] else range(len(images))
         others = [at for at in which if images[at] != own]
         if not which:
             yield f"the image is given to container {found[1]}, which does not exist"

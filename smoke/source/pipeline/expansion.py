@@ -240,7 +240,7 @@ def _word(run: _Shell, node: Node) -> str:
         if found is None:
             return shell.text_of(node)
         value = _value(run, found[1], shell.text_of(node))
-        return value if found[2] is None or value.startswith("$") else _beginning(value, int(found[2]))
+        return value if found[2] is None or value.startswith("$") else _beginning(value, found[2])
     if node.type == "command_substitution":
         return _printed(run, node)
     if node.type in ("string", "concatenation"):
@@ -257,13 +257,13 @@ def _word(run: _Shell, node: Node) -> str:
 
 def _printed(run: _Shell, node: Node) -> str:
     """What `$( )` prints if that is a commit or the beginning of a word; else the text as written."""
-    word, most = shell.printed(node) or (node, None)
+    word, most = shell.printed(node) or (node, "")
     text = "«github.sha»" if word is None else _word(run, word) if word is not node else "$"
     return shell.text_of(node) if "$" in text else _beginning(text, most)
 
 
-def _beginning(text: str, most: int | None) -> str:
-    return text if most is None else f"{text}[:{most}]" if "»" in text else text[:most]
+def _beginning(text: str, most: str) -> str:
+    return text if not most else f"{text}[:{most}]" if "»" in text else text[: int(most)]
 
 
 def _value(run: _Shell, name: str, written: str) -> str:

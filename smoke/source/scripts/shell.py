@@ -373,19 +373,20 @@ _HEAD = re.compile(r"\$\(\s*git rev-parse (?:--verify )?(--short(?:=(\d+))?\s+)?
 _CUT = re.compile(r"cut\s+-[cb]\s*1?-(\d+)|head\s+-c\s*(\d+)")
 
 
-def printed(node: Node) -> tuple[Node | None, int | None] | None:
+def printed(node: Node) -> tuple[Node | None, str] | None:
     """The word that `$(echo WORD | cut -c1-7)` prints, and how many characters of it.
 
-    No word for the commit of `git rev-parse HEAD`, no number for all of it; None for other commands.
+    No word for the commit of `git rev-parse HEAD`, no number for all of it, "7+" for as many as Git needs;
+    None for other commands.
     """
     if commit := _HEAD.fullmatch(text_of(node)):
-        return None, int(commit[2] or 7) if commit[1] else None
+        return None, (commit[2] or "7+") if commit[1] else ""
     (pipe, *others) = node.named_children or [node]
     parts = pipe.named_children if pipe.type == "pipeline" and not others else []
     cut = _CUT.fullmatch(text_of(parts[-1])) if len(parts) == 2 else None
     first = arguments(parts[0]) if cut and parts[0].type == "command" else []
     by_echo = bool(first) and text_of(first[0]) in ("echo", "printf")
-    return (first[-1], int(cut[1] or cut[2])) if cut and by_echo else None
+    return (first[-1], cut[1] or cut[2]) if cut and by_echo else None
 
 
 #: Syntax that dash does not support, by node type; for commands, by first word.

@@ -54,6 +54,7 @@ def found(
         ("$GITHUB_SHA", PUSH),
         ("${{ vars.API_TAG }}", PUSH),
         ("${{ inputs.tag || github.sha }}", PUSH),
+        ("${GITHUB_SHA::8}", 'tag=$(git rev-parse --short HEAD)\ndocker push "$R/shop-api:$tag"'),
         ("${GITHUB_SHA::7}", PUSH.replace("$GITHUB_SHA", "${GITHUB_SHA:0:7}")),
         ("${{ github.sha }}", f'{PUSH}\ndocker push "$R/shop-api:latest"'),
         ("${{ github.sha }}", 'tag=$(git rev-parse HEAD)\ndocker push "$R/shop-api:$tag"'),
@@ -414,7 +415,7 @@ def test_a_filter_changes_an_image_of_the_task(read: Read, filter_: str, what: s
 @pytest.mark.parametrize(
     ("push", "what"),
     [
-        ('t=$(git rev-parse --short HEAD)\ndocker push "$R/shop-api:$t"', "pushes «github.sha»[:7]"),
+        ('t=$(git rev-parse --short HEAD)\ndocker push "$R/shop-api:$t"', "pushes «github.sha»[:7+]"),
         ('t=$(git rev-parse --short=10 HEAD)\ndocker push "$R/shop-api:$t"', "pushes «github.sha»[:10]"),
         ('t=$(echo "$GITHUB_SHA" | cut -c1-8)\ndocker push "$R/shop-api:$t"', "pushes «github.sha»[:8]"),
         ('t=$(printf %s "$GITHUB_SHA" | head -c 8)\ndocker push "$R/shop-api:$t"', "«github.sha»[:8]"),
