@@ -102,7 +102,8 @@ def _unserved(owner: str, given: Mapping[str, Value]) -> Iterator[tuple[str, Val
             what = f"{name} of {owner} is the endpoint of {database.address}, a host and a port"
             yield what, given[name]
         engine = text(database.attribute("engine")) if database is not None else ""
-        if database is not None and "POOL_MODE" in given and engine in ("mysql", "mariadb"):
+        pools = "POOL_MODE" in given and text(given["POOL_MODE"]) in ("session", "transaction", "statement")
+        if database is not None and pools and engine in ("mysql", "mariadb"):
             yield f"{owner} pools PostgreSQL connections, but {database.address} is {engine}", given[name]
         neighbour = _NEIGHBOUR.sub("PORT", name)
         asked = number(given[neighbour]) if neighbour in given else None

@@ -296,6 +296,7 @@ resource "aws_ecs_task_definition" "pgbouncer" {
 ADDRESS = "aws_db_instance.main.address"
 LEFT_ALONE = "  lifecycle {\n    ignore_changes = [engine_version]\n  }"
 OTHER_PORT = '{ name = "DB_PORT", value = "5433" }'
+POOLS = '{ name = "POOL_MODE", value = "transaction" }'
 PLAIN = '{ name = "SERVER_TLS_SSLMODE", value = "disable" }'
 
 
@@ -321,6 +322,9 @@ PLAIN = '{ name = "SERVER_TLS_SSLMODE", value = "disable" }'
         ('{ name = "PGPORT", value = "6432" }', ("x", '"1"'), {}, ""),
         ('{ name = "PGHOST", value = "localhost" }, ' + PLAIN, ("x", '"1"'), {}, ""),
         (OTHER_PORT, ("x", '"1"'), {'"p-postgres"': '"p-postgres"\n  snapshot_identifier = "s"'}, ""),
+        (POOLS, ("x", '"1"'), {}, ""),
+        (POOLS, ("x", '"1"'), {'"postgres"': '"mysql"'}, "pools PostgreSQL connections, but"),
+        (POOLS.replace("transaction", "fixed"), ("x", '"1"'), {'"postgres"': '"mysql"'}, ""),
         (PLAIN, ("x", '"1"'), {}, "accepts only TLS connections"),
         (PLAIN, ("rds.force_ssl", '"1"'), {"15.10": "14.9"}, "accepts only TLS connections"),
     ],
