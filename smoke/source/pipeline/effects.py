@@ -35,6 +35,8 @@ _BUILDS = ("docker build", "docker buildx build", "docker image build")
 _HAVE_IMAGES = re.compile(
     r"\b(?:compose|bake|load|import|commit|pull|podman|pack|buildah|nix|jib|earthly|make|build-push-action)\b"
 )
+#: Actions that push an image, deploy a service or run a task.
+_ACTS = re.compile(r"build-push|ecs-deploy|ecs-run")
 _NAME = re.compile(r"[\w.-]+")
 #: Options of `aws ecs` with names, which have neither quotes nor a dollar.
 _NAMED = ("--cluster", "--service", "--services", "--task-definition", "--tasks", "--family", "--launch-type")
@@ -58,7 +60,12 @@ def ineffective(
         found += _for_the_end(every)
         for job in workflow.jobs.values():
             commands = expansion.commands(job)
-            found += [*_printed(commands), *_unbuilt(repository, workflow, job, commands)]
+            works = job.name in {*deploying, plan.migration} or any(
+                runs_one(each.words, _BUILDS) for each in commands
+            )
+            if works and not any(_ACTS.search(step.uses) for step in job.steps):
+                found += _printed(commands)  # any other job may print them as a hint
+            found += _unbuilt(repository, workflow, job, commands)
             found += _quoted(repository, workflow, job, commands)
             found += _unfamiliar(commands, prefix, families)
             if job.name in deploying:

@@ -175,3 +175,10 @@ def test_a_variable_of_another_job_has_no_value(where: str, count: int) -> None:
     assert len(Expansion(repo, of).unset(of.jobs["deploy"])) == (where == "other")
     assert ("PLACE" in of.around(of.jobs["deploy"], repo.script(of.path) or "")) or where != "own"
     assert ("PLACE: x" in of.around(of.jobs["deploy"], repo.script(of.path) or "")) == (where != "other")
+
+
+def test_another_job_may_print_the_way_back() -> None:
+    notify = {"runs-on": "x", "steps": [{"run": "echo aws ecs update-service --service api"}]}
+    built = [{"uses": "docker/build-push-action@v6"}, {"run": "docker build .\necho docker push x:1"}]
+    data = workflow(notify=notify, build={"runs-on": "x", "steps": built})
+    assert ineffective(repository(data), PLAN, "shop-staging", FAMILIES) == []
