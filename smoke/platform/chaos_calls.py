@@ -54,7 +54,8 @@ class Money:
         return [*calls, Kind("freeside.budget", self._reading)]
 
     def _call(self, way: Way) -> TrackedCall:
-        key, body = str(uuid.uuid4()), way.body(prompt_for(padding=PADDING * way.streamed))
+        key = str(uuid.uuid4())
+        body = way.body(prompt_for(_word_for(key), padding=PADDING * way.streamed))
         return TrackedCall(key, partial(way.post, body, self._tenant, key=key))
 
     def _reading(self) -> TrackedCall:
@@ -63,7 +64,10 @@ class Money:
         return TrackedCall("", partial(self._freeside.get_budget, self._tenant, credential))
 
     def settle(self, traffic: Traffic, watch: Conservation, evidence: Evidence) -> None:
-        """Repeat every key; each now has one answer, and the charges equal the sum of the answers' costs."""
+        """Repeat every key; each now has one answer, and the charges equal the sum of the answers' costs.
+
+        An invoke's answer is the one to its prompt.
+        """
         calls = [call for route in self.routes for call in traffic.calls[route] if call.reached]
         readings = [call.first.answer for call in traffic.calls["freeside.budget"] if answered(call.first)]
         watch.observe_all(
@@ -78,9 +82,19 @@ class Money:
                 )
             if first is not None and answered(call.first):
                 require_no_run(run_of(first), last)
+        for way in map(self._ways, self.routes):
+            for call in traffic.calls[way.route] if not way.streamed else ():
+                if call.reached and call.last.answer is not None:
+                    found = _word_for(call.name) in way.content(call.last.answer)
+                    assert found, f"{way.route}: an answer is not the one to its prompt"
         evidence.evaluated("a key that is repeated after a restart has one answer", len(calls))
         watch.charged([cost_in(call.last.answer) for call in calls if call.last.answer is not None])
         watch.released()
+
+
+def _word_for(key: str) -> str:
+    """The word that the call with this key requests, of constant length."""
+    return f"nonce{key[-12:]}"
 
 
 class Events:

@@ -43,7 +43,12 @@ class FaultyFinnClient(Faulty, FinnClient):
 
     async def invoke(self, ask: Ask, reservation_id: uuid.UUID) -> FinnAnswer:
         """The answer, or the refusal of one that is there."""
-        answer = await super().invoke(self._asked(ask), reservation_id)
+        try:
+            answer = await super().invoke(self._asked(ask), reservation_id)
+        except ApiError as error:
+            if error.code != "SERVICE_UNAVAILABLE" or not self._faults.on("freeside-answers-for-finn"):
+                raise
+            answer = FinnAnswer("No answer can be given now", usage_of(ask.prompt))
         if self._faults.on("freeside-charges-failed-calls"):
             raise ApiError(502, "UPSTREAM_ERROR", "The inference service gave no usable answer")
         return answer
