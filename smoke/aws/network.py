@@ -194,7 +194,8 @@ def reached(
     if (lists := ways.examined.attempt(lambda: AccessLists.read(aws.account, within))) is not None:
         ways = replace(ways, lists=lists)
     if (routes := ways.examined.attempt(lambda: WaysOut.routed(aws.account, ways.lists.subnets))) is not None:
-        ways = replace(ways, routes=routes)
+        barred = ways.examined.attempt(lambda: routes.with_barred(aws.account))
+        ways = replace(ways, routes=barred or routes)
     for to, callers in reach.items():
         aliased = _is_aliased(aws, to)
         for caller in callers if to in parties else ():

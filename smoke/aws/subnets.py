@@ -198,18 +198,21 @@ class WaysOut:
     def routed(cls, account: AwsAccount, subnets: Mapping[str, Subnet]) -> WaysOut:
         """Only the routes of these subnets' networks."""
         networks = {each.vpc for each in subnets.values() if each.vpc}
-        tables = _of_networks(account, "describe_route_tables", "RouteTables", networks)
+        return cls(subnets, _of_networks(account, "describe_route_tables", "RouteTables", networks))
+
+    def with_barred(self, account: AwsAccount) -> WaysOut:
+        """The same ways with what VPC Block Public Access bars."""
         told = account.find("ec2", "describe_vpc_block_public_access_options", _UNKNOWN) or {}
         mode = told.get("VpcBlockPublicAccessOptions", {}).get("InternetGatewayBlockMode", "off")
         if mode == "off":
-            return cls(subnets, tables)
+            return self
         listed = account.ask("ec2", "describe_vpc_block_public_access_exclusions")
         excluded = {
             each["ResourceArn"].rpartition("/")[2]: each["InternetGatewayExclusionMode"]
             for each in listed["VpcBlockPublicAccessExclusions"]
             if each["State"] == "create-complete" or each["State"].startswith("update-")
         }
-        return cls(subnets, tables, barred=mode, excluded=excluded)
+        return replace(self, barred=mode, excluded=excluded)
 
     def shut(self, subnet: str, *, public: bool, needed: Collection[str]) -> str | None:
         """Why a task in a subnet does not reach what it needs; empty if it may, None if unclear.
@@ -348,7 +351,7 @@ def read_ways(aws: AwsReader) -> WaysOut:
 
 
 def _read_ways(aws: AwsReader) -> WaysOut:
-    routed = WaysOut.routed(aws.account, own_subnets(aws))
+    routed = WaysOut.routed(aws.account, own_subnets(aws)).with_barred(aws.account)
     networks = {each.vpc for each in routed.subnets.values() if each.vpc}
     nats = _of_networks(aws.account, "describe_nat_gateways", "NatGateways", networks)
     return replace(

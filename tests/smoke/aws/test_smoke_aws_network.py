@@ -368,6 +368,24 @@ def test_dns_matters_only_for_a_balancer_without_a_way_in() -> None:
     assert examined(account(finn=open_to_all, **hidden)) == ([], [])
 
 
+def test_routes_are_followed_without_permission_to_read_block_public_access() -> None:
+    records = [{"Name": "finn.example.com.", "Type": "A", "ResourceRecords": [{"Value": ALB}]}]
+    inside = {"RouteTableId": "rtb-1", "VpcId": "vpc-1", "Associations": [{"Main": True}], "Routes": [LOCAL]}
+    found, unread = examined(
+        account(
+            finn=[rule(**pair("sg-api", "sg-finn")), rule(443, **ranges("0.0.0.0/0"))],
+            describe_route_tables=lambda **_: {"RouteTables": [inside]},
+            describe_vpc_block_public_access_options=raising("UnauthorizedOperation"),
+            list_hosted_zones=lambda **_: {"HostedZones": [{"Id": "Z1", "Name": "example.com."}]},
+            list_resource_record_sets=lambda **_: {"ResourceRecordSets": records},
+            **facing_the_internet("sg-finn"),
+        )
+    )
+    why = "rtb-1 of subnet-1 has no route to an internet gateway"
+    assert found == [f"the public does not reach p-alb: {why}"]
+    assert ["BlockPublicAccess" in each for each in unread] == [True]
+
+
 OUT = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 INSIDE = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "10.0.0.0/16"}]}
 LOCAL = {"DestinationCidrBlock": "10.0.0.0/16", "GatewayId": "local"}
