@@ -219,6 +219,7 @@ def refused(repository: Repository, build: Build) -> Iterator[Finding]:
     yield from _inside(build)
     yield from _unbuildable(repository, build)
     yield from _unlocked(repository, build)
+    yield from _uninstalled(build)
 
 
 def reached(build: Build) -> list[Stage]:
@@ -376,6 +377,23 @@ def _unlocked(repository: Repository, build: Build) -> Iterator[Finding]:
                 yield build.finding(
                     f"npm ci of {build.image} needs package-lock.json, which is missing", each.line
                 )
+
+
+#: An installation of all packages whose failure is ignored, and any installation.
+_IGNORED = re.compile(
+    r"(?:\A|&&|;|\n)\s*(?:npm (?:ci|install|i)|pnpm (?:install|i)|yarn(?: install)?)(?:\s+-\S+)*\s*"
+    r"\|\|\s*(?:true|:|exit 0)(?=\s|;|\Z)"
+)
+_INSTALLS = re.compile(r"\bnpm (?:ci|install|i)\b|\bpnpm (?:install|i)\b|\byarn\b")
+
+
+def _uninstalled(build: Build) -> Iterator[Finding]:
+    """Packages without which an image is built if their only installation fails."""
+    runs = [each for stage in reached(build) for each in stage.instructions if each.name == "RUN"]
+    installs = [each for each in runs for _ in _INSTALLS.findall(each.text)]
+    if len(installs) == 1 and _IGNORED.search(installs[0].text):
+        what = f"{build.image} is built even if its packages cannot be installed: the failure is ignored"
+        yield build.finding(what, installs[0].line)
 
 
 _LOCKS = ("package-lock.json", "npm-shrinkwrap.json")

@@ -110,10 +110,11 @@ def _alike(runs: Sequence[Run]) -> Iterator[Finding]:
             yield run.task.finding(what, told)
 
 
-#: Images whose default command is a prompt, which ends without input; and programs that run others.
+#: Images whose default command is a prompt, which ends without input; tests and pauses; runners of programs.
 _PROMPTS = re.compile(
     r"(?:docker\.io/)?(?:library/)?(?:node|python|ruby|debian|ubuntu|alpine|golang|busybox)(?:[:@].*)?"
 )
+_NO_SERVICE = re.compile(r"sleep (?:infinity|\d+)|tail -f /dev/null|(?:npm|pnpm|yarn)(?: run)? test|pytest")
 _RUNNERS_OF = re.compile(r"(?:\S*/)?(?:node|nodejs|python3?|ruby|deno|bun)")
 
 
@@ -128,6 +129,9 @@ def _idle(run: Run, runs: Sequence[Run]) -> Iterator[Finding]:
     if words is None and begins is None and not any(own) and _PROMPTS.fullmatch(base):
         what = f"{run.definition.name} runs nothing: neither {run.build.image} nor its task has a command"
         yield run.build.finding(what, run.build.stage.line)
+    elif words and run.definition.service is not None and _NO_SERVICE.fullmatch(" ".join(words)):
+        if sum(each.definition is run.definition for each in runs) == 1:
+            yield run.task.finding(f"{run.definition.name} runs {' '.join(words)}: no service", own[1])
     elif words and _RUNNERS_OF.fullmatch(words[0]):
         alone = {each.words() for each in runs if each.build is run.build} - {None, ()}
         if words[1:2] == words[:1]:

@@ -226,3 +226,24 @@ def test_a_dockerfile_may_escape_lines_in_its_own_way() -> None:
 def test_a_service_runs_no_program_of_another(read: Read, program: str, what: str) -> None:
     said = [each for each in judged(read, worker=f'command = ["node", "{program}"]') if "program of" in each]
     assert [what in each for each in said] == [True] * bool(what)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ('["node", "server.js"]', '["npm", "test"]', "api runs npm test: no service"),
+        ('["node", "server.js"]', '["sleep", "infinity"]', "api runs sleep infinity: no service"),
+        ('["node", "server.js"]', '["npm", "start"]', ""),
+        ("npm install", "npm install --omit=dev || true", "is built even if its packages"),
+        ("npm install", "npm install || npm install", ""),
+        ("npm install", "npm install sharp || true", ""),
+        ("npm install", "npm ci || true\nRUN npm install", ""),
+        ("npm install", "npm install && npm audit || true", ""),
+    ],
+)
+def test_an_image_is_built_and_serves(read: Read, old: str, new: str, what: str) -> None:
+    lock = {"package-lock.json": "{}"}
+    wrong = [each for each in judged(read, Dockerfile=FILE.replace(old, new, 1), **lock)
+             if "no service" in each or "even if" in each]  # fmt: skip
+    assert len(wrong) == bool(what), wrong
+    assert all(what in each for each in wrong)
