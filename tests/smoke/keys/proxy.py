@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 HOP = {"host", "content-length", "connection", "transfer-encoding"}
 #: What is asked of Route 53, by the end of the path.
-ZONES = {"hostedzone": "ListHostedZones", "rrset": "ListResourceRecordSets"}
+ZONES = {"hostedzone": "ListHostedZones", "rrset": "ListResourceRecordSets", "dnssec": "GetDNSSEC"}
 #: IAM's prefix of an action where it is not the name that requests are signed for.
 PREFIXES = {"monitoring": "cloudwatch"}
 
