@@ -33,7 +33,8 @@ _PUSHES = ("docker push", "docker image push")
 _BUILDS = ("docker build", "docker buildx build", "docker image build")
 #: Other commands after which an image is there to be pushed.
 _HAVE_IMAGES = re.compile(
-    r"\b(?:compose|bake|load|import|commit|pull|podman|pack|buildah|nix|jib|earthly|make|build-push-action)\b"
+    r"\b(?:compose|bake|load|import|commit|pull|podman|nerdctl|pack|buildah|nix|jib|earthly|bazel|ko|sbt|s2i"
+    r"|mvnw?|gradlew?|make|just|task|npm run|pnpm|yarn|build-push-action)\b"
 )
 #: Actions that push an image, deploy a service or run a task.
 _ACTS = re.compile(r"build-push|ecs-deploy|ecs-run")
@@ -60,15 +61,16 @@ def ineffective(
         found += _for_the_end(every)
         for job in workflow.jobs.values():
             commands = expansion.commands(job)
+            acts = any(_ACTS.search(step.uses) for step in job.steps)
             works = job.name in {*deploying, plan.migration} or any(
                 runs_one(each.words, _BUILDS) for each in commands
             )
-            if works and not any(_ACTS.search(step.uses) for step in job.steps):
+            if works and not acts:
                 found += _printed(commands)  # any other job may print them as a hint
             found += _unbuilt(repository, workflow, job, commands)
             found += _quoted(repository, workflow, job, commands)
             found += _unfamiliar(commands, prefix, families)
-            if job.name in deploying:
+            if job.name in deploying and not acts:
                 found += _uncalled(repository, commands)
             if job.name == plan.migration:
                 found += [*_unawaited(repository, workflow, job, commands), *_abroad(commands, prefix)]
@@ -138,7 +140,8 @@ def _quoted(
 
 
 def _unfamiliar(commands: Sequence[Command], prefix: str, families: Collection[str]) -> Iterator[Finding]:
-    """A task family that lacks the prefix with which the files declare it."""
+    """A task family that the files declare with a prefix only, and that nothing here registers."""
+    families = {*families, *(shell.option(each.words, "--family") for each in commands)}
     for each in commands:
         named = shell.option(each.words, "--task-definition").partition(":")[0]
         if not runs_one(each.words, ("aws ecs",)) or named in families or not _NAME.fullmatch(named):
@@ -179,9 +182,11 @@ def _is_plain(script: str, line: int) -> bool:
 
 
 def _uncalled(repository: Repository, commands: Sequence[Command]) -> Iterator[Finding]:
-    """A function that updates a service, in a script that never calls it; nothing else updates one."""
-    if any(runs_one(each.words, _UPDATE) or each.words[0] in (*_RUN_PRINTED, "trap") for each in commands):
-        return
+    """A function that updates a service, in a script that never calls it; nothing else deploys one."""
+    for each in commands:
+        otherwise = not _calls_script(each) and _OTHERWISE.search(" ".join(each.words))
+        if otherwise or runs_one(each.words, _UPDATE) or each.words[0] in (*_RUN_PRINTED, "trap"):
+            return
     scripts = dict.fromkeys(each.path for each in commands if each.path.endswith((".sh", ".bash")))
     texts = {path: repository.script(path) or "" for path in scripts}
     for path, text in texts.items():

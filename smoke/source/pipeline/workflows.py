@@ -401,14 +401,15 @@ class Workflow:
         return Finding(self.path, line, what)
 
     def around(self, job: Job, text: str) -> str:
-        """The text of this file without the lines of its other jobs; all of it if jobs share a line."""
+        """The text of this file without its other jobs' lines; all of it if jobs share a line or a node."""
         begins = sorted({each.line for each in self.jobs.values()})
-        if len(begins) < len(self.jobs) or job.line not in begins:
+        if len(begins) < len(self.jobs) or job.line not in begins or re.search(r":\s+\*\w", text):
             return text
-        lines, at = text.splitlines(), begins.index(job.line)
-        return "\n".join(
-            [*lines[: begins[0] - 1], *lines[job.line - 1 : [*begins, len(lines) + 1][at + 1] - 1]]
-        )
+        lines = text.splitlines()
+        after = (at for at, line in enumerate(lines) if at >= begins[-1] and re.match(r"[^\s#-]", line))
+        ends = [*(each - 1 for each in begins[1:]), next(after, len(lines))]
+        own = slice(job.line - 1, ends[begins.index(job.line)])
+        return "\n".join([*lines[: begins[0] - 1], *lines[own], *lines[ends[-1] :]])
 
     def ancestors(self, name: str) -> list[str]:
         """Return the jobs that a job needs, directly or indirectly, each after the jobs that it needs."""

@@ -9,9 +9,10 @@ from smoke.source.infrastructure.definitions import read as read_definitions
 from smoke.source.pipeline.delivery import delivered
 from smoke.source.pipeline.effects import ineffective
 from smoke.source.pipeline.expansion import Expansion
+from smoke.source.pipeline.repository import Repository
 from smoke.source.pipeline.rollout import uncarried
 from tests.smoke.source.terraform_files import Read
-from tests.smoke.source.workflow_files import PLAN, deploy, repository, workflow
+from tests.smoke.source.workflow_files import PLAN, W, deploy, repository, workflow
 
 FAMILIES = ["shop-staging-api", "shop-staging-migration"]
 UPDATE = "aws ecs update-service --cluster c --service s"
@@ -39,6 +40,7 @@ def found(run: str, *, build: str = "make", migrate: str = "scripts/migrate.sh",
         (f"{UPDATE} --task-definition api", "no task definition api: it is called shop-staging-api"),
         (f"{UPDATE} --task-definition api:3", "no task definition api"),
         (f"{UPDATE} --task-definition shop-staging-api", ""),
+        (f"aws ecs register-task-definition --family api\n{UPDATE} --task-definition api", ""),
         (f"{UPDATE} --task-definition other", ""),
         (f'{UPDATE} --task-definition "$P-api"', ""),
         ("aws ecs update-service --cluster '$P-cluster'", "literally $P-cluster"),
@@ -63,6 +65,7 @@ def test_a_deployment_does_what_it_says(run: str, what: str) -> None:
         (f"deploy() {{\n  {UPDATE}\n}}\n{UPDATE}\n", 0),
         (f"deploy() {{\n  {UPDATE}\n}}\ntrap deploy EXIT\n", 0),
         (f'deploy() {{\n  {UPDATE}\n}}\nretry 3 "deploy"\n', 0),
+        (f"restart() {{\n  {UPDATE}\n}}\naws deploy create-deployment --cli-input-json x\n", 0),
     ],
 )
 def test_a_function_that_updates_a_service_is_called(script: str, count: int) -> None:
@@ -78,6 +81,7 @@ def test_a_function_that_updates_a_service_is_called(script: str, count: int) ->
         (PUSH.replace("NAME", "app"), 1),
         (PUSH.replace("NAME", "api"), 0),
         (f"docker tag a $R/shop-app:$T\n{PUSH.replace('NAME', 'app')}", 0),
+        (f"./mvnw spring-boot:build-image\n{PUSH.replace('NAME', 'app')}", 0),
         (f"docker load -i x.tar\n{PUSH.replace('NAME', 'app')}", 0),
         (f'docker build -t "$IMAGE" .\n{PUSH.replace("NAME", "app")}', 0),
         ('docker push "$R/shop-app:$T"', 0),
@@ -175,6 +179,20 @@ def test_a_variable_of_another_job_has_no_value(where: str, count: int) -> None:
     assert len(Expansion(repo, of).unset(of.jobs["deploy"])) == (where == "other")
     assert ("PLACE" in of.around(of.jobs["deploy"], repo.script(of.path) or "")) or where != "own"
     assert ("PLACE: x" in of.around(of.jobs["deploy"], repo.script(of.path) or "")) == (where != "other")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "jobs:\n  build:\n    runs-on: x\n  deploy:\n    runs-on: x\nenv:\n  PLACE: x\n",
+        "jobs:\n  deploy:\n    runs-on: x\n  build:\n    runs-on: x\n# all jobs\nenv:\n  PLACE: x\n",
+        "jobs:\n  build:\n    env: &e { PLACE: x }\n    runs-on: x\n  deploy:\n    env: *e\n    runs-on: x\n",
+    ],
+)
+def test_a_variable_that_a_job_shares_has_a_value(text: str) -> None:
+    repo = Repository.read([W], {W: f"on: push\n{text}"}.get)
+    of = repo.workflows[W]
+    assert "PLACE: x" in of.around(of.jobs["deploy"], repo.script(W) or "")
 
 
 def test_another_job_may_print_the_way_back() -> None:
