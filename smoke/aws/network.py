@@ -88,12 +88,12 @@ def _names(rule: Mapping[str, Any]) -> bool:
 
 
 def only_inside(rules: Sequence[Mapping[str, Any]]) -> str:
-    """Why rules admit nobody from the internet; empty if they may. Nobody there has a private address."""
+    """Why rules admit no caller from the internet, where no address is private; empty if they may."""
     ranges = [ip_network(each, strict=False) for rule in rules for each in ranges_of(rule)]
     if any(rule.get("PrefixListIds") for rule in rules) or not all(each.is_private for each in ranges):
         return ""
-    told = " and ".join(map(str, ranges)) or "other groups"
-    return f"its security groups let in only {told}"
+    sources = " and ".join(map(str, ranges)) or "other groups"
+    return f"its security groups let in only {sources}"
 
 
 def is_open(group: Mapping[str, Any], ports: Iterable[int]) -> bool:

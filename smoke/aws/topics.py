@@ -204,10 +204,10 @@ def _end(account: AwsAccount, topic: str, endpoint: str, drill: str, attributes:
 
 def _lost_stream(account: AwsAccount, stream: str) -> str:
     """Why a Firehose stream takes no messages."""
-    told = account.find(
+    found = account.find(
         "firehose", "describe_delivery_stream", _NO_FUNCTION, DeliveryStreamName=stream.rpartition("/")[2]
     )
-    state = "gone" if told is None else told["DeliveryStreamDescription"]["DeliveryStreamStatus"]
+    state = "gone" if found is None else found["DeliveryStreamDescription"]["DeliveryStreamStatus"]
     return f"{stream} is {state}" if state in ("gone", "DELETING", "CREATING_FAILED") else ""
 
 

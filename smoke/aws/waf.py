@@ -38,14 +38,14 @@ class PublicCall:
 
 
 def read_web_acl(account: AwsAccount, resource: str) -> Mapping[str, Any] | None:
-    """The web ACL in front of a balancer; None if there is none."""
+    """The web ACL in front of a load balancer; None without one."""
     found = account.find("wafv2", "get_web_acl_for_resource", _NO_ACL, ResourceArn=resource)
     whole: Mapping[str, Any] | None = _whole(account, (found or {}).get("WebACL"))
     return whole
 
 
 def read_global_acl(account: AwsAccount, arn: str) -> Mapping[str, Any] | None:
-    """The web ACL with which a CloudFront distribution is associated; None if there is none."""
+    """The web ACL of a CloudFront distribution; None without one."""
     found = _read(account, "get_web_acl", arn) if arn else None
     whole: Mapping[str, Any] | None = _whole(account, (found or {}).get("WebACL"))
     return whole

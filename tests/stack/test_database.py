@@ -122,6 +122,8 @@ def test_a_connection_that_was_closed_while_idle_is_not_used() -> None:
             statement = await reader.readexactly(int.from_bytes(await reader.readexactly(4)) - 4)
             writer.write(b"I\0\0\0\x04" + READY)
         writer.close()
+        await writer.wait_closed()
+        closed.set()
 
     async def three_statements() -> None:
         server = await asyncio.start_server(close_after_one, "127.0.0.1")
@@ -129,10 +131,14 @@ def test_a_connection_that_was_closed_while_idle_is_not_used() -> None:
         address = f"postgresql://a@127.0.0.1:{port}/b?sslmode=disable&gssencmode=disable"
         database = Database(address, max_size=1)
         await database.open()
-        for _ in range(3):
-            await asyncio.wait_for(database.one("SELECT 1"), 10)
-            await asyncio.sleep(0.05)
-        await database.close()
-        server.close()
+        try:
+            for _ in range(3):
+                await asyncio.wait_for(database.one("SELECT 1"), 10)
+                await asyncio.wait_for(closed.wait(), 10)
+                closed.clear()
+        finally:
+            await database.close()
+            server.close()
 
+    closed = asyncio.Event()
     asyncio.run(three_statements())

@@ -28,7 +28,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def _steady_clock() -> Callable[[], float]:
-    """Return a clock that nobody sets; on Linux one that counts while the machine sleeps."""
+    """Return a clock that cannot be set; on Linux it also counts the time that the machine sleeps."""
     if hasattr(clock, "CLOCK_BOOTTIME"):
         return partial(clock.clock_gettime, clock.CLOCK_BOOTTIME)
     return clock.monotonic
