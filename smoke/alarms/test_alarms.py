@@ -20,7 +20,7 @@ from smoke.aws.alarms import (
     unfed,
     watching,
 )
-from smoke.aws.ecs_tasks import misfits
+from smoke.aws.databases import misfits
 from smoke.aws.inventory import APPLICATION, FURTHER, REQUIRED, watch_for
 from smoke.aws.monitoring import (
     QUEUE,

@@ -12,8 +12,9 @@ from smoke.source.infrastructure.databases import Budget
 
 from .alarms import Metric, Watch
 from .balancer import BalancerRoute, routes_to, strange
+from .databases import DATABASE_IS_DOWN
 from .ecs import EcsService, TaskDefinition
-from .ecs_tasks import DATABASE_IS_DOWN, RunningTask
+from .ecs_tasks import RunningTask
 from .names import BUILDS, HOSTS, IF_SET, PORTS, SERVICES, resolve
 from .reader import AwsReader
 

@@ -14,7 +14,7 @@ from pytest_readiness import Environment
 
 from smoke.source.rules import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, SECRET, TASK_ROLE, Use
 
-from . import alarms, ecs, ecs_tasks, monitoring, topics
+from . import alarms, databases, ecs, ecs_tasks, monitoring, topics
 from .account import AwsAccount, account_of, at_once
 from .alarms import CompositeAlarm, Metric, MetricAlarm
 from .balancer import BalancerRoute, TargetGroup, describe_balancers, read_routes, read_target_groups
@@ -248,13 +248,13 @@ class AwsReader:
 
     def databases(self) -> Mapping[str, str]:
         """The state of the database instance, or of each instance of the cluster of that name."""
-        return ecs_tasks.states_of(self.instances(), self.names.database)
+        return databases.states_of(self.instances(), self.names.database)
 
     @_once
     def instances(self) -> Sequence[Mapping[str, Any]]:
         """The database instance as RDS describes it, or each instance of the cluster of that name."""
         name = self.names.database
-        return ecs_tasks.describe_databases(self.account, name)
+        return databases.describe_databases(self.account, name)
 
     @_once
     def topic(self) -> str:

@@ -21,8 +21,9 @@ from smoke.aws.balancer import (
     read_target_groups,
     routes_to,
 )
+from smoke.aws.databases import astray
 from smoke.aws.ecs import EcsService, expiring, images_there, read_services
-from smoke.aws.ecs_tasks import addresses_of, astray, left_without_tasks, moved, read_running
+from smoke.aws.ecs_tasks import addresses_of, left_without_tasks, moved, read_running
 from smoke.aws.edge import (
     by_cloudfront,
     diverted,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from smoke.aws.ecs_tasks import astray, describe_databases, misfits, states_of
+from smoke.aws.databases import astray, describe_databases, misfits, states_of
 from tests.smoke.aws.fakes import raising, refusal, scripted
 
 

@@ -8,7 +8,7 @@ import pytest
 from pytest_readiness import SetupError
 
 from smoke.aws.balancer import BalancerRoute, describe_balancers
-from smoke.aws.ecs_tasks import describe_databases
+from smoke.aws.databases import describe_databases
 from smoke.aws.names import Names, Registry
 from smoke.aws.network import kept_from_aws, only_inside, reached
 from smoke.aws.reader import AwsReader

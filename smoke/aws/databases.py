@@ -1,0 +1,161 @@
+"""The database: its state, its parameters, and the variables of tasks that lead to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from smoke.source.checkout import Examined, Finding
+
+from .account import AwsAccount
+from .policies import read_key
+
+#: States of a database instance in which it accepts no connections until somebody intervenes.
+DATABASE_IS_DOWN = (
+    "stopped",
+    "stopping",
+    "deleting",
+    "failed",
+    "storage-full",
+    "incompatible-parameters",
+    "insufficient-capacity",
+    "inaccessible-encryption-credentials",
+    "inaccessible-encryption-credentials-recoverable",
+    "incompatible-network",
+    "incompatible-restore",
+    "restore-error",
+)
+
+
+_ABSENT = ("DBInstanceNotFound", "DBInstanceNotFoundFault")
+_POOLER, _OF_READERS = "pgbouncer", "cluster-ro-"
+
+
+def describe_databases(account: AwsAccount, name: str) -> list[Mapping[str, Any]]:
+    """The database instance of this name, or each one of the cluster of this name, as RDS describes them."""
+    answer = account.find("rds", "describe_db_instances", _ABSENT, DBInstanceIdentifier=name)
+    if answer is not None and answer["DBInstances"]:
+        return [answer["DBInstances"][0]]
+    every = account.pages("rds", "describe_db_instances", "DBInstances")
+    return [each for each in every if each.get("DBClusterIdentifier") == name]
+
+
+def states_of(instances: Iterable[Mapping[str, Any]], name: str) -> dict[str, str]:
+    """The state of each database instance; an instance without a name gets this name."""
+    return {
+        each.get("DBInstanceIdentifier", name): str(each.get("DBInstanceStatus", "")) for each in instances
+    }
+
+
+def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connections: int) -> Examined:
+    """The database instances that accept no writes, or fewer connections than this, or lose their key.
+
+    Limits that RDS computes from the instance's size are not evaluated. Those that wait for a reboot are not
+    examined.
+    """
+    result = Examined()
+    for each in instances:
+        name = each.get("DBInstanceIdentifier", "")
+        if source := each.get("ReadReplicaSourceDBInstanceIdentifier"):
+            result.findings.append(Finding("", 0, f"{name} is a replica of {source} and takes no writes"))
+        ends = each.get("CertificateDetails", {}).get("ValidTill")
+        if ends and ends < datetime.now(UTC) + _CERTIFIED_FOR:
+            result.findings.append(Finding("", 0, f"the certificate of {name} ends on {ends:%Y-%m-%d}"))
+        if key := each.get("KmsKeyId"):
+            place = each.get("DBInstanceArn", "").split(":")[3:5]
+            found = result.attempt(partial(read_key, account, key, place))
+            if found and found.unusable:
+                why = f"{name} is encrypted with {key}, which {found.unusable}"
+                result.findings.append(Finding("", 0, why))
+        held = {one["DBParameterGroupName"]: one for one in each.get("DBParameterGroups", ())}
+        for group, values in _parameters(account, each).items():
+            limit = _most(values.get("max_connections", ""))
+            if limit is not None and held[group].get("ParameterApplyStatus") == "pending-reboot":
+                what = f"whether {name} takes {connections} connections: {group} is in force after a reboot"
+                result.not_examined.append(Finding("", 0, what))
+            elif limit is not None and limit < connections:
+                why = f"{name} takes {limit} connections, by {group}; the budget is {connections}"
+                result.findings.append(Finding("", 0, why))
+            if values.get("default_transaction_read_only", "").lower() in ("1", "on", "true", "yes"):
+                why = f"{name} takes no writes: {group} sets default_transaction_read_only"
+                result.findings.append(Finding("", 0, why))
+    return result
+
+
+def _parameters(account: AwsAccount, instance: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """What an instance's own parameter groups set, by their names."""
+    groups = [each["DBParameterGroupName"] for each in instance.get("DBParameterGroups", ())]
+    return {
+        group: {
+            one["ParameterName"]: one.get("ParameterValue", "")
+            for one in account.pages(
+                "rds", "describe_db_parameters", "Parameters", DBParameterGroupName=group, Source="user"
+            )
+        }
+        for group in groups
+        if not group.startswith("default.")
+    }
+
+
+#: A database whose certificate ends sooner is restarted or refuses connections during the launch.
+_CERTIFIED_FOR = timedelta(days=14)
+
+
+def _most(limit: str) -> int | None:
+    """The upper limit of a parameter, such as `LEAST({DBInstanceClassMemory/9531392},40)`."""
+    least = re.fullmatch(r"LEAST\((.*)\)", limit.strip())
+    # an inner GREATEST({DBInstanceClassMemory/9531392},20) may exceed its number
+    parts = re.sub(r"\w+\([^()]*\)", "", least[1] if least else limit).split(",")
+    numbers = [int(each) for each in parts if each.strip().isdecimal()]
+    return min(numbers, default=None)
+
+
+#: The host of an instance: its name, and the part that all instances of an account's region share.
+_HOST = re.compile(
+    r"(?<![\w.-])([a-z][a-z0-9-]*)\.((?:cluster-|cluster-ro-)?)([a-z0-9]+\.[a-z0-9-]+\.rds\.amazonaws\.com(?:\.cn)?)"
+)
+
+
+#: The names by which a host leads to an instance: its own, and its cluster's.
+_NAMES = ("DBInstanceIdentifier", "DBClusterIdentifier")
+
+
+def _forces_tls(account: AwsAccount, instance: Mapping[str, Any]) -> bool:
+    """Whether an instance refuses connections without TLS by a parameter of its own that is in force."""
+    groups = {one["DBParameterGroupName"]: one for one in instance.get("DBParameterGroups", ())}
+    return any(
+        values.get("rds.force_ssl") == "1" and groups[name].get("ParameterApplyStatus") != "pending-reboot"
+        for name, values in _parameters(account, instance).items()
+    )
+
+
+def astray(
+    account: AwsAccount, instances: Sequence[Mapping[str, Any]], given: Iterable[tuple[str, str, str]]
+) -> Iterator[str]:
+    """Variables that point to missing databases of this account, and a pooler that points to another one.
+
+    `given` are owners, variables and values. Hosts of other accounts and regions are not looked up.
+    """
+    told = [_HOST.fullmatch(each.get("Endpoint", {}).get("Address", "")) for each in instances]
+    places = {each[3] for each in told if each}
+    known = {each.get(of, "") for each in instances for of in _NAMES}
+    pooled: dict[str, bool] = {}
+    for owner, variable, value in given:
+        for name, kind, place in _HOST.findall(value):
+            if place not in places:
+                continue
+            written, writes = f"{variable} of {owner} leads to {name}", kind != _OF_READERS
+            named = [each for each in instances if name in (each.get(of) for of in _NAMES)]
+            if "sslmode=disable" in value and any(_forces_tls(account, each) for each in named):
+                yield f"{written} without TLS, which that refuses: its parameter rds.force_ssl is 1"
+            if owner == _POOLER:
+                pooled[written if writes else f"{written}'s readers"] = writes and name in known
+            if kind or name in known:
+                continue
+            if account.find("rds", "describe_db_instances", _ABSENT, DBInstanceIdentifier=name) is None:
+                yield f"{written}, which is no database of this account"
+    if pooled and not any(pooled.values()):
+        yield f"{' and '.join(pooled)}, not to {' or '.join(sorted(filter(None, known)))}"
