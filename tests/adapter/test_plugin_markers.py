@@ -176,3 +176,19 @@ def test_all_inconsistencies_between_checks_are_reported_at_once(suite: Suite) -
     assert run.code == 4, run.output()
     assert "unknown capability 'telepathy'" in run.err
     assert "covered_by names 'work/none', which is not a check of this suite" in run.err
+
+
+def test_one_mistake_in_several_checks_keeps_its_advice(suite: Suite) -> None:
+    suite.checks("""
+    @pytest.mark.p0
+    @pytest.mark.requires("telepathy")
+    def test_one(evidence): pass
+
+    @pytest.mark.p0
+    @pytest.mark.requires("telepathy")
+    def test_two(evidence): pass
+    """)
+    assert (
+        "next: correct these 2 mistakes: correct the name, or define [capability.telepathy] in"
+        in suite.run().err
+    )

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pytest_readiness.core.errors import PlanError
+from pytest_readiness.core.errors import CORRECT, PlanError
 from pytest_readiness.core.plan import Plan
-from pytest_readiness.core.toml import CORRECT, LONGEST_TEXT, parse_toml
+from pytest_readiness.core.toml import LONGEST_TEXT, parse_toml
 
 from tests.core.build import PLAN, lines
 from tests.core.test_plan import DEFERRAL, WAIVER

@@ -76,6 +76,10 @@ def test_nothing_collected_gives_no_verdict() -> None:
     assert judged.reasons == ("no check was collected",)
 
 
+def test_a_shard_without_checks_says_why() -> None:
+    assert judge((), RunFacts(shard=True)).reasons == ("this shard got no check: use fewer shards",)
+
+
 def test_what_stopped_the_collection_is_the_only_reason() -> None:
     assert judge((), RunFacts(interrupted="smoke/test_a.py:6: no severity")).reasons == (
         "the run was interrupted: smoke/test_a.py:6: no severity",

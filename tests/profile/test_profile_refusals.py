@@ -1,8 +1,7 @@
 """Every way to get a profile or its schema wrong, each with its exact lines."""
 
 import pytest
-from pytest_readiness.core.errors import ProfileError
-from pytest_readiness.core.toml import CORRECT
+from pytest_readiness.core.errors import CORRECT, ProfileError
 from pytest_readiness.profile.schema import Schema
 
 from tests.core.build import lines

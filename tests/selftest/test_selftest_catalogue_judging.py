@@ -80,6 +80,23 @@ def test_what_the_plan_defers_is_not_red() -> None:
     assert judge_fault(FAULT, model(SEEN, check("x402/pays", "deferred", kind="PLATFORM_BUG"))).detected
 
 
+@pytest.mark.parametrize(
+    ("kind", "without_cover", "why"),
+    [
+        ("PLATFORM_BUG", "BROKEN", ""),
+        (None, "NO_VERDICT", "auth/expired: class none, not PLATFORM_BUG"),
+        ("PLATFORM_BUG", "NO_VERDICT", "verdict NO_VERDICT, not BROKEN"),
+    ],
+)
+def test_a_covered_check_counts_as_if_nothing_covered_it(
+    kind: str | None, without_cover: str, why: str
+) -> None:
+    seen = model(check("auth/expired", "deferred", kind=kind), verdict="READY")
+    found = judge_fault(FAULT, {**seen, "without_cover": without_cover})
+    assert found.detected is (not why)
+    assert found.why.startswith(why)
+
+
 def test_the_verdict_is_part_of_the_answer() -> None:
     found = judge_fault(FAULT, model(SEEN, verdict="NO_VERDICT"))
     assert found.why == "verdict NO_VERDICT, not BROKEN: for a reason"

@@ -9,8 +9,17 @@ from pytest_readiness.selftest.platform import Platform
 from pytest_readiness.selftest.runner import KILLED
 
 from tests.selftest.project import running
-from tests.selftest.scene import DOWN, SUITE, UP, Scene, fault
+from tests.selftest.scene import DOWN, MOODY, SUITE, UP, Scene, fault
 from tests.stack.tools import alive, poll
+
+WAIVER = """
+[[waiver]]
+check = "health/mood*"
+reason = "known"
+approver = "A"
+issued = 2020-01-01T00:00:00Z
+expires = 2999-01-01T00:00:00Z
+"""
 
 
 @pytest.fixture
@@ -76,12 +85,7 @@ def test_a_suite_that_was_changed_after_its_import(scene: Scene) -> None:
 
 
 def test_a_failure_under_cover_is_not_a_clean_run(scene: Scene) -> None:
-    plan = (scene.root / "readiness.toml").read_text()
-    waiver = (
-        '[[waiver]]\ncheck = "health/mood*"\nreason = "known"\napprover = "A"\n'
-        "issued = 2020-01-01T00:00:00Z\nexpires = 2999-01-01T00:00:00Z\n"
-    )
-    scene.write("readiness.toml", plan + waiver)
+    scene.write("readiness.toml", (scene.root / "readiness.toml").read_text() + WAIVER)
     scene.write("smoke/test_checks.py", SUITE.replace('== "high", f"low', '== "none", f"low'))
     scene.catalogue(fault("down", UP, more='select = ["smoke/test_checks.py::test_up"]'))
     tested = scene.test("--only", "down", "--clean-runs", "1")
@@ -90,6 +94,13 @@ def test_a_failure_under_cover_is_not_a_clean_run(scene: Scene) -> None:
         "health/mood[morning]",
         "health/mood[evening]",
     }
+
+
+def test_a_covered_check_detects_its_fault(scene: Scene) -> None:
+    scene.write("readiness.toml", (scene.root / "readiness.toml").read_text() + WAIVER)
+    scene.catalogue(MOODY)
+    tested = scene.test("--only", "moody", "--clean-runs", "1")
+    assert tested.code == 0, tested.out
 
 
 def test_a_part_that_crashed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,8 @@ def add(parser: pytest.Parser) -> None:
     group = parser.getgroup("readiness", "launch readiness")
     if HANDOVER in os.environ:  # pytest shows these with its errors
         parser.extra_info["next"] = "readiness run --help, and pytest --help for all options"
+    if find_spec("xdist") is None and any(word.startswith(("-n", "--numprocesses")) for word in sys.argv):
+        parser.extra_info["-n"] = "needs pytest-xdist: pip install 'pytest-readiness[xdist]'"
     group.addoption(
         "--env",
         dest="readiness_env",

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from .formats import printable
 
+#: The default next action for a bad value.
+CORRECT = "correct it and run again"
+
 
 def three_lines(what: str, *, where: str = "", allowed: str = "", action: str = "") -> str:
     """Return an error for people: what was wrong and where, what is allowed, what to do next."""
@@ -30,7 +33,10 @@ class ReadinessError(Exception):
 
 
 def together(mistakes: Sequence[ReadinessError]) -> ReadinessError:
-    """Return one error that lists all of these, one per line; a single error is returned unchanged."""
+    """Return one error that lists all of these, one per line; a single error is returned unchanged.
+
+    What to do next is said if it is the same for all, and more than to correct them.
+    """
     first, *others = {str(mistake): mistake for mistake in mistakes}.values()
     if not others:
         return first
@@ -39,8 +45,11 @@ def together(mistakes: Sequence[ReadinessError]) -> ReadinessError:
         for each in (first, *others)
     ]
     lines = [printable(" ".join(text.splitlines())) for text in texts]
+    advice = [f"correct these {len(lines)} mistakes"]
+    if first.action not in ("", CORRECT) and all(each.action == first.action for each in others):
+        advice.append(printable(first.action))
     combined = type(first)(first.what, where=first.where)
-    combined.args = ("\n".join([*lines, f"  next: correct these {len(lines)} mistakes"]),)
+    combined.args = ("\n".join([*lines, f"  next: {': '.join(advice)}"]),)
     return combined
 
 

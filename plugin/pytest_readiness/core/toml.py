@@ -9,7 +9,7 @@ from dataclasses import MISSING, Field, fields
 from datetime import UTC, date, datetime
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from .errors import ReadinessError, together
+from .errors import CORRECT, ReadinessError, together
 from .formats import is_one_line, parse_moment, usable
 
 REQUIRED: Any = object()
@@ -23,8 +23,6 @@ _LONG_KEY = re.compile(rf"(?<![\w-])(?:{_PART}\.[ \t]*+){{{MOST_PARTS}}}")
 #: No file has a longer path, and no server accepts a longer URL.
 LONGEST_PLACE = 4096
 _NO_MOMENT = datetime.min.replace(tzinfo=UTC)
-#: The default next action for a bad value.
-CORRECT = "correct it and run again"
 _MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"
 #: The getter for a field of each type.
 _GETTERS = {

@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..core.errors import ProfileError, together
-from ..core.toml import CORRECT, TomlTable, load_toml
+from ..core.errors import CORRECT, ProfileError, together
+from ..core.toml import TomlTable, load_toml
 from .schema import BUILT_IN, REFERENCE_FORM, SECRET_KINDS, URL_FORM, BadValue, Field, Schema, boolean
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
