@@ -28,10 +28,21 @@ def test_eventually_records_how_long_it_took(suite: Suite) -> None:
         "s",
         5,
     )
-    assert 0.01 < entry["value"] < 5
+    assert 0.005 < entry["value"] < 5
     missed = run.check("health/never-comes")
     assert missed["summary"] == "the score: not within 0.05 s; last value: []"
     assert missed["evidence"][0]["name"] == "the score not after"
+
+
+def test_a_fast_effect_is_seen_before_the_longest_pause(suite: Suite) -> None:
+    suite.checks("""
+    @pytest.mark.p0
+    def test_comes(eventually):
+        answers = iter(["", "", "here"])
+        eventually(lambda: next(answers), within=30, every=10, what="the score")
+    """)
+    (entry,) = suite.run().check("health/comes")["evidence"]
+    assert entry["value"] < 5
 
 
 def test_facts_of_the_plan(suite: Suite) -> None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Exceptions that end a run on purpose, wherever they are raised.
 STOPS = (KeyboardInterrupt, pytest.exit.Exception)
+#: Seconds: the shortest pause of `eventually` between two probes.
+LEAST_PAUSE_S = 0.005
 OVERLAY_SOURCE = "hook pytest_readiness_environment"
 
 
@@ -292,7 +294,11 @@ def evidence(request: pytest.FixtureRequest) -> Evidence:
 
 @pytest.fixture
 def eventually(evidence: Evidence) -> Eventually:
-    """Polls until a deadline and records how long it took."""
+    """Polls until a deadline and records how long it took.
+
+    Each pause is as long as the polling has taken so far, up to `every` seconds: a fast effect is seen
+    at once, and a slow one costs few probes.
+    """
 
     def poll(probe: Callable[[], Value], *, within: float, every: float = 0.2, what: str) -> Value:
         started = monotonic()
@@ -305,6 +311,6 @@ def eventually(evidence: Evidence) -> Eventually:
             if elapsed >= within:
                 evidence.figure(f"{what} not after", round(elapsed, 3), "s", limit=within)
                 raise AssertionError(f"{what}: not within {within:g} s; last value: {value!r}")
-            threading.Event().wait(min(every, within - elapsed))
+            threading.Event().wait(min(every, max(LEAST_PAUSE_S, elapsed), within - elapsed))
 
     return poll
