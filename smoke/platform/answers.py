@@ -82,10 +82,8 @@ class Fields:
         expected = f"one of {', '.join(sorted(among))}" if among else "a non-empty string"
         expected = f"a string matching {pattern}" if pattern else expected
         value = self.raw(name, expected)
-        valid = isinstance(value, str) and bool(value.strip())
-        valid = (
-            valid and (not among or value in among) and (not pattern or bool(re.fullmatch(pattern, value)))
-        )
+        valid = isinstance(value, str) and bool(value.strip()) and (not among or value in among)
+        valid = valid and (not pattern or bool(re.fullmatch(pattern, value)))
         return str(self._typed(name, expected, valid))
 
     def version(self, name: str) -> str:
@@ -380,7 +378,8 @@ class AnswerLog:
         made = {}
         if "x-request-id" not in exchange.sent:
             made["header x-request-id"] = exchange.headers.get("x-request-id")
-        if is_fresh(exchange):
+        replayed = exchange.headers.get("x-idempotent-replay", "").lower() == "true"
+        if exchange.status in (200, 202) and not replayed:
             made["header x-trace-id"] = exchange.headers.get("x-trace-id")
             body = exchange.document if isinstance(exchange.document, dict) else {}
             made |= {name: body.get(name) for name in MADE_IDS.get(exchange.service, ())}
@@ -399,22 +398,14 @@ class AnswerLog:
         self._read_bytes += len(lines + end)
         for line in lines.splitlines():
             name, route, status, findings, secret, readings = json.loads(line)
-            seen = self._of(name)
+            seen = self._seen.setdefault(name, Seen())
             seen.answers[route, status] += 1
             seen.findings.update((rule, text) for rule, text in findings)
             if secret:
                 seen.secrets[f"{route}: {status}: {secret}"] += 1
             for clock, reading in readings.items():
                 seen.clocks.setdefault(clock, []).append(reading)
-        return self._of(service)
-
-    def _of(self, service: str) -> Seen:
         return self._seen.setdefault(service, Seen())
-
-
-def is_fresh(exchange: Exchange) -> bool:
-    """Whether a successful answer is new, not the stored one of an earlier call."""
-    return exchange.status in (200, 202) and exchange.headers.get("x-idempotent-replay", "").lower() != "true"
 
 
 def _name(service: str, method: str, path: str) -> str:

@@ -207,7 +207,8 @@ def _encodings(genuine: Genuine) -> Iterator[Header]:
         if {"-", "_"} & {*signature}:
             break
     yield Near("padded signature", f"Bearer {token}==")
-    yield Near("signature in the other alphabet", f"Bearer {head}.{claims}.{_standard(signature)}")
+    other = signature.translate(str.maketrans("-_", "+/"))
+    yield Near("signature in the other alphabet", f"Bearer {head}.{claims}.{other}")
     yield Near("signature in hexadecimal", f"Bearer {head}.{claims}.{decoded(signature).hex()}")
 
 
@@ -238,7 +239,7 @@ def _algorithms(genuine: Genuine) -> Iterator[Header]:
     }  # fmt: skip
     for name, secret in secrets.items():
         for bits in ("256", "384", "512") if name == "the PEM" else ("256",):
-            sign = _hmac(secret, f"sha{bits}")
+            sign = partial(hmac.digest, secret, digest=f"sha{bits}")
             header = genuine.header | {"alg": f"HS{bits}"}
             yield Near(f"HS{bits} with {name}", f"Bearer {genuine.renewed().token(header=header, sign=sign)}")
 
@@ -417,14 +418,6 @@ NEIGHBOURS = ("header values", "claims")
 
 def _digit(digit: str) -> str:
     return "1" if digit == "0" else "0"
-
-
-def _standard(text: str) -> str:
-    return text.replace("-", "+").replace("_", "/")
-
-
-def _hmac(secret: bytes, digest: str) -> Sign:
-    return lambda signed: hmac.digest(secret, signed, digest)
 
 
 def _changed(genuine: Genuine, change: Sign) -> Sign:

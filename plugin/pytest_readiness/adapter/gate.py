@@ -317,13 +317,11 @@ class Gate:
         return [self._config.invocation_params.dir / str(path)] if path else []
 
     def _lines(self, model: Mapping[str, Any]) -> list[str]:
-        written = [path for path in (*self._own_reports(), *self._foreign_artifacts()) if path.is_file()]
+        own = (self._reports.directory / name for name in (*NAMES, ATTESTATION_NAME))
+        written = [path for path in (*own, *self._foreign_artifacts()) if path.is_file()]
         shown = terminal.lines(model, reports=[str(path) for path in dict.fromkeys(written)])
         causes = markdown.workflow_commands(model) if os.environ.get(markdown.ACTIONS) == "true" else []
         return [*shown, *filter(None, self._beside), *causes]
-
-    def _own_reports(self) -> list[Path]:
-        return [self._reports.directory / name for name in (*NAMES, ATTESTATION_NAME)]
 
 
 def _content(path: Path) -> bytes:

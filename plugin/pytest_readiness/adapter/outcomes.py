@@ -90,7 +90,7 @@ def settle(check: Check, attempts: Iterable[Attempt], unreported: str = UNREPORT
             summary=f"not run to its end: {crash.text}",
         )
     lasting = [attempt for attempt in red if _is_lasting(attempt) or attempt is last]
-    broken = max(lasting, key=_is_ours, default=None)
+    broken = max(lasting, key=lambda attempt: _red_phase(attempt).facts.get("class") == _OURS, default=None)
     if broken is not None:
         return _failed(check, broken, ordered)
     skipped = last.first("skipped")
@@ -188,10 +188,6 @@ def _crash(attempt: Attempt) -> PhaseReport | None:
 
 def _is_violation(attempt: Attempt) -> bool:
     return any(phase.facts.get("safety") for phase in attempt.phases.values())
-
-
-def _is_ours(attempt: Attempt) -> bool:
-    return _red_phase(attempt).facts.get("class") == _OURS
 
 
 def _is_lasting(attempt: Attempt) -> bool:

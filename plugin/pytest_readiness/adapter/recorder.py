@@ -54,7 +54,8 @@ class Limits:
     def __init__(self, context: RunContext, config: pytest.Config) -> None:
         self._usual = self._current = float(context.plan.policy.check_limit_s)
         self._debugged = any(config.getoption(name, False) for name in ("usepdb", "trace"))
-        self._can_interrupt = hasattr(signal, "setitimer") and not self._debugged and _is_main_thread()
+        in_main = threading.current_thread() is threading.main_thread()
+        self._can_interrupt = hasattr(signal, "setitimer") and not self._debugged and in_main
         self._handler = self._interrupt
         if self._can_interrupt:
             self._before = signal.signal(signal.SIGALRM, self._handler)
@@ -125,10 +126,6 @@ class Limits:
 
 def _limit_text(limit: float) -> str:
     return f"took longer than its limit of {limit:g} s"
-
-
-def _is_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
 
 
 def set_defaults(config: pytest.Config) -> None:

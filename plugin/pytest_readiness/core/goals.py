@@ -88,7 +88,7 @@ def _exemption(
         text = f"in force from {format_moment(origin.issued)}; ignored until then"
         return Exemption(origin=origin, state=ExemptionState.EARLY, text=text)
     matched = _matched(origin, results)
-    fixed = {check.id for check in matched if _is_fixed(check, plan)}
+    fixed = {*matching(plan.not_waivable, [check.id for check in matched if check.severity is Severity.P0])}
     failing = [check.id for check in matched if check.outcome in _FAILING and not _is_unasked_drill(check)]
     passed = sum(check.outcome is Outcome.PASSED for check in matched)
     held = tuple(check for check in failing if check not in fixed)
@@ -127,10 +127,6 @@ def _matched(origin: Deferral | Waiver, results: Sequence[CheckResult]) -> list[
 def _is_unasked_drill(check: CheckResult) -> bool:
     """Tell whether a drill did not run because drills were not requested: that needs no exemption."""
     return check.drill and is_not_applicable(check)
-
-
-def _is_fixed(check: CheckResult, plan: Plan) -> bool:
-    return check.severity is Severity.P0 and bool(matching(plan.not_waivable, [check.id]))
 
 
 def _deferred(check: CheckResult) -> CheckResult:

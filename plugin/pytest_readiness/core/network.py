@@ -189,14 +189,11 @@ def chain(exc: BaseException) -> Iterator[BaseException]:
     while link is not None and id(link) not in seen:
         seen.add(id(link))
         yield link
-        alone = isinstance(link, AssertionError) or _is_of_the_language(link)
+        of_the_language = type(link).__module__ == "builtins" and not isinstance(link, OSError)
+        alone = isinstance(link, AssertionError) or of_the_language
         # `from None` does not end the chain: httpcore hides the resolver's error behind it.
         handled = None if alone else link.__context__
         link = handled if link.__cause__ is None else link.__cause__  # an exception may be false
-
-
-def _is_of_the_language(exc: BaseException) -> bool:
-    return type(exc).__module__ == "builtins" and not isinstance(exc, OSError)
 
 
 #: Prefix of a module -> exceptions with which its clients say that the other side did not answer properly.

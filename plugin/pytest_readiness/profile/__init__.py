@@ -210,7 +210,8 @@ class Vault:
         secret in a store is the platform's fault, so checks find it.
         """
         local: dict[str, str] = {}
-        for key in secret_keys(self._profile):
+        secret_keys = (name for name, field in self._profile.schema.fields.items() if field.type == "secret")
+        for key in secret_keys:
             reference = self._profile.secret_ref(key)
             if reference is None or (local_only and reference.kind not in LOCAL_KINDS):
                 continue
@@ -343,11 +344,6 @@ class _SecretsManager:
                 ),
             )
         return self._client
-
-
-def secret_keys(profile: Profile) -> list[str]:
-    """Return the names of all secret fields that the schema knows."""
-    return [name for name, entry in profile.schema.fields.items() if entry.type == "secret"]
 
 
 def _advice(code: str, identity: str) -> str:

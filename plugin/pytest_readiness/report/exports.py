@@ -86,12 +86,9 @@ def table(model: Mapping[str, Any]) -> str:
     writer.writerow(_COLUMNS)
     for check in rows(model, "checks"):
         found = {**check, "cause": causes.get(check.get("id"))}
-        writer.writerow([_harmless(one_line(found.get(column))) for column in _COLUMNS])
+        cells = (one_line(found.get(column)) for column in _COLUMNS)
+        writer.writerow([f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells])
     return text.getvalue()
-
-
-def _harmless(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
 def prometheus(model: Mapping[str, Any]) -> str:

@@ -180,7 +180,11 @@ def workflow_commands(model: Mapping[str, Any]) -> list[str]:
     ready = model.get("verdict") == "READY"
     checks = {check.get("id"): check for check in rows(model, "checks")}
     return [
-        _command("notice" if ready else _level(blocker), blocker, checks.get(blocker.get("check"), {}))
+        _command(
+            "notice" if ready else "warning" if blocker.get("severity") == "P1" else "error",
+            blocker,
+            checks.get(blocker.get("check"), {}),
+        )
         for blocker in rows(model, "blockers")[:ANNOTATIONS]
     ]
 
@@ -197,10 +201,6 @@ def job_summary(model: Mapping[str, Any], taken: int = 0) -> str:
         return text
     start = data[: max(0, room - len(_REST))].decode("utf-8", "ignore").rpartition("\n## ")[0]
     return start + _REST if start else ""
-
-
-def _level(blocker: Mapping[str, Any]) -> str:
-    return "warning" if blocker.get("severity") == "P1" else "error"
 
 
 def _command(level: str, blocker: Mapping[str, Any], check: Mapping[str, Any]) -> str:

@@ -143,7 +143,7 @@ def load(root: Path, where: str, suite: Mapping[str, SuiteCheck]) -> Catalogue:
                 faults[fault.id] = fault
                 raw.append(table.data)
         for table in top.tables("unfaulted"):
-            entry = _unfaulted(table, suite)
+            entry = table.read(Unfaulted, check=_known(table, "check", suite))
             if entry.check in unfaulted:
                 table.refuse("check", f"{entry.check!r} is used twice", allowed="each check once")
             unfaulted[entry.check] = entry
@@ -297,10 +297,6 @@ def _expected(table: TomlTable, suite: Mapping[str, SuiteCheck]) -> Expected:
     )
     table.finish()
     return entry
-
-
-def _unfaulted(table: TomlTable, suite: Mapping[str, SuiteCheck]) -> Unfaulted:
-    return table.read(Unfaulted, check=_known(table, "check", suite))
 
 
 def _known(table: TomlTable, key: str, suite: Mapping[str, SuiteCheck]) -> str:

@@ -201,11 +201,13 @@ def _values(text: str, start: int, end: int, kind: Kind) -> tuple[list[Found], i
         found = [*_assigned(text, start, tight, kind)]
         quoted = tight.lastgroup in {"quoted", "member"}
         return found, tight.end() if quoted else found[-1][1] if found else end
-    if pair := _PAIR.match(text, end) if _is_header(name) else None:
+    is_header = "-" in name or name.lower() in {"authorization", "cookie"}
+    if pair := _PAIR.match(text, end) if is_header else None:
         if kind_of(pair["paired"]) is not Kind.NONE:  # the next name in a list
             return [], end
         return [*_judged(text, pair.span("paired"), kind)], pair.end()
-    if spaced := _SPACED.match(text, end) if _is_operand(name) else None:
+    is_operand = name.startswith("--") or name.lower().endswith(("password", "passwd"))
+    if spaced := _SPACED.match(text, end) if is_operand else None:
         span = spaced.span(spaced.lastgroup or 0)
         word = text[slice(*span)]
         return (
@@ -265,14 +267,6 @@ def _line(text: str, name: str, span: tuple[int, int], kind: Kind) -> Iterator[F
 def _word_end(text: str, at: int) -> int:
     rest = _REST_OF_WORD.match(text, at)
     return rest.end() if rest else at
-
-
-def _is_header(name: str) -> bool:
-    return "-" in name or name.lower() in {"authorization", "cookie"}
-
-
-def _is_operand(name: str) -> bool:
-    return name.startswith("--") or name.lower().endswith(("password", "passwd"))
 
 
 def _is_code(text: str, start: int, span: tuple[int, int]) -> bool:
