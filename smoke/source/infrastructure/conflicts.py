@@ -56,6 +56,7 @@ def conflicts(configuration: Configuration) -> list[Finding]:
         found += _cycles(module)
     for module in configuration.modules:
         found += _unmet(module)
+    found += _unfit_for_commits(configuration.root)
     found += [*_undone(configuration), *_taken_away(configuration), *_mixed(configuration)]
     return list(dict.fromkeys(found))
 
@@ -152,6 +153,33 @@ def _unmet(module: Module) -> Iterator[Finding]:
                 yield from _false(
                     Body(condition, resource.environment), f"{resource.address}: a precondition is false"
                 )
+
+
+#: Commits as pipelines write them, and the words of a message that demands one.
+_HEX = ("0a1b2c3d4e5f60718293a4b5c6d7e8f901234567", "9" * 40, "f" * 40)
+_COMMITS = [
+    f"{mark}{sha[:length]}"
+    for sha in _HEX
+    for mark in ("", "sha-")
+    for length in (*range(7, 13), 16, 20, 32, 40)
+]
+_OF_COMMITS = re.compile(r"\b(?:git|commit)\b.*\b(?:sha|hash|id)\b|\bcommit\b", re.IGNORECASE)
+
+
+def _unfit_for_commits(module: Module) -> Iterator[Finding]:
+    """Validations whose message demands a commit, and whose condition refuses each of them."""
+    variables = [each for address, each in module.files.blocks.items() if address.startswith("variable.")]
+    for variable in variables:
+        name = variable.labels[0]
+        for validation in variable.nested("validation") if name not in module.given else ():
+            message = Body(validation, Environment(module)).attribute("error_message")
+            if not _OF_COMMITS.search(text(message)):
+                continue
+            values = ({**module.given, name: Value(sha, variable.at)} for sha in _COMMITS)
+            tried = (Module(module.sources, module.files, given=each) for each in values)
+            said = f"var.{name} takes no git sha: its validation refuses each"
+            found = [[*_false(Body(validation, Environment(each)), said)] for each in tried]
+            yield from found[0] if all(found) else ()
 
 
 def _false(condition: Body, what: str) -> Iterator[Finding]:

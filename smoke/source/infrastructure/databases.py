@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from smoke.source.checkout import Finding
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Resource
-from smoke.source.terraform.references import declared
+from smoke.source.terraform.references import declared, referenced
 from smoke.source.terraform.values import Symbol, Value, is_known, number, options, settle, symbols, text
 
 from .definitions import Definitions, containers, variables_of
+from .entrances import Wrong
 
 #: Variables with which a pooler finds its database.
 OF_SERVER = re.compile(r"(?:DB|DATABASE|POSTGRES(?:QL)?|PG)_?(?:HOST|HOSTNAME|URL)")
@@ -155,3 +156,16 @@ def _parameters(database: Resource) -> Mapping[str, Value] | None:
              if (name := each.attribute("name")) is not None and is_known(name)
              if (value := each.attribute("value")) is not None}  # fmt: skip
     return named if len(named) == len(blocks) else None
+
+
+def of_version(database: Resource) -> Iterator[Wrong]:
+    """A parameter group for another version of PostgreSQL."""
+    of, version = database.attribute("parameter_group_name"), database.attribute("engine_version")
+    group = referenced(of)
+    family = text(group.attribute("family")) if group is not None else ""
+    named, engine = re.fullmatch(r"postgres(\d+)", family), text(database.attribute("engine"))
+    kept = database.ignores("engine_version") or database.ignores("parameter_group_name")
+    if named and is_known(version) and engine == "postgres" and not kept:
+        major = text(version).partition(".")[0]
+        if major != named[1]:
+            yield f"its parameter group is for {family}, but its engine is PostgreSQL {major}", of

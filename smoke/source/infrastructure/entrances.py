@@ -345,3 +345,13 @@ def of_balancer(balancer: Resource) -> Iterator[Wrong]:
         return
     if len({text(each) for each in items(subnets)} - {""}) == 1:
         yield "an application load balancer needs two subnets in two zones", subnets
+
+
+def of_targets(group: Resource) -> Iterator[Wrong]:
+    """An HTTP health check with a timeout above its interval."""
+    http = text(group.attribute("protocol")) in ("HTTP", "HTTPS")
+    for check in group.blocks("health_check") if http else ():
+        named = {name: check.attribute(name) for name in ("interval", "timeout")}
+        every, longest = (number(each) for each in named.values())
+        if every is not None and longest is not None and longest >= every:
+            yield f"health_check: timeout is {longest:g}, but its interval is {every:g}", named["timeout"]

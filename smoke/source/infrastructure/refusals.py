@@ -20,7 +20,8 @@ from smoke.source.terraform.values import (
     text,
 )
 
-from .entrances import Wrong, of_balancer, of_listener
+from .databases import of_version
+from .entrances import Wrong, of_balancer, of_listener, of_targets
 
 REGION = r"[a-z]{2}(-[a-z]+)+-\d"
 
@@ -32,6 +33,7 @@ def of_containers(task: Resource, listed: Value, *, fargate: bool) -> Iterator[W
         dict(
             [
                 *_together(chosen),
+                *_among(chosen),
                 *(_beside(chosen) if text(task.attribute("network_mode")) == "awsvpc" else ()),
             ]
         )
@@ -115,8 +117,12 @@ def _names(listed: Value | None) -> set[str]:
     return set.intersection(*every) if every else set()
 
 
+#: Conditions of `dependsOn` that are true once a container has ended.
+_ENDS = ("COMPLETE", "SUCCESS")
+
+
 def _together(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
-    """Containers without an essential one, two of one name, and one that waits for what never comes."""
+    """Containers without an essential one, and two of one name."""
     marks = [each.get("essential") for each in containers]
     if marks and all(mark is not None and flat(mark).content is False for mark in marks):
         yield "no container is essential", None
@@ -125,19 +131,39 @@ def _together(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
         name = container.get("name")
         if is_known(name) and named.setdefault(text(name), container) is not container:
             yield f"two containers are called {text(name)}", name
+
+
+def _among(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
+    """Containers that need another one which is not in the task, or cannot do what they need."""
     if any("name" not in each or not is_known(each["name"]) for each in containers):
         return
-    for container in containers:
-        for one in map(entries, items(container.get("dependsOn"))):
-            on, condition = one.get("containerName"), text(one.get("condition"))
-            if on is None or not is_known(on):
-                continue
-            what = f"{text(container['name'])} waits for {text(on)}"
-            other = named.get(text(on))
-            if other is None:
-                yield f"{what}, which is not a container of the task", on
-            elif condition == "HEALTHY" and "healthCheck" not in other:
-                yield f"{what} to be healthy, which has no health check", on
+    named = {text(each["name"]): each for each in containers}
+    for name, container in named.items():
+        for one in map(entries, items(container.get("volumesFrom"))):
+            of = one.get("sourceContainer")
+            if is_known(of) and text(of) not in named:
+                yield f"{name} mounts the volumes of {text(of)}, which is not a container of the task", of
+        yield from _of_waits(name, container, named)
+        driver = entries(container.get("logConfiguration")).get("logDriver")
+        if text(driver) == "awsfirelens" and not any("firelensConfiguration" in each for each in containers):
+            yield f"{name} logs to awsfirelens, but no container has a firelensConfiguration", driver
+
+
+def _of_waits(
+    name: str, container: Mapping[str, Value], named: Mapping[str, Mapping[str, Value]]
+) -> Iterator[Wrong]:
+    """What a container waits for that is not there, or never comes."""
+    for one in map(entries, items(container.get("dependsOn"))):
+        on, condition = one.get("containerName"), text(one.get("condition"))
+        if on is None or not is_known(on):
+            continue
+        other = named.get(text(on))
+        if other is None:
+            yield f"{name} waits for {text(on)}, which is not a container of the task", on
+        elif condition == "HEALTHY" and "healthCheck" not in other:
+            yield f"{name} waits for {text(on)} to be healthy, which has no health check", on
+        elif condition in _ENDS and "essential" in other and flat(other["essential"]).content is True:
+            yield f"{name} waits for the end of {text(on)}, which is essential: then the task stops", on
 
 
 def _beside(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
@@ -147,7 +173,7 @@ def _beside(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
         text(name)
         for container in containers
         for one in map(entries, items(container.get("dependsOn")))
-        if text(one.get("condition")) in ("COMPLETE", "SUCCESS")
+        if text(one.get("condition")) in _ENDS
         for name in (container.get("name"), one.get("containerName"))
     }
     for container in containers:
@@ -179,6 +205,8 @@ _NOT_OF_FARGATE = (
     "disableNetworking",
 )  # fmt: skip
 _NOT_OF_LINUX = ("maxSwap", "swappiness", "devices", "sharedMemorySize")
+#: Log drivers, and the one capability to add, that Fargate supports.
+_DRIVERS, _CAPABILITY = ("awslogs", "splunk", "awsfirelens"), "SYS_PTRACE"
 
 
 def _unsupported(container: Mapping[str, Value]) -> Iterator[Wrong]:
@@ -189,6 +217,12 @@ def _unsupported(container: Mapping[str, Value]) -> Iterator[Wrong]:
     for name, value in asked:
         if is_known(value) and flat(value).content not in (None, False, "", ()):
             yield f"Fargate has no {name}", value
+    driver = entries(container.get("logConfiguration")).get("logDriver")
+    if is_known(driver) and text(driver) not in _DRIVERS:
+        yield f"Fargate has no log driver {text(driver)}, only {', '.join(_DRIVERS)}", driver
+    for added in items(entries(linux.get("capabilities")).get("add")):
+        if is_known(added) and text(added) != _CAPABILITY:
+            yield f"Fargate adds no capability {text(added)}, only {_CAPABILITY}", added
 
 
 #: Programs that do nothing useful without an argument.
@@ -274,6 +308,9 @@ def _of_service(service: Resource) -> Iterator[Wrong]:
     kind = service.attribute("scheduling_strategy")
     if text(launch) == "FARGATE" and text(kind) == "DAEMON":
         yield "Fargate runs no service of the strategy DAEMON", kind
+    for name in ("ordered_placement_strategy", "placement_constraints") if text(launch) == "FARGATE" else ():
+        yield from ((f"Fargate has no {name}", Value(None, each.at))
+                    for each in service.blocks(name) if not each.uncertain)  # fmt: skip
     task = referenced(of)
     exec_, kept = service.attribute("enable_execute_command"), service.ignores("task_definition")
     bare = task is not None and task.block.type == "resource" and "task_role_arn" not in task.block.attributes
@@ -303,16 +340,6 @@ def _of_registration(service: Resource) -> Iterator[Wrong]:
                 if check.uncertain:
                     continue
                 yield "a private namespace does not support health_check_config", Value(None, check.at)
-
-
-def _of_targets(group: Resource) -> Iterator[Wrong]:
-    """An HTTP health check with a timeout above its interval."""
-    http = text(group.attribute("protocol")) in ("HTTP", "HTTPS")
-    for check in group.blocks("health_check") if http else ():
-        named = {name: check.attribute(name) for name in ("interval", "timeout")}
-        every, longest = (number(each) for each in named.values())
-        if every is not None and longest is not None and longest >= every:
-            yield f"health_check: timeout is {longest:g}, but its interval is {every:g}", named["timeout"]
 
 
 def _of_filter(filter_: Resource) -> Iterator[Wrong]:
@@ -388,19 +415,6 @@ def _of_secret(secret: Resource) -> Iterator[Wrong]:
         yield f"recovery_window_in_days is {days:g}, expected 0 or {_WINDOW} to 30", window
 
 
-def _of_database(database: Resource) -> Iterator[Wrong]:
-    """A parameter group for another version of PostgreSQL."""
-    of, version = database.attribute("parameter_group_name"), database.attribute("engine_version")
-    group = referenced(of)
-    family = text(group.attribute("family")) if group is not None else ""
-    named, engine = re.fullmatch(r"postgres(\d+)", family), text(database.attribute("engine"))
-    kept = database.ignores("engine_version") or database.ignores("parameter_group_name")
-    if named and is_known(version) and engine == "postgres" and not kept:
-        major = text(version).partition(".")[0]
-        if major != named[1]:
-            yield f"its parameter group is for {family}, but its engine is PostgreSQL {major}", of
-
-
 def _of_firewall(association: Resource) -> Iterator[Wrong]:
     """A CloudFront web ACL for a regional resource."""
     by = association.attribute("web_acl_arn")
@@ -414,11 +428,11 @@ OF_TYPE: Mapping[str, Callable[[Resource], Iterator[Wrong]]] = {
     "aws_appautoscaling_target": _of_scaling,
     "aws_cloudwatch_log_metric_filter": _of_filter,
     "aws_cloudwatch_metric_alarm": _of_math,
-    "aws_db_instance": _of_database,
+    "aws_db_instance": of_version,
     "aws_ecs_service": _of_service,
     "aws_lb": of_balancer,
     "aws_lb_listener": of_listener,
-    "aws_lb_target_group": _of_targets,
+    "aws_lb_target_group": of_targets,
     "aws_secretsmanager_secret": _of_secret,
     "aws_service_discovery_service": _of_registration,
     "aws_wafv2_web_acl_association": _of_firewall,

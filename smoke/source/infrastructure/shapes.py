@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from smoke.source.checkout import Examined
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Body, Resource
-from smoke.source.terraform.references import entries, items
+from smoke.source.terraform.references import entries, items, referenced
 from smoke.source.terraform.values import (
     Value,
     decoded,
@@ -36,6 +36,7 @@ from .refusals import OF_TYPE, REGION, of_containers
 _ARN = rf"arn:aws[\w-]*:[\w-]+:({REGION})?:(\d{{12}}|aws)?:.+"
 #: An empty default is a placeholder for a value that is set when Terraform runs.
 _SUBNET, _VPC = "(subnet-.+)?", "(vpc-.+)?"
+_TOLD = r"[0-9A-Za-z_ .:/()#,@\[\]+=&;{}!$*-]{0,255}"  # what EC2 takes as a description
 _BALANCED = "HTTPS?|TCP|TLS|UDP|TCP_UDP|GENEVE|QUIC|TCP_QUIC"
 
 
@@ -194,11 +195,13 @@ SHAPES: Mapping[str, Shape] = {
         })},
     ),
     "aws_secretsmanager_secret": Shape(within={"recovery_window_in_days": (0, 30)}),
-    "aws_security_group": Shape(values={"vpc_id": _VPC}),
+    "aws_security_group": Shape(values={"vpc_id": _VPC, "description": _TOLD}, inside={
+        each: Shape(values={"description": _TOLD}) for each in ("ingress", "egress")
+    }),
     "aws_security_group_rule": Shape(
         ("type", "from_port", "to_port", "protocol", "security_group_id",
          "cidr_blocks|ipv6_cidr_blocks|prefix_list_ids|self|source_security_group_id"),
-        {"type": "ingress|egress", "cidr_blocks": r"[\d.]+/\d+"},
+        {"type": "ingress|egress", "cidr_blocks": r"[\d.]+/\d+", "description": _TOLD},
         {"from_port": (-1, 65535), "to_port": (-1, 65535)},
     ),
     "aws_service_discovery_private_dns_namespace": Shape(("name", "vpc"), {"vpc": _VPC}),
@@ -247,6 +250,11 @@ _APART = {
     "aws_cloudwatch_metric_alarm": (("statistic", "extended_statistic"),),
     "aws_db_instance": (("password", "manage_master_user_password"), ("password", "password_wo")),
     "aws_ecs_service": (("launch_type", "capacity_provider_strategy"),),
+    "aws_security_group_rule": (
+        ("source_security_group_id", "cidr_blocks"),
+        ("source_security_group_id", "self"),
+        ("cidr_blocks", "self"),
+    ),
 }
 
 
@@ -353,7 +361,8 @@ def _apart(resource: Resource) -> Iterator[Wrong]:
     for pair in (*_APART.get(resource.type, ()), ("name", "name_prefix")):
         given = [value for name in pair if (value := resource.attribute(name)) is not None]
         blocks = any(resource.blocks(name) for name in pair)
-        if len(given) + blocks > 1 and all(is_known(each) and flat(each).content for each in given):
+        said = [flat(each).content if is_known(each) else referenced(each) for each in given]
+        if len(given) + blocks > 1 and all(said):
             yield f"{' and '.join(pair)} exclude each other", given[0]
 
 

@@ -95,6 +95,26 @@ def test_a_default_that_its_validation_refuses_is_replaced_where_terraform_runs(
 
 
 @pytest.mark.parametrize(
+    ("condition", "message", "refused"),
+    [
+        ('can(regex("^[0-9a-f]{7,40}$", var.tag))', "Expected a git sha.", False),
+        ('can(regex("^sha-[0-9a-f]{7}$", var.tag))', "Expected a git sha.", False),
+        ("length(var.tag) == 40", "Give the full commit hash.", False),
+        ("contains(var.released, var.tag)", "Expected a git sha.", False),
+        ('can(regex("^v[0-9.]+$", var.tag))', "Expected a version.", False),
+        ('can(regex("^v[0-9.]+$", var.tag))', "Expected a git sha.", True),
+        ('can(regex("^[0-9A-Z]+$", var.tag)) && length(var.tag) < 6', "Expected a commit.", True),
+    ],
+)
+def test_a_validation_that_demands_a_commit_takes_one(
+    read: Read, condition: str, message: str, refused: bool
+) -> None:
+    block = f'validation {{\n    condition     = {condition}\n    error_message = "{message}"\n  }}'
+    found = wrong(read, f'variable "released" {{}}\nvariable "tag" {{\n  type = string\n  {block}\n}}')
+    assert found == ["var.tag takes no git sha: its validation refuses each"] * refused
+
+
+@pytest.mark.parametrize(
     ("condition", "refused"), [('var.environment == "production"', True), ("self.x", False)]
 )
 def test_a_precondition_holds(read: Read, condition: str, refused: bool) -> None:

@@ -102,6 +102,7 @@ resource "aws_service_discovery_service" "s" {
 
 
 GROUP = 'port = 80\n  protocol = "HTTP"\n  target_type = "ip"\n  vpc_id = "vpc-1"'
+RULE = 'type = "ingress"\n  security_group_id = "sg-2"\n  protocol = "tcp"\n  from_port = 80\n  to_port = 80'
 FILTER = 'name = "f"\n  log_group_name = "/ecs/x"'
 MADE = 'metric_transformation {\n    name = "n"\n    namespace = "x"\n    value = 1\n'
 MANY = f'{FILTER}\n  pattern = ""\n  {MADE}    default_value = VALUE\n    dimensions = {{ A = "$.a" }} }}'
@@ -159,6 +160,22 @@ SCALED = 'resource_id = "service/c/s"\n  scalable_dimension = "d"\n  service_nam
             "name and name_prefix exclude each other",
         ),
         ("aws_lb", f'{BALANCER}\n  name = null\n  name_prefix = "b"', ""),
+        ("aws_security_group_rule", f'{RULE}\n  cidr_blocks = ["10.0.0.0/8"]\n  self = false', ""),
+        (
+            "aws_security_group_rule",
+            f'{RULE}\n  source_security_group_id = "sg-1"\n  description = "a: b"',
+            "",
+        ),
+        (
+            "aws_security_group_rule",
+            f'{RULE}\n  source_security_group_id = "sg-1"\n  cidr_blocks = ["10.0.0.0/8"]',
+            "source_security_group_id and cidr_blocks exclude each other",
+        ),
+        (
+            "aws_security_group_rule",
+            f'{RULE}\n  self = true\n  description = "a → b"',
+            "description is a → b, which does not exist",
+        ),
         ("aws_sqs_queue", "message_retention_seconds = 10", "is 10, expected 60 to 1209600"),
         ("aws_sqs_queue", "message_retention_seconds = 1209600", ""),
         ("aws_db_instance", f"{DATABASE}\n  manage_master_user_password = true", "exclude each other"),
