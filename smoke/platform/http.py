@@ -23,7 +23,7 @@ from smoke.contract.exchange import SECONDS_OR_DATE, pause_in
 from smoke.contract.health import PER_SECOND
 from smoke.contract.model import SERVICES, Service
 from smoke.contract.schemas import EVENTS
-from smoke.network.connections import addresses_of, authorities, connected
+from smoke.network.connections import addresses_of, authorities, connected, same_on_every_python
 from smoke.network.transport import LOOPBACK, ClosedWhileIdle, within
 
 from .answers import (
@@ -399,7 +399,7 @@ def certificate_of(url: str, ca_file: str = "") -> Certificate:
     host, port = address.hostname or "", address.port or 443
     require_resolvable(url)
     try:
-        context = ssl.create_default_context()
+        context = same_on_every_python(ssl.create_default_context())
         if ca_file:
             context.load_verify_locations(ca_file)
     except OSError as problem:

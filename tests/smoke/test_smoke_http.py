@@ -21,8 +21,9 @@ from pytest_readiness import SetupError
 
 from smoke.contract.exchange import judge
 from smoke.contract.model import SERVICES, Service
-from smoke.network.connections import authorities
+from smoke.network.connections import authorities, trusting
 from smoke.network.transport import ClosedWhileIdle, http_pool
+from smoke.platform import http
 from smoke.platform.answers import AnswerLog, ContractViolation, Events, exchange_of
 from smoke.platform.chaos import TrackedCall
 from smoke.platform.http import (
@@ -35,7 +36,8 @@ from smoke.platform.http import (
     trust_of,
 )
 from smoke.platform.tokens import SigningKey, dixie_service_claims, user_claims
-from tests.hostile.case import BODY, head
+from stack.aws.emulator import Authority
+from tests.hostile.case import BODY, answer, head
 from tests.hostile.server import Peer, Server, always
 from tests.smoke.log import Log
 from tests.smoke.test_smoke_jwks import certificate_of
@@ -277,6 +279,28 @@ def test_the_profiles_authority_is_trusted_beside_the_runners_where_a_service_ha
     environment: Any = SimpleNamespace(get=lambda name: values.get(name, ""))
     trusted = trust_of(environment).cert_store_stats()["x509"]
     assert trusted == authorities().cert_store_stats()["x509"] + more
+
+
+def test_a_certificate_without_key_identifiers_is_valid_on_every_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    default = ssl.create_default_context
+
+    def since_3_13(**options: Any) -> ssl.SSLContext:
+        context = default(**options)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", since_3_13)
+    authority, host = Authority(tmp_path), tmp_path / "host.pem"
+    authority.issue(host, "localhost", days=30)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(host)
+    with Server(always(answer()), tls=tls) as server:
+        found = http.certificate_of(server.url, str(authority.certificate))
+        with http_pool("test", proxies=False, trust=trusting(str(authority.certificate))) as pool:
+            got = pool.get(server.url)
+    assert (found.names, got.status_code) == (("localhost",), 200)
 
 
 def test_an_unreadable_authority_is_the_profiles_fault() -> None:
