@@ -30,7 +30,7 @@ from smoke.network.transport import ContractViolation, failed_in_handshake, http
 
 POLICY = "docs/iam-policy.json"
 #: IAM's prefix of an action if it differs from the client's name.
-_PREFIXES = {"elbv2": "elasticloadbalancing"}
+_PREFIXES = {"efs": "elasticfilesystem", "elbv2": "elasticloadbalancing"}
 #: IAM's name of an action if it differs from the operation's.
 _ACTIONS = {"ListObjectsV2": "ListBucket"}
 #: KMS permissions that an encrypting service uses on the caller's behalf; its refusal does not name them.
@@ -157,7 +157,7 @@ ATTEMPTS = 3
 AT_ONCE = 8
 #: The AWS services that the checks call.
 CLIENTS = (
-    "acm", "application-autoscaling", "cloudfront", "cloudwatch", "ec2", "ecr", "ecs", "elbv2",
+    "acm", "application-autoscaling", "cloudfront", "cloudwatch", "ec2", "ecr", "ecs", "efs", "elbv2",
     "firehose", "iam", "kms", "lambda", "logs", "rds", "route53", "route53profiles", "s3", "secretsmanager",
     "servicediscovery", "sns", "sqs", "ssm", "sts", "wafv2",
 )  # fmt: skip

@@ -246,25 +246,18 @@ def _any_host(rule: Mapping[str, Any]) -> list[str]:
     return ["*" for each in rule.get("Conditions", ()) if each.get("HostHeaderConfig", {}).get("RegexValues")]
 
 
-_SAME_PATH = "/#{path}"
-
-
-def _circles(redirect: Mapping[str, Any], listener: Mapping[str, Any]) -> bool:
-    """Whether a redirect leads to its own listener again: HTTPS, the same port, the same query."""
-    if listener.get("Protocol") != "HTTPS" or redirect.get("Query", _SAME_QUERY) != _SAME_QUERY:
-        return False
-    told = (redirect.get("Protocol", "#{protocol}"), str(redirect.get("Port", "#{port}")))
-    return told[0] in ("HTTPS", "#{protocol}") and told[1] in (str(listener.get("Port")), "#{port}")
-
-
-_SAME_QUERY = "#{query}"
+def _turns_away(redirect: Mapping[str, Any], listener: Mapping[str, Any]) -> bool:
+    """Whether a redirect of an HTTPS listener leads to itself, to plain HTTP or to an unusual port."""
+    protocol, port = redirect.get("Protocol", "#{protocol}"), str(redirect.get("Port", "#{port}"))
+    usual = protocol != "HTTP" and port == str(HTTPS) and listener.get("Port") != HTTPS
+    return listener.get("Protocol") == "HTTPS" and not usual
 
 
 def _groups(rule: Mapping[str, Any], listener: Mapping[str, Any]) -> list[str]:
     """The target groups that a rule sends anything to; one of weight 0 waits for the next deployment.
 
-    FIXED stands for an answer of the balancer itself, a login, or a redirect to another path or host, or back
-    to where the call came from.
+    FIXED stands for an answer of the balancer itself, a login, or a redirect to another path or host, to
+    plain HTTP, or back to where the call came from.
     """
     found = []
     hosts = _hosts(rule)
@@ -274,8 +267,8 @@ def _groups(rule: Mapping[str, Any], listener: Mapping[str, Any]) -> list[str]:
         found += [each["TargetGroupArn"] for each in weighted if each.get("Weight", 1)] or named
         elsewhere = action.get("RedirectConfig", {}).get("Host", "#{host}")
         leaves = "#{host}" not in elsewhere and elsewhere not in hosts
-        leaves |= action.get("RedirectConfig", {}).get("Path", _SAME_PATH) != _SAME_PATH
-        leaves |= action.get("Type") == "redirect" and _circles(action.get("RedirectConfig", {}), listener)
+        leaves |= action.get("RedirectConfig", {}).get("Path", "/#{path}") != "/#{path}"
+        leaves |= action.get("Type") == "redirect" and _turns_away(action.get("RedirectConfig", {}), listener)
         asks = any(
             action[how].get("OnUnauthenticatedRequest", "authenticate") != "allow"
             for how in ("AuthenticateOidcConfig", "AuthenticateCognitoConfig")

@@ -11,7 +11,7 @@ from typing import Any
 from smoke.source.checkout import Examined, Finding
 
 from .account import AwsAccount
-from .policies import read_key
+from .policies import Key, read_key
 
 #: States of a database instance in which it accepts no connections until somebody intervenes.
 DATABASE_IS_DOWN = (
@@ -31,6 +31,7 @@ DATABASE_IS_DOWN = (
 
 
 _ABSENT = ("DBInstanceNotFound", "DBInstanceNotFoundFault")
+_NO_CLUSTER = ("DBClusterNotFoundFault", "DBClusterNotFound")
 _POOLER, _OF_READERS = "pgbouncer", "cluster-ro-"
 
 
@@ -67,9 +68,8 @@ def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connect
         if key := each.get("KmsKeyId"):
             place = each.get("DBInstanceArn", "").split(":")[3:5]
             found = result.attempt(partial(read_key, account, key, place))
-            if found and found.unusable:
-                why = f"{name} is encrypted with {key}, which {found.unusable}"
-                result.findings.append(Finding("", 0, why))
+            if found and (lost := found.unusable or ending(found)):
+                result.findings.append(Finding("", 0, f"{name} is encrypted with {key}, which {lost}"))
         held = {one["DBParameterGroupName"]: one for one in each.get("DBParameterGroups", ())}
         for group, values in _parameters(account, each).items():
             limit = _most(values.get("max_connections", ""))
@@ -100,6 +100,12 @@ def _parameters(account: AwsAccount, instance: Mapping[str, Any]) -> dict[str, d
     }
 
 
+def ending(key: Key) -> str:
+    """Whether a key loses its imported key material during the launch; empty if it does not."""
+    soon = key.ends and key.ends < datetime.now(UTC) + _CERTIFIED_FOR
+    return f"loses its key material on {key.ends:%Y-%m-%d}" if soon else ""
+
+
 #: A database whose certificate ends sooner is restarted or refuses connections during the launch.
 _CERTIFIED_FOR = timedelta(days=14)
 
@@ -126,10 +132,31 @@ _NAMES = ("DBInstanceIdentifier", "DBClusterIdentifier")
 def _forces_tls(account: AwsAccount, instance: Mapping[str, Any]) -> bool:
     """Whether an instance refuses connections without TLS by a parameter of its own that is in force."""
     groups = {one["DBParameterGroupName"]: one for one in instance.get("DBParameterGroups", ())}
-    return any(
+    return _cluster_forces_tls(account, instance) or any(
         values.get("rds.force_ssl") == "1" and groups[name].get("ParameterApplyStatus") != "pending-reboot"
         for name, values in _parameters(account, instance).items()
     )
+
+
+def _cluster_forces_tls(account: AwsAccount, instance: Mapping[str, Any]) -> bool:
+    """Whether an instance's cluster has this parameter in a group of its own, in force for the instance."""
+    if not (named := instance.get("DBClusterIdentifier")):
+        return False
+    told = account.find("rds", "describe_db_clusters", _NO_CLUSTER, DBClusterIdentifier=named)
+    return any(
+        one["ParameterName"] == "rds.force_ssl" and one.get("ParameterValue") == "1"
+        for cluster in (told or {}).get("DBClusters", ())
+        if not (group := cluster.get("DBClusterParameterGroup", "default.")).startswith("default.")
+        if not any(
+            member["DBInstanceIdentifier"] == instance.get("DBInstanceIdentifier")
+            and member.get("DBClusterParameterGroupStatus") == "pending-reboot"
+            for member in cluster.get("DBClusterMembers", ())
+        )
+        for one in account.pages(
+            "rds", "describe_db_cluster_parameters", "Parameters",
+            DBClusterParameterGroupName=group, Source="user",
+        )
+    )  # fmt: skip
 
 
 def astray(

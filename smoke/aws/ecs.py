@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -40,7 +40,8 @@ class EcsService:
     `controller` deploys it: ECS itself, CODE_DEPLOY or EXTERNAL; the latter two use task sets. `healthy` are
     the minimum and maximum percent of its tasks during a rolling deployment, None without one. `aliases` are
     its Service Connect addresses, HOST:PORT. The tasks of a `public` service have public addresses. ECS
-    ignores failed health checks for the first `grace` seconds of a task.
+    ignores failed health checks for the first `grace` seconds of a task. `balanced` are the containers, and
+    their ports, that it registers with its target groups.
     """
 
     name: str
@@ -58,6 +59,7 @@ class EcsService:
     pending: int = 0
     public: bool = False
     grace: int = 0
+    balanced: tuple[tuple[str, int], ...] = ()
 
     @property
     def is_moving(self) -> bool:
@@ -92,8 +94,9 @@ class ContainerDefinition:
     """One container of a task definition; `secrets` maps a variable to where its value comes from.
 
     `plain` are the ports that its health check calls by HTTP without TLS, `words` the words of its commands
-    and labels. If it `needs_log_group`, it does not start without the group, nor without the other references
-    in `given`: credentials of its registry, secrets of its log driver. `files` names files with further
+    and labels; it `runs` a command, and `asks` with another whether it is healthy. `mounts` are names of
+    volumes. If it `needs_log_group`, it does not start without the group, nor without the other references in
+    `given`: credentials of its registry, secrets of its log driver. `files` names files with further
     variables. If it `keeps_digest`, a moved tag does not change what its service runs.
     """
 
@@ -111,6 +114,9 @@ class ContainerDefinition:
     needs_log_group: bool = False
     given: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+    asks: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()
     keeps_digest: bool = True
 
     @property
@@ -129,7 +135,8 @@ class TaskDefinition:
     """A task definition. `cpu` in CPU units, `memory` in MiB; roles are ARNs, empty if there is none.
 
     If it is not `active`, it was deregistered: running tasks continue, but no new task starts from it. On
-    `fargate` it is started only with its execution role.
+    `fargate` it is started only with its execution role. `volumes` are its EFS volumes by name: each the ids
+    of a file system and of an access point, the latter empty without one.
     """
 
     family: str
@@ -141,6 +148,7 @@ class TaskDefinition:
     containers: tuple[ContainerDefinition, ...]
     limit: int = 0
     fargate: bool = False
+    volumes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def wasted(self) -> bool:
@@ -249,7 +257,9 @@ def service_of(described: Mapping[str, Any], names: Names) -> EcsService:
         pending=int(described.get("pendingCount", 0)),
         public=network.get("assignPublicIp") == "ENABLED",
         grace=int(described.get("healthCheckGracePeriodSeconds", 0)),
-    )
+        balanced=tuple((each["containerName"], int(each["containerPort"])) for each in balancers
+                       if {"containerName", "containerPort"} <= each.keys()),
+    )  # fmt: skip
 
 
 def _aliases(connect: Mapping[str, Any], own: str) -> Iterator[str]:
@@ -292,6 +302,11 @@ def definition_of(described: Mapping[str, Any]) -> TaskDefinition:
         containers=tuple(_container(each) for each in boxes),
         limit=sum(each["memory"] for each in boxes) if all(each.get("memory") for each in boxes) else 0,
         fargate={*described.get("requiresCompatibilities", ())} == {"FARGATE"},
+        volumes={
+            each["name"]: (of["fileSystemId"], of.get("authorizationConfig", {}).get("accessPointId", ""))
+            for each in described.get("volumes", ())
+            if (of := each.get("efsVolumeConfiguration"))
+        },
     )
 
 
@@ -314,6 +329,9 @@ def _container(described: Mapping[str, Any]) -> ContainerDefinition:
             *(each for each in (described.get("repositoryCredentials") or {}).values() if ":secret:" in each),
         ),
         files=tuple(each["value"] for each in described.get("environmentFiles") or ()),
+        runs=(*(described.get("entryPoint") or ()), *(described.get("command") or ())),
+        asks=tuple(described.get("healthCheck", {}).get("command", ())),
+        mounts=tuple(each["sourceVolume"] for each in described.get("mountPoints") or ()),
         keeps_digest=described.get("versionConsistency") != "disabled",
         essential=described.get("essential", True),
         routes_logs="firelensConfiguration" in described,

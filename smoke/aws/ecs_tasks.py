@@ -242,6 +242,38 @@ def without_files(account: AwsAccount, tasks: Mapping[str, TaskDefinition]) -> E
     return result
 
 
+#: States of a file system that can be mounted.
+_MOUNTED = ("available", "updating", "creating")
+_NO_FILES = ("FileSystemNotFound", "AccessPointNotFound")
+
+
+def without_volumes(account: AwsAccount, tasks: Mapping[str, TaskDefinition]) -> Examined:
+    """The tasks that cannot start because EFS lacks what they mount, by the services' names."""
+    result = Examined()
+    for name, task in tasks.items():
+        mounted = {one for box in task.containers for one in box.mounts}
+        for files, point in {of for volume, of in task.volumes.items() if volume in mounted}:
+            why = result.attempt(partial(_unmounted, account, files, point))
+            if why:
+                result.findings.append(Finding("", 0, f"{name} cannot start again: {why}"))
+    return result
+
+
+def _unmounted(account: AwsAccount, files: str, point: str) -> str:
+    """Why a file system cannot be mounted at an access point, if it is given; empty if it can."""
+    told = account.find("efs", "describe_file_systems", _NO_FILES, FileSystemId=files)
+    if told is None:
+        return f"the file system {files} does not exist"
+    state = told["FileSystems"][0]["LifeCycleState"]
+    if state not in _MOUNTED:
+        return f"the file system {files} is {state}"
+    if not account.ask("efs", "describe_mount_targets", FileSystemId=files)["MountTargets"]:
+        return f"the file system {files} has no mount target"
+    by = partial(account.find, "efs", "describe_access_points", _NO_FILES)
+    there = not point or (by(AccessPointId=point) or {}).get("AccessPoints")
+    return "" if there else f"the file system {files} has no access point {point}"
+
+
 _SCALING, _NAMESPACE, _COUNT = "application-autoscaling", "ecs", "ecs:service:DesiredCount"
 
 #: The answer of a custom endpoint that does not implement it.

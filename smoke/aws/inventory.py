@@ -1,14 +1,16 @@
 """Compares what runs with the plan and the contract: images, sizes, addresses, and what alarms watch."""
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 from smoke.source import rules
 from smoke.source.infrastructure.addresses import Directory
+from smoke.source.infrastructure.connections import OF_ITSELF
 from smoke.source.infrastructure.databases import Budget
+from smoke.source.pipeline.programs import is_idle
 
 from .alarms import Metric, Watch
 from .balancer import BalancerRoute, routes_to, strange
@@ -168,6 +170,31 @@ def known_port(row: Mapping[str, Any]) -> int:
     """The port of a service of the plan's inventory inside the platform: its URL's, else the contract's."""
     port = str(row["url"]).rpartition(":")[2]
     return int(port) if port.isdecimal() else PORTS.get(row["ecs"], 0)
+
+
+#: A health check of a container that fails whatever its service does.
+_FAILS = re.compile(r"(?:CMD|CMD-SHELL) (?:exit [1-9]\d*|(?:/usr)?(?:/bin/)?false)")
+
+
+def unserving(service: EcsService, task: TaskDefinition, health: str) -> Iterator[str]:
+    """Why a task does not serve, whatever its image has: its command, its own check, its ports.
+
+    `health` is the path of its health report. A container without port mappings may listen on any port.
+    """
+    main = task.main(service.name)
+    mapped = {box.name: box.ports for box in task.containers}
+    ports = {port for box in task.containers for port in box.ports}
+    if is_idle(main.runs):
+        yield f"command: {main.name} runs {' '.join(main.runs)}, which serves nothing"
+    if _FAILS.fullmatch(" ".join(main.asks)):
+        yield f"health: the check of {main.name} always fails: {' '.join(main.asks)}"
+    for port, path in OF_ITSELF.findall(" ".join(main.asks)):
+        if health and path == health and ports and int(port or 80) not in ports:
+            listening = " and ".join(map(str, sorted(ports)))
+            yield f"health: {main.name} checks itself on port {port or 80}, but it listens on {listening}"
+    for name, port in service.balanced:
+        if name not in mapped or (mapped[name] and port not in mapped[name]):
+            yield f"port: target groups get port {port} of {name}, which its task does not have"
 
 
 def misnamed(

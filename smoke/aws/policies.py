@@ -206,15 +206,16 @@ FOREIGN = ("AccessDeniedException", "InvalidArnException", "ValidationException"
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key: why it cannot encrypt (empty if it can), whether AWS manages it; its policy.
+    """A key: why it cannot encrypt (empty if it can), whether AWS manages it; its policy; when it `ends`.
 
-    The policy is None if only its own account may read it.
+    The policy is None if only its own account may read it. Only imported key material ends.
     """
 
     arn: str
     unusable: str = ""
     is_awss: bool = False
     policy: Sequence[Mapping[str, Any]] | None = None
+    ends: datetime | None = None
 
 
 def read_key(account: AwsAccount, key: str, place: Sequence[str]) -> Key:
@@ -230,7 +231,8 @@ def read_key(account: AwsAccount, key: str, place: Sequence[str]) -> Key:
     if unusable or is_awss:
         return Key(arn, unusable, is_awss)
     told = account.find("kms", "get_key_policy", absent, KeyId=arn, PolicyName="default")
-    return Key(arn, policy=None if told is None else statements_of(told["Policy"]))
+    policy = None if told is None else statements_of(told["Policy"])
+    return Key(arn, policy=policy, ends=about.get("ValidTo"))
 
 
 def read_policies(account: AwsAccount, roles: Iterable[str], secrets: Iterable[str]) -> RolePolicies:

@@ -12,6 +12,7 @@ from smoke.source.checkout import Examined, Finding
 
 from . import ecs
 from .account import AwsAccount, at_once
+from .databases import ending
 from .ecs import TaskDefinition
 from .policies import (
     LOGGING,
@@ -396,7 +397,7 @@ _ROTATES_WITHIN = timedelta(days=1)
 
 
 def unrotated(aws: AwsReader, one_shots: Sequence[str]) -> Examined:
-    """Return the secrets of tasks that AWS should have rotated but did not, or did not complete."""
+    """Return the secrets of tasks that AWS did not rotate in time, and those whose keys soon end."""
     place, result = aws.cluster().split(":")[3:5], Examined()
     given = {one for each in aws.owners(one_shots).values() for one in _given(each)}
     for secret in sorted(each for each in given if each.split(":")[3:5] == place):
@@ -404,6 +405,10 @@ def unrotated(aws: AwsReader, one_shots: Sequence[str]) -> Examined:
         told: Mapping[str, Any] | None = result.attempt(find)
         if why := overdue(told or {}, datetime.now(UTC)):
             result.findings.append(_finding(f"{secret} {why}"))
+        key = (told or {}).get("KmsKeyId", "")
+        found = result.attempt(partial(read_key, aws.account, key, place)) if key else None
+        if found and (why := ending(found)):
+            result.findings.append(_finding(f"{secret} is encrypted with {key}, which {why}"))
         by = (told or {}).get("RotationLambdaARN", "") if (told or {}).get("RotationEnabled") else ""
         called = partial(
             aws.account.find, "lambda", "get_function_configuration", _NO_SECRET, FunctionName=by

@@ -12,7 +12,7 @@ import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
 from smoke.aws.ecs import read_services
-from smoke.aws.ecs_tasks import read_running, restless, without_files
+from smoke.aws.ecs_tasks import read_running, restless, without_files, without_volumes
 from smoke.aws.inventory import agree, digest_of, is_commit, is_pinned, same_image, strays, tag_of
 from smoke.aws.names import BUILDS, FOREIGN, MIGRATIONS, SERVICES
 from smoke.aws.network import kept_from_aws
@@ -206,8 +206,8 @@ def test_tasks_can_start(aws: AwsReader, evidence: Evidence) -> None:
     """
     count, examined = kept_from_starting(aws, tuple(MIGRATIONS))
     tasks = partial(aws.owners, tuple(MIGRATIONS))
-    files = lambda aws: without_files(aws.account, tasks())  # noqa: E731
-    for look in (roomless, kept_in, kept_from_aws, files):
+    stored = [lambda aws, look=look: look(aws.account, tasks()) for look in (without_files, without_volumes)]
+    for look in (roomless, kept_in, kept_from_aws, *stored):
         if found := examined.attempt(partial(look, aws)):
             examined.findings.extend(found.findings)
             examined.not_examined.extend(found.not_examined)

@@ -41,6 +41,7 @@ from smoke.aws.inventory import (
     leftover,
     misnamed,
     seen_of,
+    unserving,
 )
 from smoke.aws.names import BUILDS, FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTINGS, resolve
 from smoke.aws.network import reached
@@ -121,6 +122,7 @@ def test_inventory(
     different = differences(compared)
     if (task := aws.definition(service)).wasted:
         different.append(f"memory: its containers are killed at {task.limit} of {task.memory} MiB")
+    different += unserving(aws.service(service), task, health_path(environment, declared["key"]))
     if not (main := task.main(service)).essential:
         different.append(f"container: {main.name} is not essential, so its task keeps running without it")
     boxes, known = aws.definition(service).containers, known_port(declared)

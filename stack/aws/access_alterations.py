@@ -402,17 +402,18 @@ def secret_encrypted(
     service: str,
     users: Sequence[Mapping[str, Any]],
     condition: Mapping[str, Any] | None = None,
+    days: int = 0,
 ) -> None:
     """Encrypt a service's signing key with a key whose policy has statements about these users.
 
     They are users of the account, such as `root`. The service's execution role may decrypt on a condition;
-    the key operator may use the key.
+    the key operator may use the key, which may end in some days.
     """
     arn = f"arn:aws:iam::{ACCOUNT}:"
     told = [{"Effect": "Allow", "Action": "kms:*", "Resource": "*", **each} for each in users]
     named = [{**each, "Principal": {"AWS": f"{arn}{each['Principal']}"}} for each in told]
     document = json.dumps({"Version": "2012-10-17", "Statement": named})
-    key = emulator.aws("kms").create_key(Policy=document)["KeyMetadata"]["Arn"]
+    key = new_kms_key(emulator, "Enabled", days, Policy=document)
     emulator.aws("secretsmanager").update_secret(SecretId=secret_id(service), KmsKeyId=key)
     decrypts = policy(Action="kms:Decrypt", Resource=key, Condition=dict(condition or {}))
     operates = policy(Action=["kms:Decrypt", "kms:GenerateDataKey"], Resource=key)

@@ -144,14 +144,24 @@ def alarm_watches_another(emulator: Emulator, alarm: str, dimension: str, value:
     )
 
 
-def database_in_cluster(emulator: Emulator) -> None:
-    """Turn the database into a cluster of its name; the alarm on connections watches its only instance."""
+def database_in_cluster(emulator: Emulator, asked_plainly_by: str = "") -> None:
+    """Turn the database into a cluster of its name; the alarm on connections watches its only instance.
+
+    If a service asks it without TLS, the cluster demands TLS.
+    """
     rds, instance = emulator.aws("rds"), f"{DATABASE}-1"
     engine = {"DBClusterIdentifier": DATABASE, "Engine": "aurora-postgresql"}
     (before,) = rds.describe_db_instances(DBInstanceIdentifier=DATABASE)["DBInstances"]
     groups = [each["VpcSecurityGroupId"] for each in before["VpcSecurityGroups"]]
     rds.delete_db_instance(DBInstanceIdentifier=DATABASE, SkipFinalSnapshot=True)
-    rds.create_db_cluster(**engine, MasterUsername="arrakis", ManageMasterUserPassword=True)
+    group = {"DBClusterParameterGroupName": f"{DATABASE}-15"} if asked_plainly_by else {}
+    if group:
+        rds.create_db_cluster_parameter_group(
+            **group, DBParameterGroupFamily="aurora-postgresql15", Description="TLS"
+        )
+        tls = {"ParameterName": "rds.force_ssl", "ParameterValue": "1", "ApplyMethod": "pending-reboot"}
+        rds.modify_db_cluster_parameter_group(**group, Parameters=[tls])
+    rds.create_db_cluster(**engine, **group, MasterUsername="arrakis", ManageMasterUserPassword=True)
     rds.create_db_instance(
         **engine, DBInstanceIdentifier=instance, DBInstanceClass="db.t4g.medium", VpcSecurityGroupIds=groups
     )
@@ -159,6 +169,10 @@ def database_in_cluster(emulator: Emulator) -> None:
     series = {"namespace": "AWS/RDS", "name": "DatabaseConnections", "dimensions": own, "value": 21}
     emulator.metrics.publish_too(series)
     alarm_watches_another(emulator, "rds-connections-high", "DBInstanceIdentifier", instance)
+    if asked_plainly_by:
+        platform_alterations.database_led_to(
+            emulator, asked_plainly_by, DATABASE, "DATABASE_URL", "/finn?sslmode=disable"
+        )
 
 
 def composite_added(emulator: Emulator, name: str, rule: str, then_deleted: Sequence[str] = ()) -> None:

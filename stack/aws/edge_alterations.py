@@ -172,6 +172,12 @@ def targets_ailing(emulator: Emulator, service: str) -> None:
         each["State"] = "unhealthy"
 
 
+def targets_registered(_: Emulator, service: str, port: int) -> None:
+    """Have ECS register a service's tasks with their target groups by another port."""
+    for each in internals.service_record(CLUSTER, f"{PREFIX}-{service}")["loadBalancers"]:
+        each["containerPort"] = port
+
+
 def targets_shared(emulator: Emulator, service: str, of: str) -> None:
     """Register a service's tasks in another service's target group as well."""
     elb = emulator.aws("elbv2")
@@ -303,12 +309,12 @@ def paths_diverted(
     paths: Sequence[str] = (),
     service: str = "",
     conditions: Sequence[Mapping[str, Any]] = (),
-    moved: str = "",
+    redirect: Mapping[str, str] | None = None,
 ) -> None:
     """Have the load balancer send paths of all hosts to a service, before it looks at the hosts.
 
     Or what meets other conditions. The service `nobody` has no tasks; without one it answers by itself, or
-    says to which path they were `moved`.
+    redirects them.
     """
     elb = emulator.aws("elbv2")
     action: dict[str, Any] = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200"}}
@@ -316,8 +322,8 @@ def paths_diverted(
         elb.create_target_group(Name=f"{PREFIX}-{service}-tg", Protocol="HTTP", Port=80, TargetType="ip")
     if service:
         action = {"Type": "forward", "TargetGroupArn": _target_group(elb, service)}
-    elif moved:
-        action = {"Type": "redirect", "RedirectConfig": {"Path": moved, "StatusCode": "HTTP_301"}}
+    elif redirect:
+        action = {"Type": "redirect", "RedirectConfig": {**redirect, "StatusCode": "HTTP_301"}}
     found = [*conditions]
     if paths:
         found.append({"Field": "path-pattern", "PathPatternConfig": {"Values": [*paths]}})
@@ -354,7 +360,8 @@ def _secure_listener(elb: Any) -> str:
 
 ALTERATIONS = (
     group_closed, group_open, group_lets_in_only, group_lets_out, subnets_full, namespace_elsewhere,
-    public_host, targets_asked, targets_gone, targets_ailing, targets_foreign, targets_shared, registered_as,
+    public_host, targets_asked, targets_gone, targets_ailing, targets_foreign, targets_shared,
+    targets_registered, registered_as,
     targets_by, registry_gone,
     host_missing, host_recorded, host_kept, host_alias, address_left,
     listener_moved, certificate, certificate_in_acm, cloudfront_in_front, record_leads, balancer_rule,

@@ -18,6 +18,7 @@ from stack.aws.inventory import (
     policy,
     role_arn,
 )
+from stack.aws.platform_alterations import container_set, task_definition
 
 #: The AWS services that Fargate tasks need to start, as suffixes of endpoint names.
 STARTING = ("ecr.api", "ecr.dkr", "s3", "logs", "secretsmanager")
@@ -362,6 +363,25 @@ def access_blocked(emulator: Emulator, mode: str, *, excluded: bool = False) -> 
     emulator.further.tell_ec2("DescribeVpcBlockPublicAccessExclusions", listed)
 
 
+def volume_mounted(emulator: Emulator, service: str, lacks: str = "") -> None:
+    """Deploy a service that mounts a file system; it may lack its `target`, its `point` or `everything`."""
+    efs, network = emulator.aws("efs"), internals.service_record(CLUSTER, f"{PREFIX}-{service}")
+    subnets = network["networkConfiguration"]["awsvpcConfiguration"]["subnets"]
+    files = efs.create_file_system(CreationToken=service)["FileSystemId"]
+    point = efs.create_access_point(ClientToken=service, FileSystemId=files)["AccessPointId"]
+    for subnet in subnets if lacks not in ("target", "everything") else ():
+        efs.create_mount_target(FileSystemId=files, SubnetId=subnet)
+    if lacks in ("point", "everything"):
+        efs.delete_access_point(AccessPointId=point)
+    if lacks == "everything":
+        efs.delete_file_system(FileSystemId=files)
+    of = {"fileSystemId": files, "transitEncryption": "ENABLED",
+          "authorizationConfig": {"accessPointId": point}}  # fmt: skip
+    mounted = [{"sourceVolume": "data", "containerPath": "/data"}]
+    task_definition(emulator, service, volumes=[{"name": "data", "efsVolumeConfiguration": of}])
+    container_set(emulator, service, mountPoints=mounted)
+
+
 def database_by_proxy(emulator: Emulator, state: str = "available") -> None:
     """Put an RDS proxy in some state in front of the database; the database admits only the proxy."""
     groups = {each["GroupName"]: each for each in internals.records("ec2._security_groups")}
@@ -391,5 +411,5 @@ ALTERATIONS = (
     balancer_attribute, web_acl, cloudfront_behind_acl,
     zone_inside, zone_again, connected, host_by, host_delegated, host_at_spare_balancer, weighted,
     names_unanswered, placed, failing_over, zone_signed, host_delegated_unsigned, access_blocked,
-    database_by_proxy,
+    database_by_proxy, volume_mounted,
 )  # fmt: skip

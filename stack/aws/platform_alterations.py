@@ -5,6 +5,7 @@ Names are given without the prefix, here and in `edge_` and `access_alterations`
 """
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -259,8 +260,8 @@ def registered(emulator: Emulator, family: str) -> dict[str, Any]:
     """The arguments of RegisterTaskDefinition that would register a family's newest revision again."""
     described = emulator.aws("ecs").describe_task_definition(taskDefinition=family)["taskDefinition"]
     taken = ("family", "networkMode", "requiresCompatibilities", "cpu", "memory", "executionRoleArn",
-             "taskRoleArn", "containerDefinitions")  # fmt: skip
-    return {name: described[name] for name in taken}
+             "taskRoleArn", "containerDefinitions", "volumes")  # fmt: skip
+    return {name: described[name] for name in taken if name in described}
 
 
 def _image(before: str, tag: str, image: str, digest: str) -> str:
@@ -331,31 +332,26 @@ def database_missing(emulator: Emulator) -> None:
     emulator.aws("rds").delete_db_instance(DBInstanceIdentifier=DATABASE, SkipFinalSnapshot=True)
 
 
-def database_is(_: Emulator, state: str = "available", certified_until: str = "2061-01-01T00:00:00Z") -> None:
-    """Put the database instance into a state, with a certificate that ends then."""
+def database_is(_: Emulator, **members: Any) -> None:
+    """Describe the database instance with other members of DescribeDBInstances, such as its state."""
     for record in internals.records("rds._instances"):
-        record["DBInstanceStatus"] = state
-        record["CertificateDetails"] = {**record["CertificateDetails"], "ValidTill": certified_until}
+        record.update({name: {**record[name], **value} if isinstance(value, dict) else value
+                       for name, value in members.items()})  # fmt: skip
 
 
-def database_encrypted(emulator: Emulator, state: str) -> None:
-    """Encrypt the database with a key of its own, which has a state."""
-    for record in internals.records("rds._instances"):
-        record["KmsKeyId"] = new_kms_key(emulator, state)
+def database_encrypted(emulator: Emulator, state: str, days: int = 0) -> None:
+    """Encrypt the database with a key of its own, which has a state, and may end in some days."""
+    database_is(emulator, KmsKeyId=new_kms_key(emulator, state, days))
 
 
-def new_kms_key(emulator: Emulator, state: str, **settings: str) -> str:
-    """Create a key in a state and return its ARN."""
+def new_kms_key(emulator: Emulator, state: str, days: int = 0, **settings: str) -> str:
+    """Create a key in a state, whose imported material may end in some days; return its ARN."""
     key = str(emulator.aws("kms").create_key(**settings)["KeyMetadata"]["Arn"])
     for each in internals.records("kms._keys"):
         each["KeyState"] = state if each["Arn"] == key else each["KeyState"]
+        if days and each["Arn"] == key:
+            each["ValidTo"] = time.time() + days * 86_400
     return key
-
-
-def database_replicates(_: Emulator, source: str) -> None:
-    """Make the database instance a replica of another one."""
-    for record in internals.records("rds._instances"):
-        record["ReadReplicaSourceDBInstanceIdentifier"] = source
 
 
 def database_set(emulator: Emulator, *, waits: bool = False, **values: str) -> None:
@@ -444,7 +440,7 @@ ALTERATIONS = (
     service_stopped, service_scaled, service_scales, service_replaces, service_missing, rollout,
     service_deployed_by, service_as_daemon, two_deployments, tasks_left_behind, tasks_run, task_definition,
     container_set, sidecars, security_group_shared, migration_run, migration_missing, migration_changed,
-    migration_in_service, database_missing, database_stopped, database_is, database_replicates,
+    migration_in_service, database_missing, database_stopped, database_is,
     database_encrypted, database_led_to, database_set, image_missing, image_pushed_over, images_expire,
     insights_disabled,
 )  # fmt: skip

@@ -21,7 +21,7 @@ _TARGETS = "aws_lb_target_group"
 #: The status of a healthy service.
 OK = 200
 #: A URL with which a container asks itself: its port and its path.
-_ITSELF = re.compile(
+OF_ITSELF = re.compile(
     r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1?\])(?::([0-9]+))?(/[^\s\"'?#|;&)]*)?"
 )
 
@@ -194,7 +194,7 @@ def _asked_by_itself(
         for container in containers(task)[0]:
             command = entries(container.entries.get("healthCheck")).get("command")
             for word in items(command):
-                for port, path in _ITSELF.findall(text(word)):
+                for port, path in OF_ITSELF.findall(text(word)):
                     if path == address.health and listening and float(port or 80) not in listening:
                         what = f"a container of {each.name} checks its health on port {port or 80}"
                         at = " and ".join(f"{one:g}" for one in sorted(listening))

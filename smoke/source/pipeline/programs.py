@@ -114,8 +114,17 @@ def _alike(runs: Sequence[Run]) -> Iterator[Finding]:
 _PROMPTS = re.compile(
     r"(?:docker\.io/)?(?:library/)?(?:node|python|ruby|debian|ubuntu|alpine|golang|busybox)(?:[:@].*)?"
 )
-_NO_SERVICE = re.compile(r"sleep (?:infinity|\d+)|tail -f /dev/null|(?:npm|pnpm|yarn)(?: run)? test|pytest")
+_NO_SERVICE = re.compile(
+    r"sleep (?:inf|infinity|\d+[smhd]?)|tail -f /dev/null|(?:npm|pnpm|yarn)(?: run)? test|pytest"
+    r"|:|true|false|exit(?: \d+)?|echo [^;&|]*|--?(?:help|version)"
+)
+_IN_SHELL = re.compile(r"(?:\S*/)?(?:ba|a|da|z)?sh -[a-z]*c (?:exec )?")
 _RUNNERS_OF = re.compile(r"(?:\S*/)?(?:node|nodejs|python3?|ruby|deno|bun)")
+
+
+def is_idle(words: Sequence[str]) -> bool:
+    """Whether a command only waits, ends at once, or runs tests: it serves nothing."""
+    return _NO_SERVICE.fullmatch(_IN_SHELL.sub("", " ".join(words)).strip()) is not None
 
 
 def _idle(run: Run, runs: Sequence[Run]) -> Iterator[Finding]:
@@ -129,7 +138,7 @@ def _idle(run: Run, runs: Sequence[Run]) -> Iterator[Finding]:
     if words is None and begins is None and not any(own) and _PROMPTS.fullmatch(base):
         what = f"{run.definition.name} runs nothing: neither {run.build.image} nor its task has a command"
         yield run.build.finding(what, run.build.stage.line)
-    elif words and run.definition.service is not None and _NO_SERVICE.fullmatch(" ".join(words)):
+    elif words and run.definition.service is not None and is_idle(words):
         if sum(each.definition is run.definition for each in runs) == 1:
             yield run.task.finding(f"{run.definition.name} runs {' '.join(words)}: no service", own[1])
     elif words and _RUNNERS_OF.fullmatch(words[0]):

@@ -374,16 +374,19 @@ def test_a_target_group_with_weight_zero_is_not_a_route() -> None:
             {"Protocol": "HTTPS", "Host": "#{host}", "Path": "/#{path}", "Query": "#{query}", "Port": "443"},
             True,
         ),
-        ({"Protocol": "HTTPS", "Port": "8443"}, False),
-        ({"Protocol": "HTTPS", "Port": "443", "Query": "seen=1"}, False),
-        ({"Protocol": "HTTP", "Port": "80"}, False),
+        ({"Protocol": "HTTPS", "Port": "8443"}, True),
+        ({"Protocol": "HTTPS", "Port": "443", "Query": "seen=1"}, True),
+        ({"Protocol": "HTTP", "Port": "80"}, True),
+        ({"Protocol": "HTTP"}, True),
     ],
 )
-def test_a_redirect_that_leads_to_itself(redirect: dict[str, str], circles: bool) -> None:
+def test_a_redirect_of_https_leads_nowhere_useful(redirect: dict[str, str], circles: bool) -> None:
     rules = [{"Actions": [{"Type": "redirect", "RedirectConfig": redirect}]}]
     found = routes_of(rules, "lb", [], {"Protocol": "HTTPS", "Port": 443})
     assert [route.target_group for route in found] == ([FIXED] if circles else [])
     assert routes_of(rules, "lb", [], {"Protocol": "HTTP", "Port": 80}) == []
+    moved = {"Protocol": "HTTPS", "Port": 8443}  # callers are told the usual port
+    assert bool(routes_of(rules, "lb", [], moved)) == (redirect.get("Port") != "443")
 
 
 def test_the_dimensions_of_a_route() -> None:

@@ -121,6 +121,46 @@ def test_the_certificate_of_a_database_lasts(days: int, ends: bool) -> None:
     assert ["the certificate of d ends on" in each.what for each in found.findings] == [True] * ends
 
 
+@pytest.mark.parametrize(("days", "ends"), [(None, False), (400, False), (13, True)])
+def test_the_imported_key_of_a_database_lasts(days: int | None, ends: bool) -> None:
+    told = {} if days is None else {"ValidTo": datetime.now(UTC) + timedelta(days=days, hours=1)}
+    account, _ = scripted(
+        describe_key=lambda **_: {"KeyMetadata": {"Arn": "key-1", **told}},
+        get_key_policy=lambda **_: {"Policy": "{}"},
+    )
+    found = misfits(account, [{"DBInstanceIdentifier": "d", "KmsKeyId": "key-1"}], 85)
+    assert ["loses its key material on" in each.what for each in found.findings] == [True] * ends
+
+
+@pytest.mark.parametrize(
+    ("group", "forced", "status", "wrong"),
+    [
+        ("own", "1", "in-sync", True),
+        ("own", "1", "pending-reboot", False),
+        ("own", "0", "in-sync", False),
+        ("default.aurora-postgresql15", "1", "in-sync", False),
+    ],
+)
+def test_a_client_uses_tls_where_the_cluster_requires_it(
+    group: str, forced: str, status: str, wrong: bool
+) -> None:
+    listed = [{"ParameterName": "rds.force_ssl", "ParameterValue": forced}]
+    member = {"DBInstanceIdentifier": "d-1", "DBClusterParameterGroupStatus": status}
+    cluster = {"DBClusterParameterGroup": group, "DBClusterMembers": [member]}
+    account, _ = scripted(
+        describe_db_clusters=lambda **_: {"DBClusters": [cluster]},
+        describe_db_cluster_parameters=lambda **_: {"Parameters": listed},
+    )
+    place = "c0ffee.us-east-1.rds.amazonaws.com"
+    instance = {
+        "DBInstanceIdentifier": "d-1",
+        "DBClusterIdentifier": "d",
+        "Endpoint": {"Address": f"d-1.{place}"},
+    }
+    given = [("dixie", "DATABASE_URL", f"postgres://u@d.cluster-{place}/x?sslmode=disable")]
+    assert ["without TLS" in each for each in astray(account, [instance], given)] == [True] * wrong
+
+
 @pytest.mark.parametrize(
     ("value", "forced", "wrong"),
     [

@@ -26,6 +26,7 @@ from smoke.aws.inventory import (
     seen_of,
     strays,
     tag_of,
+    unserving,
 )
 from smoke.aws.names import Names
 from tests.smoke.aws.fakes import NOON, UNDER_WAY, definition, service
@@ -474,3 +475,48 @@ def test_containers_that_are_ended_before_half_of_the_task_waste_it(
 def test_how_long_failed_health_checks_of_a_new_task_are_ignored() -> None:
     assert service_of({"serviceName": "p-finn"}, Names("p")).grace == 0
     assert service_of({"serviceName": "p-finn", "healthCheckGracePeriodSeconds": 90}, Names("p")).grace == 90
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        ({}, ""),
+        ({"runs": ("node", "server.js")}, ""),
+        ({"runs": ("sh", "-c", "echo starting && exec node server.js")}, ""),
+        ({"runs": ("sh", "-c", "exit 0")}, "serves nothing"),
+        ({"runs": ("/bin/sh", "-ec", "exec sleep infinity")}, "serves nothing"),
+        ({"runs": ("true",)}, "serves nothing"),
+        ({"runs": ("--help",)}, "serves nothing"),
+        ({"runs": ("--config", "help.json")}, ""),
+        ({"asks": ("CMD-SHELL", "exit 1")}, "always fails"),
+        ({"asks": ("CMD", "/bin/false")}, "always fails"),
+        ({"asks": ("CMD-SHELL", "curl -f http://localhost:3000/health || exit 1")}, ""),
+        ({"asks": ("CMD-SHELL", "curl -f http://localhost:9999/health || exit 1")}, "on port 9999"),
+        ({"asks": ("CMD-SHELL", "curl -f http://localhost/health")}, "on port 80"),
+        ({"asks": ("CMD-SHELL", "curl -f http://localhost:9999/admin/ready")}, ""),  # its own port
+        ({"asks": ("CMD-SHELL", "curl -f http://localhost:9999/health"), "ports": ()}, ""),
+    ],
+)  # fmt: skip
+def test_a_task_serves(made: dict[str, Any], why: str) -> None:
+    task = definition("finn")
+    (box,) = task.containers
+    found = [*unserving(service("finn"), replace(task, containers=(replace(box, **made),)), "/health")]
+    assert len(found) == bool(why)
+    assert all(why in each for each in found)
+
+
+@pytest.mark.parametrize(
+    ("balanced", "ports", "wrong"),
+    [
+        ((), (3000,), False),
+        ((("finn", 3000),), (3000,), False),
+        ((("finn", 8080),), (), False),
+        ((("finn", 8080),), (3000,), True),
+        ((("web", 3000),), (3000,), True),
+    ],
+)
+def test_target_groups_get_a_port_of_the_task(
+    balanced: tuple[tuple[str, int], ...], ports: tuple[int, ...], wrong: bool
+) -> None:
+    found = unserving(replace(service("finn"), balanced=balanced), definition("finn", ports=ports), "/health")
+    assert ["which its task does not have" in each for each in found] == [True] * wrong

@@ -8,7 +8,7 @@ import pytest
 from pytest_readiness import SetupError
 
 from smoke.aws.ecs import expiring, images_there
-from smoke.aws.ecs_tasks import RunningTask, moved, without_files
+from smoke.aws.ecs_tasks import RunningTask, moved, without_files, without_volumes
 from tests.smoke.aws.fakes import definition, raising, scripted
 
 REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
@@ -157,6 +157,37 @@ def test_a_bucket_that_refuses_says_nothing_of_others(code: str) -> None:
     assert len(examined.not_examined) == (1 if code == "AccessDenied" else 2)
     assert len(examined.findings) == (1 if code == "AccessDenied" else 0)
     assert account.find("ecr", "describe_images", ()) == {"imageDetails": []}
+
+
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        ({}, ""),
+        ({"describe_file_systems": raising("FileSystemNotFound")}, "fs-1 does not exist"),
+        ({"describe_file_systems": lambda **_: {"FileSystems": [{"LifeCycleState": "deleting"}]}},
+         "fs-1 is deleting"),
+        ({"describe_mount_targets": lambda **_: {"MountTargets": []}}, "fs-1 has no mount target"),
+        ({"describe_access_points": raising("AccessPointNotFound")}, "fs-1 has no access point fsap-1"),
+        ({"describe_file_systems": raising("AccessDeniedException")}, "elasticfilesystem:Describe"),
+    ],
+)  # fmt: skip
+def test_a_file_system_can_be_mounted(answers: dict[str, Any], why: str) -> None:
+    good = {
+        "describe_file_systems": lambda **_: {"FileSystems": [{"LifeCycleState": "available"}]},
+        "describe_mount_targets": lambda **_: {"MountTargets": [{}]},
+        "describe_access_points": lambda **_: {"AccessPoints": [{}]},
+    }
+    account, client = scripted(**{**good, **answers})
+    finn = replace(definition("finn"), volumes={"data": ("fs-1", "fsap-1"), "spare": ("fs-2", "")})
+    assert without_volumes(account, {"finn": finn}).findings == []  # nothing mounts them
+    assert client.asked == []
+    (box,) = finn.containers
+    mounted = replace(finn, containers=(replace(box, mounts=("data", "a-bind-mount")),))
+    examined = without_volumes(account, {"finn": mounted})
+    said = [each.what for each in (*examined.findings, *examined.not_examined)]
+    assert len(said) == bool(why)
+    assert all(why in each for each in said)
+    assert bool(examined.not_examined) == why.startswith("elastic")
 
 
 @pytest.mark.parametrize(
