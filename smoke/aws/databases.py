@@ -166,8 +166,8 @@ def astray(
 
     `given` are owners, variables and values. Hosts of other accounts and regions are not looked up.
     """
-    told = [_HOST.fullmatch(each.get("Endpoint", {}).get("Address", "")) for each in instances]
-    places = {each[3] for each in told if each}
+    hosts = [_HOST.fullmatch(each.get("Endpoint", {}).get("Address", "")) for each in instances]
+    places = {each[3] for each in hosts if each}
     known = {each.get(of, "") for each in instances for of in _NAMES}
     pooled: dict[str, bool] = {}
     for owner, variable, value in given:

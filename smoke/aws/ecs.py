@@ -70,8 +70,8 @@ class EcsService:
 
     def __str__(self) -> str:
         """How many of its tasks run, and the state of its deployments."""
-        told = ", ".join(f"{each.status} {each.rollout}" for each in self.deployments) or "none"
-        return f"{self.running} of {self.desired} tasks run, {self.pending} are pending; deployments: {told}"
+        state = ", ".join(f"{each.status} {each.rollout}" for each in self.deployments) or "none"
+        return f"{self.running} of {self.desired} tasks run, {self.pending} are pending; deployments: {state}"
 
     @property
     def is_settled(self) -> bool:
@@ -264,8 +264,8 @@ def service_of(described: Mapping[str, Any], names: Names) -> EcsService:
 
 def _aliases(connect: Mapping[str, Any], own: str) -> Iterator[str]:
     """HOST:PORT of each Service Connect alias; without a DNS name it is a name in the namespace."""
-    told = connect.get("namespace", "")
-    namespace = own if not told or told.startswith("arn:") else told
+    declared = connect.get("namespace", "")
+    namespace = own if not declared or declared.startswith("arn:") else declared
     for offered in connect.get("services", ()):
         name = f"{offered.get('discoveryName') or offered['portName']}.{namespace}"
         for alias in offered.get("clientAliases", ()):
@@ -274,11 +274,11 @@ def _aliases(connect: Mapping[str, Any], own: str) -> Iterator[str]:
 
 def _healthy(described: Mapping[str, Any]) -> tuple[float, float] | None:
     """The minimum and maximum percent of tasks during a rolling deployment of replicas."""
-    told = described.get("deploymentConfiguration", {})
-    rolling = told.get("strategy", "ROLLING") == "ROLLING"
+    deployment = described.get("deploymentConfiguration", {})
+    rolling = deployment.get("strategy", "ROLLING") == "ROLLING"
     if not rolling or described.get("schedulingStrategy", "REPLICA") != "REPLICA":
         return None
-    return float(told.get("minimumHealthyPercent", 100)), float(told.get("maximumPercent", 200))
+    return float(deployment.get("minimumHealthyPercent", 100)), float(deployment.get("maximumPercent", 200))
 
 
 def _rollout(deployment: Mapping[str, Any]) -> str:
@@ -421,8 +421,8 @@ def key_of(account: AwsAccount, image: re.Match[str]) -> str:
     """The KMS key with which an image's repository is encrypted; empty if it has none."""
     place = {"registryId": image["registry"], "repositoryNames": [image["repository"]]}
     found = account.find("ecr", "describe_repositories", _NO_IMAGE, **place)
-    told = [each.get("encryptionConfiguration", {}) for each in (found or {}).get("repositories", ())]
-    return next((each.get("kmsKey", "") for each in told), "")
+    encryption = [each.get("encryptionConfiguration", {}) for each in (found or {}).get("repositories", ())]
+    return next((each.get("kmsKey", "") for each in encryption), "")
 
 
 _NO_POLICY = ("RepositoryPolicyNotFoundException", "RepositoryNotFoundException")

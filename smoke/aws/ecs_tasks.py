@@ -176,9 +176,9 @@ def restless(account: AwsAccount, names: Names, service: EcsService) -> str:
     began = min((each["startedAt"] for each in running if "startedAt" in each), default=None)
     if len(ended) < MANY_ENDS or began is None:
         return ""
-    told = [each.get("stoppedReason") for each in ended]
-    told += [box.get("reason") for each in ended for box in each.get("containers", ())]
-    whys = "; ".join(sorted({*filter(None, told)})[:3])
+    reasons = [each.get("stoppedReason") for each in ended]
+    reasons += [box.get("reason") for each in ended for box in each.get("containers", ())]
+    whys = "; ".join(sorted({*filter(None, reasons)})[:3])
     if sum(each["stoppedAt"] > began for each in ended) >= MANY_ENDS:
         return f"{len(ended)} of its tasks stopped on their own within the hour: {whys}"
     oldest = max(each["stoppedAt"] - each.get("startedAt", each["stoppedAt"]) for each in ended)
@@ -234,9 +234,9 @@ def without_files(account: AwsAccount, tasks: Mapping[str, TaskDefinition]) -> E
                 continue
             by = {"Bucket": found["bucket"], "Prefix": found["key"], "MaxKeys": 1}
             find = partial(account.find, "s3", "list_objects_v2", ("NoSuchBucket",), **by)
-            told = result.attempt(lambda: (find(),))  # noqa: B023
-            there = told and any(each["Key"] == found["key"] for each in (told[0] or {}).get("Contents", ()))
-            if told and not there:
+            page = result.attempt(lambda: (find(),))  # noqa: B023
+            there = page and any(each["Key"] == found["key"] for each in (page[0] or {}).get("Contents", ()))
+            if page and not there:
                 why = f"{name} cannot start again: there is no file {written}"
                 result.findings.append(Finding("", 0, why))
     return result

@@ -55,13 +55,13 @@ def fits(conditions: Iterable[Mapping[str, Any]], call: PublicCall) -> bool | No
 
 def _fits(condition: Mapping[str, Any], call: PublicCall) -> bool | None:
     field = condition.get("Field", "")
-    told: Mapping[str, Any] = condition.get(_CONFIGS.get(field, ""), {})
-    patterns: Sequence[Any] = told.get("Values") or condition.get("Values", ())
+    config: Mapping[str, Any] = condition.get(_CONFIGS.get(field, ""), {})
+    patterns: Sequence[Any] = config.get("Values") or condition.get("Values", ())
     if field == "source-ip":
         return is_everybody(patterns) or None
     if field == "query-string":
         return any(_has(call, each) for each in patterns)
-    name = told.get("HttpHeaderName", "").lower()
+    name = config.get("HttpHeaderName", "").lower()
     of = {
         "host-header": call.host.lower(),
         "path-pattern": call.path,
@@ -72,7 +72,7 @@ def _fits(condition: Mapping[str, Any], call: PublicCall) -> bool | None:
         return True if name in _ALWAYS and "*" in patterns else None
     lowered = field in ("host-header", "http-header")
     hit = any(_is_like(of, each.lower() if lowered else each) for each in patterns)
-    return hit or (None if told.get("RegexValues") else False)
+    return hit or (None if config.get("RegexValues") else False)
 
 
 _CONFIGS = {
@@ -137,11 +137,11 @@ def read_distributions(account: AwsAccount, host: str) -> list[Mapping[str, Any]
     found: list[Mapping[str, Any]] = []
     marker: dict[str, str] = {}
     while True:
-        told = account.ask("cloudfront", "list_distributions", **marker)["DistributionList"]
-        found += told.get("Items", ())
-        if not told.get("IsTruncated"):
+        page = account.ask("cloudfront", "list_distributions", **marker)["DistributionList"]
+        found += page.get("Items", ())
+        if not page.get("IsTruncated"):
             break
-        marker = {"Marker": told["NextMarker"]}
+        marker = {"Marker": page["NextMarker"]}
     return [
         each for each in found
         if any(fnmatchcase(host, alias.lower()) for alias in each.get("Aliases", {}).get("Items", ()))
@@ -261,8 +261,8 @@ def hindered(
 
 def idle_for(account: AwsAccount, arn: str, name: str) -> list[str]:
     """Whether a balancer closes silent connections before a stream has to send anything."""
-    told = account.ask("elbv2", "describe_load_balancer_attributes", LoadBalancerArn=arn)["Attributes"]
-    seconds = {each["Key"]: each.get("Value", "") for each in told}.get("idle_timeout.timeout_seconds", "")
+    given = account.ask("elbv2", "describe_load_balancer_attributes", LoadBalancerArn=arn)["Attributes"]
+    seconds = {each["Key"]: each.get("Value", "") for each in given}.get("idle_timeout.timeout_seconds", "")
     if not seconds.isdecimal() or int(seconds) >= SILENT_S:
         return []
     return [f"{name} closes connections idle for {seconds} s, but a stream may be silent for {SILENT_S} s"]

@@ -172,7 +172,7 @@ def muted(account: AwsAccount) -> dict[str, str]:
         Statuses=["ACTIVE"],
     )
     names = [each["AlarmMuteRuleArn"].rpartition(_MUTE_RULE)[2] for each in active]
-    told = at_once(
+    rules = at_once(
         lambda name: account.find(
             "cloudwatch", "get_alarm_mute_rule", ("ResourceNotFoundException",), AlarmMuteRuleName=name
         ),
@@ -180,7 +180,7 @@ def muted(account: AwsAccount) -> dict[str, str]:
     )
     return {
         alarm: name
-        for name, rule in zip(names, told, strict=True)
+        for name, rule in zip(names, rules, strict=True)
         for alarm in (rule or {}).get("MuteTargets", {}).get("AlarmNames", ())
     }
 

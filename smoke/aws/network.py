@@ -248,8 +248,8 @@ def _to_database(aws: AwsReader, caller: Party, database: Party, ways: Reachabil
     straight.examine(caller, database)
     if not straight.examined.findings:
         return straight.examined
-    told = straight.examined.attempt(lambda: aws.account.pages("rds", "describe_db_proxies", "DBProxies"))
-    for each in [one for one in told or () if one.get("Status", _WORKING[0]) in _WORKING]:
+    proxies = straight.examined.attempt(lambda: aws.account.pages("rds", "describe_db_proxies", "DBProxies"))
+    for each in [one for one in proxies or () if one.get("Status", _WORKING[0]) in _WORKING]:
         groups = tuple(each.get("VpcSecurityGroupIds", ()))
         proxy = Party(each["DBProxyName"], groups, (), database.ports, tuple(each.get("VpcSubnetIds", ())))
         way = Reachability({**straight.groups, **read_groups(aws.account, groups)}, straight.lists)
@@ -303,11 +303,11 @@ def _balancers(aws: AwsReader) -> dict[str, Party]:
 
 def _goes_round(aws: AwsReader, caller: str, to: str, public: str, *, aliased: bool) -> bool:
     """Whether a caller goes through something in front: a balancer, a mesh, a proxy, the public path."""
-    told = [value for box in aws.definition(caller).containers for value in box.environment.values()]
+    values = [value for box in aws.definition(caller).containers for value in box.environment.values()]
     if to == DATABASE:
-        return any(".proxy-" in each for each in told)
+        return any(".proxy-" in each for each in values)
     inside = f"{_INSIDE.get(to, to)}.{aws.names.namespace}"
-    from_outside = any(public in each for each in told) and not any(inside in each for each in told)
+    from_outside = any(public in each for each in values) and not any(inside in each for each in values)
     return aliased or bool(aws.service(to).aliases) or bool(public and from_outside)
 
 
@@ -395,13 +395,13 @@ def _closed(
     if held and not {True, None} & {lets(each.get("IpPermissions", ()), party, _TLS) for each in held}:
         yield f"{named} does not let it in on port {_TLS}"
     # other principals are not known to belong to somebody else
-    told = [
+    statements = [
         each
         for each in statements_of(endpoint.get("PolicyDocument") or "")
         if each.get("Effect") == "Allow" or each.get("Principal") in ("*", {"AWS": "*"})
     ]
-    for action, resource in _asked(used[0], task, region) if told else ():
-        if not allows(told, action, resource):
+    for action, resource in _asked(used[0], task, region) if statements else ():
+        if not allows(statements, action, resource):
             yield f"{named} has a policy that does not let it {action}"
             return
 

@@ -361,13 +361,13 @@ def denies(
     policy: Iterable[Mapping[str, Any]], role: str, action: str, resource: str, context: Context
 ) -> bool:
     """Whether the statements of a resource's own policy surely deny an action to a role, given by its ARN."""
-    told = {**context, "aws:principalarn": [role]}
+    request = {**context, "aws:principalarn": [role]}
     return any(
         each.get("Effect") == "Deny"
         and {"*", role, *_whole(role)} & _users(each)
         and covers(each, "Action", action)
         and covers({"Resource": "*", **each} if "NotResource" not in each else each, "Resource", resource)
-        and met(each, told)
+        and met(each, request)
         for each in policy
     )
 

@@ -133,10 +133,10 @@ def _examine_roles(
             result.not_examined.append(_finding(f"{role} of {name}"))
     roles = [role for role in wanted if _is_here(role, place)]
     described = at_once(lambda role: result.attempt(lambda: (role_of(aws.account, role),)), roles)
-    for role, told in zip(roles, described, strict=True):
-        if told is None:
+    for role, answer in zip(roles, described, strict=True):
+        if answer is None:
             continue
-        (found,) = told
+        (found,) = answer
         document = None if found is None else found["AssumeRolePolicyDocument"]
         assumed = document is not None and is_assumed(document, _starting(place))
         if assumed is None:
@@ -216,10 +216,10 @@ def _unpulled(
         ):
             result.findings.append(_finding(f"{name} cannot start again: {why}"))
             continue
-        told = ecs.policy_of(aws.account, image)
+        policy = ecs.policy_of(aws.account, image)
         for action in PULLS:
             who = arn_of(role, place[_PARTITION], place[_ACCOUNT])
-            barred = denies(statements_of(told), who, action, arn, context)
+            barred = denies(statements_of(policy), who, action, arn, context)
             bounded = limit is not None and not allows(limit, action, arn, context)
             if allows(own, action, arn, context) and not bounded and not barred:
                 continue
@@ -228,7 +228,7 @@ def _unpulled(
                 for each in own
                 if covers(each, "Resource", arn)
             )
-            if not denied and not bounded and told:
+            if not denied and not bounded and policy:
                 what = f"whether the policy of {repository} lets {role} pull from it"
                 result.not_examined.append(_finding(what))
                 break
@@ -267,15 +267,15 @@ def _examine_secrets(
 
     def read(secret: str) -> tuple[tuple[dict[str, Any] | None] | None, str]:
         find = partial(aws.account.find, "secretsmanager", "describe_secret", gone)
-        told = result.attempt(lambda: (find(SecretId=secret),))
-        return told, result.attempt(lambda: policy_of(aws.account, secret)) or ""
+        answer = result.attempt(lambda: (find(SecretId=secret),))
+        return answer, result.attempt(lambda: policy_of(aws.account, secret)) or ""
 
     described = dict(zip(secrets, at_once(read, secrets), strict=True))
     for name, role, secret in given:
-        told, policy = described[secret]
-        if told is None:
+        reading, policy = described[secret]
+        if reading is None:
             continue
-        (found,) = told
+        (found,) = reading
         key = (found or {}).get("KmsKeyId", "")
         why: str | None = _unusable(found)
         context = {**_acting(cluster, place[0]), **(result.attempt(partial(_outside, aws, name)) or {})}
@@ -307,8 +307,8 @@ def _examine_parts(aws: AwsReader, owners: Mapping[str, TaskDefinition], result:
             if not part or not ours.fullmatch(secret):
                 continue
             find = partial(aws.account.find, "secretsmanager", "get_secret_value", _NO_SECRET)
-            told = result.attempt(lambda: find(SecretId=secret))  # noqa: B023
-            if told is not None and not _has_part(told.get("SecretString", ""), part):
+            answer = result.attempt(lambda: find(SecretId=secret))  # noqa: B023
+            if answer is not None and not _has_part(answer.get("SecretString", ""), part):
                 what = f"{name} cannot start again: {secret} is no JSON with {part}, which it is given"
                 result.findings.append(_finding(what))
 
@@ -402,8 +402,8 @@ def unrotated(aws: AwsReader, one_shots: Sequence[str]) -> Examined:
     given = {one for each in aws.owners(one_shots).values() for one in _given(each)}
     for secret in sorted(each for each in given if each.split(":")[3:5] == place):
         find = partial(aws.account.find, "secretsmanager", "describe_secret", _NO_SECRET, SecretId=secret)
-        told: Mapping[str, Any] | None = result.attempt(find)
-        if why := overdue(told or {}, datetime.now(UTC)):
+        answer: Mapping[str, Any] | None = result.attempt(find)
+        if why := overdue(answer or {}, datetime.now(UTC)):
             result.findings.append(_finding(f"{secret} {why}"))
         key = (told or {}).get("KmsKeyId", "")
         found = result.attempt(partial(read_key, aws.account, key, place)) if key else None

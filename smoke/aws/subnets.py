@@ -202,8 +202,8 @@ class WaysOut:
 
     def with_barred(self, account: AwsAccount) -> WaysOut:
         """The same ways with what VPC Block Public Access bars."""
-        told = account.find("ec2", "describe_vpc_block_public_access_options", _UNKNOWN) or {}
-        mode = told.get("VpcBlockPublicAccessOptions", {}).get("InternetGatewayBlockMode", "off")
+        answer = account.find("ec2", "describe_vpc_block_public_access_options", _UNKNOWN) or {}
+        mode = answer.get("VpcBlockPublicAccessOptions", {}).get("InternetGatewayBlockMode", "off")
         if mode == "off":
             return self
         listed = account.ask("ec2", "describe_vpc_block_public_access_exclusions")
@@ -282,13 +282,13 @@ class WaysOut:
         if not nat:
             return ""
         # another account's is not described; if it is deleted, the route is a blackhole
-        told = self.gateways.get(nat, {})
-        if told.get("State", "available") not in _WORKING:
-            return f"its route out leads to {nat}, which is {told['State']}"
-        if not told or told.get("ConnectivityType") == "private":
+        described = self.gateways.get(nat, {})
+        if described.get("State", "available") not in _WORKING:
+            return f"its route out leads to {nat}, which is {described['State']}"
+        if not described or described.get("ConnectivityType") == "private":
             return ""
-        place = told.get("SubnetId", "")
-        if self.barred == _BARRED and self._barred(place, told["VpcId"], _BOTH_WAYS, _OUT):
+        place = described.get("SubnetId", "")
+        if self.barred == _BARRED and self._barred(place, described["VpcId"], _BOTH_WAYS, _OUT):
             return f"its route out leads to {nat}, and VPC Block Public Access is {self.barred}"
         own = self._table(place)
         further = [each for each in (own or {}).get("Routes", ()) if _is_wide(each)]

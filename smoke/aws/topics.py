@@ -66,14 +66,14 @@ def read_subscriptions(
         listed,
     )
     pending = [each["Protocol"] for each in described if each["SubscriptionArn"] == PENDING]
-    pending += [each["Protocol"] for each, told in zip(listed, attributes, strict=True) if _waits(told)]
+    pending += [each["Protocol"] for each, details in zip(listed, attributes, strict=True) if _waits(details)]
     pairs = [pair for pair in zip(listed, attributes, strict=True) if not _waits(pair[1])]
     ends = at_once(lambda pair: _end(account, arn, pair[0].get("Endpoint", ""), drill, pair[1]), pairs)
     kept: dict[bool | None, list[str]] = {True: [], False: [], None: []}
     names = {name: None for through in alarms.values() for name in through} or _ANY
     taken: dict[str, bool | None] = {}
-    for (each, told), end in zip(pairs, ends, strict=True):
-        protocol, takes = each["Protocol"], {name: takes_alarm(told, name, arn) for name in names}
+    for (each, details), end in zip(pairs, ends, strict=True):
+        protocol, takes = each["Protocol"], {name: takes_alarm(details, name, arn) for name in names}
         if end.lost:
             continue
         if end.unread:
@@ -219,14 +219,14 @@ def _lost_queue(account: AwsAccount, topic: str, queue: str) -> str:
     found = account.find("sqs", "get_queue_url", _NO_QUEUE, QueueName=queue.rpartition(":")[2])
     if found is None:
         return f"{queue} does not exist"
-    told = account.find(
+    answer = account.find(
         "sqs",
         "get_queue_attributes",
         _NO_QUEUE,
         QueueUrl=found["QueueUrl"],
         AttributeNames=["Policy", "KmsMasterKeyId"],
     )
-    attributes = (told or {}).get("Attributes", {})
+    attributes = (answer or {}).get("Attributes", {})
     if not lets_in(attributes.get("Policy", ""), topic, queue):
         return f"{queue} does not let it send"
     key = attributes.get("KmsMasterKeyId", "")
@@ -243,11 +243,11 @@ def _lost_function(account: AwsAccount, topic: str, function: str) -> str:
     """Why a Lambda function does not receive the topic's messages."""
     arn, _, qualifier = function.partition(":function:")[2].partition(":")
     of = {"FunctionName": arn, **({"Qualifier": qualifier} if qualifier else {})}
-    told = account.find("lambda", "get_function_configuration", _NO_FUNCTION, **of)
-    if told is None:
+    answer = account.find("lambda", "get_function_configuration", _NO_FUNCTION, **of)
+    if answer is None:
         return f"{function} does not exist"
-    if told.get("State") == "Failed":
-        return f"{function} failed: {told.get('StateReason', 'no reason is given')}"
+    if answer.get("State") == "Failed":
+        return f"{function} failed: {answer.get('StateReason', 'no reason is given')}"
     least = account.find("lambda", "get_function_concurrency", _NO_FUNCTION, FunctionName=arn)
     if least is not None and least.get("ReservedConcurrentExecutions") == 0:
         return f"{function} has a concurrency limit of 0"

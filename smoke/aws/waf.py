@@ -66,13 +66,13 @@ def _whole(account: AwsAccount, value: Any) -> Any:  # JSON of any shape
         return [_whole(account, each) for each in value]
     if not isinstance(value, Mapping):
         return value
-    told = {key: _whole(account, each) for key, each in value.items()}
+    resolved = {key: _whole(account, each) for key, each in value.items()}
     for kind, method, answer, part in _REFERENCES:
-        if kind in told:
-            found = _read(account, method, told[kind]["ARN"])
+        if kind in resolved:
+            found = _read(account, method, resolved[kind]["ARN"])
             # Firewall Manager's belong to another account
-            told[kind] |= {part: _whole(account, found[answer].get(part, []))} if found else {}
-    return told
+            resolved[kind] |= {part: _whole(account, found[answer].get(part, []))} if found else {}
+    return resolved
 
 
 #: Statements that refer to something else, and the part of it that decides.

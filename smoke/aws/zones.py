@@ -147,13 +147,13 @@ def leads(account: AwsAccount, host: str) -> list[str]:
 def _led(account: AwsAccount, every: Sequence[Zone], host: str, before: Sequence[str]) -> list[str]:
     zones = answering(read_zones(account, [each for each in every if is_below(host, each.name)]), host)
     # another check reports a host without any record
-    told = {tuple(sorted(_ends(_well(account, each.of(host, *ADDRESSES))))): each.id for each in zones}
-    told = {ends: zone for ends, zone in told.items() if ends or len(zones) == 1}
-    if len(told) > 1:
-        named = " and ".join(sorted(told.values()))
+    answers = {tuple(sorted(_ends(_well(account, each.of(host, *ADDRESSES))))): each.id for each in zones}
+    answers = {ends: zone for ends, zone in answers.items() if ends or len(zones) == 1}
+    if len(answers) > 1:
+        named = " and ".join(sorted(answers.values()))
         raise SetupError(f"where {host} leads: the zones {named} differ, and either may answer")
     found: list[str] = []
-    for end in next(iter(told), ()):
+    for end in next(iter(answers), ()):
         name = end.lower().rstrip(".")
         further = [] if name in before else _led(account, every, name, (*before, name))
         found += further or [end]
@@ -181,8 +181,8 @@ def _fails(account: AwsAccount, check: str) -> bool:
     inverted = bool(config.get("Inverted"))
     if config.get("Disabled"):  # counts as healthy
         return inverted
-    told = account.find("route53", "get_health_check_status", _NO_CHECK, **of)
-    reports = [each.get("StatusReport", {}) for each in (told or {}).get("HealthCheckObservations", ())]
+    answer = account.find("route53", "get_health_check_status", _NO_CHECK, **of)
+    reports = [each.get("StatusReport", {}) for each in (answer or {}).get("HealthCheckObservations", ())]
     # a new check's have no status yet
     seen = [each["Status"].startswith("Success") for each in reports if each.get("Status")]
     return bool(seen) and (all(seen) if inverted else not any(seen))
@@ -226,12 +226,12 @@ def misled(account: AwsAccount, host: str) -> Examined:
 def _replaced(account: AwsAccount, records: Sequence[Record]) -> str:
     """Why callers get the spare of failover records, unless it points where the main one does."""
     main, spare = ([one for one in records if one.get("Failover") == of] for of in ("PRIMARY", "SECONDARY"))
-    if not main or not spare or {*map(_told, _well(account, records))} & {*map(_told, main)}:
+    if not main or not spare or {*map(_content, _well(account, records))} & {*map(_content, main)}:
         return ""
     return f"Route 53 answers with its SECONDARY record: {main[0]['HealthCheckId']} of the PRIMARY fails"
 
 
-def _told(record: Record) -> str:
+def _content(record: Record) -> str:
     return " ".join(values_of(record))
 
 
@@ -248,8 +248,8 @@ def unplaced(records: Sequence[Record]) -> str:
         or {("ContinentCode", one) for one in _CONTINENTS} <= every
     ):
         return ""
-    told = " and ".join(sorted({value for each in places for _, value in each}))
-    return f"its records answer only callers in {told}"
+    callers = " and ".join(sorted({value for each in places for _, value in each}))
+    return f"its records answer only callers in {callers}"
 
 
 def _public(account: AwsAccount, host: str) -> list[Zone]:
@@ -285,14 +285,14 @@ def _unproved(account: AwsAccount, zones: Sequence[Zone], zone: Zone) -> str:
 
 def _signing(account: AwsAccount, zone: Zone) -> tuple[str, Sequence[Mapping[str, Any]]]:
     """Whether Route 53 signs a zone, and its keys; empty if it does not say."""
-    told = account.find("route53", "get_dnssec", _NO_SIGNING, HostedZoneId=zone.id) or {}
-    return told.get("Status", {}).get("ServeSignature", ""), told.get("KeySigningKeys", ())
+    answer = account.find("route53", "get_dnssec", _NO_SIGNING, HostedZoneId=zone.id) or {}
+    return answer.get("Status", {}).get("ServeSignature", ""), answer.get("KeySigningKeys", ())
 
 
 def _is_of(digest: str, key: str) -> bool:
     """Whether two DS records may be of one key: Route 53 tells only its SHA-256 digest."""
-    here, told = digest.upper().split(), key.upper().split()  # tag, algorithm, kind of digest, digest
-    return "".join(here[3:]) == "".join(told[3:]) if here[2:3] == told[2:3] else here[:1] == told[:1]
+    here, there = digest.upper().split(), key.upper().split()  # tag, algorithm, kind of digest, digest
+    return "".join(here[3:]) == "".join(there[3:]) if here[2:3] == there[2:3] else here[:1] == there[:1]
 
 
 #: The last one is the answer of a custom endpoint that does not implement it.
@@ -318,8 +318,8 @@ def _unrecorded(aws: AwsReader, host: str, name: str) -> str:
     every = aws.once("zones", lambda: list_zones(aws.account))
     private = [each for each in every if each.private and is_below(name, each.name)]
     for zone in [each for each in private if len(each.name) > len(aws.names.namespace)]:
-        told = aws.account.ask("route53", "get_hosted_zone", Id=zone.id)
-        if inside & {each["VPCId"] for each in told.get("VPCs", ())} and not _records(aws, zone, name):
+        answer = aws.account.ask("route53", "get_hosted_zone", Id=zone.id)
+        if inside & {each["VPCId"] for each in answer.get("VPCs", ())} and not _records(aws, zone, name):
             return f"is for the private zone {zone.name} to answer, which has no address of it"
     owner = aws.services().get(BUILDS.get(host, host))
     held = [aws.registries().get(each) for each in owner.registries] if owner and not owner.aliases else []
@@ -370,7 +370,7 @@ _UNKNOWN = ("400", "404", "InvalidAction")
 def _unanswered(account: AwsAccount, network: str) -> str:
     """Why no name of a private zone resolves in a network."""
     for name in ("DnsSupport", "DnsHostnames"):
-        told = account.ask("ec2", "describe_vpc_attribute", VpcId=network, Attribute=f"enable{name}")
-        if not told.get(f"Enable{name}", {}).get("Value", True):
+        answer = account.ask("ec2", "describe_vpc_attribute", VpcId=network, Attribute=f"enable{name}")
+        if not answer.get(f"Enable{name}", {}).get("Value", True):
             return f"does not resolve in {network}: its attribute enable{name} is off"
     return ""

@@ -284,9 +284,9 @@ def blames_the_provider(attempt: Attempt, code: str) -> bool:
 
 def require_provider_outage(route: str, attempt: Attempt) -> None:
     """AssertionError for a failed call whose error does not say that the model provider is down (1.3)."""
-    told = any(blames_the_provider(attempt, code) for code in PROVIDER_CODES)
-    told = told and attempt.outcome.startswith(("200", "503"))
-    assert told, f"{route}: expected the error of the provider's outage (1.3), got {attempt.outcome}"
+    is_reported = any(blames_the_provider(attempt, code) for code in PROVIDER_CODES)
+    is_reported = is_reported and attempt.outcome.startswith(("200", "503"))
+    assert is_reported, f"{route}: expected the error of the provider's outage (1.3), got {attempt.outcome}"
 
 
 def require_own_outage(calls: Iterable[TrackedCall]) -> None:

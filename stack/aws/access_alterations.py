@@ -276,8 +276,8 @@ def parameter_given(
             PolicyDocument=policy(Action="ssm:GetParameters", Resource=arn),
         )
     family = internals.service_record(CLUSTER, f"{PREFIX}-{service}")["taskDefinition"]
-    told = emulator.aws("ecs").describe_task_definition(taskDefinition=family)["taskDefinition"]
-    given = told["containerDefinitions"][0].get("secrets", [])
+    definition = emulator.aws("ecs").describe_task_definition(taskDefinition=family)["taskDefinition"]
+    given = definition["containerDefinitions"][0].get("secrets", [])
     container_set(emulator, service, secrets=[*given, {"name": "MODEL_KEY", "valueFrom": arn}])
 
 
@@ -309,10 +309,10 @@ def logs_encrypted(emulator: Emulator, service: str, state: str = "Enabled", use
 
 def repository_encrypted(emulator: Emulator, build: str, state: str = "Enabled") -> None:
     """Encrypt a build's repository with a key of its own, which has a state."""
-    told = {"encryptionType": "KMS", "kmsKey": new_kms_key(emulator, state)}
+    encryption = {"encryptionType": "KMS", "kmsKey": new_kms_key(emulator, state)}
     for each in internals.records("ecr._repositories"):
         if each["repositoryName"] == REPOSITORIES[build]:
-            each["encryptionConfiguration"] = told
+            each["encryptionConfiguration"] = encryption
 
 
 def given_beside(emulator: Emulator, service: str, by: str) -> None:
@@ -392,8 +392,8 @@ def tasks_ended(
         arn = f"{running['taskArn'][:-8]}{number:08d}"
         at = now - ago_s - 60 * number
         ended = {"taskArn": arn, "lastStatus": "STOPPED", "desiredStatus": "STOPPED", "stopCode": code}
-        told = {"stoppedReason": "Essential container in task exited", "startedAt": at - 300, "stoppedAt": at}
-        tasks[arn] = copy.deepcopy(running) | ended | told
+        why = {"stoppedReason": "Essential container in task exited"}
+        tasks[arn] = copy.deepcopy(running) | ended | why | {"startedAt": at - 300, "stoppedAt": at}
     running["startedAt"] = now - age_s
 
 
@@ -410,8 +410,8 @@ def secret_encrypted(
     the key operator may use the key, which may end in some days.
     """
     arn = f"arn:aws:iam::{ACCOUNT}:"
-    told = [{"Effect": "Allow", "Action": "kms:*", "Resource": "*", **each} for each in users]
-    named = [{**each, "Principal": {"AWS": f"{arn}{each['Principal']}"}} for each in told]
+    statements = [{"Effect": "Allow", "Action": "kms:*", "Resource": "*", **each} for each in users]
+    named = [{**each, "Principal": {"AWS": f"{arn}{each['Principal']}"}} for each in statements]
     document = json.dumps({"Version": "2012-10-17", "Statement": named})
     key = new_kms_key(emulator, "Enabled", days, Policy=document)
     emulator.aws("secretsmanager").update_secret(SecretId=secret_id(service), KmsKeyId=key)

@@ -330,7 +330,7 @@ def paths_diverted(
     elb.create_rule(ListenerArn=_secure_listener(elb), Priority=100, Conditions=found, Actions=[action])
     for rule in internals.records("alb._rules"):
         if rule["Priority"] == "100":  # the emulator does not take query strings
-            rule["Conditions"] = [told | one for told, one in zip(rule["Conditions"], found, strict=True)]
+            rule["Conditions"] = [old | one for old, one in zip(rule["Conditions"], found, strict=True)]
 
 
 def no_redirect(emulator: Emulator, service: str, *, root: bool = True) -> None:

@@ -180,38 +180,38 @@ class Mutes:
             "ListAlarmMuteRules": {"AlarmMuteRuleSummaries": listed},
             "GetAlarmMuteRule": {"Name": self.NAME, "MuteTargets": {"AlarmNames": self.alarms}},
         }
-        told = answers.get(request.headers.get("x-amz-target", "").rpartition(".")[2])
-        if told is None:
+        found = answers.get(request.headers.get("x-amz-target", "").rpartition(".")[2])
+        if found is None:
             return None
-        return Response(json.dumps(told), 200, {"content-type": "application/x-amz-json-1.0"})
+        return Response(json.dumps(found), 200, {"content-type": "application/x-amz-json-1.0"})
 
 
 class Further:
-    """What ministack cannot tell: of Route 53 by path, of EC2 by action."""
+    """Answers that ministack lacks: of Route 53 by path, of EC2 by action."""
 
     def __init__(self) -> None:
-        self._told: dict[str, str] = {}
+        self._answers: dict[str, str] = {}
         self._actions: set[str] = set()
 
     def heal(self) -> None:
-        """Tell nothing of it any more."""
-        self._told = {}
+        """Forget all of them."""
+        self._answers = {}
         while self._actions:
             internals.answer_ec2(self._actions.pop(), "")
 
-    def tell(self, path: str, answer: str) -> None:
+    def set_answer(self, path: str, answer: str) -> None:
         """Answer requests for a path of Route 53's API with this XML."""
-        self._told[f"/2013-04-01/{path}"] = answer
+        self._answers[f"/2013-04-01/{path}"] = answer
 
-    def tell_ec2(self, action: str, answer: str) -> None:
+    def set_ec2_answer(self, action: str, answer: str) -> None:
         """Answer an action of EC2 with this inside of its XML."""
         self._actions.add(action)
         internals.answer_ec2(action, answer)
 
     def answer(self, request: Request) -> Response | None:
         """Return the answer to a request for it, None for any other."""
-        told = self._told.get(request.url.path)
-        return None if told is None else Response(told, 200, {"content-type": "text/xml"})
+        found = self._answers.get(request.url.path)
+        return None if found is None else Response(found, 200, {"content-type": "text/xml"})
 
 
 def _error(asked_in: str, code: str, message: str) -> tuple[str, bytes]:

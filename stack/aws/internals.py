@@ -126,16 +126,16 @@ def deliver_notifications_if(condition: Callable[[], bool]) -> None:
 
 def tell_endpoints_whole() -> None:
     """Make EC2 also report an endpoint's groups, its policy, and whether its DNS names are private."""
-    tell = ec2._vpce_fields_xml
+    fields = ec2._vpce_fields_xml
 
     def whole(endpoint: Mapping[str, Any], tag: str = "item") -> str:
         groups = "".join(f"<item><groupId>{each}</groupId></item>" for each in endpoint.get("Groups", ()))
         named = str(endpoint.get("PrivateDnsEnabled", False)).lower()
-        told = f"<groupSet>{groups}</groupSet><privateDnsEnabled>{named}</privateDnsEnabled>"
+        members = f"<groupSet>{groups}</groupSet><privateDnsEnabled>{named}</privateDnsEnabled>"
         if policy := endpoint.get("PolicyDocument"):
-            told += f"<policyDocument>{escape(policy)}</policyDocument>"
-        head, end, rest = tell(endpoint, tag).rpartition(f"</{tag}>")
-        return f"{head}{told}{end}{rest}"
+            members += f"<policyDocument>{escape(policy)}</policyDocument>"
+        head, end, rest = fields(endpoint, tag).rpartition(f"</{tag}>")
+        return f"{head}{members}{end}{rest}"
 
     ec2._vpce_fields_xml = whole
 
@@ -150,26 +150,26 @@ def answer_ec2(action: str, answer: str) -> None:
 
 def tell_conditions_whole() -> None:
     """Make a load balancer also report the query strings in a rule's condition."""
-    tell = alb._condition_xml
+    condition_xml = alb._condition_xml
 
     def whole(condition: Mapping[str, Any]) -> str:
         pairs = "".join(
             f"<member>{''.join(f'<{key}>{escape(value)}</{key}>' for key, value in pair.items())}</member>"
             for pair in condition.get("QueryStringConfig", {}).get("Values", ())
         )
-        head, end, rest = tell(condition).rpartition("</member>")
-        told = f"<QueryStringConfig><Values>{pairs}</Values></QueryStringConfig>" if pairs else ""
-        return f"{head}{told}{end}{rest}"
+        head, end, rest = condition_xml(condition).rpartition("</member>")
+        config = f"<QueryStringConfig><Values>{pairs}</Values></QueryStringConfig>" if pairs else ""
+        return f"{head}{config}{end}{rest}"
 
     alb._condition_xml = whole
 
 
 def tell_states_of_targets() -> None:
-    """Have a load balancer tell the `State` of a target that has one; all others are healthy."""
-    tell = alb._describe_target_health
+    """Have a load balancer report the `State` of a target that has one; all others are healthy."""
+    describe = alb._describe_target_health
 
     def whole(params: Mapping[str, Any]) -> Any:
-        status, headers, body = tell(params)
+        status, headers, body = describe(params)
         for each in alb._targets.get(alb._p(params, "TargetGroupArn"), ()):
             if state := each.get("State"):
                 target = rf"(<Id>{re.escape(each['Id'])}</Id>.*?<State>)healthy"
@@ -180,11 +180,11 @@ def tell_states_of_targets() -> None:
 
 
 def tell_rotations() -> None:
-    """Have Secrets Manager tell until when a secret is to be rotated."""
-    tell = secretsmanager._describe_secret
+    """Have Secrets Manager report when a secret is due to be rotated."""
+    describe = secretsmanager._describe_secret
 
     def whole(data: Mapping[str, Any]) -> Any:
-        status, headers, body = tell(data)
+        status, headers, body = describe(data)
         _, secret = secretsmanager._resolve(data.get("SecretId"))
         due = {key: value for key, value in (secret or {}).items() if key == "NextRotationDate"}
         return status, headers, json.dumps(json.loads(body) | due).encode()

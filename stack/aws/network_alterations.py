@@ -249,9 +249,9 @@ def connected(_: Emulator, service: str, port: int) -> None:
     record["serviceRegistries"] = []
     alias = {"port": port, "dnsName": f"{service}.{NAMESPACE}"}
     offered = {"portName": service, "discoveryName": service, "clientAliases": [alias]}
-    told = {"enabled": True, "namespace": NAMESPACE, "services": [offered]}
+    connect = {"enabled": True, "namespace": NAMESPACE, "services": [offered]}
     for each in record["deployments"]:
-        each["serviceConnectConfiguration"] = told
+        each["serviceConnectConfiguration"] = connect
 
 
 def host_at_spare_balancer(emulator: Emulator, host: str) -> None:
@@ -292,11 +292,11 @@ def placed(emulator: Emulator, host: str, places: Sequence[str], plain: str = ""
     (old,) = [each for each in listed if each["Name"] == f"{host}." and each["Type"] == "A"]
     changes = [{"Action": "DELETE", "ResourceRecordSet": old}]
     for place in places:
-        told = {**old, "SetIdentifier": place, "GeoLocation": {"CountryCode": place}}
-        changes.append({"Action": "CREATE", "ResourceRecordSet": told})
+        record = {**old, "SetIdentifier": place, "GeoLocation": {"CountryCode": place}}
+        changes.append({"Action": "CREATE", "ResourceRecordSet": record})
     if plain:
-        told = {"Name": host, "Type": "AAAA", "TTL": 60, "ResourceRecords": [{"Value": plain}]}
-        changes.append({"Action": "CREATE", "ResourceRecordSet": told})
+        record = {"Name": host, "Type": "AAAA", "TTL": 60, "ResourceRecords": [{"Value": plain}]}
+        changes.append({"Action": "CREATE", "ResourceRecordSet": record})
     route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
 
 
@@ -318,9 +318,9 @@ def failing_over(emulator: Emulator, host: str, to: str, seen: str = "Failure: n
     route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
     report = f"<StatusReport><Status>{seen}</Status></StatusReport>"
     listed = f"<HealthCheckObservation><Region>eu-west-1</Region>{report}</HealthCheckObservation>"
-    told = f"<HealthCheckObservations>{listed}</HealthCheckObservations>"
-    answer = f"<GetHealthCheckStatusResponse>{told}</GetHealthCheckStatusResponse>"
-    emulator.further.tell(f"healthcheck/{check}/status", answer)
+    reports = f"<HealthCheckObservations>{listed}</HealthCheckObservations>"
+    answer = f"<GetHealthCheckStatusResponse>{reports}</GetHealthCheckStatusResponse>"
+    emulator.further.set_answer(f"healthcheck/{check}/status", answer)
 
 
 def zone_signed(emulator: Emulator, host: str = ZONE, key: str = "ACTIVE", digest: str = "") -> None:
@@ -331,11 +331,11 @@ def zone_signed(emulator: Emulator, host: str = ZONE, key: str = "ACTIVE", diges
     route53 = emulator.aws("route53")
     zones = {each["Name"]: each["Id"] for each in route53.list_hosted_zones()["HostedZones"]}
     signs = "SIGNING" if key else "NOT_SIGNING"
-    told = f"<Status><ServeSignature>{signs}</ServeSignature></Status>"
+    members = f"<Status><ServeSignature>{signs}</ServeSignature></Status>"
     of = f"<KeySigningKey><Name>k</Name><Status>{key}</Status><DSRecord>1 13 2 AB</DSRecord></KeySigningKey>"
-    told += f"<KeySigningKeys>{of if key else ''}</KeySigningKeys>"
+    members += f"<KeySigningKeys>{of if key else ''}</KeySigningKeys>"
     path = f"hostedzone/{zones[f'{host}.'].rpartition('/')[2]}/dnssec"
-    emulator.further.tell(path, f"<GetDNSSECResponse>{told}</GetDNSSECResponse>")
+    emulator.further.set_answer(path, f"<GetDNSSECResponse>{members}</GetDNSSECResponse>")
     record = {"Name": host, "Type": "DS", "TTL": 300, "ResourceRecords": [{"Value": f"1 13 2 {digest}"}]}
     changes: Any = [{"Action": "CREATE", "ResourceRecordSet": record}]
     if digest:
@@ -352,15 +352,15 @@ def host_delegated_unsigned(emulator: Emulator, host: str) -> None:
 def access_blocked(emulator: Emulator, mode: str, *, excluded: bool = False) -> None:
     """Turn on VPC Block Public Access, which may exclude the platform's network."""
     (network,) = {each["VpcId"] for each in internals.records("ec2._nat_gateways")}
-    told = f"<internetGatewayBlockMode>{mode}</internetGatewayBlockMode>"
-    options = f"<vpcBlockPublicAccessOptions>{told}</vpcBlockPublicAccessOptions>"
+    member = f"<internetGatewayBlockMode>{mode}</internetGatewayBlockMode>"
+    options = f"<vpcBlockPublicAccessOptions>{member}</vpcBlockPublicAccessOptions>"
     of = f"<resourceArn>arn:aws:ec2:{REGION}:{ACCOUNT}:vpc/{network}</resourceArn>"
     of += "<state>create-complete</state>"
     of += "<internetGatewayExclusionMode>allow-bidirectional</internetGatewayExclusionMode>"
     listed = f"<item>{of}</item>" if excluded else ""
     listed = f"<vpcBlockPublicAccessExclusionSet>{listed}</vpcBlockPublicAccessExclusionSet>"
-    emulator.further.tell_ec2("DescribeVpcBlockPublicAccessOptions", options)
-    emulator.further.tell_ec2("DescribeVpcBlockPublicAccessExclusions", listed)
+    emulator.further.set_ec2_answer("DescribeVpcBlockPublicAccessOptions", options)
+    emulator.further.set_ec2_answer("DescribeVpcBlockPublicAccessExclusions", listed)
 
 
 def volume_mounted(emulator: Emulator, service: str, lacks: str = "") -> None:

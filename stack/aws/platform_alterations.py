@@ -107,8 +107,8 @@ def tasks_run(
             own = f"sha256:{_digest(emulator, container['image'])}" if digest == "own" else digest
             container["imageDigest"] = own
         if address:
-            told = [{"name": "privateIPv4Address", "value": address}]
-            task["attachments"] = [{"type": "ElasticNetworkInterface", "details": told}]
+            details = [{"name": "privateIPv4Address", "value": address}]
+            task["attachments"] = [{"type": "ElasticNetworkInterface", "details": details}]
 
 
 def service_deployed_by(

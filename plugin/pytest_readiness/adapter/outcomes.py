@@ -316,8 +316,8 @@ class Tally:
         """Return the last line of a traceback; for a text without one, what is wrong and what to do."""
         lines = [line for line in self._redactor.shown(report.longreprtext).splitlines() if line.strip()]
         raised = [line for line in lines if line.startswith("E ")]
-        told = raised[-1:] or dict.fromkeys((*lines[:1], *lines[-1:]))
-        return " ".join(line.removeprefix("E ").strip() for line in told)
+        best = raised[-1:] or dict.fromkeys((*lines[:1], *lines[-1:]))
+        return " ".join(line.removeprefix("E ").strip() for line in best)
 
     def _last_line(self, report: pytest.TestReport | pytest.CollectReport) -> str:
         """Return the last line of a traceback from its redacted text: a single line may be half a secret."""

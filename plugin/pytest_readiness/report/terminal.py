@@ -136,9 +136,9 @@ def _exit_code(model: Mapping[str, Any], columns: int) -> Iterator[str]:
 
 def _unexamined(model: Mapping[str, Any], columns: int) -> Iterator[str]:
     """Yield the unexamined places that no blocker shows, below the name of their check."""
-    told = "\n".join(one_line(row.get("summary"), 300) for row in rows(model, "blockers"))
+    shown = "\n".join(one_line(row.get("summary"), 300) for row in rows(model, "blockers"))
     found: dict[str, list[str]] = {}
-    for check, place in unexamined(model, beside=told):
+    for check, place in unexamined(model, beside=shown):
         found.setdefault(check, []).append(place)
     for check, places in found.items():
         yield clip(check, columns)

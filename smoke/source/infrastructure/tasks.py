@@ -375,9 +375,9 @@ _IDLE, _OFF = ("--dry-run", "--dryrun", "--pretend"), re.compile(r"false|no|off|
 
 def _judge(result: Examined, name: str, task: Resource, container: Container) -> None:
     words = [word for part in ("entryPoint", "command") for word in items(container.entries.get(part))]
-    told = [word for word, then in zip(words, [*words[1:], None], strict=False)
-            if text(word) in _IDLE and not _OFF.fullmatch(text(then))]  # fmt: skip
-    if idle := next(iter(told), None):
+    pairs = zip(words, [*words[1:], None], strict=True)
+    idling = (word for word, then in pairs if text(word) in _IDLE and not _OFF.fullmatch(text(then)))
+    if idle := next(idling, None):
         what = f"{name} migrates nothing: {text(idle)} only shows what it would do"
         result.findings.append(task.finding(what, idle))
     inline = shell.inline_script([re.sub(r"\$\{[^{}]*\}", "$unknown", text(word)) for word in words])

@@ -127,9 +127,9 @@ class Expansion:
             if written in outputs:
                 return outputs[written]
             for job in self._workflow.jobs.values():
-                for name, told in job.outputs.items():
+                for name, output in job.outputs.items():
                     if written.lower() == f"needs.{job.name}.outputs.{name}".lower():
-                        return self._filled(told, self._workflow.env | job.env, self._job(job)[1])
+                        return self._filled(output, self._workflow.env | job.env, self._job(job)[1])
             plain = re.sub(r"[^\w.]", "·", written)
             return f"«{plain}»"
 

@@ -102,12 +102,12 @@ def unfit_images(
 def _alike(runs: Sequence[Run]) -> Iterator[Finding]:
     """A service with the command that its image runs by default, for another service."""
     for run, other in itertools.permutations(runs, 2):
-        told, words = run.container.entries.get("command"), run.words()
-        if told is None or "command" in other.container.entries or words != other.words() or not words:
+        stated, words = run.container.entries.get("command"), run.words()
+        if stated is None or "command" in other.container.entries or words != other.words() or not words:
             continue
         if run.build is other.build and modes(run.container.entries) == modes(other.container.entries):
             what = f"{run.definition.name} runs what {other.definition.name} runs: {' '.join(words)}"
-            yield run.task.finding(what, told)
+            yield run.task.finding(what, stated)
 
 
 #: Images whose default command is a prompt, which ends without input; tests and pauses; runners of programs.
@@ -165,12 +165,12 @@ def _foreign(run: Run, groups: Mapping[str, Sequence[str]]) -> Iterator[Finding]
     last = {image.rpartition("-")[2] for image in groups if image != run.build.image} - {*own} - _GENERAL
     if found and found[1] in last:
         what = f"{run.definition.name} runs {words[-1]}, the program of {found[1]}"
-        told = run.container.entries.get("command")
+        stated = run.container.entries.get("command")
         command = run.build.file.effective(run.build.stage, "CMD")
         yield (
             run.build.finding(what, command.line)
-            if told is None and command
-            else run.task.finding(what, told)
+            if stated is None and command
+            else run.task.finding(what, stated)
         )
 
 
@@ -208,12 +208,12 @@ def _of_ports(run: Run, result: Examined) -> None:
     given = [
         each for below in file.below(stage) for each in reversed(below.instructions) if each.name == "ENV"
     ]
-    told = [(found[1], each.line) for each in given
-            if (found := re.search(r"(?:\A|\s)PORT[= ][\"']?(\d+)", each.text)) is not None]  # fmt: skip
+    found = [(re.search(r"(?:\A|\s)PORT[= ][\"']?(\d+)", each.text), each.line) for each in given]
+    set_ports = [(port[1], line) for port, line in found if port]
     whole = ", ".join(map(str, sorted(listening)))
-    if told and "PORT" not in named and int(told[0][0]) not in listening:
-        what = f"{run.build.image} has PORT={told[0][0]}, but {name} listens on {whole}"
-        result.findings.append(run.build.finding(what, told[0][1]))
+    if set_ports and "PORT" not in named and int(set_ports[0][0]) not in listening:
+        what = f"{run.build.image} has PORT={set_ports[0][0]}, but {name} listens on {whole}"
+        result.findings.append(run.build.finding(what, set_ports[0][1]))
         return
     exposed = [each for below in file.below(stage) for each in below.instructions if each.name == "EXPOSE"]
     said = {int(port) for each in exposed for port in re.findall(r"(?<![\w-])(\d+)(?![\w-])", each.text)}

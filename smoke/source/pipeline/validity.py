@@ -280,8 +280,8 @@ def _unset(workflow: Workflow, job: Job, text: str) -> Iterator[str]:
     for name in _INPUTS.findall(text) if _ASKS & {*workflow.triggers} else ():
         if name.lower() not in inputs:
             yield f"inputs.{name} is empty: the workflow has no such input"
-    told = _OF_AN_EVENT.fullmatch(text.strip())
-    if told and not {"workflow_call", *_TELL[told[1] or told[2]]} & {*workflow.triggers}:
+    field = _OF_AN_EVENT.fullmatch(text.strip())
+    if field and not {"workflow_call", *_TELL[field[1] or field[2]]} & {*workflow.triggers}:
         yield f"{text.strip()} is empty: no event under `on` has it"
 
 
