@@ -182,7 +182,7 @@ def answers_ok(url: str, timeout: float = 1.0) -> bool:
 
 
 def get_json(url: str, timeout: float = 2.0) -> dict[str, Any] | None:
-    """Return the JSON object that `GET url` gives, None when there is none within `timeout` seconds."""
+    """Return the JSON object that `GET url` gives, or None within `timeout` seconds."""
     answer = _get(url, timeout)
     try:
         found = None if answer is None else json.loads(answer[1])

@@ -48,7 +48,7 @@ def require_watched(
     within: Mapping[str, int],
     evidence: Evidence,
 ) -> None:
-    """Alarms on health, CPU and memory of a service fire in time and notify somebody."""
+    """Alarms on health, CPU and memory of a service fire in time and notify a subscriber."""
     alarms = terraform.of_type(ALARM)
     evidence.figure("alarms", len(alarms))
     evidence.evaluated(f"health, CPU and memory of {service} are watched", 3)

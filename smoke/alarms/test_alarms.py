@@ -89,7 +89,7 @@ def test_quiet(aws: AwsReader, family: str, evidence: Evidence) -> None:
     evidence.figure(
         f"{family} alarms", {alarm.name: alarm.state for alarm in found}, expected="none in ALARM"
     )
-    assert found, f"there is no {family} alarm to look at"
+    assert found, f"no {family} alarm exists"
     ringing = [alarm.name for alarm in found if alarm.state == ALARM]
     assert not ringing, f"in ALARM: {', '.join(ringing)}"
 

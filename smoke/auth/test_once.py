@@ -169,7 +169,7 @@ def test_jti_is_spent_across_tenants(target: Target, access: Access, tenants: Te
     "access", each_access("auth/near-jti-is-another-token", severity=pytest.mark.p1, of=CHEAPEST)
 )
 def test_near_jti_is_another_token(target: Target, access: Access, batch: Batch) -> None:
-    """Tokens are told apart by their full jti: one that differs in a single digit is another token."""
+    """Tokens are distinguished by their full jti: one that differs in a single digit is another token."""
     jti = target.spent()["jti"]
 
     def near(others: Iterator[str]) -> httpx.Response:

@@ -48,7 +48,7 @@ pytestmark = [
 ]
 #: How far a service's clock may differ from this runner's.
 CLOCKS_S = 10.0
-#: How often a token close to a limit is sent until it is on the intended side for the whole exchange.
+#: How often a token close to a limit is sent until it stays on the intended side during the exchange.
 ATTEMPTS = 20
 #: How many of these attempts use the limit itself.
 EXACT_ATTEMPTS = 5
@@ -79,7 +79,7 @@ def cases(target: Target, environment: Environment, *, inside: bool) -> list[Cas
 
 
 def _on_its_side(target: Target, name: str, clocks_s: float) -> httpx.Response:
-    """The answer to a token that was on the intended side of the limit from sending to the answer.
+    """The answer to a token that stayed on the intended side of the limit until it was answered.
 
     If none of the first answers arrives within the same second, later values are as far from the limit as
     answers take. If the service's clock differs from this runner's, they are as far away as clocks may

@@ -147,7 +147,7 @@ def routes_of(
     hosts = [_hosts(rule) for rule in rules]
     # a rule with further conditions leaves requests that do not match to the default
     alone = [len(rule.get("Conditions", ())) == 1 for rule in rules]
-    taken = {host for found, whole in zip(hosts, alone, strict=True) if whole for host in found}
+    taken = {host for found, exclusive in zip(hosts, alone, strict=True) if exclusive for host in found}
     left = tuple(name for name in certified if not any(fnmatchcase(name, each.lower()) for each in taken))
     return [
         BalancerRoute(

@@ -334,7 +334,7 @@ def undecrypted(
     closed = f"is encrypted with {found.arn}, which {role} may not use to decrypt"
     if denies(found.policy, who, _DECRYPT, found.arn, context):
         return closed
-    if named & {"*", who} or (allowed and named & {*_whole(who)}):
+    if named & {"*", who} or (allowed and named & {*_account_of(who)}):
         return ""
     grants = account.pages("kms", "list_grants", "Grants", KeyId=found.arn)
     granted = [each for each in grants if each.get("GranteePrincipal") == who]
@@ -352,7 +352,7 @@ def _users(statement: Mapping[str, Any]) -> set[str]:
     return {*_several(principal.get("AWS", ()) if isinstance(principal, Mapping) else principal)}
 
 
-def _whole(role: str) -> Iterator[str]:
+def _account_of(role: str) -> Iterator[str]:
     """The account of a role, by its ARN, in both ways to name it."""
     yield from (role.split(":")[4], f"{role.partition(':role/')[0]}:root")
 
@@ -364,7 +364,7 @@ def denies(
     request = {**context, "aws:principalarn": [role]}
     return any(
         each.get("Effect") == "Deny"
-        and {"*", role, *_whole(role)} & _users(each)
+        and {"*", role, *_account_of(role)} & _users(each)
         and covers(each, "Action", action)
         and covers({"Resource": "*", **each} if "NotResource" not in each else each, "Resource", resource)
         and met(each, request)

@@ -40,15 +40,15 @@ class PublicCall:
 def read_web_acl(account: AwsAccount, resource: str) -> Mapping[str, Any] | None:
     """The web ACL in front of a load balancer; None without one."""
     found = account.find("wafv2", "get_web_acl_for_resource", _NO_ACL, ResourceArn=resource)
-    whole: Mapping[str, Any] | None = _whole(account, (found or {}).get("WebACL"))
-    return whole
+    acl: Mapping[str, Any] | None = _resolved(account, (found or {}).get("WebACL"))
+    return acl
 
 
 def read_global_acl(account: AwsAccount, arn: str) -> Mapping[str, Any] | None:
     """The web ACL of a CloudFront distribution; None without one."""
     found = _read(account, "get_web_acl", arn) if arn else None
-    whole: Mapping[str, Any] | None = _whole(account, (found or {}).get("WebACL"))
-    return whole
+    acl: Mapping[str, Any] | None = _resolved(account, (found or {}).get("WebACL"))
+    return acl
 
 
 def _read(account: AwsAccount, method: str, arn: str) -> Mapping[str, Any] | None:
@@ -60,18 +60,18 @@ def _read(account: AwsAccount, method: str, arn: str) -> Mapping[str, Any] | Non
     return account.find("wafv2", method, _NO_ACL, Name=name, Scope=scope, Id=key)
 
 
-def _whole(account: AwsAccount, value: Any) -> Any:  # JSON of any shape
+def _resolved(account: AwsAccount, value: Any) -> Any:  # JSON of any shape
     """A web ACL with the addresses of its IP sets and the rules of its rule groups."""
     if isinstance(value, list):
-        return [_whole(account, each) for each in value]
+        return [_resolved(account, each) for each in value]
     if not isinstance(value, Mapping):
         return value
-    resolved = {key: _whole(account, each) for key, each in value.items()}
+    resolved = {key: _resolved(account, each) for key, each in value.items()}
     for kind, method, answer, part in _REFERENCES:
         if kind in resolved:
             found = _read(account, method, resolved[kind]["ARN"])
             # Firewall Manager's belong to another account
-            resolved[kind] |= {part: _whole(account, found[answer].get(part, []))} if found else {}
+            resolved[kind] |= {part: _resolved(account, found[answer].get(part, []))} if found else {}
     return resolved
 
 

@@ -74,7 +74,7 @@ def test_every_pool_is_charged(
         answer = require_status(way.post(body, tenants.main, key=key, **claims), 200)
         cost = cost_in(answer)
         if not cost:
-            raise SafetyViolation(f"{route}: an answer of {pool} costs nothing or states no cost")
+            raise SafetyViolation(f"{route}: an answer from {pool} costs nothing or states no cost")
         if way.streamed:
             run, answer = run_of(answer), complete.post(body, tenants.main, key=key, **claims)
             if answer.status_code == 200:
@@ -141,7 +141,7 @@ def test_limits_are_inclusive(
 def test_any_word_is_a_key(
     ways: Callable[[str], Way], tenants: Tenants, watch: Conservation, evidence: Evidence
 ) -> None:
-    """A word that programs write for a key that they lack is a key: its call is charged once (1.2).
+    """A word that programs send for a missing key is a key, too: its call is charged once (1.2).
 
     Its prompt is always the same: another run today may have used the key.
     """
@@ -166,7 +166,7 @@ def test_any_word_is_a_key(
 def test_equal_calls_are_calls_of_their_own(
     route: str, ways: Callable[[str], Way], freeside: Freeside, tenants: Tenants, evidence: Evidence
 ) -> None:
-    """Only its key makes a call the repetition of another (1.2): calls with equal bodies and no key are not.
+    """Only an equal key makes a call a repetition (1.2): calls with equal bodies and no key are not.
 
     Sent at once and again later, to two pools and for two tenants, each gets a key and a trace id of its own,
     from its own pool, and is charged to its own tenant.

@@ -186,7 +186,7 @@ def test_one_key_is_one_charge(
         traces.add(trace_of(runs[0]))
         once.remember("key", tenant=tenant, route=route, key=key, body=body, run=run_of(runs[0]))
     if len(traces) != len(payers):
-        raise SafetyViolation(f"one key, {len(payers)} tenants, {len(traces)} trace id: an answer is shared")
+        raise SafetyViolation(f"one key, {len(payers)} tenants, {len(traces)} trace ids: an answer is shared")
 
 
 def trace_of(answer: httpx.Response) -> str:
@@ -233,13 +233,10 @@ def conversations(way: Way, tenant: str) -> list[Case]:
         "with another first one": [messages[0] | {"content": "Be quick."}, *messages[1:]],
         "and one more": [*messages, last],
     }
+    judge = partial(require_error, status=409, code="IDEMPOTENCY_CONFLICT")
+    send = partial(way.post, tenant=tenant, key=key)
     return [
-        Case(
-            f"{way.route}: messages {name}",
-            CONFLICT,
-            partial(way.post, {**talk, "messages": found}, tenant, key=key),
-            lambda answer: require_error(answer, 409, "IDEMPOTENCY_CONFLICT"),
-        )
+        Case(f"{way.route}: messages {name}", CONFLICT, partial(send, {**talk, "messages": found}), judge)
         for name, found in others.items()
     ]
 
@@ -272,7 +269,7 @@ def require_one_run(ways: Sequence[Way], tenant: str) -> None:
     runs = sum(answer.status_code == 200 and not is_replay(answer.headers) for answer in answers)
     if runs != 1:
         routes = " and ".join(way.route for way in ways)
-        raise SafetyViolation(f"one key and one body by {routes} at once: {runs} runs, expected 1")
+        raise SafetyViolation(f"one key and one body sent to {routes} at once: {runs} runs, expected 1")
 
 
 @pytest.mark.requires("stream")

@@ -152,8 +152,8 @@ def test_over_budget_is_refused(
         require_within(room, answer)
         by_token = way.direct and pool != prices.pool  # Finn may ignore a pool in its token
         if answer.status_code == 200 and pool in known and pool != prices.pool and not by_token:
-            dear = Prices.learn(freeside, tenants.main, pool)
-            by_token = not dear.known_to_exceed(freeside, tenants.main, known[pool], room)
+            prices_there = Prices.learn(freeside, tenants.main, pool)
+            by_token = not prices_there.known_to_exceed(freeside, tenants.main, known[pool], room)
         require_status(answer, *((402,) if pool in known and not by_token else (200, 402)))
         if answer.status_code == 402:
             require_json_error(answer)

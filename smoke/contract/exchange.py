@@ -424,7 +424,9 @@ RULES: Mapping[str, Callable[[Exchange, RouteKey | None, Reply | None], Found]] 
 def secret_in(exchange: Exchange) -> str:
     """The kind of secret that an answer shows, in its body or headers; empty for none."""
     text = _text(exchange)
-    return next((kind for kind, (part, whole) in SECRETS.items() if part in text and whole.search(text)), "")
+    return next(
+        (kind for kind, (part, pattern) in SECRETS.items() if part in text and pattern.search(text)), ""
+    )
 
 
 def _text(exchange: Exchange) -> str:

@@ -180,16 +180,16 @@ def unreadable() -> Iterator[BadPayment]:
     for value in others:
         yield BadPayment(f"{json.dumps(value)} for a payment", header_of(value), UNREADABLE)
     terms = Terms("base-sepolia", "0x" + "22" * 20, "0x" + "33" * 20, 1, SKEW_S, "USDC", "2", 0)
-    whole = payment(terms, terms.authorization("0x" + "11" * 20, 0), "0x" + "11" * 65)
+    valid = payment(terms, terms.authorization("0x" + "11" * 20, 0), "0x" + "11" * 65)
     for name in ("scheme", "network", "payload"):
-        yield BadPayment(f"no {name}", header_of({k: v for k, v in whole.items() if k != name}), UNREADABLE)
-    for name in whole["payload"]:
-        payload = {k: v for k, v in whole["payload"].items() if k != name}
-        yield BadPayment(f"no {name}", header_of(whole | {"payload": payload}), UNREADABLE)
-    for name in whole["payload"]["authorization"]:
-        left = {k: v for k, v in whole["payload"]["authorization"].items() if k != name}
-        payload = whole["payload"] | {"authorization": left}
-        yield BadPayment(f"no {name}", header_of(whole | {"payload": payload}), UNREADABLE)
+        yield BadPayment(f"no {name}", header_of({k: v for k, v in valid.items() if k != name}), UNREADABLE)
+    for name in valid["payload"]:
+        payload = {k: v for k, v in valid["payload"].items() if k != name}
+        yield BadPayment(f"no {name}", header_of(valid | {"payload": payload}), UNREADABLE)
+    for name in valid["payload"]["authorization"]:
+        left = {k: v for k, v in valid["payload"]["authorization"].items() if k != name}
+        payload = valid["payload"] | {"authorization": left}
+        yield BadPayment(f"no {name}", header_of(valid | {"payload": payload}), UNREADABLE)
 
 
 def refused_with(terms: Terms, payer: Signer, now: float, nonce: str) -> Iterator[BadPayment]:

@@ -156,8 +156,8 @@ def prompts(way: Way) -> Iterator[tuple[str, str, bytes | Sequence[bytes]]]:
     body = way.body(f"{LONG}\n{prompt_for(word)}")
     yield f"{len(LONG)} characters before it", word, json.dumps(body, ensure_ascii=False).encode()
     word = nonce()
-    whole = way.encoded(way.body(prompt_for(word)))
-    yield "a body in chunks", word, [whole[:9], whole[9:]]
+    encoded = way.encoded(way.body(prompt_for(word)))
+    yield "a body in chunks", word, [encoded[:9], encoded[9:]]
     if way.prompt == "messages":
         for name, talk in TALKS.items():
             word = nonce()

@@ -85,7 +85,7 @@ def parse(value: str, where: str) -> Document | None:
     except (ValueError, RecursionError):
         raise _unusable("holds broken JSON", where) from None
     if members.get("schemaVersion", SCHEMA_VERSION) != SCHEMA_VERSION:
-        raise _unusable("has another schemaVersion than 1", where)
+        raise _unusable("has a schemaVersion other than 1", where)
     has_pending = "pendingKid" in members or "pendingPrivateKey" in members
     revocation = members.get("revocation")
     return Document(

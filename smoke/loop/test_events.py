@@ -163,28 +163,28 @@ def test_another_event_counts_too(
     def sending(members: dict[str, Any]) -> Send:
         return lambda about, before: post(about, **{"score": far_from(before)} | members)
 
-    wholes: list[int] = []
+    integers: list[int] = []
 
-    def whole(about: str, before: float | None, **members: Any) -> float:
+    def zero_or_one(about: str, before: float | None, **members: Any) -> float:
         """The integer scores in turn, the more distant one first, so that both move the agent's score."""
-        wholes.append(1 - wholes[-1] if wholes else int(far_from(before)))
-        return post(about, score=wholes[-1], **members)
+        integers.append(1 - integers[-1] if integers else int(far_from(before)))
+        return post(about, score=integers[-1], **members)
 
     def ahead(about: str, before: float | None) -> float:
         """As if from a sender whose clock is ahead. Such an event may be refused; an accepted one counts."""
         members = {"collection_id": "smoke-2", "event_id": new_id()}
-        late = event | members | {"agent_id": about, "score": 1 - wholes[-1]}
+        late = event | members | {"agent_id": about, "score": 1 - integers[-1]}
         late["timestamp"] = now_text(AHEAD_S).replace("Z", ".25+00:00")
         if dixie.post_event(late, credential).status_code in (400, 422):
             members["timestamp"] = now_text().replace("Z", ".25+00:00")
-            return whole(about, before, **members)
+            return zero_or_one(about, before, **members)
         return float(late["score"])
 
     now = int(time.time())
     sends = {name: sending({"event_id": event_id}) for name, event_id in ids.items()}
     sends |= {
         "a whole score at epoch seconds, with an id of version 7": partial(
-            whole, timestamp=now, event_id=_by_time()
+            zero_or_one, timestamp=now, event_id=_by_time()
         ),
         "the other whole score, of a moment to come at UTC's offset, of another collection": ahead,
         "an event of an hour ago, after later ones, with an id of version 1": sending(

@@ -152,12 +152,9 @@ def test_answer_counts_for_its_agent_only(
     )
     why = "an answer of another agent was counted for it"
     scores.stay(other, why, until_held=True)
-    if not scores.newcomers.prepare()[
-        "scored"
-    ]:  # else the answer above was counted for the newcomer it named
-        scores.stay_after_each(
-            agent, lambda: freeside.invoke(tenants.main, prompt_for(), agent=newcomer()), why
-        )
+    if not scores.newcomers.prepare()["scored"]:  # else the answer above counted for the newcomer it named
+        by_another = partial(freeside.invoke, tenants.main, prompt_for())
+        scores.stay_after_each(agent, lambda: by_another(agent=newcomer()), why)
 
 
 @pytest.mark.requires("invoke", "stream", "reports")
@@ -169,7 +166,7 @@ def test_only_an_answer_to_its_name_counts(
     eventually: Eventually,
     evidence: Evidence,
 ) -> None:
-    """No report follows a replay, nor one about a known agent a call that names no agent (2)."""
+    """No report follows a replay, and a call that names no agent reports on no known one (2)."""
     name, last, key = newcomer(), newcomer(), str(uuid.uuid4())
     way, stream = ways("freeside.invoke"), ways("freeside.stream")
     body, unnamed = way.body(prompt_for(), agent=name), way.body(prompt_for())
@@ -178,12 +175,10 @@ def test_only_an_answer_to_its_name_counts(
     def scored(new: str) -> bool:
         scores.newcomers.give_time()
         with suppress(AssertionError):
+            read, what = partial(scores.shown, new), f"{new} has a score"
             return bool(
                 eventually(
-                    lambda: scores.shown(new)[new] is not None,
-                    within=scores.limit_s,
-                    every=scores.every_s,
-                    what=f"{new} has a score",
+                    lambda: read()[new] is not None, within=scores.limit_s, every=scores.every_s, what=what
                 )
             )
         evidence.figure("new agents with a score by their first answer", 0)
@@ -194,9 +189,7 @@ def test_only_an_answer_to_its_name_counts(
     if not scored(name):
         return
     before = scores.shown(name, *(() if scores.cache_s else (agent,)))
-    others = (
-        [] if "agent" in unnamed else [partial(each.post, unnamed, tenants.main) for each in (way, stream)]
-    )
+    others = [partial(each.post, unnamed, tenants.main) for each in (way, stream) if "agent" not in unnamed]
     for answer in at_once([again, again, *others]):
         require_status(answer, 200)
     require_status(stream.post(body, tenants.main, key=key), 200, 409)
@@ -392,7 +385,7 @@ def test_every_name_counts(
     at_the_same_time = {
         PLAIN: answer,
         f"{PLAIN}, asked for by another community": partial(freeside.try_invoke, tenants.other, tier="free"),
-        f"{PLAIN}, asked for at the dearest pool": partial(answer, model=POOLS[-1]),
+        f"{PLAIN}, requested from the most expensive pool": partial(answer, model=POOLS[-1]),
         **{f"{PLAIN}, one of {ALIKE}: {number}": answer for number in range(1, ALIKE + 1)},
     }
     plain_names = {f"{form}, at the same time": newcomer() for form in at_the_same_time}

@@ -52,8 +52,8 @@ def test_own_spend_stays_under_the_cap(
     evidence.figure("spent by this run", total, "µUSD", limit=cap)
     evidence.figure("charged calls", spend.calls)
     evidence.figure("calls of unknown cost", sum(spend.unknown.values()))
-    dearest = spend.highest_price
-    assert dearest <= cap, f"one call cost {dearest} µUSD, more than this run may spend in all, {cap} µUSD"
+    highest = spend.highest_price
+    assert highest <= cap, f"one call cost {highest} µUSD, more than this run may spend in all, {cap} µUSD"
     if total > cap:
         raise SetupError(
             f"this run spent {total} µUSD, more than its cap of {cap} µUSD: "

@@ -178,7 +178,7 @@ def test_survives_restart(
 
 
 def _has_more_to_show(part: str, struck_at: Sequence[float], traffic: Traffic) -> bool:
-    """Whether a part is to be killed once more."""
+    """Whether to kill a part once more."""
     if len(struck_at) < STRIKES:
         return True
     timely = time.monotonic() - struck_at[0] < CUT_WITHIN_S

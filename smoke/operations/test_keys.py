@@ -292,7 +292,7 @@ def refuse_the_wrong_place(keys: KeyPlatform) -> None:
 
 
 def counted_before(arrives: Callable[[], bool], evidence: Evidence) -> bool:
-    """Whether a rating counts already; why none does is for other checks to say."""
+    """Whether a rating counts yet; other checks say why none does."""
     with contextlib.suppress(AssertionError, SetupError):
         if arrives():
             return True

@@ -1,4 +1,4 @@
-"""Phase operations, at the end: what the run spent and was answered, and what ECS lists of migrations."""
+"""Phase operations, at the end: what the run spent and received, and the migrations that ECS lists."""
 
 from __future__ import annotations
 

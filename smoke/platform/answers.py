@@ -359,9 +359,7 @@ class AnswerLog:
         service = address.name
         exchange = exchange_of(address, response, prefix, events)
         name = _name(service, exchange.method, exchange.path)
-        found = [
-            (finding.rule, finding.violation.where, str(finding.violation)) for finding in judge(exchange)
-        ]
+        found = [(each.rule, each.violation.where, str(each.violation)) for each in judge(exchange)]
         with self._lock:
             found += [("unique", where, text) for where, text in self._repeated(exchange)]
             lines = []

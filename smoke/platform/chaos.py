@@ -313,7 +313,7 @@ def require_ends(calls: Mapping[str, Sequence[TrackedCall]], *, unbroken: Collec
             compared += 1
             if not (answered(call.first) or refused(call.first)):
                 raise SafetyViolation(
-                    f"a call of {kind} ended in neither its answer nor an error of the platform: "
+                    f"a call of {kind} ended with neither its answer nor an error of the platform: "
                     f"{call.first.outcome}"
                 )
             assert kind not in unbroken or call.first.answer is not None, (

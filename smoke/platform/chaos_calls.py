@@ -258,7 +258,7 @@ class Payments:
             if answers and not moved:
                 raise SafetyViolation("a payment was answered but is not used on the chain")
             if moved and not answers and call.first.answer is not None and error_code(call.first.answer):
-                raise SafetyViolation(f"a call was paid for but got {call.first.outcome}")
+                raise SafetyViolation(f"a call was paid for, but got {call.first.outcome}")
         self._balances.require_moved(terms.price * used, f"{used} payments of {len(calls)} that are used")
         evidence.evaluated("a payment moves its price once over a restart", len(calls))
 
@@ -331,7 +331,7 @@ class Tokens:
         together(calls, lambda call: call.repeat(_decided))
         for call in calls:
             answer = call.last.answer
-            assert answer is not None, f"a token that was offered again got {call.last.outcome}"
+            assert answer is not None, f"a token that was sent again got {call.last.outcome}"
             require_spent(answer, "freeside", "a token that was accepted around a restart")
         evidence.evaluated("a token that was accepted is spent", len(calls))
 

@@ -216,9 +216,9 @@ def finn_way(finn: Finn) -> Way:
     def post(
         content: bytes | Sequence[bytes], tenant: str, _: str, sent: Delivery, claims: Mapping[str, Any]
     ) -> httpx.Response:
-        whole = content if isinstance(content, bytes) else b"".join(content)
+        raw = content if isinstance(content, bytes) else b"".join(content)
         return finn.post_invoke(
-            content, tenant=tenant, credential=finn.credential(tenant, whole, **claims),
+            content, tenant=tenant, credential=finn.credential(tenant, raw, **claims),
             headers=sent.headers, method=sent.method, params=sent.params,
         )  # fmt: skip
 
@@ -268,7 +268,7 @@ def require_no_run(run: list[str], answer: httpx.Response) -> None:
     if not is_replay(answer.headers):
         raise SafetyViolation("an answered key got an answer without X-Idempotent-Replay: true (1.2)")
     if run_of(answer) != run:
-        raise SafetyViolation("a key was answered with another answer than the stored one (1.2)")
+        raise SafetyViolation("a key got an answer other than the stored one (1.2)")
 
 
 def plan_of(config: pytest.Config) -> dict[str, Any]:

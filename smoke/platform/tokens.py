@@ -71,7 +71,7 @@ def p256_of(pem: str) -> ec.EllipticCurvePrivateKey:
     except Exception:  # the parser's message may quote the text
         raise ValueError("holds no readable private key") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise ValueError("holds a key that is not on P-256, so that ES256 cannot use it")
+        raise ValueError("holds a key that is not on P-256, so ES256 cannot use it")
     return key
 
 

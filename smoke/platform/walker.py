@@ -377,7 +377,7 @@ class Walker:
         elif outcome.ruling is Ruling.REPLAY:
             stored = self.ledger.answer(sent.call.tenant, sent.call.key)
             if outcome.answer != stored:
-                raise SafetyViolation(f"{sent.move}: replayed another answer than the stored one")
+                raise SafetyViolation(f"{sent.move}: the replay differs from the stored answer")
         elif outcome.ruling is Ruling.OVER_BUDGET:
             with suppress(LedgerError):
                 self.ledger.release(sent.call)

@@ -1,4 +1,4 @@
-"""G-5, phase reputation: who may read a score, what a score is, and whose it is.
+"""G-5, phase reputation: who may read a score, what a score is, and to which agent it belongs.
 
 Also what Dixie accepts as an event, from whom, and that nothing else moves a score.
 """

@@ -1,4 +1,4 @@
-"""G-1, phase services: what ECS reports about each service, which build it runs, and with whose resources.
+"""G-1, phase services: what ECS reports about each service, which build it runs, and which resources it uses.
 
 The worker has no port, so this is its only health check.
 """

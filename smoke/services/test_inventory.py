@@ -1,4 +1,4 @@
-"""G-1, phase services: what runs is what the inventory declares, can start again, is found, also over TLS."""
+"""G-1, phase services: what runs matches the inventory, can start again, and is found, over TLS as well."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

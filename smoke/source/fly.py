@@ -250,8 +250,8 @@ def references(text: bytes, path: str) -> Iterator[Reference]:
 def _encodings(name: bytes) -> Iterator[bytes]:
     """The base64 letters of a name at each offset, without those that depend on its neighbours."""
     for before in range(3):
-        whole = base64.b64encode(bytes(before) + name + bytes(3))
-        yield whole[-(-before * 8 // 6) : (before + len(name)) * 8 // 6]
+        encoded = base64.b64encode(bytes(before) + name + bytes(3))
+        yield encoded[-(-before * 8 // 6) : (before + len(name)) * 8 // 6]
 
 
 _ENCODINGS = tuple(each for name in (b"fly.dev", b".fly.io") for each in _encodings(name))

@@ -292,7 +292,7 @@ def test_leaving_a_stored_answer_keeps_it(freeside: Freeside, tenants: Tenants, 
     watch.charged([cost])
     again = ask()
     if not again.replayed or again.text() != first.text():
-        raise SafetyViolation("a client left a stored answer before its end, and the key no longer has it")
+        raise SafetyViolation("a client hung up on a stored answer, and the key no longer has that answer")
     watch.charged([cost])
 
 

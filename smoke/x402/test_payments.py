@@ -157,7 +157,7 @@ def test_payment_is_settled(
     evidence.figure("moved by the transaction", moved, expected=terms.price)
     assert moved == terms.price, f"the transaction moved {moved} to the payee, but the price is {terms.price}"
     assert chain.used(terms.asset, wallet.address, payment["payload"]["authorization"]["nonce"]), (
-        "the chain does not know the payment's nonce as used"
+        "on the chain, the payment's nonce is still unused"
     )
     balances.require_moved(terms.price, "one paid call")
 
@@ -270,10 +270,10 @@ def test_bad_payment_is_refused(
     bad = [*bad_payments(terms, wallet, penniless, time.time())]
     rule, quiet = "a payment that does not verify gets 402 (1.6)", paid.unrecorded()
     cases = _cases(quiet, bad, rule, terms, refused_agent)
-    dear = paid.content(agent=refused_agent, model=POOLS[-1])
-    if paid.terms_for(dear).price > terms.price:
+    expensive = paid.content(agent=refused_agent, model=POOLS[-1])
+    if paid.terms_for(expensive).price > terms.price:
         low = header_of(paid.payment(wallet, terms))
-        send = partial(quiet.post, low, content=dear)
+        send = partial(quiet.post, low, content=expensive)
         cases.append(Case("x402: the price of a cheaper call", rule, send, answering(402)))
     batch.run(cases)
     balances.require_moved(0, f"{len(bad)} payments that were refused")
@@ -370,7 +370,7 @@ def test_payment_charges_no_community(
         else:
             watch.unchanged("a call that was paid for on the chain", I7)
     if is_replay(own.headers) or fields_of(own).text("traceId") in traces:
-        raise SafetyViolation("a community and who pays on the chain share an answer under one key")
+        raise SafetyViolation("a community and an on-chain payer share an answer under one key")
 
 
 @PAYING

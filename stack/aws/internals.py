@@ -128,7 +128,7 @@ def tell_endpoints_whole() -> None:
     """Make EC2 also report an endpoint's groups, its policy, and whether its DNS names are private."""
     fields = ec2._vpce_fields_xml
 
-    def whole(endpoint: Mapping[str, Any], tag: str = "item") -> str:
+    def with_members(endpoint: Mapping[str, Any], tag: str = "item") -> str:
         groups = "".join(f"<item><groupId>{each}</groupId></item>" for each in endpoint.get("Groups", ()))
         named = str(endpoint.get("PrivateDnsEnabled", False)).lower()
         members = f"<groupSet>{groups}</groupSet><privateDnsEnabled>{named}</privateDnsEnabled>"
@@ -137,7 +137,7 @@ def tell_endpoints_whole() -> None:
         head, end, rest = fields(endpoint, tag).rpartition(f"</{tag}>")
         return f"{head}{members}{end}{rest}"
 
-    ec2._vpce_fields_xml = whole
+    ec2._vpce_fields_xml = with_members
 
 
 def answer_ec2(action: str, answer: str) -> None:
@@ -152,7 +152,7 @@ def tell_conditions_whole() -> None:
     """Make a load balancer also report the query strings in a rule's condition."""
     condition_xml = alb._condition_xml
 
-    def whole(condition: Mapping[str, Any]) -> str:
+    def with_query_strings(condition: Mapping[str, Any]) -> str:
         pairs = "".join(
             f"<member>{''.join(f'<{key}>{escape(value)}</{key}>' for key, value in pair.items())}</member>"
             for pair in condition.get("QueryStringConfig", {}).get("Values", ())
@@ -161,14 +161,14 @@ def tell_conditions_whole() -> None:
         config = f"<QueryStringConfig><Values>{pairs}</Values></QueryStringConfig>" if pairs else ""
         return f"{head}{config}{end}{rest}"
 
-    alb._condition_xml = whole
+    alb._condition_xml = with_query_strings
 
 
 def tell_states_of_targets() -> None:
     """Have a load balancer report the `State` of a target that has one; all others are healthy."""
     describe = alb._describe_target_health
 
-    def whole(params: Mapping[str, Any]) -> Any:
+    def with_states(params: Mapping[str, Any]) -> Any:
         status, headers, body = describe(params)
         for each in alb._targets.get(alb._p(params, "TargetGroupArn"), ()):
             if state := each.get("State"):
@@ -176,20 +176,20 @@ def tell_states_of_targets() -> None:
                 body = re.sub(target.encode(), rb"\g<1>" + state.encode(), body, count=1, flags=re.DOTALL)
         return status, headers, body
 
-    alb._ACTION_MAP["DescribeTargetHealth"] = whole
+    alb._ACTION_MAP["DescribeTargetHealth"] = with_states
 
 
 def tell_rotations() -> None:
     """Have Secrets Manager report when a secret is due to be rotated."""
     describe = secretsmanager._describe_secret
 
-    def whole(data: Mapping[str, Any]) -> Any:
+    def with_rotation(data: Mapping[str, Any]) -> Any:
         status, headers, body = describe(data)
         _, secret = secretsmanager._resolve(data.get("SecretId"))
         due = {key: value for key, value in (secret or {}).items() if key == "NextRotationDate"}
         return status, headers, json.dumps(json.loads(body) | due).encode()
 
-    secretsmanager._describe_secret = whole
+    secretsmanager._describe_secret = with_rotation
 
 
 def put_datapoints(series: Mapping[str, Any], value: float | None, times: list[float]) -> None:

@@ -194,8 +194,8 @@ class FaultyStreams(Faulty, Streams):
             return await execution.charge(execution.answer(progress.text, usage))
         if self._faults.on("freeside-charges-hang-ups-in-full"):
             execution = progress.execution
-            whole = execution.answer(progress.text, usage_of(execution.ask.prompt))
-            return await execution.charge(whole, keep=False)
+            answer = execution.answer(progress.text, usage_of(execution.ask.prompt))
+            return await execution.charge(answer, keep=False)
         if progress.usage_sent and self._faults.on("freeside-charges-late-hang-ups-again"):
             return await stray_charge(progress.execution.ledger.db, progress.execution.ask.claims.tenant_id)
         if not self._faults.on("freeside-stream-hangup-leaks"):

@@ -201,11 +201,11 @@ class FaultyAgents(Faulty, Agents):
             if not self._serves(case, request, short=short):
                 raise
             return Ask(claims, None, "?", claims.pool_id, str(uuid.uuid4()), str(uuid.uuid4()), {})
-        dear = {
+        costs_more = {
             "freeside-charges-more-for-long-prompts": len(ask.prompt) > MANY_CHARS,
             "freeside-charges-more-for-letters-outside-ascii": not ask.prompt.isascii(),
         }
-        extra.set(EXTRA_MICRO * any(found and self._faults.on(fault) for fault, found in dear.items()))
+        extra.set(EXTRA_MICRO * any(found and self._faults.on(fault) for fault, found in costs_more.items()))
         if streaming.get() and self._faults.on("freeside-streams-by-the-tokens-pool"):
             ask = replace(ask, pool=claims.pool_id)
         try:

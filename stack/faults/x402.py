@@ -158,7 +158,7 @@ class FaultyPayments(Faulty, Payments):
         """An answer, paid or not."""
         if "x-payment" not in request.headers and self._needs_none(request):
             return await self._unpaid(request)
-        request.state.dear = (
+        request.state.is_expensive = (
             self._faults.on("freeside-x402-takes-the-lowest-price")
             and POOLS[-1].encode() in await request.body()
         )
@@ -210,7 +210,7 @@ class FaultyPayments(Faulty, Payments):
     def required(self, request: Request) -> Object:
         """The terms of a call; for the most expensive pool, they may ask for more than is charged."""
         terms, offered = super().required(request), request.headers.getlist("x-payment")
-        if request.state.dear and (not offered or _value(self.read(offered)) > PRICE):
+        if request.state.is_expensive and (not offered or _value(self.read(offered)) > PRICE):
             return terms | {"maxAmountRequired": str(2 * PRICE)}
         return terms
 

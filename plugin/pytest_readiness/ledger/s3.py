@@ -168,7 +168,7 @@ class S3Ledger:
         return self._within("written", write)
 
     def stored(self, name: str) -> Stored | None:
-        """Return an object with its version and its age by the store's own clock; None if there is none."""
+        """Return an object with its version and its age by the store's own clock, or None."""
 
         def read() -> Stored | None:
             try:

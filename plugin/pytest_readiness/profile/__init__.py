@@ -50,7 +50,7 @@ def read_file(path: Path, limit: int = LARGEST_FILE) -> str:
 
 
 def find_plan(directory: Path) -> Path | None:
-    """Return the launch plan in a directory or its nearest parent; None if there is none."""
+    """Return the launch plan in a directory or its nearest parent, or None."""
     plans = (at / PLAN_NAME for at in (directory, *directory.parents))
     return next((plan for plan in plans if plan.is_file()), None)
 

@@ -100,8 +100,8 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> Picture | None:
         ("Run", "Finished", "Verdict", "Seconds"),
         tuple(
             (
-                Cell(one_line(run.get("run_id"), 60), "code", whole=True),
-                Cell(moment(run.get("finished_at")), whole=True),
+                Cell(one_line(run.get("run_id"), 60), "code", nowrap=True),
+                Cell(moment(run.get("finished_at")), nowrap=True),
                 Cell(one_line(run.get("verdict"), 40), "status"),
                 Cell(number(run.get("seconds"))),
             )

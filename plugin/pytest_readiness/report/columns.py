@@ -195,8 +195,8 @@ def _deferral(row: Model) -> tuple[Cell, ...]:
 def _waiver(row: Model) -> tuple[Cell, ...]:
     reason = Cell(text(row.get("reason")), note=text(row.get("note")))
     check = Cell(text(row.get("check")), "code")
-    state = Cell(text(row.get("state")), whole=True)
-    times = (Cell(moment(row.get(key)), whole=True) for key in ("issued", "expires"))
+    state = Cell(text(row.get("state")), nowrap=True)
+    times = (Cell(moment(row.get(key)), nowrap=True) for key in ("issued", "expires"))
     return check, state, reason, *texts(row, "owner", "approver"), *times
 
 

@@ -19,13 +19,13 @@ Kind: TypeAlias = Literal["text", "code", "status"]
 class Cell(NamedTuple):
     """One table cell; ``note`` is a second, quieter line (what was observed beside what was declared).
 
-    ``whole``: it is not wrapped.
+    ``nowrap``: it stays on one line.
     """
 
     text: str
     kind: Kind = "text"
     note: str = ""
-    whole: bool = False
+    nowrap: bool = False
 
 
 class Table(NamedTuple):

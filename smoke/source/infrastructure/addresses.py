@@ -413,9 +413,9 @@ def is_mixed_up(name: str, reference: str) -> bool:
     return _OF_DATABASE.fullmatch(name) is not None and _OF_KEY.fullmatch(reference) is not None
 
 
-def _secrets(whole: Value | None) -> Iterator[tuple[str, Value]]:
+def _secrets(secrets: Value | None) -> Iterator[tuple[str, Value]]:
     """The secrets of a container, by the variables that hold them."""
-    for each in items(whole):
+    for each in items(secrets):
         pair = entries(each)
         name, value = pair.get("name"), pair.get("valueFrom")
         if name is not None and value is not None:

@@ -97,8 +97,8 @@ def _database(value: Value) -> Resource | None:
 def _unserved(owner: str, given: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
     servers = {name: _database(value) for name, value in given.items() if OF_SERVER.fullmatch(name)}
     for name, database in servers.items():
-        whole = settle(given[name]).content
-        with_port = isinstance(whole, Symbol) and whole.path == ("endpoint",)
+        source = settle(given[name]).content
+        with_port = isinstance(source, Symbol) and source.path == ("endpoint",)
         if database is not None and name.endswith(_HOSTS) and with_port:
             what = f"{name} of {owner} is the endpoint of {database.address}, a host and a port"
             yield what, given[name]

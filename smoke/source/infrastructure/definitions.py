@@ -80,8 +80,8 @@ def containers(task: Resource) -> tuple[list[Container], list[Finding]]:
     """Return the containers of a task, and what could not be read."""
     found: list[Container] = []
     unread: list[Finding] = []
-    whole = task.attribute("container_definitions")
-    for option in options(whole) if whole is not None else ():
+    value = task.attribute("container_definitions")
+    for option in options(value) if value is not None else ():
         read = decoded(option)
         listed = settle(read).content if read is not None else None
         if not isinstance(listed, tuple):
@@ -99,7 +99,7 @@ def containers(task: Resource) -> tuple[list[Container], list[Finding]]:
                     unread.append(
                         task.finding(f"a container of {task.address}: {hidden(each) or text(each)}", each)
                     )
-    if whole is None:
+    if value is None:
         unread.append(task.finding(f"{task.address} sets no container_definitions"))
     return found, unread
 
@@ -399,9 +399,9 @@ _NAMED = {
 }
 
 
-def variables_of(whole: Value | None) -> Iterator[tuple[str, Value]]:
+def variables_of(environment: Value | None) -> Iterator[tuple[str, Value]]:
     """Yield the known variables of a container, by name."""
-    for each in items(whole):
+    for each in items(environment):
         pair = entries(each)
         name, value = pair.get("name"), pair.get("value")
         if name is not None and value is not None and is_known(name):

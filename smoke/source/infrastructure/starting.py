@@ -314,12 +314,12 @@ def generated(configuration: Configuration, names: Collection[str]) -> Iterator[
     `names` are the secrets' names. A key from elsewhere, or one that is replaced later, proves nothing.
     """
     held: dict[str, str] = {}
-    for name, version, whole in _made(configuration):
+    for name, version, content in _made(configuration):
         if name not in names:
             continue
-        for what, value in _wrong_members(whole):
+        for what, value in _wrong_members(content):
             yield version.finding(f"the key of {name} {what}", value)
-        for value in _keys_in(whole):
+        for value in _keys_in(content):
             made = value.content.resource if isinstance(value.content, Symbol) else None
             if not isinstance(made, Resource) or made.block.type == "data":
                 continue
@@ -341,9 +341,9 @@ def _made(configuration: Configuration) -> Iterator[tuple[str, Resource, Value]]
         known = secret(of) if of is not None else None
         replaced = any("ignore_changes" in each.attributes for each in version.block.nested("lifecycle"))
         replaced = replaced or version.attribute("version_stages") is not None
-        whole = version.attribute("secret_string") or version.attribute("secret_string_wo")
-        if known is not None and whole is not None and not version.uncertain and not replaced:
-            yield known.name, version, whole
+        content = version.attribute("secret_string") or version.attribute("secret_string_wo")
+        if known is not None and content is not None and not version.uncertain and not replaced:
+            yield known.name, version, content
 
 
 #: A container's reference to a secret, with the requested JSON member.
@@ -357,8 +357,8 @@ _MEMBERS = frozenset(
 def partless(configuration: Configuration, defined: Definitions) -> Iterator[Finding]:
     """Return the tasks that never start because they request a member that a secret's JSON lacks."""
     made = defaultdict[str, list[Value]](list)
-    for name, _, whole in _made(configuration):
-        made[name] += options(whole)
+    for name, _, content in _made(configuration):
+        made[name] += options(content)
     for each in defined.definitions:
         for task in each.tasks:
             given = (

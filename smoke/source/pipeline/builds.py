@@ -250,14 +250,14 @@ def _missing(
         inner = posixpath.normpath("/" + source).strip("/")  # parts that lead out of it are stripped
         if not inner:
             continue
-        whole = posixpath.normpath(posixpath.join(build.context, inner))
-        held = [path for path in repository.paths if path == whole or path.startswith(f"{whole}/")]
+        copied = posixpath.normpath(posixpath.join(build.context, inner))
+        held = [path for path in repository.paths if path == copied or path.startswith(f"{copied}/")]
         below = [path if build.context == "." else path[len(build.context) + 1 :] for path in held]
         left_out = all(_is_ignored(path, ignored) for path in below) if held else _is_ignored(inner, ignored)
         if left_out:
             what = f"it copies {source}, which .dockerignore leaves out ({build.image})"
             yield build.finding(what, each.line)
-        elif not held and build.alone and not _is_of_module(repository, whole):
+        elif not held and build.alone and not _is_of_module(repository, copied):
             yield build.finding(f"it copies {source}, which does not exist ({build.image})", each.line)
 
 

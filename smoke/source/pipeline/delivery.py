@@ -198,8 +198,8 @@ def _of_others(commands: Sequence[Command], own: str, images: Collection[str]) -
         filter_ = _filter(each.words)
         for at, word in enumerate(each.words[:-2]):
             called, value = each.words[at + 1 : at + 3]
-            whole = rf"\.image\s*\|?=\s*\${re.escape(called)}\s*(?:[|)]|\Z)"
-            if word == "--arg" and _KNOWN.fullmatch(value) and re.search(whole, filter_):
+            assignment = rf"\.image\s*\|?=\s*\${re.escape(called)}\s*(?:[|)]|\Z)"
+            if word == "--arg" and _KNOWN.fullmatch(value) and re.search(assignment, filter_):
                 yield each.finding(f"the image becomes {value}: a tag without its repository")
 
 

@@ -239,11 +239,11 @@ def of_whom(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job
         texts += [placed.step.run, placed.step.directory, placed.step.uses]
         texts += [" ".join(words) for words in repository.commands(placed.step)]
         texts += [text for _, text in repository.others(placed.step)]
-    whole = "\n".join(texts)
+    joined = "\n".join(texts)
     ours = [stem, *(name for name, value in workflow.env.items() if stem in value)]
-    if _OF_ECS.search(whole) or any(re.search(rf"\b{re.escape(each)}\b", whole) for each in ours):
+    if _OF_ECS.search(joined) or any(re.search(rf"\b{re.escape(each)}\b", joined) for each in ours):
         return ""
-    words = {word.lower() for word in re.split(r"[^A-Za-z0-9]+", whole)}
+    words = {word.lower() for word in re.split(r"[^A-Za-z0-9]+", joined)}
     if words & {*plan.services}:
         return ""
     return f"whether {job.name} deploys this platform: it names nothing of it (see other_products)"

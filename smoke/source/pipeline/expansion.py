@@ -244,12 +244,12 @@ def _word(run: _Shell, node: Node) -> str:
     if node.type == "command_substitution":
         return _printed(run, node)
     if node.type in ("string", "concatenation"):
-        whole, at, parts = node.text or b"", node.start_byte, list[str]()
+        raw, at, parts = node.text or b"", node.start_byte, list[str]()
         for child in node.named_children:
-            parts.append(whole[at - node.start_byte : child.start_byte - node.start_byte].decode())
+            parts.append(raw[at - node.start_byte : child.start_byte - node.start_byte].decode())
             parts.append(_word(run, child))
             at = child.end_byte
-        parts.append(whole[at - node.start_byte :].decode())
+        parts.append(raw[at - node.start_byte :].decode())
         text = "".join(parts)
         return text[1:-1].replace('\\"', '"') if node.type == "string" else text
     return shell.unquoted(node)

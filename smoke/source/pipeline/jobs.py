@@ -348,12 +348,12 @@ def missing_scripts(repository: Repository, job: Job) -> Iterator[tuple[str, int
     for step in job.steps:
         if may_be_fetched(step) or "${{" in step.directory:
             return
-        for path, whole, _ in _scripts(step):
+        for path, located, _ in _scripts(step):
             name = posixpath.basename(path)
             once = step.run.count(name) == 1 and name not in before
-            below = _SCRIPT.fullmatch(path) and whole.partition("/")[0] in top
+            below = _SCRIPT.fullmatch(path) and located.partition("/")[0] in top
             moves = re.search(r"\b(?:cd|pushd)\b", step.run)
-            if below and whole not in repository.paths and once and not moves:
+            if below and located not in repository.paths and once and not moves:
                 yield f"{path} is not in the checkout", step.line
         if FETCHES.search(step.run):
             return
@@ -363,8 +363,8 @@ def missing_scripts(repository: Repository, job: Job) -> Iterator[tuple[str, int
 def _without_calls(repository: Repository, step: Step) -> str:
     """A step's script without the names of scripts of the checkout; the rest may make a file."""
     text = step.run
-    for path, whole, _ in _scripts(step):
-        if whole in repository.paths:
+    for path, located, _ in _scripts(step):
+        if located in repository.paths:
             text = text.replace(path, "")
     return text
 
@@ -378,8 +378,8 @@ def inert_scripts(repository: Repository, job: Job) -> Iterator[tuple[str, int]]
             return
         if may_be_fetched(step) or "${{" in step.directory or re.search(r"\bchmod\b|\bcd\b", step.run):
             return
-        for path, whole, direct in _scripts(step):
-            if direct and whole in repository.inert and repository.script(whole) is not None:
+        for path, located, direct in _scripts(step):
+            if direct and located in repository.inert and repository.script(located) is not None:
                 yield f"{path} is not a program: its mode in git is 644", step.line
 
 

@@ -210,9 +210,9 @@ def _of_ports(run: Run, result: Examined) -> None:
     ]
     found = [(re.search(r"(?:\A|\s)PORT[= ][\"']?(\d+)", each.text), each.line) for each in given]
     set_ports = [(port[1], line) for port, line in found if port]
-    whole = ", ".join(map(str, sorted(listening)))
+    bound = ", ".join(map(str, sorted(listening)))
     if set_ports and "PORT" not in named and int(set_ports[0][0]) not in listening:
-        what = f"{run.build.image} has PORT={set_ports[0][0]}, but {name} listens on {whole}"
+        what = f"{run.build.image} has PORT={set_ports[0][0]}, but {name} listens on {bound}"
         result.findings.append(run.build.finding(what, set_ports[0][1]))
         return
     exposed = [each for below in file.below(stage) for each in below.instructions if each.name == "EXPOSE"]
@@ -222,11 +222,11 @@ def _of_ports(run: Run, result: Examined) -> None:
     asked = plain_ports([check.text]) if check is not None else set()
     if said and not hidden_ones and not said & listening:
         what = (
-            f"{run.build.image} exposes {', '.join(map(str, sorted(said)))}, {name} listens on {whole}: which"
+            f"{run.build.image} exposes {', '.join(map(str, sorted(said)))}, {name} listens on {bound}: which"
         )
         result.not_examined.append(run.build.finding(what, exposed[0].line))
     elif check is not None and (others := asked - listening - said):
-        what = f"{run.build.image} checks itself on {min(others)}, {name} listens on {whole}: which"
+        what = f"{run.build.image} checks itself on {min(others)}, {name} listens on {bound}: which"
         result.not_examined.append(run.build.finding(what, check.line))
 
 

@@ -102,7 +102,7 @@ class Repository:
                 )
 
     def action(self, uses: str) -> tuple[str, tuple[Step, ...]] | None:
-        """The path of a local composite action, and its steps; None if there is none."""
+        """The path of a local composite action, and its steps, or None."""
         for name in ("action.yml", "action.yaml"):
             path = posixpath.normpath(f"{uses}/{name}")
             text = self.script(path)

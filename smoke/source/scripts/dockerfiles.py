@@ -141,14 +141,14 @@ def _instructions(text: str) -> Iterator[Instruction]:
     escape = next((value for name, value in _directives(text) if name == "escape"), "\\")
     lines = [*enumerate(map(str.strip, text.splitlines()), 1)]
     while lines:
-        number, whole = lines.pop(0)
-        if not whole or whole.startswith("#"):
+        number, line = lines.pop(0)
+        if not line or line.startswith("#"):
             continue
-        while whole.endswith(escape) and lines:
+        while line.endswith(escape) and lines:
             _, more = lines.pop(0)
             if more and not more.startswith("#"):  # neither ends a continued line
-                whole = f"{whole[:-1].rstrip()} {more}"
-        name, rest = [*whole.split(None, 1), ""][:2]
+                line = f"{line[:-1].rstrip()} {more}"
+        name, rest = [*line.split(None, 1), ""][:2]
         for _, end in _HEREDOC.findall(rest) if name.upper() in ("RUN", "COPY", "ADD") else ():
             while lines and (body := lines.pop(0)[1]) != end:
                 rest += f"\n{body}"

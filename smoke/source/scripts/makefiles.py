@@ -145,10 +145,10 @@ class _Targets:
         current: list[_Target] = []
         fresh = False  # whether the next line of a recipe is the first after the names of its rules
         conditions: list[str] = []
-        for number, whole in self._logical(text):
+        for number, line in self._logical(text):
             maybe = conditions[-1] if conditions else ""
-            plain = whole.strip()
-            if whole[:1] == "\t" or (self.just and whole[:1] == " "):
+            plain = line.strip()
+            if line[:1] == "\t" or (self.just and line[:1] == " "):
                 for rule in current:
                     rule.body = [*([] if fresh else rule.body), (path, number, plain, maybe)]
                 fresh = False

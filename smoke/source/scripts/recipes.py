@@ -35,7 +35,7 @@ class Entries(dict[str, tuple[int, yaml.Node | None]]):
         return entries_of(self.node(*path))
 
     def plain(self, *path: str) -> Any:
-        """The value at a path; None if there is none."""
+        """The value at a path, or None."""
         return plain(self.node(*path))
 
 
@@ -293,13 +293,13 @@ def _managed(program: str, words: Sequence[str], find: Find) -> Iterator[Line]:
     )
     if names[:1] == ["workspace"] and len(names) > 1:
         workspace, names = names[1], names[2:]
-    whole = f"{program} {' '.join(words)}"
+    command = f"{program} {' '.join(words)}"
     if names[:1] == ["workspaces"] or given.option(*_ALL) is not None:
-        yield _unread(whole)
+        yield _unread(command)
         return
     place = directory if workspace is None else _package(workspace, directory, find)
     if place is None:
-        yield _unread(f"{whole}: no package {workspace} is found")
+        yield _unread(f"{command}: no package {workspace} is found")
         return
     if names[:1] in (["exec"], ["dlx"], ["x"]):
         yield from _other([*names[1:], *given.rest], find)

@@ -62,7 +62,7 @@ def line_of(node: Node) -> int:
 
 
 def broken(node: Node) -> Node | None:
-    """The first place that is not valid shell, None if there is none."""
+    """The first place that is not valid shell, or None."""
     if not node.has_error:
         return None
     for child in node.children:

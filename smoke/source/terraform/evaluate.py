@@ -233,8 +233,8 @@ def _operation(sign: str, operands: Sequence[Value], expr: Expr) -> Value:
             result = -numbers[0] if len(numbers) == 1 else _ARITHMETIC[sign](*numbers)
         except (ArithmeticError, TypeError, ValueError):
             return Value(Symbol(expr.text, f"{ABSENT}value of {expr.text}"), expr.at)
-        whole = isinstance(result, float) and result.is_integer()
-        return Value(int(result) if whole else result, expr.at)
+        is_integer = isinstance(result, float) and result.is_integer()
+        return Value(int(result) if is_integer else result, expr.at)
     why = next((why_unknown(each) for each in operands if not is_known(each) and why_unknown(each)), "")
     return Value(Symbol(expr.text, why or f"{expr.text} of an unknown value"), expr.at)
 

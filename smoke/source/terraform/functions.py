@@ -287,9 +287,11 @@ def _regex(pattern: str, text: str) -> Any:
 
 
 def _cidrsubnet(network: str, bits: int, number: int) -> str:
-    whole = ipaddress.ip_network(network)
-    size = 2 ** (whole.max_prefixlen - whole.prefixlen - bits)
-    return str(ipaddress.ip_network((int(whole.network_address) + number * size, whole.prefixlen + bits)))
+    supernet = ipaddress.ip_network(network)
+    size = 2 ** (supernet.max_prefixlen - supernet.prefixlen - bits)
+    return str(
+        ipaddress.ip_network((int(supernet.network_address) + number * size, supernet.prefixlen + bits))
+    )
 
 
 def _transpose(table: dict[str, list[str]]) -> dict[str, list[str]]:

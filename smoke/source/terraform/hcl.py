@@ -121,9 +121,9 @@ def template(text: str, path: str, line: int = 1) -> Expr:
     found = parse(f"content = <<{_END}\n{text}\n{_END}\n", path.removesuffix(".json"), shift=2 - line)
     if found.unread or "content" not in found.attributes:
         return Expr("unread", Place(path, 1), path, ())
-    whole = found.attributes["content"]
+    content = found.attributes["content"]
     # the line break before the end of the wrapper is not part of the file
-    parts = whole.args if whole.kind == "template" else (whole,)
+    parts = content.args if content.kind == "template" else (content,)
     last = parts[-1]
     if last.kind == "literal" and isinstance(last.args[0], str):
         rest = last.args[0].removesuffix("\n")

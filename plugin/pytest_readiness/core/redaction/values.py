@@ -75,8 +75,8 @@ class View:
         first = bisect_right(self._here, start) - 1
         last = bisect_right(self._here, end - 1) - 1
         begin = self._there[first] + start - self._here[first]
-        whole = end == self._here[last + 1]
-        finish = self._there[last + 1] if whole else self._there[last] + end - self._here[last]
+        complete = end == self._here[last + 1]
+        finish = self._there[last + 1] if complete else self._there[last] + end - self._here[last]
         return self._parent.span(begin, finish)
 
 
