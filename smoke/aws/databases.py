@@ -142,10 +142,10 @@ def _cluster_forces_tls(account: AwsAccount, instance: Mapping[str, Any]) -> boo
     """Whether an instance's cluster has this parameter in a group of its own, in force for the instance."""
     if not (named := instance.get("DBClusterIdentifier")):
         return False
-    told = account.find("rds", "describe_db_clusters", _NO_CLUSTER, DBClusterIdentifier=named)
+    answer = account.find("rds", "describe_db_clusters", _NO_CLUSTER, DBClusterIdentifier=named)
     return any(
         one["ParameterName"] == "rds.force_ssl" and one.get("ParameterValue") == "1"
-        for cluster in (told or {}).get("DBClusters", ())
+        for cluster in (answer or {}).get("DBClusters", ())
         if not (group := cluster.get("DBClusterParameterGroup", "default.")).startswith("default.")
         if not any(
             member["DBInstanceIdentifier"] == instance.get("DBInstanceIdentifier")

@@ -261,10 +261,10 @@ def without_volumes(account: AwsAccount, tasks: Mapping[str, TaskDefinition]) ->
 
 def _unmounted(account: AwsAccount, files: str, point: str) -> str:
     """Why a file system cannot be mounted at an access point, if it is given; empty if it can."""
-    told = account.find("efs", "describe_file_systems", _NO_FILES, FileSystemId=files)
-    if told is None:
+    answer = account.find("efs", "describe_file_systems", _NO_FILES, FileSystemId=files)
+    if answer is None:
         return f"the file system {files} does not exist"
-    state = told["FileSystems"][0]["LifeCycleState"]
+    state = answer["FileSystems"][0]["LifeCycleState"]
     if state not in _MOUNTED:
         return f"the file system {files} is {state}"
     if not account.ask("efs", "describe_mount_targets", FileSystemId=files)["MountTargets"]:

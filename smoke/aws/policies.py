@@ -230,8 +230,8 @@ def read_key(account: AwsAccount, key: str, place: Sequence[str]) -> Key:
     unusable, is_awss = "" if state in _USABLE else f"is {state}", about.get("KeyManager") == "AWS"
     if unusable or is_awss:
         return Key(arn, unusable, is_awss)
-    told = account.find("kms", "get_key_policy", absent, KeyId=arn, PolicyName="default")
-    policy = None if told is None else statements_of(told["Policy"])
+    answer = account.find("kms", "get_key_policy", absent, KeyId=arn, PolicyName="default")
+    policy = None if answer is None else statements_of(answer["Policy"])
     return Key(arn, policy=policy, ends=about.get("ValidTo"))
 
 

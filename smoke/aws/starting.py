@@ -405,11 +405,11 @@ def unrotated(aws: AwsReader, one_shots: Sequence[str]) -> Examined:
         answer: Mapping[str, Any] | None = result.attempt(find)
         if why := overdue(answer or {}, datetime.now(UTC)):
             result.findings.append(_finding(f"{secret} {why}"))
-        key = (told or {}).get("KmsKeyId", "")
+        key = (answer or {}).get("KmsKeyId", "")
         found = result.attempt(partial(read_key, aws.account, key, place)) if key else None
         if found and (why := ending(found)):
             result.findings.append(_finding(f"{secret} is encrypted with {key}, which {why}"))
-        by = (told or {}).get("RotationLambdaARN", "") if (told or {}).get("RotationEnabled") else ""
+        by = (answer or {}).get("RotationLambdaARN", "") if (answer or {}).get("RotationEnabled") else ""
         called = partial(
             aws.account.find, "lambda", "get_function_configuration", _NO_SECRET, FunctionName=by
         )

@@ -375,7 +375,7 @@ _IDLE, _OFF = ("--dry-run", "--dryrun", "--pretend"), re.compile(r"false|no|off|
 
 def _judge(result: Examined, name: str, task: Resource, container: Container) -> None:
     words = [word for part in ("entryPoint", "command") for word in items(container.entries.get(part))]
-    pairs = zip(words, [*words[1:], None], strict=True)
+    pairs = zip(words, [*words[1:], None], strict=False)
     idling = (word for word, then in pairs if text(word) in _IDLE and not _OFF.fullmatch(text(then)))
     if idle := next(idling, None):
         what = f"{name} migrates nothing: {text(idle)} only shows what it would do"
