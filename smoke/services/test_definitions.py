@@ -11,7 +11,8 @@ from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, IF_SET, MIGRATIONS, Names
 from smoke.contract.model import ROUTES, SERVICES, USER
 from smoke.platform.http import key_paths
 from smoke.platform.parameters import plan_of
-from smoke.source.checkout import Checkout, Examined, Finding
+from smoke.source.checkout import Checkout, Examined, Finding, listed
+from smoke.source.credentials import exposed
 from smoke.source.infrastructure.addresses import directory_of, led
 from smoke.source.infrastructure.conflicts import conflicts, misdeclared
 from smoke.source.infrastructure.connections import Address, connected
@@ -89,6 +90,14 @@ def test_checkout(checkout: Checkout, plan_facts: Mapping[str, Any], evidence: E
             f"{checkout.root} is not the platform's repository: it contains none of {', '.join(wanted)}; "
             "correct [source] iac_dir of the profile, or [facts.source] of readiness.toml"
         )
+
+
+@pytest.mark.p1
+def test_checkout_holds_no_credentials(checkout: Checkout, evidence: Evidence) -> None:
+    """No tracked file holds a private key, an access key, a token or the password of a host."""
+    count, found = exposed(checkout)
+    evidence.figure("files", count, at_least=1)
+    assert not found, listed(found)
 
 
 @pytest.mark.p1

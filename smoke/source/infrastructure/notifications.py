@@ -11,7 +11,7 @@ from smoke.source import rules
 from smoke.source.checkout import Examined
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Resource
-from smoke.source.terraform.references import declared, entries, items, referenced
+from smoke.source.terraform.references import choices, declared, entries, items, referenced
 from smoke.source.terraform.values import (
     Value,
     boolean,
@@ -110,7 +110,9 @@ class Recipients:
             for each in listed:
                 resource = referenced(each) or self._named(each)
                 if refused := _refused(each, resource):
-                    judged.wrong.append(refused)
+                    sure = len(alternatives) == len(choices(option)) == 1
+                    may = f"whether {alarm.address} has an action: {refused}"
+                    (judged.wrong if sure else judged.unclear).append(refused if sure else may)
                 elif resource is not None and resource.type == TOPIC and resource.block.type == "resource":
                     topics.append(resource)
                 elif (

@@ -244,7 +244,10 @@ def _missing(
     """Files that a COPY or an ADD does not find in the context; patterns may match nothing."""
     if each.name not in ("COPY", "ADD") or "from" in each.flags:
         return
-    for source in each.words()[:-1]:
+    words = (
+        each.words() if "\n" not in each.text else each.text.partition("\n")[0].split()
+    )  # a heredoc's head
+    for source in words[:-1]:
         if re.search(r"[$*?\[\\]|://|\A<<|\Agit@", source):
             continue
         inner = posixpath.normpath("/" + source).strip("/")  # parts that lead out of it are stripped

@@ -316,7 +316,7 @@ def _note_unset(run: _Shell, node: Node) -> None:
     while at.parent is not None and at.parent.type != "function_definition":
         listed = at.parent.type == "list" and (apart or at.parent.named_children[0] != at)
         lost = at.type == "command_substitution" and not _is_assigned(at)
-        if listed or lost or at.parent.type in _UNSURE:
+        if listed or lost or at.parent.type in ("expansion", *_UNSURE):
             return
         at = at.parent
         apart |= at.type in _APART

@@ -83,6 +83,7 @@ ENTRY = of("CMD", 'COPY entry.sh /\nENTRYPOINT ["/entry.sh"]\nCMD')
         of("FROM node:22\n", "ARG V=22\nFROM node:${V:-22}\n".replace("ARG V=22\n", "")),
         of("--from=build", "--from=0"),
         of("COPY src ./src", 'COPY\t["src", "./src"]'),
+        of("COPY src ./src", "COPY src ./src\nCOPY <<EOF /app/build.json\n{}\nEOF"),
         of('["node", "server.js"]', "[ -f server.js ] && node server.js"),
         of("--from=build", "--from=nginx:1.27"),
         of("--from=build", "--from=composer"),
