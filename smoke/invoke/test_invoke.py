@@ -66,6 +66,8 @@ PARALLEL = 10
 BURST = 12
 #: What comes before a long prompt's question. Escaped on the way, it is beyond the limit of a body.
 LONG = ("\N{LATIN SMALL LETTER E WITH ACUTE}" * 10 + " ") * 2_200
+#: No tokenizer has longer tokens on average.
+BYTES_PER_TOKEN = 200
 #: Conversations that end by asking for a word, by the role that named it: the model must get each role's
 #: messages.
 _ASKED = ("user", "Which word is it? Reply with that word and nothing else.")
@@ -178,16 +180,23 @@ def rarities(way: Way) -> Iterator[tuple[str, bytes, Mapping[str, str]]]:
 @pytest.mark.p1
 @pytest.mark.parametrize("route", all_ways())
 def test_prompts_arrive_complete(
-    route: str, ways: Callable[[str], Way], tenants: Tenants, batch: Batch, watch: Conservation
+    route: str,
+    ways: Callable[[str], Way],
+    tenants: Tenants,
+    batch: Batch,
+    watch: Conservation,
+    evidence: Evidence,
 ) -> None:
     """The model receives the complete prompt; any Unicode normal form will do. Each is charged its cost.
 
-    A character that not every store accepts is served or refused, and breaks nothing; so is what few callers
-    send. A service may ask for the length of a body in chunks (RFC 9112, 6.3).
+    Its usage counts the prompt's tokens, and so more for a much longer one. A character that not every store
+    accepts is served or refused, and breaks nothing; so is what few callers send. A service may ask for the
+    length of a body in chunks (RFC 9112, 6.3).
     """
     way, rule = ways(route), "the answer is to the prompt that was sent (1.2)"
+    counted: list[tuple[int, int]] = []
 
-    def judging(word: str, *refused: int) -> Callable[[httpx.Response], None]:
+    def judging(word: str, size: int, *refused: int) -> Callable[[httpx.Response], None]:
         def judge(answer: httpx.Response) -> None:
             if require_status(answer, 200, *refused).status_code in refused:
                 return
@@ -195,6 +204,8 @@ def test_prompts_arrive_complete(
             found = unicodedata.normalize("NFKC", word) in content
             assert found, f"{route}: the answer has no {word!r}, which its prompt asks for"
             assert "\N{REPLACEMENT CHARACTER}" not in content, f"{route}: a character was not decoded"
+            if not refused:
+                counted.append((size, way.prompt_tokens(answer)))
 
         return judge
 
@@ -204,7 +215,7 @@ def test_prompts_arrive_complete(
                 f"{route}: {name}",
                 rule,
                 partial(way.post, body, tenants.main),
-                judging(word, *(() if isinstance(body, bytes) else (411,))),
+                judging(word, len(body), *(() if isinstance(body, bytes) else (411,))),
             )
             for name, word, body in prompts(way)
         ]
@@ -228,6 +239,11 @@ def test_prompts_arrive_complete(
         ]
     )
     watch.charged([cost_in(answer) for answer in answers if answer.is_success])
+    (short, few), (long, many) = min(counted), max(counted)
+    evidence.figure("tokens of the longest prompt", many, at_least=few + (long - short) // BYTES_PER_TOKEN)
+    assert many - few >= (long - short) // BYTES_PER_TOKEN, (
+        f"{route}: a body of {short} bytes has {few} prompt tokens, one of {long} bytes {many}"
+    )
 
 
 @pytest.mark.requires("invoke")

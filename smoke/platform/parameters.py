@@ -190,6 +190,12 @@ class Way:
             return run_of(answer)[0]
         return fields_of(answer).text("response" if self.direct else "content")
 
+    def prompt_tokens(self, answer: httpx.Response) -> int:
+        """How many tokens the prompt had, as the answer declares."""
+        if self.direct:
+            return fields_of(answer).object("usage").integer("prompt_tokens")
+        return int(spoken(answer)[1][0]["promptTokens"])
+
 
 def freeside_way(freeside: Freeside, *, streamed: bool) -> Way:
     """Freeside's invoke, or its stream."""
@@ -249,15 +255,18 @@ def all_ways(covered_by: str = "") -> list[Any]:
 
 def run_of(answer: httpx.Response) -> list[str]:
     """The parts of an answer that distinguish one run of the model from another: content and usage."""
-    if media_type(answer) == EVENTS:
-        route = route_of(answer)
-        data = [parse_json(event.data, f"{route} event {event.name}") for event in events_in(answer.content)]
-        usage = [event for event in data if "costMicro" in event]
-        content = "".join(event.get("text", "") for event in data)
-    else:
-        fields = fields_of(answer)
-        content, usage = fields.text("content"), [fields.data["usage"]]
+    content, usage = spoken(answer)
     return [content, json.dumps([[each.get(name) for name in USAGE["required"]] for each in usage])]
+
+
+def spoken(answer: httpx.Response) -> tuple[str, list[dict[str, Any]]]:
+    """The content of one of Freeside's answers, and its usage; a stream should have one."""
+    if media_type(answer) != EVENTS:
+        fields = fields_of(answer)
+        return fields.text("content"), [fields.data["usage"]]
+    route = route_of(answer)
+    data = [parse_json(event.data, f"{route} event {event.name}") for event in events_in(answer.content)]
+    return "".join(event.get("text", "") for event in data), [each for each in data if "costMicro" in each]
 
 
 def require_no_run(run: list[str], answer: httpx.Response) -> None:
