@@ -25,7 +25,7 @@ from smoke.contract.model import (
     accesses,
 )
 from smoke.contract.neighbours import above_the_tier, direct, not_allowed
-from smoke.platform.answers import MISSING, require_status
+from smoke.platform.answers import MISSING, require_status, route_of
 from smoke.platform.attacks import (
     REPLAYS,
     LimitedToken,
@@ -50,9 +50,11 @@ pytestmark = [
     pytest.mark.usefixtures("alone"),
 ]
 
-#: This many copies of a token are sent at once; if some are rate-limited, this many answers are needed to
-#: compare.
-CROWD, LEAST_CROWD = 6, 2
+#: This many copies of a token are sent at once, and so many to another route of the service; if some are
+#: rate-limited, this many answers are needed to compare.
+CROWD, ASIDE, LEAST_CROWD = 6, 2, 2
+#: The routes, free of charge, that get those copies.
+BESIDE = ("freeside.models", "dixie.query-service")
 #: The cheapest route of each service: it keeps one record for all of its routes.
 CHEAPEST = ("freeside.models", "finn.invoke", "dixie.query-user")
 #: The targets whose token names a tenant.
@@ -114,33 +116,40 @@ def test_token_is_spent_once(
     once: Once,
     evidence: Evidence,
 ) -> None:
-    """A token sent many times at once is accepted once, and refused later, on other routes as well."""
-
-    def together() -> tuple[Claims, list[httpx.Response]]:
-        claims = target.claims()
-        claims |= {"exp": claims["iat"] + MAX_LIFETIME_S}
-        answers = [one for one in at_once([partial(answered, target, claims)] * CROWD) if one is not None]
-        if len(answers) < CROWD and (len(answers) < LEAST_CROWD or not any(map(is_let_in, answers))):
-            raise LimitedToken  # a copy that met a rate limit may have spent it
-        return claims, answers
-
-    claims, answers = with_new_tokens(together)
-    accepted = [answer for answer in answers if is_let_in(answer)]
-    evidence.figure("accepted of one token at once", len(accepted), expected=1, limit=CROWD)
-    if sum(answer.is_success for answer in accepted) > 1:
-        raise SafetyViolation(f"{access.id} accepted one token {len(accepted)} times at once")
-    for answer in answers if len(accepted) > 1 else ():
-        require_status(answer, access.success, *REPLAYS)  # it failed before its token was read
-    for answer in answers:
-        if not is_let_in(answer):
-            require_spent(answer, access.service, "a token that was sent several times at once")
-    assert accepted, f"{access.id} accepted none of {CROWD} copies of a valid token"
-    once.remember("token", access=access.id, claims=claims)
+    """A token sent many times at once, to two routes, is accepted once, and refused later on any route."""
     elsewhere = [
         opened(other)
         for other in accesses()
         if other != access and (other.service, other.kind) == (access.service, access.kind)
     ]
+    aside = [other for other in elsewhere if other.access.id in BESIDE]
+    crowd = [target] * CROWD + aside * ASIDE
+
+    def together() -> tuple[Claims, list[httpx.Response]]:
+        claims = target.claims()
+        claims |= {"exp": claims["iat"] + MAX_LIFETIME_S}
+        sent = at_once([partial(answered, each, claims) for each in crowd])
+        answers = [answer for answer in sent if answer is not None]
+        if not all(one is None or one.is_success or one.status_code in REPLAYS for one in sent[CROWD:]):
+            del crowd[CROWD:]  # its own check says what is wrong with that route
+            raise LimitedToken
+        if len(answers) < len(crowd) and (len(answers) < LEAST_CROWD or not any(map(is_let_in, answers))):
+            raise LimitedToken  # a copy that met a rate limit may have spent it
+        return claims, answers
+
+    claims, answers = with_new_tokens(together)
+    accepted = [answer for answer in answers if is_let_in(answer)]
+    evidence.figure("accepted of one token at once", len(accepted), expected=1, limit=len(crowd))
+    if sum(answer.is_success for answer in accepted) > 1:
+        routes = ", ".join(sorted({route_of(answer) for answer in accepted}))
+        raise SafetyViolation(f"one token was accepted {len(accepted)} times at once: {routes}")
+    for answer in answers if len(accepted) > 1 else ():
+        require_status(answer, access.success, *REPLAYS)  # it failed before its token was read
+    for answer in answers:
+        if not is_let_in(answer):
+            require_spent(answer, access.service, "a token that was sent several times at once")
+    assert accepted, f"{access.id} accepted none of {len(crowd)} copies of a valid token"
+    once.remember("token", access=access.id, claims=claims)
     batch.run(
         [
             spent(target, "again", claims),

@@ -168,10 +168,10 @@ def test_equal_calls_are_calls_of_their_own(
 ) -> None:
     """Only an equal key makes a call a repetition (1.2): calls with equal bodies and no key are not.
 
-    Sent at once and again later, to two pools and for two tenants, each gets a key and a trace id of its own,
-    from its own pool, and is charged to its own tenant.
+    Nor does a request id that they share. Sent at once and again later, to two pools and for two tenants,
+    each gets a key and a trace id of its own, from its own pool, and is charged to its own tenant.
     """
-    way, prompt = ways(route), prompt_for()
+    way, prompt, shared = ways(route), prompt_for(), f"smoke-{nonce()}"
     asked = [(tenants.main, POOLS[0]), (tenants.main, POOLS[0]), (tenants.main, POOLS[1])]
     asked.append((tenants.other, POOLS[0]))
     watches = {tenant: freeside.watch(tenant, evidence) for tenant, _ in asked}
@@ -179,8 +179,9 @@ def test_equal_calls_are_calls_of_their_own(
     def ask(tenant: str, pool: str) -> httpx.Response:
         token, body = freeside.credential(tenant), way.body(prompt, pool)
         answer = freeside.post_invoke(
-            body, tenant=tenant, credential=token, keyed=False, streamed=way.streamed
-        )
+            body, tenant=tenant, credential=token, keyed=False, streamed=way.streamed,
+            headers={"X-Request-Id": f"{shared}-{pool}"},
+        )  # fmt: skip
         require_status(answer, 200)
         if not way.streamed:
             fields_of(answer).text("model", among=(pool,))

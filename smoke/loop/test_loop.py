@@ -6,6 +6,7 @@ Also what Freeside accepts as a rating, and from whom; nothing else moves a scor
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -152,7 +153,7 @@ def test_answer_counts_for_its_agent_only(
     )
     why = "an answer of another agent was counted for it"
     scores.stay(other, why, until_held=True)
-    if not scores.newcomers.prepare()["scored"]:  # else the answer above counted for the newcomer it named
+    if not scores.newcomers.prepare()["scored"]:  # else the next check compares it
         by_another = partial(freeside.invoke, tenants.main, prompt_for())
         scores.stay_after_each(agent, lambda: by_another(agent=newcomer()), why)
 
@@ -166,8 +167,9 @@ def test_only_an_answer_to_its_name_counts(
     eventually: Eventually,
     evidence: Evidence,
 ) -> None:
-    """No report follows a replay, and a call that names no agent reports on no known one (2)."""
+    """No report follows a replay; a call that names another agent, or none, reports on no known one (2)."""
     name, last, key = newcomer(), newcomer(), str(uuid.uuid4())
+    began, known = time.monotonic(), scores.shown(agent)[agent]
     way, stream = ways("freeside.invoke"), ways("freeside.stream")
     body, unnamed = way.body(prompt_for(), agent=name), way.body(prompt_for())
     again = partial(way.post, body, tenants.main, key=key)
@@ -197,6 +199,10 @@ def test_only_an_answer_to_its_name_counts(
     if scored(last):
         why = "a stored answer, or a call that names no agent, was counted for it"
         scores.stay(before, why, until_held=True)
+    if scores.cache_s:
+        of_another = partial(way.post, way.body(prompt_for(), agent=newcomer()), tenants.main)
+        ask = partial(at_once, [of_another, *others])
+        scores.stayed(agent, known, began, ask, "an answer that does not name it was counted for it")
 
 
 @pytest.mark.goal("G-4")

@@ -7,7 +7,7 @@ from pytest_readiness import Environment, Evidence, SafetyViolation, SetupError
 
 from smoke.contract.exchange import MICRO_PER_CENT
 from smoke.platform.freeside import Freeside, Tenants, prompt_for
-from smoke.platform.invariants import MonthChanged, require_own
+from smoke.platform.invariants import I6, MonthChanged, require_own
 
 pytestmark = [
     pytest.mark.goal("G-4"),
@@ -23,8 +23,9 @@ def test_own_spend_stays_under_the_cap(
 ) -> None:
     """This run's spend equals the sum of its answers in every community, and is below the cap.
 
-    A call of unknown cost may have cost at most the highest price seen for one call. The contract defines no
-    prices: if the run itself spent more than its cap, the profile must allow more.
+    No call left a reservation (I-6), not even one that failed amid other checks. A call of unknown cost may
+    have cost at most the highest price seen for one call. The contract defines no prices: if the run itself
+    spent more than its cap, the profile must allow more.
     """
     openings = freeside.journal.open()
     if not freeside.journal.spend().calls:
@@ -48,6 +49,10 @@ def test_own_spend_stays_under_the_cap(
             if observed > most or not reading.exact:
                 require_own(tenant, partial(freeside.budget, tenant), freeside.journal)
             raise SafetyViolation(f"{tenant}: the answers cost {computed} µUSD, {observed} were charged")
+        if reading.reserved > opening.reserved:
+            held = f"{reading.reserved} µUSD reserved"
+            require_own(tenant, partial(freeside.budget, tenant), freeside.journal, held)
+            raise SafetyViolation(f"{I6}: {tenant} had {opening.reserved} when the run began, and now {held}")
     cap = environment.budget.max_spend_cents * MICRO_PER_CENT
     evidence.figure("spent by this run", total, "µUSD", limit=cap)
     evidence.figure("charged calls", spend.calls)

@@ -324,6 +324,18 @@ class Scores:
                 return
         self._refuse(f"the score of {agent} went from {before[agent]} to {now[agent]}: {why}", agent)
 
+    def stayed(
+        self, agent: str, score: float | None, since: float, send: Callable[[], object], why: str
+    ) -> None:
+        """Assert that an agent has the score that was read at ``since``, on the monotonic clock.
+
+        An earlier event may have been late: if the score moved, `stay_after_each` decides.
+        """
+        self._wait_until(since + self.cache_s)
+        if self.shown(agent)[agent] != score:
+            self.stay_after_each(agent, send, why)
+        self.evidence.evaluated("a score stays", 1)
+
     def stay_after(self, before: Mapping[str, float | None], send: Callable[[], object], why: str) -> None:
         """Send something that must not move scores, and assert that it did not.
 

@@ -167,8 +167,11 @@ class FaultyAgents(Faulty, Agents):
         if not self._faults.active():
             return await super().read(request, claims)
         ask = await self._read(request, claims)
-        if "x-idempotency-key" not in request.headers and self._faults.on("freeside-makes-keys-of-bodies"):
-            return replace(ask, key=ask.body_hash)
+        if "x-idempotency-key" not in request.headers:
+            if self._faults.on("freeside-makes-keys-of-bodies"):
+                return replace(ask, key=ask.body_hash)
+            if self._faults.on("freeside-makes-keys-of-request-ids"):
+                return replace(ask, key=request.headers.get("x-request-id", ask.key))
         return ask
 
     async def _read(self, request: Request, claims: Claims) -> Ask:

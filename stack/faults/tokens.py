@@ -1,5 +1,6 @@
 """Faults of keys and tokens, the same in every service: the parts that a faulty `Context` makes."""
 
+import asyncio
 import json
 import time
 import uuid
@@ -29,6 +30,8 @@ from stack.common.keys import (
 from stack.common.verifier import POOLS, Claims, Issuer, SpentTokens, TokenRefused, Verifier
 from stack.faults.proxy import Faults, Faulty
 
+#: How long a token is on no route's record but its own, s.
+_RACE_S = 0.5
 #: Names that every JavaScript object has.
 OF_OBJECTS = ("constructor", "toString")
 #: Communities that few calls are for.
@@ -339,9 +342,21 @@ class FaultySpentTokens(Faulty, SpentTokens):
             fresh = jti not in self._memory
             self._memory.add(jti)
             return fresh
-        spent = super().spend(claims, route) if jti == claims.jti else self._record(claims, jti)
+        spent = self._spent(claims, route) if jti == claims.jti else self._record(claims, jti)
         anyway = faults.on(f"{service}-takes-tokens-without-its-database")
         return await faults.unless_away(service, self._db, spent, other=True, anyway=anyway)
+
+    async def _spent(self, claims: Claims, route: str) -> bool:
+        """Record the token, on other routes than its own a while after looking whether it is on record."""
+        if not self._faults.on(f"{self._service}-jti-race-of-routes"):
+            return await super().spend(claims, route)
+        if not await self._record(claims, f"{route}:{claims.jti}"):
+            return False
+        statement = f"SELECT 1 FROM {self._table} WHERE issuer = %s AND jti = %s"
+        known = await self._db.one(statement, claims.issuer, claims.jti)
+        await asyncio.sleep(_RACE_S)
+        await self._record(claims, claims.jti)
+        return known is None
 
     async def unspend(self, claims: Claims) -> None:
         """Forget a token."""

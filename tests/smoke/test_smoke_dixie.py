@@ -101,6 +101,14 @@ def test_score_that_a_check_has_blamed_is_not_found_twice(scores: Any) -> None:
     scores(0.6).held("a")
 
 
+def test_score_that_moved_once_is_compared_again(scores: Any) -> None:
+    late = scores(0.6)
+    late.once.remember("moved", agent="a", took_s=0)
+    late.stayed("a", 0.5, time.monotonic(), list, "why")
+    with pytest.raises(AssertionError, match=r"went from 0\.\d to 0\.\d: why"):
+        scores(*[place / 10 for place in range(9)]).stayed("a", 0.5, time.monotonic(), list, "why")
+
+
 def test_a_score_that_others_move_is_not_a_finding(scores: Any) -> None:
     moving = scores(*[place / 100 for place in range(90)])
     moving.quiet_s = 0.2
