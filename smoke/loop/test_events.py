@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -41,6 +41,7 @@ TOGETHER = 2
 CROWD = 4
 #: How many equal events are sent in a row, before one more that must also count.
 IN_A_ROW = 5
+BEGUN = "agents that were not seeded have scores"
 #: By how much a sender's clock may be ahead, s.
 AHEAD_S = 15
 #: A score this close to 1 need not move (3).
@@ -196,9 +197,6 @@ def test_another_event_counts_too(
     scores.moves(agent, lambda about: post(about, event_id=new_id()), sends, eventually)
 
 
-SeenOrSkip = Callable[..., bool]
-
-
 @pytest.fixture
 def senders(
     connect: Connect, dixie: Dixie, freeside: Freeside, tenants: Tenants, finn_key: SigningKeyLookup
@@ -217,42 +215,6 @@ def senders(
     }
 
 
-@pytest.fixture
-def seen_or_skip(scores: Scores, once: Once, evidence: Evidence, eventually: Eventually) -> SeenOrSkip:
-    """Waits until a change shows on the run's own agents; on seeded agents, the loop's checks assert it.
-
-    ``read`` gives the scores of agents with an event each, at once: all of them have one then, or none has.
-    Returns False if none has, which the contract allows (3).
-    """
-
-    def unscored() -> bool:
-        evidence.figure("new agents with a score by an event", 0)
-        evidence.note("not examined: agents that were not seeded get no scores, so no lost event would show")
-        return False
-
-    def seen_or_skip(probe: Callable[[], bool], what: str, read: Callable[[], Iterable[Any]] = list) -> bool:
-        if once.remembered("unscored"):
-            return unscored()
-        unseen = "the effect of a lost event is not visible on agents that were not seeded"
-        if once.remembered("unseen"):
-            pytest.skip(f"{unseen}, as another check of this run found")
-        try:
-            eventually(probe, within=scores.limit_s, every=scores.every_s, what=what)
-        except AssertionError as late:
-            known = [score is not None for score in read()]
-            if 0 < sum(known) < len(known):
-                what = f"all of {len(known)} agents, each with an event at once, get a score"
-                eventually(lambda: None not in read(), within=scores.limit_s, every=scores.every_s, what=what)
-                return True  # its queue was slow; a lost event would not have come
-            once.remember("unseen" if not known or all(known) else "unscored", what=what)
-            if known and not any(known):
-                return unscored()
-            pytest.skip(f"{unseen}: {late}")
-        return True
-
-    return seen_or_skip
-
-
 @pytest.mark.parametrize(
     "route",
     [
@@ -263,7 +225,6 @@ def seen_or_skip(scores: Scores, once: Once, evidence: Evidence, eventually: Eve
 def test_events_at_once_count_each(
     route: str,
     senders: dict[str, Callable[[str, bool], None]],
-    seen_or_skip: SeenOrSkip,
     connect: Connect,
     dixie: Dixie,
     scores: Scores,
@@ -283,7 +244,7 @@ def test_events_at_once_count_each(
 
     def come(*wanted: Any) -> bool:
         """If scores are cached, an early reading would hide later events: give them time to arrive."""
-        return scores.newcomers.give_time() or seen_or_skip(*wanted)
+        return scores.newcomers.give_time() or scores.show(eventually, *wanted)
 
     def shown(*agents: str) -> list[float | None]:
         return [quiet.score(agent) for agent in agents]
@@ -293,7 +254,7 @@ def test_events_at_once_count_each(
 
     at_once([partial(send, agent, False) for agent in (*agents, *rows)])
     begun = partial(shown, *agents, *rows)
-    if not come(lambda: None not in begun(), "agents that were not seeded have scores", begun):
+    if not come(lambda: None not in begun(), BEGUN, begun, lambda about: send(about, False)):
         return
     at_once([partial(send, agent, True) for _ in range(TOGETHER) for agent in crowd])
     at_once([partial(send, agent, True) for each, agent in enumerate(rows) for _ in range(IN_A_ROW + each)])
@@ -306,7 +267,7 @@ def test_events_at_once_count_each(
         steps[:] = shown(*in_turn)
         return None not in steps and len({*steps}) == len(steps)
 
-    seen_or_skip(all_shown, "events by themselves show")
+    scores.show(eventually, all_shown, "events by themselves show")
     *_, fewer, all_ = (step or 0.0 for step in steps)
     seen: list[float | None] = []
 
@@ -328,7 +289,6 @@ def test_events_at_once_count_each(
 
 def test_first_events_at_once_count_each(
     senders: dict[str, Callable[[str, bool], None]],
-    seen_or_skip: SeenOrSkip,
     connect: Connect,
     dixie: Dixie,
     scores: Scores,
@@ -340,9 +300,8 @@ def test_first_events_at_once_count_each(
     one, two, *crowd = (f"smoke-{nonce()}" for _ in range(2 + CROWD))
     at_once([partial(send, agent, False) for agent in (one, two)])
     read = partial(map, quiet.score, (one, two))
-    if not scores.newcomers.give_time() and not seen_or_skip(
-        lambda: None not in read(), "agents that were not seeded have scores", read
-    ):
+    begun = (lambda: None not in read(), BEGUN, read, lambda about: send(about, False))
+    if not scores.newcomers.give_time() and not scores.show(eventually, *begun):
         return None
     send(two, False)
     shown: list[float] = []

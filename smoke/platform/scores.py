@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NoReturn
 
 import httpx
+import pytest
 from pytest_readiness import Eventually, Evidence, SetupError
 
 from smoke.contract.intake import may_become, pull
@@ -278,6 +279,50 @@ class Scores:
                         about,
                     )
             self.evidence.evaluated(f"the score of {about} stays", len(seen))
+
+    def show(
+        self,
+        eventually: Eventually,
+        probe: Callable[[], bool],
+        what: str,
+        read: Callable[[], Iterable[float | None]] = list,
+        send: Callable[[str], object] = str,
+    ) -> bool:
+        """Wait until a change shows on the run's own agents; skip, as seeded agents' checks assert it too.
+
+        ``read`` gives the scores of agents with an event each, at once; ``send`` sends one about an agent.
+        False if no event gives a new agent a score, not even one by itself, which the contract allows (3).
+        """
+        unseen = "the effect of a lost event is not visible on agents that were not seeded"
+        if self.once.remembered("unseen"):
+            pytest.skip(f"{unseen}, as another check of this run found")
+        late = ""
+        if not self.once.remembered("unscored"):
+            try:
+                eventually(probe, within=self.limit_s, every=self.every_s, what=what)
+                return True
+            except AssertionError as error:
+                late = str(error)
+        known = [score is not None for score in read()]
+        if known and not any(known) and not (late and self._scores_one(send, eventually)):
+            self.once.remember("unscored")
+            self.evidence.figure("new agents with a score by an event", 0)
+            self.evidence.note("not examined: new agents get no scores, so no lost event would show")
+            return False
+        if not all(known):
+            each = f"all of {len(known)} agents, each with an event at once, get a score, as one alone does"
+            eventually(lambda: None not in read(), within=self.limit_s, every=self.every_s, what=each)
+            return True  # its queue was slow; a lost event would not have come
+        self.once.remember("unseen", what=what)
+        pytest.skip(f"{unseen}: {late}")
+
+    def _scores_one(self, send: Callable[[str], object], eventually: Eventually) -> bool:
+        about = newcomer()
+        send(about)
+        with suppress(AssertionError):
+            self.moved(about, None, eventually)
+            return True
+        return False
 
     def stay(self, before: Mapping[str, float | None], why: str, *, until_held: bool = False) -> None:
         """Assert that scores do not change, for as long as the cache could hide a change.
