@@ -15,10 +15,11 @@ from smoke.source.rules import ENVIRONMENTS
 from smoke.source.scripts import shell
 
 from .deploys import Pipeline, deploy_jobs, runs_one
-from .expansion import Command, Expansion
+from .expansion import GITHUBS_MACHINES, Command, Expansion
 from .jobs import is_within, unreached
 from .repository import Repository
-from .workflows import Job, Workflow
+from .validity import may_run
+from .workflows import OUTCOMES, Job, Situation, Step, Workflow
 
 #: Commands that change something, each of which a deployment may print in place of running it.
 _CHANGES = ("aws ecs update-service", "aws ecs register-task-definition", "aws ecs run-task", "docker push")
@@ -59,6 +60,7 @@ def ineffective(
         deploying = {job.name for of, job in deploy_jobs(repository, plan) if of is workflow}
         every = [each for job in workflow.jobs.values() for each in expansion.commands(job)]
         found += _for_the_end(every)
+        found += _passed_over(repository, workflow, deploying)
         for job in workflow.jobs.values():
             commands = expansion.commands(job)
             acts = any(_ACTS.search(step.uses) for step in job.steps)
@@ -72,9 +74,79 @@ def ineffective(
             found += _unfamiliar(commands, prefix, families)
             if job.name in deploying and not acts:
                 found += _uncalled(repository, commands)
+            if works and GITHUBS_MACHINES.fullmatch(job.runs_on) and not job.contained:
+                found += _too_early(repository, workflow, job)
             if job.name == plan.migration:
                 found += [*_unawaited(repository, workflow, job, commands), *_abroad(commands, prefix)]
     return [*dict.fromkeys(found)]
+
+
+#: What a deployment needs of a push, as commands or as an action, and what is missing without it.
+_WORK = (
+    (_BUILDS, re.compile(r"build-push-action|bake-action"), "no image is built"),
+    (_UPDATE, re.compile(r"amazon-ecs-deploy-task-definition"), "the service is not updated"),
+)
+
+
+def _passed_over(repository: Repository, workflow: Workflow, deploying: Collection[str]) -> Iterator[Finding]:
+    """Steps that a push skips, each by its `if`, though they alone build the image or update the service."""
+    others = [step for each in repository.workflows.values() if each is not workflow
+              for job in each.jobs.values() for step in job.steps]  # fmt: skip
+    for event in (each for each in workflow.events if each.get("github.event_name") == "push"):
+        situation = Situation(inputs={}, unread=OUTCOMES, known=event)
+        running = [each for each in workflow.jobs.values() if may_run(workflow, each, event, asked=False)]
+        own = [list(each.steps) for each in running if each.name in deploying]
+        every = [[*others, *(step for job in running for step in job.steps)]] if own else []
+        for (commands, action, what), groups in zip(_WORK, (every, own), strict=True):
+            for steps in groups:
+                does = [each for each in steps if action.search(each.uses)
+                        or any(runs_one(words, commands) for words in repository.commands(each))]  # fmt: skip
+                rest = [each for each in steps if each not in does]
+                skips = not any(each.condition.ways(situation)[0] or each in others for each in does)
+                in_another_way = commands is _UPDATE and any(_deploys(repository, each) for each in rest)
+                if does and skips and not in_another_way:
+                    yield workflow.finding(does[0].line, f"on a push {what}: its step is skipped")
+
+
+def _deploys(repository: Repository, step: Step) -> bool:
+    """Whether a step may deploy in another way than by `aws ecs update-service`."""
+    said = [step.uses, *(" ".join(words) for words in repository.commands(step))]
+    return any(map(_OTHERWISE.search, said))
+
+
+#: Actions that let a job use AWS or its registry, and other ways to the same.
+_CREDENTIALS, _LOGS_IN = "aws-actions/configure-aws-credentials@", "aws-actions/amazon-ecr-login@"
+_LETS = re.compile(r"\A\./|aws|login|credential|auth", re.IGNORECASE)
+_OWN_CREDENTIALS = re.compile(
+    r"AWS_ACCESS|AWS_PROFILE|AWS_WEB_ID|--profile|aws configure|assume-role|docker login"
+)
+
+
+def _too_early(repository: Repository, workflow: Workflow, job: Job) -> Iterator[Finding]:
+    """A step that changes AWS, or pushes an image, before the job may do so, or in one that never may."""
+    commands = [words for step in job.steps for words in repository.commands(step)]
+    said = [*workflow.env, *job.env, *(name for step in job.steps for name in (step.run, *step.env))]
+    said += [" ".join(words) for words in commands]
+    known = (_CREDENTIALS, _LOGS_IN)
+    in_another_way = any(_LETS.search(each.uses) for each in job.steps if not each.uses.startswith(known))
+    if in_another_way or any(map(_OWN_CREDENTIALS.search, said)):
+        return
+    logs_in = any(step.uses.startswith(_LOGS_IN) for step in job.steps)
+    for action, needing in ((_CREDENTIALS, _CHANGES[:3]), (known[logs_in], _PUSHES)):
+        given = [at for at, step in enumerate(job.steps) if step.uses.startswith(action)]
+        able = [at for at in given if _may_run(workflow, job.steps[at])]
+        early = job.steps[: min(able, default=len(job.steps))] if given else ()
+        why = "which runs only later" if able else "which is always skipped"
+        for step in early:
+            if any(runs_one(words, needing) for words in repository.commands(step)):
+                yield workflow.finding(step.line, f"this step needs {action.rstrip('@')}, {why}")
+                break
+
+
+def _may_run(workflow: Workflow, step: Step) -> bool:
+    situations = [Situation(inputs=inputs, unread=OUTCOMES, known=event)
+                  for event in workflow.events for inputs in workflow.runs]  # fmt: skip
+    return any(step.condition.ways(each)[0] for each in situations)
 
 
 def _printed(commands: Sequence[Command]) -> Iterator[Finding]:

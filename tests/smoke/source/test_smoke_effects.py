@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import yaml
 
 from smoke.source.checkout import Examined
 from smoke.source.infrastructure.definitions import read as read_definitions
@@ -200,3 +201,79 @@ def test_another_job_may_print_the_way_back() -> None:
     built = [{"uses": "docker/build-push-action@v6"}, {"run": "docker build .\necho docker push x:1"}]
     data = workflow(notify=notify, build={"runs-on": "x", "steps": built})
     assert ineffective(repository(data), PLAN, "shop-staging", FAMILIES) == []
+
+
+ON_PUSH = {"push": {"branches": ["main"]}, "workflow_dispatch": {"inputs": {"build": {"type": "boolean"}}}}
+BUILDS = "docker build -t r/shop-api:1 ."
+
+
+@pytest.mark.parametrize(
+    ("condition", "skipped"),
+    [
+        ("github.event_name == 'workflow_dispatch'", True),
+        ("inputs.build", True),
+        ("github.ref == 'refs/heads/release'", True),
+        ("github.event_name != 'pull_request'", False),
+        ("steps.exists.outputs.found != 'true'", False),
+        ("vars.BUILD == 'true'", False),
+        ("", False),
+    ],
+)
+def test_a_push_builds_the_image_and_updates_the_service(condition: str, skipped: bool) -> None:
+    unless = {"if": condition} if condition else {}
+    for build, update, what in (
+        (unless, {}, "no image is built"),
+        ({}, unless, "the service is not updated"),
+    ):
+        data = workflow(
+            build={"runs-on": "x", "steps": [{"run": BUILDS, **build}]},
+            deploy=deploy(steps=[{"run": UPDATE, **update}]),
+        ) | {"on": ON_PUSH}
+        said = [each.what for each in ineffective(repository(data), PLAN, "shop-staging", FAMILIES)]
+        assert said == [f"on a push {what}: its step is skipped"] * skipped
+
+
+def test_a_push_may_build_in_another_workflow_and_deploy_in_another_way() -> None:
+    manual = {"if": "github.event_name == 'workflow_dispatch'"}
+    steps = [{"run": UPDATE, **manual}, {"run": "aws deploy create-deployment --application-name a"}]
+    built = {"runs-on": "x", "steps": [{"run": BUILDS, **manual}]}
+    data = workflow(build=built, deploy=deploy(steps=steps)) | {"on": ON_PUSH}
+    other = {"on": "push", "jobs": {"image": {"runs-on": "x", "steps": [{"run": BUILDS}]}}}
+    files = repository(data, **{".github/workflows/image.yml": yaml.safe_dump(other)})
+    assert ineffective(files, PLAN, "shop-staging", FAMILIES) == []
+
+
+CREDENTIALS = {"uses": "aws-actions/configure-aws-credentials@v4", "with": {"role-to-assume": "r"}}
+LOG_IN = {"uses": "aws-actions/amazon-ecr-login@v2"}
+PUSHES = {"run": "docker build -t r/shop-api:1 .\ndocker push r/shop-api:1"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "what"),
+    [
+        ([CREDENTIALS, PUSHES], ""),
+        ([CREDENTIALS, LOG_IN, PUSHES, CREDENTIALS], ""),
+        ([PUSHES], ""),
+        ([{"uses": "docker/login-action@v3"}, PUSHES, CREDENTIALS], ""),
+        ([{"uses": "./.github/actions/aws"}, PUSHES, CREDENTIALS], ""),
+        ([{**PUSHES, "env": {"AWS_ACCESS_KEY_ID": "x"}}, CREDENTIALS], ""),
+        ([{**CREDENTIALS, "if": "vars.OIDC == 'true'"}, PUSHES], ""),
+        (
+            [PUSHES, CREDENTIALS],
+            "this step needs aws-actions/configure-aws-credentials, which runs only later",
+        ),
+        (
+            [CREDENTIALS, PUSHES, LOG_IN],
+            "this step needs aws-actions/amazon-ecr-login, which runs only later",
+        ),
+        (
+            [{**CREDENTIALS, "if": False}, PUSHES],
+            "this step needs aws-actions/configure-aws-credentials, which is always skipped",
+        ),
+    ],
+)
+def test_a_step_has_the_credentials_that_it_needs(steps: list[dict[str, Any]], what: str) -> None:
+    for machine in ("ubuntu-24.04", "self-hosted"):
+        data = workflow(build={"runs-on": machine, "steps": steps})
+        said = [each.what for each in ineffective(repository(data), PLAN, "shop-staging", FAMILIES)]
+        assert said == [what] * (bool(what) and machine != "self-hosted")
