@@ -9,11 +9,12 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from smoke.source.checkout import Examined, Finding
+from smoke.source.infrastructure.entrances import is_everybody
 
 from .account import AwsAccount
 from .balancer import FIXED, HTTPS, BalancerRoute, listeners_of, routes_of, rules_of
 from .reader import AwsReader
-from .waf import PublicCall, is_everybody, read_global_acl, read_web_acl, refused
+from .waf import PublicCall, read_global_acl, read_web_acl, refused
 from .zones import leads
 
 #: Headers that every program sends, with any value.

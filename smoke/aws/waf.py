@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import collapse_addresses, ip_network
 from typing import Any
 
 from pytest_readiness import SetupError
+
+from smoke.source.infrastructure.entrances import is_everybody
 
 from .account import AwsAccount
 
@@ -222,9 +223,3 @@ def _compared(about: Mapping[str, Any], call: PublicCall) -> str | None:
     header = field.get("SingleHeader", {}).get("Name", "").lower()
     found = call.host if header == "host" else next((parts[each] for each in field if each in parts), None)
     return found.lower() if found and lowered else found
-
-
-def is_everybody(ranges: Iterable[str]) -> bool:
-    """Whether address ranges together cover all of IPv4."""
-    found = [each for each in (ip_network(one, strict=False) for one in ranges) if each.version == 4]
-    return any(each.prefixlen == 0 for each in collapse_addresses(found))

@@ -23,6 +23,11 @@ _HOSTS = ("HOST", "HOSTNAME")
 #: Variables that turn off TLS, which newer versions demand; libpq has its own.
 _DATABASE_TLS, _LIBPQ = ("SERVER_TLS_SSLMODE", "PGBOUNCER_SERVER_TLS_SSLMODE"), ("PGHOST", "PGSSLMODE")
 _POSTGRES_PORT, _TLS_SINCE = 5432, 15
+#: Databases, and the attribute that names the parameters with which they demand TLS.
+_GROUPS = {
+    "aws_db_instance": "parameter_group_name",
+    "aws_rds_cluster": "db_cluster_parameter_group_name",
+}
 #: Arguments that make a database a copy of another.
 _COPIES = ("replicate_source_db", "snapshot_identifier", "restore_to_point_in_time")
 
@@ -71,7 +76,8 @@ def served(
         for task in each.tasks:
             for container in containers(task)[0]:
                 given = dict(variables_of(container.entries.get("environment")))
-                yield from (task.finding(what, at) for what, at in _unserved(each.name, given))
+                found = (*_unserved(each.name, given), *_plain(each.name, given))
+                yield from (task.finding(what, at) for what, at in found)
     for one in configuration.of_type("aws_db_instance"):
         most, name = (_parameters(one) or {}).get("max_connections"), one.attribute("identifier")
         limit = number(most)
@@ -92,6 +98,26 @@ def _database(value: Value) -> Resource | None:
         ):
             return one
     return None
+
+
+def _named(value: Value) -> list[Resource]:
+    """The databases and database clusters whose addresses a value contains; none if it has alternatives."""
+    found = {
+        each.resource.address: each.resource
+        for each in (symbols(value) if len(options(value)) == 1 else ())
+        if isinstance(each.resource, Resource) and each.resource.block.type != "data"
+        if each.resource.type in _GROUPS
+        and each.path[:1] in (("address",), ("endpoint",), ("reader_endpoint",))
+    }
+    return [*found.values()]
+
+
+def _plain(owner: str, given: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
+    """URLs without TLS of databases that demand it."""
+    for name, value in given.items():
+        for database in _named(value) if "sslmode=disable" in text(value) else ():
+            if _demands_tls(database):
+                yield f"{name} of {owner} has sslmode=disable, but {database.address} accepts only TLS", value
 
 
 def _unserved(owner: str, given: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
@@ -145,11 +171,12 @@ def _demands_tls(database: Resource) -> bool:
 
 def _parameters(database: Resource) -> Mapping[str, Value] | None:
     """The parameters of a database's group by name; None where the files do not say all."""
-    of = database.attribute("parameter_group_name")
+    by = _GROUPS[database.type]
+    of = database.attribute(by)
     if of is None:
         return {}
     group = declared(of)
-    if group is None or database.ignores("parameter_group_name"):
+    if group is None or database.ignores(by):
         return None
     blocks = group.blocks("parameter")
     named = {text(name): value for each in blocks if not each.uncertain and not each.drifts

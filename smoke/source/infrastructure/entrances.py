@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
+from ipaddress import collapse_addresses, ip_network
 
 from smoke.source.checkout import Finding
 from smoke.source.terraform.configuration import Configuration
@@ -127,6 +128,7 @@ def recorded(
     inside = all(_is(each, "internal") for each in found)
     own = {each.address for each in found} if None not in leading and not inside else set()
     wrong: list[Finding] = []
+    yield from _unplaced(configuration, host)
     for record in configuration.of_type("aws_route53_record"):
         if _called(record) != host or record.uncertain or not _is_public(record):
             continue
@@ -146,6 +148,22 @@ def recorded(
     yield from wrong
 
 
+def _unplaced(configuration: Configuration, host: str) -> Iterator[Finding]:
+    """A public host whose records answer callers of some places and no others."""
+    records = configuration.of_type("aws_route53_record")
+    if not all(is_known(each.attribute("name")) for each in records):
+        return  # any of them may be the host's
+    own = [each for each in records if _called(each) == host and text(each.attribute("type")) in _LEADING]
+    policies = [block for each in own for block in each.blocks("geolocation_routing_policy")]
+    told = [(one.attribute("continent"), one.attribute("country")) for one in policies]
+    sure = all(_is_public(each) and not each.uncertain for each in own)
+    sure = sure and all(is_known(one) for pair in told for one in pair if one is not None)
+    places = {text(one) for pair in told for one in pair if one is not None}
+    if own and sure and len(policies) == len(own) and not ("*" in places or places >= _CONTINENTS):
+        yield own[0].finding(f"the records of {host} answer only callers in {' and '.join(sorted(places))}")
+
+
+_CONTINENTS = {"AF", "AN", "AS", "EU", "NA", "OC", "SA"}
 _LEADING = ("A", "AAAA", "CNAME")
 _PRIVATE = re.compile(r"(?:10|127|192\.168|172\.(?:1[6-9]|2\d|3[01]))\.[\d.]+\Z")
 
@@ -267,13 +285,61 @@ def open_to_the_public(
         if seconds is not None and seconds <= SILENCE_S:
             what = f"{balancer.address} closes a stream of {name} that is silent for {seconds:g} s"
             yield balancer.finding(f"{what}, but one may be silent for {SILENCE_S} s", idle)
+        if not _is(balancer, "internal"):
+            yield from _barred(configuration, balancer, name)
         for acl in _firewalls(configuration, balancer):
             what = f"{acl.address} blocks every request to {balancer.address}, on which {name} is public"
             yield acl.finding(what)
 
 
+def _barred(configuration: Configuration, balancer: Resource, name: str) -> Iterator[Finding]:
+    """Whether VPC Block Public Access bars a public balancer's region: no exclusion may be in the files."""
+    excluded = configuration.of_type("aws_vpc_block_public_access_exclusion")
+    if excluded or configuration.unread:
+        return
+    for one in configuration.of_type("aws_vpc_block_public_access_options"):
+        mode, region = one.attribute("internet_gateway_block_mode"), configuration.region(balancer)
+        barred = is_known(mode) and text(mode) in ("block-bidirectional", "block-ingress")
+        if barred and not one.uncertain and region == configuration.region(one):
+            what = f"{one.address} is {text(mode)}: nobody reaches {name} by {balancer.address}"
+            yield one.finding(what, mode)
+
+
+#: How a rule of WAF compares the paths of requests, all of which begin with a slash.
+_ANY_PATH = ("STARTS_WITH", "CONTAINS")
+
+
+def _hits_all(rule: Body) -> bool:
+    """Whether a rule surely matches every request: by its path, or by an IP set with all of IPv4."""
+    for statement in rule.blocks("statement"):
+        for match in statement.blocks("byte_match_statement"):
+            of_path = any(field.blocks("uri_path") for field in match.blocks("field_to_match"))
+            how, said = match.attribute("positional_constraint"), match.attribute("search_string")
+            if of_path and text(how) in _ANY_PATH and is_known(said) and text(said) == "/":
+                return True
+        for match in statement.blocks("ip_set_reference_statement"):
+            listed = declared(match.attribute("arn"))
+            ranges = [*items(listed.attribute("addresses"))] if listed is not None else []
+            forwarded = match.blocks("ip_set_forwarded_ip_config")
+            if ranges and all(map(is_known, ranges)) and not forwarded and is_everybody(map(text, ranges)):
+                return True
+    return False
+
+
+def is_everybody(ranges: Iterable[str]) -> bool:
+    """Whether address ranges together cover all of IPv4."""
+    try:
+        found = [each for each in (ip_network(one, strict=False) for one in ranges) if each.version == 4]
+    except ValueError:
+        return False  # what refers to it is refused elsewhere
+    return any(each.prefixlen == 0 for each in collapse_addresses(found))
+
+
 def _firewalls(configuration: Configuration, balancer: Resource) -> Iterator[Resource]:
-    """The web ACLs of a balancer that block by default and have no rule that may allow anything."""
+    """The web ACLs of a balancer that block everything, and have no rule that may allow anything.
+
+    They block by default, or by a rule that matches every request.
+    """
     for one in configuration.of_type("aws_wafv2_web_acl_association"):
         acl, of = declared(one.attribute("web_acl_arn")), referenced(one.attribute("resource_arn"))
         if acl is None or of is None or of.address != balancer.address:
@@ -291,7 +357,9 @@ def _firewalls(configuration: Configuration, balancer: Resource) -> Iterator[Res
                 for statement in rule.blocks("statement")
             )
         )
-        blocks = any(default.blocks("block") for default in acl.blocks("default_action"))
+        blocks = any(default.blocks("block") for default in acl.blocks("default_action")) or any(
+            _hits_all(rule) for rule in rules for action in rule.blocks("action") if action.blocks("block")
+        )
         if blocks and not allows and not elsewhere and not acl.uncertain and not one.uncertain:
             yield acl
 

@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterator, Mapping
 
 from smoke.source.checkout import Examined, Finding
 from smoke.source.rules import SECRET, Use
-from smoke.source.terraform.configuration import Configuration
+from smoke.source.terraform.configuration import Configuration, Module
 from smoke.source.terraform.evaluate import Resource
+from smoke.source.terraform.hcl import Expr
 from smoke.source.terraform.references import entries, items, referenced, secret, thing
 from smoke.source.terraform.values import (
     Symbol,
@@ -250,10 +251,28 @@ def without_task(configuration: Configuration, service: Resource, name: str) -> 
             yield service.finding(f"{name} runs no task", count)
     runs = service.attribute("task_definition")
     revision = re.search(r"[\w}-]:(\d+)\Z", text(runs)) if is_known(runs) else None
-    written = service.block.attributes["task_definition"].text if revision is not None else ""
-    # the pipeline may set a variable to the newest revision
-    if revision and f":{revision[1]}" in written and not service.ignores("task_definition"):
+    fixed = revision is not None and any(f":{revision[1]}" in each.text for each in _sources(
+        configuration, service, "task_definition"))  # fmt: skip
+    if revision and fixed and not service.ignores("task_definition"):
         yield service.finding(f"{name} always runs revision {revision[1]} of its task definition", runs)
+
+
+def _sources(configuration: Configuration, resource: Resource, name: str) -> Iterator[Expr]:
+    """Where the files write an attribute: there, in a local value, or in the call of its module.
+
+    Not in a variable's default: the pipeline may set it.
+    """
+    own, scope = resource.block.attributes[name], resource.environment.scope
+    yield own
+    if not isinstance(scope, Module):
+        return
+    for local in re.findall(r"\blocal\.(\w+)", own.text):
+        yield from (expr for each, expr in scope.files.locals.items() if each == local)
+    given = re.findall(r"\bvar\.(\w+)", own.text)
+    for caller in configuration.modules:
+        for address, block in caller.files.blocks.items():
+            if f"{caller.address}{address}." == scope.address:
+                yield from (block.attributes[each] for each in given if each in block.attributes)
 
 
 def unscaled(configuration: Configuration, wanted: Collection[str], cluster: str) -> Iterator[Finding]:

@@ -294,9 +294,19 @@ resource "aws_ecs_task_definition" "pgbouncer" {
 }
 """
 ADDRESS = "aws_db_instance.main.address"
+#: A cluster in place of the instance, with a group of its own.
+CLUSTERED = {
+    'aws_db_instance" "main': 'aws_rds_cluster" "main',
+    '"postgres"': '"aurora-postgresql"',
+    "  parameter_group_name": "  db_cluster_parameter_group_name",
+    "aws_db_parameter_group.main.name": "aws_rds_cluster_parameter_group.main.name",
+    'aws_db_parameter_group" "main': 'aws_rds_cluster_parameter_group" "main',
+    "aws_db_instance.main.address": '"localhost"',
+}
 LEFT_ALONE = "  lifecycle {\n    ignore_changes = [engine_version]\n  }"
 OTHER_PORT = '{ name = "DB_PORT", value = "5433" }'
 POOLS = '{ name = "POOL_MODE", value = "transaction" }'
+IN_URL = '{ name = "REPORTS", value = "postgres://u@${aws_db_instance.main.endpoint}/x?sslmode=disable" }'
 PLAIN = '{ name = "SERVER_TLS_SSLMODE", value = "disable" }'
 
 
@@ -327,6 +337,13 @@ PLAIN = '{ name = "SERVER_TLS_SSLMODE", value = "disable" }'
         (POOLS.replace("transaction", "fixed"), ("x", '"1"'), {'"postgres"': '"mysql"'}, ""),
         (PLAIN, ("x", '"1"'), {}, "accepts only TLS connections"),
         (PLAIN, ("rds.force_ssl", '"1"'), {"15.10": "14.9"}, "accepts only TLS connections"),
+        (IN_URL, ("rds.force_ssl", '"1"'), {}, "REPORTS of pgbouncer has sslmode=disable"),
+        (IN_URL, ("x", '"1"'), {}, "REPORTS of pgbouncer has sslmode=disable"),
+        (IN_URL, ("rds.force_ssl", '"0"'), {}, ""),
+        (IN_URL.replace("disable", "require"), ("rds.force_ssl", '"1"'), {}, ""),
+        (IN_URL.replace("aws_db_instance.main.endpoint", "var.unset"), ("rds.force_ssl", '"1"'), {}, ""),
+        (IN_URL.replace("db_instance", "rds_cluster"), ("rds.force_ssl", '"1"'), CLUSTERED, "REPORTS of"),
+        (IN_URL.replace("db_instance", "rds_cluster"), ("x", '"1"'), CLUSTERED, ""),
     ],
 )  # fmt: skip
 def test_a_task_fits_its_database(

@@ -520,3 +520,27 @@ def test_the_record_of_a_host_leads_to_its_balancer(read: Read, text: str, what:
     address = {"finn": Address(public="finn.example.org", health="/health")}
     found = [each.what for each in connected(configuration, defined, address).findings]
     assert [what in each for each in found] == [True] * bool(what), found
+
+
+PLACE = 'set_identifier = "a"\n  geolocation_routing_policy {\n    %s\n  }\n  ' + TO.replace("{}", "main")
+
+
+@pytest.mark.parametrize(
+    ("place", "second", "what"),
+    [
+        ('country = "US"', "", "answer only callers in US"),
+        ('continent = "EU"', "", "answer only callers in EU"),
+        ('country = "US"', SECOND.replace("alias {", 'set_identifier = "b"\n  geolocation_routing_policy {\n'
+                                          '    country = "*"\n  }\n  alias {'), ""),
+        ('country = "US"', SECOND, ""),
+        ('country = "US"', SECOND.replace('"finn.example.org"', "var.unset"), ""),
+        ("country = var.unset", "", ""),
+        ('country = "*"', "", ""),
+    ],
+)  # fmt: skip
+def test_the_records_of_a_host_answer_all_places(read: Read, place: str, second: str, what: str) -> None:
+    configuration = read(at(PLACE % place) + second)
+    defined = read_definitions(configuration, ["finn", "api"])
+    address = {"finn": Address(public="finn.example.org", health="/health")}
+    found = [each.what for each in connected(configuration, defined, address).findings]
+    assert [what in each for each in found] == [True] * bool(what), found

@@ -225,6 +225,8 @@ def test_the_balancer_is_found_and_speaks_as_its_service(
         ('"${aws_ecs_task_definition.finn.family}:${aws_ecs_task_definition.finn.revision}"', "", False),
         ('"arrakis-staging-finn"', "", False),
         ('"arrakis-staging-finn:${var.revision}"', "", False),
+        ("local.fixed", "", True),
+        ("var.revision_of_a_variable", "", False),
         ('var.old ? aws_ecs_task_definition.finn.arn : "arrakis-staging-finn:3"', "", False),
     ],
 )
@@ -232,7 +234,12 @@ def test_a_service_follows_its_task_definition(read: Read, task: str, more: str,
     text = service("finn").replace(
         "task_definition = aws_ecs", f"{more}\n  task_definition = {task} # aws_ecs"
     )
-    configuration = read(text, 'variable "revision" {\n  default = 12\n}\nvariable "old" {}')
+    configuration = read(
+        text,
+        'variable "revision" {\n  default = 12\n}\nvariable "old" {}\n'
+        'variable "revision_of_a_variable" {\n  default = "arrakis-staging-finn:12"\n}\n'
+        'locals {\n  fixed = "arrakis-staging-finn:12"\n}',
+    )
     made = next(iter(configuration.of_type("aws_ecs_service")))
     said = [each.what for each in without_task(configuration, made, "finn")]
     assert [each.startswith("finn always runs revision") for each in said] == [True] * fixed
@@ -252,3 +259,13 @@ def test_what_is_scaled_exists(read: Read, of: str, made: str, found: int) -> No
     target = f'variable "unset" {{}}\nresource "aws_appautoscaling_target" "t" {{\n  resource_id = "{of}"\n}}'
     own = f'resource "aws_ecs_service" "s" {{\n  name = "{made}"\n}}'
     assert len([*unscaled(read(target, own, READS), ["p-finn"], "p-cluster")]) == found
+
+
+@pytest.mark.parametrize(("written", "fixed"), [('"arrakis-staging-finn:12"', True), ("var.newest", False)])
+def test_a_call_of_a_module_fixes_no_revision(read: Read, written: str, fixed: bool) -> None:
+    inside = service("finn").replace("task_definition = aws_ecs", "task_definition = var.task # aws_ecs")
+    call = f'variable "newest" {{}}\nmodule "finn" {{\n  source = "./finn"\n  task   = {written}\n}}'
+    configuration = read(call, files={"tf/finn/main.tf": inside + '\nvariable "task" {}'})
+    made = next(iter(configuration.of_type("aws_ecs_service")))
+    said = [each.what for each in without_task(configuration, made, "finn")]
+    assert [each.startswith("finn always runs revision 12") for each in said] == [True] * fixed

@@ -1,5 +1,7 @@
 """Two services of one image run two programs; each logs into its own group; a firewall lets somebody in."""
 
+import json
+
 import pytest
 
 from smoke.source.infrastructure.connections import Address, connected
@@ -96,6 +98,28 @@ resource "aws_wafv2_web_acl" "it" {
   #RULE
 }
 """
+BLOCKING = """rule {
+    name = "r"
+    action {
+      block {}
+    }
+    statement {
+      %s
+    }
+  }"""
+PATHS = """byte_match_statement {
+        search_string         = "%s"
+        positional_constraint = "%s"
+        field_to_match {
+          uri_path {}
+        }
+      }"""
+EVERYBODY = BLOCKING % "ip_set_reference_statement {\n arn = aws_wafv2_ip_set.all.arn\n }"
+SET = """
+resource "aws_wafv2_ip_set" "all" {
+  addresses = %s
+}
+"""
 RULE = """rule {
     name = "r"
     action {
@@ -127,3 +151,50 @@ def test_a_firewall_lets_somebody_in(read: Read, find: str, replace: str, count:
     address = Address(public="api.example.org", health="")
     examined = connected(configuration, read_definitions(configuration, ["api"]), {"api": address})
     assert ["blocks every request" in each.what for each in examined.findings] == [True] * count
+
+
+@pytest.mark.parametrize(
+    ("rule", "addresses", "count"),
+    [
+        (BLOCKING % (PATHS % ("/", "STARTS_WITH")), [], 1),
+        (BLOCKING % (PATHS % ("/", "CONTAINS")), [], 1),
+        (BLOCKING % (PATHS % ("/", "EXACTLY")), [], 0),
+        (BLOCKING % (PATHS % ("/admin", "STARTS_WITH")), [], 0),
+        (BLOCKING % ("not_statement {\n statement {\n " + PATHS % ("/", "CONTAINS") + "\n }\n }"), [], 0),
+        (RULE % ("allow", "geo_match_statement") + "\n  " + BLOCKING % (PATHS % ("/", "CONTAINS")), [], 0),
+        (EVERYBODY, ["0.0.0.0/1", "128.0.0.0/1"], 1),
+        (EVERYBODY, ["0.0.0.0/1"], 0),
+        (EVERYBODY, ["everybody"], 0),
+        (EVERYBODY.replace("block {}", "count {}"), ["0.0.0.0/1", "128.0.0.0/1"], 0),
+    ],
+)
+def test_no_rule_of_a_firewall_blocks_everybody(
+    read: Read, rule: str, addresses: list[str], count: int
+) -> None:
+    text = BALANCER.replace("#RULE", rule).replace(
+        "default_action {\n    block", "default_action {\n    allow"
+    )
+    configuration = read(text + SET % json.dumps(addresses))
+    address = Address(public="api.example.org", health="")
+    examined = connected(configuration, read_definitions(configuration, ["api"]), {"api": address})
+    assert ["blocks every request" in each.what for each in examined.findings] == [True] * count
+
+
+@pytest.mark.parametrize(
+    ("mode", "more", "count"),
+    [
+        ("block-bidirectional", "", 1),
+        ("block-ingress", "", 1),
+        ("off", "", 0),
+        ("block-ingress", 'resource "aws_vpc_block_public_access_exclusion" "one" {}', 0),
+        ("block-ingress", 'resource "broken {', 0),
+    ],
+)
+def test_public_access_to_a_balancer_is_not_blocked(read: Read, mode: str, more: str, count: int) -> None:
+    text = BALANCER.replace("    block {}", "    allow {}")
+    options = f'{{\n  internet_gateway_block_mode = "{mode}"\n}}\n'
+    text += f'resource "aws_vpc_block_public_access_options" "it" {options}'
+    configuration = read(text, more)
+    address = Address(public="api.example.org", health="")
+    examined = connected(configuration, read_definitions(configuration, ["api"]), {"api": address})
+    assert [f"is {mode}: nobody reaches api" in each.what for each in examined.findings] == [True] * count
