@@ -4,7 +4,7 @@ import textwrap
 
 import pytest
 
-from tests.adapter.scenario import Suite
+from tests.adapter.scenario import DEFAULT, HTML, Suite
 from tests.adapter.test_plugin_exit_codes import P0_FAILS, PASSING, WORKERS
 
 HOOKS = {
@@ -334,16 +334,17 @@ def pytest_collection_finish(session):
 """
 
 
+@pytest.mark.parametrize("plugins", [DEFAULT, HTML], ids=["plain", "html"])
 @WORKERS
 @pytest.mark.parametrize(
     "part", ["channels", "collector", "gate", "limits", "listener", "recorder", "start", "tally"]
 )
 def test_a_part_that_a_conftest_takes_out_leaves_no_verdict(
-    suite: Suite, part: str, workers: tuple[str, ...]
+    suite: Suite, part: str, workers: tuple[str, ...], plugins: tuple[str, ...]
 ) -> None:
     suite.checks(THREAD)
     suite.write("conftest.py", TAKES_OUT.format(part=part))
-    run = suite.run(*workers)
+    run = suite.run(*workers, plugins=plugins)
     assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
 
 
@@ -363,3 +364,125 @@ def test_a_figure_that_no_text_holds_is_still_evidence(suite: Suite) -> None:
     run = suite.run()
     assert (run.code, run.verdict) == (0, "READY"), run.output()
     assert run.check("health/up")["evidence"][0]["value"] == "an integer of 16610 bits"
+
+
+RUNS_BY_ITSELF = """
+    import asyncio, inspect, pytest
+
+    async def gather(body): await asyncio.gather(body, return_exceptions=True)
+    async def wait(body): await asyncio.wait([asyncio.ensure_future(body)], timeout=0.05)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(pyfuncitem):
+        if not inspect.iscoroutinefunction(pyfuncitem.obj):
+            return None
+        body = pyfuncitem.obj(evidence=pyfuncitem.funcargs["evidence"])
+        {how}
+        return True
+"""
+ASYNCHRONOUS = """
+@pytest.mark.p0
+async def test_it(evidence):
+    passing(evidence)
+    await asyncio.sleep(SECONDS)
+    assert False, "not so"
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "seconds", "verdict"),
+    [
+        ("asyncio.run(gather(body))", "0", "BROKEN"),
+        ("try: asyncio.run(body)\n        except AssertionError: pass", "0", "BROKEN"),
+        ("asyncio.run(wait(body))", "9", "NO_VERDICT"),
+        ("pyfuncitem.funcargs['evidence'].figure('n', 1); body.close()", "0", "NO_VERDICT"),
+    ],
+    ids=["gathered", "swallowed", "not awaited to its end", "closed"],
+)
+def test_a_coroutine_that_a_conftest_runs_badly_is_not_green(
+    suite: Suite, how: str, seconds: str, verdict: str
+) -> None:
+    suite.checks(f"import asyncio\n{ASYNCHRONOUS.replace('SECONDS', seconds)}")
+    suite.write("smoke/conftest.py", RUNS_BY_ITSELF.format(how=how))
+    assert suite.run().verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("members", "verdict"),
+    [
+        ("    def run(self, result=None): super().run(unittest.TestResult())\n", "BROKEN"),
+        ("    def run(self, result): result.startTest(self); result.addSuccess(self)\n", "NO_VERDICT"),
+        ("    def test_it(self): yield\n", "NO_VERDICT"),
+        ("    def test_it(self): return 1 == 2\n", "NO_VERDICT"),
+        ("    async def test_it(self): self.fail('not so')\n", "NO_VERDICT"),
+        ("    def run(self, result=None): return super().run(result)\n", "BROKEN"),
+    ],
+    ids=["another result", "not run", "generator", "returned", "coroutine", "as usual"],
+)
+def test_a_test_case_that_hides_its_failure_is_not_green(suite: Suite, members: str, verdict: str) -> None:
+    suite.checks(f"""
+import unittest
+class TestUp(unittest.TestCase):
+    @pytest.fixture(autouse=True)
+    def take(self, evidence): passing(evidence)
+    @pytest.mark.p0
+    def test_up(self): pass
+    def test_it(self): self.fail("not so")
+{members}
+    test_it = pytest.mark.p0(test_it)
+""")
+    assert suite.run().verdict == verdict
+
+
+@pytest.mark.parametrize(
+    "ends", ["self.skipTest('no')", "raise unittest.SkipTest('no')", "pytest.skip('no')"]
+)
+def test_a_test_case_that_skips_itself_is_skipped(suite: Suite, ends: str) -> None:
+    suite.checks(f"""
+import unittest
+class TestUp(unittest.TestCase):
+    @pytest.mark.p0
+    def test_up(self): {ends}
+    @pytest.mark.p0
+    @unittest.expectedFailure
+    def test_expected(self): self.fail()
+""")
+    assert suite.run().outcomes() == {"health/up": "skipped", "health/expected": "skipped"}
+
+
+REPLACED = {
+    "a property": "_pytest.reports.TestReport.failed = property(lambda self: False)",
+    "a function": "_pytest.assertion.rewrite.rewrite_asserts = lambda *_: None",
+    "an assertion": "unittest.TestCase.fail = lambda *_: None",
+    "a mock": "unittest.TestCase.assertEqual = unittest.mock.Mock()",
+    "a value": "_pytest.reports.BaseReport.passed = True",
+}
+
+
+@WORKERS
+@pytest.mark.parametrize("how", REPLACED.values(), ids=REPLACED)
+def test_a_conftest_that_replaces_code_of_pytest_leaves_no_verdict(
+    suite: Suite, how: str, workers: tuple[str, ...]
+) -> None:
+    suite.checks("@pytest.mark.p0\ndef test_up(evidence): passing(evidence)")
+    suite.write("conftest.py", f"import unittest.mock, _pytest.reports, _pytest.assertion.rewrite\n{how}")
+    run = suite.run(*workers)
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    assert " replaces " in run.model["reasons"][0]
+
+
+def test_what_a_conftest_adds_to_pytest_is_harmless(suite: Suite) -> None:
+    suite.checks("@pytest.mark.p0\ndef test_up(evidence): passing(evidence)")
+    suite.write(
+        "conftest.py",
+        """
+        import unittest, pytest
+        unittest.TestCase.maxDiff = None
+        unittest.TestCase.setUp = lambda self: None
+        unittest.TestCase.assertSame = lambda self, one, other: self.assertIs(one, other)
+        pytest.Item.owner = lambda self: "us"
+        pytest.Function.__repr__ = lambda self: self.name
+        """,
+    )
+    run = suite.run(plugins=HTML)
+    assert (run.code, run.verdict) == (0, "READY"), run.output()

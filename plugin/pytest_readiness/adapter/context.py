@@ -28,7 +28,7 @@ from ..profile.profile import Offer, Profile, SecretRef
 from ..profile.schema import Schema
 from .checks import Availability, Check, Down, Refusal
 from .evidence import Eventually, Evidence, EvidenceLog, Parts, Value
-from .leftovers import Origin
+from .leftovers import Machinery, Origin
 from .options import Settings
 
 if TYPE_CHECKING:
@@ -113,16 +113,20 @@ PARTS: pytest.StashKey[Parts] = pytest.StashKey()
 REGISTERED: pytest.StashKey[dict[str, object]] = pytest.StashKey()
 #: Whether everything that failed so far in the current attempt may be transient.
 PASSING: pytest.StashKey[bool] = pytest.StashKey()
+#: The code that runs checks, as it was before a conftest was imported; only in a run with a plan.
+MACHINERY: pytest.StashKey[Machinery] = pytest.StashKey()
 
 
 def taken_out(config: pytest.Config) -> list[str]:
-    """Say which parts of the plugin another plugin has unregistered: they missed events."""
+    """Say what the suite's code took out: parts of the plugin, which missed events, or pytest's own code."""
     manager = config.pluginmanager
-    return [
+    gone = [
         f"{name} was unregistered by a conftest or a plugin: without this part, a run gets no verdict"
         for name, part in config.stash[REGISTERED].items()
         if manager.get_plugin(name) is not part
     ]
+    machinery = config.stash.get(MACHINERY, None)
+    return [*gone, *(machinery.replaced(config.rootpath) if machinery else ())]
 
 
 def own_run_id(settings: Settings) -> str:

@@ -31,7 +31,7 @@ from ..report import (
     terminal,
 )
 from . import channels
-from .context import RunContext, taken_out
+from .context import RunContext
 from .judgement import Judge, leave
 from .outcomes import Tally
 from .reports import REPLACED, USAGE_ERROR, Reports, unfinished
@@ -104,7 +104,6 @@ class Gate:
             result = yield
         except BaseException as problem:
             self._tally.failed_at_the_end(problem, place_of(problem, str(self._context.settings.root)))
-        self._context.stray += taken_out(self._config)
         try:
             status = int(session.exitstatus)
             self._model = self._finish(status)

@@ -35,7 +35,7 @@ from ..profile import read_shards
 from ..report import replace_file
 from .checks import Checks, in_order, is_whole_suite_asked
 from .collection import tests_named
-from .context import RunContext
+from .context import RunContext, taken_out
 from .outcomes import Tally
 from .provenance import History, build_identity, checkout_of, digest_of, problems_of, runner
 from .reports import REPLACED
@@ -146,6 +146,8 @@ class Judge:
             raise RuntimeError("a run without an environment is not judged")
         profile = context.environment.profile
         build_end: Mapping[str, str] = {}
+        if ended:  # pytest-html asks for the verdict before the gate does
+            context.stray += taken_out(self._config)
         if ended and self._build_start and not tally.interrupted:
             build_end = build_identity(self._config, context, "end")
             context.notes.extend(
@@ -187,7 +189,7 @@ class Judge:
                     ),
                     *self._source_problems(checks),
                 ),
-                stray=tuple(map(context.redactor.shown, context.stray)),
+                stray=tuple(dict.fromkeys(map(context.redactor.shown, context.stray))),
                 vanished=gone,
                 clock_jump_s=clock_lead() - self._clock_lead,
                 build_start=self._build_start,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import gc
 import inspect
+import sys
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from traceback import walk_tb
 from typing import Any
 
@@ -50,18 +52,15 @@ class Listener:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Listen while the body runs."""
-        return (yield from self._phase(item))
+        """Listen while the body runs; unittest calls the body of a test case itself."""
+        with _heard_case(item):
+            return (yield from self._phase(item))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, object, object]:
         """Fail a check that returns its result instead of asserting it: pytest only warns."""
         body = pyfuncitem.obj
-        if CHECK not in pyfuncitem.stash:
-            pass
-        elif inspect.iscoroutinefunction(body):  # another plugin runs it
-            pyfuncitem.stash[PARTS].ran = True
-        else:
+        if CHECK in pyfuncitem.stash:
             pyfuncitem.obj = _heard(body, pyfuncitem.stash[PARTS])
         try:
             return (yield)
@@ -171,7 +170,7 @@ class Listener:
         hidden = [*parts.take(), *self._background.take(), *map(ForkedCopy, own), *left]
         if raised is None and not hidden and not parts.skipped:  # the usual case
             return
-        failures = [one for one in (raised, *hidden) if one is not None and not isinstance(one, _SKIPS)]
+        failures = [one for one in (raised, *hidden) if one is not None and not _is_skip(one)]
         violation = next(filter(None, map(_violation, failures)), None)
         if violation is not None and violation is not raised:
             raise SafetyViolation(text_of(violation)) from worst(failures)
@@ -193,22 +192,78 @@ class Listener:
         return result
 
 
-def _heard(body: Callable[..., object], parts: Parts) -> Callable[..., None]:
-    @functools.wraps(body)
-    def call(**arguments: object) -> None:
+def _heard(
+    body: Callable[..., Any], parts: Parts, *, reads_awaitables: bool = False
+) -> Callable[..., object]:
+    """Return the body of a check so that its end is noted even if whoever calls it swallows an exception.
+
+    A coroutine function stays one: another plugin runs it.
+    """
+
+    @contextmanager
+    def noting() -> Iterator[None]:
         __tracebackhide__ = True
-        parts.ran = True
         try:
-            answer = body(**arguments)
+            yield
         except BaseException as problem:
             parts.raised = problem
             raise
-        if answer is not None and not inspect.isasyncgen(answer):
-            raise BackgroundFailure(
-                f"the check returned {type(answer).__name__}, which nothing reads: assert it"
-            )
+        finally:
+            parts.ran = True
 
-    return call
+    def unread(answer: object) -> None:
+        if answer is None or inspect.isasyncgen(answer) or (reads_awaitables and inspect.isawaitable(answer)):
+            return
+        parts.raised = BackgroundFailure(
+            f"the check returned {type(answer).__name__}, which nothing reads: assert it"
+        )
+        raise parts.raised
+
+    @functools.wraps(body)
+    def call(**arguments: object) -> object:
+        __tracebackhide__ = True
+        with noting():
+            answer = body(**arguments)
+        unread(answer)
+        return answer
+
+    @functools.wraps(body)
+    async def run(**arguments: object) -> None:
+        __tracebackhide__ = True
+        with noting():
+            answer = await body(**arguments)
+        unread(answer)
+
+    return run if inspect.iscoroutinefunction(body) else call
+
+
+def is_test_case(item: pytest.Item) -> bool:
+    """Tell whether unittest runs the item."""
+    kind = getattr(sys.modules.get("unittest"), "TestCase", ())
+    return isinstance(getattr(item, "instance", None), kind)
+
+
+@contextmanager
+def _heard_case(item: pytest.Item) -> Iterator[None]:
+    """Note how the body of a test case ends, unless it is expected to fail."""
+    expecting = "__unittest_expecting_failure__"
+    if CHECK not in item.stash or not isinstance(item, pytest.Function) or not is_test_case(item):
+        return (yield)
+    body, members = item.obj, vars(item.instance)
+    if not any(getattr(part, expecting, False) for part in (body, item.instance)):
+        item.obj = members[item.name] = _heard(body, item.stash[PARTS], reads_awaitables=True)
+    try:
+        yield
+    finally:
+        item.obj = body
+        members.pop(item.name, None)
+
+
+def _is_skip(found: BaseException) -> bool:
+    """Tell whether an exception skips a check, also unittest's."""
+    return isinstance(
+        found, (*_SKIPS, getattr(sys.modules.get("unittest"), "SkipTest", pytest.skip.Exception))
+    )
 
 
 def _violation(found: BaseException | None) -> SafetyViolation | None:

@@ -52,8 +52,11 @@ def pytest_load_initial_conftests(
     if not (early_config.rootpath / PLAN_NAME).is_file():
         return (yield)
     from .channels import guard
+    from .context import MACHINERY
+    from .leftovers import Machinery
 
     guard(early_config)
+    early_config.stash[MACHINERY] = Machinery()
     first_act(early_config, parser, args)
     own = os.getpid()
     try:

@@ -29,7 +29,7 @@ from ..core.network import environment_of, peer_of
 from .checks import Check, Down, Refusal, refuse
 from .context import CHECK, EVIDENCE, PARTS, PASSING, REFUSAL, STOPS, RunContext
 from .evidence import EvidenceLog, Parts
-from .listener import SharedFixtures
+from .listener import SharedFixtures, is_test_case
 
 #: When the current attempt's time is up, and its length in seconds.
 _DEADLINE: pytest.StashKey[float] = pytest.StashKey()
@@ -224,8 +224,10 @@ class Recorder:
             return result
         parts = item.stash.get(PARTS, None)
         is_plain = isinstance(item, pytest.Function) and type(item).runtest is pytest.Function.runtest
-        if is_plain and parts is not None and not parts.ran:
-            raise NothingMeasured("its function was not called: a conftest or a plugin ran something else")
+        if (is_plain or is_test_case(item)) and parts is not None and not parts.ran:
+            raise NothingMeasured(
+                "its function was not run to its end: a conftest or a plugin ran something else"
+            )
         if not self._context.plan.policy.require_evidence:
             return result
         if not item.stash[EVIDENCE].measured:
