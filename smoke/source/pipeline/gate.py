@@ -388,9 +388,8 @@ def _never_pushed(repository: Repository, path: str) -> Iterator[Finding]:
         listed = [each for each in (said if isinstance(said, list) else [said]) if isinstance(each, str)]
         patterns = [_PATTERN.sub(lambda sign: _SIGNS[sign[0]], re.escape(each)) for each in listed]
         readable = bool(listed) and not any(set(each) & set("!?+[") for each in listed)
-        files = name == "paths" and readable and not any(
-            re.fullmatch(each, file) for each in patterns for file in (*repository.paths, *links)
-        )  # fmt: skip
+        fit = [any(re.fullmatch(each, file) for each in patterns) for file in (*repository.paths, *links)]
+        files = readable and {"paths": not any(fit), "paths-ignore": all(fit)}.get(name, False)
         if files or (name == "branches-ignore" and "**" in listed and {*on} == {"push"}):
             yield Finding(path, line, f"no push starts it: {name} is {', '.join(listed)}")
 

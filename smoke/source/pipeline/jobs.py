@@ -415,7 +415,10 @@ def refused(job: Job) -> Iterator[tuple[str, int]]:
         yield "it has no steps", 0
     if _RETIRED.fullmatch(job.runs_on):
         yield f"GitHub has no machine {job.runs_on} any more", 0
-    for step in job.steps:
+    ids = [step.id.lower() for step in job.steps]
+    for at, step in enumerate(job.steps):
+        if step.id and step.id.lower() in ids[:at]:
+            yield f"GitHub refuses a second step with the id {step.id}", step.line
         texts = [step.run, step.uses, *step.env.values(), *step.given.values()]
         if any("${{" in EXPRESSION.sub("", text) for text in texts):
             yield "GitHub refuses an expression ${{ without its end }}", step.line

@@ -19,6 +19,7 @@ from .repository import Repository, may_be_fetched, may_write
 from .workflows import EXPRESSION, OTHERS, OUTCOMES, Condition, Job, Situation, Step, Workflow
 
 _NEEDS = re.compile(r"\bneeds\.([\w-]+)(?:\.outputs\.([\w-]+))?")
+_NO_PART = re.compile(r"(?<![\w.])needs\.([\w-]+)\.(?!(?i:outputs|result)\b)([\w-]+)")
 _STEPS = re.compile(r"\bsteps\.([\w-]+)(?:\.outputs\.([\w-]+))?")
 _QUOTED = re.compile(r"'(?:[^']|'')*'")
 #: A line that writes one output and names it.
@@ -269,7 +270,9 @@ def _skipped(repository: Repository, workflow: Workflow, job: Job, step: Step, l
 
 
 def _unset(workflow: Workflow, job: Job, text: str) -> Iterator[str]:
-    """The names in an expression that a job's matrix, or its workflow's inputs, do not have."""
+    """The names in an expression that a needed job, a matrix, or its workflow's inputs, do not have."""
+    for name, part in _NO_PART.findall(text):
+        yield f"needs.{name}.{part} is empty: a job has only outputs and a result"
     if "||" in text:  # an alternative if it is empty
         return
     keys = _keys(job.matrix)

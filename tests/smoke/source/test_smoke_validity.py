@@ -513,3 +513,26 @@ def test_an_output_that_a_command_gets_is_of_a_step_that_runs(
     said, _ = found(text)
     what = f"build: steps.tag.outputs.tag is empty on {event}: that step is skipped"
     assert said == [what] * bool(event)
+
+
+@pytest.mark.parametrize(
+    ("ids", "read", "what"),
+    [
+        (["tag", "push"], "needs.build.outputs.tag", ""),
+        (["tag", ""], "needs.build.result", ""),
+        (["", ""], "contains(needs.*.result, 'failure')", ""),
+        (["tag", "Tag"], "github.sha", "build: GitHub refuses a second step with the id Tag"),
+        (["tag", "push"], "needs.build.output.tag", "deploy: needs.build.output is empty: a job has only"),
+    ],
+)
+def test_steps_have_ids_of_their_own_and_jobs_hand_over_outputs(ids: list[str], read: str, what: str) -> None:
+    steps = [{"id": each, "run": "make"} if each else {"run": "make"} for each in ids]
+    outputs = {"tag": "${{ github.sha }}"}
+    jobs = {
+        "build": {"runs-on": "ubuntu-24.04", "outputs": outputs, "steps": steps},
+        "deploy": {
+            "runs-on": "ubuntu-24.04", "needs": "build", "steps": [{"run": f"make TAG=${{{{ {read} }}}}"}],
+        },
+    }  # fmt: skip
+    _, examined = invalid(repository({"on": "push", "jobs": jobs}))
+    assert [what in each.what for each in examined.findings] == [True] * bool(what)
