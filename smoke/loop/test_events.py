@@ -277,7 +277,7 @@ def test_events_at_once_count_each(
         return all(2 * abs((score or 0.0) - all_) < abs(all_ - fewer) for score in seen)
 
     try:
-        eventually(alike, within=scores.limit_s, every=scores.every_s, what="events at once show")
+        scores.until(alike, "events at once show", eventually)
     except AssertionError as lost:
         raise AssertionError(
             f"{TOGETHER} different events at once moved the scores of three agents to {seen}; one by one "
@@ -311,12 +311,7 @@ def test_first_events_at_once_count_each(
         return shown
 
     try:
-        eventually(
-            lambda: len({*show(one, two)} - {-1.0}) == 2,
-            within=scores.limit_s,
-            every=scores.every_s,
-            what="both scores show",
-        )
+        scores.until(lambda: len({*show(one, two)} - {-1.0}) == 2, "both scores show", eventually)
     except AssertionError:
         return evidence.note("not examined: a second event that equals the first one does not show")
     at_once([partial(send, agent, False) for _ in range(2) for agent in crowd])
@@ -326,7 +321,7 @@ def test_first_events_at_once_count_each(
         return all(2 * abs(score - all_) < abs(all_ - fewer) for score in seen)
 
     try:
-        eventually(alike, within=scores.limit_s, every=scores.every_s, what="events at once show")
+        scores.until(alike, "events at once show", eventually)
     except AssertionError as lost:
         raise AssertionError(
             f"two first events at once moved scores to {shown[2:]}; one by one they move a score to "
@@ -353,7 +348,7 @@ def require_row_counts(
         return beyond < last[0] < last[1] or min(last) > EDGE or (rounded and beyond < last[0] <= last[1])
 
     try:
-        eventually(further, within=scores.limit_s, every=scores.every_s, what="every event in a row counts")
+        scores.until(further, "every event in a row counts", eventually)
     except AssertionError as lost:
         raise AssertionError(
             f"{IN_A_ROW} good events moved a score to {last[0]}, {IN_A_ROW + 1} to {last[1]}, and {TOGETHER} "
@@ -378,12 +373,7 @@ def test_agent_asked_for_early_is_scored(
         require_status(dixie.post_event(quality_signal(agent, score), credential), 202)
     scores.newcomers.give_time()
     with suppress(AssertionError):
-        eventually(
-            lambda: dixie.score(asked) is not None,
-            within=scores.limit_s,
-            every=scores.every_s,
-            what="the first event of a new agent counts",
-        )
+        scores.until(lambda: dixie.score(asked) is not None, "a new agent's first event counts", eventually)
     shown = scores.shown(asked, unasked, bad)
     for name, agent in (
         ("that was asked for early", asked),

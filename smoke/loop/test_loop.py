@@ -178,11 +178,7 @@ def test_only_an_answer_to_its_name_counts(
         scores.newcomers.give_time()
         with suppress(AssertionError):
             read, what = partial(scores.shown, new), f"{new} has a score"
-            return bool(
-                eventually(
-                    lambda: read()[new] is not None, within=scores.limit_s, every=scores.every_s, what=what
-                )
-            )
+            return scores.until(lambda: read()[new] is not None, what, eventually)
         evidence.figure("new agents with a score by their first answer", 0)
         evidence.note("not examined: a new agent gets no score by one answer")
         return False
@@ -417,11 +413,8 @@ def test_every_name_counts(
     agents = [name for names in named.values() for name in names.values()]
     scores.newcomers.give_time()
     with suppress(AssertionError):
-        eventually(
-            lambda: None not in scores.shown(*agents).values(),
-            within=scores.limit_s,
-            every=scores.every_s,
-            what="new agents have a score",
+        scores.until(
+            lambda: None not in scores.shown(*agents).values(), "new agents have a score", eventually
         )
     shown = scores.shown(*agents)
     for what, names in named.items():

@@ -103,6 +103,10 @@ class Scores:
         """The score of each agent; None if it has none."""
         return {agent: self.dixie.score(agent) for agent in agents}
 
+    def until(self, probe: Callable[[], bool], what: str, eventually: Eventually) -> bool:
+        """Wait until ``probe`` is true within the time that an event may take to show."""
+        return eventually(probe, within=self.limit_s, every=self.every_s, what=what)
+
     def moved(self, agent: str, before: float | None, eventually: Eventually) -> float:
         """The first score that differs from ``before``; later than the target is a finding."""
         started = time.monotonic()
@@ -119,9 +123,7 @@ class Scores:
             return found[-1] != before
 
         shown = "none" if before is None else f"{before:.6f}"
-        eventually(
-            probe, within=self.limit_s, every=self.every_s, what=f"the score of {agent} moves from {shown}"
-        )
+        self.until(probe, f"the score of {agent} moves from {shown}", eventually)
         took = time.monotonic() - started
         self.evidence.figure("propagation", round(took, 2), "s", limit=self.limit_s)
         if took > self.target_s:

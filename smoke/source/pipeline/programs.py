@@ -23,7 +23,7 @@ from smoke.source.scripts import shell
 from smoke.source.scripts.dockerfiles import Instruction
 from smoke.source.terraform.evaluate import Resource
 from smoke.source.terraform.references import choices, entries, items
-from smoke.source.terraform.values import Value, hidden, is_known, number, text
+from smoke.source.terraform.values import hidden, is_known, number, text
 
 from .builds import Build, builds, refused, scripts_of
 from .repository import Repository
@@ -199,16 +199,13 @@ def _of_machine(run: Run) -> Iterator[Finding]:
 def _of_ports(run: Run, result: Examined) -> None:
     """A port on which the image listens by its settings, but that its container does not map."""
     ports = [entries(one).get("containerPort") for one in items(run.container.entries.get("portMappings"))]
-    known = [number(port) for port in ports]
-    listening = {int(port) for port in known if port is not None}
+    listening = {int(port) for each in ports if (port := number(each)) is not None}
     if not listening:
         return
     file, stage, name = run.build.file, run.build.stage, run.definition.name
     named = {text(entries(one).get("name")) for one in items(run.container.entries.get("environment"))}
-    given = [
-        each for below in file.below(stage) for each in reversed(below.instructions) if each.name == "ENV"
-    ]
-    found = [(re.search(r"(?:\A|\s)PORT[= ][\"']?(\d+)", each.text), each.line) for each in given]
+    envs = [one for below in file.below(stage) for one in reversed(below.instructions) if one.name == "ENV"]
+    found = [(re.search(r"(?:\A|\s)PORT[= ][\"']?(\d+)", each.text), each.line) for each in envs]
     set_ports = [(port[1], line) for port, line in found if port]
     bound = ", ".join(map(str, sorted(listening)))
     if set_ports and "PORT" not in named and int(set_ports[0][0]) not in listening:
@@ -221,9 +218,8 @@ def _of_ports(run: Run, result: Examined) -> None:
     check = file.effective(stage, "HEALTHCHECK")
     asked = plain_ports([check.text]) if check is not None else set()
     if said and not hidden_ones and not said & listening:
-        what = (
-            f"{run.build.image} exposes {', '.join(map(str, sorted(said)))}, {name} listens on {bound}: which"
-        )
+        shown = ", ".join(map(str, sorted(said)))
+        what = f"{run.build.image} exposes {shown}, {name} listens on {bound}: which"
         result.not_examined.append(run.build.finding(what, exposed[0].line))
     elif check is not None and (others := asked - listening - said):
         what = f"{run.build.image} checks itself on {min(others)}, {name} listens on {bound}: which"
@@ -409,12 +405,8 @@ def _add(given: _Given, run: Run) -> None:
             name, value = one.get("name"), one.get("value")
             if name is None or not is_known(name):
                 given.open = True
-            elif not _is_empty(value):
+            elif not is_known(value) or text(value) != "":
                 given.names.add(text(name))
-
-
-def _is_empty(value: Value | None) -> bool:
-    return is_known(value) and text(value) == ""
 
 
 def _of_image(build: Build) -> set[str]:
