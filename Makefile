@@ -41,7 +41,7 @@ mutants: setup-smoke  ## Small changes of the platform's own code: which does th
 hostile: setup-dev  ## Hostile answers and runners: what was tried, and what survived
 	.venv/bin/python -m tests.hostile $(ARGS)
 
-compat: setup-dev  ## The built wheel on each Python, with lowest and highest dependencies, beside other plugins
+compat: setup-dev  ## The suite on each Python; the built wheel with lowest and highest dependencies, beside other plugins
 	$(PYTEST) tests/compat.py $(ARGS)
 
 docs: setup-dev  ## Build the documentation into .stack/site, with its links checked

@@ -1,4 +1,4 @@
-"""The built wheel where users install it: each Python, lowest and highest dependencies, beside other plugins.
+"""Each Python, for the suite and the built wheel, which also meets the lowest dependencies and other plugins.
 
 `make compat` runs this; `make test` does not, because each row needs its own virtual environment.
 """
@@ -128,6 +128,17 @@ def test_an_installation(installation: Installation, built: Path, tmp_path: Path
     found = json.loads((shop / "reports" / "readiness.json").read_text("utf-8"))
     assert [(each["check"], each["class"]) for each in found["blockers"]] == [("health/flaky", "FLAKE")]
     done(str(programs / "pytest"), "tests", at=shop)
+
+
+@pytest.mark.parametrize("python", [pytest.param(path, id=name) for name, path in pythons().items()])
+def test_the_suite(python: str, tmp_path: Path) -> None:
+    """The whole suite finds the embedded platform READY: TLS, for example, differs between versions."""
+    for path in tracked("."):
+        copy = tmp_path / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, copy)
+    ended = run("make", "smoke", "ARGS=--gate", at=tmp_path, environ={"PYTHON": python}, within=1800)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 @pytest.fixture(scope="session")

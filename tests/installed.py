@@ -41,9 +41,9 @@ def virtual_environment(
 
 
 def run(
-    *command: str, at: Path | None = None, environ: Mapping[str, str] | None = None
+    *command: str, at: Path | None = None, environ: Mapping[str, str] | None = None, within: float = 300
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program without the variables of this process."""
+    """Run a program without the variables of this process, for at most so many seconds."""
     clean = {name: value for name, value in os.environ.items() if not FOREIGN.fullmatch(name)}
     return subprocess.run(
         command,
@@ -52,7 +52,7 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=within,
     )
 
 
