@@ -17,7 +17,7 @@ from smoke.contract.model import SERVICES
 from smoke.platform.answers import body_text
 from smoke.platform.http import HttpClient, address_of
 from smoke.source.checkout import Checkout, listed
-from smoke.source.fly import Scan, allow_list, plant, points_to_fly, scan
+from smoke.source.fly import Scan, allow_list, fields, plant, points_to_fly, scan
 
 pytestmark = [pytest.mark.goal("G-8"), pytest.mark.phase("flyio")]
 
@@ -71,7 +71,7 @@ def test_allow_list_is_not_stale(scanned: Scan, evidence: Evidence) -> None:
 @pytest.mark.requires("iac")
 def test_planted_reference_is_found(checkout: Checkout, evidence: Evidence) -> None:
     """Positive control: references planted into a scratch copy of this checkout's own files are all found."""
-    with checkout.scratch() as worktree:
+    with checkout.scratch(choose=fields) as worktree:
         copy = Checkout.at(str(worktree))
         before = {(ref.path, ref.line, ref.text) for ref in scan(copy, ()).live}
         planted = dict(plant(copy))

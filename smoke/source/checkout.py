@@ -164,8 +164,12 @@ class Checkout:
             return None
 
     @contextmanager
-    def scratch(self, revision: str = "HEAD") -> Iterator[Path]:
+    def scratch(
+        self, revision: str = "HEAD", choose: Callable[[Checkout], Sequence[str]] | None = None
+    ) -> Iterator[Path]:
         """Yield a scratch worktree at a revision, removed afterwards.
+
+        With ``choose``, it has only the files of these paths; the others are tracked, but missing.
 
         It belongs to a clone that borrows the checkout's objects: the checkout itself gets no new ref, object
         or worktree entry, so it may be read-only.
@@ -174,7 +178,11 @@ class Checkout:
         with tempfile.TemporaryDirectory(prefix="readiness-scratch-") as directory:
             clone, worktree = Path(directory, "clone.git"), Path(directory, "worktree")
             git(self.root, "clone", "--quiet", "--shared", "--bare", "--no-tags", str(self.root), str(clone))
-            git(clone, "worktree", "add", "--quiet", "--detach", str(worktree), commit)
+            files = ["--no-checkout"] if choose else []
+            git(clone, "worktree", "add", "--quiet", "--detach", *files, str(worktree), commit)
+            if choose:
+                git(worktree, "read-tree", commit)
+                git(worktree, "checkout-index", "--", *choose(Checkout.at(str(worktree))))
             yield worktree
 
 

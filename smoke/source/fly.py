@@ -385,7 +385,7 @@ def fields(checkout: Checkout) -> list[str]:
     for kind in KINDS:
         alike = [path for path in regular if fnmatch.fnmatchcase(PurePosixPath(path).name, kind)]
         chosen.update(dict.fromkeys(alike[:PER_KIND]))
-    return [path for path in chosen if (checkout.root / path).is_file()]
+    return [*chosen]
 
 
 def plant(checkout: Checkout) -> Iterator[tuple[str, int]]:
@@ -393,7 +393,8 @@ def plant(checkout: Checkout) -> Iterator[tuple[str, int]]:
 
     `checkout` must be a scratch copy.
     """
-    for number, path in enumerate(fields(checkout)):
+    present = [path for path in fields(checkout) if (checkout.root / path).is_file()]
+    for number, path in enumerate(present):
         lines = [plant.format(number=number) for plant in PLANTS]
         with (checkout.root / path).open("ab") as file:
             file.write("\n".join(["", *lines, DECOYS, ""]).encode())

@@ -72,6 +72,15 @@ def test_a_scratch_copy_leaves_no_trace(tmp_path: Path) -> None:
     assert git(checkout.root, "worktree", "list").count("\n") == 1
 
 
+def test_a_scratch_copy_may_have_only_some_files(tmp_path: Path) -> None:
+    checkout = repository(tmp_path / "repo", {"a/[x]": "x", "b": "y"})
+    with checkout.scratch(choose=lambda copy: [file.path for file in copy.tracked()][:1]) as worktree:
+        copy = Checkout.at(str(worktree))
+        assert [copy.content(file) for file in copy.tracked()] == [b"x", None]
+    with checkout.scratch(choose=lambda _: []) as worktree:
+        assert not (worktree / "b").exists()
+
+
 def test_a_scratch_copy_is_removed_after_a_failure(tmp_path: Path) -> None:
     checkout = repository(tmp_path / "repo", {"file": "x"})
     with pytest.raises(ZeroDivisionError), checkout.scratch() as worktree:
