@@ -336,15 +336,21 @@ def unfed(alarms: Iterable[MetricAlarm], fed: Mapping[Metric, int]) -> list[str]
     """The alarms with a metric that has no datapoint, and what to do; `fed` counts each metric's fresh ones.
 
     AWS's namespaces begin with `AWS/` or `ECS/`; the platform feeds all others. A log filter without a
-    default value publishes nothing while nothing happens.
+    default value publishes nothing while nothing happens. A function, such as `FILL`, may replace a metric
+    without datapoints, for example that of the target group that waits for the next deployment.
     """
     return [
         f"{alarm.name}: no datapoint of {metric}"
         + ("" if metric.namespace.startswith(("AWS/", "ECS/")) else f" ({DEFAULT_VALUE})")
         for alarm in alarms
+        if not _CALLS.search(alarm.expression) or not any(map(fed.get, alarm.metrics))
         for metric in alarm.metrics
         if not fed.get(metric)
     ]
+
+
+#: A call of a function of metric math.
+_CALLS = re.compile(r"\w\s*\(")
 
 
 @dataclass(frozen=True, slots=True)

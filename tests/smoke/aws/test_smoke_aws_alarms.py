@@ -257,6 +257,17 @@ def test_an_alarm_is_fed_by_every_metric_with_exactly_its_dimensions() -> None:
     assert unfed([found], {TASKS: 1}) == [f"p-api-cpu-high: no datapoint of {CPU}"]
 
 
+@pytest.mark.parametrize("expression", ["FILL(m1, 0) + FILL(m2, 0)", "SUM(METRICS())", "MAX ([m1, m2])"])
+def test_function_may_replace_one_metric_without_datapoints_but_not_all(expression: str) -> None:
+    found = alarm(metrics=(CPU, TASKS), expression=expression)
+    assert unfed([found], {CPU: 3}) == []
+    assert len(unfed([found], {})) == len(found.metrics)
+
+
+def test_arithmetic_needs_every_metric() -> None:
+    assert unfed([alarm(metrics=(CPU, TASKS), expression="100 * (m1 - m2) / m1")], {CPU: 3})
+
+
 def test_metric_of_the_platform_itself_may_want_a_default_value() -> None:
     own = Metric.of("p/AppMetrics", "ConservationViolationCount", {})
     (reason,) = unfed([alarm(metrics=(own,))], {})
