@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -28,7 +29,7 @@ from .answers import (
 )
 from .backends import INVOKE_PATH as FINN_INVOKE
 from .backends import Dixie, Finn, quality_signal
-from .batch import mint_command
+from .batch import claims_in, mint_command
 from .forgeries import Genuine
 from .freeside import INVOKE_PATH, QUALITY_PATH, Freeside, cost_in, prompt_for
 from .http import JSON_HEADERS, LEAST_PAUSES_S, MAX_REPEATS, Credential, wait
@@ -287,9 +288,13 @@ def require_refused(
 def require_spent(response: httpx.Response, service: str, what: str) -> None:
     """Assert that a token was refused for being spent; a 409 must carry its code, Dixie's in lower case.
 
-    Freeside has no other status for it: with a 409, a client makes a new token and tries again (1.1).
+    Freeside has no other status for it: with a 409, a client makes a new token and tries again (1.1). Only a
+    token that has ended in the meantime may also get a 401.
     """
-    require_refused(response, service, what, (409,) if service == "freeside" else REPLAYS)
+    end = claims_in(response.request).get("exp")
+    ended = isinstance(end, int | float) and end <= time.time()
+    statuses = REPLAYS if ended or service != "freeside" else (409,)
+    require_refused(response, service, what, statuses)
     if response.status_code == 409:
         code = "JTI_REPLAY"
         require_error(response, 409, code.lower() if error_code(response) == code.lower() else code)

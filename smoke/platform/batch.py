@@ -204,15 +204,21 @@ def mint_command(to: str, case: str = "", body: bytes = b"", **changed: Any) -> 
     return shlex.join(words + (["--body", body.decode()] if body else []))
 
 
-def minting(request: httpx.Request) -> str:
-    """The command that makes a call's token again, with its tenant, tier and pools; "" for other requests."""
-    named = [route for route in ROUTES if route.name in CALLS and request.url.path.endswith(route.path)]
+def claims_in(request: httpx.Request) -> dict[str, Any]:
+    """The claims of the token that a request carries; none if it carries no readable one."""
     try:
         part = request.headers.get("authorization", "").split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(f"{part}=="))
     except (IndexError, ValueError):
-        return ""
-    if not named or not isinstance(claims, dict):
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+def minting(request: httpx.Request) -> str:
+    """The command that makes a call's token again, with its tenant, tier and pools; "" for other requests."""
+    named = [route for route in ROUTES if route.name in CALLS and request.url.path.endswith(route.path)]
+    claims = claims_in(request)
+    if not named or not claims:
         return ""
     bound = request.content if "req_hash" in claims and request.content.isascii() else b""
     return mint_command(named[0].name, body=bound, **{n: claims[n] for n in OF_A_PAYER if n in claims})

@@ -1,5 +1,6 @@
 """Refusals, bad input, and internal details in answers."""
 
+import time
 from contextlib import nullcontext
 from typing import Any
 
@@ -26,7 +27,7 @@ from smoke.platform.attacks import (
 )
 from smoke.platform.batch import answering
 from smoke.platform.http import LEAST_PAUSES_S, MAX_REPEATS, HttpClient
-from smoke.platform.tokens import SigningKey
+from smoke.platform.tokens import SigningKey, encoded
 
 
 def answered(status: int, body: Any = None) -> httpx.Response:
@@ -93,6 +94,15 @@ def test_spent_token_has_its_code() -> None:
         require_spent(answered(409, {"error": code, "message": "used"}), "dixie", "a used token")
     with pytest.raises(ContractViolation, match="JTI_REPLAY"):
         require_spent(answered(409, {"error": "CONFLICT", "message": "no"}), "freeside", "a used token")
+
+
+@pytest.mark.parametrize("claims", [b'{"exp": %d}', b'{"exp": "%d"}', b"[%d]", b"%d{"])
+def test_only_a_token_that_has_ended_may_be_spent_with_401_at_freeside(claims: bytes) -> None:
+    for lifetime, may in ((-1, claims.startswith(b'{"exp": %')), (60, False)):
+        answer = answered(401, {"error": "UNAUTHORIZED"})
+        answer.request.headers["Authorization"] = f"Bearer e.{encoded(claims % (time.time() + lifetime))}.s"
+        with nullcontext() if may else pytest.raises(UnexpectedStatus, match="expected 409, got 401"):
+            require_spent(answer, "freeside", "a used token")
 
 
 @pytest.mark.parametrize(
