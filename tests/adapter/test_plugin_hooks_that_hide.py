@@ -1,8 +1,12 @@
 """A conftest hook that hides a failure changes neither the verdict nor the exit status."""
 
 import textwrap
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
+from pytest_readiness.adapter.machinery import Machinery
 
 from tests.adapter.scenario import DEFAULT, HTML, Suite
 from tests.adapter.test_plugin_exit_codes import P0_FAILS, PASSING, WORKERS
@@ -456,6 +460,8 @@ REPLACED = {
     "an assertion": "unittest.TestCase.fail = lambda *_: None",
     "a mock": "unittest.TestCase.assertEqual = unittest.mock.Mock()",
     "a value": "_pytest.reports.BaseReport.passed = True",
+    "an attribute": "_pytest.reports.TestReport.outcome = property(\n"
+    "    lambda self: 'passed', lambda self, seen: vars(self).update(outcome=seen))",
 }
 
 
@@ -480,9 +486,36 @@ def test_what_a_conftest_adds_to_pytest_is_harmless(suite: Suite) -> None:
         unittest.TestCase.maxDiff = None
         unittest.TestCase.setUp = lambda self: None
         unittest.TestCase.assertSame = lambda self, one, other: self.assertIs(one, other)
+        unittest.TestCase.shortDescription = lambda self: None
+        unittest.TestCase.session = property(lambda self: "ours")
         pytest.Item.owner = lambda self: "us"
+        pytest.Item.extra = property(lambda self: {})
         pytest.Function.__repr__ = lambda self: self.name
         """,
     )
     run = suite.run(plugins=HTML)
     assert (run.code, run.verdict) == (0, "READY"), run.output()
+
+
+@pytest.mark.parametrize(
+    ("file", "package", "installed"),
+    [
+        ("src/acme/plugin.py", "acme", True),
+        ("src/acme/patches.py", "acme", True),
+        ("src/acme/conftest.py", "acme", False),
+        ("src/acme/plugin.py", "", True),
+        ("src/acme/patches.py", "", False),
+        ("vendor/lib/python3.99/site-packages/other/plugin.py", "acme", True),
+        ("smoke/conftest.py", "acme", False),
+    ],
+)
+def test_an_installed_plugin_may_replace_code_of_pytest_even_below_the_root(
+    file: str, package: str, installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machinery, space = Machinery(), dict[str, Any]()
+    exec(compile("def patched(*_): ...", str(tmp_path / file), "exec"), space)
+    monkeypatch.setattr("_pytest.runner.check_interactive_exception", space["patched"])
+    plugin = ModuleType("acme.plugin")
+    plugin.__file__, plugin.__package__ = str(tmp_path / "src/acme/plugin.py"), package
+    found = f"{file} replaces _pytest.runner.check_interactive_exception, with which checks are run"
+    assert machinery.replaced(tmp_path, [plugin, object()]) == ([] if installed else [found])

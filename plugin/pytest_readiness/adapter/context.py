@@ -28,7 +28,8 @@ from ..profile.profile import Offer, Profile, SecretRef
 from ..profile.schema import Schema
 from .checks import Availability, Check, Down, Refusal
 from .evidence import Eventually, Evidence, EvidenceLog, Parts, Value
-from .leftovers import Machinery, Origin
+from .leftovers import Origin
+from .machinery import Machinery
 from .options import Settings
 
 if TYPE_CHECKING:
@@ -125,8 +126,9 @@ def taken_out(config: pytest.Config) -> list[str]:
         for name, part in config.stash[REGISTERED].items()
         if manager.get_plugin(name) is not part
     ]
+    installed = [plugin for plugin, _ in manager.list_plugin_distinfo()]
     machinery = config.stash.get(MACHINERY, None)
-    return [*gone, *(machinery.replaced(config.rootpath) if machinery else ())]
+    return [*gone, *(machinery.replaced(config.rootpath, installed) if machinery else ())]
 
 
 def own_run_id(settings: Settings) -> str:

@@ -8,8 +8,6 @@ under any warning filters and plugins.
 A check may patch functions during its phases. Between the phases pytest and this plugin use the originals,
 and a check that has left a function patched after its teardown fails.
 
-A conftest may patch what pytest itself runs checks with. :class:`Machinery` notices it at the end of a run.
-
 ``os.fork`` copies pytest with all its pending work: running the other checks again, judging, writing,
 recording. So a copy that returns from a check's code is ended, and reports to the process that started the
 run.
@@ -26,7 +24,6 @@ import os
 import re
 import select
 import sys
-import sysconfig
 import threading
 import time
 import warnings
@@ -36,8 +33,7 @@ from concurrent.futures import Future
 from functools import wraps
 from multiprocessing.process import BaseProcess
 from operator import is_
-from pathlib import Path
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, finalize
 
@@ -330,65 +326,6 @@ class Interpreter:
 def _present() -> list[object]:
     """Return the current object of each name that the plugin relies on; None if it has none."""
     return [*_map(dict.get, _NAMESPACES, _NAMES)]
-
-
-#: Modules of pytest, its hooks and unittest that run checks and carry their results.
-_MACHINERY = (
-    *(f"pluggy._{name}" for name in ("callers", "hooks", "manager", "result")),
-    *(f"_pytest.{name}" for name in ("assertion.rewrite", "fixtures", "main", "nodes", "outcomes", "python")),
-    *(f"_pytest.{name}" for name in ("reports", "runner", "skipping", "subtests", "unittest")),
-    "unittest.case",
-)
-#: Members that a suite may replace: a team's own set-up, and texts.
-_HARMLESS = re.compile(r"setUp|tearDown|__(str|repr|doc)__$")
-_CODE = (FunctionType, type, property, classmethod, staticmethod)
-_INSTALLED = tuple({*sysconfig.get_paths().values(), str(Path(__file__).parents[1])})
-
-
-class Machinery:
-    """The code of pytest and unittest that runs checks, as it was before a conftest was imported.
-
-    Installed plugins may patch it; the suite's own code may not, because then no result is certain.
-    """
-
-    def __init__(self) -> None:
-        modules = [sys.modules[name] for name in _MACHINERY if name in sys.modules]
-        classes = [
-            one
-            for module in modules
-            for one in vars(module).values()
-            if isinstance(one, type) and one.__module__ == module.__name__
-        ]
-        spaces: tuple[ModuleType | type, ...] = (*modules, *classes)
-        self._before = [(space, dict(vars(space))) for space in spaces]
-
-    def replaced(self, root: Path) -> list[str]:
-        """Return, in words, what code below ``root`` has replaced."""
-        found = []
-        for space, before in self._before:
-            bases = getattr(space, "__mro__", ())[1:]
-            for name, value in vars(space).items():
-                known = name in before or any(name in vars(base) for base in bases)
-                old = before.get(name)
-                if value is old or _HARMLESS.match(name) or not (known or isinstance(value, property)):
-                    continue
-                place = _source_of(value)
-                if place.startswith(_INSTALLED) or not (place or isinstance(old, _CODE)):
-                    continue
-                if not place or Path(place).is_relative_to(root):
-                    by = f"{Path(place).relative_to(root)} " if place else "the suite "
-                    found.append(f"{by}replaces {space.__name__}.{name}, with which checks are run")
-        return found
-
-
-def _source_of(value: Any) -> str:
-    """Return the file of a function, a class or a property; "" if it has none."""
-    for inner in ("fget", "__func__", "func"):
-        value = getattr(value, inner, value)
-    if isinstance(value, type):
-        return getattr(sys.modules.get(value.__module__), "__file__", None) or ""
-    code = getattr(value, "__code__", None)
-    return str(getattr(code, "co_filename", ""))
 
 
 class Origin:

@@ -53,7 +53,7 @@ def pytest_load_initial_conftests(
         return (yield)
     from .channels import guard
     from .context import MACHINERY
-    from .leftovers import Machinery
+    from .machinery import Machinery
 
     guard(early_config)
     early_config.stash[MACHINERY] = Machinery()

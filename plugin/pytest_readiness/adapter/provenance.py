@@ -114,7 +114,7 @@ class History:
         return quoted
 
     def _record(self, name: str, *scopes: str) -> dict[str, Any] | None:
-        """Return a self-test's record, or None, or its scope is another."""
+        """Return a self-test's record, or None if there is none of these scopes."""
         path = self._context.settings.reports / name
         if not path.is_file():
             return None
