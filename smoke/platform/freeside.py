@@ -23,6 +23,7 @@ from smoke.contract.exchange import MICRO_PER_CENT
 from smoke.contract.intake import rating
 from smoke.contract.model import POOLS, TIER_POOLS
 from smoke.contract.schemas import EVENTS, UUID
+from smoke.network.connections import events_in
 
 from . import tokens
 from .answers import (
@@ -300,6 +301,24 @@ def cost_in(response: httpx.Response) -> int:
     except ContractViolation:
         return 0
     return int(text) if isinstance(text, str) and DIGITS.fullmatch(text) else 0
+
+
+def spoken(answer: httpx.Response) -> tuple[str, list[Mapping[str, Any]]]:
+    """The content of an answer, and its usage; a stream should have one."""
+    if media_type(answer) != EVENTS:
+        fields = fields_of(answer)
+        return fields.text("content"), [fields.object("usage").data]
+    route = route_of(answer)
+    found = [parse_json(event.data, f"{route} event {event.name}") for event in events_in(answer.content)]
+    data = [each for each in found if isinstance(each, dict)]
+    content = "".join(str(each.get("text", "")) for each in data)
+    return content, [each for each in data if "costMicro" in each]
+
+
+def prompt_tokens_in(answer: httpx.Response) -> int:
+    """How many tokens the prompt had, as an answer declares; ContractViolation if it does not."""
+    usage = next(iter(spoken(answer)[1]), None)
+    return Fields(route_of(answer), {"usage": usage}).object("usage").integer("promptTokens")
 
 
 def nonce() -> str:

@@ -14,13 +14,12 @@ import pytest
 from pytest_readiness import SafetyViolation
 
 from smoke.contract.model import CALL_BODIES, DIRECT_CALL, POOLS, SERVICE, SERVICES, Access, Schema, accesses
-from smoke.contract.schemas import EVENTS, USAGE
-from smoke.network.connections import events_in
+from smoke.contract.schemas import USAGE
 
-from .answers import fields_of, media_type, parse_json, route_of
+from .answers import fields_of
 from .backends import Finn
 from .batch import answering
-from .freeside import Freeside, is_replay
+from .freeside import Freeside, is_replay, prompt_tokens_in, spoken
 
 #: Requirements of a check that signs as Finn.
 _OF_FINN = [pytest.mark.requires("finn", "finn_key"), pytest.mark.p1]
@@ -194,7 +193,7 @@ class Way:
         """How many tokens the prompt had, as the answer declares."""
         if self.direct:
             return fields_of(answer).object("usage").integer("prompt_tokens")
-        return int(spoken(answer)[1][0]["promptTokens"])
+        return prompt_tokens_in(answer)
 
 
 def freeside_way(freeside: Freeside, *, streamed: bool) -> Way:
@@ -257,16 +256,6 @@ def run_of(answer: httpx.Response) -> list[str]:
     """The parts of an answer that distinguish one run of the model from another: content and usage."""
     content, usage = spoken(answer)
     return [content, json.dumps([[each.get(name) for name in USAGE["required"]] for each in usage])]
-
-
-def spoken(answer: httpx.Response) -> tuple[str, list[dict[str, Any]]]:
-    """The content of one of Freeside's answers, and its usage; a stream should have one."""
-    if media_type(answer) != EVENTS:
-        fields = fields_of(answer)
-        return fields.text("content"), [fields.data["usage"]]
-    route = route_of(answer)
-    data = [parse_json(event.data, f"{route} event {event.name}") for event in events_in(answer.content)]
-    return "".join(event.get("text", "") for event in data), [each for each in data if "costMicro" in each]
 
 
 def require_no_run(run: list[str], answer: httpx.Response) -> None:

@@ -358,10 +358,10 @@ class Scores:
     def stay_after_each(self, agent: str, send: Callable[[], object], why: str) -> None:
         """Assert that an agent's score stays, in one of a few rounds, after something that must not move it.
 
-        Call it after `arrives`: each round lasts as long as that event took. An earlier event may be late and
+        Each round lasts as long as the last event took, if there was one. An earlier event may be late and
         move the score in one round, but hardly in each.
         """
-        took = self.once.remembered("moved")[-1]["took_s"]
+        took = max((entry["took_s"] for entry in self.once.remembered("moved")[-1:]), default=self.target_s)
         for _ in range(_ROUNDS):
             before = self.shown(agent)
             send()

@@ -1,6 +1,7 @@
 """Answers: strict decoding that names the field, and statuses with the party to blame."""
 
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import httpx
@@ -19,7 +20,7 @@ from smoke.platform.answers import (
     require_status,
     shown,
 )
-from smoke.platform.freeside import answer_of
+from smoke.platform.freeside import answer_of, prompt_tokens_in
 
 
 def fields(**data: Any) -> Any:
@@ -225,3 +226,22 @@ def test_times_are_read_in_every_zone(value: Any, monkeypatch: pytest.MonkeyPatc
 )
 def test_a_body_mentions_a_name(body: dict[str, str], found: bool) -> None:
     assert mentions(httpx.Response(200, json=body), "shop", "shop:two") is found
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "found"),
+    [
+        ("application/json", '{"content": "x", "usage": {"promptTokens": 7}}', 7),
+        ("application/json", '{"content": "x"}', "usage: expected an object, got nothing"),
+        ("application/json", '{"content": "x", "usage": {}}', "usage.promptTokens: expected an integer"),
+        ("application/json", '{"content": "x", "usage": {"promptTokens": "7"}}', "got '7'"),
+        ("text/event-stream", 'data: {"promptTokens": 7, "costMicro": "1"}\n\n', 7),
+        ("text/event-stream", 'data: {"text": "x"}\n\n', "usage: expected an object, got null"),
+        ("text/event-stream", 'data: {"text": null}\n\ndata: [1]\n\n', "usage: expected an object, got null"),
+        ("text/event-stream", 'data: {"costMicro": "1"}\n\n', "usage.promptTokens: expected an integer"),
+    ],
+)
+def test_the_tokens_of_a_prompt_are_read_or_found_missing(kind: str, content: str, found: Any) -> None:
+    with nullcontext() if isinstance(found, int) else pytest.raises(ContractViolation) as caught:
+        assert prompt_tokens_in(response(content.encode(), kind=kind)) == found
+    assert caught is None or found in str(caught.value)

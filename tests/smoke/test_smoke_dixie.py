@@ -83,6 +83,15 @@ def test_score_that_should_stay_is_watched(scores: Any) -> None:
         scores(0.5, 0.6).stay({"a": 0.5}, "why")
 
 
+def test_score_is_watched_in_rounds_even_if_no_event_moved_one_before(
+    scores: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smoke.platform.scores.SETTLED_S", 0)
+    log = Log()
+    scores(0.5, 0.6, target_s=0, log=log).stay_after_each("a", lambda: None, "why")
+    assert log.rules
+
+
 def test_score_that_a_cache_hides_is_found_by_the_one_watch_of_all(scores: Any) -> None:
     before = scores(0.5).hold("a")
     started = time.monotonic()
