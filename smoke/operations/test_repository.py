@@ -27,7 +27,7 @@ from smoke.source.terraform.values import is_known, text
 pytestmark = [pytest.mark.phase("operations"), pytest.mark.requires("iac"), pytest.mark.static]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def repository(checkout: Checkout) -> Repository:
     """The workflows of the checkout, and what they call."""
     return Repository.of(checkout)

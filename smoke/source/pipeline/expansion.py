@@ -434,13 +434,16 @@ def _unset(repository: Repository, workflow: Workflow, job: Job, names: Iterable
     """Those of the names that no text which the job may run sets, or names without reading it."""
     if not names or any(_is_unknown(step.uses) for step in job.steps):
         return []
-    texts = (workflow.around(job, repository.script(workflow.path) or ""), *repository.programs())
-    if matches(_SETS_ANY, texts):
+    around = workflow.around(job, repository.script(workflow.path) or "")
+    texts = (around,), tuple(repository.programs())
+    if any(matches(_SETS_ANY, each) for each in texts):
         return []
     known = [name for name in names if _OF_MACHINES.fullmatch(name) or _OF_ACTIONS.fullmatch(name)]
     sets = {name: rf"(?<![\w${{]){name}\b" if name.isupper() else _SETS.format(name) for name in names}
     return [
-        name for name in names if name not in known and not any(re.search(sets[name], text) for text in texts)
+        name
+        for name in names
+        if name not in known and not any(matches(re.compile(sets[name]), each) for each in texts)
     ]
 
 

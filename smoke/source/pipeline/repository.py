@@ -36,7 +36,7 @@ class Placed:
     env: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def matches(pattern: re.Pattern[str], texts: tuple[str, ...]) -> tuple[Any, ...]:
     """What a pattern finds in texts; the many programs of a checkout are searched once, not for each job."""
     return tuple(found for text in texts for found in pattern.findall(text))
