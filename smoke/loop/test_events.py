@@ -254,7 +254,7 @@ def test_events_at_once_count_each(
 
     at_once([partial(send, agent, False) for agent in (*agents, *rows)])
     begun = partial(shown, *agents, *rows)
-    if not come(lambda: None not in begun(), BEGUN, begun, lambda about: send(about, False)):
+    if not come(lambda: None not in begun(), BEGUN, begun, lambda about: send(about, False), route):
         return
     at_once([partial(send, agent, True) for _ in range(TOGETHER) for agent in crowd])
     at_once([partial(send, agent, True) for each, agent in enumerate(rows) for _ in range(IN_A_ROW + each)])
@@ -300,7 +300,7 @@ def test_first_events_at_once_count_each(
     one, two, *crowd = (f"smoke-{nonce()}" for _ in range(2 + CROWD))
     at_once([partial(send, agent, False) for agent in (one, two)])
     read = partial(map, quiet.score, (one, two))
-    begun = (lambda: None not in read(), BEGUN, read, lambda about: send(about, False))
+    begun = (lambda: None not in read(), BEGUN, read, lambda about: send(about, False), "dixie.events")
     if not scores.newcomers.give_time() and not scores.show(eventually, *begun):
         return None
     send(two, False)

@@ -289,34 +289,35 @@ class Scores:
         what: str,
         read: Callable[[], Iterable[float | None]] = list,
         send: Callable[[str], object] = str,
+        route: str = "",
     ) -> bool:
         """Wait until a change shows on the run's own agents; skip, as seeded agents' checks assert it too.
 
-        ``read`` gives the scores of agents with an event each, at once; ``send`` sends one about an agent.
-        False if no event gives a new agent a score, not even one by itself, which the contract allows (3).
+        ``read`` gives the scores of agents with an event each, at once; ``send`` sends one about an agent, to
+        ``route``. False if no event there gives a new agent a score, not even one by itself, which the
+        contract allows (3).
         """
         unseen = "the effect of a lost event is not visible on agents that were not seeded"
         if self.once.remembered("unseen"):
             pytest.skip(f"{unseen}, as another check of this run found")
         late = ""
-        if not self.once.remembered("unscored"):
+        if {"route": route} not in self.once.remembered("unscored"):
             try:
-                eventually(probe, within=self.limit_s, every=self.every_s, what=what)
-                return True
+                return self.until(probe, what, eventually)
             except AssertionError as error:
                 late = str(error)
         known = [score is not None for score in read()]
-        if known and not any(known) and not (late and self._scores_one(send, eventually)):
-            self.once.remember("unscored")
+        if not known:
+            self.once.remember("unseen", what=what)
+            pytest.skip(f"{unseen}: {late}")
+        if not any(known) and not (late and self._scores_one(send, eventually)):
+            self.once.remember("unscored", route=route)
             self.evidence.figure("new agents with a score by an event", 0)
             self.evidence.note("not examined: new agents get no scores, so no lost event would show")
             return False
-        if not all(known):
-            each = f"all of {len(known)} agents, each with an event at once, get a score, as one alone does"
-            eventually(lambda: None not in read(), within=self.limit_s, every=self.every_s, what=each)
-            return True  # its queue was slow; a lost event would not have come
-        self.once.remember("unseen", what=what)
-        pytest.skip(f"{unseen}: {late}")
+        # its queue may be slow; a lost event will not come
+        each = f"all of {len(known)} agents, each with an event at once, get a score, as one alone does"
+        return self.until(lambda: None not in read(), each, eventually)
 
     def _scores_one(self, send: Callable[[str], object], eventually: Eventually) -> bool:
         about = newcomer()

@@ -92,6 +92,31 @@ def test_score_is_watched_in_rounds_even_if_no_event_moved_one_before(
     assert log.rules
 
 
+def test_events_at_once_are_compared_on_agents_of_which_each_has_a_score(scores: Any) -> None:
+    sent: list[str] = []
+
+    def show(reading: Any, route: str = "a", alone: Any = None, read: Any = None) -> bool:
+        on = scores(alone)
+        read = read or (lambda: reading)
+        return bool(on.show(eventually, lambda: None not in read(), "shown", read, sent.append, route))
+
+    assert show([0.1, 0.2])
+    later = iter([[None, None]] * 22)
+    assert show(0, alone=0.5, read=lambda: next(later, [0.1, 0.2])), "a slow queue"
+    for reading, alone in (([None, 0.1], None), ([None, None], 0.5)):
+        with pytest.raises(AssertionError, match="all of 2 agents"):
+            show(reading, alone=alone)
+    assert len(sent) == 2, "one event by itself is sent where no agent has a score"
+    assert not show([None, None])
+    assert not show([None, None])
+    assert len(sent) == 3, "the route is known not to score new agents"
+    assert show([0.1, 0.2]), "it does after all"
+    with pytest.raises(AssertionError, match="all of 2 agents"):
+        show([None, None], route="b", alone=0.5)
+    with pytest.raises(pytest.skip.Exception, match="not visible"):
+        show(0, read=list)
+
+
 def test_score_that_a_cache_hides_is_found_by_the_one_watch_of_all(scores: Any) -> None:
     before = scores(0.5).hold("a")
     started = time.monotonic()
