@@ -190,8 +190,8 @@ def unserving(service: EcsService, task: TaskDefinition, health: str) -> Iterato
         yield f"health: the check of {main.name} always fails: {' '.join(main.asks)}"
     for port, path in OF_ITSELF.findall(" ".join(main.asks)):
         if health and path == health and ports and int(port or 80) not in ports:
-            listening = " and ".join(map(str, sorted(ports)))
-            yield f"health: {main.name} checks itself on port {port or 80}, but it listens on {listening}"
+        listening = " and ".join(map(str, sorted(ports)))
+        yield f"health: {main.name} checks itself on port {port or 80}, but it listens on {listening}"
     for name, port in service.balanced:
         if name not in mapped or (mapped[name] and port not in mapped[name]):
             yield f"port: target groups get port {port} of {name}, which its task does not have"

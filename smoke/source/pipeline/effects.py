@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from smoke.source.checkout import Finding
 from smoke.source.rules import ENVIRONMENTS
@@ -89,23 +90,37 @@ _WORK = (
 
 
 def _passed_over(repository: Repository, workflow: Workflow, deploying: Collection[str]) -> Iterator[Finding]:
-    """Steps that a push skips, each by its `if`, though they alone build the image or update the service."""
+    """Steps that every push skips, each by its `if`, though they alone build an image or update a service.
+
+    A workflow may only test what is pushed to one of its branches.
+    """
+    pushes = [each for each in workflow.events if each.get("github.event_name") == "push"]
+    running = {job.name: [Situation(inputs={}, unread=OUTCOMES, known=each) for each in pushes
+                          if may_run(workflow, job, each, asked=False)]
+               for job in workflow.jobs.values()}  # fmt: skip
     others = [step for each in repository.workflows.values() if each is not workflow
               for job in each.jobs.values() for step in job.steps]  # fmt: skip
-    for event in (each for each in workflow.events if each.get("github.event_name") == "push"):
-        situation = Situation(inputs={}, unread=OUTCOMES, known=event)
-        running = [each for each in workflow.jobs.values() if may_run(workflow, each, event, asked=False)]
-        own = [list(each.steps) for each in running if each.name in deploying]
-        every = [[*others, *(step for job in running for step in job.steps)]] if own else []
-        for (commands, action, what), groups in zip(_WORK, (every, own), strict=True):
-            for steps in groups:
-                does = [each for each in steps if action.search(each.uses)
-                        or any(runs_one(words, commands) for words in repository.commands(each))]  # fmt: skip
-                rest = [each for each in steps if each not in does]
-                skips = not any(each.condition.ways(situation)[0] or each in others for each in does)
-                in_another_way = commands is _UPDATE and any(_deploys(repository, each) for each in rest)
-                if does and skips and not in_another_way:
-                    yield workflow.finding(does[0].line, f"on a push {what}: its step is skipped")
+    groups = [[(step, running[job.name]) for step in job.steps]
+              for job in workflow.jobs.values() if running[job.name]]  # fmt: skip
+    own = [[(step, running[name]) for step in workflow.jobs[name].steps]
+           for name in running if name in deploying and running[name]]  # fmt: skip
+    every = (
+        [[*chain(*groups)]] if own and not any(_does(repository, each, _WORK[0]) for each in others) else []
+    )
+    for work, alike in zip(_WORK, (every, own), strict=True):
+        for steps in alike:
+            does = [each for each in steps if _does(repository, each[0], work)]
+            rest = [step for step, _ in steps if not _does(repository, step, work)]
+            skips = not any(step.condition.ways(each)[0] for step, situations in does for each in situations)
+            in_another_way = work is _WORK[1] and any(_deploys(repository, each) for each in rest)
+            if does and skips and not in_another_way:
+                yield workflow.finding(does[0][0].line, f"on a push {work[2]}: its step is skipped")
+
+
+def _does(repository: Repository, step: Step, work: tuple[Sequence[str], re.Pattern[str], str]) -> bool:
+    commands, action, _ = work
+    asked = (runs_one(words, commands) for words in repository.commands(step))
+    return action.search(step.uses) is not None or any(asked)
 
 
 def _deploys(repository: Repository, step: Step) -> bool:
@@ -137,10 +152,17 @@ def _too_early(repository: Repository, workflow: Workflow, job: Job) -> Iterator
         able = [at for at in given if _may_run(workflow, job.steps[at])]
         early = job.steps[: min(able, default=len(job.steps))] if given else ()
         why = "which runs only later" if able else "which is always skipped"
-        for step in early:
-            if any(runs_one(words, needing) for words in repository.commands(step)):
+        for step in (each for each in early if _may_run(workflow, each)):
+            if any(
+                runs_one(words, needing) and not _of_machine(words) for words in repository.commands(step)
+            ):
                 yield workflow.finding(step.line, f"this step needs {action.rstrip('@')}, {why}")
                 break
+
+
+def _of_machine(words: Sequence[str]) -> bool:
+    """Whether a command pushes to a registry on its own machine."""
+    return any(each.startswith(("localhost:", "127.0.0.1:")) for each in words)
 
 
 def _may_run(workflow: Workflow, step: Step) -> bool:

@@ -116,7 +116,7 @@ _PROMPTS = re.compile(
 )
 _NO_SERVICE = re.compile(
     r"sleep (?:inf|infinity|\d+[smhd]?)|tail -f /dev/null|(?:npm|pnpm|yarn)(?: run)? test|pytest"
-    r"|:|true|false|exit(?: \d+)?|echo [^;&|]*|--?(?:help|version)"
+    r"|:|true|false|exit(?: \d+)?|echo [^;&|\n`(]*|--?(?:help|version)"
 )
 _IN_SHELL = re.compile(r"(?:\S*/)?(?:ba|a|da|z)?sh -[a-z]*c (?:exec )?")
 _RUNNERS_OF = re.compile(r"(?:\S*/)?(?:node|nodejs|python3?|ruby|deno|bun)")

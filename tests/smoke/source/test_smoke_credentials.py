@@ -19,7 +19,8 @@ from tests.smoke.source.repository import repository
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 RANDOM = "Zk3mQ9xW7vLt2RbY8nHc5DfJ6sGa4PeU9oTi"
-ACCESS_KEY = f"AKIAZ7QF3TWMK2LNXR5B\n{RANDOM}+/x1"
+KEY_ID = "AKIAZ7QF3TWMK2LNXR5B"
+ACCESS_KEY = f"{KEY_ID}\n{RANDOM}+/x1"
 RDS = "arrakis.c1.us-east-1.rds.amazonaws.com"
 
 
@@ -49,6 +50,8 @@ def test_a_key_that_is_encrypted_public_or_for_tests_is_no_secret(tmp_path: Path
     plain = pem(PrivateFormat.PKCS8)
     files = {"a.pem": locked, "b.pem": public, "c.md": shortened, "tests/d.pem": plain}
     files |= {"certs/localhost-key.pem": plain, "src/__tests__/k.ts": plain, "dev.env": plain}
+    files |= {"src/testutil/a.ts": plain, "conftest.py": plain, ".devcontainer/a.pem": plain}
+    files |= {"e.pem": plain, ".gitattributes": "e.pem filter=git-crypt diff=git-crypt"}
     assert exposed(repository(tmp_path, files))[1] == []
 
 
@@ -86,6 +89,18 @@ def test_a_key_that_is_encrypted_public_or_for_tests_is_no_secret(tmp_path: Path
         ("secrets.enc.yaml", "db_password: ENC[AES256_GCM,data:h7Kq9vTz2mWx4,type:str]", ""),
         ("terraform.tfstate", '{"resources": [{"type": "random_password"}]}', "Terraform's state"),
         ("terraform.tfstate", '{"resources": [{"type": "aws_sqs_queue"}]}', ""),
+        ("terraform.tfstate.backup", '{"resources": [{"type": "random_password"}]}', "Terraform's state"),
+        ("a.yml", f"uses: a/b@3df4ab11eba7bda6032a0b82a6bb43b11571feac\nid: {KEY_ID}", ""),
+        (".env.production", f"NEXT_PUBLIC_MAPS_API_KEY=AIzaSy{RANDOM}", ""),
+        (".env.production", f"VITE_MAP_TOKEN=pk{RANDOM}", ""),
+        (".env.production", f"PUBLISHER_TOKEN=pk{RANDOM}", "PUBLISHER_TOKEN is in the repository"),
+        ("a.md", '{"kty":"EC","d":"870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE"}', ""),
+        ("a.yml", "xoxb-fake-token-for-the-ci-2", ""),
+        ("a.yml", f"xoxb-17653285-17653286-{RANDOM}", "a token of Slack"),
+        ("compose.yaml", "URL: postgres://app:h7Kq9vTz@db.prod.svc.cluster.local/app", ""),
+        ("compose.yaml", "URL: postgres://app:h7Kq9vTz@your-db.rds.amazonaws.com/app", ""),
+        ("compose.yaml", f"URL: postgres://app:x@h7Kq9vTz.y@{RDS}/app", f"the password of a user of {RDS}"),
+        ("a.sh", "curl https://api.acme.org:8443?to=a@b.org", ""),
     ],
 )
 def test_credentials_are_told_from_what_stands_for_them(
@@ -100,3 +115,8 @@ def test_files_that_nobody_wrote_by_hand_are_not_read(tmp_path: Path) -> None:
     text = f"ghp_{RANDOM}\n"
     assert found(tmp_path / "a", "data.json", text + "x" * 1_000_001) == []
     assert found(tmp_path / "b", "image.bin", text + "\0") == []
+
+
+@pytest.mark.parametrize("text", [f"://{'a:' * 400_000}", f"-----BEGIN PRIVATE KEY-----{' ' * 900_000}"])
+def test_a_long_line_is_read_soon(tmp_path: Path, text: str) -> None:
+    assert found(tmp_path, ".env.production", text) == []

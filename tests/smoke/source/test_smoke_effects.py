@@ -233,6 +233,15 @@ def test_a_push_builds_the_image_and_updates_the_service(condition: str, skipped
         assert said == [f"on a push {what}: its step is skipped"] * skipped
 
 
+def test_a_push_to_one_of_its_branches_may_only_be_tested() -> None:
+    on = {"push": {"branches": ["main", "develop"]}}
+    for branch, skipped in (("main", False), ("release", True)):
+        only = {"if": f"github.ref == 'refs/heads/{branch}'"}
+        data = workflow(all=deploy(steps=[{"run": BUILDS}, {"run": UPDATE, **only}])) | {"on": on}
+        said = [each.what for each in ineffective(repository(data), PLAN, "shop-staging", FAMILIES)]
+        assert said == ["on a push the service is not updated: its step is skipped"] * skipped
+
+
 def test_a_push_may_build_in_another_workflow_and_deploy_in_another_way() -> None:
     manual = {"if": "github.event_name == 'workflow_dispatch'"}
     steps = [{"run": UPDATE, **manual}, {"run": "aws deploy create-deployment --application-name a"}]
@@ -257,6 +266,8 @@ PUSHES = {"run": "docker build -t r/shop-api:1 .\ndocker push r/shop-api:1"}
         ([{"uses": "docker/login-action@v3"}, PUSHES, CREDENTIALS], ""),
         ([{"uses": "./.github/actions/aws"}, PUSHES, CREDENTIALS], ""),
         ([{**PUSHES, "env": {"AWS_ACCESS_KEY_ID": "x"}}, CREDENTIALS], ""),
+        ([{"run": "docker push localhost:5000/shop-api:1"}, CREDENTIALS, PUSHES], ""),
+        ([{**PUSHES, "if": False}, CREDENTIALS, PUSHES], ""),
         ([{**CREDENTIALS, "if": "vars.OIDC == 'true'"}, PUSHES], ""),
         (
             [PUSHES, CREDENTIALS],
