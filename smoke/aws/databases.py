@@ -130,12 +130,17 @@ _NAMES = ("DBInstanceIdentifier", "DBClusterIdentifier")
 
 
 def _forces_tls(account: AwsAccount, instance: Mapping[str, Any]) -> bool:
-    """Whether an instance refuses connections without TLS by a parameter of its own that is in force."""
+    """Whether an instance refuses connections without TLS by a parameter that is in force.
+
+    Its own parameter counts before its cluster's.
+    """
     groups = {one["DBParameterGroupName"]: one for one in instance.get("DBParameterGroups", ())}
-    return _cluster_forces_tls(account, instance) or any(
-        values.get("rds.force_ssl") == "1" and groups[name].get("ParameterApplyStatus") != "pending-reboot"
+    own = [
+        values["rds.force_ssl"] == "1" and groups[name].get("ParameterApplyStatus") != "pending-reboot"
         for name, values in _parameters(account, instance).items()
-    )
+        if "rds.force_ssl" in values
+    ]
+    return any(own) if own else _cluster_forces_tls(account, instance)
 
 
 def _cluster_forces_tls(account: AwsAccount, instance: Mapping[str, Any]) -> bool:

@@ -188,10 +188,10 @@ def unserving(service: EcsService, task: TaskDefinition, health: str) -> Iterato
         yield f"command: {main.name} runs {' '.join(main.runs)}, which serves nothing"
     if _FAILS.fullmatch(" ".join(main.asks)):
         yield f"health: the check of {main.name} always fails: {' '.join(main.asks)}"
-    for port, path in OF_ITSELF.findall(" ".join(main.asks)):
-        if health and path == health and ports and int(port or 80) not in ports:
+    asked = [int(port or 80) for port, path in OF_ITSELF.findall(" ".join(main.asks)) if path == health != ""]
+    for at in asked[:1] if ports and not ports & {*asked} else ():  # another one may be an alternative
         listening = " and ".join(map(str, sorted(ports)))
-        yield f"health: {main.name} checks itself on port {port or 80}, but it listens on {listening}"
+        yield f"health: {main.name} checks itself on port {at}, but it listens on {listening}"
     for name, port in service.balanced:
         if name not in mapped or (mapped[name] and port not in mapped[name]):
             yield f"port: target groups get port {port} of {name}, which its task does not have"

@@ -164,6 +164,11 @@ _COMMITS = [
     for length in (*range(7, 13), 16, 20, 32, 40)
 ]
 _OF_COMMITS = re.compile(r"\b(?:git|commit)\b.*\b(?:sha|hash|id)\b|\bcommit\b", re.IGNORECASE)
+#: Words of a message that demands something else, or more than a commit.
+_OF_MORE = re.compile(
+    r"\b(?:no|not|never|or|and|digest|versions?|releases?|semver|branch|prefix|followed)\b|256|\w-[<{$]|\w-[0-9a-f]{7}",
+    re.IGNORECASE,
+)
 
 
 def _unfit_for_commits(module: Module) -> Iterator[Finding]:
@@ -173,7 +178,7 @@ def _unfit_for_commits(module: Module) -> Iterator[Finding]:
         name = variable.labels[0]
         for validation in variable.nested("validation") if name not in module.given else ():
             message = Body(validation, Environment(module)).attribute("error_message")
-            if not _OF_COMMITS.search(text(message)):
+            if not _OF_COMMITS.search(text(message)) or _OF_MORE.search(text(message)):
                 continue
             values = ({**module.given, name: Value(sha, variable.at)} for sha in _COMMITS)
             tried = (Module(module.sources, module.files, given=each) for each in values)

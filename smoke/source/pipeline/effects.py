@@ -104,9 +104,8 @@ def _passed_over(repository: Repository, workflow: Workflow, deploying: Collecti
               for job in workflow.jobs.values() if running[job.name]]  # fmt: skip
     own = [[(step, running[name]) for step in workflow.jobs[name].steps]
            for name in running if name in deploying and running[name]]  # fmt: skip
-    every = (
-        [[*chain(*groups)]] if own and not any(_does(repository, each, _WORK[0]) for each in others) else []
-    )
+    built = any(_does(repository, each, _WORK[0]) for each in others)
+    every = [[*chain(*groups)]] if own and not built else []
     for work, alike in zip(_WORK, (every, own), strict=True):
         for steps in alike:
             does = [each for each in steps if _does(repository, each[0], work)]
@@ -153,9 +152,8 @@ def _too_early(repository: Repository, workflow: Workflow, job: Job) -> Iterator
         early = job.steps[: min(able, default=len(job.steps))] if given else ()
         why = "which runs only later" if able else "which is always skipped"
         for step in (each for each in early if _may_run(workflow, each)):
-            if any(
-                runs_one(words, needing) and not _of_machine(words) for words in repository.commands(step)
-            ):
+            asked = [words for words in repository.commands(step) if not _of_machine(words)]
+            if any(runs_one(words, needing) for words in asked):
                 yield workflow.finding(step.line, f"this step needs {action.rstrip('@')}, {why}")
                 break
 

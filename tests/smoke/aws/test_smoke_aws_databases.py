@@ -150,6 +150,7 @@ def test_a_client_uses_tls_where_the_cluster_requires_it(
     account, _ = scripted(
         describe_db_clusters=lambda **_: {"DBClusters": [cluster]},
         describe_db_cluster_parameters=lambda **_: {"Parameters": listed},
+        describe_db_parameters=lambda **_: {"Parameters": [{**listed[0], "ParameterValue": "0"}]},
     )
     place = "c0ffee.us-east-1.rds.amazonaws.com"
     instance = {
@@ -159,6 +160,8 @@ def test_a_client_uses_tls_where_the_cluster_requires_it(
     }
     given = [("dixie", "DATABASE_URL", f"postgres://u@d.cluster-{place}/x?sslmode=disable")]
     assert ["without TLS" in each for each in astray(account, [instance], given)] == [True] * wrong
+    allowing = {**instance, "DBParameterGroups": [{"DBParameterGroupName": "own"}]}
+    assert [*astray(account, [allowing], given)] == []
 
 
 @pytest.mark.parametrize(

@@ -483,6 +483,9 @@ def test_how_long_failed_health_checks_of_a_new_task_are_ignored() -> None:
         ({}, ""),
         ({"runs": ("node", "server.js")}, ""),
         ({"runs": ("sh", "-c", "echo starting && exec node server.js")}, ""),
+        ({"runs": ("sh", "-c", "echo starting\nexec node server.js")}, ""),
+        ({"runs": ("sh", "-c", "echo $(node server.js)")}, ""),
+        ({"runs": ("sh", "-c", "echo ready")}, "serves nothing"),
         ({"runs": ("sh", "-c", "exit 0")}, "serves nothing"),
         ({"runs": ("/bin/sh", "-ec", "exec sleep infinity")}, "serves nothing"),
         ({"runs": ("true",)}, "serves nothing"),
@@ -493,6 +496,7 @@ def test_how_long_failed_health_checks_of_a_new_task_are_ignored() -> None:
         ({"asks": ("CMD-SHELL", "curl -f http://localhost:3000/health || exit 1")}, ""),
         ({"asks": ("CMD-SHELL", "curl -f http://localhost:9999/health || exit 1")}, "on port 9999"),
         ({"asks": ("CMD-SHELL", "curl -f http://localhost/health")}, "on port 80"),
+        ({"asks": ("CMD-SHELL", "wget http://localhost:1/health || wget http://localhost:3000/health")}, ""),
         ({"asks": ("CMD-SHELL", "curl -f http://localhost:9999/admin/ready")}, ""),  # its own port
         ({"asks": ("CMD-SHELL", "curl -f http://localhost:9999/health"), "ports": ()}, ""),
     ],
