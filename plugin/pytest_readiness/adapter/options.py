@@ -39,7 +39,7 @@ def add(parser: pytest.Parser) -> None:
     group = parser.getgroup("readiness", "launch readiness")
     if HANDOVER in os.environ:  # pytest shows these with its errors
         parser.extra_info["next"] = "readiness run --help, and pytest --help for all options"
-    if find_spec("xdist") is None and any(word.startswith(("-n", "--numprocesses")) for word in sys.argv):
+    if any(word.startswith(("-n", "--numprocesses")) for word in sys.argv) and find_spec("xdist") is None:
         parser.extra_info["-n"] = "needs pytest-xdist: pip install 'pytest-readiness[xdist]'"
     group.addoption(
         "--env",
