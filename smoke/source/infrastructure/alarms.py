@@ -149,7 +149,7 @@ def coverage(configuration: Configuration, definition: Definition, within: Mappi
         _cover(
             configuration, result, f"the {kind} of {definition.name}", definition,
             lambda found: _watches(found, kind, service),  # noqa: B023 - called at once
-            lambda found: _may_watch(found, kind),  # noqa: B023
+            lambda found: _may_watch(found, kind, service),  # noqa: B023
             lambda found: _metric(found, kind),  # noqa: B023
             rules.HEALTH if kind == "health" else rules.UTILIZATION, within,
         )  # fmt: skip
@@ -352,14 +352,9 @@ def _watches(found: Watched, kind: str, service: Resource) -> bool:
     if found.why or not _metric(found, kind):
         return False
     if found.metric == "HealthyHostCount":
-        groups = [
-            each
-            for block in service.blocks("load_balancer")
-            for each in items(block.attribute("target_group_arn"))
-        ]
         group = found.dimensions.get("TargetGroup")
         return "LoadBalancer" in found.dimensions and group is not None and any(
-            _same(group, each, "aws_lb_target_group") for each in groups
+            _same(group, each, "aws_lb_target_group") for each in _target_groups(service)
         )  # fmt: skip
     name, cluster = found.dimensions.get("ServiceName"), found.dimensions.get("ClusterName")
     own = service.attribute("cluster")
@@ -370,6 +365,14 @@ def _watches(found: Watched, kind: str, service: Resource) -> bool:
     )  # fmt: skip
 
 
+def _target_groups(service: Resource) -> list[Value]:
+    return [
+        each
+        for block in service.blocks("load_balancer")
+        for each in items(block.attribute("target_group_arn"))
+    ]
+
+
 def _same(first: Value, second: Value, type_: str) -> bool:
     one, other = referenced(first), referenced(second)
     if one is not None and one is other:
@@ -377,12 +380,15 @@ def _same(first: Value, second: Value, type_: str) -> bool:
     return thing(first, type_).key == thing(second, type_).key
 
 
-def _may_watch(found: Watched, kind: str) -> bool:
+def _may_watch(found: Watched, kind: str, service: Resource) -> bool:
     """Whether an alarm may watch this kind of metric of some service, because the files leave it open."""
     if found.why:
         health = [metric for _, metric in rules.HEALTH_METRICS]
         return found.may_be(*(health if kind == "health" else [rules.UTILIZATION_METRICS[kind]]))
-    return _metric(found, kind) and any(hidden(each) for each in found.dimensions.values())
+    groups = _target_groups(service) if found.metric == "HealthyHostCount" else []
+    # the key of a dynamic block has lost whose attribute it is
+    computed = any(is_known(each) and not text(each).startswith("arn:") for each in groups)
+    return _metric(found, kind) and (computed or any(map(hidden, (*found.dimensions.values(), *groups))))
 
 
 def fires(alarm: Resource, found: Watched, need: rules.Need, within: Mapping[str, int]) -> Judged:

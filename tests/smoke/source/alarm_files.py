@@ -67,8 +67,8 @@ def health(**changed: str) -> str:
 MEMORY = usage("memory", "MemoryUtilization")
 
 
-def watched(read: Read, *alarms: str, cluster: str = CLUSTER) -> Examined:
-    configuration = read(TOPIC, SUBSCRIPTION, cluster, SERVICE, *alarms)
+def watched(read: Read, *alarms: str, cluster: str = CLUSTER, of: str = SERVICE) -> Examined:
+    configuration = read(TOPIC, SUBSCRIPTION, cluster, of, *alarms)
     (finn,) = [each for each in read_definitions(configuration, ["finn"]).definitions if each.service]
     return coverage(configuration, finn, WITHIN)
 

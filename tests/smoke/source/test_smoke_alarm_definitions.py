@@ -10,6 +10,7 @@ from tests.smoke.source.alarm_files import (
     CLUSTER,
     MEMORY,
     OWN,
+    SERVICE,
     SUBSCRIPTION,
     TOPIC,
     WITHIN,
@@ -468,6 +469,30 @@ def test_an_alarm_on_what_is_left_out_need_not_exist(read: Read) -> None:
         }
     """))  # fmt: skip
     assert not found.findings
+
+
+@pytest.mark.parametrize(
+    ("groups", "group", "unread"),
+    [
+        ("{ (aws_lb_target_group.finn.arn) = 3000 }", "load_balancer.key", 1),
+        ("toset([aws_lb_target_group.finn.arn])", "load_balancer.key", 1),
+        ("var.unset", "load_balancer.value", 1),
+        ("[aws_lb_target_group.finn.arn]", "load_balancer.value", 0),
+    ],
+)
+def test_a_target_group_that_the_files_leave_open_may_be_watched(
+    read: Read, groups: str, group: str, unread: int
+) -> None:
+    content = f"content {{ target_group_arn = {group} }}"
+    block = f'dynamic "load_balancer" {{\n    for_each = {groups}\n    {content}\n  }}'
+    service = SERVICE.replace("load_balancer { target_group_arn = aws_lb_target_group.finn.arn }", block)
+    alarm = health(
+        namespace='"AWS/ApplicationELB"',
+        metric_name='"HealthyHostCount"',
+        dimensions=BALANCED % "target_group.finn",
+    )
+    examined = watched(read, alarm, cpu(), MEMORY, of=service)
+    assert (examined.findings, len(examined.not_examined)) == ([], unread)
 
 
 def test_an_alarm_of_the_service_on_anothers_target_group_is_named(read: Read) -> None:
