@@ -319,7 +319,8 @@ def _hits_all(rule: Body) -> bool:
                 return True
         for match in statement.blocks("ip_set_reference_statement"):
             listed = declared(match.attribute("arn"))
-            ranges = [*items(listed.attribute("addresses"))] if listed is not None else []
+            kept = listed is None or listed.ignores("addresses")  # others set them
+            ranges = [*items(listed.attribute("addresses"))] if listed is not None and not kept else []
             forwarded = match.blocks("ip_set_forwarded_ip_config")
             if ranges and all(map(is_known, ranges)) and not forwarded and is_everybody(map(text, ranges)):
                 return True

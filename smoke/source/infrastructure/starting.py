@@ -251,8 +251,10 @@ def without_task(configuration: Configuration, service: Resource, name: str) -> 
             yield service.finding(f"{name} runs no task", count)
     runs = service.attribute("task_definition")
     revision = re.search(r"[\w}-]:(\d+)\Z", text(runs)) if is_known(runs) else None
-    fixed = revision is not None and any(f":{revision[1]}" in each.text for each in _sources(
-        configuration, service, "task_definition"))  # fmt: skip
+    written = _sources(configuration, service, "task_definition") if revision is not None else ()
+    # a variable may come before the revision: `var.task != "" ? var.task : "api:1"`
+    sure = (each for each in written if each.kind not in ("condition", "call") or "var." not in each.text)
+    fixed = revision is not None and any(f":{revision[1]}" in each.text for each in sure)
     if revision and fixed and not service.ignores("task_definition"):
         yield service.finding(f"{name} always runs revision {revision[1]} of its task definition", runs)
 

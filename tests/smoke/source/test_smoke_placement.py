@@ -226,6 +226,9 @@ def test_the_balancer_is_found_and_speaks_as_its_service(
         ('"arrakis-staging-finn"', "", False),
         ('"arrakis-staging-finn:${var.revision}"', "", False),
         ("local.fixed", "", True),
+        ("local.first", "", False),
+        ('var.none != "" ? var.none : "arrakis-staging-finn:12"', "", False),
+        ('coalesce(var.none, "arrakis-staging-finn:12")', "", False),
         ("var.revision_of_a_variable", "", False),
         ('var.old ? aws_ecs_task_definition.finn.arn : "arrakis-staging-finn:3"', "", False),
     ],
@@ -238,7 +241,9 @@ def test_a_service_follows_its_task_definition(read: Read, task: str, more: str,
         text,
         'variable "revision" {\n  default = 12\n}\nvariable "old" {}\n'
         'variable "revision_of_a_variable" {\n  default = "arrakis-staging-finn:12"\n}\n'
-        'locals {\n  fixed = "arrakis-staging-finn:12"\n}',
+        'locals {\n  fixed = "arrakis-staging-finn:12"\n'
+        '  first = var.none != "" ? var.none : "arrakis-staging-finn:12"\n}\n'
+        'variable "none" {\n  default = ""\n}',
     )
     made = next(iter(configuration.of_type("aws_ecs_service")))
     said = [each.what for each in without_task(configuration, made, "finn")]
