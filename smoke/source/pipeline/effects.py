@@ -33,6 +33,7 @@ _OTHERWISE = re.compile(
 )
 _PUSHES = ("docker push", "docker image push")
 _BUILDS = ("docker build", "docker buildx build", "docker image build")
+_NAMES = ("docker tag", "docker image tag")
 #: Other commands after which an image is there to be pushed.
 _HAVE_IMAGES = re.compile(
     r"\b(?:compose|bake|load|import|commit|pull|podman|nerdctl|pack|buildah|nix|jib|earthly|bazel|ko|sbt|s2i"
@@ -189,15 +190,28 @@ def _calls_script(command: Command) -> bool:
 def _unbuilt(
     repository: Repository, workflow: Workflow, job: Job, commands: Sequence[Command]
 ) -> Iterator[Finding]:
-    """A push of an image under a name that nothing in its job has given it."""
+    """A push of an image under a name that its job gives to none, or only to one that it did not build."""
     texts = [" ".join(each.words) for each in commands]
     texts += [placed.step.uses for placed in repository.everything(workflow, job)]
     if any(map(_HAVE_IMAGES.search, texts)):
         return
     made = [name for each in commands if runs_one(each.words, _BUILDS)
             for name in shell.option_values(each.words, "--tag", "-t")]  # fmt: skip
-    made += [each.words[-1] for each in commands if runs_one(each.words, ("docker tag", "docker image tag"))]
+    built = {_repository(each) for each in made}
+    named = [each for each in commands if runs_one(each.words, _NAMES) and len(each.words) > 3]
+    made += [each.words[-1] for each in named]
     names = {_repository(each) for each in made}
+    sources = [_repository(each.words[-2]) for each in named]
+    pushed = {_repository(each.words[-1]) for each in commands if runs_one(each.words, _PUSHES)}
+    first = next((at for at, each in enumerate(commands) if runs_one(each.words, _BUILDS)), len(commands))
+    later = not any(each in named for each in commands[:first])
+    if built and later and all([*names, *sources, *pushed]) and not built & {*sources, *pushed}:
+        for each, source in zip(named, sources, strict=True):
+            if source not in names and _repository(each.words[-1]) in pushed:
+                what = (
+                    f"{source} gets the name that is pushed, but the job builds {' and '.join(sorted(built))}"
+                )
+                yield each.finding(what)
     for each in commands:
         name = _repository(each.words[-1])
         if names and all(names) and runs_one(each.words, _PUSHES) and name and name not in names:

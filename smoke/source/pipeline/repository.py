@@ -273,7 +273,7 @@ def read(text: str, path: str) -> Workflow:
 
 
 def _unfit(top: Entries) -> str:
-    """What GitHub does not accept: a filter beside its opposite, an unquoted `if` that begins with `!`."""
+    """What GitHub refuses: opposite filters, an unquoted `if` that begins with `!`, minutes in words."""
     for event, (_, node) in top.below("on").items():
         for name in ("branches", "paths", "tags"):
             if {name, f"{name}-ignore"} <= entries_of(node).keys():
@@ -284,6 +284,10 @@ def _unfit(top: Entries) -> str:
             line, condition = entries_of(each).get("if", NONE)
             if isinstance(condition, yaml.ScalarNode) and re.match(r"!(?!!)\S", str(condition.tag)):
                 return f"line {line}: the `if` of {name} begins with `!`: YAML takes that for a tag"
+            line, minutes = entries_of(each).get("timeout-minutes", NONE)
+            written = str(minutes.value) if minutes is not None and minutes.tag.endswith(":str") else ""
+            if re.search("[A-Za-df-z]", written) and "${{" not in written:  # `1e2` is a number
+                return f"line {line}: timeout-minutes of {name} is {written}, which is not a number"
     return ""
 
 

@@ -288,3 +288,25 @@ def test_a_step_has_the_credentials_that_it_needs(steps: list[dict[str, Any]], w
         data = workflow(build={"runs-on": machine, "steps": steps})
         said = [each.what for each in ineffective(repository(data), PLAN, "shop-staging", FAMILIES)]
         assert said == [what] * (bool(what) and machine != "self-hosted")
+
+
+BUILD = "docker build -t local:$T .\n"
+PUSHED = '\ndocker push "$R/shop-api:$T"'
+
+
+@pytest.mark.parametrize(
+    ("build", "what"),
+    [
+        (f'{BUILD}docker tag node:22 "$R/shop-api:$T"{PUSHED}', "node gets the name that is pushed"),
+        (f'{BUILD}docker tag local:$T "$R/shop-api:$T"{PUSHED}', ""),
+        (f'{BUILD}docker pull node:22\ndocker tag node:22 "$R/shop-api:$T"{PUSHED}', ""),
+        (f'{BUILD}docker tag "$ID" "$R/shop-api:$T"{PUSHED}', ""),
+        (f'{BUILD}docker tag local:$T other\ndocker tag other "$R/shop-api:$T"{PUSHED}', ""),
+        (f'docker build -t "$NAME" .\ndocker tag node:22 "$R/shop-api:$T"{PUSHED}', ""),
+        (f'{BUILD}docker push local:$T\ndocker tag proxy:1 "$R/shop-api:$T"{PUSHED}', ""),
+    ],
+)
+def test_the_image_that_is_built_is_the_one_that_is_tagged(build: str, what: str) -> None:
+    wrong = found(UPDATE, build=build)
+    assert len(wrong) == bool(what), wrong
+    assert all(what in each for each in wrong)
