@@ -343,14 +343,10 @@ def unfed(alarms: Iterable[MetricAlarm], fed: Mapping[Metric, int]) -> list[str]
         f"{alarm.name}: no datapoint of {metric}"
         + ("" if metric.namespace.startswith(("AWS/", "ECS/")) else f" ({DEFAULT_VALUE})")
         for alarm in alarms
-        if not _CALLS.search(alarm.expression) or not any(map(fed.get, alarm.metrics))
+        if not re.search(r"\w\s*\(", alarm.expression) or not any(map(fed.get, alarm.metrics))
         for metric in alarm.metrics
         if not fed.get(metric)
     ]
-
-
-#: A call of a function of metric math.
-_CALLS = re.compile(r"\w\s*\(")
 
 
 @dataclass(frozen=True, slots=True)

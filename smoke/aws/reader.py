@@ -19,7 +19,7 @@ from .account import AwsAccount, account_of, at_once
 from .alarms import CompositeAlarm, Metric, MetricAlarm
 from .balancer import BalancerRoute, TargetGroup, describe_balancers, read_routes, read_target_groups
 from .ecs import EcsService, TaskDefinition
-from .names import Names, Registry, read_registries
+from .names import SERVICES, Names, Registry, read_registries
 from .policies import RolePolicies, read_policies, trust_of
 
 
@@ -184,8 +184,13 @@ class AwsReader:
         return [
             use
             for name, definition in self.owners(one_shots).items()
-            for use in uses_of(name, definition, services.get(name), held)
+            for use in uses_of(self._owner(name, definition), definition, services.get(name), held)
         ]
+
+    def _owner(self, name: str, definition: TaskDefinition) -> str:
+        """The service that a further service, such as a canary, is part of: the one whose family it runs."""
+        family = self.names.short(definition.family)
+        return family if name not in SERVICES and family in SERVICES else name
 
     @_once
     def routes(self) -> Sequence[BalancerRoute]:

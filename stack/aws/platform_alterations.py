@@ -319,11 +319,14 @@ def migration_changed(
     emulator.aws("ecs").register_task_definition(**definition)
 
 
-def migration_in_service(emulator: Emulator, migration: str) -> None:
-    """Run a migration permanently as a service."""
-    family = f"{PREFIX}-{migration}"
+def service_added(emulator: Emulator, name: str, runs: str) -> None:
+    """Add a service that runs the task definition of another service, or of a migration."""
     emulator.aws("ecs").create_service(
-        cluster=CLUSTER, serviceName=family, taskDefinition=family, desiredCount=1, launchType="FARGATE"
+        cluster=CLUSTER,
+        serviceName=f"{PREFIX}-{name}",
+        taskDefinition=f"{PREFIX}-{runs}",
+        desiredCount=1,
+        launchType="FARGATE",
     )
 
 
@@ -440,7 +443,7 @@ ALTERATIONS = (
     service_stopped, service_scaled, service_scales, service_replaces, service_missing, rollout,
     service_deployed_by, service_as_daemon, two_deployments, tasks_left_behind, tasks_run, task_definition,
     container_set, sidecars, security_group_shared, migration_run, migration_missing, migration_changed,
-    migration_in_service, database_missing, database_stopped, database_is,
+    service_added, database_missing, database_stopped, database_is,
     database_encrypted, database_led_to, database_set, image_missing, image_pushed_over, images_expire,
     insights_disabled,
 )  # fmt: skip

@@ -23,7 +23,7 @@ from smoke.aws.topics import topic_arn
 from smoke.aws.zones import read_records
 from smoke.platform import backends
 from smoke.source.rules import of_another
-from tests.smoke.aws.fakes import CPU, NOON, TOPIC_ARN, ecs_answers, raising, scripted
+from tests.smoke.aws.fakes import CPU, NOON, TOPIC_ARN, ecs_answers, raising, scripted, told_service
 
 NAMES = Names("p")
 
@@ -85,6 +85,24 @@ def test_each_thing_is_read_once_and_again_after_forgetting() -> None:
     assert Counter(method for method, _ in client.asked)["describe_services"] == 2
     with pytest.raises(AssertionError, match="the cluster p-cluster has no active service p-dixie"):
         observed.definition("dixie")
+
+
+@pytest.mark.parametrize(
+    ("further", "runs", "owners"),
+    [
+        ("p-api-canary", "p-api", {"api"}),
+        ("p-api-canary", "p-api-canary", {"api", "api-canary"}),
+        ("p-worker", "p-api", {"api", "worker"}),
+    ],
+)
+def test_further_service_belongs_to_the_service_whose_family_it_runs(
+    further: str, runs: str, owners: set[str]
+) -> None:
+    answers = ecs_answers(["p-api", further])
+    told = [told_service("p-api"), {**told_service(further), "taskDefinition": f"{runs}:1"}]
+    answers["describe_services"] = lambda **_: {"services": told}
+    found = AwsReader(scripted(**answers)[0], NAMES).uses(())
+    assert {use.owner for use in found} == owners
 
 
 def test_alarms_are_not_read_while_another_process_drills(tmp_path: Path) -> None:
