@@ -26,7 +26,7 @@ OWN_FAULTS = {
     "raise SystemExit(0)": "SystemExit: 0",
     "raise RuntimeError('odd')": "RuntimeError: odd",
     "os.environ['NO_SUCH']": "KeyError: 'NO_SUCH'",
-    "(lambda: (yield))().throw(StopIteration)": "RuntimeError",
+    "\n    def odd(): yield\n    it = odd(); next(it); it.throw(StopIteration)": "RuntimeError",
     "import asyncio; asyncio.run(asyncio.wait_for(asyncio.sleep(9), 0.01))": "TimeoutError",
     "import sqlite3; sqlite3.connect('/no/such/file')": "OperationalError",
     "from unittest.mock import Mock; Mock(spec=[]).name": "AttributeError",

@@ -110,7 +110,7 @@ def _connecting_to(exc: BaseException) -> tuple[str, int | None] | None:
         address = known.get("address")
         if function == "create_connection" and isinstance(address, tuple) and len(address) >= 2:
             return address[0], address[1]
-        if function == "connect_tcp" and {"host", "port"} <= known.keys():
+        if function == "connect_tcp" and "host" in known and "port" in known:
             return known["host"], known["port"]
     return None
 
