@@ -59,7 +59,7 @@ def call(name: str, arguments: Sequence[Value], at: Place, written: str) -> Valu
             return of_plain(PLAIN[name](*map(plain, chosen)), at)
         except Unclear as error:
             return Value(Symbol(written, str(error)), at)
-        except (Wrong, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, re.error):
+        except (Wrong, ArithmeticError, LookupError, TypeError, ValueError, AttributeError):
             return Value(Symbol(written, f"{ABSENT}value of {written}"), at)
 
     return lift(apply, *arguments, name=written)
@@ -270,7 +270,7 @@ def _replace(at: Place, value: Value, old: Value, new: Value) -> Value:
     """The text with a replacement for each match; the replacement need not be known."""
     text, wanted, put = _content(flat(value), str), _content(flat(old), str), flat(new)
     if len(wanted) > 1 and wanted.startswith("/") and wanted.endswith("/"):
-        return Value(re.sub(wanted[1:-1], re.sub(r"\$(\d+)", r"\\\1", _content(put, str)), text), at)
+        return Value(_pattern(wanted[1:-1]).sub(re.sub(r"\$(\d+)", r"\\\1", _content(put, str)), text), at)
     if not wanted:
         raise Unclear("a replacement of nothing")
     first, *others = text.split(wanted)
@@ -279,8 +279,29 @@ def _replace(at: Place, value: Value, old: Value, new: Value) -> Value:
     )
 
 
+#: The classes of characters that RE2 has and Python has not.
+_POSIX = {
+    "alnum": "0-9A-Za-z", "alpha": "A-Za-z", "blank": r" \t", "cntrl": r"\x00-\x1f\x7f", "digit": "0-9",
+    "graph": "!-~", "lower": "a-z", "print": " -~", "punct": r"!-/:-@\[-`{-~", "space": r"\s", "upper": "A-Z",
+    "word": r"\w", "xdigit": "0-9A-Fa-f",
+}  # fmt: skip
+#: What Python reads in another way than RE2, or not at all.
+_OF_RE2 = re.compile(r"\\[pPzQC]|\\x\{|\(\?[a-z-]*U|\[:\^|\$(?!$|[)|])")
+
+
+def _pattern(written: str) -> re.Pattern[str]:
+    """A pattern of Terraform's functions (RE2); Unclear if Python cannot have the same one."""
+    known = re.sub(r"\[:(\w+):\]", lambda name: _POSIX.get(name[1], name[0]), written)
+    if _OF_RE2.search(known) or "[:" in known:
+        raise Unclear(f"the pattern {written}")
+    try:
+        return re.compile(known, re.ASCII)
+    except re.error:
+        raise Unclear(f"the pattern {written}") from None
+
+
 def _regex(pattern: str, text: str) -> Any:
-    found = re.search(pattern, text)
+    found = _pattern(pattern).search(text)
     if found is None:
         raise Wrong("regex")
     return found.groupdict() or list(found.groups()) or found[0]
@@ -346,7 +367,7 @@ PLAIN: dict[str, Callable[..., Any]] = {
     "range": _range,
     "regex": _regex,
     "regexall": lambda pattern, text: [
-        found.groupdict() or list(found.groups()) or found[0] for found in re.finditer(pattern, text)
+        found.groupdict() or list(found.groups()) or found[0] for found in _pattern(pattern).finditer(text)
     ],
     "reverse": lambda items: list(reversed(items)),
     "setintersection": lambda first, *others: [

@@ -99,6 +99,9 @@ def test_a_default_that_its_validation_refuses_is_replaced_where_terraform_runs(
     [
         ('can(regex("^[0-9a-f]{7,40}$", var.tag))', "Expected a git sha.", False),
         ('can(regex("^sha-[0-9a-f]{7}$", var.tag))', "Expected a git sha.", False),
+        ('length(var.tag) == 40 && can(regex("^[[:xdigit:]]+$", var.tag))', "Expected a git sha.", False),
+        ('can(regex("^[\\\\pL\\\\pN]+$", var.tag))', "Expected a git sha.", False),
+        ('can(regex("^[[:upper:]]+$", var.tag))', "Expected a git sha.", True),
         ("length(var.tag) == 40", "Give the full commit hash.", False),
         ("contains(var.released, var.tag)", "Expected a git sha.", False),
         ('can(regex("^v[0-9.]+$", var.tag))', "Expected a version.", False),
