@@ -28,6 +28,20 @@ _FIRST_RETRY_S = 0.2
 _LAST_RETRY_S = 3.0
 
 
+class Transport(httpx.AsyncHTTPTransport):
+    """Connections to other services; one that is lost as soon as it is made raises httpx.ConnectError.
+
+    anyio then asks a transport that is closed for its socket, and raises AttributeError.
+    """
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request and return the head of the answer."""
+        try:
+            return await super().handle_async_request(request)
+        except AttributeError as error:
+            raise httpx.ConnectError("the connection was lost as soon as it was made") from error
+
+
 class Context:
     """One per process; `running()` brackets its life.
 
@@ -37,11 +51,10 @@ class Context:
     def __init__(self, settings: Settings, *, pool_size: int) -> None:
         self.settings = settings
         self.db = Database(settings.dsn, max_size=pool_size)
+        # few idle ones: at each call, httpcore compares each of them with all others
+        limits = httpx.Limits(max_connections=200, max_keepalive_connections=4, keepalive_expiry=5.0)
         self.http = httpx.AsyncClient(
-            timeout=httpx.Timeout(30.0, connect=2.0),
-            # few idle ones: at each call, httpcore compares each of them with all others
-            limits=httpx.Limits(max_connections=200, max_keepalive_connections=4, keepalive_expiry=5.0),
-            trust_env=False,
+            timeout=httpx.Timeout(30.0, connect=2.0), transport=Transport(limits=limits, trust_env=False)
         )
         self._resets: list[Callable[[], None]] = []
         self.keyring = self.own_keys()

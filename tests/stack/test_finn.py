@@ -8,7 +8,7 @@ import httpx
 import psycopg
 import pytest
 
-from stack.common.context import Context
+from stack.common.context import Context, Transport
 from stack.common.http import ApiError
 from stack.finn.app import ProviderClient, Reports
 
@@ -58,6 +58,21 @@ def test_an_unreachable_provider_is_an_outage(*, stream: bool) -> None:
         raise httpx.ConnectError("refused", request=request)
 
     assert asked(httpx.MockTransport(gone), stream=stream) == THEIRS
+
+
+def test_a_connection_that_is_lost_as_soon_as_it_is_made_is_an_error_of_http(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def closed(*_: Any) -> httpx.Response:
+        raise AttributeError("'NoneType' object has no attribute 'getpeername'")
+
+    async def ask() -> None:
+        async with httpx.AsyncClient(transport=Transport()) as http:
+            await http.get("http://provider")
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", closed)
+    with pytest.raises(httpx.ConnectError):
+        asyncio.run(ask())
 
 
 def test_an_answer_survives_the_loss_of_its_report(caplog: pytest.LogCaptureFixture) -> None:
