@@ -114,7 +114,7 @@ class History:
         return quoted
 
     def _record(self, name: str, *scopes: str) -> dict[str, Any] | None:
-        """Return a self-test's record, or None if there is none of these scopes."""
+        """Return a self-test's record if its scope is one of these, else None."""
         path = self._context.settings.reports / name
         if not path.is_file():
             return None

@@ -438,13 +438,9 @@ def _unset(repository: Repository, workflow: Workflow, job: Job, names: Iterable
     texts = (around,), tuple(repository.programs())
     if any(matches(_SETS_ANY, each) for each in texts):
         return []
-    known = [name for name in names if _OF_MACHINES.fullmatch(name) or _OF_ACTIONS.fullmatch(name)]
-    sets = {name: rf"(?<![\w${{]){name}\b" if name.isupper() else _SETS.format(name) for name in names}
-    return [
-        name
-        for name in names
-        if name not in known and not any(matches(re.compile(sets[name]), each) for each in texts)
-    ]
+    given = (name for name in names if not (_OF_MACHINES.fullmatch(name) or _OF_ACTIONS.fullmatch(name)))
+    sets = {name: rf"(?<![\w${{]){name}\b" if name.isupper() else _SETS.format(name) for name in given}
+    return [name for name, way in sets.items() if not any(matches(re.compile(way), each) for each in texts)]
 
 
 def _is_unknown(uses: str) -> bool:
