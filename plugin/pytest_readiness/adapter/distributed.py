@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,11 @@ class PhaseScheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no
         """
         if node not in self.registered_collections:
             return  # it replaces a crashed worker and has not collected yet
-        while (
-            self.workqueue and not node.shutting_down and self._pending_of(self.assigned_work[node]) < _KNOWN
-        ):
+        assigned = self.assigned_work[node]
+        for scope in [*assigned][:-1]:  # the last one tells that the worker has run something
+            if all(assigned[scope].values()):
+                del assigned[scope]  # else each report would count them again
+        while self.workqueue and not node.shutting_down and self._pending_of(assigned) < _KNOWN:
             self._assign_work_unit(node)
         super()._reschedule(node)
 
@@ -127,8 +130,15 @@ class PhaseScheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no
 
         Its death is the next event in the queue: ``remove_node`` then gives the unit to another worker.
         """
+        scope, unit = self.workqueue.popitem(last=False)
+        self.assigned_work.setdefault(node, {})[scope] = unit
         with contextlib.suppress(OSError):
-            super()._assign_work_unit(node)
+            node.send_runtest_some([self._places[nodeid] for nodeid, done in unit.items() if not done])
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """Where each check stands in the collection, which is the same for all workers."""
+        return {nodeid: place for place, nodeid in enumerate(self.collection)}
 
     def remove_node(self, node: Any) -> str | None:
         """Remove a worker and reassign its remaining units; return the check during which it died, if any.
