@@ -49,9 +49,15 @@ def services_of(plan_facts: Mapping[str, Any]) -> list[str]:
 
 
 @pytest.fixture
-def gate(repository: Repository, plan_facts: Mapping[str, Any], evidence: Evidence) -> MigrationGate:
+def pipeline(plan_facts: Mapping[str, Any]) -> Pipeline:
+    """The plan's facts of the pipeline."""
+    return Pipeline.of(plan_facts["pipeline"], services_of(plan_facts), plan_facts["source"]["prefix"])
+
+
+@pytest.fixture
+def gate(repository: Repository, pipeline: Pipeline, evidence: Evidence) -> MigrationGate:
     """What the workflows say about the migration job."""
-    found = examine(repository, Pipeline.of(plan_facts["pipeline"], services_of(plan_facts)))
+    found = examine(repository, pipeline)
     evidence.figure("deploy jobs", list(found.deploys))
     evidence.evaluated("no deployment without a successful migration", len(found.deploys))
     for note in found.notes:
@@ -75,22 +81,22 @@ def test_pipeline_migrations_cannot_fail_unnoticed(gate: MigrationGate, evidence
 
 @pytest.mark.p1
 def test_pipeline_runs_every_migration(
-    repository: Repository, plan_facts: Mapping[str, Any], evidence: Evidence
+    repository: Repository, pipeline: Pipeline, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
     """The migration job runs every migration of the plan."""
     migrations = plan_facts["source"]["migrations"]
     evidence.evaluated("the migration job runs the migration", len(migrations))
-    unmigrated(repository, Pipeline.of(plan_facts["pipeline"]), migrations).require()
+    unmigrated(repository, pipeline, migrations).require()
 
 
 @pytest.mark.p1
 def test_pipeline_deploys_every_service(
-    repository: Repository, plan_facts: Mapping[str, Any], pytestconfig: pytest.Config, evidence: Evidence
+    repository: Repository, pipeline: Pipeline, pytestconfig: pytest.Config, evidence: Evidence
 ) -> None:
     """Each service of the plan's inventory that has an image of its own is deployed by a job."""
     plan = tomllib.loads((pytestconfig.rootpath / "readiness.toml").read_text("utf-8"))
     services = {row["ecs"]: [row["key"]] for row in plan["inventory"] if row["image"]}
-    found, jobs = undeployed(repository, Pipeline.of(plan_facts["pipeline"]), services)
+    found, jobs = undeployed(repository, pipeline, services)
     evidence.figure("deploy jobs by service", jobs)
     evidence.evaluated("a job deploys the service", len(services))
     found.require()
@@ -99,44 +105,41 @@ def test_pipeline_deploys_every_service(
 @pytest.mark.p1
 def test_pipeline_deploys_each_service_as_itself(
     repository: Repository,
+    pipeline: Pipeline,
     images: Mapping[str, Sequence[str]],
-    plan_facts: Mapping[str, Any],
     environment: Environment,
     evidence: Evidence,
 ) -> None:
     """No deploy job uses another service's image, or another environment's prefix, region or secrets."""
-    prefix = plan_facts["source"]["prefix"]
-    count, found = misdelivered(
-        repository, Pipeline.of(plan_facts["pipeline"]), images, prefix, environment.aws.region
-    )
+    count, found = misdelivered(repository, pipeline, images, environment.aws.region)
     evidence.figure("deploy jobs", count, at_least=1)
-    found.not_examined.extend(unseen(repository, Pipeline.of(plan_facts["pipeline"])))
+    found.not_examined.extend(unseen(repository, pipeline))
     found.require()
 
 
 @pytest.mark.p1
 def test_pipeline_carries_deployments_out(
     repository: Repository,
+    pipeline: Pipeline,
     terraform: Configuration,
     definitions: Definitions,
     images: Mapping[str, Sequence[str]],
-    plan_facts: Mapping[str, Any],
     evidence: Evidence,
 ) -> None:
     """A failed or unstable deployment fails its job; what is built is pushed and deployed."""
-    cluster, plan = Names(plan_facts["source"]["prefix"]).cluster, Pipeline.of(plan_facts["pipeline"])
-    count, found = uncarried(repository, plan, cluster)
+    cluster = Names(pipeline.prefix).cluster
+    count, found = uncarried(repository, pipeline, cluster)
     declared = [each.attribute("name") for each in terraform.of_type("aws_ecs_cluster")]
     others = [text(name) if is_known(name) else "" for name in declared]
-    found.findings.extend(delivered(repository, plan, images, definitions, cluster, others))
+    found.findings.extend(delivered(repository, pipeline, images, definitions, cluster, others))
     tasks = [each.attribute("family") for each in terraform.of_type("aws_ecs_task_definition")]
     families = [text(family) for family in tasks if is_known(family)]
-    found.findings.extend(ineffective(repository, plan, plan_facts["source"]["prefix"], families))
+    found.findings.extend(ineffective(repository, pipeline, families))
     found.findings.extend([*ungiven(repository, images, definitions), *unassumable(terraform)])
     built = unfit_images(repository, images, definitions)
     found.findings.extend(built.findings)
     found.not_examined.extend(built.not_examined)
-    found.not_examined.extend(unseen(repository, plan))
+    found.not_examined.extend(unseen(repository, pipeline))
     evidence.figure("deploy jobs", count, at_least=1)
     found.require()
 
@@ -163,13 +166,12 @@ def test_pipeline_smoke_job_has_its_keys(
 
 @pytest.mark.p1
 def test_pipeline_smoke_job_decides(
-    repository: Repository, plan_facts: Mapping[str, Any], evidence: Evidence
+    repository: Repository, pipeline: Pipeline, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
     """The smoke job runs after every deployment, and fails when the suite fails."""
     facts = plan_facts["pipeline"]
     environment = plan_facts["source"]["prefix"].rpartition("-")[2]
-    plan = Pipeline.of(facts, services_of(plan_facts))
-    count, found = undecided(repository, plan, facts["smoke_commands"], environment)
+    count, found = undecided(repository, pipeline, facts["smoke_commands"], environment)
     evidence.figure("smoke jobs", count)
     found.require()
 
@@ -179,6 +181,7 @@ def test_migrations_are_defined_as_one_shots(
     terraform: Configuration,
     definitions: Definitions,
     repository: Repository,
+    pipeline: Pipeline,
     images: Mapping[str, Sequence[str]],
     plan_facts: Mapping[str, Any],
     evidence: Evidence,
@@ -186,7 +189,7 @@ def test_migrations_are_defined_as_one_shots(
     """Each migration has a task definition and command of its own; no service migrates at start."""
     migrations = plan_facts["source"]["migrations"]
     evidence.figure("migrations", migrations)
-    overridden = overrides(repository, Pipeline.of(plan_facts["pipeline"]))
+    overridden = overrides(repository, pipeline)
     examined = startup_migrations(terraform, definitions, migrations, overridden=overridden)
     started = started_migrations(repository, images, definitions, [] if overridden else migrations)
     lost = swallowed(definitions, [] if overridden else migrations)

@@ -160,7 +160,7 @@ class Checkout:
             first, end, rest = file.read_bytes().decode("utf-8").partition("\n")
             first = first if first.startswith("#!") else first.removesuffix("\r")
             return first + end + rest.replace("\r\n", "\n")
-        except (OSError, ValueError):  # a word that is not a path, or a program
+        except (OSError, RuntimeError, ValueError):  # no path, a loop of links, or a program
             return None
 
     @contextmanager

@@ -134,7 +134,9 @@ class Ownership:
 
 
 #: Names of environments in prefixes.
-ENVIRONMENTS = "prod|production|live|stag|stage|staging|preprod|uat|qa|test|dev|development|sandbox|demo"
+ENVIRONMENTS = (
+    "prod|prd|production|live|stg|stag|stage|staging|preprod|preview|uat|qa|test|dev|development|sandbox|demo"
+)
 
 
 def elsewhere(uses: Iterable[Use], prefix: str) -> list[Finding]:

@@ -1,7 +1,4 @@
-"""Finds the jobs that deploy this platform, deployments by other systems, and what cancels a deployment.
-
-Jobs are found by their commands and names. GitHub cancels runs and jobs that share a concurrency group.
-"""
+"""Finds the jobs that deploy this platform, by their commands and names, and deployments by other systems."""
 
 from __future__ import annotations
 
@@ -9,16 +6,16 @@ import fnmatch
 import posixpath
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from smoke.source.checkout import Finding
+from smoke.source.rules import ENVIRONMENTS
 from smoke.source.scripts import shell
-from smoke.source.scripts.recipes import NONE, entries_of, plain, top_of
 from smoke.source.terraform.files import SUFFIXES
 
 from .repository import Placed, Repository
-from .workflows import EXPRESSION, Condition, Job, Workflow
+from .workflows import Job, Workflow
 
 
 def names_any(values: set[str], names: Sequence[str]) -> bool:
@@ -97,6 +94,10 @@ _APPLY = ("terraform apply", "tofu apply")
 _SERVES = re.compile(
     r"\baws_(?:ecs_(?:service|task)|codedeploy|cloudformation)|\b(?:helm|kubernetes)_|\becs\b|fargate"
 )
+_OTHERWISE = re.compile(r"\baws_(?:ecs_task_set|codedeploy|cloudformation)|\b(?:helm|kubernetes)_")
+_BY_MODULE = re.compile(r"\becs\b|fargate")
+#: A service keeps the revision that a pipeline has given it.
+_KEEPS = re.compile(r"\bignore_changes\s*=\s*(?:all\b|\[[^\]]*\btask_definition\b)")
 _SOURCE = re.compile(r"\bsource\"?\s*[=:]\s*\"([^\"]*)\"")
 
 
@@ -119,12 +120,17 @@ def _makes_services(repository: Repository, folder: str, seen: set[str]) -> bool
     seen.add(folder)
     inside = [path for path in repository.paths if (posixpath.dirname(path) or ".") == folder]
     texts = [repository.script(path) for path in inside if path.endswith(SUFFIXES)]
-    if not texts or any(text is None or _SERVES.search(text) for text in texts):
+    joined = "\n".join(text or "" for text in texts)
+    sources = _SOURCE.findall(joined)
+    if _KEEPS.search(joined):  # the pipeline owns the revisions of the services
+        serves = _OTHERWISE.search(joined) or _BY_MODULE.search("\n".join(sources))
+    else:
+        serves = _SERVES.search(joined)
+    if not texts or None in texts or serves:
         return True
     local = {
         posixpath.normpath(posixpath.join(folder, source))
-        for text in texts
-        for source in _SOURCE.findall(text or "")
+        for source in sources
         if source.startswith(("./", "../"))
     }
     return any(_makes_services(repository, each, seen) for each in sorted(local - seen))
@@ -184,7 +190,7 @@ class Pipeline:
     `jobs` are name patterns of deploy jobs in that workflow, `commands` deploy in any workflow, `actions` are
     patterns of actions and workflows that deploy, `clusters` matches the platform's clusters. The workflows
     `others` belong to other products, unless they name one of these clusters. `services` are the deployed
-    services, empty if unknown.
+    services and `prefix` is this environment's, empty if unknown.
     """
 
     workflow: str
@@ -195,23 +201,75 @@ class Pipeline:
     clusters: str = "*"
     others: Sequence[str] = ()
     services: Sequence[str] = ()
+    prefix: str = ""
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any], services: Iterable[str] = ()) -> Pipeline:
+    def of(cls, facts: Mapping[str, Any], services: Iterable[str] = (), prefix: str = "") -> Pipeline:
         """Read the plan's facts."""
         return cls(
             facts["workflow"], facts["migration_job"], facts["deploy_jobs"], facts["deploy_commands"],
             facts["deploy_actions"], facts.get("clusters", "*"), facts.get("other_products", ()),
-            tuple(services),
+            tuple(services), prefix,
         )  # fmt: skip
 
 
 def deploy_jobs(repository: Repository, plan: Pipeline) -> Iterator[tuple[Workflow, Job]]:
-    """Yield the deploy jobs of all workflows: those that the plan names, and any other that deploys."""
+    """Yield the deploy jobs of all workflows: those that the plan names, and any other that deploys.
+
+    Jobs of other workflows may deploy another product or environment, or only restart or scale services.
+    """
     for workflow, job in repository.jobs():
         of_another = workflow.path in plan.others and not _is_meant(repository, plan, workflow, job)
-        if not of_another and deploys(repository, plan, workflow, job):
+        if of_another or not deploys(repository, plan, workflow, job):
+            continue
+        if workflow.path == plan.workflow or not (
+            _is_elsewhere(repository, plan, workflow, job) or _is_upkeep(repository, plan, workflow)
+        ):
             yield workflow, job
+
+
+def elsewhere(values: Collection[str], prefix: str) -> Iterator[str]:
+    """The values that begin with another environment's prefix, if none has this one's."""
+    stem, _, own = prefix.rpartition("-")
+    if not stem or not re.fullmatch(ENVIRONMENTS, own) or any(each.startswith(prefix) for each in values):
+        return
+    other = re.compile(rf"(?:.*[/:])?{re.escape(stem)}-(?!{re.escape(own)}\b)({ENVIRONMENTS})\b.*")
+    yield from (each for each in sorted(values) if other.fullmatch(each))
+
+
+def _is_elsewhere(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job) -> bool:
+    """Whether a job deploys to another environment: its values or its GitHub environment name only that."""
+    values = {*values_of(repository, workflow, job), *workflow.env.values()}
+    own, named = plan.prefix.rpartition("-")[2], job.environment.lower()
+    other = re.fullmatch(ENVIRONMENTS, named) and not own.startswith(named) and not named.startswith(own)
+    ours = any(plan.prefix in each for each in values)
+    return any(elsewhere(values, plan.prefix)) or bool(plan.prefix and other and not ours)
+
+
+def _is_upkeep(repository: Repository, plan: Pipeline, workflow: Workflow) -> bool:
+    """Whether an operator or a timer starts a workflow that makes no image and no revision, and sets none."""
+    if not {*workflow.triggers} <= {"workflow_dispatch", "schedule"}:
+        return False
+    steps = [each for job in workflow.jobs.values() for each in repository.everything(workflow, job)]
+    words = [each for placed in steps for each in _relevant_commands(repository, placed)]
+    if any(job.uses for job in workflow.jobs.values()) or any(
+        _MAKES.search(text)
+        for placed in steps
+        for text in (placed.step.uses, placed.step.run, *(text for _, text in repository.others(placed.step)))
+    ):
+        return False
+    return all(
+        _KEEPING & {*each} and not shell.option(each, "--task-definition", "--cli-input-json")
+        for each in words
+        if runs_one(each, plan.commands)
+    )
+
+
+#: What makes an image or a revision, and options of an update that needs neither.
+_MAKES = re.compile(
+    r"register[-_]task[-_]def|docker\b|build|push|bake|deploy-task-def|boto3|client-ecs", re.IGNORECASE
+)
+_KEEPING = {"--force-new-deployment", "--desired-count"}
 
 
 def _is_meant(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job) -> bool:
@@ -250,19 +308,26 @@ def of_whom(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job
 
 
 #: A revision of a task definition, after its family.
-_REVISION = re.compile(r".+:(?:\d+|\$.*)")
+_REVISION = re.compile(r".+:(?:\d+|\$.*)|\$.*")
+#: An operator's input that names a build.
+_CHOSEN = re.compile(r"inputs\.\w*(?:tag|sha|image|version|commit|ref|digest|revision)", re.IGNORECASE)
 
 
 _BACK = re.compile(r"roll[-_ ]?back|\bback\b", re.IGNORECASE)
 
 
 def goes_back(repository: Repository, workflow: Workflow, job: Job) -> bool:
-    """Whether a job is a rollback: an operator starts it, its name says so, and it runs an old revision."""
+    """Whether a job is a rollback: an operator starts it, and its name says so.
+
+    It runs an old revision, or the build that the operator names.
+    """
     if {*workflow.triggers} != {"workflow_dispatch"} or not _BACK.search(f"{workflow.name} {job.name}"):
         return False
-    words = [
-        each for placed in repository.everything(workflow, job) for each in repository.commands(placed.step)
-    ]
+    steps = [placed.step for placed in repository.everything(workflow, job)]
+    texts = [text for step in steps for text in (step.run, *step.env.values(), *step.given.values())]
+    if any(map(_CHOSEN.search, (*texts, *job.env.values(), *job.given.values(), *workflow.env.values()))):
+        return True
+    words = [each for step in steps for each in repository.commands(step)]
     updates = [each for each in words if shell.runs(each, "aws ecs update-service")]
     made = any(shell.runs(each, "aws ecs register-task-definition") for each in words)
     given = [shell.option(each, "--task-definition") for each in updates]
@@ -342,107 +407,3 @@ def runs_one(words: Sequence[str], commands: Sequence[str]) -> bool:
     """Whether a command, given as its words, is one of these commands."""
     said = [word.rstrip("/") or word for word in words]  # `pytest smoke/` is `pytest smoke`
     return any(shell.runs(said, command) for command in commands)
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """A concurrency group as written, in lower case; `job` is empty for the whole workflow's.
-
-    `queues` is whether the group has other settings than these, which may let several wait.
-    """
-
-    job: str
-    name: str
-    cancels: bool
-    queues: bool
-    line: int
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the name is the same in every run."""
-        return "${{" not in self.name
-
-
-def cancelled(repository: Repository, deploying: Mapping[str, Collection[str]]) -> Iterator[Finding]:
-    """Yield what cancels a deployment of the workflows and jobs in `deploying`.
-
-    That is another workflow, or a job beside it. A newer deployment may take the place of an older one.
-    """
-    held = {
-        group.name: path
-        for path, jobs in deploying.items()
-        for group in _groups(repository, path)
-        if group.is_plain and (not group.job or group.job in jobs)
-    }
-    for workflow in repository.workflows.values():
-        for group in _groups(repository, workflow.path) if workflow.path not in deploying else ():
-            if group.cancels and group.name in held and not _is_called(repository, workflow):
-                what = f"it cancels {held[group.name]} in the middle of a deployment"
-                yield workflow.finding(group.line, f"{what}: both are in the group {group.name}")
-    for path, jobs in deploying.items():
-        yield from _crowded(repository, repository.workflows[path], jobs)
-
-
-def _crowded(repository: Repository, workflow: Workflow, jobs: Collection[str]) -> Iterator[Finding]:
-    """Deploy jobs that start together in one group: GitHub cancels them, except for one that may wait."""
-    together: dict[tuple[_Group, tuple[str, ...], Condition], list[Job]] = {}
-    for each in _groups(repository, workflow.path):
-        if each.job in jobs and each.is_plain and not each.queues:
-            job = workflow.jobs[each.job]
-            key = (replace(each, job="", line=0), tuple(sorted(job.needs)), job.condition)
-            together.setdefault(key, []).append(job)
-    for (group, _, _), found in together.items():
-        if (count := sum(map(_legs, found))) > (1 if group.cancels else 2):
-            what = (
-                f"{count} deployments start together in the group {group.name}: GitHub cancels some of them"
-            )
-            yield workflow.finding(found[0].line, what)
-
-
-def _legs(job: Job) -> int:
-    """The number of jobs that a matrix makes at once, 1 if the file does not say."""
-    values = job.matrix if isinstance(job.matrix, dict) else {}
-    (only,) = values.values() if len(values) == 1 else (None,)
-    return len(only) if isinstance(only, list) and not job.in_turn else 1
-
-
-def deadlocked(repository: Repository, workflow: Workflow) -> Iterator[Finding]:
-    """Yield the jobs that GitHub cancels because they wait for a group that their own run holds."""
-    own = _groups(repository, workflow.path)
-    held = {
-        each.name
-        for each in own
-        if not each.job and all(map(_OF_RUN.fullmatch, EXPRESSION.findall(each.name)))
-    }
-    for job in workflow.jobs.values():
-        called = posixpath.normpath(job.uses) if job.uses.startswith("./") else ""
-        inner = [each for each in _groups(repository, called) if not each.job] if called else []
-        wanted = [each for each in own if each.job == job.name]
-        for name in dict.fromkeys(each.name for each in (*wanted, *inner) if each.name in held):
-            what = f"GitHub cancels {job.name}: it waits for the group {name}, which its own workflow holds"
-            yield workflow.finding(job.line, what)
-
-
-#: An expression with the same value in all workflows of a run.
-_OF_RUN = re.compile(r"(?:github\.[\w.-]+|\|\||'[^']*'|\s)+")
-
-
-def _is_called(repository: Repository, workflow: Workflow) -> bool:
-    return any(job.uses == f"./{workflow.path}" for _, job in repository.jobs())
-
-
-def _groups(repository: Repository, path: str) -> list[_Group]:
-    """The concurrency groups of a workflow and of its jobs; none of one that could not be read."""
-    top = top_of(repository.script(path) or "" if path in repository.workflows else "")
-    found = []
-    for job, entries in (
-        ("", top), *((name, entries_of(node)) for name, (_, node) in top.below("jobs").items())
-    ):  # fmt: skip
-        line, node = entries.get("concurrency", NONE)
-        said = plain(node)
-        held = said if isinstance(said, dict) else {"group": said}
-        if isinstance(group := held.get("group"), str):
-            cancels = held.get("cancel-in-progress") in (True, "true")  # an expression may be false
-            more = bool(held.keys() - {"group", "cancel-in-progress"})
-            found.append(_Group(job, group.lower(), cancels, more, line))
-    return found

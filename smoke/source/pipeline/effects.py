@@ -48,12 +48,10 @@ _DELETES = re.compile(r"delete-service|\bdestroy\b|delete-stack")
 _LOOPS = re.compile(r"\b(?:while|until|for)\b|\bsleep\b|\bwatch\b|\bretry\b")
 
 
-def ineffective(
-    repository: Repository, plan: Pipeline, prefix: str, families: Collection[str]
-) -> list[Finding]:
+def ineffective(repository: Repository, plan: Pipeline, families: Collection[str]) -> list[Finding]:
     """Return the commands of deploying workflows without their effect.
 
-    `prefix` is this environment's, `families` are all families of task definitions that the files declare.
+    `families` are all families of task definitions that the files declare.
     """
     workflows = {of.path: of for of, _ in deploy_jobs(repository, plan)}
     found: list[Finding] = []
@@ -73,13 +71,14 @@ def ineffective(
                 found += _printed(commands)  # any other job may print them as a hint
             found += _unbuilt(repository, workflow, job, commands)
             found += _quoted(repository, workflow, job, commands)
-            found += _unfamiliar(commands, prefix, families)
+            found += _unfamiliar(commands, plan.prefix, families)
             if job.name in deploying and not acts:
                 found += _uncalled(repository, commands)
             if works and GITHUBS_MACHINES.fullmatch(job.runs_on) and not job.contained:
                 found += _too_early(repository, workflow, job)
             if job.name == plan.migration:
-                found += [*_unawaited(repository, workflow, job, commands), *_abroad(commands, prefix)]
+                found += _unawaited(repository, workflow, job, commands)
+                found += _abroad(commands, plan.prefix) if workflow.path == plan.workflow else ()
     return [*dict.fromkeys(found)]
 
 

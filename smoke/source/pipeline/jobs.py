@@ -59,7 +59,7 @@ def unreached(
     """
     ways = Ways(repository.script, workflow.path)
     _, examined = _steps(repository, workflow, job, ways=ways)
-    if ways.unread or any("too many paths" in each.what for each in examined.not_examined):
+    if job.uses or ways.unread or any("too many paths" in each.what for each in examined.not_examined):
         return None
     places = list(others)
     for placed in repository.steps(workflow.path, job.steps):

@@ -13,7 +13,17 @@ from smoke.source.checkout import Examined, Finding
 from smoke.source.rules import ENVIRONMENTS
 from smoke.source.scripts import shell
 
-from .deploys import Pipeline, cancelled, deploy_jobs, names_any, of_whom, runs_any, runs_one, values_of
+from .concurrency import cancelled
+from .deploys import (
+    Pipeline,
+    deploy_jobs,
+    elsewhere,
+    names_any,
+    of_whom,
+    runs_any,
+    runs_one,
+    values_of,
+)
 from .expansion import without_value
 from .jobs import unnoticed
 from .repository import WORKFLOWS, Placed, Repository
@@ -345,7 +355,7 @@ PRODUCTION = ("prod", "production", "live")
 
 
 def misdelivered(
-    repository: Repository, plan: Pipeline, groups: Mapping[str, Sequence[str]], prefix: str, region: str = ""
+    repository: Repository, plan: Pipeline, groups: Mapping[str, Sequence[str]], region: str = ""
 ) -> tuple[int, Examined]:
     """Return how many deploy jobs were read, and values in them that belong to other services.
 
@@ -363,10 +373,13 @@ def misdelivered(
         own = [group for group, names in groups.items() if names_any(values, names)]
         count += job is not migrating
         around = values | set(workflow.env.values())
-        carried = [*_elsewhere(values, prefix)] or [*_elsewhere(around, prefix)]
+        carried = [*elsewhere(values, plan.prefix)] or [*elsewhere(around, plan.prefix)]
+        carried = [f"{each}, which is another environment's" for each in carried]
         wrong = carried if workflow.path == plan.workflow else []
         wrong += _abroad(repository, workflow, job, region)
-        if _is_production(job.environment, prefix) and any(each.startswith(prefix) for each in around):
+        if _is_production(job.environment, plan.prefix) and any(
+            each.startswith(plan.prefix) for each in around
+        ):
             wrong.append(f"the secrets and variables of GitHub's environment {job.environment}")
         wrong = [] if _WORDS.search(job.name) else wrong  # one that says for which environment it is
         if len(own) == 1:
@@ -433,12 +446,3 @@ def _foreign(values: set[str], own: str, groups: Mapping[str, Sequence[str]]) ->
             named = {group for group, names in groups.items() if words & {*names}}
             if named and own not in named:
                 yield f"{kept[0]}, the image of another service than it deploys"
-
-
-def _elsewhere(values: set[str], prefix: str) -> Iterator[str]:
-    """The values that begin with another environment's prefix, if none has this one's."""
-    stem, _, own = prefix.rpartition("-")
-    if not stem or not re.fullmatch(ENVIRONMENTS, own) or any(each.startswith(prefix) for each in values):
-        return
-    other = re.compile(rf"(?:.*[/:])?{re.escape(stem)}-(?!{re.escape(own)}\b)({ENVIRONMENTS})\b.*")
-    yield from (f"{each}, which is another environment's" for each in sorted(values) if other.fullmatch(each))

@@ -12,7 +12,7 @@ from smoke.source.checkout import Examined, Finding
 from smoke.source.scripts import shell
 from smoke.source.scripts.recipes import Entries, entries_of, top_of
 
-from .deploys import deadlocked
+from .concurrency import deadlocked
 from .expansion import GITHUBS_MACHINES, never_set
 from .jobs import FETCHES, foreign_words, inert_scripts, missing_scripts, refused
 from .repository import Repository, may_be_fetched, may_write

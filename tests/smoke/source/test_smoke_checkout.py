@@ -133,3 +133,5 @@ def test_a_script_outside_of_the_checkout_is_not_read(tmp_path: Path) -> None:
     assert checkout.script("scripts/a.sh") == "x"
     assert checkout.script("../secret.sh") is None
     assert checkout.script("scripts/none.sh") is None
+    (tmp_path / "repo" / "loop").symlink_to("loop")
+    assert checkout.script("loop") is None

@@ -254,7 +254,7 @@ def test_a_deploy_job_has_no_secrets_of_production(
 ) -> None:
     job = deploy(**entries, steps=[{"run": f"aws ecs update-service --service {prefix}-api"}])
     data = workflow(**{"deploy": {"steps": [{"run": "make"}]}, name: job})
-    wrong = [each.what for each in misdelivered(repository(data), PLAN, GROUPS, "shop-staging")[1].findings]
+    wrong = [each.what for each in misdelivered(repository(data), PLAN, GROUPS)[1].findings]
     assert sum("secrets and variables" in each for each in wrong) == count, wrong
 
 
@@ -272,7 +272,7 @@ def test_each_leg_of_a_matrix_carries_its_own_image(tag: str, count: int) -> Non
     run = {"run": 'scripts/deploy.sh "${{ matrix.service }}" "${{ matrix.tag }}"'}
     job = deploy(strategy={"matrix": {"include": legs}}, steps=[run])
     images = {"shop-api": ["api"], "shop-finn": ["finn"]}
-    found = misdelivered(repository(workflow(deploy=job)), PLAN, images, "shop-staging")[1].findings
+    found = misdelivered(repository(workflow(deploy=job)), PLAN, images)[1].findings
     assert sum("the image of another service" in each.what for each in found) == count, found
 
 
@@ -378,7 +378,7 @@ def test_migrations_run_in_this_environment(step: dict[str, Any], what: str) -> 
     own = {"run": "scripts/migrate.sh"} | step if "env" in step else step
     steps = [own] if "env" in step else [own, {"run": "scripts/migrate.sh"}]
     data = workflow(migrate={"steps": steps}) | {"env": {"AWS_REGION": "us-east-1", "P": "shop-staging"}}
-    _, found = misdelivered(repository(data), PLAN, GROUPS, "shop-staging", "us-east-1")
+    _, found = misdelivered(repository(data), PLAN, GROUPS, "us-east-1")
     assert [what in each.what for each in found.findings] == ([True] if what else [])
 
 

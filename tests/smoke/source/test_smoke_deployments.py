@@ -92,3 +92,43 @@ def test_composite_actions_and_called_workflows_are_followed() -> None:
     assert gate(workflow(release={**calls, "needs": "migrate"}), **others).bypass == Examined()
     (leak,) = gate(workflow(release=calls), **others).bypass.findings
     assert "release deploys and does not need migrate" in leak.what
+
+
+UPDATES = {"run": 'aws ecs update-service --cluster "$PREFIX-cluster" --service api --task-definition x'}
+
+
+@pytest.mark.parametrize(
+    ("more", "job", "ours"),
+    [
+        ({"env": {"PREFIX": "shop-production"}}, {}, False),
+        ({}, {"env": {"PREFIX": "shop-preview"}}, False),
+        ({}, {"env": {"PREFIX": "shop-staging"}}, True),
+        ({"env": {"SOURCE": "shop-staging", "PREFIX": "shop-production"}}, {}, True),
+        ({}, {"environment": "production"}, False),
+        ({}, {"environment": "staging-api"}, True),
+        ({}, {"environment": "production", "env": {"PREFIX": "shop-staging"}}, True),
+    ],
+)
+def test_another_workflow_may_deploy_another_environment(
+    more: dict[str, Any], job: dict[str, Any], ours: bool
+) -> None:
+    other = {"on": {"push": {"tags": ["v*"]}}, "jobs": {"ship": {"steps": [UPDATES], **job}}} | more
+    found = deploy_jobs(repository(workflow(), other=other), PLAN)
+    assert [each.name for _, each in found if each.name == "ship"] == ["ship"] * ours
+
+
+@pytest.mark.parametrize(
+    ("on", "run", "deploys"),
+    [
+        ("workflow_dispatch", "aws ecs update-service --service api --force-new-deployment", False),
+        ("schedule", "aws ecs update-service --service api --desired-count 0", False),
+        ("push", "aws ecs update-service --service api --force-new-deployment", True),
+        ("schedule", "aws ecs update-service --service api --desired-count 1 --task-definition api", True),
+        ("schedule", "docker push $I\naws ecs update-service --service api --force-new-deployment", True),
+        ("schedule", "aws ecs update-service --service api", True),
+    ],
+)
+def test_an_operator_may_restart_or_scale_a_service(on: str, run: str, deploys: bool) -> None:
+    other = {"on": on, "jobs": {"upkeep": {"steps": [{"run": run}]}}}
+    found = deploy_jobs(repository(workflow(), other=other), PLAN)
+    assert ("upkeep" in [each.name for _, each in found]) == deploys

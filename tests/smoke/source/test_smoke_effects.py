@@ -23,7 +23,7 @@ PUSH = 'docker build -t "$R/shop-api:$T" .\ndocker push "$R/shop-NAME:$T"'
 def found(run: str, *, build: str = "make", migrate: str = "scripts/migrate.sh", **files: Any) -> list[str]:
     jobs = {name: {"steps": [{"run": text}]} for name, text in (("build", build), ("migrate", migrate))}
     data = workflow(deploy=deploy(steps=[{"run": run}]), **jobs)
-    return [each.what for each in ineffective(repository(data, **files), PLAN, "shop-staging", FAMILIES)]
+    return [each.what for each in ineffective(repository(data, **files), PLAN, FAMILIES)]
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_another_job_may_print_the_way_back() -> None:
     notify = {"runs-on": "x", "steps": [{"run": "echo aws ecs update-service --service api"}]}
     built = [{"uses": "docker/build-push-action@v6"}, {"run": "docker build .\necho docker push x:1"}]
     data = workflow(notify=notify, build={"runs-on": "x", "steps": built})
-    assert ineffective(repository(data), PLAN, "shop-staging", FAMILIES) == []
+    assert ineffective(repository(data), PLAN, FAMILIES) == []
 
 
 ON_PUSH = {"push": {"branches": ["main"]}, "workflow_dispatch": {"inputs": {"build": {"type": "boolean"}}}}
@@ -229,7 +229,7 @@ def test_a_push_builds_the_image_and_updates_the_service(condition: str, skipped
             build={"runs-on": "x", "steps": [{"run": BUILDS, **build}]},
             deploy=deploy(steps=[{"run": UPDATE, **update}]),
         ) | {"on": ON_PUSH}
-        said = [each.what for each in ineffective(repository(data), PLAN, "shop-staging", FAMILIES)]
+        said = [each.what for each in ineffective(repository(data), PLAN, FAMILIES)]
         assert said == [f"on a push {what}: its step is skipped"] * skipped
 
 
@@ -238,7 +238,7 @@ def test_a_push_to_one_of_its_branches_may_only_be_tested() -> None:
     for branch, skipped in (("main", False), ("release", True)):
         only = {"if": f"github.ref == 'refs/heads/{branch}'"}
         data = workflow(all=deploy(steps=[{"run": BUILDS}, {"run": UPDATE, **only}])) | {"on": on}
-        said = [each.what for each in ineffective(repository(data), PLAN, "shop-staging", FAMILIES)]
+        said = [each.what for each in ineffective(repository(data), PLAN, FAMILIES)]
         assert said == ["on a push the service is not updated: its step is skipped"] * skipped
 
 
@@ -249,7 +249,7 @@ def test_a_push_may_build_in_another_workflow_and_deploy_in_another_way() -> Non
     data = workflow(build=built, deploy=deploy(steps=steps)) | {"on": ON_PUSH}
     other = {"on": "push", "jobs": {"image": {"runs-on": "x", "steps": [{"run": BUILDS}]}}}
     files = repository(data, **{".github/workflows/image.yml": yaml.safe_dump(other)})
-    assert ineffective(files, PLAN, "shop-staging", FAMILIES) == []
+    assert ineffective(files, PLAN, FAMILIES) == []
 
 
 CREDENTIALS = {"uses": "aws-actions/configure-aws-credentials@v4", "with": {"role-to-assume": "r"}}
@@ -286,7 +286,7 @@ PUSHES = {"run": "docker build -t r/shop-api:1 .\ndocker push r/shop-api:1"}
 def test_a_step_has_the_credentials_that_it_needs(steps: list[dict[str, Any]], what: str) -> None:
     for machine in ("ubuntu-24.04", "self-hosted"):
         data = workflow(build={"runs-on": machine, "steps": steps})
-        said = [each.what for each in ineffective(repository(data), PLAN, "shop-staging", FAMILIES)]
+        said = [each.what for each in ineffective(repository(data), PLAN, FAMILIES)]
         assert said == [what] * (bool(what) and machine != "self-hosted")
 
 

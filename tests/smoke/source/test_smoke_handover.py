@@ -98,6 +98,9 @@ def test_another_products_workflow_deploys_only_that_product(run: str, ours: boo
 
 NETWORK = 'module "vpc" {\n  source = "terraform-aws-modules/vpc/aws"\n}\n'
 SERVICE = 'resource "aws_ecs_service" "api" {}\n'
+KEPT = SERVICE.replace(
+    "{}", "{\n  lifecycle {\n    ignore_changes = [desired_count, task_definition]\n  }\n}"
+)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +118,13 @@ SERVICE = 'resource "aws_ecs_service" "api" {}\n'
         (
             {"run": "terraform -chdir=live apply"},
             {"live/main.tf": 'module "x" {\n  source = "terraform-aws-modules/ecs/aws"\n}\n'},
+            True,
+        ),
+        ({"run": "terraform -chdir=net apply"}, {"net/main.tf": KEPT, "net/pooler.tf": SERVICE}, False),
+        ({"run": "terraform -chdir=net apply"}, {"net/main.tf": KEPT.replace("task_def", "x")}, True),
+        (
+            {"run": "terraform -chdir=net apply"},
+            {"net/main.tf": KEPT + 'module "x" {\n  source = "terraform-aws-modules/ecs/aws"\n}\n'},
             True,
         ),
         ({"run": "terraform -chdir=$DIR apply"}, {"net/main.tf": NETWORK}, True),

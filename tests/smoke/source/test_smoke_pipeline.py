@@ -11,6 +11,7 @@ from smoke.source.checkout import Examined, Finding
 from smoke.source.pipeline.gate import examine, undeployed
 from smoke.source.pipeline.repository import Repository
 from tests.smoke.source.workflow_files import (
+    OURS,
     PLAN,
     SCRIPT,
     W,
@@ -64,7 +65,7 @@ def test_a_matrix_deploys_what_it_does_not_leave_out(left_out: list[dict[str, st
     ],
 )
 def test_a_deployment_into_the_cluster_of_another_product_needs_no_gate(cluster: str, ours: bool) -> None:
-    run = f"aws ecs update-service {cluster} --service demo --desired-count 0"
+    run = f"aws ecs update-service {cluster} --service demo --task-definition demo"
     night = {"on": {"schedule": [{"cron": "0 22 * * *"}]}, "jobs": {"down": {"steps": [{"run": run}]}}}
     found = examine(repository(workflow(), night=night), replace(PLAN, clusters="arrakis-*"))
     assert [each.what for each in found.bypass.findings] == [
@@ -343,9 +344,6 @@ def test_a_workflow_that_follows_one_by_its_name_alone() -> None:
     assert "even if that failed" in leak.what
 
 
-OURS = replace(PLAN, clusters="shop-*", services=("api", "worker"))
-
-
 @pytest.mark.parametrize(
     ("run", "more", "said"),
     [
@@ -371,6 +369,9 @@ def test_another_products_deployment_is_not_blamed(run: str, more: dict[str, Any
     [
         ('aws ecs update-service --service "$S" --task-definition "$S:${{ inputs.revision }}"', {}, False),
         ("aws ecs update-service --service api --task-definition api:$1", {}, False),
+        ('aws ecs update-service --service "$S" --task-definition "$previous"', {}, False),
+        ('scripts/deploy.sh api "${{ inputs.image_tag }}"', {}, False),
+        ('scripts/deploy.sh api "${{ github.sha }}"', {}, True),
         ("aws ecs update-service --service api --task-definition api", {}, True),
         ("aws ecs update-service --service api --task-definition api:$1", {"on": "push"}, True),
         ("aws ecs update-service --service api --task-definition api:$1", {"name": "Hotfix"}, True),
@@ -383,7 +384,8 @@ def test_another_products_deployment_is_not_blamed(run: str, more: dict[str, Any
 )
 def test_an_operator_may_go_back_without_migrating(run: str, more: dict[str, Any], blamed: bool) -> None:
     back = {"name": "Roll back", "on": "workflow_dispatch", "jobs": {"go": {"steps": [{"run": run}]}}} | more
-    found = examine(repository(workflow(), back=back), OURS)
+    deploys = "aws ecs register-task-definition\naws ecs update-service --service $1 --task-definition $1"
+    found = examine(repository(workflow(), back=back, **{"scripts/deploy.sh": deploys}), OURS)
     assert bool(found.bypass.findings) == blamed
     assert any("goes back" in each for each in found.notes) != blamed
 

@@ -1,5 +1,6 @@
 """Workflows for the tests: a build job, a migration job, a deploy job, and variations."""
 
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -17,7 +18,9 @@ PLAN = Pipeline(
     ["deploy*"],
     ["aws ecs update-service", "helm upgrade", "terraform apply"],
     ["*/amazon-ecs-deploy-*"],
+    prefix="shop-staging",
 )
+OURS = replace(PLAN, clusters="shop-*", services=("api", "worker"))
 
 MIGRATE = {"run": "scripts/migrate.sh"}
 SCRIPT = """\
