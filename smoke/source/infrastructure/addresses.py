@@ -19,7 +19,7 @@ from smoke.source.terraform.references import choices, entries, items, reference
 from smoke.source.terraform.values import Symbol, Value, is_known, number, settle, text
 
 from .databases import OF_SERVER, Budget
-from .definitions import Definitions, containers, plainly, ports, variables_of
+from .definitions import Container, Definitions, containers, plainly, ports
 
 #: An address with a literal password, of a host that is not the task itself.
 PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s:/@]*:[^\s/@${}<>%]+@(?!localhost\b|127\.)")
@@ -37,9 +37,7 @@ _ARN = re.compile(r"arn:aws[\w-]*:(?:secretsmanager|ssm):.+")
 
 def names_of_secrets(defined: Definitions) -> set[str]:
     """The variables that pass secret values to containers."""
-    boxes = (box for each in defined.definitions for task in each.tasks for box in containers(task)[0])
-    pairs = (entries(pair) for box in boxes for pair in items(box.entries.get("secrets")))
-    return {text(pair["name"]) for pair in pairs if "name" in pair}
+    return {name for each in defined.definitions for box in each.containers for name, _ in box.secrets}
 
 
 def unfit(
@@ -49,7 +47,7 @@ def unfit(
 
     `secrets` are variables that pass the values of secrets.
     """
-    every = [dict(_twice(chosen)) for chosen in choices(listed)] if listed is not None else []
+    every = [dict(_twice(chosen)) for chosen in choices(listed)]
     for name, value in every[0].items() if every else ():
         if all(name in each for each in every):
             yield f"{name} of {owner} has two values", value
@@ -338,10 +336,10 @@ def led(
         for task in each.tasks:
             boxes, unread = containers(task)
             for container in boxes:
-                given = dict(variables_of(container.entries.get("environment")))
+                given = container.variables
                 count += len(given)
                 alone = len(boxes) == 1 and not unread
-                wrong = _misled(each.name, container.entries, given, directory, here, alone=alone)
+                wrong = _misled(each.name, container, given, directory, here, alone=alone)
                 result.findings.extend(task.finding(what, at) for what, at in wrong)
                 texts = {name: text(value) for name, value in given.items()}
                 for what in directory.unresolved(each.name, texts):
@@ -352,11 +350,11 @@ def led(
 
 
 def _misled(
-    owner: str, container: Mapping[str, Value], given: Mapping[str, Value], directory: Directory, region: str,
+    owner: str, container: Container, given: Mapping[str, Value], directory: Directory, region: str,
     *, alone: bool,
 ) -> Iterator[tuple[str, Value]]:  # fmt: skip
     """The variables, secrets and logs of `owner`'s container that point outside this environment."""
-    for name, value in _secrets(container.get("secrets")):
+    for name, value in container.secrets:
         written = text(value)
         if pinned(written):
             yield f"{name} of {owner} is pinned to one version, so a later version never reaches it", value
@@ -375,12 +373,10 @@ def _misled(
         if is_mixed_up(name, known.name if known is not None else written):
             yield f"{name} of {owner} contains a signing key", value
     texts = {name: text(value) for name, value in given.items()}
-    listening = {int(n) for one in items(container.get("portMappings"))
-                 for port in items(entries(one).get("containerPort"))
-                 if (n := number(port)) is not None}  # fmt: skip
+    listening = {int(n) for port in container.ports if (n := number(port)) is not None}
     for what in directory.wrong(owner, texts, listening, alone=alone):
         yield what, given[what.partition(" ")[0]]
-    logs = entries(entries(container.get("logConfiguration")).get("options")).get("awslogs-region")
+    logs = entries(entries(container.entries.get("logConfiguration")).get("options")).get("awslogs-region")
     if region and is_known(logs) and text(logs) != region:
         yield f"the logs of {owner} go to {text(logs)}, but its tasks run in {region}", logs
 
@@ -411,15 +407,6 @@ _OF_KEY = re.compile(r".*/es256-private-key(?:-\w{6})?(?::.*)?")
 def is_mixed_up(name: str, reference: str) -> bool:
     """Whether a variable takes the address of a database from the secret of a signing key."""
     return _OF_DATABASE.fullmatch(name) is not None and _OF_KEY.fullmatch(reference) is not None
-
-
-def _secrets(secrets: Value | None) -> Iterator[tuple[str, Value]]:
-    """The secrets of a container, by the variables that hold them."""
-    for each in items(secrets):
-        pair = entries(each)
-        name, value = pair.get("name"), pair.get("valueFrom")
-        if name is not None and value is not None:
-            yield text(name), value
 
 
 _OF_SECRET = re.compile(r"arn:[^:]*:secretsmanager:([a-z0-9-]+):[^:]*:secret:([^:]+)")

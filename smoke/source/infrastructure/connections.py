@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from smoke.source.checkout import Examined, Finding
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Body, Resource
-from smoke.source.terraform.references import declared, entries, items, referenced
+from smoke.source.terraform.references import declared, items, referenced
 from smoke.source.terraform.values import Value, boolean, is_known, number, text
 
 from .definitions import Definition, Definitions, containers, plainly, ports
@@ -118,8 +118,8 @@ def _numbered(task: Resource) -> bool:
     """Whether the files say the name of each container of a task, and each port as a number."""
     read, unread = containers(task)
     names = [name for each in read if (name := each.entries.get("name")) is not None]
-    mapped = [entries(one) for each in read for one in items(each.entries.get("portMappings"))]
-    numbers = [number(port) for one in mapped for port in items(one.get("containerPort"))]
+    mapped = [one for each in read for one in items(each.entries.get("portMappings"))]
+    numbers = [number(port) for each in read for port in each.ports]
     return not unread and all(map(is_known, names)) and len(numbers) >= len(mapped) and None not in numbers
 
 
@@ -172,13 +172,7 @@ def accepted(codes: str, status: int) -> bool | None:
 def _listens(result: Examined, each: Definition, address: Address) -> None:
     """A service in the private zone must listen on the port that the others use."""
     assert each.service is not None
-    mapped = [
-        (task, port)
-        for task in each.tasks
-        for container in containers(task)[0]
-        for one in items(container.entries.get("portMappings"))
-        for port in items(entries(one).get("containerPort"))
-    ]
+    mapped = [(container.task, port) for container in each.containers for port in container.ports]
     found = [number(port) for _, port in mapped]
     if address.port and found and None not in found and address.port not in found:
         listening = " and ".join(f"{port:g}" for port in found if port is not None)
@@ -190,15 +184,12 @@ def _asked_by_itself(
     result: Examined, each: Definition, address: Address, listening: Collection[float]
 ) -> None:
     """A container's own check of the service's health must use a port on which the service listens."""
-    for task in each.tasks:
-        for container in containers(task)[0]:
-            command = entries(container.entries.get("healthCheck")).get("command")
-            for word in items(command):
-                for port, path in OF_ITSELF.findall(text(word)):
-                    if path == address.health and listening and float(port or 80) not in listening:
-                        what = f"a container of {each.name} checks its health on port {port or 80}"
-                        at = " and ".join(f"{one:g}" for one in sorted(listening))
-                        result.findings.append(task.finding(f"{what}, but it listens on {at}", word))
+    for container, word in ((one, word) for one in each.containers for word in one.checks):
+        for port, path in OF_ITSELF.findall(text(word)):
+            if path == address.health and listening and float(port or 80) not in listening:
+                what = f"a container of {each.name} checks its health on port {port or 80}"
+                at = " and ".join(f"{one:g}" for one in sorted(listening))
+                result.findings.append(container.finding(f"{what}, but it listens on {at}", word))
 
 
 def _connects(block: Body) -> bool:

@@ -10,7 +10,7 @@ from smoke.source.terraform.evaluate import Resource
 from smoke.source.terraform.references import declared, referenced
 from smoke.source.terraform.values import Symbol, Value, is_known, number, options, settle, symbols, text
 
-from .definitions import Definitions, containers, variables_of
+from .definitions import Definitions
 from .entrances import Wrong
 
 #: Variables with which a pooler finds its database.
@@ -73,11 +73,10 @@ def served(
     `database` is the name of the one that must allow `connections`.
     """
     for each in defined.definitions:
-        for task in each.tasks:
-            for container in containers(task)[0]:
-                given = dict(variables_of(container.entries.get("environment")))
-                found = (*_unserved(each.name, given), *_plain(each.name, given))
-                yield from (task.finding(what, at) for what, at in found)
+        for container in each.containers:
+            given = container.variables
+            found = (*_unserved(each.name, given), *_plain(each.name, given))
+            yield from (container.finding(what, at) for what, at in found)
     for one in configuration.of_type("aws_db_instance"):
         most, name = (_parameters(one) or {}).get("max_connections"), one.attribute("identifier")
         limit = number(most)
@@ -133,7 +132,7 @@ def _unserved(owner: str, given: Mapping[str, Value]) -> Iterator[tuple[str, Val
         if database is not None and pools and engine in ("mysql", "mariadb"):
             yield f"{owner} pools PostgreSQL connections, but {database.address} is {engine}", given[name]
         neighbour = _NEIGHBOUR.sub("PORT", name)
-        asked = number(given[neighbour]) if neighbour in given else None
+        asked = number(given.get(neighbour))
         port = _listening(database) if database is not None else None
         if database is not None and asked is not None and port is not None and asked != port:
             what = f"{neighbour} of {owner} is {asked:g}, but {database.address} listens on port {port:g}"

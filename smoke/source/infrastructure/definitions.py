@@ -21,7 +21,7 @@ from smoke.source.rules import (
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Resource
 from smoke.source.terraform.hcl import Place
-from smoke.source.terraform.references import Identity, entries, items, referenced, secret, thing
+from smoke.source.terraform.references import Identity, entries, items, objects, referenced, secret, thing
 from smoke.source.terraform.values import Value, decoded, hidden, is_known, number, options, settle, text
 
 from .grants import grants
@@ -36,8 +36,42 @@ ROLES = {EXECUTION_ROLE: "execution_role_arn", TASK_ROLE: "task_role_arn"}
 class Container:
     """One actual or possible container of a task definition: its entries by name."""
 
+    task: Resource
     entries: Mapping[str, Value]
     at: Place
+
+    @property
+    def variables(self) -> dict[str, Value]:
+        """The values of its environment's known variables, by name."""
+        given = objects(self.entries.get("environment"))
+        return {text(each["name"]): each["value"]
+                for each in given if "value" in each and is_known(each.get("name"))}  # fmt: skip
+
+    @property
+    def secrets(self) -> list[tuple[str, Value]]:
+        """The variables that hold secrets, each with the secret."""
+        given = objects(self.entries.get("secrets"))
+        return [(text(each["name"]), each["valueFrom"]) for each in given if {"name", "valueFrom"} <= {*each}]
+
+    @property
+    def images(self) -> Iterator[Value]:
+        """Its possible images."""
+        return items(self.entries.get("image"))
+
+    @property
+    def ports(self) -> list[Value]:
+        """The ports on which it listens."""
+        mapped = objects(self.entries.get("portMappings"))
+        return [port for each in mapped for port in items(each.get("containerPort"))]
+
+    @property
+    def checks(self) -> Iterator[Value]:
+        """The words of its health check."""
+        return items(entries(self.entries.get("healthCheck")).get("command"))
+
+    def finding(self, what: str, at: Value | None = None) -> Finding:
+        """Return a finding at a value of the container, else where its task begins."""
+        return self.task.finding(what, at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +82,11 @@ class Definition:
     service: Resource | None
     tasks: tuple[Resource, ...]
     not_examined: tuple[Finding, ...] = ()
+
+    @property
+    def containers(self) -> Iterator[Container]:
+        """The containers that can be read, of all its tasks."""
+        return (each for task in self.tasks for each in containers(task)[0])
 
 
 @dataclass(slots=True)
@@ -81,20 +120,18 @@ def containers(task: Resource) -> tuple[list[Container], list[Finding]]:
     found: list[Container] = []
     unread: list[Finding] = []
     value = task.attribute("container_definitions")
-    for option in options(value) if value is not None else ():
+    for option in options(value):
         read = decoded(option)
         listed = settle(read).content if read is not None else None
         if not isinstance(listed, tuple):
-            why = (
-                hidden(option) or (hidden(read) if read is not None else "") or "not a JSON list in the files"
-            )
+            why = hidden(option) or hidden(read) or "not a JSON list in the files"
             unread.append(task.finding(f"the containers of {task.address}: {why}", option))
             continue
         for item in listed:
             for each in options(item):
                 if isinstance(each.content, dict):
                     given = {key: value for key, value in each.content.items() if value.content is not None}
-                    found.append(Container(given, each.at))
+                    found.append(Container(task, given, each.at))
                 else:
                     unread.append(
                         task.finding(f"a container of {task.address}: {hidden(each) or text(each)}", each)
@@ -107,13 +144,9 @@ def containers(task: Resource) -> tuple[list[Container], list[Finding]]:
 def ports(definition: Definition) -> dict[str, set[float]]:
     """The ports of each container by its name."""
     found: dict[str, set[float]] = {}
-    for task in definition.tasks:
-        for each in containers(task)[0]:
-            numbers = (number(port) for one in items(each.entries.get("portMappings"))
-                       for port in items(entries(one).get("containerPort")))  # fmt: skip
-            found.setdefault(text(each.entries.get("name")), set()).update(
-                n for n in numbers if n is not None
-            )
+    for each in definition.containers:
+        numbers = {n for port in each.ports if (n := number(port)) is not None}
+        found.setdefault(text(each.entries.get("name")), set()).update(numbers)
     return found
 
 
@@ -128,12 +161,7 @@ def plain_ports(command: Iterable[str]) -> set[int]:
 
 def plainly(definition: Definition) -> set[int]:
     """The ports on which a service speaks HTTP without TLS, by the health checks of its containers."""
-    checks = (
-        entries(each.entries.get("healthCheck")).get("command")
-        for task in definition.tasks
-        for each in containers(task)[0]
-    )
-    return plain_ports(text(word) for command in checks for word in items(command))
+    return plain_ports(text(word) for each in definition.containers for word in each.checks)
 
 
 def definitions(configuration: Configuration, members: Collection[str]) -> list[Definition]:
@@ -173,7 +201,7 @@ def names(resources: Sequence[Resource], members: Collection[str]) -> dict[str, 
     """
     found: dict[str, str] = {}
     by_length = sorted(members, key=len, reverse=True)
-    for rule in (_is_called, _ends_like, _is_inside):
+    for rule in (_is_called, lambda each, member: _name(each).endswith(f"-{member}"), _is_inside):
         for each in resources:
             for member in by_length:
                 if each.address not in found and member not in found.values() and rule(each, member):
@@ -190,10 +218,6 @@ def _name(resource: Resource) -> str:
 
 def _is_called(resource: Resource, member: str) -> bool:
     return member in (resource.label, resource.key.strip('"'), _name(resource))
-
-
-def _ends_like(resource: Resource, member: str) -> bool:
-    return _name(resource).endswith(f"-{member}")
 
 
 def _is_inside(resource: Resource, member: str) -> bool:
@@ -397,12 +421,3 @@ _NAMED = {
     "aws_cloudwatch_dashboard": "dashboard_name",
     "aws_db_instance": "identifier",
 }
-
-
-def variables_of(environment: Value | None) -> Iterator[tuple[str, Value]]:
-    """Yield the known variables of a container, by name."""
-    for each in items(environment):
-        pair = entries(each)
-        name, value = pair.get("name"), pair.get("value")
-        if name is not None and value is not None and is_known(name):
-            yield text(name), value

@@ -235,8 +235,7 @@ _OTHERS = {"StringNotEquals", "StringNotLike", "ArnNotEquals", "ArnNotLike"}
 
 def _denied_by_secret(policy: Resource, roles: tuple[str, ...]) -> Iterator[Narrowing]:
     """What a secret's policy denies to all roles, or to all except those that it names."""
-    arn = policy.attribute("secret_arn")
-    identity = secret(arn) if arn is not None else None
+    identity = secret(policy.attribute("secret_arn"))
     for each in statements(policy.attribute("policy"), []):
         principal = each.parts.get("Principal")
         everybody = any(text(one) == "*" for one in items(entries(principal).get("AWS", principal)))
@@ -261,8 +260,7 @@ def _denied_by_secret(policy: Resource, roles: tuple[str, ...]) -> Iterator[Narr
 
 def _of_secret(result: Grants, policy: Resource, all_roles: tuple[str, ...]) -> None:
     """What a secret's policy lets roles among `all_roles` read."""
-    arn = policy.attribute("secret_arn")
-    identity = secret(arn) if arn is not None else None
+    identity = secret(policy.attribute("secret_arn"))
     why: list[str] = []
     for statement in statements(policy.attribute("policy"), why):
         effect = text(statement.parts.get("Effect")) or "Allow"

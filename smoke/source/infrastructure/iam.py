@@ -112,7 +112,7 @@ def statements(document: Value | None, why: list[str], around: tuple[Body, ...] 
 
     `around` are the documents that this one is a part of.
     """
-    for each in options(document) if document is not None else ():
+    for each in options(document):
         resource = referenced(each)
         if resource is not None and resource.type == "aws_iam_policy_document":
             if resource in around:

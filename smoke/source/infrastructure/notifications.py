@@ -102,7 +102,7 @@ class Recipients:
         actions = alarm.attribute("alarm_actions")
         topics: list[Resource] = []
         others = False
-        alternatives = options(actions) if actions is not None else []
+        alternatives = options(actions)
         for option in alternatives:
             listed = [each for each in items(option) if flat(each).content != ""]
             if not listed:
@@ -305,8 +305,7 @@ def _references(alarm: Resource) -> set[str]:
 def _switched(alarm: Resource) -> Judged:
     """Whether an alarm exists and its actions are enabled."""
     judged = Judged()
-    switch = alarm.attribute("actions_enabled")
-    for option in options(switch) if switch is not None else ():
+    for option in options(alarm.attribute("actions_enabled")):
         if boolean(option) is False:
             judged.wrong.append("its actions are switched off")
         elif boolean(option) is None:

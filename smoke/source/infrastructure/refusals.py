@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from smoke.source.terraform.evaluate import Resource
-from smoke.source.terraform.references import choices, entries, items, referenced
+from smoke.source.terraform.references import choices, entries, items, objects, referenced
 from smoke.source.terraform.values import (
     Symbol,
     Value,
@@ -43,9 +43,9 @@ def of_containers(task: Resource, listed: Value, *, fargate: bool) -> Iterator[W
         if all(what in each for each in every):
             yield what, at
     memory, mode = task.attribute("memory"), text(task.attribute("network_mode"))
-    for container in map(entries, items(listed)):
+    for container in objects(listed):
         yield from _of_logs(container, fargate)
-        yield from _of_container(container, size(memory) if memory is not None else None)
+        yield from _of_container(container, size(memory))
         yield from _of_host(container, mode, fargate)
         yield from _unsupported(container) if fargate else ()
         yield from _of_words(container)
@@ -84,14 +84,14 @@ def _of_endpoint(subscription: Resource) -> Iterator[Wrong]:
 
 def _of_container(container: Mapping[str, Value], room: float | None) -> Iterator[Wrong]:
     """Values of another type, a name that is both variable and secret, more memory than the task has."""
-    ports = map(entries, items(container.get("portMappings")))
+    ports = objects(container.get("portMappings"))
     for name, kind, value in (
         ("essential", "a boolean", container.get("essential")),
         *((name, "a number", each.get(name)) for each in ports for name in ("containerPort", "hostPort")),
     ):
         if value is not None and isinstance(value.content, str) and value.content:
             yield f"{name} is the text {value.content!r}, expected {kind}", value
-    for one in map(entries, items(container.get("environment"))):
+    for one in objects(container.get("environment")):
         value = one.get("value")
         if value is not None and isinstance(value.content, (bool, int, float)):
             yield (f"{text(one.get('name'))} is {text(value)} without quotes; a variable is a string", value)
@@ -100,7 +100,7 @@ def _of_container(container: Mapping[str, Value], room: float | None) -> Iterato
     for name in sorted(_names(container.get("environment")) & _names(container.get("secrets"))):
         yield f"{name} is both a variable and a secret of one container", container.get("secrets")
     for name in ("memory", "memoryReservation"):
-        wanted = number(container[name]) if name in container else None
+        wanted = number(container.get(name))
         if wanted is not None and room is not None and wanted > room:
             yield f"a container has a {name} of {wanted:g} MiB in a task of {room:g}", container[name]
 
@@ -139,7 +139,7 @@ def _among(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
         return
     named = {text(each["name"]): each for each in containers}
     for name, container in named.items():
-        for one in map(entries, items(container.get("volumesFrom"))):
+        for one in objects(container.get("volumesFrom")):
             of = one.get("sourceContainer")
             if is_known(of) and text(of) not in named:
                 yield f"{name} mounts the volumes of {text(of)}, which is not a container of the task", of
@@ -153,7 +153,7 @@ def _of_waits(
     name: str, container: Mapping[str, Value], named: Mapping[str, Mapping[str, Value]]
 ) -> Iterator[Wrong]:
     """What a container waits for that is not there, or never comes."""
-    for one in map(entries, items(container.get("dependsOn"))):
+    for one in objects(container.get("dependsOn")):
         on, condition = one.get("containerName"), text(one.get("condition"))
         if on is None or not is_known(on):
             continue
@@ -172,14 +172,14 @@ def _beside(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
     apart = {
         text(name)
         for container in containers
-        for one in map(entries, items(container.get("dependsOn")))
+        for one in objects(container.get("dependsOn"))
         if text(one.get("condition")) in _ENDS
         for name in (container.get("name"), one.get("containerName"))
     }
     for container in containers:
         name = text(container.get("name"))
-        for one in map(entries, items(container.get("portMappings"))) if name not in apart else ():
-            port = number(one["containerPort"]) if "containerPort" in one else None
+        for one in objects(container.get("portMappings")) if name not in apart else ():
+            port = number(one.get("containerPort"))
             first = held.setdefault((port, text(one.get("protocol")) or "tcp"), name) if port else name
             if first != name and "${" not in first + name:
                 yield f"{first} and {name} listen on port {port:g} of one task", one["containerPort"]
@@ -187,14 +187,14 @@ def _beside(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
 
 def _of_host(container: Mapping[str, Value], mode: str, fargate: bool) -> Iterator[Wrong]:
     """What the host refuses: a different host port in awsvpc mode, a long stop timeout on Fargate."""
-    for one in map(entries, items(container.get("portMappings"))):
-        inner, outer = (number(one[name]) if name in one else None for name in _PORTS)
+    for one in objects(container.get("portMappings")):
+        inner, outer = (number(one.get(name)) for name in _PORTS)
         if mode == "awsvpc" and inner and outer and inner != outer:
             yield (
                 f"hostPort is {outer:g}, but in awsvpc mode it must be the containerPort, {inner:g}",
                 one["hostPort"],
             )
-    stop = number(container["stopTimeout"]) if "stopTimeout" in container else None
+    stop = number(container.get("stopTimeout"))
     if fargate and stop is not None and stop > _STOP_S:
         yield f"stopTimeout is {stop:g}, but Fargate waits at most {_STOP_S} s", container["stopTimeout"]
 
@@ -251,7 +251,7 @@ def _of_words(container: Mapping[str, Value]) -> Iterator[Wrong]:
             if shell and _lost(said[2:]):
                 yield f"{name}: a shell takes one string after {said[1]}, so only {said[2]} runs", words[2]
     for name in ("command", "entryPoint"):
-        for each in options(container[name]) if name in container else ():
+        for each in options(container.get(name)):
             if is_known(each) and isinstance(flat(each).content, str):
                 yield f"{name} is one string: ECS takes a list of words", each
 
@@ -276,13 +276,13 @@ def _volumes(task: Resource) -> set[str] | None:
 
 def _of_mounts(container: Mapping[str, Value], volumes: set[str] | None) -> Iterator[Wrong]:
     """A volume that the task lacks, and a soft limit above its hard limit."""
-    for one in map(entries, items(container.get("mountPoints"))):
+    for one in objects(container.get("mountPoints")):
         source = one.get("sourceVolume")
         named = text(source) if is_known(source) else ""
         if volumes is not None and named and named not in volumes:
             yield f"there is no volume {named} to mount", source
-    for one in map(entries, items(container.get("ulimits"))):
-        soft, hard = (number(one[name]) if name in one else None for name in ("softLimit", "hardLimit"))
+    for one in objects(container.get("ulimits")):
+        soft, hard = (number(one.get(name)) for name in ("softLimit", "hardLimit"))
         if soft is not None and hard is not None and soft > hard != _UNLIMITED:
             yield f"a ulimit has a softLimit of {soft:g} and a hardLimit of {hard:g}", one["softLimit"]
 

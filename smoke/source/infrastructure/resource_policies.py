@@ -107,7 +107,7 @@ def _names(topic: Resource, arn: Value) -> bool:
 
 def _by_key(configuration: Configuration, topic: Resource) -> tuple[str, str]:
     """What keeps CloudWatch from the key of a topic, and what cannot be read."""
-    for each in options(topic.attribute("kms_master_key_id") or Value(None, topic.at)):
+    for each in options(topic.attribute("kms_master_key_id")):
         written, resource = text(each), referenced(each)
         if each.content is None or written == "":
             continue
@@ -130,7 +130,7 @@ def _by_key(configuration: Configuration, topic: Resource) -> tuple[str, str]:
 
 def unlocked(configuration: Configuration, queue: Resource) -> str:
     """What keeps SNS from using a queue's key; empty if nothing is known to."""
-    for each in options(queue.attribute("kms_master_key_id") or Value(None, queue.at)):
+    for each in options(queue.attribute("kms_master_key_id")):
         if text(each).rpartition(":")[2] == "alias/aws/sqs":
             return f"{queue.address} is encrypted with SQS's own key, which does not allow SNS to send"
         key = key_of(configuration, each) if each.content is not None else None
@@ -151,19 +151,13 @@ def _lets(configuration: Configuration, key: Resource, sender: str) -> str:
     return allows_sender(document, _KEY_ACTIONS, None, accounts=False, sender=sender)
 
 
-def key_of(configuration: Configuration, value: Value) -> Resource | None:
+def key_of(configuration: Configuration, value: Value | None) -> Resource | None:
     """The key that a value names, by a reference or an alias; None for one that is not in the files."""
     resource = referenced(value)
     if resource is None and text(value).rpartition(":")[2].startswith("alias/"):
         alias = text(value).rpartition(":")[2]
-        resource = next(
-            (
-                each
-                for each in configuration.of_type("aws_kms_alias")
-                if text(each.attribute("name")) == alias
-            ),
-            None,
-        )
+        aliases = configuration.of_type("aws_kms_alias")
+        resource = next((each for each in aliases if text(each.attribute("name")) == alias), None)
     if resource is not None and resource.type == "aws_kms_alias":
         resource = referenced(resource.attribute("target_key_id"))
     if resource is None or resource.type != "aws_kms_key" or resource.block.type == "data":

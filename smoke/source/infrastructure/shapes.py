@@ -428,14 +428,14 @@ def _of_fargate(task: Resource) -> Iterator[Wrong]:
                 "it has no execution_role_arn, but Fargate needs one to start a task with logs or secrets",
                 None,
             )
-    written = options(task.attribute("container_definitions") or Value(None, task.at))
+    written = options(task.attribute("container_definitions"))
     listed = [read or each for each, read in zip(written, map(decoded, written), strict=True)]
     yield from of_containers(task, either(listed), fargate="FARGATE" in compatible)
 
 
 def _sizes(cpu: Value | None, memory: Value | None) -> Iterator[Wrong]:
-    for one in options(cpu) if cpu is not None else ():
-        for other in options(memory) if memory is not None else ():
+    for one in options(cpu):
+        for other in options(memory):
             units, room = size(one), size(other)
             if units is None or room is None:
                 continue
@@ -445,6 +445,6 @@ def _sizes(cpu: Value | None, memory: Value | None) -> Iterator[Wrong]:
     for name, value in (("cpu", cpu), ("memory", memory)):
         if value is None:
             yield f"Fargate needs its {name}", None
-        for each in options(value) if value is not None else ():
+        for each in options(value):
             if is_known(each) and size(each) is None:
                 yield f"{name} is {text(each)}, expected a number, or a size in vCPU or GB", each

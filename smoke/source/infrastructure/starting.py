@@ -12,7 +12,7 @@ from smoke.source.rules import SECRET, Use
 from smoke.source.terraform.configuration import Configuration, Module
 from smoke.source.terraform.evaluate import Resource
 from smoke.source.terraform.hcl import Expr
-from smoke.source.terraform.references import entries, items, referenced, secret, thing
+from smoke.source.terraform.references import declared, entries, items, referenced, secret, thing
 from smoke.source.terraform.values import (
     Symbol,
     Text,
@@ -28,7 +28,7 @@ from smoke.source.terraform.values import (
     text,
 )
 
-from .definitions import Definitions, containers
+from .definitions import Container, Definitions, containers
 from .iam import ROLE, Attached, allows, attached, never, policy_name, statements
 from .resource_policies import key_of
 
@@ -148,8 +148,7 @@ def _outdated(service: Resource, name: str, tasks: Collection[Resource]) -> Iter
     if version is None or service.ignores("platform_version") or not _OLD.fullmatch(text(version)):
         return
     for task in (each for each in tasks if not _is_of_windows(each)):
-        given = (entries(pair) for box in containers(task)[0] for pair in items(box.entries.get("secrets")))
-        asked = [text(pair["valueFrom"]) for pair in given if "valueFrom" in pair]
+        asked = [text(value) for box in containers(task)[0] for _, value in box.secrets]
         efs = any(each.blocks("efs_volume_configuration") for each in task.blocks("volume"))
         wanted = {
             "a part of a secret": any(map(_PART.fullmatch, asked)),
@@ -170,30 +169,24 @@ def _is_of_windows(task: Resource) -> bool:
 def _wanted(roles: Roles, key: str, role: Resource, task: Resource) -> Iterator[tuple[str, bool | None]]:
     """The permissions that a task's containers need from its role, and whether it has them."""
     yield "be assumed by a task", roles.assumed(role)
-    found = [each.entries for each in containers(task)[0]]
-    if any(_of_ecr(each) for each in found):
+    found = containers(task)[0]
+    if any(map(_of_ecr, found)):
         yield "pull an image", roles.may(key, _PULL)
-    if any(text(entries(each.get("logConfiguration")).get("logDriver")) == "awslogs" for each in found):
+    drivers = [entries(each.entries.get("logConfiguration")).get("logDriver") for each in found]
+    if "awslogs" in map(text, drivers):
         yield "write logs", roles.may(key, _LOG)
 
 
 def _locked(configuration: Configuration, task: Resource) -> list[Resource]:
     """The keys of a task's secrets for which roles' policies decide who may use them."""
     found = {}
-    for container in containers(task)[0]:
-        for each in map(entries, items(container.entries.get("secrets"))):
-            held = referenced(each["valueFrom"]) if "valueFrom" in each else None
-            by = (
-                held.attribute(_ENCRYPTED[held.type])
-                if held is not None and held.type in _ENCRYPTED
-                else None
-            )
-            key = key_of(configuration, by) if by is not None else None
-            if key is not None and key.attribute("policy") is None and not configuration.receivers(key):
-                found[key.address] = key
+    for _, value in (pair for box in containers(task)[0] for pair in box.secrets):
+        held = declared(value, *_ENCRYPTED)
+        key = key_of(configuration, held.attribute(_ENCRYPTED[held.type])) if held is not None else None
+        if key is not None and key.attribute("policy") is None and not configuration.receivers(key):
+            found[key.address] = key
     for other in [*configuration.of_type("aws_kms_key_policy"), *configuration.of_type("aws_kms_grant")]:
-        of = other.attribute("key_id")
-        key = key_of(configuration, of) if of is not None else None
+        key = key_of(configuration, other.attribute("key_id"))
         if key is None:
             return []
         found.pop(key.address, None)
@@ -212,9 +205,9 @@ def _judge(result: Examined, role: Resource, owner: str, wanted: list[tuple[str,
             result.findings.append(role.finding(f"{role.address} may not {what}, so {owner} never starts"))
 
 
-def _of_ecr(container: Mapping[str, Value]) -> bool:
+def _of_ecr(container: Container) -> bool:
     """Whether an image comes from a private ECR registry."""
-    for each in items(container.get("image")):
+    for each in container.images:
         first = each.content.parts[0] if isinstance(each.content, Text) else each
         resource = referenced(first) if isinstance(first, Value) else None
         if resource is not None and resource.type == "aws_ecr_repository":
@@ -358,8 +351,7 @@ def generated(configuration: Configuration, names: Collection[str]) -> Iterator[
 def _made(configuration: Configuration) -> Iterator[tuple[str, Resource, Value]]:
     """The secrets whose value only Terraform sets: name, version, value."""
     for version in configuration.of_type("aws_secretsmanager_secret_version"):
-        of = version.attribute("secret_id")
-        known = secret(of) if of is not None else None
+        known = secret(version.attribute("secret_id"))
         replaced = any("ignore_changes" in each.attributes for each in version.block.nested("lifecycle"))
         replaced = replaced or version.attribute("version_stages") is not None
         content = version.attribute("secret_string") or version.attribute("secret_string_wo")
@@ -381,15 +373,12 @@ def partless(configuration: Configuration, defined: Definitions) -> Iterator[Fin
     for name, _, content in _made(configuration):
         made[name] += options(content)
     for each in defined.definitions:
-        for task in each.tasks:
-            given = (
-                entries(pair) for box in containers(task)[0] for pair in items(box.entries.get("secrets"))
-            )
-            for value in (pair["valueFrom"] for pair in given if "valueFrom" in pair):
+        for box in each.containers:
+            for _, value in box.secrets:
                 asked, of = _PART.fullmatch(text(value)), secret(value)
                 if asked is not None and of is not None:
                     for what in _without(asked["member"], of.name, made[of.name]):
-                        yield task.finding(f"{each.name} asks {what}, so it never starts", value)
+                        yield box.finding(f"{each.name} asks {what}, so it never starts", value)
 
 
 def _without(member: str, name: str, values: Collection[Value]) -> Iterator[str]:

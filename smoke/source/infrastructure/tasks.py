@@ -14,7 +14,7 @@ from smoke.source.scripts.state import State, TooMany, options_of
 from smoke.source.scripts.ways import Ways
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Resource
-from smoke.source.terraform.references import entries, items, referenced
+from smoke.source.terraform.references import items, objects, referenced
 from smoke.source.terraform.values import Text, Value, hidden, number, options, settle, size, text
 
 from .definitions import TASK, Container, Definition, Definitions, containers
@@ -40,7 +40,7 @@ def images(configuration: Configuration) -> tuple[list[str], Examined]:
         found, unread = containers(task)
         result.not_examined.extend(unread)
         for container in found:
-            for image in options(container.entries["image"]) if "image" in container.entries else ():
+            for image in options(container.entries.get("image")):
                 written = text(image)
                 seen.append(written)
                 wrong = _moving(written)
@@ -102,7 +102,7 @@ def _scheduled(
     plans: list[tuple[Resource, Resource, Value | None]] = []
     for target in configuration.of_type("aws_cloudwatch_event_target"):
         rule = referenced(target.attribute("rule"))
-        if isinstance(rule, Resource):
+        if rule is not None:
             plans += [(rule, target, each.attribute("task_definition_arn"))
                       for each in target.blocks("ecs_target")]  # fmt: skip
     for one in configuration.of_type("aws_scheduler_schedule"):
@@ -110,16 +110,10 @@ def _scheduled(
                   for target in one.blocks("target") for each in target.blocks("ecs_parameters")]  # fmt: skip
     for rule, made, value in plans:
         task, when = referenced(value), rule.attribute("schedule_expression")
-        again = when is not None and re.match(r"(?:rate|cron)\(", text(when)) is not None
-        off = any(
-            text(rule.attribute(name)).lower() in ("disabled", "false") for name in ("state", "is_enabled")
-        )
-        if (
-            isinstance(task, Resource)
-            and again
-            and not off
-            and (name := _called(task, defined)) in migrations
-        ):
+        again = re.match(r"(?:rate|cron)\(", text(when))
+        states = (text(rule.attribute(name)).lower() for name in ("state", "is_enabled"))
+        on = not {"disabled", "false"} & {*states}
+        if task is not None and again and on and (name := _called(task, defined)) in migrations:
             yield made.finding(f"{rule.address} runs the migration {name} again and again", value)
 
 
@@ -146,7 +140,7 @@ def _runs_as(container: Container, other: Container) -> bool:
         [text(word) for key in ("image", "entryPoint", "command") for word in items(each.get(key))]
         for each in both
     ]
-    return programs[0] == programs[1] and modes(container.entries) <= modes(other.entries)
+    return programs[0] == programs[1] and modes(container) <= modes(other)
 
 
 #: Names of variables that say how a program runs, not which program.
@@ -154,11 +148,10 @@ _HOW = re.compile(r"(?:.*_)?(?:ENV|REGION|TZ|LEVEL|LOG|LOGGING|FORMAT|TIMEOUT|TI
 _ADDRESS_OR_SIZE, _REFERENCE = re.compile(r"[:/.]|\A\d{2,}\Z"), re.compile(r"\$\{[^}]*\}")
 
 
-def modes(given: Mapping[str, Value]) -> set[str]:
+def modes(container: Container) -> set[str]:
     """A container's variables that may select what its image runs: no addresses, sizes and levels."""
-    found = {}
-    for one in map(entries, items(given.get("environment"))):
-        found[text(one.get("name"))] = text(one["value"]) if "value" in one else ""
+    given = objects(container.entries.get("environment"))
+    found = {text(one.get("name")): text(one.get("value")) for one in given}
     return {
         f"{name}={value}"
         for name, value in found.items()
@@ -177,8 +170,7 @@ def _starts(result: Examined, definition: Definition, task: Resource) -> None:
     result.not_examined.extend(unread)
     for container in found:
         for name in ("name", "command", "entryPoint"):
-            value = container.entries.get(name)
-            for option in options(value) if value is not None else ():
+            for option in options(container.entries.get(name)):
                 words = " ".join(text(item) for item in items(option))
                 if MIGRATES.search(re.sub(r"\$\{[^}]*\}", "", words)):
                     what = f"{definition.name} migrates when it starts: {words}"
@@ -248,26 +240,23 @@ def of_another(
     named = (each for each in reversed(rows) if each["image"] and each["image"] != row["image"])
     others = {each["image"]: each["ecs"] for each in named}
     for each in defined.definitions:
-        for task in each.tasks if each.name == row["ecs"] and row["image"] else ():
-            for container in containers(task)[0]:
-                for image in items(container.entries.get("image")):
-                    if (other := others.get(repository(image))) is not None:
-                        yield task.finding(
-                            f"{each.name} runs {repository(image)}, the image of {other}", image
-                        )
+        for container in each.containers if each.name == row["ecs"] and row["image"] else ():
+            for image in container.images:
+                if (other := others.get(repository(image))) is not None:
+                    what = f"{each.name} runs {repository(image)}, the image of {other}"
+                    yield container.finding(what, image)
 
 
 def twins(defined: Definitions, rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> list[Finding]:
     """Return where a service runs the same program as another one with the same image in the plan."""
-    boxes = {each.name: [(task, box) for task in each.tasks for box in containers(task)[0]]
-             for each in defined.definitions if each.service is not None}  # fmt: skip
+    boxes = {each.name: [*each.containers] for each in defined.definitions if each.service is not None}
     before = [each["ecs"] for each in rows[: rows.index(row)] if each["image"] == row["image"] != ""]
     return [
-        task.finding(f"{row['ecs']} runs what {other} runs: the same image without another command")
+        box.finding(f"{row['ecs']} runs what {other} runs: the same image without another command")
         for other in before
-        for task, box in boxes.get(row["ecs"], ())
-        if any(repository(image) == row["image"] for image in items(box.entries.get("image")))
-        if any(_runs_as(box, each) and _runs_as(each, box) for _, each in boxes.get(other, ()))
+        for box in boxes.get(row["ecs"], ())
+        if row["image"] in map(repository, box.images)
+        if any(_runs_as(box, each) and _runs_as(each, box) for each in boxes.get(other, ()))
     ]
 
 
@@ -285,11 +274,10 @@ def logged(defined: Definitions, directory: str, services: Collection[str]) -> l
 def _tagged(defined: Definitions, row: Mapping[str, Any]) -> Iterator[tuple[Resource, Value, str]]:
     """The images of a row's service, or task, from the row's repository: the task, the image, its tag."""
     for each in defined.definitions:
-        for task in each.tasks if each.name == row["ecs"] else ():
-            for container in containers(task)[0]:
-                for image in items(container.entries.get("image")):
-                    if row["image"] and repository(image) == row["image"]:
-                        yield task, image, re.split(r":(?![^{]*\})", text(image))[-1]
+        for container in each.containers if each.name == row["ecs"] and row["image"] else ():
+            for image in container.images:
+                if repository(image) == row["image"]:
+                    yield container.task, image, re.split(r":(?![^{]*\})", text(image))[-1]
 
 
 def _compare(result: Examined, seen: dict[str, str], task: Resource, column: str, wanted: float) -> None:
@@ -324,14 +312,14 @@ def _repository(result: Examined, seen: dict[str, str], task: Resource, wanted: 
     """The first container is the service's own, unless another one has the plan's image."""
     found, unread = containers(task)
     result.not_examined.extend(unread)
-    listed = [image for each in found for image in items(each.entries.get("image"))]
+    listed = [image for each in found for image in each.images]
     names = [repository(image) for image in listed]
     if not listed:
         if not unread:
             result.findings.append(task.finding(f"no container of {task.title} has an image"))
         return
     own = [index for index, name in enumerate(names) if name == wanted]
-    first = items(found[0].entries.get("image")) if found else iter(())
+    first = found[0].images if found else iter(())
     for image in first if not own else (listed[own[0]],):
         name = repository(image)
         seen["image"] = name
@@ -348,11 +336,7 @@ def repository(image: Value) -> str:
     value = settle(image)
     first = value.content.parts[0] if isinstance(value.content, Text) else value
     resource = referenced(first) if isinstance(first, Value) else None
-    if (
-        resource is not None
-        and resource.type == "aws_ecr_repository"
-        and resource.attribute("name") is not None
-    ):
+    if resource is not None and resource.type == "aws_ecr_repository" and resource.attribute("name"):
         return text(resource.attribute("name"))
     written = text(image).partition("@")[0]
     last = re.split(r"/(?![^{]*\})", written)[-1]
@@ -363,9 +347,8 @@ def swallowed(defined: Definitions, migrations: Sequence[str]) -> Examined:
     """Return how a migration's container command hides its failure."""
     result = Examined()
     for each in defined.definitions:
-        for task in each.tasks if each.name in migrations else ():
-            for container in containers(task)[0]:
-                _judge(result, each.name, task, container)
+        for container in each.containers if each.name in migrations else ():
+            _judge(result, each.name, container.task, container)
     return result
 
 

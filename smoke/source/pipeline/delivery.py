@@ -18,7 +18,6 @@ from smoke.source.infrastructure.definitions import Definition, Definitions, con
 from smoke.source.infrastructure.tasks import MOVING
 from smoke.source.infrastructure.tasks import repository as repository_of
 from smoke.source.scripts import shell
-from smoke.source.terraform.references import items
 from smoke.source.terraform.values import is_known, text
 
 from .deploys import Pipeline, deploy_jobs, names_any, pipelines, runs_one
@@ -79,8 +78,9 @@ def delivered(
             wrong += _mistagged(tags, own[0], images.pushed(workflow, own[0]))
             wrong += [replace(each, what=f"{own[0]}:{each.what} is deployed, but no workflow pushes {own[0]}")
                       for each in tags if images.never_pushed(workflow, own[0], each.what)]  # fmt: skip
-            beside = {name for each in named for task in each.tasks for box in containers(task)[0]
-                      for name in map(repository_of, items(box.entries.get("image")))}  # fmt: skip
+            beside = {
+                repository_of(image) for each in named for box in each.containers for image in box.images
+            }
             wrong += _of_others(commands, own[0], groups.keys() - beside)
         for definition in named:
             image = next((image for image, names in groups.items() if definition.name in names), "")
@@ -359,7 +359,7 @@ def _shape(definition: Definition) -> _Shape | None:
     held |= {"volumes"} if task.blocks("volume") else set()
     architectures = [block.attribute("cpu_architecture") for block in task.blocks("runtime_platform")]
     held |= {"runtimePlatform"} if any(text(each) == "ARM64" for each in architectures) else set()
-    images = [next(map(repository_of, items(each.entries.get("image"))), "") for each in found]
+    images = [next(map(repository_of, each.images), "") for each in found]
     names = [text(name) if is_known(name := each.entries.get("name")) else "" for each in found]
     return _Shape(frozenset(held), frozenset(found[0].entries), tuple(images), tuple(names))
 

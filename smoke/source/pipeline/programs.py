@@ -14,14 +14,12 @@ from smoke.source.infrastructure.definitions import (
     Container,
     Definition,
     Definitions,
-    containers,
     plain_ports,
 )
 from smoke.source.infrastructure.tasks import MIGRATES, modes
 from smoke.source.infrastructure.tasks import repository as repository_of
 from smoke.source.scripts import shell
 from smoke.source.scripts.dockerfiles import Instruction
-from smoke.source.terraform.evaluate import Resource
 from smoke.source.terraform.references import choices, entries, items
 from smoke.source.terraform.values import hidden, is_known, number, text
 
@@ -38,7 +36,6 @@ class Run:
     """A container of a definition with an image that is built here."""
 
     definition: Definition
-    task: Resource
     container: Container
     build: Build
 
@@ -68,12 +65,11 @@ def runs_of(defined: Definitions, made: Sequence[Build]) -> Iterator[Run]:
     for build in made:
         by_image.setdefault(build.image, []).append(build)
     for definition in defined.definitions:
-        for task in definition.tasks:
-            for container in containers(task)[0]:
-                names = {repository_of(image) for image in items(container.entries.get("image"))}
-                own = by_image.get(names.pop(), []) if len(names) == 1 else []
-                if len(own) == 1:
-                    yield Run(definition, task, container, own[0])
+        for container in definition.containers:
+            names = {*map(repository_of, container.images)}
+            own = by_image.get(names.pop(), []) if len(names) == 1 else []
+            if len(own) == 1:
+                yield Run(definition, container, own[0])
 
 
 def unfit_images(
@@ -105,9 +101,9 @@ def _alike(runs: Sequence[Run]) -> Iterator[Finding]:
         stated, words = run.container.entries.get("command"), run.words()
         if stated is None or "command" in other.container.entries or words != other.words() or not words:
             continue
-        if run.build is other.build and modes(run.container.entries) == modes(other.container.entries):
+        if run.build is other.build and modes(run.container) == modes(other.container):
             what = f"{run.definition.name} runs what {other.definition.name} runs: {' '.join(words)}"
-            yield run.task.finding(what, stated)
+            yield run.container.finding(what, stated)
 
 
 #: Images whose default command is a prompt, which ends without input; tests and pauses; runners of programs.
@@ -140,14 +136,16 @@ def _idle(run: Run, runs: Sequence[Run]) -> Iterator[Finding]:
         yield run.build.finding(what, run.build.stage.line)
     elif words and run.definition.service is not None and is_idle(words):
         if sum(each.definition is run.definition for each in runs) == 1:
-            yield run.task.finding(f"{run.definition.name} runs {' '.join(words)}: no service", own[1])
+            yield run.container.finding(f"{run.definition.name} runs {' '.join(words)}: no service", own[1])
     elif words and _RUNNERS_OF.fullmatch(words[0]):
         alone = {each.words() for each in runs if each.build is run.build} - {None, ()}
         if words[1:2] == words[:1]:
             what = f"runs {' '.join(words)}: there is no program {words[0]} for {words[0]}"
-            yield run.task.finding(f"{run.definition.name} {what}", own[1])
+            yield run.container.finding(f"{run.definition.name} {what}", own[1])
         elif any((*each, words[0]) == words[: len(each) + 1] for each in alone if each):
-            yield run.task.finding(f"{run.definition.name} ignores its command: {' '.join(words)}", own[1])
+            yield run.container.finding(
+                f"{run.definition.name} ignores its command: {' '.join(words)}", own[1]
+            )
 
 
 _PROGRAM = re.compile(r"(?:.*/)?([a-z]+)\.(?:[cm]?js|py)")
@@ -170,13 +168,13 @@ def _foreign(run: Run, groups: Mapping[str, Sequence[str]]) -> Iterator[Finding]
         yield (
             run.build.finding(what, command.line)
             if stated is None and command
-            else run.task.finding(what, stated)
+            else run.container.finding(what, stated)
         )
 
 
 def _of_machine(run: Run) -> Iterator[Finding]:
     """An image that is built for one architecture and runs on another."""
-    wanted = [block.attribute("cpu_architecture") for block in run.task.blocks("runtime_platform")]
+    wanted = [block.attribute("cpu_architecture") for block in run.container.task.blocks("runtime_platform")]
     if any(each is not None and not is_known(each) for each in wanted):
         return
     named = next((text(each) for each in wanted if each is not None), "X86_64")
@@ -236,7 +234,7 @@ def _unscripted(repository: Repository, run: Run) -> Iterator[Finding]:
     served = name == "start" and any(_SERVER.fullmatch(posixpath.basename(each)) for each in repository.paths)
     if asked and scripts is not None and name not in scripts and not served and not _is_moved(run.build):
         what = f"{run.definition.name} starts with {asked[0]}, but package.json has no such script"
-        yield run.task.finding(what)
+        yield run.container.finding(what)
 
 
 #: What `npm start` runs without such a script.
@@ -268,9 +266,9 @@ def started_migrations(
         for other in served:
             own = "command" in run.container.entries and "command" in other.container.entries
             same = run.build is other.build and words == other.words()
-            if same and not own and modes(run.container.entries) <= modes(other.container.entries):
+            if same and not own and modes(run.container) <= modes(other.container):
                 what = f"{run.definition.name} runs what {other.definition.name} runs: {' '.join(words)}"
-                result.findings.append(run.task.finding(what, run.container.entries.get("command")))
+                result.findings.append(run.container.finding(what, run.container.entries.get("command")))
                 break
     return result
 
@@ -393,7 +391,7 @@ def ungiven(
 
 def _add(given: _Given, run: Run) -> None:
     container = run.container.entries
-    given.open |= "environmentFiles" in container or bool(run.task.uncertain)
+    given.open |= "environmentFiles" in container or bool(run.container.task.uncertain)
     given.among.append(run.definition.name)
     given.names |= {*_ASSIGNED.findall(" ".join(run.words() or ()))}
     for kind in ("environment", "secrets"):

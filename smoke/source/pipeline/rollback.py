@@ -10,12 +10,12 @@ import yaml
 from pytest_readiness import SetupError
 
 from smoke.source.checkout import Checkout, Finding, GitRefused, git
-from smoke.source.infrastructure.definitions import Definitions, containers
+from smoke.source.infrastructure.definitions import Definitions
 from smoke.source.infrastructure.tasks import repository
 from smoke.source.terraform import values
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.references import entries, items, referenced
-from smoke.source.terraform.values import Value, decoded, flat, text
+from smoke.source.terraform.values import Value, decoded, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,13 +333,8 @@ def expiring(configuration: Configuration, defined: Definitions) -> Iterator[Fin
 
     ECR also counts images in use. The matching rule with the lowest priority number decides.
     """
-    used = {
-        repository(image)
-        for each in defined.definitions
-        for task in each.tasks
-        for container in containers(task)[0]
-        for image in items(container.entries.get("image"))
-    }
+    boxes = (box for each in defined.definitions for box in each.containers)
+    used = {repository(image) for box in boxes for image in box.images}
     for policy in configuration.of_type("aws_ecr_lifecycle_policy"):
         of = policy.attribute("repository")
         kept = referenced(of)
@@ -354,7 +349,7 @@ def lost(policy: Value) -> Iterator[str]:
     """Images that a lifecycle policy, given as JSON, deletes too early."""
     rules = [entries(rule) for rule in items(entries(decoded(policy)).get("rules"))]
     if all("rulePriority" in each for each in rules):
-        yield from _lost(sorted(rules, key=lambda each: values.number(flat(each["rulePriority"])) or 0))
+        yield from _lost(sorted(rules, key=lambda each: values.number(each["rulePriority"]) or 0))
 
 
 def _lost(rules: Sequence[Mapping[str, Value]]) -> Iterator[str]:
@@ -371,7 +366,7 @@ def _lost(rules: Sequence[Mapping[str, Value]]) -> Iterator[str]:
         archived = text(chosen.get("storageClass")) == "archive"
         if status == "untagged" or archived:
             continue
-        limit = values.number(flat(chosen["countNumber"])) if "countNumber" in chosen else None
+        limit = values.number(chosen.get("countNumber"))
         by, unit = text(chosen.get("countType")), text(chosen.get("countUnit"))
         if (status != "any" and (prefixes or {*patterns} != {"*"})) or limit is None:
             return

@@ -38,8 +38,6 @@ class Identity:
 
 def items(value: Value | None) -> Iterator[Value]:
     """Yield every item that a value may contain: of lists at any depth, and of each alternative."""
-    if value is None:
-        return
     for each in options(value):
         if isinstance(each.content, tuple):
             for item in each.content:
@@ -51,7 +49,7 @@ def items(value: Value | None) -> Iterator[Value]:
 def choices(value: Value | None) -> list[list[Value]]:
     """The items that a value may contain together, for each choice of its alternatives; none if too many."""
     found: list[list[Value]] = []
-    for each in options(value) if value is not None else ():
+    for each in options(value):
         if not isinstance(each.content, tuple):
             found.append([each] if each.content is not None else [])
             continue
@@ -111,8 +109,10 @@ def thing(value: Value, type_: str) -> Identity:
     return Identity(f"{type_} {name}", name, hidden(value) if "${" in name else "")
 
 
-def secret(value: Value) -> Identity | None:
+def secret(value: Value | None) -> Identity | None:
     """Identify a secret or a parameter, without key and version; None if it is neither."""
+    if value is None:
+        return None
     resource = referenced(value)
     if resource is not None:
         return _secret_of(resource)
@@ -133,8 +133,7 @@ def secret(value: Value) -> Identity | None:
 
 def _secret_of(resource: Resource) -> Identity | None:
     if resource.type in _SECRET_TYPES:
-        arn = resource.attribute("arn") if resource.block.type == "data" else None
-        if arn is not None:
+        if resource.block.type == "data" and (arn := resource.attribute("arn")) is not None:
             return secret(arn)
         name = resource.attribute("name")
         begins = name or resource.attribute("name_prefix")
@@ -144,8 +143,7 @@ def _secret_of(resource: Resource) -> Identity | None:
         service = _SECRET_TYPES[resource.type]
         return Identity(f"{service} {shown.strip('/') if service == PARAMETERS else shown}", shown.strip("/"))
     if resource.type in _VERSIONS:
-        of = resource.attribute("secret_id")
-        return secret(of) if of is not None else None
+        return secret(resource.attribute("secret_id"))
     if resource.attribute("manage_master_user_password") is not None:
         return Identity(f"{resource.address}.master_user_secret", f"{resource.address}.master_user_secret")
     return None
@@ -160,6 +158,11 @@ def entries(value: Value | None) -> dict[str, Any]:
     """The entries of an object; empty for any other value."""
     content = settle(value).content if value is not None else None
     return content if isinstance(content, dict) else {}
+
+
+def objects(value: Value | None) -> list[dict[str, Any]]:
+    """The entries of every object in a list; empty for an item that is not an object."""
+    return [*map(entries, items(value))]
 
 
 #: Names that need no declaration.

@@ -107,8 +107,10 @@ def flat(value: Value) -> Value:
     return value.to("".join(known)) if len(known) == len(parts) else value
 
 
-def options(value: Value) -> list[Value]:
-    """Every possible value: those of an Either, or the value itself."""
+def options(value: Value | None) -> list[Value]:
+    """Every possible value: those of an Either, or the value itself; none of None."""
+    if value is None:
+        return []
     value = settle(value)
     if isinstance(value.content, Either):
         return [each for option in value.content.options for each in options(option)]
@@ -211,7 +213,7 @@ def number(value: Value | None) -> float | None:
         return None
 
 
-def size(value: Value) -> float | None:
+def size(value: Value | None) -> float | None:
     """The CPU units or MiB of a task: a number, or a size in `vCPU` or `GB`; None for anything else."""
     written = re.fullmatch(r"(\d*\.?\d+) ?(?:vcpu|gb)", text(value).strip(), re.IGNORECASE)
     return float(written[1]) * 1024 if written else number(value)
