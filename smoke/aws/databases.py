@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from smoke.source.checkout import Examined, Finding
+from smoke.source.checkout import Examined
 
 from .account import AwsAccount
 from .policies import Key, read_key
@@ -61,27 +61,27 @@ def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connect
     for each in instances:
         name = each.get("DBInstanceIdentifier", "")
         if source := each.get("ReadReplicaSourceDBInstanceIdentifier"):
-            result.findings.append(Finding("", 0, f"{name} is a replica of {source} and takes no writes"))
+            result.wrong(f"{name} is a replica of {source} and takes no writes")
         ends = each.get("CertificateDetails", {}).get("ValidTill")
         if ends and ends < datetime.now(UTC) + _CERTIFIED_FOR:
-            result.findings.append(Finding("", 0, f"the certificate of {name} ends on {ends:%Y-%m-%d}"))
+            result.wrong(f"the certificate of {name} ends on {ends:%Y-%m-%d}")
         if key := each.get("KmsKeyId"):
             place = each.get("DBInstanceArn", "").split(":")[3:5]
             found = result.attempt(partial(read_key, account, key, place))
             if found and (lost := found.unusable or ending(found)):
-                result.findings.append(Finding("", 0, f"{name} is encrypted with {key}, which {lost}"))
+                result.wrong(f"{name} is encrypted with {key}, which {lost}")
         held = {one["DBParameterGroupName"]: one for one in each.get("DBParameterGroups", ())}
         for group, values in _parameters(account, each).items():
             limit = _most(values.get("max_connections", ""))
             if limit is not None and held[group].get("ParameterApplyStatus") == "pending-reboot":
                 what = f"whether {name} takes {connections} connections: {group} is in force after a reboot"
-                result.not_examined.append(Finding("", 0, what))
+                result.unclear(what)
             elif limit is not None and limit < connections:
                 why = f"{name} takes {limit} connections, by {group}; the budget is {connections}"
-                result.findings.append(Finding("", 0, why))
+                result.wrong(why)
             if values.get("default_transaction_read_only", "").lower() in ("1", "on", "true", "yes"):
                 why = f"{name} takes no writes: {group} sets default_transaction_read_only"
-                result.findings.append(Finding("", 0, why))
+                result.wrong(why)
     return result
 
 

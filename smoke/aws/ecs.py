@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from smoke.source.checkout import Examined, Finding
+from smoke.source.checkout import Examined
 from smoke.source.infrastructure.definitions import plain_ports
 from smoke.source.pipeline.rollback import lost
 from smoke.source.terraform.hcl import Place
@@ -124,11 +124,6 @@ class ContainerDefinition:
         """Every secret and parameter that it needs to start."""
         return *self.secrets.values(), *self.given
 
-    @property
-    def is_needed(self) -> bool:
-        """Whether the task ends with it; a log router does not count."""
-        return self.essential and not self.routes_logs
-
 
 @dataclass(frozen=True, slots=True)
 class TaskDefinition:
@@ -163,7 +158,8 @@ class TaskDefinition:
 
         def likelihood(box: ContainerDefinition) -> tuple[bool, ...]:
             own_image = re.split("[:@]", box.image.rpartition("/")[2])[0] == self.family
-            return box.name == service, own_image, box.name in service.split("-"), box.is_needed
+            needed = box.essential and not box.routes_logs
+            return box.name == service, own_image, box.name in service.split("-"), needed
 
         return max(self.containers, key=likelihood)
 
@@ -366,11 +362,12 @@ def images_there(account: AwsAccount, definition: TaskDefinition) -> Examined:
     for image in sorted({container.image for container in definition.containers}):
         found = IN_ECR.fullmatch(image)
         if found and found["region"] != account.region:
-            where = f"whether {image} exists: it is in {found['region']}"
-            examined.not_examined.append(Finding("", 0, where))
-        elif found and not _is_there(account, found) and not _is_fetched(account, found):
-            why = f"no replacement task can start: {image} is not in the registry"
-            examined.findings.append(Finding("", 0, why))
+            examined.unclear(f"whether {image} exists: it is in {found['region']}")
+        elif found:
+            # an archived image cannot be pulled until it is restored
+            usable = any(each.get("imageStatus") != "ARCHIVED" for each in describe_image(account, found))
+            if not usable and not _is_fetched(account, found):
+                examined.wrong(f"no replacement task can start: {image} is not in the registry")
     return examined
 
 
@@ -383,38 +380,35 @@ def expiring(account: AwsAccount, definition: TaskDefinition) -> Examined:
         if each and each["region"] == account.region
     }
     result = Examined()
-    for (registry, name), image in sorted(here.items()):
-        place = {"registryId": registry, "repositoryName": name}
-        find = partial(account.find, "ecr", "get_lifecycle_policy", _NO_LIFECYCLE, **place)
+    for (_, name), image in sorted(here.items()):
+        find = partial(account.find, "ecr", "get_lifecycle_policy", _NO_LIFECYCLE, **_place(image))
         policy = Value((result.attempt(find) or {}).get("lifecyclePolicyText", "{}"), Place("", 0))
-        wrong = [Finding("", 0, f"the lifecycle policy of {name} {why}") for why in lost(policy)]
+        wrong = [*lost(policy)]
         if wrong and result.attempt(partial(_is_fetched, account, image)) is False:
-            result.findings.extend(wrong)
+            for why in wrong:
+                result.wrong(f"the lifecycle policy of {name} {why}")
     return result
 
 
 _NO_LIFECYCLE = ("LifecyclePolicyNotFoundException", "RepositoryNotFoundException")
 
 
-def _is_there(account: AwsAccount, image: re.Match[str]) -> bool:
-    # an archived image cannot be pulled until it is restored
-    return any(each.get("imageStatus") != "ARCHIVED" for each in describe_image(account, image))
-
-
 def describe_image(account: AwsAccount, image: re.Match[str], digest: str = "") -> list[Mapping[str, Any]]:
     """What ECR returns for an image, or for another `digest` in its repository; empty if it is gone."""
     by = digest or image["digest"]
     wanted = {"imageDigest": by} if by else {"imageTag": image["tag"] or "latest"}
-    place = {"registryId": image["registry"], "repositoryName": image["repository"]}
-    found = account.find("ecr", "describe_images", _NO_IMAGE, **place, imageIds=[wanted])
+    found = account.find("ecr", "describe_images", _NO_IMAGE, **_place(image), imageIds=[wanted])
     return list(found["imageDetails"]) if found else []
 
 
 def policy_of(account: AwsAccount, image: re.Match[str]) -> str:
     """The policy of an image's repository; empty if it has none."""
-    place = {"registryId": image["registry"], "repositoryName": image["repository"]}
-    found = account.find("ecr", "get_repository_policy", _NO_POLICY, **place)
+    found = account.find("ecr", "get_repository_policy", _NO_POLICY, **_place(image))
     return str((found or {}).get("policyText", ""))
+
+
+def _place(image: re.Match[str]) -> dict[str, str]:
+    return {"registryId": image["registry"], "repositoryName": image["repository"]}
 
 
 def key_of(account: AwsAccount, image: re.Match[str]) -> str:

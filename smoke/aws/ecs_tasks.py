@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pytest_readiness import SetupError
 
-from smoke.source.checkout import Examined, Finding
+from smoke.source.checkout import Examined
 
 from .account import AwsAccount, at_once
 from .ecs import IN_ECR, ContainerDefinition, EcsService, TaskDefinition, describe_image
@@ -78,22 +78,16 @@ def failure_of(run: TaskRun, definition: TaskDefinition | None = None) -> str:
 
 def read_runs(account: AwsAccount, names: Names, family: str) -> list[TaskRun]:
     """The runs of a family that ECS still lists, oldest first. It drops a stopped task after an hour."""
-
-    def arns_of(status: str) -> list[Any]:
-        return account.pages(
-            "ecs", "list_tasks", "taskArns", cluster=names.cluster, family=family, desiredStatus=status
-        )
-
-    listed = at_once(arns_of, ("STOPPED", "RUNNING"))
+    listed = at_once(
+        lambda status: _arns(account, names, family=family, desiredStatus=status), (STOPPED, "RUNNING")
+    )
     runs = [run_of(each) for each in _tasks(account, names, [arn for arns in listed for arn in arns])]
     return sorted(runs, key=lambda run: run.created_at)
 
 
 def read_running(account: AwsAccount, names: Names, service: str) -> list[RunningTask]:
     """The tasks of a service that are running now."""
-    arns = account.pages(
-        "ecs", "list_tasks", "taskArns", cluster=names.cluster, serviceName=names.full(service)
-    )
+    arns = _arns(account, names, serviceName=names.full(service))
     return [
         RunningTask(
             each["taskArn"].rpartition("/")[2],
@@ -101,18 +95,16 @@ def read_running(account: AwsAccount, names: Names, service: str) -> list[Runnin
             each.get("healthStatus", "UNKNOWN"),
             {box["name"]: box["image"] for box in each.get("containers", ()) if box.get("image")},
             {box["name"]: box["imageDigest"] for box in each.get("containers", ()) if box.get("imageDigest")},
-            frozenset(_addresses(each)),
+            frozenset(
+                detail["value"]
+                for attachment in each.get("attachments", ())
+                for detail in attachment.get("details", ())
+                if detail.get("name") == "privateIPv4Address"
+            ),
         )
         for each in _tasks(account, names, arns)
         if each["lastStatus"] == "RUNNING"
     ]
-
-
-def _addresses(task: Mapping[str, Any]) -> Iterator[str]:
-    for attachment in task.get("attachments", ()):
-        for each in attachment.get("details", ()):
-            if each.get("name") == "privateIPv4Address":
-                yield each["value"]
 
 
 def addresses_of(account: AwsAccount, names: Names, service: str) -> frozenset[str] | None:
@@ -167,10 +159,11 @@ def restless(account: AwsAccount, names: Names, service: EcsService) -> str:
     stopped, running = (
         [
             each
-            for each in _tasks(account, names, _arns(account, names, service.name, status))
+            for arns in [_arns(account, names, serviceName=names.full(service.name), desiredStatus=status)]
+            for each in _tasks(account, names, arns)
             if each["taskDefinitionArn"] == service.definition and each["lastStatus"] == status
         ]
-        for status in ("STOPPED", "RUNNING")
+        for status in (STOPPED, "RUNNING")
     )
     ended = [each for each in stopped if each.get("stopCode") in _BY_ITSELF and "stoppedAt" in each]
     began = min((each["startedAt"] for each in running if "startedAt" in each), default=None)
@@ -192,11 +185,8 @@ def restless(account: AwsAccount, names: Names, service: EcsService) -> str:
     return ""
 
 
-def _arns(account: AwsAccount, names: Names, service: str, status: str) -> list[Any]:
-    return account.pages(
-        "ecs", "list_tasks", "taskArns",
-        cluster=names.cluster, serviceName=names.full(service), desiredStatus=status,
-    )  # fmt: skip
+def _arns(account: AwsAccount, names: Names, **of: str) -> list[Any]:
+    return account.pages("ecs", "list_tasks", "taskArns", cluster=names.cluster, **of)
 
 
 def _tasks(account: AwsAccount, names: Names, arns: Iterable[str]) -> list[Mapping[str, Any]]:
@@ -238,7 +228,7 @@ def without_files(account: AwsAccount, tasks: Mapping[str, TaskDefinition]) -> E
             there = page and any(each["Key"] == found["key"] for each in (page[0] or {}).get("Contents", ()))
             if page and not there:
                 why = f"{name} cannot start again: there is no file {written}"
-                result.findings.append(Finding("", 0, why))
+                result.wrong(why)
     return result
 
 
@@ -255,7 +245,7 @@ def without_volumes(account: AwsAccount, tasks: Mapping[str, TaskDefinition]) ->
         for files, point in {of for volume, of in task.volumes.items() if volume in mounted}:
             why = result.attempt(partial(_unmounted, account, files, point))
             if why:
-                result.findings.append(Finding("", 0, f"{name} cannot start again: {why}"))
+                result.wrong(f"{name} cannot start again: {why}")
     return result
 
 

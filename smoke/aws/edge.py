@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from fnmatch import fnmatchcase
 from typing import Any
 
-from smoke.source.checkout import Examined, Finding
+from smoke.source.checkout import Examined
 from smoke.source.infrastructure.entrances import is_everybody
+from smoke.source.rules import all_of, is_like
 
 from .account import AwsAccount
 from .balancer import FIXED, HTTPS, BalancerRoute, listeners_of, routes_of, rules_of
@@ -51,7 +52,7 @@ def diverted(
 def fits(conditions: Iterable[Mapping[str, Any]], call: PublicCall) -> bool | None:
     """Whether a rule with these conditions matches a call; None if that depends on the caller."""
     found = [_fits(each, call) for each in conditions]
-    return False if False in found else None if None in found else True
+    return all_of(found)
 
 
 def _fits(condition: Mapping[str, Any], call: PublicCall) -> bool | None:
@@ -72,7 +73,7 @@ def _fits(condition: Mapping[str, Any], call: PublicCall) -> bool | None:
     if of is None:  # a header that callers may send, or an unknown part of a call
         return True if name in _ALWAYS and "*" in patterns else None
     lowered = field in ("host-header", "http-header")
-    hit = any(_is_like(of, each.lower() if lowered else each) for each in patterns)
+    hit = any(is_like(of, each.lower() if lowered else each) for each in patterns)
     return hit or (None if config.get("RegexValues") else False)
 
 
@@ -86,7 +87,7 @@ _CONFIGS = {
 def _has(call: PublicCall, pair: Mapping[str, str]) -> bool:
     """Whether a call's query has a pair like this one; without a key, any key matches."""
     key, value = pair.get("Key", "*").lower(), pair.get("Value", "*").lower()
-    return any(_is_like(name.lower(), key) and _is_like(of.lower(), value) for name, of in call.query)
+    return any(is_like(name.lower(), key) and is_like(of.lower(), value) for name, of in call.query)
 
 
 def _headers(call: PublicCall) -> dict[str, str]:
@@ -94,10 +95,6 @@ def _headers(call: PublicCall) -> dict[str, str]:
     known = {"host": call.host.lower()}
     known |= {"authorization": "bearer x"} if call.authorized else {}
     return known | ({"content-type": "application/json"} if call.method == "POST" else {})
-
-
-def _is_like(text: str, pattern: str) -> bool:
-    return fnmatchcase(text, pattern.replace("[", "[[]"))
 
 
 _BALANCER = re.compile(r"(?i)\.elb\.(?:[a-z0-9-]+\.)?amazonaws\.com(?:\.cn)?\.?$")
@@ -256,7 +253,8 @@ def hindered(
         others = [each for arn, each in aws.balancers().items() if arn not in used and _is_led(each, ends)]
         for each in others if used and asked else ():
             why += result.attempt(lambda: unanswered(aws, each, asked)) or []  # noqa: B023
-    result.findings.extend(Finding("", 0, each) for each in dict.fromkeys(why))
+    for what in dict.fromkeys(why):
+        result.wrong(what)
     return result
 
 

@@ -9,7 +9,8 @@ from functools import partial
 from ipaddress import ip_network
 from typing import Any
 
-from smoke.source.checkout import Examined, Finding
+from smoke.source.checkout import Examined
+from smoke.source.rules import any_of
 
 from .account import AwsAccount
 from .ecs import IN_ECR, TaskDefinition
@@ -48,7 +49,7 @@ def lets(rules: Iterable[Mapping[str, Any]], other: Party, port: int) -> bool | 
     None if they name a prefix list, or some of the party's addresses, which may include those of its tasks.
     """
     found = [_lets(each, other) for each in rules if covers_port(each, port)]
-    return True if True in found else None if None in found else False
+    return any_of(found)
 
 
 def covers_port(rule: Mapping[str, Any], port: int) -> bool:
@@ -120,7 +121,7 @@ class Reachability:
         """Record if a caller reaches no port of another party, out of its own groups and into the other's."""
         ports = sorted(to.ports)
         if why := self.lists.closed(caller.subnets, to.subnets, ports):
-            self.examined.findings.append(Finding("", 0, f"{caller.name} does not reach {to.name}: {why}"))
+            self.examined.wrong(f"{caller.name} does not reach {to.name}: {why}")
         for direction, own, other in (("IpPermissions", to, caller), ("IpPermissionsEgress", caller, to)):
             held = [self.groups[each] for each in own.groups if each in self.groups]
             found = [lets(each.get(direction, ()), other, port) for each in held for port in ports]
@@ -133,14 +134,9 @@ class Reachability:
                 what = f"no security group of {own.name} lets it out to {other.name} on {on}"
             # tasks without security groups use those of their instance, which are not read
             if None in found or not held or not ports or not other.groups:
-                self.examined.not_examined.append(Finding("", 0, f"whether {what}"))
+                self.examined.unclear(f"whether {what}")
             else:
-                self.examined.findings.append(Finding("", 0, f"{what} ({', '.join(own.groups)})"))
-
-    def include(self, other: Examined) -> None:
-        """Record results from elsewhere."""
-        self.examined.findings.extend(other.findings)
-        self.examined.not_examined.extend(other.not_examined)
+                self.examined.wrong(f"{what} ({', '.join(own.groups)})")
 
     def admit(
         self, public: Party, ports: Collection[int], straight: Sequence[Callable[[], bool | None]]
@@ -155,7 +151,7 @@ class Reachability:
         rules = [rule for each in held for rule in each.get("IpPermissions", ()) if _names(rule)]
         if held and not any(covers_port(rule, port) for rule in rules for port in ports):
             why = f"no security group lets anybody in on port {' or '.join(map(str, sorted(ports)))}"
-            self.examined.findings.append(Finding("", 0, f"{barred}: {why}"))
+            self.examined.wrong(f"{barred}: {why}")
             return
         why = only_inside([rule for rule in rules if any(covers_port(rule, port) for port in ports)])
         # a balancer without security groups lets everybody in
@@ -164,19 +160,18 @@ class Reachability:
         why = why or next(filter(None, map(self.routes.unreached, public.subnets)), "")
         ways = [self.examined.attempt(each) for each in straight] if why else []
         if True in ways:
-            self.examined.findings.append(Finding("", 0, f"{barred}: {why}"))
+            self.examined.wrong(f"{barred}: {why}")
         elif None in ways:
             unclear = f"whether the public reaches {public.name}, perhaps through a proxy: {why}"
-            self.examined.not_examined.append(Finding("", 0, unclear))
+            self.examined.unclear(unclear)
 
     def guard(self, party: Party) -> None:
         """Record if a party admits everybody."""
-        self.examined.findings.extend(
-            Finding("", 0, f"{each} of {party.name} lets anybody in on port {' or '.join(map(str, ports))}")
-            for ports in [sorted(party.ports)]
-            for each in party.groups
-            if each in self.groups and is_open(self.groups[each], ports)
-        )
+        ports = sorted(party.ports)
+        for each in party.groups:
+            if each in self.groups and is_open(self.groups[each], ports):
+                on = " or ".join(map(str, ports))
+                self.examined.wrong(f"{each} of {party.name} lets anybody in on port {on}")
 
 
 def reached(
@@ -203,7 +198,7 @@ def reached(
             if caller in parties and not _goes_round(aws, caller, to, public, aliased=aliased):
                 count += 1
                 if to == DATABASE:
-                    ways.include(_to_database(aws, parties[caller], parties[to], ways))
+                    ways.examined.include(_to_database(aws, parties[caller], parties[to], ways))
                 else:
                     ways.examine(parties[caller], parties[to])
     for arn, balancer in balancers.items():
@@ -345,7 +340,8 @@ def kept_from_aws(aws: AwsReader) -> Examined:
         whys = [*_shut_in(party, task, ways, places, groups)]
         for each in ways.endpoints:
             whys += _closed(each, party, task, ways, places, groups, aws.account.region)
-        result.findings.extend(Finding("", 0, f"{name} cannot start again: {why}") for why in whys)
+        for why in whys:
+            result.wrong(f"{name} cannot start again: {why}")
     return result
 
 

@@ -8,10 +8,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Self
+
+from smoke.source.rules import all_of, is_like
 
 from .account import AwsAccount, at_once
 
@@ -19,6 +20,7 @@ from .account import AwsAccount, at_once
 VARIABLE = re.compile(r"\$\{[^}]*\}")
 #: A request's context: values by lower-case condition key, none if it lacks the key. Others: unknown.
 Context = Mapping[str, Sequence[str]]
+Statements = Sequence[Mapping[str, Any]]
 #: Keys that a request by an AWS service itself never has: it comes from nobody's network.
 NO_NETWORK: Context = dict.fromkeys(("aws:sourcevpc", "aws:sourcevpce", "aws:vpcsourceip"), ())
 _OPERATOR = re.compile(
@@ -35,10 +37,10 @@ def met(statement: Mapping[str, Any], context: Context) -> bool | None:
         for operator, keys in (statement.get("Condition") or {}).items()
         for key, value in keys.items()
     ]
-    return False if False in found else None if None in found else True
+    return all_of(found)
 
 
-def permitted(statements: Sequence[Mapping[str, Any]], context: Context) -> bool:
+def permitted(statements: Statements, context: Context) -> bool:
     """Whether statements about one request allow it, and none certainly denies it."""
     denied = any(
         each.get("Effect") == "Deny" and met(each, context) and not VARIABLE.search(str(each.get("Resource")))
@@ -70,13 +72,11 @@ def _compares(kind: str, how: str, value: str, named: Sequence[str]) -> bool | N
     if how == "ipaddress":
         return None
     patterns = [each for each in named if not VARIABLE.search(each)]
-    if kind == "string" and how != "like":  # a star is not a wildcard there
-        patterns = [re.sub(r"([*?])", r"[\1]", each.replace("[", "[[]")) for each in patterns]
-    else:
-        patterns = [each.replace("[", "[[]") for each in patterns]
     if how == "equalsignorecase" or kind == "bool":
         value, patterns = value.lower(), [each.lower() for each in patterns]
-    found = any(fnmatchcase(value, each) for each in patterns)
+    # only "like" has wildcards in strings; an ARN has them always
+    exact = kind == "string" and how != "like"
+    found = value in patterns if exact else any(is_like(value, each) for each in patterns)
     return found or (False if len(patterns) == len(named) else None)  # a variable's value is unknown
 
 
@@ -117,7 +117,7 @@ _STARTING = {"Effect": "Allow", "Action": _STARTING_ACTIONS, "Resource": "*"}
 class RolePolicies:
     """The statements of each role's policies, by role ARN, and the secrets in question."""
 
-    statements: Mapping[str, Sequence[Mapping[str, Any]]]
+    statements: Mapping[str, Statements]
     secrets: frozenset[str] = field(default_factory=frozenset)
 
     def usable(self, roles: Iterable[str]) -> dict[str, str]:
@@ -144,7 +144,7 @@ class RolePolicies:
             arn for arn in self._usable([self.statements.get(each, ()) for each in used]) if arn not in sure
         ]
 
-    def _usable(self, held: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, str]:
+    def _usable(self, held: Sequence[Statements]) -> dict[str, str]:
         return {
             arn: how
             for how, action in (("may put", _PUT), ("may read", READ))
@@ -162,7 +162,7 @@ class RolePolicies:
         return replace(self, statements=found)
 
 
-def _is_lent(lender: str, document: Mapping[str, Any], role: str, own: Sequence[Mapping[str, Any]]) -> bool:
+def _is_lent(lender: str, document: Mapping[str, Any], role: str, own: Statements) -> bool:
     """Whether a trust policy names a role, or its account while the role's own policies name the lender.
 
     If a condition decides, or anything is denied to anybody, it counts as not lent.
@@ -179,7 +179,7 @@ def _is_lent(lender: str, document: Mapping[str, Any], role: str, own: Sequence[
 
 
 def allows(
-    statements: Sequence[Mapping[str, Any]],
+    statements: Statements,
     action: str,
     resource: str,
     context: Context = MappingProxyType({}),
@@ -214,7 +214,7 @@ class Key:
     arn: str
     unusable: str = ""
     is_awss: bool = False
-    policy: Sequence[Mapping[str, Any]] | None = None
+    policy: Statements | None = None
     ends: datetime | None = None
 
 
@@ -295,11 +295,10 @@ def covers(statement: Mapping[str, Any], key: str, value: str) -> bool:
 
 
 def _matches(patterns: Any, key: str, value: str) -> bool:
-    # a bracket is not a wildcard in IAM
-    listed = [VARIABLE.sub("*", each).replace("[", "[[]") for each in _several(patterns)]
+    listed = [VARIABLE.sub("*", each) for each in _several(patterns)]
     if key == "Action":  # actions are case-insensitive, resources are not
-        return any(fnmatchcase(value.lower(), each.lower()) for each in listed)
-    return any(fnmatchcase(value, each) for each in listed)
+        return any(is_like(value.lower(), each.lower()) for each in listed)
+    return any(is_like(value, each) for each in listed)
 
 
 def _name(role: str) -> str:
@@ -310,7 +309,7 @@ def undecrypted(
     account: AwsAccount,
     key: str,
     role: str,
-    own: Sequence[Mapping[str, Any]],
+    own: Statements,
     place: Sequence[str],
     context: Context,
 ) -> str | None:
@@ -372,12 +371,12 @@ def denies(
     )
 
 
-def statements_of(policy: str) -> Sequence[Mapping[str, Any]]:
+def statements_of(policy: str) -> Statements:
     """The statements of a JSON policy; none for an empty one."""
     return _statements(json.loads(policy or "{}"))
 
 
-def _statements(document: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+def _statements(document: Mapping[str, Any]) -> Statements:
     statement = document.get("Statement", [])
     return [statement] if isinstance(statement, Mapping) else statement
 
@@ -444,7 +443,7 @@ def role_of(account: AwsAccount, role: str) -> Mapping[str, Any] | None:
     return None if answer is None else answer["Role"]
 
 
-def boundary_of(account: AwsAccount, role: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:
+def boundary_of(account: AwsAccount, role: Mapping[str, Any]) -> Statements | None:
     """The statements of a role's permissions boundary; None if it has none."""
     arn = role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn")
     return _statements(_managed(account, arn)) if arn else None

@@ -8,7 +8,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from smoke.source.checkout import Examined, Finding
+from smoke.source.checkout import Examined
 
 from . import ecs
 from .account import AwsAccount, at_once
@@ -23,6 +23,7 @@ from .policies import (
     READ_PARAMETERS,
     Context,
     RolePolicies,
+    Statements,
     allows,
     arn_of,
     boundary_of,
@@ -62,15 +63,13 @@ def kept_from_starting(aws: AwsReader, one_shots: Sequence[str]) -> tuple[int, E
             if not may_read(own, secret, context):
                 result.attempt(partial(_unreadable, aws, name, role, secret, result))
             elif limit is not None and not may_read(limit, secret, context):
-                result.findings.append(_finding(f"{name} cannot start again: {role} may not read {secret}"))
+                result.wrong(f"{name} cannot start again: {role} may not read {secret}")
         if definition.fargate and role in there:
             lacking = [*_unstarted(definition, place, own)]
             lacking += _unstarted(definition, place, limit) if limit is not None else ()
             result.attempt(partial(_unpulled, aws, name, definition, own, limit, result))
-            result.findings.extend(
-                _finding(f"{name} cannot start again: {role} may not {action}")
-                for action in dict.fromkeys(lacking)
-            )
+            for action in dict.fromkeys(lacking):
+                result.wrong(f"{name} cannot start again: {role} may not {action}")
     _examine_secrets(aws, owners, held, there, result)
     _examine_parts(aws, owners, result)
     _examine_parameters(aws, owners, held, there, result)
@@ -125,12 +124,12 @@ def _starting(place: Sequence[str]) -> Context:
 
 def _examine_roles(
     aws: AwsReader, wanted: Mapping[str, str], place: Sequence[str], result: Examined
-) -> dict[str, Sequence[Mapping[str, Any]] | None]:
+) -> dict[str, Statements | None]:
     """Whether tasks may assume their roles; the roles that exist, each with its boundary, if any."""
-    there: dict[str, Sequence[Mapping[str, Any]] | None] = {}
+    there: dict[str, Statements | None] = {}
     for role, name in wanted.items():
         if not _is_here(role, place):
-            result.not_examined.append(_finding(f"{role} of {name}"))
+            result.unclear(f"{role} of {name}")
     roles = [role for role in wanted if _is_here(role, place)]
     described = at_once(lambda role: result.attempt(lambda: (role_of(aws.account, role),)), roles)
     for role, answer in zip(roles, described, strict=True):
@@ -140,20 +139,18 @@ def _examine_roles(
         document = None if found is None else found["AssumeRolePolicyDocument"]
         assumed = document is not None and is_assumed(document, _starting(place))
         if assumed is None:
-            result.not_examined.append(_finding(f"whether a task may assume {role}"))
+            result.unclear(f"whether a task may assume {role}")
         elif not assumed:
             why = "does not exist" if document is None else "cannot be assumed by a task"
-            result.findings.append(_finding(f"{wanted[role]} cannot start again: its role {role} {why}"))
+            result.wrong(f"{wanted[role]} cannot start again: its role {role} {why}")
         if found is not None and document is not None:
             there[role] = result.attempt(partial(boundary_of, aws.account, found))
             if is_anybodys(document):
-                result.findings.append(_finding(f"anybody may assume {role}, the role of {wanted[role]}"))
+                result.wrong(f"anybody may assume {role}, the role of {wanted[role]}")
     return there
 
 
-def may_read(
-    statements: Sequence[Mapping[str, Any]], secret: str, context: Context = MappingProxyType({})
-) -> bool:
+def may_read(statements: Statements, secret: str, context: Context = MappingProxyType({})) -> bool:
     """Whether policies let a role read a secret; its ARN may be without the six characters that AWS adds."""
     ends = {"-AbCdEf", *(each[-7:] for each in resources(statements) if each[-7:].startswith("-"))}
     return any(allows(statements, READ, f"{secret}{end}", context) for end in ("", *ends))
@@ -171,16 +168,14 @@ def _unreadable(aws: AwsReader, name: str, role: str, secret: str, result: Exami
     place, parts = aws.cluster().split(":"), secret.split(":")
     if parts[_REGION] != place[_REGION] or parts[_ACCOUNT] != place[_ACCOUNT]:
         other = "region" if parts[_REGION] != place[_REGION] else "account"
-        result.not_examined.append(_finding(f"whether {role} may read {secret} of another {other}"))
+        result.unclear(f"whether {role} may read {secret} of another {other}")
     elif policy_of(aws.account, secret):
-        result.not_examined.append(_finding(f"whether the policy of {secret} lets {role} read it"))
+        result.unclear(f"whether the policy of {secret} lets {role} read it")
     else:
-        result.findings.append(_finding(f"{name} cannot start again: {role} may not read {secret}"))
+        result.wrong(f"{name} cannot start again: {role} may not read {secret}")
 
 
-def _unstarted(
-    definition: TaskDefinition, place: Sequence[str], own: Sequence[Mapping[str, Any]]
-) -> Iterator[str]:
+def _unstarted(definition: TaskDefinition, place: Sequence[str], own: Statements) -> Iterator[str]:
     """Permissions that a task on Fargate needs to pull images and write logs, but its role lacks."""
     images = (ecs.IN_ECR.fullmatch(box.image) for box in definition.containers)
     regions = {found["region"] for found in images if found}
@@ -199,8 +194,8 @@ def _unpulled(
     aws: AwsReader,
     name: str,
     definition: TaskDefinition,
-    own: Sequence[Mapping[str, Any]],
-    limit: Sequence[Mapping[str, Any]] | None,
+    own: Statements,
+    limit: Statements | None,
     result: Examined,
 ) -> None:
     """Whether a role may pull the images of its account, by its own policies or those of the repository."""
@@ -214,7 +209,7 @@ def _unpulled(
         if image["region"] == place[_REGION] and (
             why := result.attempt(partial(_undecryptable, aws.account, image, place[3:5]))
         ):
-            result.findings.append(_finding(f"{name} cannot start again: {why}"))
+            result.wrong(f"{name} cannot start again: {why}")
             continue
         policy = ecs.policy_of(aws.account, image)
         for action in PULLS:
@@ -230,11 +225,9 @@ def _unpulled(
             )
             if not denied and not bounded and policy:
                 what = f"whether the policy of {repository} lets {role} pull from it"
-                result.not_examined.append(_finding(what))
+                result.unclear(what)
                 break
-            result.findings.append(
-                _finding(f"{name} cannot start again: {role} may not {action} of {repository}")
-            )
+            result.wrong(f"{name} cannot start again: {role} may not {action} of {repository}")
 
 
 def _undecryptable(account: AwsAccount, image: re.Match[str], place: Sequence[str]) -> str:
@@ -293,9 +286,9 @@ def _examine_secrets(
             (why,) = answer
         if why is None:
             unread = f"whether the policy of {key}, which is another account's, lets {role} decrypt {secret}"
-            result.not_examined.append(_finding(unread))
+            result.unclear(unread)
         elif why:
-            result.findings.append(_finding(f"{name} cannot start again: {secret} {why}"))
+            result.wrong(f"{name} cannot start again: {secret} {why}")
 
 
 def _examine_parts(aws: AwsReader, owners: Mapping[str, TaskDefinition], result: Examined) -> None:
@@ -310,7 +303,7 @@ def _examine_parts(aws: AwsReader, owners: Mapping[str, TaskDefinition], result:
             answer = result.attempt(lambda: find(SecretId=secret))  # noqa: B023
             if answer is not None and not _has_part(answer.get("SecretString", ""), part):
                 what = f"{name} cannot start again: {secret} is no JSON with {part}, which it is given"
-                result.findings.append(_finding(what))
+                result.wrong(what)
 
 
 def _has_part(value: str, part: str) -> bool:
@@ -339,7 +332,7 @@ def _examine_parameters(
     aws: AwsReader,
     owners: Mapping[str, TaskDefinition],
     held: RolePolicies | None,
-    there: Mapping[str, Sequence[Mapping[str, Any]] | None],
+    there: Mapping[str, Statements | None],
     result: Examined,
 ) -> None:
     """Whether the Systems Manager parameters that tasks use exist, and may be read and decrypted."""
@@ -362,19 +355,17 @@ def _examine_parameters(
         arn = ":".join([*place[:2], "ssm", *place[3:5], f"parameter/{path}"])
         own = held.statements.get(role, ()) if held else ()
         if found == []:
-            result.findings.append(
-                _finding(f"{name} cannot start again: the parameter {each} does not exist")
-            )
+            result.wrong(f"{name} cannot start again: the parameter {each} does not exist")
         elif held and role in there:
             limits = [one for one in (own, there[role]) if one is not None]
             context = _acting(place, place[_REGION])
             if not all(allows(one, READ_PARAMETERS, arn, context) for one in limits):
-                result.findings.append(_finding(f"{name} cannot start again: {role} may not read {each}"))
+                result.wrong(f"{name} cannot start again: {role} may not read {each}")
             elif (key := (found or [{}])[0].get("KeyId", "")) and not key.endswith(_PARAMETERS_KEY):
                 asking = {**context, **_through(place[3:5], arn, "ssm", "parameter_arn")}
                 ask = partial(undecrypted, aws.account, key, role, own, place[3:5], asking)
                 if why := result.attempt(ask):
-                    result.findings.append(_finding(f"{name} cannot start again: {each} {why}"))
+                    result.wrong(f"{name} cannot start again: {each} {why}")
 
 
 def _examine_logs(aws: AwsReader, owners: Mapping[str, TaskDefinition], result: Examined) -> None:
@@ -389,7 +380,7 @@ def _examine_logs(aws: AwsReader, owners: Mapping[str, TaskDefinition], result: 
     for group, name in wanted.items():
         if found is not None and group not in found:
             what = f"{name} cannot start again: its log group {group} does not exist"
-            result.findings.append(_finding(what))
+            result.wrong(what)
 
 
 #: How long a rotation may take, and may be late.
@@ -404,17 +395,17 @@ def unrotated(aws: AwsReader, one_shots: Sequence[str]) -> Examined:
         find = partial(aws.account.find, "secretsmanager", "describe_secret", _NO_SECRET, SecretId=secret)
         answer: Mapping[str, Any] | None = result.attempt(find)
         if why := overdue(answer or {}, datetime.now(UTC)):
-            result.findings.append(_finding(f"{secret} {why}"))
+            result.wrong(f"{secret} {why}")
         key = (answer or {}).get("KmsKeyId", "")
         found = result.attempt(partial(read_key, aws.account, key, place)) if key else None
         if found and (why := ending(found)):
-            result.findings.append(_finding(f"{secret} is encrypted with {key}, which {why}"))
+            result.wrong(f"{secret} is encrypted with {key}, which {why}")
         by = (answer or {}).get("RotationLambdaARN", "") if (answer or {}).get("RotationEnabled") else ""
         called = partial(
             aws.account.find, "lambda", "get_function_configuration", _NO_SECRET, FunctionName=by
         )
         if by.split(":")[3:5] == place and result.attempt(lambda: (called(),)) == (None,):  # noqa: B023
-            result.findings.append(_finding(f"{secret} is rotated by {by}, which does not exist"))
+            result.wrong(f"{secret} is rotated by {by}, which does not exist")
     return result
 
 
@@ -437,10 +428,6 @@ _PARAMETERS_KEY = "alias/aws/ssm"  # likewise
 
 def _roles(definition: TaskDefinition) -> list[str]:
     return [each for each in (definition.execution_role, definition.task_role) if each]
-
-
-def _finding(what: str) -> Finding:
-    return Finding("", 0, what)
 
 
 def _given(definition: TaskDefinition) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
-from smoke.source.checkout import Examined, Finding
+from smoke.source.checkout import Examined
 
 from .account import AwsAccount
 from .ecs import IN_ECR, TaskDefinition
@@ -378,9 +378,9 @@ def kept_in(aws: AwsReader) -> Examined:
             if why == "" and plain and not all(ways.offers(each, one) for each in needed):
                 why = lists.closed_to_world([one], calling=True)
             if why is None or (why and subnets[one].owner not in ("", account)):
-                result.not_examined.append(Finding("", 0, f"whether {name} reaches its registry from {one}"))
+                result.unclear(f"whether {name} reaches its registry from {one}")
             elif why:
-                result.findings.append(Finding("", 0, f"{name} cannot start again in {one}: {why}"))
+                result.wrong(f"{name} cannot start again in {one}: {why}")
     return result
 
 
@@ -408,5 +408,5 @@ def roomless(aws: AwsReader) -> Examined:
         if gone or not any(found[one].left for one in each.subnets):
             why = f"there is no {' or '.join(gone)} among" if gone else "no free address is left in"
             what = f"{name} cannot start again: {why} its subnets {', '.join(each.subnets)}"
-            result.findings.append(Finding("", 0, what))
+            result.wrong(what)
     return result

@@ -10,10 +10,23 @@ from typing import Any
 
 from pytest_readiness import SetupError
 
+from smoke.source.rules import all_of, any_of
+
 from .account import AwsAccount, at_once
 from .alarms import ALARM
 from .names import Names
-from .policies import NO_NETWORK, Context, Key, covers, met, permitted, read_key, role_of, statements_of
+from .policies import (
+    NO_NETWORK,
+    Context,
+    Key,
+    Statements,
+    covers,
+    met,
+    permitted,
+    read_key,
+    role_of,
+    statements_of,
+)
 
 PENDING = "PendingConfirmation"
 #: Placeholder for the alarms that notify a topic, if they do not matter.
@@ -80,9 +93,8 @@ def read_subscriptions(
             takes = {name: found and None for name, found in takes.items()}
             kept[None].append(f"{protocol}: {end.unread}")
         else:
-            found = {*takes.values()}
-            kept[True if True in found else None if None in found else False].append(protocol)
-        taken = {name: _either(taken.get(name, False), found) for name, found in takes.items()}
+            kept[any_of({*takes.values()})].append(protocol)
+        taken = {name: any_of((taken.get(name, False), found)) for name, found in takes.items()}
     return Subscriptions(
         confirmed=tuple(kept[True]),
         pending=tuple(pending),
@@ -98,10 +110,6 @@ def read_subscriptions(
 def _waits(attributes: Mapping[str, str]) -> bool:
     """Whether a subscription awaits its confirmation, although it already has an ARN."""
     return attributes.get("PendingConfirmation") == "true"
-
-
-def _either(first: bool | None, second: bool | None) -> bool | None:
-    return True if True in (first, second) else None if None in (first, second) else False
 
 
 def read_endpoints(account: AwsAccount, arn: str) -> list[str]:
@@ -135,18 +143,14 @@ def takes_alarm(attributes: Mapping[str, str], alarm: str, topic: str) -> bool |
 def _fits(policy: Mapping[str, Any], message: Mapping[str, str | None]) -> bool | None:
     """Whether a message matches a filter policy; None if unknown parts of it decide."""
     found = [
-        _any_of([_fits(each, message) for each in wanted])
+        any_of([_fits(each, message) for each in wanted])
         if key == "$or"
-        else _any_of([_is(each, key in message, message.get(key)) for each in wanted])
+        else any_of([_is(each, key in message, message.get(key)) for each in wanted])
         if isinstance(wanted, list)
         else (None if key in message else False)  # the inside of this part is not known
         for key, wanted in policy.items()
     ]
-    return False if False in found else None if None in found else True
-
-
-def _any_of(found: Sequence[bool | None]) -> bool | None:
-    return True if True in found else None if None in found else False
+    return all_of(found)
 
 
 def _is(wanted: Any, there: bool, value: str | None) -> bool | None:
@@ -159,7 +163,7 @@ def _is(wanted: Any, there: bool, value: str | None) -> bool | None:
     if value is None:
         return None
     if how == "anything-but":
-        found = _any_of([_is(each, there, value) for each in (of if isinstance(of, list) else [of])])
+        found = any_of([_is(each, there, value) for each in (of if isinstance(of, list) else [of])])
         return None if found is None else not found
     if how == "wildcard":
         return fnmatchcase(value, str(of).replace("[", "[[]").replace("?", "[?]"))
@@ -274,12 +278,7 @@ def closed_to_alarms(attributes: Mapping[str, str], alarms: Sequence[str] = ()) 
         return ""
     topic = attributes.get("TopicArn", "")
     account = topic.split(":")[4:5]
-    publishing = [
-        each
-        for each in statements_of(attributes["Policy"])
-        if covers(each, "Action", "sns:Publish") and covers(each, "Resource", topic)
-        if _concerns(each, (_CLOUDWATCH, *account))
-    ]
+    publishing = _about(statements_of(attributes["Policy"]), "sns:Publish", (_CLOUDWATCH, *account), topic)
     context = _sent_by(topic, alarms)
     if any(each["Effect"] == "Deny" and met(each, context) for each in publishing):
         return "its policy denies alarms permission to publish"
@@ -313,11 +312,7 @@ def key_closed(account: AwsAccount, key: str, topic: str, sources: Sequence[str]
         return f"its key {found.arn} is AWS's own, which {who} may not use"
     if found.policy is None:
         raise SetupError(f"not examined: the policy of the key {found.arn}, which is another account's")
-    using = [
-        each
-        for each in found.policy
-        if covers(each, "Action", "kms:GenerateDataKey") and _concerns(each, (service,))
-    ]
+    using = _about(found.policy, _ENCRYPT, (service,))
     if not permitted(using, _sent_by(topic, sources)):
         return f"the policy of its key {found.arn} does not let {who} use it"
     return ""
@@ -326,12 +321,7 @@ def key_closed(account: AwsAccount, key: str, topic: str, sources: Sequence[str]
 def closed_to_logs(key: Key, region: str) -> bool:
     """Whether the policy of a key does not let CloudWatch Logs use it; another account's is not read."""
     names = (f"logs.{region}.amazonaws.com", "logs.amazonaws.com")
-    using = [
-        each
-        for each in key.policy or ()
-        if covers(each, "Action", "kms:GenerateDataKey") and _concerns(each, names)
-    ]
-    return key.policy is not None and not permitted(using, {})
+    return key.policy is not None and not permitted(_about(key.policy, _ENCRYPT, names), {})
 
 
 _SEND, _CALL = "sqs:SendMessage", "lambda:InvokeFunction"
@@ -339,18 +329,24 @@ _SEND, _CALL = "sqs:SendMessage", "lambda:InvokeFunction"
 
 def lets_in(policy: str, topic: str, to: str, action: str = _SEND) -> bool:
     """Whether a queue's or function's policy lets a topic send to it; without a policy, none may."""
-    region = topic.split(":")[3]
-    sending = [
-        each
-        for each in statements_of(policy)
-        if covers(each, "Action", action) and covers(each, "Resource", to)
-        if _concerns(each, ("sns.amazonaws.com", f"sns.{region}.amazonaws.com"))
-    ]
+    names = (_SNS, f"sns.{topic.split(':')[3]}.amazonaws.com")
+    sending = _about(statements_of(policy), action, names, to)
     return permitted(sending, _sent_by(topic, [topic]))
 
 
+_ENCRYPT = "kms:GenerateDataKey"
 _CLOUDWATCH, _SNS = "cloudwatch.amazonaws.com", "sns.amazonaws.com"
 _SAID = {_CLOUDWATCH: "CloudWatch", _SNS: "SNS"}
+
+
+def _about(statements: Statements, action: str, names: Iterable[str], resource: str = "") -> Statements:
+    """The statements about an action of an AWS service, on a resource if it is not a key's own policy."""
+    return [
+        each
+        for each in statements
+        if covers(each, "Action", action) and _concerns(each, names)
+        if not resource or covers(each, "Resource", resource)
+    ]
 
 
 def _concerns(statement: Mapping[str, Any], names: Iterable[str]) -> bool:

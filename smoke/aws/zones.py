@@ -10,7 +10,7 @@ from typing import Any
 
 from pytest_readiness import SetupError
 
-from smoke.source.checkout import Examined, Finding
+from smoke.source.checkout import Examined
 
 from .account import AwsAccount, at_once
 from .names import BUILDS, HOSTS, SERVICES, Names
@@ -219,7 +219,9 @@ def misled(account: AwsAccount, host: str) -> Examined:
     reached = [each for each in records if each["Type"] != "AAAA"] or records
     looks = [partial(_replaced, account, records), partial(unplaced, reached)]
     looks += [partial(_unproved, account, zones, each) for each in found]
-    result.findings.extend(Finding("", 0, why) for each in looks if (why := result.attempt(each)))
+    for each in looks:
+        if why := result.attempt(each):
+            result.wrong(why)
     return result
 
 

@@ -48,12 +48,25 @@ class Examined:
     findings: list[Finding] = field(default_factory=list)
     not_examined: list[Finding] = field(default_factory=list)
 
+    def wrong(self, what: str) -> None:
+        """Record a finding about what runs, which has no place in a file."""
+        self.findings.append(Finding("", 0, what))
+
+    def unclear(self, what: str) -> None:
+        """Record a part of what runs that could not be read."""
+        self.not_examined.append(Finding("", 0, what))
+
+    def include(self, other: Examined) -> None:
+        """Add the results of another rule."""
+        self.findings.extend(other.findings)
+        self.not_examined.extend(other.not_examined)
+
     def attempt(self, read: Callable[[], Value]) -> Value | None:
         """The result of a reading; None if this runner cannot read it, which is then not examined."""
         try:
             return read()
         except SetupError as problem:
-            self.not_examined.append(Finding("", 0, " ".join(str(problem).split())))
+            self.unclear(" ".join(str(problem).split()))
             return None
 
     def require(self) -> None:

@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from smoke.source.checkout import Finding
 
@@ -179,6 +180,21 @@ def _by_thing(uses: Sequence[Use], kinds: Iterable[str]) -> list[tuple[str, list
         if use.kind in wanted:
             found[use.kind, use.identity].append(use)
     return [(kind, users) for (kind, _), users in found.items()]
+
+
+def any_of(found: Collection[bool | None]) -> bool | None:
+    """Whether one of several things holds; None if those that are unknown decide."""
+    return True if True in found else None if None in found else False
+
+
+def all_of(found: Collection[bool | None]) -> bool | None:
+    """Whether all of several things hold; None if those that are unknown decide."""
+    return False if False in found else None if None in found else True
+
+
+def is_like(value: str, pattern: str) -> bool:
+    """Whether a value matches a pattern of AWS: `*` and `?` are its only wildcards."""
+    return fnmatchcase(value, pattern.replace("[", "[[]"))
 
 
 ABOVE, ABOVE_OR_AT = "GreaterThanThreshold", "GreaterThanOrEqualToThreshold"
@@ -392,14 +408,14 @@ class _Rule:
         while self._next == "OR":
             self._take()
             found.append(self._both())
-        return True if True in found else None if None in found else False
+        return any_of(found)
 
     def _both(self) -> bool | None:
         found = [self._one()]
         while self._next == "AND":
             self._take()
             found.append(self._one())
-        return False if False in found else None if None in found else True
+        return all_of(found)
 
     def _one(self) -> bool | None:
         word = self._take()

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from smoke.source.checkout import Examined, Finding
+from smoke.source.rules import is_like
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Body, Resource
 from smoke.source.terraform.references import declared, items, referenced
@@ -14,7 +15,6 @@ from smoke.source.terraform.values import Value, boolean, is_known, number, text
 
 from .definitions import Definition, Definitions, containers, plainly, ports
 from .entrances import HTTPS, entered, fronted, open_to_the_public, recorded
-from .iam import fits
 from .network import ListenerRule, answered, divided, forwards, patterns, takes, unclear
 
 _TARGETS = "aws_lb_target_group"
@@ -282,9 +282,9 @@ def _public(configuration: Configuration, result: Examined, each: Definition, ad
     for rule in configuration.of_type("aws_lb_listener_rule"):
         paths = patterns(rule, "path_pattern")
         of_hosts = any(condition.blocks("host_header") for condition in rule.blocks("condition"))
-        asked = not paths or any(fits(address.health, path) or "${" in path for path in paths)
+        asked = not paths or any(is_like(address.health, path) or "${" in path for path in paths)
         if asked and (
-            not of_hosts or any(fits(address.public, host) for host in patterns(rule, "host_header"))
+            not of_hosts or any(is_like(address.public, host) for host in patterns(rule, "host_header"))
         ):
             listener = rule.attribute("listener_arn")
             at = referenced(listener)

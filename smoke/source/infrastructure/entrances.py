@@ -8,12 +8,12 @@ from functools import partial
 from ipaddress import collapse_addresses, ip_network
 
 from smoke.source.checkout import Finding
+from smoke.source.rules import is_like
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Body, Resource
 from smoke.source.terraform.references import declared, items, referenced
 from smoke.source.terraform.values import Value, boolean, is_known, number, text
 
-from .iam import fits
 from .network import actions, balancers, forwards, unclear
 
 HTTPS = 443
@@ -48,7 +48,9 @@ def _takes(front: Resource, host: str) -> bool:
         return True
     written = [text(name).lower() if is_known(name) else "*" for name in names] or ["*"]
     short = front.type in _RECORDS  # a record may omit the zone's name, or be @ for it
-    return any(fits(host, name) or (short and (name == "@" or fits(host, f"{name}.*"))) for name in written)
+    return any(
+        is_like(host, name) or (short and (name == "@" or is_like(host, f"{name}.*"))) for name in written
+    )
 
 
 def entered(

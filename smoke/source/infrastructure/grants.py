@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from smoke.source.checkout import Finding
+from smoke.source.rules import is_like
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Resource
 from smoke.source.terraform.hcl import Place
@@ -30,7 +31,6 @@ from .iam import (
     allows,
     attached,
     behind,
-    fits,
     never,
     policy_name,
     reads_of,
@@ -251,7 +251,7 @@ def _denied_by_secret(policy: Resource, roles: tuple[str, ...]) -> Iterator[Narr
             if any(referenced(one) is None and not is_known(one) for one in items(value)):
                 continue
             patterns = roles_of(value)
-            spared = {role for role in roles if any(fits(role, pattern) for pattern in patterns)}
+            spared = {role for role in roles if any(is_like(role, pattern) for pattern in patterns)}
         reads = reads_of(each.parts, SECRETS_MANAGER) or frozenset()
         target = Grant((), policy.address, each.at, SECRETS_MANAGER, identity)
         held = tuple(role for role in roles if role not in spared)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from smoke.source.checkout import Finding
+from smoke.source.rules import is_like
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Body, Resource
 from smoke.source.terraform.hcl import Place
@@ -183,15 +184,6 @@ def _tested(conditions: Sequence[Body]) -> Value:
     return Value({test: Value(keys, at) for test, keys in tests.items()}, at)
 
 
-def fits(value: str, pattern: str) -> bool:
-    """Whether a value matches an IAM pattern, with `*` and `?` as the only wildcards."""
-    return re.fullmatch(_regular(pattern), value) is not None
-
-
-def _regular(pattern: str) -> str:
-    return "".join(".*" if sign == "*" else "." if sign == "?" else re.escape(sign) for sign in pattern)
-
-
 def allows(parts: Mapping[str, Value], action: str) -> bool:
     """Whether a statement allows an action, given in lower case, on any resource, under any condition."""
     return (text(parts.get("Effect")) or "Allow") == "Allow" and names_action(parts, action)
@@ -200,7 +192,9 @@ def allows(parts: Mapping[str, Value], action: str) -> bool:
 def names_action(parts: Mapping[str, Value], action: str) -> bool:
     """Whether a statement is about an action, given in lower case, to allow or deny it."""
     name = "NotAction" if "NotAction" in parts else "Action"
-    named = any(fits(action, str(plain(each)).lower()) for each in items(parts.get(name)) if is_known(each))
+    named = any(
+        is_like(action, str(plain(each)).lower()) for each in items(parts.get(name)) if is_known(each)
+    )
     return named != (name == "NotAction")
 
 
@@ -230,7 +224,7 @@ def never(parts: Mapping[str, Value], region: str, tags: Mapping[str, str] | Non
                 said, found = [(each.split(":") + ["*"] * 4)[3] for each in said], region
             elif tags is not None and name.startswith(("aws:resourcetag/", "secretsmanager:resourcetag/")):
                 found = {tag.lower(): each for tag, each in tags.items()}.get(name.partition("/")[2])
-            if found is None or (found and not any(fits(found.lower(), each.lower()) for each in said)):
+            if found is None or (found and not any(is_like(found.lower(), each.lower()) for each in said)):
                 return True
     return False
 
@@ -274,12 +268,12 @@ class Grant:
         if self.target is not None:
             same = other.target is not None and other.target.key == self.target.key
             return same or other.covers(self.target.name)
-        return bool(other.pattern) and fits(self.pattern, other.pattern)
+        return bool(other.pattern) and is_like(self.pattern, other.pattern)
 
     def covers(self, name: str) -> bool:
         """Whether its pattern matches a secret's name, with the six characters that Secrets Manager adds."""
         pattern = self.pattern.lstrip("/")
-        return fits(name.lstrip("/"), pattern) or fits(f"{name}-AbCdEf", pattern)
+        return is_like(name.lstrip("/"), pattern) or is_like(f"{name}-AbCdEf", pattern)
 
     def finding(self, what: str) -> Finding:
         """Return a finding where the grant is written."""
@@ -313,7 +307,7 @@ def reads_of(parts: dict[str, Value], service: str) -> frozenset[str] | None:
     patterns = list(items(parts.get(key)))
     unknown = [each for each in patterns if not is_known(each)]
     known = [str(plain(each)) for each in patterns if is_known(each)]
-    covered = {action for action in READ[service] if any(fits(action, each.lower()) for each in known)}
+    covered = {action for action in READ[service] if any(is_like(action, each.lower()) for each in known)}
     if key == "NotAction":
         covered = set(READ[service]) - covered
     return None if unknown and not covered else frozenset(covered)
@@ -369,7 +363,7 @@ def _pattern(written: str, service: str) -> str | None:
     if not written.startswith("arn:"):
         return written
     parts = written.split(":", 6 if service == SECRETS_MANAGER else 5)
-    if len(parts) > 2 and "$" not in parts[2] and not fits(service, parts[2]):
+    if len(parts) > 2 and "$" not in parts[2] and not is_like(service, parts[2]):
         return None
     last = parts[-1]
     if len(parts) < 6:  # the wildcard covers everything after it
@@ -382,7 +376,7 @@ def _pattern(written: str, service: str) -> str | None:
         )
     if len(parts) == 6:
         return "*" if last.endswith("*") else None
-    return last if fits("secret", parts[5]) or "$" in parts[5] else None
+    return last if is_like("secret", parts[5]) or "$" in parts[5] else None
 
 
 def tags_of(configuration: Configuration, target: Value) -> Mapping[str, str] | None:

@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from smoke.source.checkout import Examined, Finding
+from smoke.source.rules import any_of, is_like
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Body, Resource
 from smoke.source.terraform.references import declared, items, referenced, thing
 from smoke.source.terraform.values import Value, boolean, flat, hidden, is_known, number, text
 
 from .definitions import Definition, Definitions, ports
-from .iam import fits
 
 Action = tuple[Body, Resource | None]
 
@@ -57,8 +57,8 @@ def takes(rule: Body, host: str, path: str) -> bool:
     hosts, paths = patterns(rule, "host_header"), patterns(rule, "path_pattern")
     return (
         not _has_others(rule)
-        and (not hosts or any(fits(host, pattern) for pattern in hosts))
-        and (not paths or any(fits(path, pattern) for pattern in paths))
+        and (not hosts or any(is_like(host, pattern) for pattern in hosts))
+        and (not paths or any(is_like(path, pattern) for pattern in paths))
     )
 
 
@@ -347,7 +347,7 @@ class _Network:
                 found.add(None if through and not (held and goes == direction) else through)
         if found and not all(map(_is_plain, others)):
             found.add(None)  # this may be the other side of a rule
-        return True if True in found else None if None in found else False
+        return any_of(found)
 
 
 def _is_plain(group: Value) -> bool:

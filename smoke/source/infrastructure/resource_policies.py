@@ -11,12 +11,13 @@ import re
 from collections.abc import Iterable, Iterator
 
 from smoke.source.checkout import Finding
+from smoke.source.rules import is_like
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Resource
 from smoke.source.terraform.references import entries, items, referenced
 from smoke.source.terraform.values import Value, hidden, is_known, options, symbols, text
 
-from .iam import Statement, fits, names_action, statements
+from .iam import Statement, names_action, statements
 
 CLOUDWATCH, SNS = "cloudwatch.amazonaws.com", "sns.amazonaws.com"
 #: Actions that SNS performs with the key on behalf of the publisher.
@@ -287,7 +288,7 @@ def _is_of(value: Value, written: str, source: Resource | None) -> bool | str:
     service, kind, called = "cloudwatch", "alarm:", "alarm_name"
     if source is not None and source.type == TOPIC:
         service, kind, called = "sns", "", "name"
-    if "$" not in found["service"] and not fits(service, found["service"]):
+    if "$" not in found["service"] and not is_like(service, found["service"]):
         return False
     name = (text(source.attribute(called)) if source is not None else "") or "$"
     what = found["what"]
@@ -295,7 +296,7 @@ def _is_of(value: Value, written: str, source: Resource | None) -> bool | str:
         return True
     if "$" in what + name:
         return f"aws:SourceArn {written}"
-    return fits(f"{kind}{name}", what)
+    return is_like(f"{kind}{name}", what)
 
 
 TOPIC = "aws_sns_topic"
