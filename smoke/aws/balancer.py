@@ -345,7 +345,7 @@ def crowded(
     for group in groups:
         users = [each for each in every if group.arn in each.target_groups]
         running = sum(each.running for each in users)
-        moving = any(not each.is_settled or each.running != each.desired for each in users)
+        moving = any(map(_is_moving, users))
         serving = [name for name, state in group.targets.items() if state.partition(" ")[0] in _SERVING]
         # a task with its own address may be registered with several ports
         tasks = {name if name.startswith("i-") else _PORT.sub("", name) for name in serving}
@@ -358,7 +358,7 @@ def crowded(
 
 def ailing(groups: Iterable[TargetGroup], services: Iterable[EcsService]) -> str:
     """The targets that fail their health checks although their services do not change; empty if none does."""
-    moving = any(not each.is_settled or each.running != each.desired for each in services)
+    moving = any(map(_is_moving, services))
     failing = [
         f"{target} of {group.name} is {state}"
         for group in groups
@@ -366,6 +366,10 @@ def ailing(groups: Iterable[TargetGroup], services: Iterable[EcsService]) -> str
         if state.partition(" ")[0] == "unhealthy" and not moving
     ]
     return " and ".join(failing)
+
+
+def _is_moving(service: EcsService) -> bool:
+    return not service.is_settled or service.running != service.desired
 
 
 def strange(seen: Iterable[str], addresses: Iterable[Collection[str] | None]) -> str:

@@ -175,7 +175,7 @@ def read_services(account: AwsAccount, names: Names) -> dict[str, EcsService]:
         service_of(described, names)
         for answer in answers
         for described in answer["services"]
-        if _is_active(described)
+        if described["status"] == "ACTIVE"
     ]
     return {service.name: service for service in found}
 
@@ -206,7 +206,7 @@ def read_definitions(account: AwsAccount, references: Iterable[str]) -> dict[str
 def image_in_use(account: AwsAccount, names: Names, service: str) -> str:
     """The image that a service runs; empty if the cluster has no such service."""
     described = account.ask("ecs", "describe_services", cluster=names.cluster, services=[names.full(service)])
-    found = [service_of(each, names) for each in described["services"] if _is_active(each)]
+    found = [service_of(each, names) for each in described["services"] if each["status"] == "ACTIVE"]
     definitions = read_definitions(account, [each.definition for each in found if each.definition])
     return next((each.main(service).image for each in definitions.values()), "")
 
@@ -339,10 +339,6 @@ def _container(described: Mapping[str, Any]) -> ContainerDefinition:
             *(described.get("dockerLabels") or {}).values(),
         ),
     )
-
-
-def _is_active(described: Mapping[str, Any]) -> bool:
-    return bool(described["status"] == "ACTIVE")
 
 
 #: An image in a private ECR registry.

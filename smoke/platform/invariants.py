@@ -269,7 +269,9 @@ class Conservation:
         cent.
         """
         last, self.last = self.last, reading
-        self._same_period(reading)
+        if reading.period != self.first.period:
+            before = self.first.period
+            raise MonthChanged(f"the budget period went from {before} to {reading.period}: run again")
         who = reading.tenant
         _hold(
             reading.committed + reading.reserved <= reading.limit,
@@ -402,12 +404,6 @@ class Conservation:
     def _release_s(self) -> float:
         """How long to wait for a release: I-6's time, unless a release in this run has exceeded it."""
         return GRACE_S if self._journal is not None and self._journal.holds else RELEASED_WITHIN_S
-
-    def _same_period(self, reading: BudgetReading) -> None:
-        if reading.period != self.first.period:
-            raise MonthChanged(
-                f"the budget period went from {self.first.period} to {reading.period}: run again"
-            )
 
 
 def _hold(holds: bool, broken: str) -> None:

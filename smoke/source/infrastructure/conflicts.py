@@ -131,28 +131,21 @@ def _unmet(module: Module) -> Iterator[Finding]:
         held = settle(given).content
         wanted = re.match(r"\w*", type_.text.strip()) if type_ is not None else None
         if wanted is not None and isinstance(held, _UNFIT.get(wanted[0], ())):
-            kind = (
-                "a list"
-                if isinstance(held, tuple)
-                else "an object"
-                if isinstance(held, dict)
-                else "a single value"
-            )
+            one = "an object" if isinstance(held, dict) else "a single value"
+            kind = "a list" if isinstance(held, tuple) else one
             what = f"{module.address}var.{name} is given {kind}, but its type is {wanted[0]}"
             yield Finding(given.at.path, given.at.line, what)
     for address, block in module.files.blocks.items():
         if address.startswith("variable.") and block.labels[0] in module.given:
             for condition in block.nested("validation"):
                 said = f"var.{block.labels[0]} is {text(module.variable(block.labels[0]))}"
-                yield from _false(
-                    Body(condition, Environment(module)), f"{said}, which its validation refuses"
-                )
+                what = f"{said}, which its validation refuses"
+                yield from _false(Body(condition, Environment(module)), what)
     for resource in module.resources:
         for lifecycle in resource.block.nested("lifecycle") if not resource.uncertain else ():
             for condition in lifecycle.nested("precondition"):
-                yield from _false(
-                    Body(condition, resource.environment), f"{resource.address}: a precondition is false"
-                )
+                what = f"{resource.address}: a precondition is false"
+                yield from _false(Body(condition, resource.environment), what)
 
 
 #: Commits as pipelines write them, and the words of a message that demands one.
@@ -215,21 +208,17 @@ def _undone(configuration: Configuration) -> Iterator[Finding]:
                 continue
             roles = {*roles_of(complete.attribute("role_name"))}
             for policy in configuration.of_type(adds):
-                named = policy.attribute(by)
-                other = _key(named) is not None and _key(named) not in keys if named is not None else False
-                if other and roles & {*roles_of(policy.attribute("role"))}:
+                key = _key(policy.attribute(by))
+                if key is not None and key not in keys and roles & {*roles_of(policy.attribute("role"))}:
                     what = f"{complete.address} removes {policy.address}, which it does not list"
                     yield complete.finding(what)
     for role in configuration.of_type(ROLE):
         own = {*roles_of(role.reference)}
         for attribute, adds in (("inline_policy", _COMPLETE_OF[0]), ("managed_policy_arns", _COMPLETE_OF[1])):
-            listed = role.attribute(attribute)
             # an empty list is also complete; a missing one is not
-            given = [flat(each).content for each in options(listed)] if listed is not None else []
-            held = bool(role.blocks(attribute)) or (
-                given != [] and all(isinstance(each, tuple) for each in given)
-            )
-            held = held and not role.ignores(attribute)
+            given = [flat(each).content for each in options(role.attribute(attribute))]
+            listed_all = given != [] and all(isinstance(each, tuple) for each in given)
+            held = (role.blocks(attribute) or listed_all) and not role.ignores(attribute)
             for policy in configuration.of_type(adds) if held else ():
                 if own & {*roles_of(policy.attribute("role"))}:
                     what = f"{role.address} has {attribute}: it and {policy.address} overwrite each other"
@@ -243,18 +232,17 @@ def _taken_away(configuration: Configuration) -> Iterator[Finding]:
     given += [(each, each.attribute("role")) for each in configuration.of_type(_COMPLETE_OF[1])]
     for owner in exclusive:
         of, roles = owner.attribute("policy_arn"), owner.attribute("roles")
-        key, own = _key(of) if of is not None else None, {*roles_of(roles)}
+        key, own = _key(of), {*roles_of(roles)}
         if key is None or hidden(roles):
             continue
         for other, to in given:
-            policy = other.attribute("policy_arn")
-            same = other is not owner and policy is not None and _key(policy) == key
+            same = other is not owner and _key(other.attribute("policy_arn")) == key
             if same and not other.uncertain and {*roles_of(to)} - own:
                 what = f"{owner.address} takes its policy from every role that it does not list"
                 yield owner.finding(f"{what}, so from that of {other.address}")
 
 
-def _key(value: Value) -> str | None:
+def _key(value: Value | None) -> str | None:
     """What identifies a policy: its resource, or its name or ARN; None if unknown."""
     policy = declared(value, "aws_iam_policy")
     return policy.address if policy is not None else text(value) if is_known(value) else None
@@ -271,10 +259,7 @@ def _mixed(configuration: Configuration) -> Iterator[Finding]:
         group = referenced(rule.attribute("security_group_id"))
         if group is None or rule.uncertain or group.type != "aws_security_group":
             continue
-        ignored = any("ingress" in each.text or "egress" in each.text or "all" in each.text
-                      for block in group.block.nested("lifecycle")
-                      if (each := block.attributes.get("ignore_changes")) is not None)  # fmt: skip
-        if group.blocks(way) and not ignored:
+        if group.blocks(way) and not group.ignores("ingress|egress"):
             what = f"{group.address} has {way} of its own: it and {rule.address} overwrite each other"
             yield rule.finding(what)
 
@@ -289,7 +274,8 @@ def misdeclared(configuration: Configuration) -> list[Finding]:
     """Return mistakes that keep Terraform from reading the files, so that it cannot even plan."""
     found: list[Finding] = []
     for module in {each.files.directory: each for each in configuration.modules}.values():
-        found += _twice(module)
+        for name, first, second in module.files.twice:
+            found.append(Finding(second.path, second.line, f"{name} is declared here and at {first}"))
         if not module.files.unread:
             found += [*_addressed(module), *_providers(module), *_elsewhere(module)]
     for module in configuration.modules:
@@ -309,11 +295,6 @@ def _elsewhere(module: Module) -> Iterator[Finding]:
         if beside and not sources.has(path) and not sources.has(".gitmodules"):
             what = f"{address} calls {path}, which is not in the checkout"
             yield Finding(written.at.path, written.at.line, what)
-
-
-def _twice(module: Module) -> Iterator[Finding]:
-    for name, first, second in module.files.twice:
-        yield Finding(second.path, second.line, f"{name} is declared here and at {first}")
 
 
 def _addressed(module: Module) -> Iterator[Finding]:

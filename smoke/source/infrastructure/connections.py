@@ -260,16 +260,11 @@ def _network(value: Value | None) -> tuple[str, str]:
 
 def _unaddressed(registry: Resource, each: Definition) -> Iterator[Finding]:
     """A name that nothing resolves: the zone has its ports, but no address."""
-    kinds = [
-        kind
-        for dns in registry.blocks("dns_config")
-        for record in dns.blocks("dns_records")
-        for kind in items(record.attribute("type"))
-    ]
-    if kinds and {text(kind) for kind in kinds} == {"SRV"}:
-        yield registry.finding(
-            f"{registry.address} gives {each.name} no address: its records are SRV", kinds[0]
-        )
+    records = [record for dns in registry.blocks("dns_config") for record in dns.blocks("dns_records")]
+    kinds = [kind for record in records for kind in items(record.attribute("type"))]
+    if {*map(text, kinds)} == {"SRV"}:
+        what = f"{registry.address} gives {each.name} no address: its records are SRV"
+        yield registry.finding(what, kinds[0])
 
 
 def _public(configuration: Configuration, result: Examined, each: Definition, address: Address) -> None:
@@ -287,9 +282,8 @@ def _public(configuration: Configuration, result: Examined, each: Definition, ad
             not of_hosts or any(is_like(address.public, host) for host in patterns(rule, "host_header"))
         ):
             listener = rule.attribute("listener_arn")
-            at = referenced(listener)
             kept = named if of_hosts else of_any
-            kept += [(action, at) for action in rule.blocks("action")]
+            kept += [(action, referenced(listener)) for action in rule.blocks("action")]
     default = [
         (action, listener)
         for listener in configuration.of_type("aws_lb_listener")
@@ -309,7 +303,6 @@ def _public(configuration: Configuration, result: Examined, each: Definition, ad
             to_it = [way for way in (*ways, *_ways(default)) if _leads_to(way[0], own)]
             for found in dict.fromkeys(entered(configuration, address.public, to_it)):
                 configuration.lacks(result, found.what, ("",), found)  # any module may have the balancer
-        if not fronted(configuration, address.public):
             to = [group for value in groups if (group := referenced(value)) is not None]
             result.findings.extend(recorded(configuration, each.name, address.public, to))
         result.findings.extend(open_to_the_public(configuration, each.name, address.public, leading))
@@ -356,11 +349,8 @@ def _elsewhere(listener: Resource | None) -> float | None:
         return None
     balancer = referenced(listener.attribute("load_balancer_arn"))
     internal = balancer.attribute("internal") if balancer is not None else None
-    port = listener.attribute("port")
-    if port is None or (internal is not None and boolean(internal) is not False):
-        return None
-    at = number(port)
-    return None if at == HTTPS else at
+    at = number(listener.attribute("port"))
+    return None if at == HTTPS or (internal is not None and boolean(internal) is not False) else at
 
 
 def _diverted(

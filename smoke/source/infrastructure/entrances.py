@@ -40,8 +40,7 @@ def _takes(front: Resource, host: str) -> bool:
     if front.type == _CLOUDFRONT:
         names = [*items(front.attribute("aliases"))]
     elif front.type in _RECORDS:
-        proxied = front.attribute("proxied")
-        if proxied is not None and boolean(proxied) is False:
+        if boolean(front.attribute("proxied")) is False:
             return False
         names = [*items(front.attribute("name"))]
     else:
@@ -65,8 +64,7 @@ def entered(
         return
     secured = [each for each in listeners if _speaks(each) not in ("HTTP", "TCP")]
     for each in listeners if not secured else ():
-        port = each.attribute("port")
-        if _speaks(each) == "HTTP" and port is not None and number(port) == HTTPS and _public(each):
+        if _speaks(each) == "HTTP" and number(each.attribute("port")) == HTTPS and _public(each):
             what = f"{each.address} speaks plain HTTP on port {HTTPS}, but clients use https for {host}"
             yield each.finding(what, each.attribute("protocol"))
     beside = _beside(configuration, listeners) if not secured else None
@@ -88,10 +86,9 @@ def _unfit(ways: Sequence[tuple[Value, Resource | None]]) -> Iterator[Finding]:
     for value, listener in ways:
         group = referenced(value)
         protocol = group.attribute("protocol") if group is not None else None
-        if group is None or listener is None or protocol is None or not is_known(protocol):
+        if group is None or listener is None or not is_known(protocol):
             continue
-        said = text(protocol)
-        if _speaks(listener) in _PLAIN and said not in _PLAIN:
+        if _speaks(listener) in _PLAIN and (said := text(protocol)) not in _PLAIN:
             what = f"{listener.address} speaks {_speaks(listener)}: it takes no target group of {said}"
             yield group.finding(f"{group.address}: {what}", protocol)
 
@@ -109,11 +106,7 @@ def _beside(configuration: Configuration, listeners: Sequence[Resource]) -> Reso
         return None
     ends = [each for each in configuration.of_type("aws_lb_listener") if _speaks(each) == "HTTPS"]
     found = (each for each in ends if _balancer(each) in balancers and not each.uncertain)
-    return next((each for each in found if number(_port(each)) == HTTPS), None)
-
-
-def _port(listener: Resource) -> Value:
-    return listener.attribute("port") or Value(None, listener.at)
+    return next((each for each in found if number(each.attribute("port")) == HTTPS), None)
 
 
 def recorded(
@@ -193,8 +186,7 @@ def _is_public(record: Resource) -> bool:
         return False
     if zone.block.type == "data" and (zone.attribute("name") is None or zone.attribute("vpc_id") is not None):
         return False
-    private = zone.attribute("private_zone")
-    return private is None or boolean(private) is False
+    return _is_off(zone, "private_zone")
 
 
 def _balancer(listener: Resource) -> str:
@@ -220,8 +212,7 @@ def _speaks(listener: Resource) -> str:
 def _public(listener: Resource) -> bool:
     """Whether the files say that a listener's balancer is public."""
     balancer = declared(listener.attribute("load_balancer_arn"))
-    internal = balancer.attribute("internal") if balancer is not None else None
-    return balancer is not None and (internal is None or boolean(internal) is False)
+    return balancer is not None and _is_off(balancer, "internal")
 
 
 def _names(configuration: Configuration, listener: Resource) -> set[str] | None:
@@ -350,15 +341,11 @@ def _firewalls(configuration: Configuration, balancer: Resource) -> Iterator[Res
         rules = acl.blocks("rule")
         allows = any(action.blocks("allow") for rule in rules for action in rule.blocks("action"))
         others = any(each.type.startswith("aws_wafv2_web_acl_rule") for each in configuration.resources)
-        elsewhere = (
-            others
-            or acl.ignores("rule")
-            or acl.attribute("rule_json") is not None
-            or any(
-                rule.uncertain or statement.blocks("rule_group_reference_statement")
-                for rule in rules
-                for statement in rule.blocks("statement")
-            )
+        elsewhere = others or acl.ignores("rule") or acl.attribute("rule_json") is not None
+        elsewhere = elsewhere or any(
+            rule.uncertain or statement.blocks("rule_group_reference_statement")
+            for rule in rules
+            for statement in rule.blocks("statement")
         )
         blocks = any(default.blocks("block") for default in acl.blocks("default_action")) or any(
             _hits_all(rule) for rule in rules for action in rule.blocks("action") if action.blocks("block")
@@ -368,8 +355,13 @@ def _firewalls(configuration: Configuration, balancer: Resource) -> Iterator[Res
 
 
 def _is(block: Body, name: str) -> bool:
+    return boolean(block.attribute(name)) is True
+
+
+def _is_off(block: Body, name: str) -> bool:
+    """Whether a switch is off, as it is if the block does not set it."""
     value = block.attribute(name)
-    return value is not None and boolean(value) is True
+    return value is None or boolean(value) is False
 
 
 def of_listener(listener: Resource) -> Iterator[Wrong]:

@@ -69,12 +69,9 @@ def roles_of(*values: Value | None) -> tuple[str, ...]:
         thing(item, ROLE).key
         for value in values
         if value is not None
-        for item in ((value,) if _is_role(referenced(value)) else items(value))
+        for role in [referenced(value)]
+        for item in ((value,) if role is not None and role.type == ROLE else items(value))
     )
-
-
-def _is_role(resource: Resource | None) -> bool:
-    return resource is not None and resource.type == ROLE
 
 
 def behind(configuration: Configuration, found: Attached) -> Iterator[Attached]:
@@ -140,7 +137,10 @@ _LOWER, _UPPER = ("source_policy_documents", "source_json"), ("override_policy_d
 
 def _of_data(document: Body, why: list[str], around: tuple[Body, ...]) -> list[Statement]:
     found: list[Statement] = []
-    lower, upper = (_others(document, names, why, around) for names in (_LOWER, _UPPER))
+    lower, upper = (
+        [each for name in names for other in items(document.attribute(name))
+         for each in statements(other, why, around)] for names in (_LOWER, _UPPER)
+    )  # fmt: skip
     for layer in (lower, _stated(document, why), upper):
         stated = list(layer)
         replaced = {text(each.parts.get("Sid")) for each in stated} - {""}
@@ -148,14 +148,6 @@ def _of_data(document: Body, why: list[str], around: tuple[Body, ...]) -> list[S
     if document.block.unread:
         why.append(f"not valid HCL at {document.block.unread[0]}")
     return found
-
-
-def _others(
-    document: Body, names: tuple[str, ...], why: list[str], around: tuple[Body, ...]
-) -> Iterator[Statement]:
-    for name in names:
-        for other in items(document.attribute(name)):
-            yield from statements(other, why, around)
 
 
 def _stated(document: Body, why: list[str]) -> Iterator[Statement]:
@@ -368,12 +360,10 @@ def _pattern(written: str, service: str) -> str | None:
     last = parts[-1]
     if len(parts) < 6:  # the wildcard covers everything after it
         return "*" if last.endswith("*") else None
+    if service == PARAMETERS and last.startswith("parameter"):
+        return last.removeprefix("parameter").lstrip("/")
     if service == PARAMETERS:
-        return (
-            last.removeprefix("parameter").lstrip("/")
-            if last.startswith("parameter")
-            else ("*" if last == "*" else None)
-        )
+        return "*" if last == "*" else None
     if len(parts) == 6:
         return "*" if last.endswith("*") else None
     return last if is_like("secret", parts[5]) or "$" in parts[5] else None
@@ -386,9 +376,7 @@ def tags_of(configuration: Configuration, target: Value) -> Mapping[str, str] | 
         return None
     tags = resource.attribute("tags")
     found = entries(tags)
-    ignored = [block.attributes["ignore_changes"].text for block in resource.block.nested("lifecycle")
-               if "ignore_changes" in block.attributes]  # fmt: skip
-    if any("tags" in each or each == "all" for each in ignored):
+    if resource.ignores(r"tags\w*"):
         return None
     known = tags is None or (isinstance(tags.content, dict) and all(map(is_known, found.values())))
     return None if configuration.tags_all or not known else {k: text(v) for k, v in found.items()}

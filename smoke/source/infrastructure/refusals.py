@@ -29,20 +29,13 @@ REGION = r"[a-z]{2}(-[a-z]+)+-\d"
 def of_containers(task: Resource, listed: Value, *, fargate: bool) -> Iterator[Wrong]:
     """What ECS refuses of a list of containers: of each one, and of each alternative of the list."""
     volumes = _volumes(task)
-    every = [
-        dict(
-            [
-                *_together(chosen),
-                *_among(chosen),
-                *(_beside(chosen) if text(task.attribute("network_mode")) == "awsvpc" else ()),
-            ]
-        )
-        for chosen in ([*map(entries, each)] for each in choices(listed))
-    ]
+    memory, mode = task.attribute("memory"), text(task.attribute("network_mode"))
+    rules = (_together, _among, *([_beside] if mode == "awsvpc" else []))
+    lists = ([*map(entries, each)] for each in choices(listed))
+    every = [dict(wrong for rule in rules for wrong in rule(chosen)) for chosen in lists]
     for what, at in every[0].items() if every else ():
         if all(what in each for each in every):
             yield what, at
-    memory, mode = task.attribute("memory"), text(task.attribute("network_mode"))
     for container in objects(listed):
         yield from _of_logs(container, fargate)
         yield from _of_container(container, size(memory))
@@ -155,7 +148,7 @@ def _of_waits(
     """What a container waits for that is not there, or never comes."""
     for one in objects(container.get("dependsOn")):
         on, condition = one.get("containerName"), text(one.get("condition"))
-        if on is None or not is_known(on):
+        if not is_known(on):
             continue
         other = named.get(text(on))
         if other is None:
@@ -337,9 +330,8 @@ def _of_registration(service: Resource) -> Iterator[Wrong]:
         zone = referenced(block.attribute("namespace_id"))
         if zone is not None and zone.type == "aws_service_discovery_private_dns_namespace":
             for check in service.blocks("health_check_config"):
-                if check.uncertain:
-                    continue
-                yield "a private namespace does not support health_check_config", Value(None, check.at)
+                if not check.uncertain:
+                    yield "a private namespace does not support health_check_config", Value(None, check.at)
 
 
 def _of_filter(filter_: Resource) -> Iterator[Wrong]:
@@ -365,22 +357,19 @@ def _of_math(alarm: Resource) -> Iterator[Wrong]:
     """Metric math with an id that no query has, or with other than one result."""
     queries = alarm.blocks("metric_query")
     ids = {text(value) for each in queries if (value := each.attribute("id")) is not None}
-    if (
-        alarm.uncertain
-        or alarm.block.nested("dynamic")
-        or not all(re.fullmatch(r"\w+", each) for each in ids)
-    ):
+    plain = all(re.fullmatch(r"\w+", each) for each in ids)
+    if alarm.uncertain or alarm.block.nested("dynamic") or not plain:
         return
     for query in queries:
         value = query.attribute("expression")
-        if value is None or not is_known(value) or _QUERY.search(text(value)):
+        if not is_known(value) or _QUERY.search(text(value)):
             continue
         for name in dict.fromkeys(_ID.findall(_TEXT.sub("", text(value)))):
             if name not in ids:
                 yield f"no metric_query has the id {name}, which an expression names", value
-    given = [each.attribute("return_data") for each in queries]
-    results = [value for value in given if value is not None and text(value) == "true"]
-    known = all(value is None or is_known(value) for value in given)
+    given = [value for each in queries if (value := each.attribute("return_data")) is not None]
+    results = [value for value in given if text(value) == "true"]
+    known = all(map(is_known, given))
     if known and len(results) != 1 < len(queries) and alarm.attribute("threshold_metric_id") is None:
         yield f"{len(results)} queries return data, expected one", next(iter(results), None)
 
@@ -409,8 +398,7 @@ _WINDOW = 7
 
 def _of_secret(secret: Resource) -> Iterator[Wrong]:
     """A recovery window that is neither 0 nor long enough."""
-    window = secret.attribute("recovery_window_in_days")
-    days = number(window)
+    days = number(window := secret.attribute("recovery_window_in_days"))
     if days is not None and 0 < days < _WINDOW:
         yield f"recovery_window_in_days is {days:g}, expected 0 or {_WINDOW} to 30", window
 
@@ -419,8 +407,7 @@ def _of_firewall(association: Resource) -> Iterator[Wrong]:
     """A CloudFront web ACL for a regional resource."""
     by = association.attribute("web_acl_arn")
     acl = referenced(by)
-    scope = acl.attribute("scope") if acl is not None else None
-    if acl is not None and scope is not None and text(scope) == "CLOUDFRONT":
+    if acl is not None and text(acl.attribute("scope")) == "CLOUDFRONT":
         yield f"{acl.address} is for CloudFront and cannot protect a regional resource", by
 
 

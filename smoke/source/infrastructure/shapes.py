@@ -304,9 +304,8 @@ _ALIKE = 0.87
 def _misspelt(resource: Resource) -> Iterator[Wrong]:
     """Arguments that do not exist, and entries of a container that ECS ignores, each almost a known name."""
     if known := _NAMES.get(resource.type, "").split():
-        lifecycle = resource.block.nested("lifecycle")
-        ignored = [each.attributes[name].text for each in lifecycle
-                   for name in ("ignore_changes",) if name in each.attributes]  # fmt: skip
+        ignored = [each.attributes["ignore_changes"].text for each in resource.block.nested("lifecycle")
+                   if "ignore_changes" in each.attributes]  # fmt: skip
         names = [*resource.block.attributes, *(block.type for block in resource.block.blocks)]
         names += [block.labels[0] for block in resource.block.nested("dynamic") if block.labels]
         listed = _ASIDE.sub("", "\n".join(ignored))

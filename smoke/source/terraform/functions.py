@@ -109,9 +109,9 @@ def _compact(at: Place, value: Value) -> Value:
     return lift(apply, *_content(value, tuple), name="compact")
 
 
-def _distinct(at: Place, value: Value) -> Value:
+def _distinct(at: Place, *lists: Value) -> Value:
     found: list[Value] = []
-    for each in _content(value, tuple):
+    for each in _concat(at, *lists).content:
         if each not in found:
             found.append(each)
     return Value(tuple(found), at)
@@ -125,10 +125,6 @@ def _coalesce(at: Place, *values: Value) -> Value:
         if content not in ("", None):
             return each
     raise Wrong("coalesce")
-
-
-def _coalescelist(at: Place, *values: Value) -> Value:
-    return next((each for each in values if _content(each, tuple)), Value((), at))
 
 
 def _lookup(at: Place, table: Value, key: Value, *default: Value) -> Value:
@@ -149,17 +145,9 @@ def _element(at: Place, value: Value, index: Value) -> Value:
     return found
 
 
-def _keys(at: Place, value: Value) -> Value:
-    return of_plain(sorted(_content(value, dict)), at)
-
-
 def _values(at: Place, value: Value) -> Value:
     entries = _content(value, dict)
     return Value(tuple(entries[key] for key in sorted(entries)), at)
-
-
-def _length(at: Place, value: Value) -> Value:
-    return Value(len(_content(value, tuple, dict, str)), at)
 
 
 def _zipmap(at: Place, keys: Value, values: Value) -> Value:
@@ -212,21 +200,9 @@ def _same(at: Place, value: Value, *_: Value) -> Value:
     return value
 
 
-def _tostring(at: Place, value: Value) -> Value:
-    return value if settle(value).content is None else concatenated([value], at)
-
-
 def _tonumber(value: Any) -> Any:
     found = float(value) if value is not None else None
     return int(found) if found is not None and found.is_integer() else found
-
-
-def _set(at: Place, value: Value) -> Value:
-    return _distinct(at, value)
-
-
-def _union(at: Place, *lists: Value) -> Value:
-    return _distinct(at, _concat(at, *lists))
 
 
 def _subtract(at: Place, first: Value, second: Value) -> Value:
@@ -243,27 +219,11 @@ def _contains(at: Place, value: Value, item: Value) -> Value:
     return Value(plain(item) in [plain(each) for each in items], at)
 
 
-def _slice(at: Place, value: Value, start: Value, end: Value) -> Value:
-    return Value(_content(value, tuple)[_content(start, int) : _content(end, int)], at)
-
-
 def _one(at: Place, value: Value) -> Value:
     items = _content(value, tuple)
     if len(items) > 1:
         raise Wrong("one")
     return items[0] if items else Value(None, at)
-
-
-def _can(at: Place, value: Value) -> Value:
-    return Value(not fails(value), at)
-
-
-def _try(at: Place, *values: Value) -> Value:
-    return next((each for each in values if not fails(each)), values[-1])
-
-
-def _jsonencode(at: Place, value: Value) -> Value:
-    return Value(Encoded(value), at)
 
 
 def _replace(at: Place, value: Value, old: Value, new: Value) -> Value:
@@ -320,20 +280,25 @@ def _transpose(table: dict[str, list[str]]) -> dict[str, list[str]]:
     return {name: sorted(key for key, items in table.items() if name in items) for name in names}
 
 
-def _range(*bounds: int) -> list[int]:
-    return list(range(*bounds))[:1024]
-
-
 #: Functions on values, including symbols in them.
 STRUCTURAL: dict[str, Callable[..., Value]] = {
-    "can": _can, "coalesce": _coalesce, "coalescelist": _coalescelist, "compact": _compact, "concat": _concat,
-    "contains": _contains, "distinct": _distinct, "element": _element, "flatten": _flatten, "format": _format,
-    "join": _join, "jsondecode": _jsondecode, "jsonencode": _jsonencode, "keys": _keys, "length": _length,
-    "lookup": _lookup, "merge": _merge, "nonsensitive": _same, "one": _one, "sensitive": _same,
-    "replace": _replace,
-    "setproduct": _setproduct, "setsubtract": _subtract, "setunion": _union, "slice": _slice,
-    "tolist": _same, "tomap": _same, "toset": _set, "tostring": _tostring, "try": _try, "values": _values,
-    "zipmap": _zipmap,
+    "can": lambda at, value: Value(not fails(value), at),
+    "coalesce": _coalesce,
+    "coalescelist": lambda at, *lists: next((each for each in lists if _content(each, tuple)), Value((), at)),
+    "compact": _compact, "concat": _concat, "contains": _contains, "distinct": _distinct,
+    "element": _element, "flatten": _flatten, "format": _format, "join": _join, "jsondecode": _jsondecode,
+    "jsonencode": lambda at, value: Value(Encoded(value), at),
+    "keys": lambda at, table: of_plain(sorted(_content(table, dict)), at),
+    "length": lambda at, value: Value(len(_content(value, tuple, dict, str)), at),
+    "lookup": _lookup, "merge": _merge, "nonsensitive": _same, "one": _one, "replace": _replace,
+    "sensitive": _same, "setproduct": _setproduct, "setsubtract": _subtract, "setunion": _distinct,
+    "slice": lambda at, value, start, end: Value(
+        _content(value, tuple)[_content(start, int) : _content(end, int)], at
+    ),
+    "tolist": _same, "tomap": _same, "toset": _distinct,
+    "tostring": lambda at, value: value if settle(value).content is None else concatenated([value], at),
+    "try": lambda _, *values: next((each for each in values if not fails(each)), values[-1]),
+    "values": _values, "zipmap": _zipmap,
 }  # fmt: skip
 #: Functions on plain data; all arguments must be plain.
 PLAIN: dict[str, Callable[..., Any]] = {
@@ -364,7 +329,7 @@ PLAIN: dict[str, Callable[..., Any]] = {
     "md5": lambda text: hashlib.md5(text.encode(), usedforsecurity=False).hexdigest(),
     "parseint": int,
     "pow": pow,
-    "range": _range,
+    "range": lambda *bounds: list(range(*bounds))[:1024],
     "regex": _regex,
     "regexall": lambda pattern, text: [
         found.groupdict() or list(found.groups()) or found[0] for found in _pattern(pattern).finditer(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -128,9 +129,7 @@ def either(values: Iterable[Value]) -> Value:
 def lift(function: Callable[..., Value], *values: Value, name: str) -> Value:
     """Apply a function to every combination of its arguments' alternatives."""
     alternatives = [options(value) for value in values]
-    total = 1
-    for each in alternatives:
-        total *= len(each)
+    total = math.prod(map(len, alternatives))
     if total == 1:
         return function(*(each[0] for each in alternatives))
     if total > MOST:
@@ -219,9 +218,9 @@ def size(value: Value | None) -> float | None:
     return float(written[1]) * 1024 if written else number(value)
 
 
-def boolean(value: Value) -> bool | None:
+def boolean(value: Value | None) -> bool | None:
     """A boolean, also as a string, as Terraform reads it; None for anything else."""
-    content = settle(value).content
+    content = settle(value).content if value is not None else None
     if isinstance(content, str):
         return {"true": True, "1": True, "false": False, "0": False}.get(content)
     return content if isinstance(content, bool) else None
