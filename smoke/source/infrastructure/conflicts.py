@@ -94,7 +94,7 @@ def _cycles(module: Module) -> Iterator[Finding]:
         if circle:
             block = files.blocks.get(circle[0])
             place = block.at if block is not None else files.locals[circle[0].partition(".")[2]].at
-            yield Finding(place.path, place.line, f"{' needs '.join([*circle, circle[0]])}: a cycle")
+            yield place.finding(f"{' needs '.join([*circle, circle[0]])}: a cycle")
 
 
 def _circle(name: str, needs: Mapping[str, set[str]], path: list[str], done: set[str]) -> list[str]:
@@ -134,7 +134,7 @@ def _unmet(module: Module) -> Iterator[Finding]:
             one = "an object" if isinstance(held, dict) else "a single value"
             kind = "a list" if isinstance(held, tuple) else one
             what = f"{module.address}var.{name} is given {kind}, but its type is {wanted[0]}"
-            yield Finding(given.at.path, given.at.line, what)
+            yield given.at.finding(what)
     for address, block in module.files.blocks.items():
         if address.startswith("variable.") and block.labels[0] in module.given:
             for condition in block.nested("validation"):
@@ -294,7 +294,7 @@ def _elsewhere(module: Module) -> Iterator[Finding]:
         beside = any(each.startswith(f"{dirname(path)}/") for each in sources.tracked)
         if beside and not sources.has(path) and not sources.has(".gitmodules"):
             what = f"{address} calls {path}, which is not in the checkout"
-            yield Finding(written.at.path, written.at.line, what)
+            yield written.at.finding(what)
 
 
 def _addressed(module: Module) -> Iterator[Finding]:
@@ -308,9 +308,9 @@ def _addressed(module: Module) -> Iterator[Finding]:
         there = address in module.files.blocks
         if block.type == "import":
             if not there and address.count(".") == 1 and not address.startswith("module."):
-                yield Finding(expr.at.path, expr.at.line, f"{address} is imported and declared nowhere")
+                yield expr.at.finding(f"{address} is imported and declared nowhere")
         elif there and not _is_keyed(block, address):
-            yield Finding(expr.at.path, expr.at.line, f"{address} is {block.type} and still declared")
+            yield expr.at.finding(f"{address} is {block.type} and still declared")
 
 
 def _is_keyed(block: Block, address: str) -> bool:
@@ -338,7 +338,7 @@ def _providers(module: Module) -> Iterator[Finding]:
     for expr in _chosen(module):
         named = _ALIAS.fullmatch(_bare(expr))
         if named is not None and named[1] not in known:
-            yield Finding(expr.at.path, expr.at.line, f"there is no provider {named[1]}")
+            yield expr.at.finding(f"there is no provider {named[1]}")
 
 
 def _chosen(module: Module) -> Iterator[Expr]:
@@ -375,7 +375,7 @@ def _of_expr(module: Module, environment: Environment, expr: Expr, *, guarded: b
                 continue
             found = settle(environment.value(_cut(path, number))).content
             if isinstance(found, Symbol) and found.why == f"{ABSENT}{path.text}":
-                yield Finding(path.at.path, path.at.line, f"{path.text}: there is no such key")
+                yield path.at.finding(f"{path.text}: there is no such key")
                 break
     yield from _of_templates(module, environment, expr)
 
@@ -393,6 +393,6 @@ def _of_templates(module: Module, environment: Environment, expr: Expr) -> Itera
             body = module.sources.template(path, module.files.directory) if template else None
             used = {name.split(".")[0] for name, _ in names_in(body, frozenset(names))} if body else set()
             for name in sorted(filter(None, used)):
-                yield Finding(expr.at.path, expr.at.line, f"{path} uses {name}, which it is not given")
+                yield expr.at.finding(f"{path} uses {name}, which it is not given")
     for child in expr.children():
         yield from _of_templates(module, environment, child)

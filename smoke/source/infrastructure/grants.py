@@ -74,7 +74,7 @@ class Grants:
 
     def note(self, roles: tuple[str, ...], at: Place, what: str) -> None:
         """Record something that is not understood."""
-        self.not_examined.append((roles, Finding(at.path, at.line, what)))
+        self.not_examined.append((roles, at.finding(what)))
 
 
 def grants(configuration: Configuration) -> Grants:

@@ -269,7 +269,7 @@ class Grant:
 
     def finding(self, what: str) -> Finding:
         """Return a finding where the grant is written."""
-        return Finding(self.at.path, self.at.line, what)
+        return self.at.finding(what)
 
 
 @dataclass(frozen=True, slots=True)

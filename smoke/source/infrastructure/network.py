@@ -10,6 +10,7 @@ from smoke.source.checkout import Examined, Finding
 from smoke.source.rules import any_of, is_like
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Body, Resource
+from smoke.source.terraform.hcl import Place
 from smoke.source.terraform.references import declared, items, referenced, thing
 from smoke.source.terraform.values import Value, boolean, flat, hidden, is_known, number, text
 
@@ -325,11 +326,12 @@ class _Network:
                 what = f"no security group of {own[0]} lets {other[0]} in on port {port:g}"
             else:
                 what = f"no security group of {own[0]} lets it out to {other[0]} on port {port:g}"
-            place = Finding(own[1][0].at.path, own[1][0].at.line, what) if own[1] else Finding("", 0, what)
             if None in ways or not own[1]:
-                result.not_examined.append(Finding(place.path, place.line, f"whether {what}"))
+                place = own[1][0].at if own[1] else Place("", 0)
+                result.not_examined.append(place.finding(f"whether {what}"))
             else:
-                self._configuration.lacks(result, what, ("security", "network", own[0], other[0]), place)
+                about = ("security", "network", own[0], other[0])
+                self._configuration.lacks(result, what, about, own[1][0].at.finding(what))
 
     def _lets(self, own: Value, direction: str, others: list[Value], port: float) -> bool | None:
         """Whether a group has a rule for a port and one of these groups; None if the files do not say."""

@@ -19,6 +19,7 @@ from smoke.source.terraform.values import (
     flat,
     hidden,
     is_known,
+    known_text,
     options,
     symbols,
     text,
@@ -291,7 +292,7 @@ def _refused(action: Value, resource: Resource | None) -> str:
     """Why CloudWatch refuses an action: it is not of a kind that alarms can start, or not an ARN."""
     if resource is not None and resource.type in _NO_ACTIONS:
         return f"CloudWatch refuses its action {resource.address}, which is not a topic"
-    written = text(action) if is_known(action) else ""
+    written = known_text(action)
     plain = re.fullmatch(r"[\w-]+", written) is not None
     return f"CloudWatch refuses its action {written}, which is not an ARN" if plain else ""
 

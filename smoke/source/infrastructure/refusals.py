@@ -13,6 +13,7 @@ from smoke.source.terraform.values import (
     flat,
     hidden,
     is_known,
+    known_text,
     number,
     options,
     settle,
@@ -271,7 +272,7 @@ def _of_mounts(container: Mapping[str, Value], volumes: set[str] | None) -> Iter
     """A volume that the task lacks, and a soft limit above its hard limit."""
     for one in objects(container.get("mountPoints")):
         source = one.get("sourceVolume")
-        named = text(source) if is_known(source) else ""
+        named = known_text(source)
         if volumes is not None and named and named not in volumes:
             yield f"there is no volume {named} to mount", source
     for one in objects(container.get("ulimits")):

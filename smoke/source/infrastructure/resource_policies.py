@@ -66,9 +66,9 @@ def unassumable(configuration: Configuration) -> Iterator[Finding]:
         allowed = [each for each in own if names_action(each.parts, _FEDERATED)]
         if not allowed and all(is_known(one) for each in own for one in items(each.parts.get("Action"))):
             what = f"no pipeline can assume {role.address}: a token needs sts:AssumeRoleWithWebIdentity"
-            yield Finding(federated[0].at.path, federated[0].at.line, what)
+            yield federated[0].at.finding(what)
         for what, at in _never_fits(allowed[0]) if len(allowed) == 1 else ():
-            yield Finding(at.at.path, at.at.line, f"no pipeline can assume {role.address}: {what}")
+            yield at.at.finding(f"no pipeline can assume {role.address}: {what}")
 
 
 def _federated(statement: Statement) -> Iterator[Value]:

@@ -21,6 +21,7 @@ from smoke.source.terraform.values import (
     flat,
     hidden,
     is_known,
+    known_text,
     number,
     options,
     settle,
@@ -426,7 +427,7 @@ def _wrong_members(value: Value) -> Iterator[tuple[str, Value]]:
 def _unfit(made: Resource, attribute: str) -> Iterator[str]:
     """How a key from Terraform violates the contract; the default is a P-224 key."""
     algorithm, curve = made.attribute("algorithm"), made.attribute("ecdsa_curve")
-    said = text(algorithm) if is_known(algorithm) else ""
+    said = known_text(algorithm)
     if said and said != "ECDSA":
         yield f"is {said}, not P-256"
     elif said and (curve is None or (is_known(curve) and text(curve) != "P256")):

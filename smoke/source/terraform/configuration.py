@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import PurePosixPath
 from posixpath import normpath
@@ -16,7 +16,7 @@ from .evaluate import Body, Environment, Resource, Step, keys_of
 from .files import Files, Sources, convert
 from .functions import ABSENT
 from .hcl import Block, Expr, Place
-from .values import Symbol, Value, flat, is_known, lift, options, plain, settle, symbols, text
+from .values import Symbol, Value, flat, is_known, known_text, lift, options, plain, settle, symbols, text
 
 _DEPTH = 8
 
@@ -126,11 +126,11 @@ class Module:
     @cached_property
     def unread(self) -> list[Finding]:
         """The parts of this directory's files that could not be read."""
-        found = [Finding(place.path, place.line, "not valid HCL") for place in self.files.unread]
+        found = [place.finding("not valid HCL") for place in self.files.unread]
         for block in self._calls:
             children, why = self._called(block)
             if why and not children:
-                found.append(Finding(block.at.path, block.at.line, why))
+                found.append(block.at.finding(why))
         return found
 
     @property
@@ -330,7 +330,7 @@ class Configuration:
                 wanted = Body(inner, Environment(self.root)).attribute("aws")
                 if wanted is not None:
                     version = wanted.content.get("version") if isinstance(wanted.content, dict) else wanted
-                    return str(plain(version)) if is_known(version) else ""
+                    return known_text(version)
         return ""
 
     @cached_property
@@ -348,7 +348,7 @@ class Configuration:
     def home(self) -> str:
         """The region of the default provider; empty if the files do not say."""
         region = self._regions.get("aws")
-        return str(plain(region)) if is_known(region) else ""
+        return known_text(region)
 
     @cached_property
     def tags_all(self) -> bool:
@@ -363,7 +363,7 @@ class Configuration:
         if own is None and isinstance(module, Module) and module.rerouted:
             return ""
         region = self._regions.get(written.text if written is not None else "aws") if own is None else own
-        return str(plain(region)) if is_known(region) else ""
+        return known_text(region)
 
     def foreign_region(self, resource: Resource) -> str | None:
         """The region in which a resource is created, if it is not the default provider's."""
@@ -390,22 +390,20 @@ class Configuration:
         such a word comes first.
         """
         place = at or Finding(self.directory, 0, "")
-        invalid = [
-            Finding(each.path, each.line, "") for module in self.modules for each in module.files.unread
-        ]
+        invalid = [each.finding("") for module in self.modules for each in module.files.unread]
         holders = [*self.unread_values, *invalid, *self._mentions(about), *self._hidden(about)]
         if holders:
             where = str(holders[0]).removesuffix(": ")
             what = f"{what}, unless it is in what could not be read: {where}"
-            result.not_examined.append(Finding(place.path, place.line, what))
+            result.not_examined.append(replace(place, what=what))
         else:
-            result.findings.append(Finding(place.path, place.line, what))
+            result.findings.append(replace(place, what=what))
 
     def _mentions(self, words: Sequence[str]) -> list[Finding]:
         calls = [(module, block) for module in self.modules for block in module.unread_calls]
         called, inside = list[Finding](), list[Finding]()
         for scope, block in calls:
-            what = Finding(block.at.path, block.at.line, f"the module {block.labels[0]}")
+            what = block.at.finding(f"the module {block.labels[0]}")
             said = [(expr.text, text(Environment(scope).value(expr))) for expr in block.attributes.values()]
             written = " ".join(word for both in said for word in both).lower()
             if any(word.lower() in block.labels[0].lower() for word in words):

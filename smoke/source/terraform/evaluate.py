@@ -314,8 +314,7 @@ class Body:
 
     def finding(self, what: str, at: Value | Place | None = None) -> Finding:
         """Return a finding at a value, or at the block's first line."""
-        place = at.at if isinstance(at, Value) else at or self.at
-        return Finding(place.path, place.line, what)
+        return (at.at if isinstance(at, Value) else at or self.at).finding(what)
 
     def _dynamic(self, block: Block, type_: str) -> Iterator[Body]:
         content = next(iter(block.nested("content")), None)

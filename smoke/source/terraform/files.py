@@ -133,9 +133,7 @@ class Sources:
             body = self._parsed(path)
             if body.unread:
                 place = body.unread[0]
-                unread.append(
-                    Finding(place.path, place.line, "not valid HCL: a variable may have another value")
-                )
+                unread.append(place.finding("not valid HCL: a variable may have another value"))
             values |= {name: environment.value(expr) for name, expr in body.attributes.items()}
         return values, unread
 

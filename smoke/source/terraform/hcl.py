@@ -12,6 +12,8 @@ import tree_sitter_hcl
 from tree_sitter import Language, Node
 from tree_sitter import Parser as Grammar
 
+from smoke.source.checkout import Finding
+
 _GRAMMAR = Grammar(Language(tree_sitter_hcl.language()))
 
 
@@ -21,6 +23,10 @@ class Place:
 
     path: str
     line: int
+
+    def finding(self, what: str) -> Finding:
+        """Return a finding here."""
+        return Finding(self.path, self.line, what)
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}"

@@ -201,6 +201,11 @@ def text(value: Value | None) -> str:
     return scalar(content) or ""
 
 
+def known_text(value: Value | None) -> str:
+    """A known value as text; empty for any other."""
+    return text(value) if is_known(value) else ""
+
+
 def number(value: Value | None) -> float | None:
     """A number, also as a string; None for anything else, including booleans."""
     content = flat(value).content if value is not None else None
