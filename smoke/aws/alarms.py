@@ -68,7 +68,7 @@ class Notifier:
     def mute(self, topic: str) -> list[str]:
         """Why it would not notify the topic of this name, in its own account and region."""
         if not self.enabled:
-            return ["its actions are switched off"]
+            return ["its actions are disabled"]
         if not self.actions:
             return ["it has no target"]
         wanted = self.topic(topic)
@@ -131,7 +131,7 @@ class MetricAlarm(Notifier):
         """Why neither it nor a composite alarm sends a notification."""
         if self.notifiers(topic):
             return []
-        also = [f"{each.name}, which goes off with it: {each.mute(topic)[0]}" for each in self.through]
+        also = [f"{each.name}, which fires with it: {each.mute(topic)[0]}" for each in self.through]
         return [*self.mute(topic), *also]
 
 

@@ -61,7 +61,7 @@ def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connect
     for each in instances:
         name = each.get("DBInstanceIdentifier", "")
         if source := each.get("ReadReplicaSourceDBInstanceIdentifier"):
-            result.wrong(f"{name} is a replica of {source} and takes no writes")
+            result.wrong(f"{name} is a replica of {source} and accepts no writes")
         ends = each.get("CertificateDetails", {}).get("ValidTill")
         if ends and ends < datetime.now(UTC) + _CERTIFIED_FOR:
             result.wrong(f"the certificate of {name} ends on {ends:%Y-%m-%d}")
@@ -80,7 +80,7 @@ def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connect
                 why = f"{name} takes {limit} connections, by {group}; the budget is {connections}"
                 result.wrong(why)
             if values.get("default_transaction_read_only", "").lower() in ("1", "on", "true", "yes"):
-                why = f"{name} takes no writes: {group} sets default_transaction_read_only"
+                why = f"{name} accepts no writes: {group} sets default_transaction_read_only"
                 result.wrong(why)
     return result
 
@@ -188,6 +188,6 @@ def astray(
             if kind or name in known:
                 continue
             if account.find("rds", "describe_db_instances", _ABSENT, DBInstanceIdentifier=name) is None:
-                yield f"{written}, which is no database of this account"
+                yield f"{written}, which is not a database of this account"
     if pooled and not any(pooled.values()):
         yield f"{' and '.join(pooled)}, not to {' or '.join(sorted(filter(None, known)))}"

@@ -289,7 +289,7 @@ def left_without_tasks(account: AwsAccount, target: Mapping[str, Any], *, called
     A service that is not `called` by others may have no task while it has nothing to do.
     """
     if target["MaxCapacity"] < 1:
-        return f"it may be scaled to {target['MaxCapacity']} at most"
+        return f"it can be scaled to at most {target['MaxCapacity']}"
     suspended = target.get("SuspendedState", {})
     of = {"ServiceNamespace": _NAMESPACE, "ResourceId": target["ResourceId"]}
     if called and not target.get("MinCapacity", 1) and not suspended.get("DynamicScalingInSuspended"):

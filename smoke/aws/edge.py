@@ -283,7 +283,7 @@ def astray(
         if end in known and known[end].get("Scheme") == "internal":
             yield f"its {what} points to {known[end]['LoadBalancerName']}, which is internal"
         elif end not in known and any(each.get("Scheme") == _PUBLIC for each in used):
-            yield f"its {what} points to {end}, which is no load balancer of this account"
+            yield f"its {what} points to {end}, which is not a load balancer of this account"
 
 
 def unanswered(aws: AwsReader, balancer: Mapping[str, Any], calls: Sequence[PublicCall]) -> list[str]:

@@ -150,7 +150,7 @@ class Reachability:
         held = [self.groups[each] for each in public.groups if each in self.groups]
         rules = [rule for each in held for rule in each.get("IpPermissions", ()) if _names(rule)]
         if held and not any(covers_port(rule, port) for rule in rules for port in ports):
-            why = f"no security group lets anybody in on port {' or '.join(map(str, sorted(ports)))}"
+            why = f"no security group lets anyone in on port {' or '.join(map(str, sorted(ports)))}"
             self.examined.wrong(f"{barred}: {why}")
             return
         why = only_inside([rule for rule in rules if any(covers_port(rule, port) for port in ports)])
@@ -171,7 +171,7 @@ class Reachability:
         for each in party.groups:
             if each in self.groups and is_open(self.groups[each], ports):
                 on = " or ".join(map(str, ports))
-                self.examined.wrong(f"{each} of {party.name} lets anybody in on port {on}")
+                self.examined.wrong(f"{each} of {party.name} lets everyone in on port {on}")
 
 
 def reached(

@@ -146,7 +146,7 @@ def _examine_roles(
         if found is not None and document is not None:
             there[role] = result.attempt(partial(boundary_of, aws.account, found))
             if is_anybodys(document):
-                result.wrong(f"anybody may assume {role}, the role of {wanted[role]}")
+                result.wrong(f"anyone may assume {role}, the role of {wanted[role]}")
     return there
 
 
@@ -302,8 +302,8 @@ def _examine_parts(aws: AwsReader, owners: Mapping[str, TaskDefinition], result:
             find = partial(aws.account.find, "secretsmanager", "get_secret_value", _NO_SECRET)
             answer = result.attempt(lambda: find(SecretId=secret))  # noqa: B023
             if answer is not None and not _has_part(answer.get("SecretString", ""), part):
-                what = f"{name} cannot start again: {secret} is no JSON with {part}, which it is given"
-                result.wrong(what)
+                what = f"the JSON in {secret} lacks {part}, which its container asks for"
+                result.wrong(f"{name} cannot start again: {what}")
 
 
 def _has_part(value: str, part: str) -> bool:

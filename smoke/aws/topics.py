@@ -232,7 +232,7 @@ def _lost_queue(account: AwsAccount, topic: str, queue: str) -> str:
     )
     attributes = (answer or {}).get("Attributes", {})
     if not lets_in(attributes.get("Policy", ""), topic, queue):
-        return f"{queue} does not let it send"
+        return f"the policy of {queue} does not let the topic send"
     key = attributes.get("KmsMasterKeyId", "")
     if key.endswith("alias/aws/sqs"):
         return f"{queue} is encrypted with alias/aws/sqs, a key that SNS may not use"

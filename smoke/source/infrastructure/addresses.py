@@ -162,7 +162,7 @@ class Directory:
         for name, value in given.items():
             bare = _BARE.match(value) if self._meant(name) else None
             if bare is not None and not {bare[1].lower(), _SEARCHED} & {*self.zones}:
-                yield f"whether {name} of {owner} leads anywhere: {bare[1]} is no full host name"
+                yield f"whether {name} of {owner} leads anywhere: {bare[1]} is not a full host name"
             for _, host, _, _ in _places(name, value, given) if self._meant(name) else ():
                 known = {*self.listening, *self.public, *self.zones}
                 inside = any(host.lower() == each or host.lower().endswith(f".{each}") for each in known)

@@ -175,7 +175,7 @@ def _unfit_for_commits(module: Module) -> Iterator[Finding]:
                 continue
             values = ({**module.given, name: Value(sha, variable.at)} for sha in _COMMITS)
             tried = (Module(module.sources, module.files, given=each) for each in values)
-            said = f"var.{name} takes no git sha: its validation refuses each"
+            said = f"var.{name} accepts no git SHA: its validation refuses every one"
             found = [[*_false(Body(validation, Environment(each)), said)] for each in tried]
             yield from found[0] if all(found) else ()
 
@@ -238,8 +238,8 @@ def _taken_away(configuration: Configuration) -> Iterator[Finding]:
         for other, to in given:
             same = other is not owner and _key(other.attribute("policy_arn")) == key
             if same and not other.uncertain and {*roles_of(to)} - own:
-                what = f"{owner.address} takes its policy from every role that it does not list"
-                yield owner.finding(f"{what}, so from that of {other.address}")
+                what = f"{owner.address} removes its policy from every role that it does not list"
+                yield owner.finding(f"{what}, and so from that of {other.address}")
 
 
 def _key(value: Value | None) -> str | None:
@@ -260,7 +260,7 @@ def _mixed(configuration: Configuration) -> Iterator[Finding]:
         if group is None or rule.uncertain or group.type != "aws_security_group":
             continue
         if group.blocks(way) and not group.ignores("ingress|egress"):
-            what = f"{group.address} has {way} of its own: it and {rule.address} overwrite each other"
+            what = f"{group.address} has inline {way} rules: it and {rule.address} overwrite each other"
             yield rule.finding(what)
 
 
@@ -308,7 +308,7 @@ def _addressed(module: Module) -> Iterator[Finding]:
         there = address in module.files.blocks
         if block.type == "import":
             if not there and address.count(".") == 1 and not address.startswith("module."):
-                yield expr.at.finding(f"{address} is imported and declared nowhere")
+                yield expr.at.finding(f"{address} is imported but declared nowhere")
         elif there and not _is_keyed(block, address):
             yield expr.at.finding(f"{address} is {block.type} and still declared")
 

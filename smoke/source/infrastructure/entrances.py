@@ -89,7 +89,7 @@ def _unfit(ways: Sequence[tuple[Value, Resource | None]]) -> Iterator[Finding]:
         if group is None or listener is None or not is_known(protocol):
             continue
         if _speaks(listener) in _PLAIN and (said := text(protocol)) not in _PLAIN:
-            what = f"{listener.address} speaks {_speaks(listener)}: it takes no target group of {said}"
+            what = f"{listener.address} speaks {_speaks(listener)} and cannot forward to a group of {said}"
             yield group.finding(f"{group.address}: {what}", protocol)
 
 
@@ -294,7 +294,7 @@ def _barred(configuration: Configuration, balancer: Resource, name: str) -> Iter
         mode, region = one.attribute("internet_gateway_block_mode"), configuration.region(balancer)
         barred = is_known(mode) and text(mode) in ("block-bidirectional", "block-ingress")
         if barred and not one.uncertain and region == configuration.region(one):
-            what = f"{one.address} is {text(mode)}: nobody reaches {name} by {balancer.address}"
+            what = f"{one.address} is {text(mode)}: nobody can reach {name} through {balancer.address}"
             yield one.finding(what, mode)
 
 

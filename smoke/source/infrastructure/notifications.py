@@ -73,7 +73,7 @@ class Recipients:
                 follows = rules.goes_off_with(rule, references)
             except rules.RuleUnread:
                 if "${" in rule or any(reference in rule for reference in references):
-                    unread.append(f"whether {each.address} goes off with {alarm.address}: {rule}")
+                    unread.append(f"whether {each.address} fires with {alarm.address}: {rule}")
                 continue
             if follows and each not in (alarm, *below):
                 judged, through = self.actions(each, alarm, *below)
@@ -308,7 +308,7 @@ def _switched(alarm: Resource) -> Judged:
     judged = Judged()
     for option in options(alarm.attribute("actions_enabled")):
         if boolean(option) is False:
-            judged.wrong.append("its actions are switched off")
+            judged.wrong.append("its actions are disabled")
         elif boolean(option) is None:
             judged.unclear.append(f"whether its actions are on: {hidden(option) or text(option)}")
     if alarm.uncertain:

@@ -90,7 +90,7 @@ def _of_container(container: Mapping[str, Value], room: float | None) -> Iterato
         if value is not None and isinstance(value.content, (bool, int, float)):
             yield (f"{text(one.get('name'))} is {text(value)} without quotes; a variable is a string", value)
         elif value is not None and _NO_URL.match(text(value)):
-            yield f"{text(one.get('name'))} is {text(value)}, which is no URL", value
+            yield f"{text(one.get('name'))} is {text(value)}, which is not a URL", value
     for name in sorted(_names(container.get("environment")) & _names(container.get("secrets"))):
         yield f"{name} is both a variable and a secret of one container", container.get("secrets")
     for name in ("memory", "memoryReservation"):
@@ -210,13 +210,13 @@ def _unsupported(container: Mapping[str, Value]) -> Iterator[Wrong]:
              for name in names if name in each]  # fmt: skip
     for name, value in asked:
         if is_known(value) and flat(value).content not in (None, False, "", ()):
-            yield f"Fargate has no {name}", value
+            yield f"Fargate does not support {name}", value
     driver = entries(container.get("logConfiguration")).get("logDriver")
     if is_known(driver) and text(driver) not in _DRIVERS:
-        yield f"Fargate has no log driver {text(driver)}, only {', '.join(_DRIVERS)}", driver
+        yield f"Fargate does not support the log driver {text(driver)}, only {', '.join(_DRIVERS)}", driver
     for added in items(entries(linux.get("capabilities")).get("add")):
         if is_known(added) and text(added) != _CAPABILITY:
-            yield f"Fargate adds no capability {text(added)}, only {_CAPABILITY}", added
+            yield f"Fargate cannot add the capability {text(added)}, only {_CAPABILITY}", added
 
 
 #: Programs that do nothing useful without an argument.
@@ -301,9 +301,9 @@ def _of_service(service: Resource) -> Iterator[Wrong]:
     launch, of = service.attribute("launch_type"), service.attribute("task_definition")
     kind = service.attribute("scheduling_strategy")
     if text(launch) == "FARGATE" and text(kind) == "DAEMON":
-        yield "Fargate runs no service of the strategy DAEMON", kind
+        yield "Fargate does not support the scheduling strategy DAEMON", kind
     for name in ("ordered_placement_strategy", "placement_constraints") if text(launch) == "FARGATE" else ():
-        yield from ((f"Fargate has no {name}", Value(None, each.at))
+        yield from ((f"Fargate does not support {name}", Value(None, each.at))
                     for each in service.blocks(name) if not each.uncertain)  # fmt: skip
     task = referenced(of)
     exec_, kept = service.attribute("enable_execute_command"), service.ignores("task_definition")
@@ -367,7 +367,7 @@ def _of_math(alarm: Resource) -> Iterator[Wrong]:
             continue
         for name in dict.fromkeys(_ID.findall(_TEXT.sub("", text(value)))):
             if name not in ids:
-                yield f"no metric_query has the id {name}, which an expression names", value
+                yield f"an expression uses the id {name}, which no metric_query has", value
     given = [value for each in queries if (value := each.attribute("return_data")) is not None]
     results = [value for value in given if text(value) == "true"]
     known = all(map(is_known, given))

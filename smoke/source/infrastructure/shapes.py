@@ -36,7 +36,7 @@ from .refusals import OF_TYPE, REGION, of_containers
 _ARN = rf"arn:aws[\w-]*:[\w-]+:({REGION})?:(\d{{12}}|aws)?:.+"
 #: An empty default is a placeholder for a value that is set when Terraform runs.
 _SUBNET, _VPC = "(subnet-.+)?", "(vpc-.+)?"
-_TOLD = r"[0-9A-Za-z_ .:/()#,@\[\]+=&;{}!$*-]{0,255}"  # what EC2 takes as a description
+_DESCRIPTION = r"[0-9A-Za-z_ .:/()#,@\[\]+=&;{}!$*-]{0,255}"  # what EC2 takes as a description
 _BALANCED = "HTTPS?|TCP|TLS|UDP|TCP_UDP|GENEVE|QUIC|TCP_QUIC"
 
 
@@ -195,13 +195,13 @@ SHAPES: Mapping[str, Shape] = {
         })},
     ),
     "aws_secretsmanager_secret": Shape(within={"recovery_window_in_days": (0, 30)}),
-    "aws_security_group": Shape(values={"vpc_id": _VPC, "description": _TOLD}, inside={
-        each: Shape(values={"description": _TOLD}) for each in ("ingress", "egress")
+    "aws_security_group": Shape(values={"vpc_id": _VPC, "description": _DESCRIPTION}, inside={
+        each: Shape(values={"description": _DESCRIPTION}) for each in ("ingress", "egress")
     }),
     "aws_security_group_rule": Shape(
         ("type", "from_port", "to_port", "protocol", "security_group_id",
          "cidr_blocks|ipv6_cidr_blocks|prefix_list_ids|self|source_security_group_id"),
-        {"type": "ingress|egress", "cidr_blocks": r"[\d.]+/\d+", "description": _TOLD},
+        {"type": "ingress|egress", "cidr_blocks": r"[\d.]+/\d+", "description": _DESCRIPTION},
         {"from_port": (-1, 65535), "to_port": (-1, 65535)},
     ),
     "aws_service_discovery_private_dns_namespace": Shape(("name", "vpc"), {"vpc": _VPC}),
@@ -396,7 +396,7 @@ def _of_value(name: str, value: Value, shape: Shape) -> Iterator[Wrong]:
         if inner is not None:
             yield from ((f"{name}: {what}", at or each) for what, at in _of_object(each, inner))
         elif pattern is not None and is_known(each) and not re.fullmatch(pattern, text(each)):
-            yield f"{name} is {text(each)}, which does not exist", each
+            yield f"{name} is {text(each)}, which is not a valid value", each
         elif bounds is not None and is_known(each):
             found = number(each)
             if found is None or not bounds[0] <= found <= bounds[1]:
@@ -440,7 +440,7 @@ def _sizes(cpu: Value | None, memory: Value | None) -> Iterator[Wrong]:
                 continue
             low, high, step = FARGATE.get(int(units), (0, 0, 1))
             if units not in FARGATE or not low <= room <= high or room % step:
-                yield f"Fargate has no task of {units:g} CPU units with {room:g} MiB", one
+                yield f"Fargate does not offer a task of {units:g} CPU units with {room:g} MiB", one
     for name, value in (("cpu", cpu), ("memory", memory)):
         if value is None:
             yield f"Fargate needs its {name}", None

@@ -157,7 +157,7 @@ def _outdated(service: Resource, name: str, tasks: Collection[Resource]) -> Iter
             "ephemeral_storage": bool(task.blocks("ephemeral_storage")),
         }
         for what in (each for each, is_wanted in wanted.items() if is_wanted):
-            said = f"{name} wants {what}, which Fargate {text(version)} does not have"
+            said = f"{name} needs {what}, which Fargate {text(version)} does not support"
             yield service.finding(f"{said}: it never starts", version)
 
 
@@ -234,7 +234,7 @@ def without_task(configuration: Configuration, service: Resource, name: str) -> 
     for target in configuration.of_type("aws_appautoscaling_target"):
         most = target.attribute("max_capacity") if _scales(target, service) else None
         if most is not None and number(most) == 0:
-            yield target.finding(f"{name} is scaled to 0 tasks at most", most)
+            yield target.finding(f"{name} can be scaled to at most 0 tasks", most)
     for action in configuration.of_type("aws_appautoscaling_scheduled_action"):
         for block in action.blocks("scalable_target_action") if _scales(action, service) else ():
             most = block.attribute("max_capacity")
@@ -285,7 +285,9 @@ def unscaled(configuration: Configuration, wanted: Collection[str], cluster: str
         of = target.attribute("resource_id")
         named = re.fullmatch(r"service/([^/$]+)/([^/$]+)", text(of)) if is_known(of) else None
         if named is not None and named[1] == cluster and named[2] not in {*names, *map(text, read)}:
-            yield target.finding(f"{target.address} scales {named[2]}, which is no service of {cluster}", of)
+            yield target.finding(
+                f"{target.address} scales {named[2]}, which is not a service of {cluster}", of
+            )
 
 
 def _scales(scaling: Resource, service: Resource) -> bool:

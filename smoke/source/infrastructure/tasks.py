@@ -114,7 +114,7 @@ def _scheduled(
         states = (text(rule.attribute(name)).lower() for name in ("state", "is_enabled"))
         on = not {"disabled", "false"} & {*states}
         if task is not None and again and on and (name := _called(task, defined)) in migrations:
-            yield made.finding(f"{rule.address} runs the migration {name} again and again", value)
+            yield made.finding(f"{rule.address} runs the migration {name} on a schedule", value)
 
 
 def _serving(defined: Definitions, migrations: Sequence[str]) -> Iterator[Finding]:
@@ -126,7 +126,7 @@ def _serving(defined: Definitions, migrations: Sequence[str]) -> Iterator[Findin
             continue
         for other, _, theirs in tasks:
             if other not in migrations and all(any(_runs_as(one, each) for each in theirs) for one in own):
-                what = f"{name} runs what {other} runs: the same image without another command"
+                what = f"{name} runs the same program as {other}: the same image and the same command"
                 yield task.finding(what)
                 break
 
@@ -223,10 +223,9 @@ def one_build(
     same = [each for each in rows if row["image"] and each["image"] == row["image"]]
     beside = tags([each for each in same if each is not row])
     foreign = tags([each for each in rows if each not in same])
+    others = " or ".join(sorted(beside))
     return [
-        task.finding(
-            f"{row['ecs']} runs its image as {tag}, but its twin as {' or '.join(sorted(beside))}", image
-        )
+        task.finding(f"{row['ecs']} runs its image as {tag}, the other service with it as {others}", image)
         for task, image, tag in _tagged(defined, row)
         if beside and tag not in beside
         if tag in foreign or (same[0] is not row and "${" not in " ".join([tag, *beside]))
@@ -252,7 +251,7 @@ def twins(defined: Definitions, rows: Sequence[Mapping[str, Any]], row: Mapping[
     boxes = {each.name: [*each.containers] for each in defined.definitions if each.service is not None}
     before = [each["ecs"] for each in rows[: rows.index(row)] if each["image"] == row["image"] != ""]
     return [
-        box.finding(f"{row['ecs']} runs what {other} runs: the same image without another command")
+        box.finding(f"{row['ecs']} runs the same program as {other}: the same image and the same command")
         for other in before
         for box in boxes.get(row["ecs"], ())
         if row["image"] in map(repository, box.images)

@@ -373,7 +373,7 @@ def _unlocked(repository: Repository, build: Build) -> Iterator[Finding]:
         if copied is None or len(places) > 1:
             continue
         if _broken(written or ""):
-            yield Finding(top, 0, f"it is no JSON, and {build.image} is built with it")
+            yield Finding(top, 0, f"it is not JSON, and {build.image} is built with it")
         locks = [repository.script(posixpath.join(posixpath.dirname(top), each)) for each in _LOCKS]
         for each in stage.instructions if not any(locks) else ():
             if each.name == "RUN" and re.search(r"(?:\A|&&|\s)npm ci\b(?!.*(?:--prefix|\bcd ))", each.text):

@@ -312,7 +312,7 @@ def _for_the_end(commands: Sequence[Command]) -> Iterator[Finding]:
     if not any(_DELETES.search(" ".join(each.words)) for each in commands):
         for each in commands:
             if runs_one(each.words, ("aws ecs wait services-inactive",)):
-                what = "services-inactive waits for the deletion of services; services-stable is meant"
+                what = "services-inactive waits for the deletion of services; use services-stable"
                 yield each.finding(what)
 
 

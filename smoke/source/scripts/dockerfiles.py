@@ -126,7 +126,7 @@ def read(text: str) -> Dockerfile | None:
 def _of_words(each: Instruction) -> Iterator[tuple[str, int]]:
     """A program that is almost a JSON list: Docker gives it to a shell, which knows no such command."""
     if each.name in ("CMD", "ENTRYPOINT") and _NO_JSON.match(each.text) and not each.listed():
-        yield f"{each.name} is no list in JSON, and no command: {each.text}", each.line
+        yield f"{each.name} is neither a list in JSON nor a command: {each.text}", each.line
 
 
 def _directives(text: str) -> Iterator[tuple[str, str]]:

@@ -48,7 +48,7 @@ def test_a_correct_alarm_satisfies_the_watch(comparison: str, threshold: float) 
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"enabled": False}, "its actions are switched off"),
+        ({"enabled": False}, "its actions are disabled"),
         ({"actions": ()}, "it has no target"),
         ({"actions": (f"{TOPIC_ARN}-archive",)}, f", not {TOPIC_ARN}"),
         ({"actions": ("arn:aws:sns:us-east-1:1:other-p-alerts",)}, f", not {TOPIC_ARN}"),

@@ -63,8 +63,8 @@ def test_a_composite_alarm_counts_for_an_alarm_that_triggers_it_by_itself(rule: 
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"ActionsEnabled": False}, "p-all, which goes off with it: its actions are switched off"),
-        ({"AlarmActions": []}, "p-all, which goes off with it: it has no target"),
+        ({"ActionsEnabled": False}, "p-all, which fires with it: its actions are disabled"),
+        ({"AlarmActions": []}, "p-all, which fires with it: it has no target"),
         ({"AlarmActions": [f"{TOPIC_ARN}-2"]}, f", not {TOPIC_ARN}"),
         (
             {"ActionsSuppressedBy": "Alarm", "ActionsSuppressor": "p-deploying"},

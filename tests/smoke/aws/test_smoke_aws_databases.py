@@ -20,7 +20,7 @@ def test_the_state_of_a_database() -> None:
     ("told", "limit", "why"),
     [
         ({}, "", []),
-        ({"ReadReplicaSourceDBInstanceIdentifier": "e"}, "", ["d is a replica of e and takes no writes"]),
+        ({"ReadReplicaSourceDBInstanceIdentifier": "e"}, "", ["d is a replica of e and accepts no writes"]),
         ({"DBParameterGroups": [{"DBParameterGroupName": "default.postgres15"}]}, "60", []),
         ({"DBParameterGroups": [{"DBParameterGroupName": "own"}]}, "85", []),
         ({"DBParameterGroups": [{"DBParameterGroupName": "own"}]}, "", []),

@@ -156,9 +156,9 @@ def test_groups_that_admit_every_caller_have_no_finding(changed: dict[str, Any])
         ({"finn": [rule(**pair("sg-api"))]}, "no security group of finn lets p-alb in"),
         ({"out": []}, "no security group of api lets it out to finn"),
         ({"database": []}, "no security group of database lets pgbouncer in on port 5432"),
-        ({"database": [rule(5432, **ranges("0.0.0.0/0"))]}, "sg-database of database lets anybody in on"),
+        ({"database": [rule(5432, **ranges("0.0.0.0/0"))]}, "sg-database of database lets everyone in on"),
         ({"database": [rule(5432, **pair("sg-pgbouncer"), Ipv6Ranges=[{"CidrIpv6": "::/0"}])]},
-         "sg-database of database lets anybody in"),
+         "sg-database of database lets everyone in"),
     ],
 )  # fmt: skip
 def test_groups_that_block_a_caller_or_admit_everybody_are_findings(
@@ -295,7 +295,7 @@ def test_a_profile_may_make_a_zone_known() -> None:
 
 def test_a_public_balancer_lets_somebody_in() -> None:
     findings, _ = examined(account(**facing_the_internet("sg-alb")))
-    assert findings == ["the public does not reach p-alb: no security group lets anybody in on port 443"]
+    assert findings == ["the public does not reach p-alb: no security group lets anyone in on port 443"]
 
 
 @pytest.mark.parametrize(

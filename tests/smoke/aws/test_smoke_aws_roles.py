@@ -259,8 +259,7 @@ def test_a_wildcard_principal_is_a_finding() -> None:
         statements=ALLOWED, answer=lambda **_: {"Role": {"AssumeRolePolicyDocument": document}}
     )
     assert findings == [
-        f"anybody may assume {role(f'p-{each}')}, the role of finn"
-        for each in ("execution-finn", "finn-task")
+        f"anyone may assume {role(f'p-{each}')}, the role of finn" for each in ("execution-finn", "finn-task")
     ]
     theirs = {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}
     assert not is_anybodys({"Statement": {**trust({"AWS": "*"}), "Condition": theirs}})

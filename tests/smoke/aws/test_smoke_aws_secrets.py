@@ -265,7 +265,7 @@ def test_a_secret_has_the_json_key_that_a_task_requests(given: str, value: str, 
         finn=definition("finn", secrets={"KEY": given}),
         get_secret_value=lambda **_: {"SecretString": value},
     )
-    assert any("is no JSON with" in each for each in told) is wrong
+    assert any("the JSON in" in each for each in told) is wrong
     assert not any(value in each for each in told)
 
 

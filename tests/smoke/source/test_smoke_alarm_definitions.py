@@ -59,9 +59,9 @@ def test_the_alarm_on_connections_is_an_upper_limit_within_the_budget(
         ({"alarm_actions": "var.unset ? [aws_sns_topic.t.arn] : []"}, "it may have no action"),
         ({"alarm_actions": '["none"]'}, "refuses its action none"),
         ({"alarm_actions": '[var.unset ? aws_sns_topic.t.arn : "none"]'}, "? whether"),
-        ({"actions_enabled": "false"}, "its actions are switched off"),
-        ({"actions_enabled": '"false"'}, "its actions are switched off"),
-        ({"actions_enabled": '"0"'}, "its actions are switched off"),
+        ({"actions_enabled": "false"}, "its actions are disabled"),
+        ({"actions_enabled": '"false"'}, "its actions are disabled"),
+        ({"actions_enabled": '"0"'}, "its actions are disabled"),
         ({"actions_enabled": "0"}, "? whether its actions are on"),
         ({"actions_enabled": "true"}, ""),
         ({"count": "0"}, "does not exist"),
@@ -432,8 +432,8 @@ SILENT = {"alarm_name": '"finn-cpu"', "alarm_actions": "[]"}
         ('join(" OR ", [for a in [aws_cloudwatch_metric_alarm.cpu] : "ALARM(${a.alarm_name})"])', ""),
         ('"ALARM(finn-cpu) AND ALARM(other)"', "it has no action"),
         ('"ALARM(other)"', "it has no action"),
-        ('"AT_LEAST(1, ALARM, (finn-cpu))"', "? goes off with"),
-        ("var.unset", "? goes off with"),
+        ('"AT_LEAST(1, ALARM, (finn-cpu))"', "? fires with"),
+        ("var.unset", "? fires with"),
     ],
 )
 def test_an_alarm_may_notify_through_a_composite_one(read: Read, rule: str, what: str) -> None:

@@ -117,7 +117,7 @@ def test_a_validation_that_demands_a_commit_takes_one(
 ) -> None:
     block = f'validation {{\n    condition     = {condition}\n    error_message = "{message}"\n  }}'
     found = wrong(read, f'variable "released" {{}}\nvariable "tag" {{\n  type = string\n  {block}\n}}')
-    assert found == ["var.tag takes no git sha: its validation refuses each"] * refused
+    assert found == ["var.tag accepts no git SHA: its validation refuses every one"] * refused
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def misread(read: Read, *parts: str, files: Mapping[str, str] | None = None) -> 
         ([ONE % "", 'import {\n  to = aws_x.one[0]\n  id = "i"\n}'], ""),
         (
             [ONE % "", 'import {\n  to = aws_x.two\n  id = "i"\n}'],
-            "aws_x.two is imported and declared nowhere",
+            "aws_x.two is imported but declared nowhere",
         ),
         ([SIZES % "local.sizes.api"], ""),
         ([SIZES % "local.sizes[var.key]"], ""),

@@ -119,7 +119,7 @@ resource "other" "rest" {"""
         ('"CMD", "true"', '"CMD", "curl", "http://[::1]:3000/health?deep=1"', "", ""),
         ('"CMD", "true"', '"CMD", "curl", "http://localhost:${var.unset}/health"', "", ""),
         ('"CMD", "true"', '"CMD", "curl", "http://localhost:9090/live"', "", ""),
-        (OF_HTTP, OF_TCP, "address", "it takes no target group of TCP"),
+        (OF_HTTP, OF_TCP, "address", "cannot forward to a group of TCP"),
         ('path = "/health"', "path = var.unset", "", ""),
         ('name = "p.local"', 'name = "q.local"', "address", "found as finn.q.local, not as finn.p.local"),
         ("name     = each.key", 'name = "f"', "address", "not as finn.p.local"),

@@ -121,7 +121,7 @@ def proved(names: str, more: str = "") -> str:
         (on("80", AT_443, "HTTP"), ""),
         (on("443", 'resource "aws_cloudfront_distribution" "front" {}', "HTTP"), ""),
         (on("443", protocol="HTTP"), "aws_lb_listener.https speaks plain HTTP on port 443"),
-        (on("443").replace(OF_HTTP, OF_TCP), "speaks HTTPS: it takes no target group of TCP"),
+        (on("443").replace(OF_HTTP, OF_TCP), "speaks HTTPS and cannot forward to a group of TCP"),
         (on("443", protocol="TLS").replace(OF_HTTP, OF_TCP), ""),
     ],
 )

@@ -44,7 +44,7 @@ def numbers(read: Read, inside: str, *parts: str) -> list[str]:
         ("", [], ""),
         ("desired_count = 0", [], "runs no task"),
         ("", [TARGET.format(4)], ""),
-        ("desired_count = 1", [TARGET.format(0)], "is scaled to 0 tasks at most"),
+        ("desired_count = 1", [TARGET.format(0)], "can be scaled to at most 0 tasks"),
         (
             "desired_count = 1",
             [TARGET.format(4), NIGHT],

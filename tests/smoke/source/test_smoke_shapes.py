@@ -174,7 +174,7 @@ SCALED = 'resource_id = "service/c/s"\n  scalable_dimension = "d"\n  service_nam
         (
             "aws_security_group_rule",
             f'{RULE}\n  self = true\n  description = "a → b"',
-            "description is a → b, which does not exist",
+            "description is a → b, which is not a valid value",
         ),
         ("aws_sqs_queue", "message_retention_seconds = 10", "is 10, expected 60 to 1209600"),
         ("aws_sqs_queue", "message_retention_seconds = 1209600", ""),
@@ -381,7 +381,7 @@ resource "aws_cloudwatch_metric_alarm" "a" {
         ('"if(m1 > 10 and m1 < 99, 1, 0)"', ("true", "false"), ""),
         ('"select AVG(CPUUtilization) from SCHEMA"', ("true", "false"), ""),
         ('"INSIGHT_RULE_METRIC(callers, UniqueContributors)"', ("true", "false"), ""),
-        ('"m2 / m1 * 100"', ("true", "false"), "no metric_query has the id m2"),
+        ('"m2 / m1 * 100"', ("true", "false"), "an expression uses the id m2"),
         ('"m1 * 100"', ("true", "true"), "2 queries return data, expected one"),
         ('"m1 * 100"', ("false", "null"), "0 queries return data, expected one"),
         ('"m1 * 100"', ("var.unset", "true"), ""),

@@ -94,8 +94,11 @@ def migrating(configuration: Configuration, *, overridden: bool = False) -> list
 @pytest.mark.parametrize(
     ("own", "what"),
     [
-        ("", "dixie-migration runs what dixie runs: the same image without another command"),
-        ('environment = [{ name = "TIMEOUT_MS", value = "90000" }]', "dixie-migration runs what dixie runs"),
+        ("", "dixie-migration runs the same program as dixie: the same image and the same command"),
+        (
+            'environment = [{ name = "TIMEOUT_MS", value = "90000" }]',
+            "dixie-migration runs the same program as dixie",
+        ),
         ('environment = [{ name = "MODE", value = "migrate" }]', ""),
         ('entryPoint = ["migrate"]', ""),
         ("command = var.command", ""),
@@ -336,7 +339,7 @@ resource "aws_cloudwatch_event_target" "t" {
 def test_no_schedule_runs_a_migration_again(read: Read, when: str, count: int) -> None:
     configuration = read(SCHEDULE.replace("{ WHEN }", f"{{\n  {when}\n}}"))
     found = startup_migrations(configuration, read_definitions(configuration, ["m"]), ["m"]).findings
-    assert len([each for each in found if "again and again" in each.what]) == count
+    assert len([each for each in found if "on a schedule" in each.what]) == count
 
 
 TASK = """

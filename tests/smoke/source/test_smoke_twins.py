@@ -200,4 +200,4 @@ def test_public_access_to_a_balancer_is_not_blocked(read: Read, mode: str, more:
     configuration = read(text, more)
     address = Address(public="api.example.org", health="")
     examined = connected(configuration, read_definitions(configuration, ["api"]), {"api": address})
-    assert [f"is {mode}: nobody reaches api" in each.what for each in examined.findings] == [True] * count
+    assert [f"is {mode}: nobody can reach api" in each.what for each in examined.findings] == [True] * count
