@@ -32,15 +32,8 @@ def read_datapoints(
     found: dict[Metric, int] = {}
     for at in range(0, len(wanted), QUERIES_AT_ONCE):
         batch = wanted[at : at + QUERIES_AT_ONCE]
-        results = account.pages(
-            "cloudwatch",
-            "get_metric_data",
-            "MetricDataResults",
-            StartTime=end - timedelta(seconds=FRESH_S),
-            EndTime=end,
-            MetricDataQueries=[_query(index, metric) for index, metric in enumerate(batch)],
-        )
-        for result in results:
+        queries = [_query(index, metric) for index, metric in enumerate(batch)]
+        for result in _data(account, end, FRESH_S, queries):
             metric = batch[int(result["Id"][1:])]
             _require_complete(metric, result)
             found[metric] = found.get(metric, 0) + len(result["Values"])
@@ -63,14 +56,7 @@ def sparse(account: AwsAccount, alarms: Iterable[MetricAlarm], *, now: datetime 
         if not 0 < share < 1:
             continue
         query = _query(0, alarm.metrics[0], max(60, alarm.firing.period))
-        values = account.pages(
-            "cloudwatch",
-            "get_metric_data",
-            "MetricDataResults",
-            StartTime=end - timedelta(seconds=SEEN_S),
-            EndTime=end,
-            MetricDataQueries=[query],
-        )
+        values = _data(account, end, SEEN_S, [query])
         for each in values:
             _require_complete(alarm.metrics[0], each)
         needed = round(10 / min(share, 1 - share), 6)  # 1 - 0.9 is less than a tenth
@@ -79,6 +65,14 @@ def sparse(account: AwsAccount, alarms: Iterable[MetricAlarm], *, now: datetime 
             few = f"it ignores periods with fewer than {needed:.0f} values"
             found.append(f"{alarm.name}: {few}, and the largest had {most:g}")
     return found
+
+
+def _data(account: AwsAccount, end: datetime, seconds: int, queries: Sequence[Any]) -> list[Any]:
+    """CloudWatch's answers to metric queries about the last seconds."""
+    return account.pages(
+        "cloudwatch", "get_metric_data", "MetricDataResults",
+        StartTime=end - timedelta(seconds=seconds), EndTime=end, MetricDataQueries=queries,
+    )  # fmt: skip
 
 
 def _require_complete(metric: Metric, result: Mapping[str, Any]) -> None:

@@ -339,13 +339,12 @@ def led(
                 given = container.variables
                 count += len(given)
                 alone = len(boxes) == 1 and not unread
-                wrong = _misled(each.name, container, given, directory, here, alone=alone)
-                result.findings.extend(task.finding(what, at) for what, at in wrong)
+                wrong = [*_misled(each.name, container, given, directory, here, alone=alone)]
                 texts = {name: text(value) for name, value in given.items()}
                 for what in directory.unresolved(each.name, texts):
                     result.not_examined.append(task.finding(what, given[what.split()[1]]))
-                useless = unfit(each.name, container.entries.get("environment"), given, secrets)
-                result.findings.extend(task.finding(what, at) for what, at in useless)
+                wrong += unfit(each.name, container.entries.get("environment"), given, secrets)
+                result.findings.extend(task.finding(what, at) for what, at in wrong)
     return count, result
 
 

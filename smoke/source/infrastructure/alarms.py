@@ -94,9 +94,8 @@ def connection_alarms(
         if comparison not in (rules.ABOVE, rules.ABOVE_OR_AT) or threshold is None:
             continue
         if other := _of_no_database(configuration, found):
-            what = (
-                f"no alarm watches the connections of a database in the files: {alarm.title} watches {other}"
-            )
+            what = "no alarm watches the connections of a database in the files:"
+            what = f"{what} {alarm.title} watches {other}"
             elsewhere.append(alarm.finding(what, found.dimensions["DBInstanceIdentifier"]))
             continue
         upper += 1
@@ -266,10 +265,8 @@ def _unpublished(configuration: Configuration, found: Watched) -> Iterator[str]:
         return
     for cluster in configuration.of_type("aws_ecs_cluster"):
         for setting in cluster.blocks("setting") if _same(name, cluster.reference, cluster.type) else ():
-            if [text(setting.attribute(one)) for one in ("name", "value")] == [
-                "containerInsights",
-                "disabled",
-            ]:
+            said = tuple(text(setting.attribute(one)) for one in ("name", "value"))
+            if said == ("containerInsights", "disabled"):
                 yield f"{cluster.address} has Container Insights disabled, so the metric does not exist"
 
 
@@ -366,11 +363,8 @@ def _watches(found: Watched, kind: str, service: Resource) -> bool:
 
 
 def _target_groups(service: Resource) -> list[Value]:
-    return [
-        each
-        for block in service.blocks("load_balancer")
-        for each in items(block.attribute("target_group_arn"))
-    ]
+    balanced = service.blocks("load_balancer")
+    return [each for block in balanced for each in items(block.attribute("target_group_arn"))]
 
 
 def _same(first: Value, second: Value, type_: str) -> bool:

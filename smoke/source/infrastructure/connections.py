@@ -15,7 +15,7 @@ from smoke.source.terraform.values import Value, boolean, is_known, number, text
 
 from .definitions import Definition, Definitions, containers, plainly, ports
 from .entrances import HTTPS, entered, fronted, open_to_the_public, recorded
-from .network import ListenerRule, answered, divided, forwards, patterns, takes, unclear
+from .network import ListenerRule, answered, by_default, divided, forwards, patterns, takes, unclear
 
 _TARGETS = "aws_lb_target_group"
 #: The status of a healthy service.
@@ -284,11 +284,7 @@ def _public(configuration: Configuration, result: Examined, each: Definition, ad
             listener = rule.attribute("listener_arn")
             kept = named if of_hosts else of_any
             kept += [(action, referenced(listener)) for action in rule.blocks("action")]
-    default = [
-        (action, listener)
-        for listener in configuration.of_type("aws_lb_listener")
-        for action in listener.blocks("default_action")
-    ]
+    default = by_default(configuration)
     _diverted(configuration, result, each, address, own)
     defaults = {at.address for value, at in _ways(default) if at is not None and _leads_to(value, own)}
     result.findings.extend(answered(configuration, address.public, address.paths, own, defaults))

@@ -28,6 +28,7 @@ _GROUPS = {
     "aws_db_instance": "parameter_group_name",
     "aws_rds_cluster": "db_cluster_parameter_group_name",
 }
+_INSTANCE = ("resource", "aws_db_instance")
 #: Arguments that make a database a copy of another.
 _COPIES = ("replicate_source_db", "snapshot_identifier", "restore_to_point_in_time")
 
@@ -89,12 +90,7 @@ def _database(value: Value) -> Resource | None:
     """The database that a value names as host; None where it may be one of several."""
     for each in symbols(value) if len(options(value)) == 1 else ():
         one, of_host = each.resource, each.path in (("address",), ("endpoint",))
-        if (
-            of_host
-            and isinstance(one, Resource)
-            and one.type == "aws_db_instance"
-            and one.block.type != "data"
-        ):
+        if of_host and isinstance(one, Resource) and (one.block.type, one.type) == _INSTANCE:
             return one
     return None
 

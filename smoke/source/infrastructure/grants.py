@@ -81,10 +81,7 @@ def grants(configuration: Configuration) -> Grants:
     """Return everything that policies let roles read."""
     result = Grants(configuration)
     for each in attached(configuration):
-        if each.arn is None:
-            _document(result, each.roles, each.holder, each.document)
-        else:
-            _managed(result, each.roles, each.holder, each.arn)
+        _policy(result, each)
     for role in configuration.of_type(ROLE):
         for arn in items(role.attribute("permissions_boundary")):
             _boundary(result, configuration, role, arn)
@@ -119,10 +116,7 @@ def _boundary(result: Grants, configuration: Configuration, role: Resource, arn:
     """A role may do only what its permissions boundary allows."""
     inside, own = Grants(configuration), roles_of(role.reference)
     for each in behind(configuration, Attached(own, role, arn=arn)):
-        if each.arn is None:
-            _document(inside, own, each.holder, each.document)
-        else:
-            _managed(inside, own, each.holder, each.arn)
+        _policy(inside, each)
     result.limits += inside.limits
     why = next((finding.what for _, finding in inside.not_examined), "")
     for service, reads in READ.items():
@@ -155,6 +149,19 @@ def _rest(result: Grants, grant: Grant, limit: Narrowing) -> Iterator[Grant]:
         result.note(grant.roles, grant.at, f"what {limit.title} leaves of {what}{why}")
 
 
+def _policy(result: Grants, each: Attached) -> None:
+    """What a policy lets roles read."""
+    if each.arn is not None:
+        _managed(result, each.roles, each.holder, each.arn)
+        return
+    why: list[str] = []
+    for statement in statements(each.document, why):
+        _statement(result, each.roles, each.holder, statement)
+    at = each.document.at if each.document is not None else each.holder.at
+    for what in dict.fromkeys(why):
+        result.note(each.roles, at, f"the policy of {each.holder.address}: {what}")
+
+
 def _managed(result: Grants, roles: tuple[str, ...], at: Resource, arn: Value) -> None:
     """What a policy outside the files lets a role read."""
     name = policy_name(arn)
@@ -164,18 +171,6 @@ def _managed(result: Grants, roles: tuple[str, ...], at: Resource, arn: Value) -
             result.found.append(Grant(roles, at.address, arn.at, service, pattern="*", reads=reads))
     if name not in _HARMLESS.union(*_ANY.values()):
         result.note(roles, arn.at, f"the policy {text(arn)} of {at.address}")
-
-
-def _document(result: Grants, roles: tuple[str, ...], holder: Resource, document: Value | None) -> None:
-    why: list[str] = []
-    for statement in statements(document, why):
-        _statement(result, roles, holder, statement)
-    for each in dict.fromkeys(why):
-        result.note(
-            roles,
-            document.at if document is not None else holder.at,
-            f"the policy of {holder.address}: {each}",
-        )
 
 
 def _statement(result: Grants, roles: tuple[str, ...], holder: Resource, statement: Statement) -> None:

@@ -103,14 +103,15 @@ def _targets(action: Body, *, idle: bool = False) -> Iterator[Value]:
     yield from (each for each in targets if each is not None)
 
 
+def by_default(configuration: Configuration) -> list[Action]:
+    """The default actions of all listeners, each with its listener."""
+    listeners = configuration.of_type("aws_lb_listener")
+    return [(action, each) for each in listeners for action in each.blocks("default_action")]
+
+
 def actions(configuration: Configuration) -> list[Action]:
     """The actions of all listeners and their rules, each with its listener."""
-    found: list[Action] = [
-        (action, listener)
-        for listener in configuration.of_type("aws_lb_listener")
-        for action in listener.blocks("default_action")
-    ]
-    return found + [
+    return by_default(configuration) + [
         (action, _refers(rule, "listener_arn"))
         for rule in configuration.of_type("aws_lb_listener_rule")
         for action in rule.blocks("action")
@@ -123,8 +124,7 @@ def balancers(configuration: Configuration, group: Resource) -> list[Resource] |
         return None
     found: list[Resource] = []
     for action, at in actions(configuration):
-        kind = action.attribute("type")
-        if kind is not None and not is_known(kind):
+        if (kind := action.attribute("type")) is not None and not is_known(kind):
             return None
         to = [referenced(value) for target in _targets(action, idle=True) for value in items(target)]
         if group.address not in [each.address for each in to if each is not None]:
@@ -373,8 +373,7 @@ def _lets_through(rule: Body, own: str, wanted: Collection[str], port: float) ->
     if fit is False:
         return False
     parties = [each for name in _PARTIES for each in items(rule.attribute(name))]
-    itself = rule.attribute("self")
-    through = (itself is not None and boolean(itself) is True and own in wanted) or any(
+    through = (boolean(rule.attribute("self")) is True and own in wanted) or any(
         thing(each, GROUP).key in wanted or text(each) in _ANYWHERE for each in parties
     )
     if through and fit and not rule.uncertain:
@@ -405,13 +404,11 @@ _PARTIES = (
 def _covers_port(rule: Body, port: float) -> bool | None:
     """Whether a rule covers a TCP port; None if the files do not say."""
     protocol = rule.attribute("protocol") or rule.attribute("ip_protocol")
-    if protocol is None or not is_known(protocol):
+    if not is_known(protocol):
         return None
     if text(protocol).lower() in {"-1", "all"}:
         return True
     if text(protocol).lower() not in {"tcp", "6"}:
         return False
-    low, high = rule.attribute("from_port"), rule.attribute("to_port")
-    if low is None or high is None or number(low) is None or number(high) is None:
-        return None
-    return (number(low) or 0) <= port <= (number(high) or 0)
+    low, high = (number(rule.attribute(name)) for name in ("from_port", "to_port"))
+    return None if low is None or high is None else low <= port <= high

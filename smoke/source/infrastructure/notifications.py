@@ -21,11 +21,10 @@ from smoke.source.terraform.values import (
     is_known,
     known_text,
     options,
-    symbols,
     text,
 )
 
-from .resource_policies import SNS, TOPIC, allows_sender, publishing, unlocked
+from .resource_policies import SNS, TOPIC, allows_sender, is_for, publishing, unlocked
 
 #: Actions that are ARNs of services that notify nobody.
 _ACTS = re.compile(r"arn:[^:]*:(?:autoscaling|automate|swf)[:.]")
@@ -84,18 +83,16 @@ class Recipients:
 
     def _events(self) -> list[str]:
         """The EventBridge rules that forward alarms' state changes to a target."""
-        targets = [
-            rule
-            for target in self._configuration.of_type("aws_cloudwatch_event_target")
-            if (rule := target.attribute("rule")) is not None
+        by_rule = [
+            each.attribute("rule") for each in self._configuration.of_type("aws_cloudwatch_event_target")
         ]
+        targets = [rule for rule in by_rule if rule is not None]
         return [
             rule.address
             for rule in self._configuration.of_type("aws_cloudwatch_event_rule")
+            for name in [text(rule.attribute("name"))]
             if "aws.cloudwatch" in text(rule.attribute("event_pattern"))
-            and any(
-                referenced(each) is rule or text(each) == text(rule.attribute("name")) for each in targets
-            )
+            if any(referenced(each) is rule or text(each) == name for each in targets)
         ]
 
     def _actions(self, alarm: Resource) -> tuple[Judged, list[Resource]]:
@@ -118,8 +115,8 @@ class Recipients:
                     topics.append(resource)
                 elif (
                     ":sns:" in text(each)
-                    or (resource is not None and (resource.type == TOPIC or resource.block.type == "data"))
                     or hidden(each)
+                    or (resource is not None and (resource.type == TOPIC or resource.block.type == "data"))
                 ):
                     what = hidden(each) or f"{text(each)} is not in the files"
                     judged.unclear.append(f"who is notified by {alarm.address}: {what}")
@@ -231,15 +228,8 @@ class Recipients:
         return f"{function.address} has no aws_lambda_permission, so SNS may not call it"
 
     def _concerns(self, subscriber: Resource, topic: Resource) -> bool:
-        name = text(topic.attribute("name"))
-        for attribute in _SUBSCRIBERS[subscriber.type]:
-            value = subscriber.attribute(attribute)
-            for each in items(value):
-                if any(symbol.resource is topic for symbol in symbols(each)) or (
-                    name and text(each).startswith("arn:") and text(each).endswith(f":{name}")
-                ):
-                    return True
-        return False
+        values = (subscriber.attribute(name) for name in _SUBSCRIBERS[subscriber.type])
+        return any(is_for(topic, each) for value in values for each in items(value))
 
 
 def _doubts(subscriber: Resource, topic: Resource) -> Iterator[str]:
@@ -259,10 +249,9 @@ def _takes_alarms(subscription: Resource) -> bool | None:
     if not by_body:
         return False if is_known(policy) else None  # an alarm's message has no attributes
     asked = entries(decoded(policy))
-    states = [text(each) for each in items(asked.get(_STATE))]
-    if not states or not all(
-        is_known(one) and isinstance(one.content, str) for one in items(asked.get(_STATE))
-    ):
+    wanted = [*items(asked.get(_STATE))]
+    states = [text(each) for each in wanted if is_known(each) and isinstance(each.content, str)]
+    if not states or len(states) < len(wanted):
         return None
     return (True if len(asked) == 1 else None) if _ALARMED in states else False
 

@@ -34,8 +34,7 @@ def publishing(configuration: Configuration, topic: Resource, alarm: Resource | 
     documents = [
         each.attribute("policy")
         for each in configuration.of_type("aws_sns_topic_policy")
-        if any(any(symbol.resource is topic for symbol in symbols(arn)) or _names(topic, arn)
-               for arn in items(each.attribute("arn")))
+        if any(is_for(topic, arn) for arn in items(each.attribute("arn")))
     ]  # fmt: skip
     own = topic.attribute("policy")
     for document in documents or ([own] if own is not None else []):
@@ -101,9 +100,11 @@ def _never_fits(statement: Statement) -> Iterator[tuple[str, Value]]:
                 yield f"its provider accepts {' and '.join(sorted(accepted))}, not {text(said[0])}", value
 
 
-def _names(topic: Resource, arn: Value) -> bool:
-    written, name = text(arn), text(topic.attribute("name"))
-    return bool(name) and written.startswith("arn:") and written.endswith(f":{name}")
+def is_for(topic: Resource, value: Value) -> bool:
+    """Whether a value refers to a topic, or is an ARN with its name."""
+    written, name = text(value), text(topic.attribute("name"))
+    by_name = bool(name) and written.startswith("arn:") and written.endswith(f":{name}")
+    return by_name or any(symbol.resource is topic for symbol in symbols(value))
 
 
 def _by_key(configuration: Configuration, topic: Resource) -> tuple[str, str]:

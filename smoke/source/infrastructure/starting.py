@@ -87,13 +87,9 @@ class Roles:
     def _allows(self, each: Attached, action: str) -> bool | None:
         if each.arn is not None:
             name = policy_name(each.arn)
-            return (
-                True
-                if name in (_ANYTHING if action == _DECRYPT else _EXECUTION_POLICIES)
-                else None
-                if "${" in name or "aws:policy/" not in text(each.arn)
-                else False
-            )
+            if name in (_ANYTHING if action == _DECRYPT else _EXECUTION_POLICIES):
+                return True
+            return None if "${" in name or "aws:policy/" not in text(each.arn) else False
         why: list[str] = []
         for one in statements(each.document, why):
             if allows(one.parts, action) and not never(one.parts, self._configuration.home):
@@ -233,12 +229,12 @@ def without_task(configuration: Configuration, service: Resource, name: str) -> 
     """What leaves a service without a task, by its own count or its autoscaling, or with an old task."""
     for target in configuration.of_type("aws_appautoscaling_target"):
         most = target.attribute("max_capacity") if _scales(target, service) else None
-        if most is not None and number(most) == 0:
+        if number(most) == 0:
             yield target.finding(f"{name} can be scaled to at most 0 tasks", most)
     for action in configuration.of_type("aws_appautoscaling_scheduled_action"):
         for block in action.blocks("scalable_target_action") if _scales(action, service) else ():
             most = block.attribute("max_capacity")
-            if most is not None and number(most) == 0:
+            if number(most) == 0:
                 yield block.finding(f"{name} is scaled to 0 tasks by {action.address}", most)
     for count in items(service.attribute("desired_count")):
         if number(count) == 0:
@@ -292,11 +288,9 @@ def unscaled(configuration: Configuration, wanted: Collection[str], cluster: str
 
 def _scales(scaling: Resource, service: Resource) -> bool:
     """Whether an autoscaling target or action is for a service's tasks."""
-    of = scaling.attribute("resource_id")
+    of, own = scaling.attribute("resource_id"), service.attribute("name")
     named = {each.resource for each in symbols(settle(of))} if of is not None else set()
-    own = service.attribute("name")
-    written = text(of)
-    return service in named or (own is not None and written.endswith(f"/{text(own)}"))
+    return service in named or (own is not None and text(of).endswith(f"/{text(own)}"))
 
 
 def unreplaceable(service: Resource, name: str) -> Iterator[Finding]:
