@@ -331,7 +331,8 @@ def test_an_old_fargate_is_asked_for_whole_secrets(read: Read, version: str, par
         PLATFORM.replace(service, f"{service}\n  platform_version = {version}").replace(key, asked)
     )
     examined = starts(configuration, read_definitions(configuration, ["finn", "api"]))
-    assert ["which Fargate 1.3.0 does not have" in each.what for each in examined.findings] == [True] * found
+    old = "which Fargate 1.3.0 does not support"
+    assert [old in each.what for each in examined.findings] == [True] * found
 
 
 @pytest.mark.parametrize("family", ['"WINDOWS_SERVER_2022_CORE"', "var.unset"])
