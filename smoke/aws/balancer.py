@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any
 
-from smoke.source.infrastructure.connections import OK, accepted
+from smoke.source.infrastructure.connections import mistaken
 
 from .account import AwsAccount, at_once
 from .ecs import EcsService
@@ -309,13 +309,9 @@ class TargetGroup:
 
         A `plain` service has no TLS on any of these ports.
         """
-        if self.port and ports and self.port not in ports:
-            listening = " and ".join(map(str, sorted(ports)))
-            yield f"{self.name} checks health on port {self.port}, but {service} listens on {listening}"
-        if self.path and health and self.path.partition("?")[0] != health:
-            yield f"{self.name} checks health at {self.path}, but {service} reports it at {health}"
-        if self.codes and accepted(self.codes, OK) is False:
-            yield f"{self.name} expects {self.codes} from healthy targets, but {service} answers {OK}"
+        yield from mistaken(
+            self.name, service, ports, health, port=self.port, path=self.path, codes=self.codes
+        )
         if self.speaks == "GRPC":
             yield f"{self.name} forwards only gRPC, but {service} speaks JSON over HTTP"
         if self.forwards in ("HTTPS", "TLS") and plain:

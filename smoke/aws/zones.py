@@ -11,6 +11,7 @@ from typing import Any
 from pytest_readiness import SetupError
 
 from smoke.source.checkout import Examined
+from smoke.source.infrastructure.entrances import only_in
 
 from .account import AwsAccount, at_once
 from .names import BUILDS, HOSTS, SERVICES, Names
@@ -203,9 +204,6 @@ def _ends(records: Sequence[Record]) -> Iterator[str]:
     yield from (value for each in used for value in values_of(each) if _LEADS.fullmatch(value))
 
 
-_CONTINENTS = ("AF", "AN", "AS", "EU", "NA", "OC", "SA")
-
-
 def misled(account: AwsAccount, host: str) -> Examined:
     """Why callers of a public host get no address, one of a spare, or one that they do not trust.
 
@@ -238,20 +236,11 @@ def _content(record: Record) -> str:
 
 
 def unplaced(records: Sequence[Record]) -> str:
-    """Why callers in some places get no address from a host's records; empty if all do.
-
-    Records for all continents leave out only callers whose place is unknown.
-    """
-    places = [{*each.get("GeoLocation", {"CountryCode": "*"}).items()} for each in records]
-    every: set[tuple[str, str]] = set().union(*places)
-    if (
-        not places
-        or ("CountryCode", "*") in every
-        or {("ContinentCode", one) for one in _CONTINENTS} <= every
-    ):
-        return ""
-    callers = " and ".join(sorted({value for each in places for _, value in each}))
-    return f"its records answer only callers in {callers}"
+    """Why callers in some places get no address from a host's records; empty if all do."""
+    callers = only_in(
+        place for each in records for place in each.get("GeoLocation", {"CountryCode": "*"}).values()
+    )
+    return f"its records answer only callers in {callers}" if callers else ""
 
 
 def _public(account: AwsAccount, host: str) -> list[Zone]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from smoke.source.checkout import Examined, Finding
 from smoke.source.rules import is_like
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.evaluate import Body, Resource
 from smoke.source.terraform.references import declared, items, referenced
-from smoke.source.terraform.values import Value, boolean, is_known, number, text
+from smoke.source.terraform.values import Value, boolean, is_known, known_text, number, text
 
 from .definitions import Definition, Definitions, containers, plainly, ports
 from .entrances import HTTPS, entered, fronted, open_to_the_public, recorded
@@ -129,26 +130,38 @@ def _checked(
 ) -> None:  # fmt: skip
     """A target group must check health on the service's port and health path."""
     checks = group.blocks("health_check")
+    ports = {port for held in listening.values() for port in held}
+    wrong = partial(mistaken, group.address, each.name, ports, address.health)
     for check in checks:
-        asked_port = check.attribute("port")
-        at = number(asked_port)
-        if at is not None and listening and not any(at in each_port for each_port in listening.values()):
-            what = f"{group.address} checks health on port {at:g}, but {each.name} does not listen there"
-            result.findings.append(check.finding(what, asked_port))
+        at = check.attribute("port")
+        result.findings.extend(check.finding(what, at) for what in wrong(port=number(at) or 0))
     paths = [check.attribute("path") for check in checks if not _connects(check)]
     if not checks and not _connects(group):
         paths = [None]
     for path in paths:
         asked = text(path) if path is not None else "/"
-        if address.health and "${" not in asked and asked.partition("?")[0] != address.health:
-            what = f"{group.address} checks health at {asked}, but {each.name} reports it at {address.health}"
-            result.findings.append(group.finding(what, path))
+        found = wrong(path="" if "${" in asked else asked)
+        result.findings.extend(group.finding(what, path) for what in found)
     for check in checks if not _connects(group) else ():
         codes = check.attribute("matcher")
-        if is_known(codes) and accepted(text(codes), OK) is False:
-            wanted = f"{group.address} expects {text(codes)} from healthy targets"
-            what = f"{wanted}, but {each.name} answers {OK}"
-            result.findings.append(check.finding(what, codes))
+        result.findings.extend(check.finding(what, codes) for what in wrong(codes=known_text(codes)))
+
+
+def mistaken(
+    group: str, service: str, ports: Collection[float], health: str,
+    *, port: float = 0, path: str = "", codes: str = "",
+) -> Iterator[str]:  # fmt: skip
+    """What is wrong with a target group's health check of a service with these ports and health route.
+
+    Whatever is 0 or empty is not known, or not compared.
+    """
+    if port and ports and port not in ports:
+        listening = " and ".join(f"{each:g}" for each in sorted(ports))
+        yield f"{group} checks health on port {port:g}, but {service} listens on {listening}"
+    if path and health and path.partition("?")[0] != health:
+        yield f"{group} checks health at {path}, but {service} reports it at {health}"
+    if codes and accepted(codes, OK) is False:
+        yield f"{group} expects {codes} from healthy targets, but {service} answers {OK}"
 
 
 def _encrypted(group: Resource, each: Definition) -> Iterator[Finding]:

@@ -150,12 +150,21 @@ def _unplaced(configuration: Configuration, host: str) -> Iterator[Finding]:
         return  # any of them may be the host's
     own = [each for each in records if _called(each) == host and text(each.attribute("type")) in _LEADING]
     policies = [block for each in own for block in each.blocks("geolocation_routing_policy")]
-    told = [(one.attribute("continent"), one.attribute("country")) for one in policies]
-    sure = all(_is_public(each) and not each.uncertain for each in own)
-    sure = sure and all(is_known(one) for pair in told for one in pair if one is not None)
-    places = {text(one) for pair in told for one in pair if one is not None}
-    if own and sure and len(policies) == len(own) and not ("*" in places or places >= _CONTINENTS):
-        yield own[0].finding(f"the records of {host} answer only callers in {' and '.join(sorted(places))}")
+    named = [one.attribute(kind) for one in policies for kind in ("continent", "country")]
+    places = [one for one in named if one is not None]
+    sure = all(_is_public(each) and not each.uncertain for each in own) and all(map(is_known, places))
+    callers = only_in(map(text, places)) if sure and len(policies) == len(own) else ""
+    if own and callers:
+        yield own[0].finding(f"the records of {host} answer only callers in {callers}")
+
+
+def only_in(places: Iterable[str]) -> str:
+    """The places whose callers get an answer, if callers elsewhere get none; `*` stands for any place.
+
+    Records for all continents leave out only callers whose place is unknown.
+    """
+    found = {*places}
+    return "" if "*" in found or found >= _CONTINENTS else " and ".join(sorted(found))
 
 
 _CONTINENTS = {"AF", "AN", "AS", "EU", "NA", "OC", "SA"}
