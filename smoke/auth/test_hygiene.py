@@ -12,8 +12,8 @@ from pytest_readiness import Environment, Eventually, Evidence
 
 from smoke.contract.model import Access
 from smoke.contract.schemas import FINN_FAULTS, REPLIES
-from smoke.platform.answers import UnexpectedStatus, body_text, error_code, is_of_a_gateway, route_of
-from smoke.platform.attacks import REFUSALS, REPLAYS, Target, require_refused
+from smoke.platform.answers import UnexpectedStatus, body_text, error_code, route_of
+from smoke.platform.attacks import REFUSALS, REPLAYS, Target, is_of_a_gateway, require_refused
 from smoke.platform.backends import INVOKE_PATH as FINN_INVOKE
 from smoke.platform.backends import QUERY_PATH, Dixie, Finn
 from smoke.platform.batch import Batch, Case, answering

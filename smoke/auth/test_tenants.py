@@ -14,8 +14,8 @@ from pytest_readiness import Evidence, SafetyViolation
 
 from smoke.contract.model import TIER_POOLS
 from smoke.contract.neighbours import Near, strings, values
-from smoke.platform.answers import body_text, mentions, require_status
-from smoke.platform.attacks import require_refused
+from smoke.platform.answers import body_text, require_status
+from smoke.platform.attacks import mentions, require_refused
 from smoke.platform.batch import Batch, Case, answering, mint_command
 from smoke.platform.freeside import Freeside, Tenants, cost_in, nonce, prompt_for
 from smoke.platform.invariants import I7, reading_of

@@ -10,9 +10,10 @@ import pytest
 from pytest_readiness import Environment, Evidence
 
 from smoke.contract.ledger import described, draw, related, shortest
-from smoke.platform.answers import require_status, reworded
+from smoke.platform.answers import require_status
 from smoke.platform.attacks import RATED
 from smoke.platform.backends import Finn
+from smoke.platform.batch import reworded
 from smoke.platform.freeside import Freeside, Tenants
 from smoke.platform.http import Connect
 from smoke.platform.walker import Walker, fails_again, learn_tariff

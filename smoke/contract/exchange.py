@@ -59,6 +59,8 @@ USUAL_ID = 64
 #: Longest part of a body that is searched for secrets.
 SEARCHED = 64 * 1024
 
+#: A word that only one prompt of the suite contains.
+NONCE = re.compile("nonce[0-9a-f]{12}")
 #: Credentials and keys, which no answer may show. Findings never repeat their text. Before each pattern is a
 #: text that every match contains: few answers have it, and searching for it is fast.
 SECRETS: Mapping[str, tuple[str, re.Pattern[str]]] = {
@@ -121,6 +123,13 @@ class Exchange:
     def is_json(self) -> bool:
         """Whether its content type is JSON; a refusal may also be a problem document."""
         return self.media == JSON or (self.media == PROBLEM and self.status >= 400)
+
+    @property
+    def said(self) -> str:
+        """Headers and body; the texts of a stream's events are joined, as a word may be in two of them."""
+        parts = [each.document for each in self.events if isinstance(each.document, dict)]
+        streamed = "".join(str(part.get("text", part)) for part in parts)
+        return f"{self.headers} {streamed or self.body.decode(errors='replace')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -362,7 +362,7 @@ RULES = (
     Rule("answers",
         "status, members and headers of an answer, the form of a refusal, the request id (1 to 3)",
         EVERYWHERE, ("operations/answers-keep-the-contract[{service}]",)),
-    Rule("secrets", "no answer shows a credential or a key", EVERYWHERE,
+    Rule("secrets", "no answer shows a credential, a key or another tenant's prompt", EVERYWHERE,
         ("operations/answers-show-no-secret[{service}]",)),
     Rule("pool", "a model outside the token's effective pools is refused (1.1, 1.3)", CALLS,
         ("invoke/pools-out-of-reach-are-refused[{route}]",)),

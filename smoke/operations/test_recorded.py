@@ -252,7 +252,7 @@ def test_uptime_follows_the_clock(
     "service", each(marks=lambda name: [pytest.mark.p1 if name == "finn" else pytest.mark.p0])
 )
 def test_answers_show_no_secret(seen: Seen, service: str, evidence: Evidence) -> None:
-    """No answer of the run shows a credential or a key."""
+    """No answer of the run shows a credential, a key, or words that only another tenant sent."""
     evidence.evaluated(f"answers of {service} show no secret", sum(seen.answers.values()))
     if seen.secrets:
         raise SafetyViolation(f"{service} shows secrets: {'; '.join(sorted(seen.secrets))}")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
@@ -22,9 +23,9 @@ from threading import Lock
 from typing import Any, NoReturn
 
 import httpx
-from pytest_readiness import ExternalOutage, SafetyViolation
+from pytest_readiness import ExternalOutage
 
-from smoke.contract.exchange import FIREWALL, Exchange, SentEvent, is_odd, judge, secret_in
+from smoke.contract.exchange import FIREWALL, NONCE, Exchange, SentEvent, is_odd, judge, secret_in
 from smoke.contract.health import clocks_in
 from smoke.contract.model import Service
 from smoke.contract.schemas import CODE_MEMBERS, EVENTS, JSON, JWK_SET, LONGEST_SHOWN, PROBLEM, route_key
@@ -172,15 +173,6 @@ def body_text(response: httpx.Response) -> str:
     return response.content.decode(errors="replace")
 
 
-def mentions(response: httpx.Response, name: str, own: str) -> bool:
-    """Whether a body contains a name, even in a longer text, but not as part of another name such as `own`.
-
-    In a query that the body repeats, names follow an equals sign.
-    """
-    rest = body_text(response).replace(json.dumps(own), "")
-    return re.search(rf"(?<![\w=-]){re.escape(json.dumps(name)[1:-1])}(?![\w-])", rest) is not None
-
-
 def error_code(response: httpx.Response) -> str:
     """The code of an error answer, from the member in which its service has it; else an empty string.
 
@@ -207,23 +199,10 @@ MISSING = (404, 405, 501)
 BEHIND = (502, 503)
 
 
-def is_of_a_gateway(response: httpx.Response) -> bool:
-    """Whether something in front of the service answered, such as a gateway: the answer has no code."""
-    return response.status_code in (502, 503, 504) and not error_code(response)
-
-
 def is_of_a_firewall(response: httpx.Response) -> bool:
     """Whether something in front of the service refused an odd request: the answer is not JSON."""
     refused = response.status_code in FIREWALL and media_type(response) not in (JSON, PROBLEM)
     return refused and _is_odd(response.request)
-
-
-def is_elsewhere(response: httpx.Response) -> bool:
-    """Whether it is the 404 of Finn or Dixie for a route that the contract does not have."""
-    request = response.request
-    service, path = request.extensions.get(SERVICE, "freeside"), request.extensions.get(CONTRACT_PATH)
-    known = service == "freeside" or route_key(service, request.method, path or request.url.path)
-    return response.status_code == 404 and not known
 
 
 def _is_odd(request: httpx.Request) -> bool:
@@ -251,15 +230,6 @@ def _state_of_route(response: httpx.Response) -> str:
     if response.status_code in BEHIND:
         return f"{route_of(response)} answers {response.status_code} {error_code(response)}".strip()
     return ""
-
-
-def reworded(error: AssertionError, text: str) -> AssertionError:
-    """The same failure with another text; it keeps the broken rule and the answer."""
-    if isinstance(error, UnexpectedStatus):
-        return UnexpectedStatus(text, error.response, error.breaks)
-    if isinstance(error, SafetyViolation):
-        return SafetyViolation(text, breaks=error.breaks)
-    return ContractViolation(text)
 
 
 def require_status(response: httpx.Response, *allowed: int) -> httpx.Response:
@@ -337,6 +307,8 @@ class AnswerLog:
         self._kinds: Counter[tuple[str, str, str, str]] = Counter()
         self._sent: Counter[str] = Counter()
         self._seen: dict[str, Seen] = {}
+        self._senders: dict[str, set[str]] = {}
+        self._foreign: list[tuple[str, str, str, str]] = []
         self._read_bytes = 0
 
     def request_id(self, service: str, method: str, path: str) -> str | None:
@@ -369,6 +341,7 @@ class AnswerLog:
                 lines.append([rule, f"{name}: {exchange.status}: {where if often else text}"])
         readings = {clock: (time.monotonic(), said) for clock, said in clocks_in(exchange).items()}
         entry = [service, name, exchange.status, lines, secret_in(exchange), readings]
+        entry += _words(exchange, response.request)
         os.write(self._file, f"{json.dumps(entry)}\n".encode())  # one short append is atomic
 
     def _repeated(self, exchange: Exchange) -> Iterator[tuple[str, str]]:
@@ -376,6 +349,8 @@ class AnswerLog:
         made = {}
         if "x-request-id" not in exchange.sent:
             made["header x-request-id"] = exchange.headers.get("x-request-id")
+        elif len(self._ids) < MOST_IDS:
+            self._ids.add(("header x-request-id", exchange.sent["x-request-id"]))
         replayed = exchange.headers.get("x-idempotent-replay", "").lower() == "true"
         if exchange.status in (200, 202) and not replayed:
             made["header x-trace-id"] = exchange.headers.get("x-trace-id")
@@ -395,7 +370,7 @@ class AnswerLog:
             lines, end, _ = file.read().rpartition(b"\n")
         self._read_bytes += len(lines + end)
         for line in lines.splitlines():
-            name, route, status, findings, secret, readings = json.loads(line)
+            name, route, status, findings, secret, readings, tenant, sent, foreign = json.loads(line)
             seen = self._seen.setdefault(name, Seen())
             seen.answers[route, status] += 1
             seen.findings.update((rule, text) for rule, text in findings)
@@ -403,7 +378,30 @@ class AnswerLog:
                 seen.secrets[f"{route}: {status}: {secret}"] += 1
             for clock, reading in readings.items():
                 seen.clocks.setdefault(clock, []).append(reading)
+            for word in sent:
+                self._senders.setdefault(word, set()).add(tenant)
+            self._foreign += [(name, f"{route}: {status}", tenant, word) for word in foreign]
+        for name, answer, tenant, word in self._foreign:
+            if tenant not in self._senders.get(word, {tenant}):
+                self._seen[name].secrets[f"{answer}: a word of another tenant's prompt"] = 1
         return self._seen.setdefault(service, Seen())
+
+
+def claims_in(request: httpx.Request) -> dict[str, Any]:
+    """The claims of the token that a request carries; none if it carries no readable one."""
+    try:
+        part = request.headers.get("authorization", "").split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(f"{part}=="))
+    except (IndexError, ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+def _words(exchange: Exchange, request: httpx.Request) -> tuple[str, list[str], list[str]]:
+    """The tenant that a request's token names, the words that it sent, and others that its answer shows."""
+    sent = {*NONCE.findall(f"{request.url} {exchange.sent} {request.content.decode(errors='replace')}")}
+    others = {*NONCE.findall(exchange.said)} - sent
+    return str(claims_in(request).get("tenant_id", "")), sorted(sent), sorted(others)
 
 
 def _name(service: str, method: str, path: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -20,16 +21,17 @@ from smoke.contract.model import USER, Access, Service
 from .answers import (
     MISSING,
     UnexpectedStatus,
+    body_text,
+    claims_in,
     error_code,
     is_of_a_firewall,
-    is_of_a_gateway,
     require_error,
     require_json_error,
     route_of,
 )
 from .backends import INVOKE_PATH as FINN_INVOKE
 from .backends import Dixie, Finn, quality_signal
-from .batch import claims_in, mint_command
+from .batch import mint_command
 from .forgeries import Genuine
 from .freeside import INVOKE_PATH, QUALITY_PATH, Freeside, cost_in, prompt_for
 from .http import JSON_HEADERS, LEAST_PAUSES_S, MAX_REPEATS, Credential, wait
@@ -169,6 +171,20 @@ def with_new_tokens(attempt: Callable[[], T], pause: Callable[[float], object] =
         f"{MAX_REPEATS} tokens in turn met a rate limit when they were sent for the first time; "
         "raise the limit of the smoke tenants or run less often"
     )
+
+
+def mentions(response: httpx.Response, name: str, own: str) -> bool:
+    """Whether a body contains a name, even in a longer text, but not as part of another name such as `own`.
+
+    In a query that the body repeats, names follow an equals sign.
+    """
+    rest = body_text(response).replace(json.dumps(own), "")
+    return re.search(rf"(?<![\w=-]){re.escape(json.dumps(name)[1:-1])}(?![\w-])", rest) is not None
+
+
+def is_of_a_gateway(response: httpx.Response) -> bool:
+    """Whether something in front of the service answered, such as a gateway: the answer has no code."""
+    return response.status_code in (502, 503, 504) and not error_code(response)
 
 
 def is_let_in(answer: httpx.Response) -> bool:

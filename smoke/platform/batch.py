@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shlex
 import threading
@@ -18,8 +17,18 @@ import httpx
 from pytest_readiness import Evidence, SafetyViolation
 
 from smoke.contract.model import CALLS, ROUTES
+from smoke.contract.schemas import route_key
 
-from .answers import is_elsewhere, is_of_a_firewall, require_json_error, require_status, reworded
+from .answers import (
+    CONTRACT_PATH,
+    SERVICE,
+    ContractViolation,
+    UnexpectedStatus,
+    claims_in,
+    is_of_a_firewall,
+    require_json_error,
+    require_status,
+)
 
 T = TypeVar("T")
 
@@ -166,6 +175,23 @@ class Batch:
         raise error
 
 
+def reworded(error: AssertionError, text: str) -> AssertionError:
+    """The same failure with another text; it keeps the broken rule and the answer."""
+    if isinstance(error, UnexpectedStatus):
+        return UnexpectedStatus(text, error.response, error.breaks)
+    if isinstance(error, SafetyViolation):
+        return SafetyViolation(text, breaks=error.breaks)
+    return ContractViolation(text)
+
+
+def is_elsewhere(response: httpx.Response) -> bool:
+    """Whether it is the 404 of Finn or Dixie for a route that the contract does not have."""
+    request = response.request
+    service, path = request.extensions.get(SERVICE, "freeside"), request.extensions.get(CONTRACT_PATH)
+    known = service == "freeside" or route_key(service, request.method, path or request.url.path)
+    return response.status_code == 404 and not known
+
+
 def answering(*statuses: int) -> Callable[[httpx.Response], object]:
     """Judges an answer by its status; an error needs its JSON form, except a 405, a 411, a firewall's.
 
@@ -202,16 +228,6 @@ def mint_command(to: str, case: str = "", body: bytes = b"", **changed: Any) -> 
     words += ["--case", case] if case else []
     words += [word for name, value in changed.items() for word in ("--claim", f"{name}={json.dumps(value)}")]
     return shlex.join(words + (["--body", body.decode()] if body else []))
-
-
-def claims_in(request: httpx.Request) -> dict[str, Any]:
-    """The claims of the token that a request carries; none if it carries no readable one."""
-    try:
-        part = request.headers.get("authorization", "").split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(f"{part}=="))
-    except (IndexError, ValueError):
-        return {}
-    return claims if isinstance(claims, dict) else {}
 
 
 def minting(request: httpx.Request) -> str:

@@ -126,6 +126,7 @@ class FaultyAgents(Faulty, Agents):
 
     _content: Any = None
     _running = 0
+    _last_prompt = ""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -152,6 +153,8 @@ class FaultyAgents(Faulty, Agents):
                 return Response()
             return answer
         except ApiError as refusal:
+            if self._faults.on("freeside-quotes-the-last-prompt"):
+                refusal.message += f", unlike {self._last_prompt!r}"
             over_budget = refusal.status == 402 and self._faults.on("freeside-spends-no-token-over-budget")
             conflict = refusal.code == "IDEMPOTENCY_CONFLICT"
             if over_budget or (conflict and self._faults.on("freeside-spends-no-token-of-conflicts")):
@@ -167,6 +170,7 @@ class FaultyAgents(Faulty, Agents):
         if not self._faults.active():
             return await super().read(request, claims)
         ask = await self._read(request, claims)
+        self._last_prompt = ask.prompt
         if "x-idempotency-key" not in request.headers:
             if self._faults.on("freeside-makes-keys-of-bodies"):
                 return replace(ask, key=ask.body_hash)

@@ -11,6 +11,7 @@ A rule is an active fault with `rewrite = "METHOD PATH"` (both may hold `*`) and
     the answer      status = 503    headers = {name = value}     drop_headers = [name]
                     lower_headers = [name]                       their values in lower case
                     cut_headers = {name = n}                     the first n characters of their values
+                    lend_headers = [name]                        the last caller's, if this one sent none
                     body = "text"   set, null, add, append, drop JSON members by dotted path (`keys.0.kid`);
                                     a text may name the number of the `{call}`
                     replace = {regular expression = text}, in each piece of the body as it passes
@@ -28,7 +29,7 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -165,7 +166,7 @@ _OF_THE_WHOLE_BODY = frozenset({"body", "set", "null", "add", "append", "drop", 
 KEYS = _OF_THE_WHOLE_BODY | {
     "service", "rewrite", "every", "first", "after", "on", "with", "forward", "hang", "delay_s", "repeat",
     "status", "headers", "drop_headers", "lower_headers", "cut_headers", "replace",
-    "pieces",
+    "pieces", "lend_headers",
 }  # fmt: skip
 
 
@@ -192,6 +193,9 @@ class FaultProxy:
 class _Broken:
     """An application whose answer one rule changes."""
 
+    #: The headers that callers sent, for answers to others.
+    _lent: ClassVar[dict[str, str]] = {}
+
     def __init__(self, app: ASGIApp, rule: Rule, call: int) -> None:
         self._app = app if rule.get("forward", True) else _error(rule.get("status", 503))
         self._rule = rule
@@ -202,6 +206,8 @@ class _Broken:
             while (await receive())["type"] != "http.disconnect":
                 pass
             return
+        for name in self._rule.get("lend_headers", ()):
+            self._lend(name, Headers(scope=scope).get(name))
         await asyncio.sleep(self._rule.get("delay_s", 0))
         if "repeat" in self._rule:
             received = [await receive()]
@@ -211,6 +217,13 @@ class _Broken:
                 await self._app(scope, _again(received, receive), _ignore)
             receive = _again(received, receive)
         await self._app(scope, receive, _Answer(self._rule, self._call, send))
+
+    def _lend(self, name: str, sent: str | None) -> None:
+        """Have the answer to a request without the header carry the last one that was sent."""
+        if sent is not None:
+            self._lent[name] = sent
+        elif name in self._lent:
+            self._rule = {**self._rule, "headers": {name: self._lent[name]}}
 
 
 class _Answer:

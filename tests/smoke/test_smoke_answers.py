@@ -14,12 +14,12 @@ from smoke.platform.answers import (
     UnexpectedStatus,
     error_code,
     fields_of,
-    mentions,
     require_error,
     require_json_error,
     require_status,
     shown,
 )
+from smoke.platform.attacks import mentions
 from smoke.platform.freeside import answer_of, prompt_tokens_in
 
 

@@ -15,7 +15,6 @@ from smoke.platform.answers import (
     ContractViolation,
     UnexpectedStatus,
     exchange_of,
-    is_elsewhere,
     is_of_a_firewall,
 )
 from smoke.platform.attacks import (
@@ -25,7 +24,7 @@ from smoke.platform.attacks import (
     require_spent,
     with_new_tokens,
 )
-from smoke.platform.batch import answering
+from smoke.platform.batch import answering, is_elsewhere
 from smoke.platform.http import LEAST_PAUSES_S, MAX_REPEATS, HttpClient
 from smoke.platform.tokens import SigningKey, encoded
 

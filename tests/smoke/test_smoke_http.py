@@ -26,6 +26,7 @@ from smoke.network.transport import ClosedWhileIdle, http_pool
 from smoke.platform import http
 from smoke.platform.answers import AnswerLog, ContractViolation, Events, exchange_of
 from smoke.platform.chaos import TrackedCall
+from smoke.platform.freeside import nonce
 from smoke.platform.http import (
     BACKOFF_BUDGET_S,
     MAX_REPEATS,
@@ -225,6 +226,48 @@ def test_an_id_belongs_to_one_answer(tmp_path: Path, first: Any, second: Any, fo
         log.saw(SERVICES["freeside"], httpx.Response(200, headers=headers, json=document, request=request))
     findings = log.seen("freeside").findings
     assert {text.split(": ")[2] for rule, text in findings if rule == "unique"} == found
+
+
+def test_a_request_id_that_was_sent_is_no_other_answers(tmp_path: Path) -> None:
+    log = AnswerLog(tmp_path)
+    for sent in ({"x-request-id": "mine"}, {}):
+        request = httpx.Request("GET", "http://h/health", headers=sent)
+        log.saw(SERVICES["finn"], httpx.Response(200, headers={"x-request-id": "mine"}, request=request))
+    findings = log.seen("finn").findings
+    assert [n for (rule, _), n in findings.items() if rule == "unique"] == [1]
+
+
+def asked(tenant: str, prompt: str) -> httpx.Request:
+    """A call with a token of a tenant."""
+    claims = base64.urlsafe_b64encode(json.dumps({"tenant_id": tenant}).encode()).decode()
+    headers = {"authorization": f"Bearer x.{claims}.x"}
+    return httpx.Request("POST", "http://h/api/agents/invoke", headers=headers, json={"prompt": prompt})
+
+
+@pytest.mark.parametrize(
+    ("tenant", "shows", "leaks"), [("two", 0, True), ("two", 1, False), ("one", 0, False), ("two", 2, False)]
+)
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("first", [False, True])
+def test_words_of_a_prompt_are_for_its_tenant(
+    tmp_path: Path, tenant: str, shows: int, leaks: bool, streamed: bool, first: bool
+) -> None:
+    """A tenant's own earlier words may come again, and words that nobody sent are nobody's."""
+    log, words, freeside = AnswerLog(tmp_path), [nonce() for _ in range(3)], SERVICES["freeside"]
+    word, empty = words[shows], httpx.Response(200, json={}, request=asked("one", words[0]))
+    if first:
+        log.saw(freeside, empty)
+    document, kind, status = json.dumps({"message": word}), "application/json", 400
+    if streamed:
+        texts = [json.dumps({"text": text}) for text in (word[:7], word[7:])]
+        document = "".join(f"id: {n}\nevent: content\ndata: {text}\n\n" for n, text in enumerate(texts))
+        kind, status = "text/event-stream", 200
+    answer = httpx.Response(status, headers={"content-type": kind}, text=document)
+    answer.request = asked(tenant, words[1])
+    log.saw(freeside, answer)
+    if not first:
+        log.saw(freeside, empty)
+    assert bool(log.seen("freeside").secrets) is leaks
 
 
 def test_tokens_are_those_that_the_profile_names() -> None:
