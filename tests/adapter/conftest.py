@@ -8,6 +8,6 @@ from tests.adapter.scenario import Suite
 
 
 @pytest.fixture
-def suite(tmp_path: Path) -> Suite:
+def suite(tmp_path: Path, request: pytest.FixtureRequest) -> Suite:
     """An empty suite with a launch plan; the test writes its checks."""
-    return Suite(tmp_path)
+    return Suite(tmp_path, getattr(request, "param", ()))

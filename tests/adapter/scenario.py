@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pytest_readiness.report import report_of
 
 from tests.adapter.samples import HEADER, LOCAL, PLAN, SCHEMA
@@ -29,6 +30,9 @@ PLUGINS = {
 }
 DEFAULT = ("readiness", "rerunfailures")
 HTML = (*DEFAULT, "metadata", "html")
+EXIT_STATUS = {"READY": 0, "BROKEN": 1, "DEGRADED": 2, "NO_VERDICT": 6}
+#: A test runs its suite in one process and again in two.
+WORKERS = pytest.mark.parametrize("suite", [(), ("-n2",)], ids=["alone", "workers"], indirect=True)
 #: Runs are forked from a server that has imported the plugins before pytest could rewrite their assertions.
 QUIET = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 multiprocessing.get_context("forkserver").set_forkserver_preload(
@@ -45,8 +49,6 @@ def _pytest(root: str, environ: Mapping[str, str], args: Sequence[str]) -> None:
     sys.dont_write_bytecode = True
     for name, stream in ((".stdout", 1), (".stderr", 2)):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    import pytest
-
     code = pytest.main([*args])
     sys.stdout.flush()
     sys.stderr.flush()
@@ -98,8 +100,8 @@ class Run:
 class Suite:
     """The files of a suite under ``root``, and ways to run it."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, workers: tuple[str, ...] = ()) -> None:
+        self.root, self.workers = root, workers
         self.write("readiness.toml", PLAN)
         self.write("environments/schema.toml", SCHEMA)
         self.write("environments/local.toml", LOCAL)
@@ -134,6 +136,7 @@ class Suite:
         ``paths`` are asked for where ``args`` names none.
         """
         self._leave_out_empty_phases()
+        args = (*self.workers, *args)
         if any(arg.startswith("-n") for arg in args):
             plugins = (*plugins, "xdist")
         if any(arg.startswith("smoke") or arg in {".", "tests", "other"} for arg in args):
@@ -176,6 +179,13 @@ class Suite:
     ) -> Run:
         """Run pytest to its end."""
         return self.finish(self.start(*args, plugins=plugins, environ=environ, fresh=fresh, paths=paths))
+
+    def expect(self, verdict: str, *args: str, **more: Any) -> Run:
+        """Run pytest to its end; its report and its exit status must have this verdict."""
+        run = self.run(*args, **more)
+        expected = (EXIT_STATUS[verdict], verdict, EXIT_STATUS[verdict])
+        assert (run.code, run.verdict, run.model["exit_code"]) == expected, run.output()
+        return run
 
     def finish(self, started: Started) -> Run:
         """Wait for a started run; kill its whole group when it hangs."""

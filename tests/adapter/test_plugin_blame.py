@@ -5,8 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.adapter.scenario import HTML, Suite
-from tests.adapter.test_plugin_exit_codes import WORKERS
+from tests.adapter.scenario import HTML, WORKERS, Suite
 
 #: A mistake in the check's own code -> the expected message.
 OWN_FAULTS = {
@@ -117,9 +116,9 @@ def test_a_failure_gets_the_class_of_whoever_is_at_fault(
 
 
 @WORKERS
-def test_a_check_error_names_what_to_fix(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_a_check_error_names_what_to_fix(suite: Suite) -> None:
     _checks(suite, "", {"nome()": ""})
-    run = suite.run(*workers, plugins=HTML)
+    run = suite.run(plugins=HTML)
     blocker = run.model["blockers"][0]
     assert (run.code, blocker["class"]) == (6, "CHECK_ERROR"), run.output()
     line = (suite.root / "smoke/test_checks.py").read_text().splitlines().index("    nome()") + 1
@@ -131,8 +130,7 @@ def test_a_check_error_names_what_to_fix(suite: Suite, workers: tuple[str, ...])
 
 def test_a_check_error_of_a_p1_degrades(suite: Suite) -> None:
     _checks(suite, "", {"nome()": ""}, "p1")
-    run = suite.run()
-    assert (run.code, run.verdict) == (2, "DEGRADED"), run.output()
+    suite.expect("DEGRADED")
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,7 @@
 import pytest
 
 from tests.adapter.samples import LOCAL
-from tests.adapter.scenario import Suite
-from tests.adapter.test_plugin_exit_codes import WORKERS
+from tests.adapter.scenario import WORKERS, Suite
 
 TOUCH = """
 def executed(name):
@@ -44,10 +43,10 @@ def test_refund(evidence, expensive):
 
 
 @WORKERS
-def test_what_is_down_stops_what_needs_it(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_what_is_down_stops_what_needs_it(suite: Suite) -> None:
     suite.checks(TOUCH + HEALTH.format(fate="raise ConnectionRefusedError('refused to connect')"))
     suite.checks(TOUCH + LATER, "smoke/test_later.py", phase="work")
-    run = suite.run(*workers)
+    run = suite.run()
     assert run.code == 1, run.output()
     assert run.outcomes() == {
         "health/api": "failed",
@@ -59,7 +58,7 @@ def test_what_is_down_stops_what_needs_it(suite: Suite, workers: tuple[str, ...]
         "api is down (health/api: ConnectionRefusedError: refused to connect"
         in run.check("work/call")["summary"]
     )
-    if not workers:
+    if not suite.workers:
         assert suite.wrote("executed") == "health health ", "no fixture of a check that is not run"
 
 
@@ -75,12 +74,10 @@ def test_what_is_down_through_what_was_not_run(suite: Suite) -> None:
     ("fate", "said"),
     [("{}['status']", "KeyError: 'status'"), ("raise SetupError('no key')", "SetupError: no key")],
 )
-def test_an_error_that_is_not_the_platforms_says_nothing_about_it(
-    suite: Suite, workers: tuple[str, ...], fate: str, said: str
-) -> None:
+def test_an_error_that_is_not_the_platforms_says_nothing_about_it(suite: Suite, fate: str, said: str) -> None:
     suite.checks("from pytest_readiness import SetupError\n" + TOUCH + HEALTH.format(fate=fate))
     suite.checks(TOUCH + LATER, "smoke/test_later.py", phase="work")
-    run = suite.run(*workers)
+    run = suite.run()
     assert run.verdict == "NO_VERDICT", run.output()
     assert f"it is not known whether api is up (health/api: {said})" in run.check("work/call")["summary"], (
         run.check("work/call")
@@ -117,8 +114,7 @@ def test_declared_absent(suite: Suite) -> None:
     def test_extra(evidence):
         passing(evidence)
     """)
-    run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    run = suite.expect("READY")
     check = run.check("health/extra")
     assert (check["outcome"], check["applicable"], check["class"]) == ("skipped", False, None)
     assert "extra.reachable is false" in check["summary"]
@@ -138,12 +134,11 @@ def test_absent_p0_leaves_no_verdict_unless_covered(suite: Suite) -> None:
     suite.checks(checks.format(cover=""))
     assert suite.run().code == 6
     suite.checks(checks.format(cover=', covered_by="health/counted"'))
-    run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    suite.expect("READY")
 
 
 @WORKERS
-def test_declared_but_missing_secret_degrades(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_declared_but_missing_secret_degrades(suite: Suite) -> None:
     checks = """
     @pytest.mark.{severity}
     @pytest.mark.requires("token")
@@ -151,15 +146,13 @@ def test_declared_but_missing_secret_degrades(suite: Suite, workers: tuple[str, 
         evidence.figure("length", len(environment.secret("auth.token")))
     """
     suite.checks(checks.format(severity="p1"))
-    run = suite.run(*workers)
-    assert (run.code, run.verdict) == (2, "DEGRADED"), run.output()
+    run = suite.expect("DEGRADED")
     check = run.check("health/token")
     assert (check["outcome"], check["class"]) == ("skipped", "SETUP_ERROR")
     assert "environment variable SCENARIO_TOKEN is not set" in check["summary"]
     suite.checks(checks.format(severity="p0"))
     assert suite.run().code == 6
-    run = suite.run(*workers, environ={"SCENARIO_TOKEN": "not-a-real-token"})
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    run = suite.expect("READY", environ={"SCENARIO_TOKEN": "not-a-real-token"})
 
 
 def test_missing_secret_of_no_capability_is_a_setup_error(suite: Suite) -> None:
@@ -191,8 +184,7 @@ def test_revokes(evidence):
 
 def test_drills_must_be_requested(suite: Suite) -> None:
     suite.checks(DRILL)
-    run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    run = suite.expect("READY")
     assert "--drills" in run.check("health/rotates")["summary"]
     assert run.check("health/rotates")["applicable"] is False
     run = suite.run("--drills")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.adapter.scenario import Suite
+from tests.adapter.scenario import WORKERS, Suite
 
 PASSING = """
 @pytest.mark.p0
@@ -44,7 +44,6 @@ def test_up(evidence):
     report.unlink()
     report.mkdir()
 """
-WORKERS = pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "workers"])
 
 
 @WORKERS
@@ -58,18 +57,16 @@ WORKERS = pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "work
         pytest.param(OUTAGE, 6, "NO_VERDICT", id="6-outage"),
     ],
 )
-def test_verdict_is_the_exit_status(
-    suite: Suite, workers: tuple[str, ...], checks: str, code: int, verdict: str
-) -> None:
+def test_verdict_is_the_exit_status(suite: Suite, checks: str, code: int, verdict: str) -> None:
     suite.checks(checks)
-    run = suite.run(*workers)
+    run = suite.run()
     assert (run.code, run.verdict, run.model["exit_code"]) == (code, verdict, code), run.output()
 
 
 @WORKERS
-def test_reports_that_cannot_be_written_leave_no_verdict(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_reports_that_cannot_be_written_leave_no_verdict(suite: Suite) -> None:
     suite.checks(REPORT_FAILS)
-    run = suite.run(*workers)
+    run = suite.run()
     assert run.code == 6, run.output()
     assert "readiness: NO_VERDICT" in run.out
     assert "reports cannot be written" in run.out
@@ -96,9 +93,9 @@ def test_own_failure_is_shown_and_exits_3(suite: Suite) -> None:
 
 
 @WORKERS
-def test_usage_error_exits_4(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_usage_error_exits_4(suite: Suite) -> None:
     suite.checks("@pytest.mark.p0\n@pytest.mark.goal('G-99')\ndef test_up(): pass")
-    run = suite.run(*workers)
+    run = suite.run()
     assert run.code == 4, run.output()
     assert "unknown goal 'G-99'" in run.err + run.out
     assert "launch readiness" not in run.out, "the mistake is all that there is to say"
@@ -120,8 +117,7 @@ def test_degraded_exit_code_cannot_be_mistaken_for_another(suite: Suite, chosen:
 
 
 def test_nothing_collected_gives_no_verdict(suite: Suite) -> None:
-    run = suite.run()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    suite.expect("NO_VERDICT")
 
 
 def test_rerunfailures_own_status_never_leaves(suite: Suite) -> None:
@@ -131,8 +127,7 @@ def test_rerunfailures_own_status_never_leaves(suite: Suite) -> None:
         passing(evidence)
         if request.node.execution_count == 1: raise ConnectionResetError
     """)
-    run = suite.run("--fail-on-flaky")
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    suite.expect("READY", "--fail-on-flaky")
 
 
 def test_chosen_status_stays(suite: Suite) -> None:
@@ -142,10 +137,10 @@ def test_chosen_status_stays(suite: Suite) -> None:
 
 
 @WORKERS
-def test_failed_test_outside_the_suite_is_never_0(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_failed_test_outside_the_suite_is_never_0(suite: Suite) -> None:
     suite.checks(PASSING)
     suite.write("tests/test_other.py", "def test_other(): assert False")
-    run = suite.run("smoke", "tests", *workers)
+    run = suite.run("smoke", "tests")
     assert (run.code, run.verdict, run.model["exit_code"]) == (1, "READY", 1), run.output()
 
 

@@ -161,6 +161,5 @@ def test_a_path_after_a_flag_of_a_conftest_is_a_path(ready: Suite) -> None:
 @pytest.mark.parametrize("where", ["conftest.py", "smoke/conftest.py"])
 def test_a_copy_that_a_conftest_forks_is_not_a_second_run(ready: Suite, where: str) -> None:
     ready.write(where, "import os; os.fork()")
-    run = ready.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    ready.expect("READY")
     assert len(ready.ledger()) == 2

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.adapter.scenario import Suite
-from tests.adapter.test_plugin_exit_codes import PASSING, WORKERS
+from tests.adapter.scenario import WORKERS, Suite
+from tests.adapter.test_plugin_exit_codes import PASSING
 
 OVERLAY = """
 import os, pathlib
@@ -30,7 +30,7 @@ def pytest_readiness_build_identity(environment):
 
 
 @WORKERS
-def test_environment_hook_fills_the_profile_in(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_environment_hook_fills_the_profile_in(suite: Suite) -> None:
     suite.write("conftest.py", OVERLAY)
     suite.write("token", "a-token-from-the-hook\n")
     suite.checks("""
@@ -42,7 +42,7 @@ def test_environment_hook_fills_the_profile_in(suite: Suite, workers: tuple[str,
         evidence.figure("started", os.environ["STARTED"])
         evidence.figure("frozen", repr(environment))
     """)
-    run = suite.run(*workers)
+    run = suite.run()
     assert run.code == 0, run.output()
     values = [entry["value"] for entry in run.check("health/url")["evidence"]]
     assert values == ["http://127.0.0.1:12", 21, "yes", "Environment('local')"]
@@ -135,11 +135,10 @@ def test_an_environment_hook_may_end_the_run(suite: Suite, body: str, why: str) 
 
 
 @WORKERS
-def test_build_that_changes_during_the_run(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_build_that_changes_during_the_run(suite: Suite) -> None:
     suite.write("smoke/conftest.py", IDENTITY.replace("ANSWER", "return {'api': f'build-{asked}', 'b': ''}"))
     suite.checks(PASSING)
-    run = suite.run(*workers)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT")
     assert "the build of api changed during the run: build-1 -> build-2" in run.model["reasons"][0]
     assert suite.wrote("asked") == "xx"
 
@@ -168,8 +167,7 @@ def test_build_that_stays(suite: Suite) -> None:
 def test_unknown_build_is_noted(suite: Suite, answer: str, note: str) -> None:
     suite.write("smoke/conftest.py", IDENTITY.replace("ANSWER", answer))
     suite.checks(PASSING)
-    run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    run = suite.expect("READY")
     assert any(note in line for line in run.model["notes"]), run.model["notes"]
 
 
@@ -208,8 +206,7 @@ def test_a_classify_hook_that_breaks_is_the_suites_fault(suite: Suite, body: str
     @pytest.mark.p0
     def test_after(evidence): passing(evidence)
     """)
-    run = suite.run()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT")
     assert run.outcomes() == {"health/up": "failed", "health/after": "passed"}
     found = run.check("health/up")
     assert found["class"] == "CHECK_ERROR"

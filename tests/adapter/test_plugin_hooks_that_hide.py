@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pytest_readiness.adapter.machinery import Machinery
 
-from tests.adapter.scenario import DEFAULT, HTML, Suite
-from tests.adapter.test_plugin_exit_codes import P0_FAILS, PASSING, WORKERS
+from tests.adapter.scenario import DEFAULT, HTML, WORKERS, Suite
+from tests.adapter.test_plugin_exit_codes import P0_FAILS, PASSING
 
 HOOKS = {
     "report": """
@@ -110,11 +110,10 @@ HOOKS = {
 
 @WORKERS
 @pytest.mark.parametrize("hook", HOOKS.values(), ids=HOOKS.keys())
-def test_a_failure_that_a_hook_hides_counts(suite: Suite, hook: str, workers: tuple[str, ...]) -> None:
+def test_a_failure_that_a_hook_hides_counts(suite: Suite, hook: str) -> None:
     suite.checks(P0_FAILS)
     suite.write("conftest.py", "import pytest\n" + textwrap.dedent(hook))
-    run = suite.run(*workers)
-    assert (run.code, run.verdict, run.model["exit_code"]) == (1, "BROKEN", 1), run.output()
+    run = suite.expect("BROKEN")
     assert "PLATFORM_BUG" in {check["class"] for check in run.model["checks"]}
 
 
@@ -137,8 +136,7 @@ def test_up(evidence, platform):
     fail_in("call")
 """)
     suite.write("conftest.py", SWALLOWS.format(hook=f"pytest_runtest_{phase}", order=order))
-    run = suite.run()
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
+    suite.expect("BROKEN")
 
 
 FIXTURES = {
@@ -152,7 +150,7 @@ FIXTURES = {
 @pytest.mark.parametrize("order", ["", ", tryfirst=True", ", trylast=True"], ids=["plain", "first", "last"])
 @pytest.mark.parametrize("hook", ["pytest_fixture_setup", "pytest_runtest_setup", "pytest_runtest_teardown"])
 def test_a_failure_of_a_fixture_that_a_hook_hides_counts(
-    suite: Suite, hook: str, order: str, where: str, workers: tuple[str, ...]
+    suite: Suite, hook: str, order: str, where: str
 ) -> None:
     body = FIXTURES["teardown" if "teardown" in hook else "setup"]
     suite.checks(f"""
@@ -164,8 +162,7 @@ def platform():
 def test_up(evidence, platform): passing(evidence)
 """)
     suite.write(where, SWALLOWS.format(hook=hook, order=order))
-    run = suite.run(*workers)
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
+    run = suite.expect("BROKEN")
     assert run.check("health/up")["class"] == "PLATFORM_BUG"
 
 
@@ -203,8 +200,7 @@ def test_second(evidence, request):
         request.getfixturevalue("refused")
     passing(evidence)
 """)
-    run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    suite.expect("READY")
 
 
 def test_a_hook_may_hide_the_failure_of_a_fixture_outside_the_suite(suite: Suite) -> None:
@@ -221,8 +217,7 @@ def optional(): raise AssertionError("absent")
 def test_other(optional): assert optional is None
 """,
     )
-    run = suite.run(paths=("smoke", "tests"))
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    suite.expect("READY", paths=("smoke", "tests"))
 
 
 NEVER_READY = {
@@ -257,8 +252,7 @@ NEVER_READY = {
 def test_a_check_that_a_hook_keeps_from_running_is_open(suite: Suite, hook: str) -> None:
     suite.checks(P0_FAILS)
     suite.write("conftest.py", hook)
-    run = suite.run()
-    assert (run.code, run.verdict, run.model["exit_code"]) == (6, "NO_VERDICT", 6), run.output()
+    suite.expect("NO_VERDICT")
 
 
 #: Each drops ``test_down`` or the class ``TestDown`` and leaves what else is in the module.
@@ -283,13 +277,10 @@ DOWN = {
 @WORKERS
 @pytest.mark.parametrize("hook", DROPS.values(), ids=DROPS.keys())
 @pytest.mark.parametrize("down", DOWN.values(), ids=DOWN.keys())
-def test_a_check_that_a_hook_drops_is_missed(
-    suite: Suite, hook: str, down: str, workers: tuple[str, ...]
-) -> None:
+def test_a_check_that_a_hook_drops_is_missed(suite: Suite, hook: str, down: str) -> None:
     suite.checks(f"@pytest.mark.p0\ndef test_up(evidence): passing(evidence)\n{down}\n")
     suite.write("conftest.py", f"import pytest\nGONE = {{'test_down', 'TestDown'}}\n{hook}")
-    run = suite.run(*workers)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT")
     assert "own: not collected: a hook leaves it out" in run.model["reasons"][0]
 
 
@@ -318,8 +309,7 @@ def test_what_pytest_makes_no_test_of_is_not_missed(suite: Suite) -> None:
         @pytest.fixture
         def test_client(): pass
     """)
-    run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    suite.expect("READY")
 
 
 THREAD = """
@@ -344,12 +334,11 @@ def pytest_collection_finish(session):
     "part", ["channels", "collector", "gate", "limits", "listener", "recorder", "start", "tally"]
 )
 def test_a_part_that_a_conftest_takes_out_leaves_no_verdict(
-    suite: Suite, part: str, workers: tuple[str, ...], plugins: tuple[str, ...]
+    suite: Suite, part: str, plugins: tuple[str, ...]
 ) -> None:
     suite.checks(THREAD)
     suite.write("conftest.py", TAKES_OUT.format(part=part))
-    run = suite.run(*workers, plugins=plugins)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    suite.expect("NO_VERDICT", plugins=plugins)
 
 
 @pytest.mark.parametrize("hook", ["pytest_sessionfinish", "pytest_terminal_summary", "pytest_unconfigure"])
@@ -365,8 +354,7 @@ def test_a_hook_that_fails_at_the_end_is_shown(suite: Suite, hook: str) -> None:
 
 def test_a_figure_that_no_text_holds_is_still_evidence(suite: Suite) -> None:
     suite.checks("@pytest.mark.p0\ndef test_up(evidence): evidence.figure('n', -10**5000, limit=[10**5000])")
-    run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    run = suite.expect("READY")
     assert run.check("health/up")["evidence"][0]["value"] == "an integer of 16610 bits"
 
 
@@ -467,13 +455,10 @@ REPLACED = {
 
 @WORKERS
 @pytest.mark.parametrize("how", REPLACED.values(), ids=REPLACED)
-def test_a_conftest_that_replaces_code_of_pytest_leaves_no_verdict(
-    suite: Suite, how: str, workers: tuple[str, ...]
-) -> None:
+def test_a_conftest_that_replaces_code_of_pytest_leaves_no_verdict(suite: Suite, how: str) -> None:
     suite.checks("@pytest.mark.p0\ndef test_up(evidence): passing(evidence)")
     suite.write("conftest.py", f"import unittest.mock, _pytest.reports, _pytest.assertion.rewrite\n{how}")
-    run = suite.run(*workers)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT")
     assert " replaces " in run.model["reasons"][0]
 
 
@@ -493,8 +478,7 @@ def test_what_a_conftest_adds_to_pytest_is_harmless(suite: Suite) -> None:
         pytest.Function.__repr__ = lambda self: self.name
         """,
     )
-    run = suite.run(plugins=HTML)
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    suite.expect("READY", plugins=HTML)
 
 
 @pytest.mark.parametrize(

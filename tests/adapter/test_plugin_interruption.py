@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
-from tests.adapter.scenario import HTML, Suite, wait_until
-from tests.adapter.test_plugin_exit_codes import PASSING, WORKERS
+from tests.adapter.scenario import HTML, WORKERS, Suite, wait_until
+from tests.adapter.test_plugin_exit_codes import PASSING
 
 FIRST_FAILS = """
 @pytest.mark.{first}
@@ -82,10 +82,9 @@ def test_a_machine_that_sleeps_leaves_no_verdict(suite: Suite) -> None:
 
 
 @WORKERS
-def test_a_run_that_cannot_be_recorded_leaves_no_verdict(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_a_run_that_cannot_be_recorded_leaves_no_verdict(suite: Suite) -> None:
     suite.checks(PASSING + TAKES_THE_LEDGER_AWAY)
-    run = suite.run(*workers, plugins=HTML)
-    assert (run.code, run.verdict, run.model["exit_code"]) == (6, "NO_VERDICT", 6), run.output()
+    run = suite.expect("NO_VERDICT", plugins=HTML)
     assert ".readiness/local.jsonl: cannot be " in run.model["reasons"][0]
     assert not (suite.root / "reports/results.html").exists()
     assert "READY  " not in run.out
@@ -93,20 +92,16 @@ def test_a_run_that_cannot_be_recorded_leaves_no_verdict(suite: Suite, workers: 
 
 
 @WORKERS
-def test_stop_at_first_failure_is_broken_when_it_was_the_platforms(
-    suite: Suite, workers: tuple[str, ...]
-) -> None:
+def test_stop_at_first_failure_is_broken_when_it_was_the_platforms(suite: Suite) -> None:
     suite.checks(FIRST_FAILS.format(first="p0"))
-    run = suite.run("-x", *workers)
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
+    suite.expect("BROKEN", "-x")
     assert [(entry["verdict"], entry["complete"]) for entry in suite.ledger()] == [("BROKEN", False)]
 
 
 @WORKERS
-def test_stop_at_first_failure_leaves_the_rest_open(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_stop_at_first_failure_leaves_the_rest_open(suite: Suite) -> None:
     suite.checks(FIRST_FAILS.format(first="p1"))
-    run = suite.run("-x", *workers)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT", "-x")
     assert run.outcomes() == {"health/first": "failed", "health/second": "not-run"}
     assert any("interrupted: stopping after 1 failures" in reason for reason in run.model["reasons"])
     assert not suite.ledger()
@@ -117,16 +112,15 @@ def test_stop_after_some_failures_lets_no_worker_wait(suite: Suite) -> None:
     for name in "abcdef":
         suite.checks(failing.format(name), f"smoke/test_{name}.py")
     suite.checks(PASSING, "smoke/test_late.py", phase="late")
-    run = suite.run("-n2", "--maxfail=2")
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
+    run = suite.expect("BROKEN", "-n2", "--maxfail=2")
     assert run.outcomes()["late/up"] == "not-run"
     assert [(entry["verdict"], entry["complete"]) for entry in suite.ledger()] == [("BROKEN", False)]
 
 
 @WORKERS
-def test_interrupt_from_the_keyboard(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_interrupt_from_the_keyboard(suite: Suite) -> None:
     suite.checks(HANGS)
-    process = suite.start(*workers, "-v")
+    process = suite.start("-v")
     # a worker's result counts only once the controller has it
     wait_until(lambda: (suite.root / "started").exists() and "PASSED" in suite.wrote(".stdout"))
     os.killpg(process.pid, signal.SIGINT)
@@ -139,14 +133,12 @@ def test_interrupt_from_the_keyboard(suite: Suite, workers: tuple[str, ...]) -> 
 
 @WORKERS
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_killed_run_leaves_no_older_verdict(
-    suite: Suite, workers: tuple[str, ...], number: signal.Signals
-) -> None:
+def test_killed_run_leaves_no_older_verdict(suite: Suite, number: signal.Signals) -> None:
     suite.checks(PASSING)
     assert suite.run(plugins=HTML).verdict == "READY"
     assert (suite.root / "reports" / "results.html").exists()
     suite.checks(HANGS)
-    process = suite.start(*workers, plugins=HTML)
+    process = suite.start(plugins=HTML)
     wait_until((suite.root / "started").exists)
     os.killpg(process.pid, number)
     run = suite.finish(process)
@@ -158,11 +150,10 @@ def test_killed_run_leaves_no_older_verdict(
 
 
 @WORKERS
-def test_collection_error(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_collection_error(suite: Suite) -> None:
     suite.checks(PASSING)
     suite.write("smoke/test_broken.py", "import nowhere_to_be_found")
-    run = suite.run(*workers)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT")
     assert any(
         "smoke/test_broken.py" in reason and "No module named 'nowhere_to_be_found'" in reason
         for reason in run.model["reasons"]
@@ -172,8 +163,7 @@ def test_collection_error(suite: Suite, workers: tuple[str, ...]) -> None:
 
 def test_crashed_worker_is_replaced_and_the_rest_runs(suite: Suite) -> None:
     suite.checks(CRASHES)
-    run = suite.run("-n2")
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT", "-n2")
     assert run.outcomes() == {
         "health/up": "passed",
         "health/crashes": "not-run",
@@ -185,8 +175,7 @@ def test_crashed_worker_is_replaced_and_the_rest_runs(suite: Suite) -> None:
 
 def test_crashed_worker_that_is_not_replaced(suite: Suite) -> None:
     suite.checks(CRASHES)
-    run = suite.run("-n1", "--max-worker-restart=0")
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT", "-n1", "--max-worker-restart=0")
     assert run.outcomes() == {
         "health/up": "passed",
         "health/crashes": "not-run",
@@ -213,13 +202,13 @@ def test_internal_error_of_pytest_stays_3(suite: Suite) -> None:
 
 @WORKERS
 @pytest.mark.parametrize("status", ["", ", returncode=0", ", returncode=9"])
-def test_a_check_may_end_the_run(suite: Suite, status: str, workers: tuple[str, ...]) -> None:
+def test_a_check_may_end_the_run(suite: Suite, status: str) -> None:
     suite.checks(PASSING)
     suite.checks(
         f"@pytest.mark.p0\ndef test_late(): pytest.exit('no vpn here'{status})", "smoke/test_late.py"
     )
-    run = suite.run(*workers)
-    assert run.code == (9 if "9" in status and not workers else 6), run.output()
+    run = suite.run()
+    assert run.code == (9 if "9" in status and not suite.workers else 6), run.output()
     assert run.verdict == "NO_VERDICT"
     assert run.outcomes()["health/late"] == "not-run"
     assert run.model["reasons"][0] == "the run was interrupted: Exit: no vpn here"
@@ -235,8 +224,7 @@ def test_what_a_worker_would_have_handed_on_at_its_end_is_missed(suite: Suite) -
         "import os\n\ndef pytest_sessionfinish(session):\n"
         "    if hasattr(session.config, 'workerinput'): os._exit(0)\n",
     )
-    run = suite.run("-n1", "--max-worker-restart=0")
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT", "-n1", "--max-worker-restart=0")
     assert run.model["reasons"] == ["worker gw0 died after its last check"]
 
 
@@ -245,8 +233,7 @@ def test_a_collection_error_says_what_is_wrong_and_what_to_do(suite: Suite) -> N
     for directory in ("one", "two"):
         suite.checks(f"@pytest.mark.p0\ndef test_{directory}(evidence): passing(evidence)",
                      f"smoke/{directory}/test_same.py")  # fmt: skip
-    run = suite.run()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT")
     reason = run.model["reasons"][0]
     assert reason.startswith("collection error: smoke/two/test_same.py: import file mismatch: HINT: "), reason
 
@@ -259,6 +246,5 @@ def test_workers_that_collect_different_checks(suite: Suite) -> None:
         def test_up(evidence, process): passing(evidence)
         """
     )
-    run = suite.run("-n2")
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT", "-n2")
     assert "Different tests were collected between gw" in run.model["reasons"][0]

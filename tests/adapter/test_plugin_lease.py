@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.adapter.scenario import Started, Suite, wait_until
-from tests.adapter.test_plugin_exit_codes import PASSING, WORKERS
+from tests.adapter.scenario import WORKERS, Started, Suite, wait_until
+from tests.adapter.test_plugin_exit_codes import PASSING
 
 RUNS_UNTIL_TOLD = """
 @pytest.mark.p0
@@ -42,9 +42,9 @@ def report(suite: Suite, name: str) -> dict[str, Any]:
 
 
 @WORKERS
-def test_a_second_run_that_does_not_wait_has_no_verdict(suite: Suite, workers: tuple[str, ...]) -> None:
-    first = started(suite, *workers)
-    second = suite.run("--readiness-wait", "0", *workers)
+def test_a_second_run_that_does_not_wait_has_no_verdict(suite: Suite) -> None:
+    first = started(suite)
+    second = suite.run("--readiness-wait", "0")
     assert (second.code, second.verdict, second.model["exit_code"]) == (6, "NO_VERDICT", 6), second.output()
     other = report(suite, "first")["run_id"]
     assert second.model["run_id"] != other
@@ -60,9 +60,9 @@ def test_a_second_run_that_does_not_wait_has_no_verdict(suite: Suite, workers: t
 
 
 @WORKERS
-def test_a_second_run_waits_for_the_first(suite: Suite, workers: tuple[str, ...]) -> None:
-    first = started(suite, *workers)
-    second = suite.start("--readiness-dir", "second", *workers)
+def test_a_second_run_waits_for_the_first(suite: Suite) -> None:
+    first = started(suite)
+    second = suite.start("--readiness-dir", "second")
     wait_until(lambda: "readiness: waiting for run " in suite.wrote(".stdout"))
     (suite.root / "end").touch()
     for run in (first, second):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.adapter.scenario import Suite
-from tests.adapter.test_plugin_exit_codes import PASSING, WORKERS
+from tests.adapter.scenario import WORKERS, Suite
+from tests.adapter.test_plugin_exit_codes import PASSING
 
 BODIES = {
     "thread": "t = threading.Thread(target=lambda: 1 / 0); t.start(); t.join()",
@@ -128,7 +128,7 @@ def test_no_filter_or_level_of_the_check_hides_it(suite: Suite, body: str, mute:
 
 @pytest.mark.parametrize("when", ["setup", "teardown"])
 @WORKERS
-def test_a_thread_of_a_fixture_fails_the_check(suite: Suite, when: str, workers: tuple[str, ...]) -> None:
+def test_a_thread_of_a_fixture_fails_the_check(suite: Suite, when: str) -> None:
     suite.checks(f"""
         @pytest.fixture
         def late():
@@ -140,7 +140,7 @@ def test_a_thread_of_a_fixture_fails_the_check(suite: Suite, when: str, workers:
         def test_up(evidence, late):
             passing(evidence)
     """)
-    _refused(suite, *workers)
+    _refused(suite)
 
 
 REPLACED = (
@@ -169,8 +169,7 @@ def test_up(evidence):
 def test_next(evidence):
     passing(evidence)
 """)
-    run = suite.run()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT")
     assert run.outcomes() == {"health/up": "failed", "health/next": "passed"}
     check = run.check("health/up")
     assert check["class"] == "CHECK_ERROR"
@@ -191,13 +190,12 @@ def test_up(evidence, around):
     {lies if where == "body" else "pass"}
     assert 1 == 2
 """)
-    run = suite.run()
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
+    run = suite.expect("BROKEN")
     assert run.check("health/up")["class"] == "PLATFORM_BUG"
 
 
 @WORKERS
-def test_what_a_teardown_puts_back_is_not_a_failure(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_what_a_teardown_puts_back_is_not_a_failure(suite: Suite) -> None:
     suite.checks(f"""
         import builtins, json, sys
 
@@ -213,12 +211,11 @@ def test_what_a_teardown_puts_back_is_not_a_failure(suite: Suite, workers: tuple
                 assert getattr(sys.modules[module], member) is fake
             passing(evidence)
     """)
-    run = suite.run(*workers)
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    suite.expect("READY")
 
 
 @WORKERS
-def test_a_thread_that_outlives_its_check_blames_no_other(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_a_thread_that_outlives_its_check_blames_no_other(suite: Suite) -> None:
     suite.checks("""
         go = threading.Event()
 
@@ -232,22 +229,20 @@ def test_a_thread_that_outlives_its_check_blames_no_other(suite: Suite, workers:
             passing(evidence)
             go.set()
     """)
-    run = suite.run(*workers, "--reruns=0")
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT", "--reruns=0")
     assert run.outcomes() == {"health/leaves": "passed", "health/up": "passed"}
     assert "health/leaves: in a thread that it left behind: ZeroDivisionError" in run.model["reasons"][0]
 
 
 @WORKERS
-def test_a_thread_after_the_last_check_is_awaited(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_a_thread_after_the_last_check_is_awaited(suite: Suite) -> None:
     suite.checks("""
         @pytest.mark.p0
         def test_up(evidence):
             passing(evidence)
             threading.Thread(target=lambda: threading.Event().wait(0.5) or 1 / 0).start()
     """)
-    run = suite.run(*workers)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT")
     assert "ZeroDivisionError" in run.model["reasons"][0]
 
 
@@ -283,12 +278,11 @@ def test_a_failed_future_that_is_read_is_not_a_failure(suite: Suite, how: str) -
             passing(evidence)
             assert failed.exception()
     """)
-    run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    suite.expect("READY")
 
 
 @WORKERS
-def test_a_failed_future_that_is_never_read_is_not_green(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_a_failed_future_that_is_never_read_is_not_green(suite: Suite) -> None:
     suite.checks("""
         from concurrent.futures import ThreadPoolExecutor
         pool, kept = ThreadPoolExecutor(), []
@@ -298,8 +292,7 @@ def test_a_failed_future_that_is_never_read_is_not_green(suite: Suite, workers: 
             passing(evidence)
             kept.extend(pool.submit(lambda: 1 / 0) for _ in range(3))
     """)
-    run = suite.run(*workers)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT")
     assert "ZeroDivisionError" in run.model["reasons"][0]
     assert run.model["reasons"][0].endswith("(3 times)"), "what is the same is said once"
 
@@ -315,8 +308,7 @@ def test_an_idle_executor_and_a_daemon_are_no_failure(suite: Suite) -> None:
             pool.submit(int).result()
             threading.Thread(target=threading.Event().wait, daemon=True).start()
     """)
-    run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    suite.expect("READY")
 
 
 def test_a_violation_in_a_thread_is_a_violation(suite: Suite) -> None:
@@ -330,8 +322,7 @@ def test_a_violation_in_a_thread_is_a_violation(suite: Suite) -> None:
             t = threading.Thread(target=wrong); t.start(); t.join()
             pytest.skip("no time")
     """)
-    run = suite.run()
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
+    run = suite.expect("BROKEN")
     assert run.check("health/up")["attempts"] == 1
 
 
@@ -357,33 +348,28 @@ FAILS = 'with subtests.test("part"): assert 1 == 2'
 def test_a_failed_subtest_counts_wherever_it_is(suite: Suite, place: str, args: tuple[str, ...]) -> None:
     places = {name: FAILS if name == place else "pass" for name in ("setup", "body", "teardown")}
     suite.checks(SUBTEST.format(**places))
-    run = suite.run(*args)
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
+    run = suite.expect("BROKEN", *args)
     assert run.check("health/up")["outcome"] == "failed"
     assert "assert 1 == 2" in run.check("health/up")["summary"]
 
 
 @WORKERS
 @pytest.mark.parametrize("then", ["pytest.skip('no time')", "pytest.xfail('known')"])
-def test_a_failed_subtest_is_not_skipped_away(suite: Suite, then: str, workers: tuple[str, ...]) -> None:
+def test_a_failed_subtest_is_not_skipped_away(suite: Suite, then: str) -> None:
     suite.checks(SUBTEST.format(setup="pass", teardown="pass", body=f"{FAILS}\n    {then}"))
-    run = suite.run(*workers)
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
+    suite.expect("BROKEN")
 
 
 @WORKERS
 @pytest.mark.parametrize("then", ["pytest.skip('no time')", "pytest.xfail('known')"])
-def test_a_skipped_subtest_leaves_the_check_unanswered(
-    suite: Suite, then: str, workers: tuple[str, ...]
-) -> None:
+def test_a_skipped_subtest_leaves_the_check_unanswered(suite: Suite, then: str) -> None:
     suite.checks(SUBTEST.format(setup="pass", teardown="pass", body=f"with subtests.test(): {then}"))
-    run = suite.run(*workers)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT")
     assert run.check("health/up")["summary"].startswith("a part did not run: ")
 
 
 @WORKERS
-def test_a_subtest_of_a_test_case_counts(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_a_subtest_of_a_test_case_counts(suite: Suite) -> None:
     suite.checks("""
         import unittest
 
@@ -397,12 +383,11 @@ def test_a_subtest_of_a_test_case_counts(suite: Suite, workers: tuple[str, ...])
                 with self.subTest("part"):
                     assert 1 == 2
     """)
-    run = suite.run(*workers)
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
+    suite.expect("BROKEN")
 
 
 @WORKERS
-def test_a_flaky_subtest_makes_its_check_flaky(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_a_flaky_subtest_makes_its_check_flaky(suite: Suite) -> None:
     suite.checks("""
         seen = []
 
@@ -413,17 +398,14 @@ def test_a_flaky_subtest_makes_its_check_flaky(suite: Suite, workers: tuple[str,
             with subtests.test("part"):
                 if len(seen) == 1: raise ConnectionResetError("reset")
     """)
-    run = suite.run(*workers, "--reruns=1")
-    assert (run.code, run.verdict) == (2, "DEGRADED"), run.output()
+    run = suite.expect("DEGRADED", "--reruns=1")
     assert (run.check("health/up")["outcome"], run.check("health/up")["attempts"]) == ("flaky", 2)
 
 
 @pytest.mark.parametrize("fork", ["if os.fork(): assert 0", "if not os.fork(): assert 0", "os.fork()"])
 @pytest.mark.parametrize("rest", ["", "threading.Event().wait(0.5)"])
 @WORKERS
-def test_a_forked_copy_ends_where_the_check_does(
-    suite: Suite, fork: str, rest: str, workers: tuple[str, ...]
-) -> None:
+def test_a_forked_copy_ends_where_the_check_does(suite: Suite, fork: str, rest: str) -> None:
     suite.checks(f"""
         @pytest.mark.p0
         def test_forks(evidence):
@@ -436,7 +418,7 @@ def test_a_forked_copy_ends_where_the_check_does(
             passing(evidence)
             with open("ran", "a") as stream: stream.write("x")
     """)
-    run = suite.run(*workers, "--reruns=0")
+    run = suite.run("--reruns=0")
     assert (run.code, run.verdict) in [(1, "BROKEN"), (6, "NO_VERDICT")], run.output()
     assert suite.wrote("ran") == "x", f"a forked copy also ran the next check: {run.output()}"
     assert run.out.count("launch readiness") == 1
@@ -451,8 +433,7 @@ def test_a_forked_copy_that_outlives_the_run_leaves_no_verdict(suite: Suite) -> 
             if not os.fork():
                 threading.Event().wait(10)
     """)
-    run = suite.run()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT")
     assert "a process that a check forked is still running" in run.model["reasons"]
 
 
@@ -465,8 +446,7 @@ def test_processes_of_multiprocessing_are_no_copies(suite: Suite) -> None:
             passing(evidence)
             multiprocessing.get_context("fork").Process(target=time.sleep, args=(20,), daemon=True).start()
     """)
-    run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    suite.expect("READY")
 
 
 @pytest.mark.parametrize(
@@ -489,8 +469,7 @@ def test_normal_ends_of_a_process_are_accepted(suite: Suite, steps: str) -> None
             fork = multiprocessing.get_context("fork").Process
             {steps}
     """)
-    run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    suite.expect("READY")
 
 
 def test_a_clean_check_is_ready_with_warnings_as_errors(suite: Suite) -> None:
@@ -510,6 +489,5 @@ def test_a_recursion_limit_that_a_check_lowered_is_raised_again(suite: Suite) ->
         @pytest.mark.p0
         def test_down(evidence): assert False
     """)
-    run = suite.run()
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
+    run = suite.expect("BROKEN")
     assert run.outcomes() == {"health/low": "passed", "health/down": "failed"}

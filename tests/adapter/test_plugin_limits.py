@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.adapter.scenario import DEFAULT, PLUGINS, Run, Suite
-from tests.adapter.test_plugin_exit_codes import WORKERS
+from tests.adapter.scenario import DEFAULT, PLUGINS, WORKERS, Run, Suite
 from tests.adapter.test_plugin_reruns import COUNTED
 
 PLUGINS.setdefault("timeout", "pytest_timeout")
@@ -26,10 +25,8 @@ def _run(suite: Suite, body: str, *args: str, marks: str = MARK, **more: Any) ->
 
 @WITH
 @WORKERS
-def test_a_check_that_never_ends_is_interrupted(
-    suite: Suite, plugins: tuple[str, ...], workers: tuple[str, ...]
-) -> None:
-    run = _run(suite, f"    {WAIT}", *workers, plugins=plugins)
+def test_a_check_that_never_ends_is_interrupted(suite: Suite, plugins: tuple[str, ...]) -> None:
+    run = _run(suite, f"    {WAIT}", plugins=plugins)
     check = run.check("health/it")
     assert (run.code, check["class"], check["attempts"]) == (6, "CHECK_ERROR", 1), run.output()
     assert check["summary"] == "TimeLimitExceeded: took longer than its limit of 0.3 s"

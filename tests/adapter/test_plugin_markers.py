@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from tests.adapter.scenario import Suite
-from tests.adapter.test_plugin_exit_codes import PASSING, WORKERS
+from tests.adapter.scenario import WORKERS, Suite
+from tests.adapter.test_plugin_exit_codes import PASSING
 
 UP = "def test_up(): pass\n"
 #: The marks of a check, or a whole module that begins so; what is wrong; what is allowed.
@@ -145,7 +145,7 @@ def test_static_checks_pass_on_a_real_checkout_only(suite: Suite) -> None:
 
 
 @WORKERS
-def test_all_mistakes_of_all_checks_are_reported_at_once(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_all_mistakes_of_all_checks_are_reported_at_once(suite: Suite) -> None:
     suite.checks("""
     @pytest.mark.goal("G-98")
     def test_one(evidence): pass
@@ -155,7 +155,7 @@ def test_all_mistakes_of_all_checks_are_reported_at_once(suite: Suite, workers: 
     @pytest.mark.parametrize("number", [1, 2])
     def test_two(evidence, number): pass
     """)
-    run = suite.run(*workers)
+    run = suite.run()
     assert run.code == 4, run.output()
     lines = run.err[run.err.index("ERROR:") :].strip().splitlines()
     assert [line.partition(" (allowed: ")[0].rpartition(": test_")[2] for line in lines[:-1]] == [

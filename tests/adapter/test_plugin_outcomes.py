@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.adapter.scenario import Suite
-from tests.adapter.test_plugin_exit_codes import WORKERS
+from tests.adapter.scenario import WORKERS, Suite
 
 WAYS = """
 @pytest.fixture
@@ -89,9 +88,9 @@ EXPECTED = {
 
 
 @WORKERS
-def test_ways_to_end(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_ways_to_end(suite: Suite) -> None:
     suite.checks(WAYS)
-    run = suite.run(*workers)
+    run = suite.run()
     assert run.code == 1, run.output()
     found = {
         check["id"]: (check["outcome"], check["class"], check["summary"]) for check in run.model["checks"]
@@ -112,8 +111,7 @@ def test_evidence_can_be_optional(suite: Suite) -> None:
 def test_expected_failure_of_a_p0_is_never_green(suite: Suite, kind: str) -> None:
     body = "assert False" if kind == "expected" else "passing(evidence)"
     suite.checks(f"@pytest.mark.p0\n@pytest.mark.xfail(reason='known')\ndef test_up(evidence):\n    {body}")
-    run = suite.run()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    suite.expect("NO_VERDICT")
 
 
 def test_setup_error_keeps_its_class(suite: Suite) -> None:
@@ -160,7 +158,7 @@ def test_cover_of_the_plan_reaches_the_verdict(suite: Suite) -> None:
 
 
 @WORKERS
-def test_failed_part_fails_its_check(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_failed_part_fails_its_check(suite: Suite) -> None:
     suite.checks("""
     def tries():
         with open(pathlib.Path(os.environ["SCENARIO_ROOT"], "tries"), "a") as stream:
@@ -181,8 +179,7 @@ def test_failed_part_fails_its_check(suite: Suite, workers: tuple[str, ...]) -> 
             with subtests.test(number=number):
                 passing(evidence)
     """)
-    run = suite.run("-p", "no:terminal", *workers)
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
+    run = suite.expect("BROKEN", "-p", "no:terminal")
     check = run.check("health/parts")
     assert (check["outcome"], check["attempts"], check["summary"]) == (
         "failed",
@@ -208,9 +205,7 @@ def test_flaky_part_makes_its_check_flaky(suite: Suite) -> None:
 
 
 @WORKERS
-def test_an_exception_without_words_is_a_failure_like_any_other(
-    suite: Suite, workers: tuple[str, ...]
-) -> None:
+def test_an_exception_without_words_is_a_failure_like_any_other(suite: Suite) -> None:
     suite.checks("""
         class Mute(Exception):
             def __str__(self):
@@ -221,13 +216,12 @@ def test_an_exception_without_words_is_a_failure_like_any_other(
             evidence.figure("thing", Mute())
             raise Mute
     """)
-    run = suite.run(*workers, plugins=("readiness",))  # pytest-rerunfailures asks for words too
+    run = suite.run(plugins=("readiness",))  # pytest-rerunfailures asks for words too
     assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert run.check("health/up")["summary"] == "Mute: <Mute with a text that raises ValueError>"
 
 
 def test_a_fixture_that_does_not_exist_is_not_the_platforms_fault(suite: Suite) -> None:
     suite.checks("@pytest.mark.p0\ndef test_up(evidense): pass")
-    run = suite.run()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT")
     assert run.check("health/up")["class"] == "CHECK_ERROR"

@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.adapter.scenario import Suite
-from tests.adapter.test_plugin_exit_codes import WORKERS
+from tests.adapter.scenario import WORKERS, Suite
 
 GOOD = "test_good_token_is_accepted"
 CHECKS = """
@@ -21,9 +20,9 @@ def test_bad_token_is_refused(evidence):
 
 
 @WORKERS
-def test_a_refusal_where_everything_is_refused_proves_nothing(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_a_refusal_where_everything_is_refused_proves_nothing(suite: Suite) -> None:
     suite.checks(CHECKS.format(good="assert False, 'refused: 401'", bad="pass"))
-    run = suite.run(*workers)
+    run = suite.run()
     check = run.check("health/bad-token-is-refused")
     assert (run.code, check["outcome"], check["class"]) == (1, "not-run", None), run.output()
     assert "its positive control did not pass (health/good-token-is-accepted failed" in check["summary"]
@@ -47,8 +46,7 @@ def test_a_control_that_proves_nothing_itself_is_not_a_control(suite: Suite) -> 
 )
 def test_without_its_control_in_the_run_a_refusal_proves_nothing(suite: Suite, args: tuple[str, ...]) -> None:
     suite.checks(CHECKS.format(good="pass", bad="pass"))
-    run = suite.run(*args)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT", *args)
     assert "not in this run" in run.check("health/bad-token-is-refused")["summary"]
 
 
@@ -57,15 +55,13 @@ def test_without_its_control_in_the_run_a_refusal_proves_nothing(suite: Suite, a
 )
 def test_a_control_without_an_answer_is_not_a_control(suite: Suite, good: str) -> None:
     suite.checks(CHECKS.format(good=good, bad="pass"))
-    run = suite.run()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT")
     assert run.outcomes()["health/bad-token-is-refused"] == "not-run"
 
 
 def test_with_its_control_a_refusal_counts(suite: Suite) -> None:
     suite.checks(CHECKS.format(good="pass", bad="pass"))
-    run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    suite.expect("READY")
 
 
 def test_what_was_accepted_is_a_proof_without_any_control(suite: Suite) -> None:

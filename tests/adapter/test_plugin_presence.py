@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from tests.adapter.scenario import HTML, Suite
-from tests.adapter.test_plugin_exit_codes import P0_FAILS, PASSING, WORKERS
+from tests.adapter.scenario import HTML, WORKERS, Suite
+from tests.adapter.test_plugin_exit_codes import P0_FAILS, PASSING
 
 SPY = """
 import json, os, pathlib, sys
@@ -121,10 +121,9 @@ def test_heavy_libraries_are_not_imported_without_need(suite: Suite) -> None:
 
 
 @WORKERS
-def test_without_other_plugins(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_without_other_plugins(suite: Suite) -> None:
     suite.checks(PASSING)
-    run = suite.run(*workers, plugins=["readiness"])
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    suite.expect("READY", plugins=["readiness"])
 
 
 @pytest.mark.parametrize(
@@ -220,8 +219,7 @@ def test_a_rootdir_that_is_a_link_is_the_same(suite: Suite) -> None:
     suite.checks(PASSING)
     link = suite.root / "link"
     link.symlink_to(suite.root)
-    run = suite.run("--rootdir", str(link), "smoke")
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    suite.expect("READY", "--rootdir", str(link), "smoke")
 
 
 @pytest.mark.parametrize(
@@ -241,8 +239,7 @@ def test_a_rootdir_that_is_a_link_is_the_same(suite: Suite) -> None:
 )
 def test_a_part_of_pytest_may_be_absent(suite: Suite, part: str) -> None:
     suite.checks(PASSING)
-    run = suite.run("-p", f"no:{part}")
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    suite.expect("READY", "-p", f"no:{part}")
 
 
 def test_the_raw_results_agree_with_the_verdict(suite: Suite) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.adapter.scenario import Run, Suite, wait_until
-from tests.adapter.test_plugin_exit_codes import WORKERS
+from tests.adapter.scenario import WORKERS, Run, Suite, wait_until
 
 #: Fails if a file in the root says so (the suite digest stays the same); then does what the file says.
 CHECKS = """
@@ -104,11 +103,9 @@ def test_a_red_run_that_dies_is_recorded_by_the_next(greens: Suite, what: str) -
 
 @WORKERS
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_red_run_that_is_killed_breaks_the_streak(
-    greens: Suite, workers: tuple[str, ...], number: signal.Signals
-) -> None:
+def test_a_red_run_that_is_killed_breaks_the_streak(greens: Suite, number: signal.Signals) -> None:
     greens.write("red", HANG)
-    process = greens.start(*workers)
+    process = greens.start()
     wait_until((greens.root / "hangs").exists)
     wait_until(lambda: list((greens.root / ".readiness").glob("local.jsonl.red-*")))
     os.killpg(process.pid, number)
@@ -167,7 +164,6 @@ def test_a_red_run_with_a_leak_is_recorded_without_it(suite: Suite) -> None:
         pathlib.Path(os.environ["SCENARIO_ROOT"], "reports", "results.html").write_text(
             environment.secret("auth.token"))
     """)
-    run = suite.run(environ={"SCENARIO_TOKEN": "a-token-that-leaks"})
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
+    suite.expect("BROKEN", environ={"SCENARIO_TOKEN": "a-token-that-leaks"})
     assert [entry["verdict"] for entry in suite.ledger()] == ["BROKEN"]
     assert "a-token-that-leaks" not in suite.wrote(".readiness/local.jsonl")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.adapter.scenario import HTML, Suite, wait_until
-from tests.adapter.test_plugin_exit_codes import PASSING, WORKERS
+from tests.adapter.scenario import HTML, WORKERS, Suite, wait_until
+from tests.adapter.test_plugin_exit_codes import PASSING
 from tests.adapter.test_plugin_interruption import HANGS
 
 DROPS = """
@@ -45,10 +45,10 @@ def full(suite: Suite) -> dict[str, str]:
     ],
 )
 def test_a_partial_run_has_its_reports_beside(
-    suite: Suite, full: dict[str, str], args: tuple[str, ...], conftest: str, workers: tuple[str, ...]
+    suite: Suite, full: dict[str, str], args: tuple[str, ...], conftest: str
 ) -> None:
     suite.write("smoke/conftest.py", conftest)
-    run = suite.run(*args, *workers, plugins=HTML)
+    run = suite.run(*args, plugins=HTML)
     assert run.model["scope"] == "partial", run.output()
     assert reports(suite) == full
     assert json.loads(suite.wrote("reports/partial/readiness.json"))["run_id"] == run.model["run_id"]
@@ -67,10 +67,10 @@ def test_a_partial_run_has_its_reports_beside(
 )
 @WORKERS
 def test_a_usage_error_has_its_report_beside(
-    suite: Suite, full: dict[str, str], args: tuple[str, ...], checks: str, workers: tuple[str, ...]
+    suite: Suite, full: dict[str, str], args: tuple[str, ...], checks: str
 ) -> None:
     suite.checks(checks)
-    run = suite.run(*args, *workers, plugins=HTML)
+    run = suite.run(*args, plugins=HTML)
     assert (run.code, run.verdict, run.model["exit_code"]) == (4, "NO_VERDICT", 4), run.output()
     assert reports(suite) == full
 

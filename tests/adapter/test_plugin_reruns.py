@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.adapter.scenario import DEFAULT, Suite
-from tests.adapter.test_plugin_exit_codes import WORKERS
+from tests.adapter.scenario import DEFAULT, WORKERS, Suite
 
 COUNTED = """
 def count(name):
@@ -28,10 +27,9 @@ def _checks(suite: Suite, body: str, severity: str = "p0") -> None:
 
 
 @WORKERS
-def test_flaky_p0_degrades(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_flaky_p0_degrades(suite: Suite) -> None:
     _checks(suite, "    lost(count('tries') == 1)")
-    run = suite.run(*workers)
-    assert (run.code, run.verdict) == (2, "DEGRADED"), run.output()
+    run = suite.expect("DEGRADED")
     check = run.check("health/it")
     assert (check["outcome"], check["class"], check["attempts"]) == ("flaky", "FLAKE", 2)
     assert "the call was lost" in check["summary"]
@@ -134,7 +132,7 @@ def test_it(evidence, unsteady):
 
 
 @WORKERS
-def test_a_rerun_by_others_hides_no_failure(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_a_rerun_by_others_hides_no_failure(suite: Suite) -> None:
     """A plugin that runs a check again without numbering its attempts."""
     suite.write(
         "conftest.py",
@@ -151,7 +149,7 @@ def test_a_rerun_by_others_hides_no_failure(suite: Suite, workers: tuple[str, ..
         """,
     )
     _checks(suite, "    lost(count('tries') == 1)")
-    run = suite.run(*workers, plugins=("readiness",))
+    run = suite.run(plugins=("readiness",))
     assert (run.code, run.check("health/it")["outcome"]) == (2, "flaky"), run.output()
     assert run.check("health/it")["attempts"] == 2
 

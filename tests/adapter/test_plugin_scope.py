@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.adapter.scenario import HTML, Run, Suite
-from tests.adapter.test_plugin_exit_codes import PASSING, WORKERS
+from tests.adapter.scenario import HTML, WORKERS, Run, Suite
+from tests.adapter.test_plugin_exit_codes import PASSING
 
 OTHER = "smoke/test_other.py"
 
@@ -63,16 +63,14 @@ def test_last_failed_is_partial(two_files: Suite) -> None:
 
 
 @WORKERS
-def test_gate_refuses_a_partial_run(two_files: Suite, workers: tuple[str, ...]) -> None:
-    run = two_files.run("--gate", "-k", "up", *workers)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+def test_gate_refuses_a_partial_run(two_files: Suite) -> None:
+    run = two_files.expect("NO_VERDICT", "--gate", "-k", "up")
     assert run.model["reasons"] == ["the gate refuses a partial run: run the whole suite"]
     assert not two_files.ledger()
 
 
 def test_gate_takes_a_full_run(two_files: Suite) -> None:
-    run = two_files.run("--gate")
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    two_files.expect("READY", "--gate")
 
 
 DROPS = """
@@ -87,11 +85,9 @@ def pytest_collection_modifyitems(items):
 
 @WORKERS
 @pytest.mark.parametrize("early", [False, True])
-def test_silently_dropped_check_makes_the_run_partial(
-    two_files: Suite, early: bool, workers: tuple[str, ...]
-) -> None:
+def test_silently_dropped_check_makes_the_run_partial(two_files: Suite, early: bool) -> None:
     two_files.write("smoke/conftest.py", DROPS.format(early=early, end="return (yield)" if early else ""))
-    run = two_files.run(*workers)
+    run = two_files.run()
     assert (run.code, _is_full(run)) == (0, False), run.output()
 
 
@@ -99,18 +95,16 @@ def test_silently_dropped_check_makes_the_run_partial(
 @pytest.mark.parametrize(
     "skip", ["pytest.skip('why', allow_module_level=True)", "pytest.importorskip('x_y')"]
 )
-def test_a_skipped_module_leaves_no_verdict(two_files: Suite, skip: str, workers: tuple[str, ...]) -> None:
+def test_a_skipped_module_leaves_no_verdict(two_files: Suite, skip: str) -> None:
     two_files.write(OTHER, f"import pytest\n{skip}\n@pytest.mark.p0\ndef test_up(): assert False\n")
-    run = two_files.run(*workers)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = two_files.expect("NO_VERDICT")
     assert f"{OTHER}: skipped altogether: " in run.model["reasons"][0]
     assert not two_files.ledger()
 
 
 def test_a_module_skipped_outside_the_suite_does_not_matter(two_files: Suite) -> None:
     two_files.write("tests/test_y.py", "import pytest\npytest.skip('why', allow_module_level=True)\n")
-    run = two_files.run("smoke", "tests")
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    two_files.expect("READY", "smoke", "tests")
 
 
 @pytest.mark.parametrize("linked", [OTHER, "smoke"])
@@ -123,11 +117,11 @@ def test_linked_files_and_directories_belong_to_the_suite(two_files: Suite, link
 
 
 @WORKERS
-def test_collect_only_judges_nothing(two_files: Suite, workers: tuple[str, ...]) -> None:
+def test_collect_only_judges_nothing(two_files: Suite) -> None:
     first = two_files.run(plugins=HTML)
     page = two_files.wrote("reports/results.html")
     two_files.checks("@pytest.mark.p0\ndef test_up(): assert False")
-    run = two_files.run("--collect-only", *workers, plugins=HTML)
+    run = two_files.run("--collect-only", plugins=HTML)
     assert run.code == 0, run.output()
     assert run.model == first.model
     assert two_files.wrote("reports/results.html") == page

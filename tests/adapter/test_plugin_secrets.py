@@ -79,8 +79,9 @@ def test_artifact_of_another_plugin_that_leaks_is_withheld(suite: Suite) -> None
         passing(evidence)
         pytestconfig.stash[xml_key].add_global_property("token", environment.secret("auth.token"))
     """)
-    run = suite.run("--junitxml=reports/junit.xml", plugins=HTML, environ={"SCENARIO_TOKEN": TOKEN})
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
+    run = suite.expect(
+        "BROKEN", "--junitxml=reports/junit.xml", plugins=HTML, environ={"SCENARIO_TOKEN": TOKEN}
+    )
     assert run.model["reasons"][0] == "a live secret was found in junit.xml; it is withheld"
     assert not (suite.root / "reports" / "junit.xml").exists()
     assert not (suite.root / "reports" / "results.html").exists(), "it still says READY"
@@ -110,6 +111,5 @@ def test_an_unusable_secret_is_a_setup_error(suite: Suite, environ: dict[str, st
             passing(evidence)
             assert environment.secret("auth.token")
     """)
-    run = suite.run(environ=environ)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT", environ=environ)
     assert run.check("health/up")["class"] == "SETUP_ERROR"

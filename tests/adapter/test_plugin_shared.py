@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.adapter.scenario import Suite
-from tests.adapter.test_plugin_exit_codes import WORKERS
+from tests.adapter.scenario import WORKERS, Suite
 
 LAST = """
 @pytest.mark.{}
@@ -36,10 +35,10 @@ class TestOne:
     ],
 )
 def test_its_failure_is_of_a_check_that_used_it(
-    suite: Suite, workers: tuple[str, ...], scope: str, ends: str, of: str, last: str, code: int, failed: str
+    suite: Suite, scope: str, ends: str, of: str, last: str, code: int, failed: str
 ) -> None:
     suite.checks(SHARED.format(scope, ends, of) + LAST.format(last))
-    run = suite.run(*workers)
+    run = suite.run()
     found = [name for name, outcome in run.outcomes().items() if outcome == "failed"]
     assert (run.code, found) == (code, [failed] if failed else []), run.output()
     if failed:

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from tests.adapter.scenario import HTML, PLUGINS, Suite
-from tests.adapter.test_plugin_exit_codes import PASSING, WORKERS
+from tests.adapter.scenario import HTML, PLUGINS, WORKERS, Suite
+from tests.adapter.test_plugin_exit_codes import PASSING
 
 TWO = """
 @pytest.mark.p0
@@ -22,12 +22,10 @@ OTHER = "smoke/test_other.py"
 
 
 @WORKERS
-def test_without_assertions_nothing_is_judged(
-    suite: Suite, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]
-) -> None:
+def test_without_assertions_nothing_is_judged(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     suite.checks(TWO)
     monkeypatch.setenv("PYTHONOPTIMIZE", "1")
-    run = suite.run(*workers, "--assert=plain", fresh=True)
+    run = suite.run("--assert=plain", fresh=True)
     assert (run.code, run.verdict) == (4, "NO_VERDICT"), run.output()
     assert "PYTHONOPTIMIZE" in run.err + run.out
 
@@ -136,8 +134,7 @@ def test_what_cannot_be_a_check_leaves_the_question_open(
 ) -> None:
     suite.checks(PASSING)
     suite.checks(body, OTHER, phase="health")
-    run = suite.run(*args)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT", *args)
     assert OTHER in run.model["reasons"][0] or "fork" in run.model["reasons"][0]
     again = suite.run(*args)
     assert (again.code, again.verdict) == (6, "NO_VERDICT"), "compiled code warns only once"
@@ -146,8 +143,7 @@ def test_what_cannot_be_a_check_leaves_the_question_open(
 def test_a_hollow_assertion_of_a_helper_counts(suite: Suite) -> None:
     suite.checks(PASSING)
     suite.write("smoke/helper.py", "def compare(a, b):\n    assert (a == b, 'differs')\n")
-    run = suite.run()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT")
     assert "smoke/helper.py: line 2: this assertion is always true" in run.model["reasons"][0]
 
 
@@ -162,8 +158,7 @@ def test_a_hollow_assertion_of_a_helper_counts(suite: Suite) -> None:
 )
 def test_what_is_not_a_check_may_be_what_it_is(suite: Suite, body: str) -> None:
     suite.checks(body + PASSING)
-    run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    suite.expect("READY")
 
 
 CONFTESTS = {
@@ -186,14 +181,11 @@ CONFTESTS = {
 
 @WORKERS
 @pytest.mark.parametrize("conftest", CONFTESTS.values(), ids=CONFTESTS.keys())
-def test_a_module_that_is_left_out_leaves_no_verdict(
-    suite: Suite, conftest: str, workers: tuple[str, ...]
-) -> None:
+def test_a_module_that_is_left_out_leaves_no_verdict(suite: Suite, conftest: str) -> None:
     suite.checks(PASSING)
     suite.checks(TWO, OTHER, phase="health")
     suite.write("smoke/conftest.py", conftest)
-    run = suite.run(*workers)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT")
     assert "smoke/test_other.py: not collected" in run.model["reasons"][0]
 
 
@@ -231,19 +223,18 @@ def test_the_usual_configuration_is_not_a_narrowing(suite: Suite) -> None:
 
 
 @WORKERS
-def test_a_p0_that_disappeared_leaves_no_verdict(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_a_p0_that_disappeared_leaves_no_verdict(suite: Suite) -> None:
     suite.checks(PASSING)
     suite.checks(PASSING.replace("test_up", "test_other"), OTHER)
     suite.checks("@pytest.mark.p0\ndef test_other(evidence):\n    passing(evidence)\n", OTHER)
-    assert suite.run(*workers).code == 0
+    assert suite.run().code == 0
     (suite.root / OTHER).unlink()
     for _ in range(2):  # running twice does not settle it
-        run = suite.run(*workers)
-        assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+        run = suite.expect("NO_VERDICT")
         assert "P0 vanished: health/other: run " in run.model["reasons"][0]
     plan = suite.root / "readiness.toml"
     plan.write_text(plan.read_text().replace("[[goal]]", 'retired = ["health/oth*"]\n[[goal]]', 1))
-    run = suite.run(*workers)
+    run = suite.run()
     assert (run.code, run.model["vanished"]) == (0, []), run.output()
 
 
@@ -258,8 +249,7 @@ def test_a_renamed_check_keeps_its_history(suite: Suite) -> None:
     run = suite.run()
     assert (run.code, run.model["vanished"]) == (0, []), run.output()
     suite.checks(many.replace("test_other", "test_third"), OTHER)
-    run = suite.run()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT")
     assert [each["id"] for each in run.model["vanished"]] == ["health/another[a]", "health/another[b]"]
 
 
@@ -269,8 +259,7 @@ def test_a_rename_to_a_check_that_is_there_already_hides_nothing(suite: Suite) -
     suite.plan('[renamed]\n"health/other" = "health/up"')
     assert suite.run().code == 0
     (suite.root / OTHER).unlink()
-    run = suite.run()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    run = suite.expect("NO_VERDICT")
     assert [each["id"] for each in run.model["vanished"]] == ["health/other"]
 
 

@@ -11,14 +11,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.adapter.leaky import ALONE, CONFTESTS, FAILS, FIELDS, JWT, V, check, named
-from tests.adapter.scenario import HTML, Run, Suite
+from tests.adapter.scenario import HTML, WORKERS, Run, Suite
 from tests.core.secret_corpus import KEYS, is_visible
 
 TOKEN = "s3cr3t/value+with=specials"
 LONG = "v3ry-" + "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRST" * 8
 LINES = "first-line-of-it-all\nsecond/line+42==and-on"
 ALL_REPORTS = ("--junitxml=reports/junit.xml", "-rA", "-vv", "--durations=0")
-WORKERS = pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["one-process", "two-workers"])
 
 
 def left(run: Run) -> Iterator[tuple[str, str]]:
@@ -44,12 +43,12 @@ def go(suite: Suite, body: str, *args: str, secret: str = TOKEN) -> Run:
 
 
 @WORKERS
-def test_fields_of_reports(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_fields_of_reports(suite: Suite) -> None:
     """All in one run; the channels are independent."""
     for field, source in FIELDS.items():
         name = field.replace("-", "_")
         suite.checks(V + source.replace("test_x", f"test_{name}"), f"smoke/test_{name}.py")
-    run = suite.run(*ALL_REPORTS, *workers, plugins=HTML, environ={"SCENARIO_TOKEN": TOKEN})
+    run = suite.run(*ALL_REPORTS, plugins=HTML, environ={"SCENARIO_TOKEN": TOKEN})
     nowhere(run, TOKEN, JWT)
     assert run.verdict != "READY", run.output()
     assert len({check["id"] for check in run.model["checks"]}) == len(FIELDS)
@@ -58,8 +57,8 @@ def test_fields_of_reports(suite: Suite, workers: tuple[str, ...]) -> None:
 
 @WORKERS
 @pytest.mark.parametrize("field", ALONE)
-def test_what_ends_a_run(suite: Suite, field: str, workers: tuple[str, ...]) -> None:
-    run = go(suite, ALONE[field], *workers)
+def test_what_ends_a_run(suite: Suite, field: str) -> None:
+    run = go(suite, ALONE[field])
     assert run.verdict not in ("READY", "BROKEN"), run.output()
 
 
@@ -151,8 +150,7 @@ def test_what_pytest_remembers_of_other_tests_is_not_this_runs_leak(suite: Suite
     remembered = suite.root / ".pytest_cache" / "v" / "cache" / "nodeids"
     assert JWT in remembered.read_text()
     suite.checks(check("pass"))
-    run = suite.run("smoke")
-    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    suite.expect("READY", "smoke")
     assert JWT in remembered.read_text()
 
 

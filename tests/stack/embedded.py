@@ -17,8 +17,8 @@ from stack.common.verifier import POOLS
 from stack.launch import Stack
 from tests.stack.tools import poll, request
 
-MAIN, OTHER, SMALL = (f"test-community-staging-00{n}" for n in (1, 2, 3))
-AGENT, BYSTANDER = "smoke-agent-001", "smoke-agent-002"
+MAIN, SMALL = "test-community-staging-001", "test-community-staging-003"
+AGENT = "smoke-agent-001"
 
 
 class Platform:
@@ -142,11 +142,6 @@ def together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
 
     with ThreadPoolExecutor(len(calls)) as pool:
         return list(pool.map(run, calls))
-
-
-def cost(answer: httpx.Response) -> int:
-    """The cost that an answer reports, µUSD; 0 without an answer."""
-    return int(answer.json()["usage"]["costMicro"]) if answer.status_code == 200 else 0
 
 
 def nonce() -> str:

@@ -1,54 +1,26 @@
-"""Statuses, codes and headers of the routes, as in the contract."""
+"""What the platform does beyond the checks of the suite, which try its contract on every run."""
 
+import asyncio
 import json
 import socket
-from typing import Any
+import uuid
+from pathlib import Path
+from typing import Any, cast
 
 import httpx
+import psycopg
 import pytest
 
-from tests.stack.embedded import MAIN, OTHER, Platform, nonce
+from stack.common.database import Database
+from stack.freeside import calls
+from stack.freeside.budget_ledger import Claim
+from tests.stack.embedded import AGENT, SMALL, Platform, nonce
 from tests.stack.tools import poll
 
-GOOD = {"prompt": "hello", "model": "cheap"}
 
-
-def post(
-    platform: Platform, content: bytes, content_type: str = "application/json", **headers: str
-) -> httpx.Response:
-    sent = platform.user() | {"content-type": content_type} | headers
-    return platform.http.post(f"{platform.freeside}/api/agents/invoke", content=content, headers=sent)
-
-
-@pytest.mark.parametrize(
-    ("content", "status"),
-    [
-        (b"", 400),
-        (b"null", 400),
-        (b"[]", 400),
-        (b'"text"', 400),
-        (b"{", 400),
-        (b"\xff", 400),
-        (b'{"prompt": NaN, "model": "cheap"}', 400),
-        (b'{"prompt": "\\ud800", "model": "cheap"}', 400),
-        (b'{"prompt": "x", "model": "cheap", "more": ' + b"[" * 1000 + b"]" * 1000 + b"}", 400),
-        (json.dumps({**GOOD, "prompt": " \n"}).encode(), 400),
-        (json.dumps({**GOOD, "model": "no-such-model"}).encode(), 400),
-        (json.dumps({**GOOD, "model": None}).encode(), 400),
-        (json.dumps({**GOOD, "agent": 7}).encode(), 400),
-        (json.dumps({"agent": "a", "messages": []}).encode(), 400),
-        (json.dumps({"agent": "a", "messages": [{"role": "root", "content": "x"}]}).encode(), 400),
-        (json.dumps({"messages": [{"role": "user", "content": "x"}]}).encode(), 400),
-        (json.dumps({**GOOD, "prompt": "x" * 131_072}).encode(), 413),
-        (b"x" * 3_000_000, 413),
-    ],
-)
-def test_bad_bodies(platform: Platform, content: bytes, status: int) -> None:
-    before = platform.budget()
-    answer = post(platform, content)
-    assert answer.status_code == status, answer.text
-    assert set(answer.json()) == {"error", "message"}
-    assert platform.budget() == before
+def post(platform: Platform, body: object, **headers: str) -> httpx.Response:
+    url = f"{platform.freeside}/api/agents/invoke"
+    return platform.http.post(url, json=body, headers=platform.user() | headers)
 
 
 @pytest.mark.parametrize("path", ["/api/agents/invoke", "/api/agents/stream"])
@@ -67,104 +39,63 @@ def test_a_caller_who_hangs_up_during_the_request_is_not_a_failure(platform: Pla
     assert [line for line in lines() if f"POST {path} 499" not in line] == []
 
 
-@pytest.mark.parametrize("key", ["", "k" * 129, "tab\there", "caf\u00e9"])
-def test_bad_idempotency_keys(platform: Platform, key: str) -> None:
-    sent = {name.encode(): value.encode() for name, value in platform.user().items()}
-    sent[b"x-idempotency-key"] = key.encode()
-    answer = platform.http.post(f"{platform.freeside}/api/agents/invoke", json=GOOD, headers=sent)
-    assert (answer.status_code, answer.json()["error"]) == (400, "INVALID_REQUEST")
+def test_an_invoke_that_accepts_events_is_answered_with_a_stream(platform: Platform) -> None:
+    prompt, before = nonce(), platform.budget()
+    answer = post(platform, {"prompt": prompt, "model": "cheap"}, accept="text/event-stream")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    events = [dict(line.split(": ", 1) for line in part.splitlines()) for part in answer.text.split("\n\n")]
+    names = [event["event"] for event in events if event]
+    assert (set(names[:-2]), names[-2:]) == ({"content"}, ["usage", "done"])
+    data = [json.loads(event["data"]) for event in events if event]
+    assert prompt in "".join(each["text"] for each in data[:-2])
+    assert platform.settled()["committed"] - before["committed"] == int(data[-2]["costMicro"])
 
 
-@pytest.mark.parametrize(
-    "prompt",
-    ["\u00e9" * 60_000, "x" * (131_072 - len('{"prompt":"","model":"cheap"}'))],
-    ids=["two-bytes-each", "to-the-last-byte"],
-)
-@pytest.mark.parametrize("path", ["invoke", "stream"])
-def test_the_largest_bodies_are_served(platform: Platform, prompt: str, path: str) -> None:
-    url, body = f"{platform.freeside}/api/agents/{path}", {"prompt": prompt, "model": "cheap"}
-    answer = platform.http.post(url, json=body, headers=platform.user())
-    assert answer.status_code == 200, answer.text
-    assert path == "invoke" or "event: done\ndata: {}\n\n" in answer.text
-
-
-def test_the_largest_direct_call_is_served(platform: Platform) -> None:
-    room = 131_072 - len(json.dumps({"agent": "a", "prompt": ""}))
-    answer = platform.finn_call({"agent": "a", "prompt": "x" * room})
-    assert answer.status_code == 200, answer.text
-
-
-def test_other_media_types(platform: Platform) -> None:
-    assert post(platform, json.dumps(GOOD).encode(), "text/plain").status_code == 415
-    assert post(platform, json.dumps(GOOD).encode(), "application/json; charset=utf-8").status_code == 200
+def test_a_word_is_repeated_as_often_as_asked_and_paid_for(platform: Platform) -> None:
+    repeated = platform.invoke("Say, 40 times, if you can: hello").json()
+    assert repeated["content"].count("hello") == 40
+    longer = platform.invoke("Say, once, if you can, and then no more: hello").json()
+    assert longer["usage"]["promptTokens"] > repeated["usage"]["promptTokens"]
+    assert int(longer["usage"]["costMicro"]) < int(repeated["usage"]["costMicro"])
 
 
 def test_messages_dialect(platform: Platform) -> None:
     word = nonce()
-    body = {
-        "agent": "a",
-        "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": word}],
-    }
-    answer = post(platform, json.dumps(body).encode())
-    assert answer.status_code == 200
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": word}]
+    answer = post(platform, {"agent": "a", "messages": messages})
+    assert (answer.status_code, answer.json()["model"]) == (200, "cheap")
     assert word in answer.json()["content"]
-    assert answer.json()["model"] == "cheap"
-    assert (
-        post(platform, json.dumps({**body, "modelAlias": "reviewer"}).encode()).json()["model"] == "reviewer"
-    )
+    other = post(platform, {"agent": "a", "messages": messages, "modelAlias": "reviewer"})
+    assert other.json()["model"] == "reviewer"
+
+
+def test_messages_with_the_same_text_are_another_body(platform: Platform) -> None:
+    key = nonce()
+
+    def say(*messages: dict[str, str]) -> httpx.Response:
+        return post(platform, {"agent": "a", "messages": messages}, **{"x-idempotency-key": key})
+
+    one, two = ({"role": "user", "content": word} for word in ("one", "two"))
+    first = say(one, two)
+    assert say(one | {"content": "one\ntwo"}).status_code == 409
+    assert say(one | {"role": "system"}, two).status_code == 409
+    again = say(*(dict(reversed(message.items())) for message in (one, two)))
+    assert again.json() == first.json()
 
 
 def test_headers_of_an_answer(platform: Platform) -> None:
-    answer = post(
-        platform, json.dumps(GOOD).encode(), **{"x-request-id": "mine-7", "x-idempotency-key": "k 1"}
-    )
-    assert answer.headers["x-request-id"] == "mine-7"
-    assert answer.headers["x-idempotency-key"] == "k 1"
+    sent = {"x-request-id": "mine-7", "x-idempotency-key": "k 1"}
+    answer = post(platform, {"prompt": "hello", "model": "cheap"}, **sent)
+    assert {name: answer.headers[name] for name in sent} == sent
     assert answer.headers["x-trace-id"] == answer.json()["traceId"]
     assert int(answer.headers["x-ratelimit-remaining"]) < int(answer.headers["x-ratelimit-limit"])
 
 
-def test_unknown_paths_and_methods(platform: Platform) -> None:
-    for path in ("/nope", "/health/", "/api/agents/nope"):
-        answer = platform.http.get(platform.freeside + path)
-        assert (answer.status_code, answer.json()["error"]) == (404, "NOT_FOUND")
-        assert answer.headers["x-request-id"]
-    assert platform.http.get(f"{platform.freeside}/api/agents/invoke").status_code in (404, 405)
-
-
-def test_pools(platform: Platform) -> None:
-    above = platform.invoke(model="architect", tier="pro")
-    assert (above.status_code, above.json()["error"]) == (403, "MODEL_NOT_ALLOWED")
-    narrowed = platform.invoke(model="reviewer", allowed_pools=["cheap"])
-    assert (narrowed.status_code, narrowed.json()["error"]) == (403, "MODEL_NOT_ALLOWED")
-    outside = platform.invoke(pool_id="reviewer", allowed_pools=["cheap"])
-    assert (outside.status_code, outside.json()["error"]) == (403, "FORBIDDEN")
-    models = platform.http.get(f"{platform.freeside}/api/agents/models", headers=platform.user(tier="pro"))
-    assert models.json() == {"models": ["cheap", "fast-code", "reviewer"]}
-
-
-def test_budget_dialects(platform: Platform) -> None:
-    url = f"{platform.freeside}/api/v1/communities"
-    assert platform.http.get(f"{url}/{OTHER}/budget", headers=platform.user(MAIN)).status_code == 403
-    assert platform.http.get(f"{url}/unknown/budget", headers=platform.user(MAIN)).status_code == 403
-    assert platform.http.get(f"{url}/unknown/budget", headers=platform.user("unknown")).status_code == 404
+def test_gateway_dialect_of_the_budget(platform: Platform) -> None:
     gateway = f"{platform.freeside}/api/agents/budget"
     assert platform.http.get(gateway, headers=platform.user()).status_code == 403
     body = platform.http.get(gateway, headers=platform.user(role="admin")).json()
     assert body["currentSpendCents"] + body["remainingCents"] == body["monthlyLimitCents"] == 50_000
-
-
-def test_a_token_is_spent_once_on_every_service(platform: Platform) -> None:
-    header = platform.user()
-    url = f"{platform.freeside}/api/agents/models"
-    assert [platform.http.get(url, headers=header).status_code for _ in range(2)] == [200, 409]
-    elsewhere = platform.user(aud="loa-dixie")
-    query = f"{platform.dixie}/api/reputation/query?routingKey=nft:smoke-agent-001"
-    assert [platform.http.get(query, headers=elsewhere).status_code for _ in range(2)] == [200, 401]
-    with_jti = {"jti": "11111111-2222-4333-8444-555555555555"}
-    body = {"agent": "a", "prompt": "x"}
-    assert platform.finn_call(body, **with_jti).status_code == 200
-    assert platform.finn_call(body, tenant=OTHER, **with_jti).json()["code"] == "JTI_REPLAY_DETECTED"
 
 
 @pytest.mark.parametrize(
@@ -195,11 +126,87 @@ def test_health_reports_what_is_down(platform: Platform) -> None:
         down = platform.http.get(f"{platform.freeside}/health")
         assert (down.status_code, down.json()["error"]) == (503, "database_unreachable")
         report = platform.http.get(f"{platform.dixie}/api/health").json()
-        assert (report["status"], report["infrastructure"]["postgresql"]["status"]) == (
-            "unhealthy",
-            "unhealthy",
-        )
+        assert report["status"] == report["infrastructure"]["postgresql"]["status"] == "unhealthy"
         assert platform.http.get(f"{platform.finn}/health").json()["status"] == "unhealthy"
         assert platform.invoke().json()["error"] == "SERVICE_UNAVAILABLE"
     finally:
         platform.control("POST", "/services/pgbouncer/start")
+
+
+def test_an_event_is_delivered_after_many_refusals(platform: Platform) -> None:
+    dsn = Path(platform.stack.profile["pgbouncer"]["finn_dsn"].removeprefix("file:")).read_text()
+    platform.control("POST", "/services/dixie/stop")
+    platform.rate("bad")
+    aged = "UPDATE finn.outbox SET attempts = 1024, next_attempt_at = now()"
+    refused_again = "SELECT 1 FROM finn.outbox WHERE attempts > 1024"
+    with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as finn:
+        poll(lambda: finn.execute(aged).rowcount == 1, 10, "Finn owes the event")
+        poll(lambda: finn.execute(refused_again).rowcount == 1, 10, "it was tried once more")
+    platform.control("POST", "/services/dixie/start")
+    poll(lambda: platform.score() == 0.4, 15, "the event arrived")
+
+
+def test_a_score_cannot_leave_its_range(platform: Platform) -> None:
+    url = f"{platform.dixie}/api/reputation/events"
+    event = {"type": "quality_signal", "agent_id": AGENT, "collection_id": "test", "weight": 1}
+    for score in [1.0] * 5 + [0.0] * 10:
+        own = {"event_id": str(uuid.uuid4()), "timestamp": "2026-01-01T00:00:00Z", "score": score}
+        assert platform.http.post(url, json=event | own, headers=platform.service()).status_code == 202
+        assert platform.score() in (0.0, 1.0)
+
+
+def test_a_fault_runs_the_model_for_refused_calls_only(platform: Platform) -> None:
+    log = platform.stack.run_dir / "logs" / "provider.log"
+
+    def runs() -> int:
+        return log.read_text().count("POST /v1/complete")
+
+    before, key = runs(), nonce()
+    platform.fault("freeside-runs-over-budget-calls")
+    assert platform.invoke("fits").status_code == 200
+    for _ in range(2):  # an abandoned claim would make the second wait instead of being refused
+        assert platform.invoke("x" * 100_000, SMALL, key=key).status_code == 402
+    poll(lambda: runs() >= before + 3, 5, "every run is logged")
+    assert runs() == before + 3
+    platform.fault("provider-down")
+    assert platform.invoke("x" * 100_000, SMALL, key=key).status_code == 402
+
+
+def test_a_replay_comes_before_the_budget(platform: Platform) -> None:
+    key = nonce()
+    first = platform.invoke("early", SMALL, key=key)
+    while platform.invoke("more", SMALL).status_code == 200:
+        pass
+    assert platform.invoke("early", SMALL, key=key).json() == first.json()
+
+
+class Keys:
+    """A table of keys as `Idempotency` asks for it: one key, which one call at a time has."""
+
+    owner: object = None
+
+    async def execute(self, statement: str, *arguments: Any, **named: Any) -> int:
+        if "INSERT" in statement:
+            self.owner, taken = self.owner or named["owner"], self.owner is None
+            return int(taken)
+        self.owner = None
+        return 1
+
+    async def one(self, *_: Any) -> dict[str, Any]:
+        return {"body_hash": "same", "answer": None}
+
+
+def test_who_waits_for_a_key_is_woken_when_it_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "_POLL_S", 30.0)
+
+    async def claims() -> list[Claim]:
+        idempotency = calls.Idempotency(cast("Database", Keys()))
+        first = await idempotency.claim("tenant", "key", "same")
+        waiting = asyncio.create_task(idempotency.claim("tenant", "key", "same"))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        await idempotency.abandon(first)
+        return [first, await asyncio.wait_for(waiting, 10)]
+
+    first, second = asyncio.run(claims())
+    assert first.owner != second.owner

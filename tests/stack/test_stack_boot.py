@@ -4,28 +4,18 @@ import stat
 import tomllib
 from pathlib import Path
 
-import psycopg
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pytest_readiness.profile.profile import Profile
 from pytest_readiness.profile.schema import Schema
 
-from stack.aws.inventory import secret_id
 from stack.launch import Stack
 from stack.supervisor import descendants
 from stack.x402 import PROCESSES
-from tests.stack.tools import Aws, listening_addresses, request
+from tests.stack.tools import listening_addresses, request
 
 ROOT = Path(__file__).parent.parent.parent
 LOOPBACK = {"0100007F", "00000000000000000000000001000000"}
 PARTS = {"postgres", "pgbouncer", "aws", "provider", "finn", "dixie", "freeside", "worker", *PROCESSES}
 HEALTH = {"freeside": "/health", "finn": "/health", "dixie": "/api/health"}
-
-
-def _secret(reference: str) -> str:
-    kind, _, path = reference.partition(":")
-    assert kind == "file"
-    return Path(path).read_text()
 
 
 def test_every_part_runs_and_every_service_is_healthy(stack: Stack) -> None:
@@ -61,31 +51,3 @@ def test_profile_names_secrets_without_holding_them(stack: Stack) -> None:
         assert path.read_text() not in text, path.name
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
     assert stat.S_IMODE((stack.run_dir / "secrets").stat().st_mode) == 0o700
-
-
-def test_each_service_reaches_the_database_through_the_pooler(stack: Stack) -> None:
-    for user in ("freeside", "finn", "dixie"):
-        dsn = _secret(stack.profile["pgbouncer"][f"{user}_dsn"])
-        with psycopg.connect(dsn, prepare_threshold=None) as connection:
-            found = connection.execute("SELECT current_user, current_database()").fetchone()
-            assert found == (user, "platform")
-
-
-def test_pooler_console_shows_transaction_pools_within_the_budget(stack: Stack) -> None:
-    with psycopg.connect(_secret(stack.profile["pgbouncer"]["dsn"]), autocommit=True) as console:
-        pools = console.execute("SHOW POOLS")
-        names = [column.name for column in pools.description or ()]
-        rows = [dict(zip(names, row, strict=True)) for row in pools.fetchall()]
-    modes = {row["pool_mode"] for row in rows if row["database"] == "platform"}
-    assert modes == {"transaction"}
-
-
-def test_signing_keys_are_three_different_p256_keys(stack: Stack, aws: Aws) -> None:
-    manager = aws("secretsmanager")
-    pems = {manager.get_secret_value(SecretId=secret_id(name))["SecretString"] for name in HEALTH}
-    assert len(pems) == 3
-    for pem in pems:
-        assert pem.startswith("-----BEGIN PRIVATE KEY-----")
-        key = load_pem_private_key(pem.encode(), None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
-        assert key.curve.name == "secp256r1"
