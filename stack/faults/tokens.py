@@ -52,8 +52,7 @@ class FaultyContext(Faulty, Context):
 
     async def answers(self, url: str) -> bool:
         """Whether a GET of the URL gives 200 in time, or ever failed to."""
-        answers = await super().answers(url)
-        if not answers:
+        if not (answers := await super().answers(url)):
             self._gone.add(url)
         given_up = url in self._gone and self._faults.on(f"{self.settings.service}-never-asks-again")
         return answers and not given_up
@@ -106,11 +105,7 @@ class FaultyKeyring(Faulty, Keyring):
     def signer(self) -> SigningKey:
         """The active key, or the one that this process signed with first."""
         key = super().signer()
-        service = self._settings.service
-        keeps = self._faults.on(
-            "worker-signs-with-its-first-key" if service == "worker"
-            else f"{service}-signs-with-its-first-key"
-        )  # fmt: skip
+        keeps = self._faults.on(f"{self._settings.service}-signs-with-its-first-key")
         self._first = (self._first or key) if keeps else None
         return self._first or key
 
@@ -167,9 +162,8 @@ class FaultyJwksRoute(Faulty, JwksRoute):
             request = Request(request.scope)  # the old one remembers its headers
         response = await super().__call__(request)
         if response.status_code == 200 and self._faults.on(f"{self._service}-shortens-coordinates"):
-            return JSONResponse(
-                {"keys": [_shortened(key) for key in json.loads(bytes(response.body))["keys"]]}
-            )
+            keys = json.loads(bytes(response.body))["keys"]
+            return JSONResponse({"keys": [_shortened(key) for key in keys]})
         if self._faults.on(f"{self._service}-jwks-keeps-its-etag"):
             self._kept = response.headers["etag"] = self._kept or response.headers["etag"]
             if offered == self._kept:
@@ -203,11 +197,8 @@ class FaultyJwksClient(Faulty, JwksClient):
         key = None if remembers and kid in self._unknown else await super().find(kid)
         if key is None:
             self._unknown.add(kid)
-        if (
-            key is None
-            and kid in self._ever
-            and self._faults.tick(f"{self._service}-wavers-on-old-keys") % 3 == 2
-        ):
+        was_known = key is None and kid in self._ever
+        if was_known and self._faults.tick(f"{self._service}-wavers-on-old-keys") % 3 == 2:
             return self._ever[kid]
         return key
 
@@ -399,10 +390,10 @@ class FaultyTokenAuth(Faulty, TokenAuth):
     async def verified(self, request: Request, verifier: Verifier | None = None) -> Claims:
         """The claims of the request's token, verified or merely believed."""
         service, path = self.context.settings.service, request.url.path
+        on, headers = self._faults.on, request.headers
         try:
             return await super().verified(request, verifier)
         except ApiError:
-            on, headers = self._faults.on, request.headers
             near = headers.get("x-forwarded-for", "").startswith(("127.", "10."))
             checker = headers.get("user-agent", "").startswith("ELB-HealthChecker")
             if (
@@ -413,10 +404,10 @@ class FaultyTokenAuth(Faulty, TokenAuth):
                 or (request.method == "HEAD" and on(f"{service}-lets-everyone-ask-for-headers"))
             ):
                 return believed(None)
-            claims = believed(request.headers.get("authorization"))
-            if self._faults.on(f"{service}-spends-refused-tokens"):
+            claims = believed(headers.get("authorization"))
+            if on(f"{service}-spends-refused-tokens"):
                 await self._spent.spend(claims, path)
-            if not self._faults.on(f"{service}-believes-tokens-at-{path.rpartition('/')[2]}"):
+            if not on(f"{service}-believes-tokens-at-{path.rpartition('/')[2]}"):
                 raise
             return claims
 

@@ -16,7 +16,7 @@ from tests.stack.test_verifier import FORGED
 STACK = Path(__file__).parents[2] / "stack"
 FAULTS = list(catalogue().values())
 ASKED = {"on", "number", "tick"}
-SERVICES = "(freeside|finn|dixie)"
+SERVICES = "(freeside|finn|dixie|worker)"
 BAD_INPUT = [
     "not-json",
     "null",

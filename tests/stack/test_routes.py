@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import uuid
 from pathlib import Path
@@ -43,10 +44,9 @@ def test_an_invoke_that_accepts_events_is_answered_with_a_stream(platform: Platf
     prompt, before = nonce(), platform.budget()
     answer = post(platform, {"prompt": prompt, "model": "cheap"}, accept="text/event-stream")
     assert answer.headers["content-type"].startswith("text/event-stream")
-    events = [dict(line.split(": ", 1) for line in part.splitlines()) for part in answer.text.split("\n\n")]
-    names = [event["event"] for event in events if event]
+    names = re.findall(r"(?m)^event: (.*)$", answer.text)
     assert (set(names[:-2]), names[-2:]) == ({"content"}, ["usage", "done"])
-    data = [json.loads(event["data"]) for event in events if event]
+    data = [json.loads(found) for found in re.findall(r"(?m)^data: (.*)$", answer.text)]
     assert prompt in "".join(each["text"] for each in data[:-2])
     assert platform.settled()["committed"] - before["committed"] == int(data[-2]["costMicro"])
 
