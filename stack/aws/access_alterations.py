@@ -3,6 +3,7 @@
 import copy
 import json
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ from stack.aws.inventory import (
 )
 from stack.aws.platform_alterations import (
     container_set,
+    deployed,
     new_kms_key,
     own_container,
     registered,
@@ -42,19 +44,26 @@ def role_reads(emulator: Emulator, service: str, secret_of: str, action: str = "
 
     No task definition refers to it.
     """
-    emulator.aws("iam").put_role_policy(
-        RoleName=execution_role(service),
-        PolicyName="also-reads",
-        PolicyDocument=policy(Action=f"secretsmanager:{action}", Resource=secret_arn(emulator, secret_of)),
-    )
+    secret = secret_arn(emulator, secret_of)
+    _permit(emulator, execution_role(service), Action=f"secretsmanager:{action}", Resource=secret)
 
 
-def role_assumed_by(emulator: Emulator, role: str, principal: str) -> None:
-    """Let only this AWS service assume a role."""
-    emulator.aws("iam").update_assume_role_policy(
-        RoleName=f"{PREFIX}-{role}",
-        PolicyDocument=policy(Principal={"Service": principal}, Action="sts:AssumeRole"),
-    )
+def _permit(emulator: Emulator, role: str, **statement: Any) -> None:
+    """Give a role a policy of its own with one statement."""
+    name = f"added-{uuid.uuid4()}"
+    iam = emulator.aws("iam")
+    iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=policy(**statement))
+
+
+def _trust(emulator: Emulator, role: str, **principal: str) -> None:
+    """Let these alone assume a role."""
+    document = policy(Principal=principal, Action="sts:AssumeRole")
+    emulator.aws("iam").update_assume_role_policy(RoleName=role, PolicyDocument=document)
+
+
+def role_assumed_by(emulator: Emulator, role: str, **principal: str) -> None:
+    """Let only this AWS service, or account, assume a role."""
+    _trust(emulator, f"{PREFIX}-{role}", **principal)
 
 
 def role_conditioned(emulator: Emulator, role: str, condition: Mapping[str, Any], policy: str = "") -> None:
@@ -69,14 +78,6 @@ def role_conditioned(emulator: Emulator, role: str, condition: Mapping[str, Any]
         iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=json.dumps(document))
     else:
         iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(document))
-
-
-def role_of_anybody(emulator: Emulator, role: str) -> None:
-    """Let anybody assume a role, including tasks."""
-    trusted = {"Service": "ecs-tasks.amazonaws.com", "AWS": "*"}
-    emulator.aws("iam").update_assume_role_policy(
-        RoleName=f"{PREFIX}-{role}", PolicyDocument=policy(Principal=trusted, Action="sts:AssumeRole")
-    )
 
 
 def secret_given(
@@ -96,11 +97,7 @@ def secret_given(
         request["KmsKeyId"] = emulator.aws("kms").create_key(Policy=document)["KeyMetadata"]["Arn"]
     name = f"{PREFIX}/{service}/database"
     arn = secrets.create_secret(Name=name, SecretString="postgres://", **request)["ARN"]
-    emulator.aws("iam").put_role_policy(
-        RoleName=execution_role(service),
-        PolicyName="own-database",
-        PolicyDocument=policy(Action="secretsmanager:GetSecretValue", Resource=arn),
-    )
+    _permit(emulator, execution_role(service), Action="secretsmanager:GetSecretValue", Resource=arn)
     task_definition(emulator, service, secrets={"DATABASE_URL": arn})
     if marked:
         secrets.delete_secret(SecretId=name, RecoveryWindowInDays=7)
@@ -108,16 +105,9 @@ def secret_given(
 
 def role_lent(emulator: Emulator, service: str, to: str) -> None:
     """Let a service assume another's execution role, by the policies of both roles."""
-    iam, name = emulator.aws("iam"), execution_role(service)
-    trusted = {"Service": "ecs-tasks.amazonaws.com", "AWS": f"arn:aws:iam::{ACCOUNT}:root"}
-    iam.update_assume_role_policy(
-        RoleName=name, PolicyDocument=policy(Principal=trusted, Action="sts:AssumeRole")
-    )
-    iam.put_role_policy(
-        RoleName=execution_role(to),
-        PolicyName="acts-as-another",
-        PolicyDocument=policy(Action="sts:AssumeRole", Resource=role_arn(name)),
-    )
+    lent = execution_role(service)
+    _trust(emulator, lent, Service="ecs-tasks.amazonaws.com", AWS=f"arn:aws:iam::{ACCOUNT}:root")
+    _permit(emulator, execution_role(to), Action="sts:AssumeRole", Resource=role_arn(lent))
 
 
 def role_missing(emulator: Emulator, role: str) -> None:
@@ -138,19 +128,12 @@ def role_pulls_nothing(emulator: Emulator, role: str) -> None:
 def role_pulls_only(emulator: Emulator, role: str, actions: Sequence[str]) -> None:
     """Let a role do only these actions, instead of what AWS's own policies allow."""
     role_pulls_nothing(emulator, role)
-    emulator.aws("iam").put_role_policy(
-        RoleName=f"{PREFIX}-{role}",
-        PolicyName="starts",
-        PolicyDocument=policy(Action=[*actions], Resource="*"),
-    )
+    _permit(emulator, f"{PREFIX}-{role}", Action=[*actions], Resource="*")
 
 
 def role_denied(emulator: Emulator, role: str, action: str) -> None:
     """Deny a role an action, whatever else its policies say."""
-    document = policy(Effect="Deny", Action=action, Resource="*")
-    emulator.aws("iam").put_role_policy(
-        RoleName=f"{PREFIX}-{role}", PolicyName="denied", PolicyDocument=document
-    )
+    _permit(emulator, f"{PREFIX}-{role}", Effect="Deny", Action=action, Resource="*")
 
 
 def role_reads_nothing(emulator: Emulator, role: str) -> None:
@@ -158,13 +141,6 @@ def role_reads_nothing(emulator: Emulator, role: str) -> None:
     iam, name = emulator.aws("iam"), f"{PREFIX}-{role}"
     for each in iam.list_role_policies(RoleName=name)["PolicyNames"]:
         iam.delete_role_policy(RoleName=name, PolicyName=each)
-
-
-def role_is_administrator(emulator: Emulator, service: str) -> None:
-    """Attach AWS's own policy that allows everything to a service's execution role."""
-    emulator.aws("iam").attach_role_policy(
-        RoleName=execution_role(service), PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess"
-    )
 
 
 def credential_shared(emulator: Emulator, services: Sequence[str]) -> None:
@@ -176,37 +152,21 @@ def credential_shared(emulator: Emulator, services: Sequence[str]) -> None:
 
 def key_pinned(emulator: Emulator, service: str, to: str) -> None:
     """Deploy a service with a pinned version or stage of its signing key, by a suffix of the secret's ARN."""
-    ecs, family = emulator.aws("ecs"), f"{PREFIX}-{service}"
-    definition = registered(emulator, family)
+    definition = registered(emulator, f"{PREFIX}-{service}")
     (given,) = definition["containerDefinitions"][0]["secrets"]
     given["valueFrom"] += to
-    ecs.register_task_definition(**definition)
-    ecs.update_service(cluster=CLUSTER, service=family, taskDefinition=family)
+    deployed(emulator, definition)
 
 
-def secret_left(emulator: Emulator, name: str) -> None:
-    """Add a secret to the platform that nothing reads."""
-    emulator.aws("secretsmanager").create_secret(Name=f"{PREFIX}/{name}", SecretString="left")
+def secret_value(
+    emulator: Emulator, service: str, value: str = "", of: str = "", curve: str = "P256"
+) -> None:
+    """Put any text into a secret, such as PLACEHOLDER, or another service's key, or a new one on a curve.
 
-
-def secret_value(emulator: Emulator, service: str, value: str) -> None:
-    """Put any text into a secret, such as PLACEHOLDER."""
+    A new key is like a rotation without overlap.
+    """
+    value = value or (_secret(emulator, of) if of else new_key(curve))
     emulator.aws("secretsmanager").put_secret_value(SecretId=secret_id(service), SecretString=value)
-
-
-def secret_on_another_curve(emulator: Emulator, service: str) -> None:
-    """Put a P-384 key into a secret."""
-    secret_value(emulator, service, new_key(ec.SECP384R1()))
-
-
-def secret_copied(emulator: Emulator, service: str, of: str) -> None:
-    """Put another service's key into a secret."""
-    secret_value(emulator, service, _secret(emulator, of))
-
-
-def secret_renewed(emulator: Emulator, service: str) -> None:
-    """Put a new key into a secret, like a rotation without overlap."""
-    secret_value(emulator, service, new_key())
 
 
 def secret_half_rotated(emulator: Emulator, service: str) -> None:
@@ -231,15 +191,11 @@ def operator_lacks(emulator: Emulator, action: str) -> None:
     iam.put_role_policy(RoleName=OPERATOR, PolicyName=OPERATOR_POLICY, PolicyDocument=document)
 
 
-def new_key(curve: ec.EllipticCurve | None = None) -> str:
-    """Return a fresh private key, PKCS#8 PEM, on P-256 or on another curve."""
-    return (
-        ec.generate_private_key(curve or ec.SECP256R1())
-        .private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        .decode()
-    )
+def new_key(curve: str = "P256") -> str:
+    """Return a fresh private key, PKCS#8 PEM, on P-256 or P-384."""
+    key = ec.generate_private_key({"P256": ec.SECP256R1, "P384": ec.SECP384R1}[curve]())
+    form = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return key.private_bytes(serialization.Encoding.PEM, *form).decode()
 
 
 def _secret(emulator: Emulator, service: str) -> str:
@@ -270,11 +226,7 @@ def parameter_given(
         own = {"KeyId": new_kms_key(emulator, key)} if key else {}
         emulator.aws("ssm").put_parameter(Name=name, Value="secret", Type="SecureString", **own)
     if allowed:
-        emulator.aws("iam").put_role_policy(
-            RoleName=execution_role(service),
-            PolicyName="parameters",
-            PolicyDocument=policy(Action="ssm:GetParameters", Resource=arn),
-        )
+        _permit(emulator, execution_role(service), Action="ssm:GetParameters", Resource=arn)
     family = internals.service_record(CLUSTER, f"{PREFIX}-{service}")["taskDefinition"]
     definition = emulator.aws("ecs").describe_task_definition(taskDefinition=family)["taskDefinition"]
     given = definition["containerDefinitions"][0].get("secrets", [])
@@ -318,11 +270,7 @@ def repository_encrypted(emulator: Emulator, build: str, state: str = "Enabled")
 def given_beside(emulator: Emulator, service: str, by: str) -> None:
     """Give a service's task something that is gone: `registry` credentials, or a secret for its `logs`."""
     arn = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{PREFIX}/{service}/{by}-AbCdEf"
-    emulator.aws("iam").put_role_policy(
-        RoleName=execution_role(service),
-        PolicyName=by,
-        PolicyDocument=policy(Action="secretsmanager:GetSecretValue", Resource=arn),
-    )
+    _permit(emulator, execution_role(service), Action="secretsmanager:GetSecretValue", Resource=arn)
     if by == "registry":
         container_set(emulator, service, repositoryCredentials={"credentialsParameter": arn})
         return
@@ -415,27 +363,6 @@ def secret_encrypted(
     document = json.dumps({"Version": "2012-10-17", "Statement": named})
     key = new_kms_key(emulator, "Enabled", days, Policy=document)
     emulator.aws("secretsmanager").update_secret(SecretId=secret_id(service), KmsKeyId=key)
-    decrypts = policy(Action="kms:Decrypt", Resource=key, Condition=dict(condition or {}))
-    operates = policy(Action=["kms:Decrypt", "kms:GenerateDataKey"], Resource=key)
-    for role, document in ((execution_role(service), decrypts), (OPERATOR, operates)):
-        emulator.aws("iam").put_role_policy(RoleName=role, PolicyName="own-key", PolicyDocument=document)
-
-
-def repository_closed(emulator: Emulator, build: str) -> None:
-    """Make the policy of a build's repository deny everybody its images."""
-    pulls = {"Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"], "Principal": "*"}
-    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", **pulls}]}
-    emulator.aws("ecr").set_repository_policy(
-        repositoryName=REPOSITORIES[build], policyText=json.dumps(document)
-    )
-
-
-ALTERATIONS = (
-    role_reads, role_assumed_by, role_conditioned, role_of_anybody, secret_given, role_lent, role_missing,
-    role_pulls_nothing, role_pulls_only, role_denied, role_reads_nothing, role_is_administrator,
-    credential_shared, key_pinned, secret_left, secret_value, secret_on_another_curve, secret_copied,
-    secret_renewed, secret_half_rotated, secret_missing, operator_lacks,
-    secret_denied, secret_unrotated, logs_encrypted, parameter_given, given_beside, settings_in_a_file,
-    secret_encrypted, repository_closed,
-    repository_encrypted, role_bounded, topic_queue_encrypted, topic_firehose, tasks_ended,
-)  # fmt: skip
+    on = dict(condition or {})
+    _permit(emulator, execution_role(service), Action="kms:Decrypt", Resource=key, Condition=on)
+    _permit(emulator, OPERATOR, Action=["kms:Decrypt", "kms:GenerateDataKey"], Resource=key)

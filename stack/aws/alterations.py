@@ -3,8 +3,10 @@
 Those of monitoring are here.
 """
 
+import inspect
 import io
 import json
+import sys
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -41,6 +43,12 @@ SETTINGS = ("Namespace", "MetricName", "Dimensions", "Statistic", "ExtendedStati
 def api_refuses(emulator: Emulator, service: str, code: str, message: str = "") -> None:
     """Have every call of an AWS service (its signing name; `*` for all) refused with an error code."""
     emulator.refusals.refuse(service, code, message)
+
+
+def call(emulator: Emulator, api: str, **arguments: Any) -> None:
+    """Make one call of an API of AWS, named as boto3 names it, such as `logs.delete_log_group`."""
+    service, _, operation = api.partition(".")
+    getattr(emulator.aws(service), operation)(**arguments)
 
 
 def alarm_missing(emulator: Emulator, alarm: str) -> None:
@@ -228,11 +236,6 @@ def topic_filtered(emulator: Emulator, policy: Mapping[str, Any], scope: str = "
             )
 
 
-def topic_also(emulator: Emulator, endpoint: str) -> None:
-    """Also notify an https address."""
-    emulator.aws("sns").subscribe(TopicArn=TOPIC_ARN, Protocol="https", Endpoint=endpoint)
-
-
 def topic_queue_missing(emulator: Emulator) -> None:
     """Delete the queue that is subscribed to the alerts topic."""
     sqs = emulator.aws("sqs")
@@ -311,35 +314,9 @@ def topic_attribute(emulator: Emulator, name: str, value: str) -> None:
     emulator.aws("sns").set_topic_attributes(TopicArn=TOPIC_ARN, AttributeName=name, AttributeValue=value)
 
 
-def topic_missing(emulator: Emulator) -> None:
-    """Delete the alerts topic; the alarms still name it."""
-    emulator.aws("sns").delete_topic(TopicArn=TOPIC_ARN)
-
-
 def notifications_lost(emulator: Emulator) -> None:
     """Have SNS accept every notification and deliver none."""
     emulator.notifications_lost = True
-
-
-def dashboard_missing(emulator: Emulator, dashboard: str) -> None:
-    """Delete a dashboard."""
-    emulator.aws("cloudwatch").delete_dashboards(DashboardNames=[f"{PREFIX}-{dashboard}"])
-
-
-def dashboard_empty(emulator: Emulator, dashboard: str) -> None:
-    """Leave a dashboard without widgets."""
-    body = json.dumps({"widgets": []})
-    emulator.aws("cloudwatch").put_dashboard(DashboardName=f"{PREFIX}-{dashboard}", DashboardBody=body)
-
-
-def log_group_missing(emulator: Emulator, service: str) -> None:
-    """Delete a service's log group."""
-    emulator.aws("logs").delete_log_group(logGroupName=f"/ecs/{PREFIX}/{service}")
-
-
-def log_group_without_retention(emulator: Emulator, service: str) -> None:
-    """Keep a service's logs without limit."""
-    emulator.aws("logs").delete_retention_policy(logGroupName=f"/ecs/{PREFIX}/{service}")
 
 
 def service_unwatched(emulator: Emulator, service: str) -> None:
@@ -362,24 +339,14 @@ def _alarm(emulator: Emulator, name: str) -> dict[str, Any]:
     return alarm
 
 
-# Each gets the emulator and the fault's parameters.
+# Every public function of these modules that returns nothing; it gets the emulator and a fault's params.
 ALTERATIONS: Mapping[str, Callable[..., None]] = {
-    alteration.__name__.replace("_", "-"): alteration
-    for alteration in (
-        *platform_alterations.ALTERATIONS,
-        *edge_alterations.ALTERATIONS,
-        *access_alterations.ALTERATIONS,
-        *network_alterations.ALTERATIONS,
-        api_refuses, alarm_missing, alarm_added, alarm_changed, alarm_by_query, alarms_by_composite,
-        alarms_muted, alarm_described, alarms_many, alarms_on_tasks, composite_added, database_in_cluster,
-        alarm_watches_another, metric,
-        metric_filter, topic_without_subscription,
-        topic_unconfirmed, topic_filtered, topic_also, topic_queue_missing, topic_queue_closed,
-        topic_function,
-        dashboard_of_another, topic_encrypted, topic_attribute,
-        topic_missing, notifications_lost,
-        dashboard_missing, dashboard_empty, log_group_missing, log_group_without_retention, service_unwatched,
-    )
+    name.replace("_", "-"): found
+    for module in (sys.modules[__name__], access_alterations, edge_alterations, network_alterations,
+                   platform_alterations)
+    for name, found in inspect.getmembers(module, inspect.isfunction)
+    if found.__module__ == module.__name__ and not name.startswith("_")
+    and found.__annotations__["return"] is None
 }  # fmt: skip
 
 

@@ -12,8 +12,11 @@ from stack.aws.inventory import (
     CLUSTER,
     PREFIX,
     REGION,
-    ZONE,
+    alias_record,
+    dns_record,
     let_in,
+    write_records,
+    zone_of,
 )
 from stack.host import LOOPBACK
 
@@ -244,10 +247,7 @@ def cloudfront_in_front(
 def record_leads(emulator: Emulator, host: str, to: str) -> None:
     """Point a host's DNS record somewhere else."""
     route53 = emulator.aws("route53")
-    zones = {each["Name"]: each["Id"] for each in route53.list_hosted_zones()["HostedZones"]}
-    target = {"DNSName": to, "HostedZoneId": "Z2FDTNDATAQYW2", "EvaluateTargetHealth": False}
-    changes = [{"Action": "UPSERT", "ResourceRecordSet": {"Name": host, "Type": "A", "AliasTarget": target}}]
-    route53.change_resource_record_sets(HostedZoneId=zones[f"{ZONE}."], ChangeBatch={"Changes": changes})
+    write_records(route53, zone_of(route53), alias_record(host, to))
 
 
 def certificate_in_acm(
@@ -341,10 +341,7 @@ def no_redirect(emulator: Emulator, service: str, *, root: bool = True) -> None:
 def record_added(emulator: Emulator, name: str, value: str) -> None:
     """Add an alias of DNS to the public zone."""
     route53 = emulator.aws("route53")
-    zones = {each["Name"]: each["Id"] for each in route53.list_hosted_zones()["HostedZones"]}
-    record = {"Name": name, "Type": "CNAME", "TTL": 300, "ResourceRecords": [{"Value": value}]}
-    changes = [{"Action": "CREATE", "ResourceRecordSet": record}]
-    route53.change_resource_record_sets(HostedZoneId=zones[f"{ZONE}."], ChangeBatch={"Changes": changes})
+    write_records(route53, zone_of(route53), dns_record(name, "CNAME", value))
 
 
 def _target_group(elb: Any, service: str) -> str:
@@ -356,14 +353,3 @@ def _secure_listener(elb: Any) -> str:
     (balancer,) = elb.describe_load_balancers(Names=[f"{PREFIX}-alb"])["LoadBalancers"]
     listeners = elb.describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])["Listeners"]
     return next(str(each["ListenerArn"]) for each in listeners if each["Protocol"] == "HTTPS")
-
-
-ALTERATIONS = (
-    group_closed, group_open, group_lets_in_only, group_lets_out, subnets_full, namespace_elsewhere,
-    public_host, targets_asked, targets_gone, targets_ailing, targets_foreign, targets_shared,
-    targets_registered, registered_as,
-    targets_by, registry_gone,
-    host_missing, host_recorded, host_kept, host_alias, address_left,
-    listener_moved, certificate, certificate_in_acm, cloudfront_in_front, record_leads, balancer_rule,
-    balancer_asks_to_log_in, balancer_shared, paths_diverted, no_redirect, record_added,
-)  # fmt: skip

@@ -144,6 +144,40 @@ def let_in(ec2: Any, group: str, callers: Sequence[str], port: int) -> None:
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
 
 
+def zone_of(route53: Any, name: str = ZONE) -> str:
+    """Return the id of the hosted zone of this name."""
+    zones = route53.list_hosted_zones()["HostedZones"]
+    return next(str(each["Id"]) for each in zones if each["Name"] == f"{name}.")
+
+
+def record_of(route53: Any, host: str) -> dict[str, Any]:
+    """Return the record with a host's address in the public zone."""
+    found = route53.list_resource_record_sets(HostedZoneId=zone_of(route53))["ResourceRecordSets"]
+    return next(each for each in found if each["Name"] == f"{host}." and each["Type"] == "A")
+
+
+def alias_record(host: str, to: str) -> dict[str, Any]:
+    """Return a record that leads a host to a load balancer or a distribution."""
+    zone = "Z2FDTNDATAQYW2" if to.endswith("cloudfront.net") else "Z35SXDOTRQ7X7K"
+    target = {"DNSName": to, "HostedZoneId": zone, "EvaluateTargetHealth": False}
+    return {"Name": host, "Type": "A", "AliasTarget": target}
+
+
+def dns_record(name: str, kind: str, *values: str) -> dict[str, Any]:
+    """Return a record of a type with these values."""
+    return {"Name": name, "Type": kind, "TTL": 300, "ResourceRecords": [{"Value": each} for each in values]}
+
+
+def write_records(
+    route53: Any, zone: str, *records: Mapping[str, Any], instead_of: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """Write records into a zone, after deleting those that they replace."""
+    changes = [{"Action": "DELETE", "ResourceRecordSet": each} for each in instead_of]
+    changes += [{"Action": "UPSERT", "ResourceRecordSet": each} for each in records]
+    if changes:
+        route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
+
+
 def role_arn(name: str) -> str:
     """Return the ARN of a role."""
     return f"arn:aws:iam::{ACCOUNT}:role/{name}"

@@ -14,9 +14,14 @@ from stack.aws.inventory import (
     REGION,
     SERVICES,
     ZONE,
+    alias_record,
+    dns_record,
     let_in,
     policy,
+    record_of,
     role_arn,
+    write_records,
+    zone_of,
 )
 from stack.aws.platform_alterations import container_set, task_definition
 
@@ -179,14 +184,8 @@ def zone_inside(emulator: Emulator, name: str, leads_to: str = "") -> None:
         Name=name, CallerReference=f"{name} inside", VPC={"VPCRegion": REGION, "VPCId": network},
         HostedZoneConfig={"PrivateZone": True},
     )["HostedZone"]["Id"]  # fmt: skip
-    target = {"DNSName": leads_to, "HostedZoneId": "Z35SXDOTRQ7X7K", "EvaluateTargetHealth": False}
-    changes = [
-        {"Action": "CREATE", "ResourceRecordSet": {"Name": each.public, "Type": "A", "AliasTarget": target}}
-        for each in SERVICES
-        if each.public and leads_to
-    ]
-    if changes:
-        route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
+    hosts = [each.public for each in SERVICES if each.public and leads_to]
+    write_records(route53, zone, *(alias_record(host, leads_to) for host in hosts))
 
 
 def host_delegated(emulator: Emulator, host: str, to: str = "", before: str = "") -> None:
@@ -196,21 +195,11 @@ def host_delegated(emulator: Emulator, host: str, to: str = "", before: str = ""
     """
     route53 = emulator.aws("route53")
     (balancer,) = internals.records("alb._lbs")
-    zones = {each["Name"]: each["Id"] for each in route53.list_hosted_zones()["HostedZones"]}
+    public = zone_of(route53)
     made = route53.create_hosted_zone(Name=host, CallerReference=host)
-    servers = [{"Value": each} for each in made["DelegationSet"]["NameServers"]]
-    led = {"Name": host, "Type": "NS", "TTL": 300, "ResourceRecords": servers}
-
-    def alias(to: str) -> dict[str, Any]:
-        target = {"DNSName": to, "HostedZoneId": "Z35SXDOTRQ7X7K", "EvaluateTargetHealth": False}
-        return {"Name": host, "Type": "A", "AliasTarget": target}
-
-    for zone, sets in (
-        (zones[f"{ZONE}."], [led, *([alias(before)] if before else [])]),
-        (made["HostedZone"]["Id"], [alias(to or balancer["DNSName"])]),
-    ):
-        changes = [{"Action": "UPSERT", "ResourceRecordSet": each} for each in sets]
-        route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
+    left = [alias_record(host, before)] if before else []
+    write_records(route53, public, dns_record(host, "NS", *made["DelegationSet"]["NameServers"]), *left)
+    write_records(route53, made["HostedZone"]["Id"], alias_record(host, to or balancer["DNSName"]))
 
 
 def host_by(emulator: Emulator, host: str, names: Mapping[str, str]) -> None:
@@ -220,27 +209,17 @@ def host_by(emulator: Emulator, host: str, names: Mapping[str, str]) -> None:
     """
     route53 = emulator.aws("route53")
     (balancer,) = internals.records("alb._lbs")
-    zones = {each["Name"]: each["Id"] for each in route53.list_hosted_zones()["HostedZones"]}
-    zone = zones[f"{ZONE}."]
-    listed = route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
-    changes = [
-        {"Action": "DELETE", "ResourceRecordSet": each} for each in listed if each["Name"] == f"{host}."
+    known = [
+        dns_record(name, "CNAME", balancer["DNSName"] if to == "alb" else to) for name, to in names.items()
     ]
-    for name, to in names.items():
-        value = [{"Value": balancer["DNSName"] if to == "alb" else to}]
-        record = {"Name": name, "Type": "CNAME", "TTL": 300, "ResourceRecords": value}
-        changes.append({"Action": "CREATE", "ResourceRecordSet": record})
-    route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
+    write_records(route53, zone_of(route53), *known, instead_of=[record_of(route53, host)])
 
 
 def zone_again(emulator: Emulator, host: str = "", to: str = "") -> None:
     """Leave a second public zone of the same name, in which a host leads elsewhere, or nothing does."""
     route53 = emulator.aws("route53")
     made = route53.create_hosted_zone(Name=ZONE, CallerReference="again")["HostedZone"]["Id"]
-    record = {"Name": host, "Type": "CNAME", "TTL": 300, "ResourceRecords": [{"Value": to}]}
-    changes = [{"Action": "CREATE", "ResourceRecordSet": record}]
-    if host:
-        route53.change_resource_record_sets(HostedZoneId=made, ChangeBatch={"Changes": changes})
+    write_records(route53, made, *([dns_record(host, "CNAME", to)] if host else []))
 
 
 def connected(_: Emulator, service: str, port: int) -> None:
@@ -268,16 +247,12 @@ def weighted(emulator: Emulator, host: str, weights: Mapping[str, int]) -> None:
     """Split a host's requests between names by weight; `alb` is the load balancer's own name."""
     route53 = emulator.aws("route53")
     (balancer,) = internals.records("alb._lbs")
-    zones = {each["Name"]: each["Id"] for each in route53.list_hosted_zones()["HostedZones"]}
-    zone = zones[f"{ZONE}."]
-    listed = route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
-    (old,) = [each for each in listed if each["Name"] == f"{host}." and each["Type"] == "A"]
-    changes: list[dict[str, Any]] = [{"Action": "DELETE", "ResourceRecordSet": old}]
-    for to, weight in weights.items():
-        target = {**old["AliasTarget"], "DNSName": balancer["DNSName"] if to.startswith("alb") else to}
-        shared = {"Name": host, "Type": "A", "SetIdentifier": to, "Weight": weight, "AliasTarget": target}
-        changes.append({"Action": "CREATE", "ResourceRecordSet": shared})
-    route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
+    split = [
+        alias_record(host, balancer["DNSName"] if to.startswith("alb") else to)
+        | {"SetIdentifier": to, "Weight": weight}
+        for to, weight in weights.items()
+    ]
+    write_records(route53, zone_of(route53), *split, instead_of=[record_of(route53, host)])
 
 
 def placed(emulator: Emulator, host: str, places: Sequence[str], plain: str = "") -> None:
@@ -286,36 +261,22 @@ def placed(emulator: Emulator, host: str, places: Sequence[str], plain: str = ""
     `plain` is an IPv6 address that all others get.
     """
     route53 = emulator.aws("route53")
-    zones = {each["Name"]: each["Id"] for each in route53.list_hosted_zones()["HostedZones"]}
-    zone = zones[f"{ZONE}."]
-    listed = route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
-    (old,) = [each for each in listed if each["Name"] == f"{host}." and each["Type"] == "A"]
-    changes = [{"Action": "DELETE", "ResourceRecordSet": old}]
-    for place in places:
-        record = {**old, "SetIdentifier": place, "GeoLocation": {"CountryCode": place}}
-        changes.append({"Action": "CREATE", "ResourceRecordSet": record})
-    if plain:
-        record = {"Name": host, "Type": "AAAA", "TTL": 60, "ResourceRecords": [{"Value": plain}]}
-        changes.append({"Action": "CREATE", "ResourceRecordSet": record})
-    route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
+    old = record_of(route53, host)
+    new = [{**old, "SetIdentifier": place, "GeoLocation": {"CountryCode": place}} for place in places]
+    new += [dns_record(host, "AAAA", plain)] if plain else []
+    write_records(route53, zone_of(route53), *new, instead_of=[old])
 
 
 def failing_over(emulator: Emulator, host: str, to: str, seen: str = "Failure: no answer") -> None:
     """Give a host a spare, used while the health check of its own record fails: what checkers have `seen`."""
     route53 = emulator.aws("route53")
-    (zone,) = [
-        each["Id"] for each in route53.list_hosted_zones()["HostedZones"] if each["Name"] == f"{ZONE}."
-    ]
-    listed = route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
-    (old,) = [each for each in listed if each["Name"] == f"{host}." and each["Type"] == "A"]
+    old = record_of(route53, host)
     asks: Any = {"Type": "HTTPS", "FullyQualifiedDomainName": host, "ResourcePath": "/health"}
     check = route53.create_health_check(CallerReference=host, HealthCheckConfig=asks)["HealthCheck"]["Id"]
     main = {**old, "SetIdentifier": "main", "Failover": "PRIMARY", "HealthCheckId": check}
     spare = {**old, "SetIdentifier": "spare", "Failover": "SECONDARY"}
     spare["AliasTarget"] = {**old["AliasTarget"], "DNSName": to}
-    changes: Any = [{"Action": "DELETE", "ResourceRecordSet": old}]
-    changes += [{"Action": "CREATE", "ResourceRecordSet": each} for each in (main, spare)]
-    route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
+    write_records(route53, zone_of(route53), main, spare, instead_of=[old])
     report = f"<StatusReport><Status>{seen}</Status></StatusReport>"
     listed = f"<HealthCheckObservation><Region>eu-west-1</Region>{report}</HealthCheckObservation>"
     reports = f"<HealthCheckObservations>{listed}</HealthCheckObservations>"
@@ -329,17 +290,14 @@ def zone_signed(emulator: Emulator, host: str = ZONE, key: str = "ACTIVE", diges
     The zone above it has the `digest` of a key.
     """
     route53 = emulator.aws("route53")
-    zones = {each["Name"]: each["Id"] for each in route53.list_hosted_zones()["HostedZones"]}
     signs = "SIGNING" if key else "NOT_SIGNING"
     members = f"<Status><ServeSignature>{signs}</ServeSignature></Status>"
     of = f"<KeySigningKey><Name>k</Name><Status>{key}</Status><DSRecord>1 13 2 AB</DSRecord></KeySigningKey>"
     members += f"<KeySigningKeys>{of if key else ''}</KeySigningKeys>"
-    path = f"hostedzone/{zones[f'{host}.'].rpartition('/')[2]}/dnssec"
+    path = f"hostedzone/{zone_of(route53, host).rpartition('/')[2]}/dnssec"
     emulator.further.set_answer(path, f"<GetDNSSECResponse>{members}</GetDNSSECResponse>")
-    record = {"Name": host, "Type": "DS", "TTL": 300, "ResourceRecords": [{"Value": f"1 13 2 {digest}"}]}
-    changes: Any = [{"Action": "CREATE", "ResourceRecordSet": record}]
     if digest:
-        route53.change_resource_record_sets(HostedZoneId=zones[f"{ZONE}."], ChangeBatch={"Changes": changes})
+        write_records(route53, zone_of(route53), dns_record(host, "DS", f"1 13 2 {digest}"))
 
 
 def host_delegated_unsigned(emulator: Emulator, host: str) -> None:
@@ -404,12 +362,3 @@ def names_unanswered(_: Emulator) -> None:
     """Stop name resolution in the VPC by disabling its DNS attribute."""
     for each in internals.records("ec2._vpcs"):
         each["EnableDnsSupport"] = False
-
-
-ALTERATIONS = (
-    way_out, way_out_through, endpoints, endpoint, access_list, subnet_gone, balancer_is, balancer_inside,
-    balancer_attribute, web_acl, cloudfront_behind_acl,
-    zone_inside, zone_again, connected, host_by, host_delegated, host_at_spare_balancer, weighted,
-    names_unanswered, placed, failing_over, zone_signed, host_delegated_unsigned, access_blocked,
-    database_by_proxy, volume_mounted,
-)  # fmt: skip

@@ -32,11 +32,6 @@ def service_stopped(emulator: Emulator, service: str) -> None:
         ecs.stop_task(cluster=CLUSTER, task=task)
 
 
-def service_scaled(emulator: Emulator, service: str, desired: int) -> None:
-    """Give a service another desired count, and run that many tasks."""
-    emulator.aws("ecs").update_service(cluster=CLUSTER, service=f"{PREFIX}-{service}", desiredCount=desired)
-
-
 def service_scales(
     emulator: Emulator,
     service: str,
@@ -61,19 +56,6 @@ def service_scales(
         bounds = {"MinCapacity": count, "MaxCapacity": count}
         action = {"ScheduledActionName": name, "Schedule": "cron(0 20 ? * MON-FRI *)"}
         emulator.scaling.actions.append({**of, **action, "ScalableTargetAction": bounds})
-
-
-def service_replaces(emulator: Emulator, service: str, least: int, most: int) -> None:
-    """Limit a service's deployments to these percentages of its tasks."""
-    kept = {"minimumHealthyPercent": least, "maximumPercent": most}
-    emulator.aws("ecs").update_service(
-        cluster=CLUSTER, service=f"{PREFIX}-{service}", deploymentConfiguration=kept
-    )
-
-
-def service_missing(emulator: Emulator, service: str) -> None:
-    """Delete a service."""
-    emulator.aws("ecs").delete_service(cluster=CLUSTER, service=f"{PREFIX}-{service}", force=True)
 
 
 def rollout(_: Emulator, service: str, state: str) -> None:
@@ -195,8 +177,7 @@ def task_definition(
     `port` is where the container listens;
     `settings` are arguments of RegisterTaskDefinition, such as cpu and memory.
     """
-    ecs, family = emulator.aws("ecs"), f"{PREFIX}-{service}"
-    definition = registered(emulator, family)
+    definition = registered(emulator, f"{PREFIX}-{service}")
     container = own_container(definition)
     if digest == "own":
         digest = _digest(emulator, container["image"])
@@ -218,22 +199,18 @@ def task_definition(
     for name, value in (environment or {}).items():
         container["environment"] = [each for each in container["environment"] if each["name"] != name]
         container["environment"].append({"name": name, "value": value})
-    ecs.register_task_definition(**{**definition, **settings})
-    ecs.update_service(cluster=CLUSTER, service=family, taskDefinition=family)
+    deployed(emulator, {**definition, **settings})
 
 
 def container_set(emulator: Emulator, service: str, **settings: Any) -> None:
     """Deploy a service with other settings of its container, such as its memory limit in MiB."""
-    ecs, family = emulator.aws("ecs"), f"{PREFIX}-{service}"
-    definition = registered(emulator, family)
+    definition = registered(emulator, f"{PREFIX}-{service}")
     own_container(definition).update(settings)
-    ecs.register_task_definition(**definition)
-    ecs.update_service(cluster=CLUSTER, service=family, taskDefinition=family)
+    deployed(emulator, definition)
 
 
 def sidecars(emulator: Emulator) -> None:
     """Deploy every task with a log router and an agent listed before its own container."""
-    ecs = emulator.aws("ecs")
     for family in (*(service.family for service in SERVICES), *MIGRATIONS):
         definition = registered(emulator, family)
         own = definition["containerDefinitions"]
@@ -251,9 +228,16 @@ def sidecars(emulator: Emulator) -> None:
             "portMappings": [{"containerPort": 8126, "protocol": "tcp"}],
         }
         definition["containerDefinitions"] = [router, agent, *own]
-        ecs.register_task_definition(**definition)
-        if family not in MIGRATIONS:
-            ecs.update_service(cluster=CLUSTER, service=family, taskDefinition=family)
+        deployed(emulator, definition)
+
+
+def deployed(emulator: Emulator, definition: Mapping[str, Any]) -> str:
+    """Register a task definition, and have the service of its family run it; return its ARN."""
+    ecs, family = emulator.aws("ecs"), definition["family"]
+    made = ecs.register_task_definition(**definition)["taskDefinition"]
+    if family not in MIGRATIONS:
+        ecs.update_service(cluster=CLUSTER, service=family, taskDefinition=family)
+    return str(made["taskDefinitionArn"])
 
 
 def registered(emulator: Emulator, family: str) -> dict[str, Any]:
@@ -316,23 +300,7 @@ def migration_changed(
     container["environment"] += [
         {"name": name, "value": value} for name, value in (environment or {}).items()
     ]
-    emulator.aws("ecs").register_task_definition(**definition)
-
-
-def service_added(emulator: Emulator, name: str, runs: str) -> None:
-    """Add a service that runs the task definition of another service, or of a migration."""
-    emulator.aws("ecs").create_service(
-        cluster=CLUSTER,
-        serviceName=f"{PREFIX}-{name}",
-        taskDefinition=f"{PREFIX}-{runs}",
-        desiredCount=1,
-        launchType="FARGATE",
-    )
-
-
-def database_missing(emulator: Emulator) -> None:
-    """Delete the database instance."""
-    emulator.aws("rds").delete_db_instance(DBInstanceIdentifier=DATABASE, SkipFinalSnapshot=True)
+    deployed(emulator, definition)
 
 
 def database_is(_: Emulator, **members: Any) -> None:
@@ -391,26 +359,11 @@ def database_led_to(
     task_definition(emulator, service, environment={variable: f"{name}.{rest}{after}"})
 
 
-def database_stopped(emulator: Emulator) -> None:
-    """Stop the database instance, for example to save money over a weekend."""
-    emulator.aws("rds").stop_db_instance(DBInstanceIdentifier=DATABASE)
-
-
 def image_missing(emulator: Emulator, build: str) -> None:
     """Delete every image of a build from the registry, like a lifecycle policy."""
     ecr, repository = emulator.aws("ecr"), REPOSITORIES[build]
     images = ecr.list_images(repositoryName=repository)["imageIds"]
     ecr.batch_delete_image(repositoryName=repository, imageIds=images)
-
-
-def images_expire(emulator: Emulator, build: str, count: int, by: str = "sinceImagePushed") -> None:
-    """Let the registry delete images of a build of an age in days, or all above a number of images."""
-    unit = {"countUnit": "days"} if by == "sinceImagePushed" else {}
-    chosen = {"tagStatus": "any", "countType": by, "countNumber": count, **unit}
-    rule = {"rulePriority": 1, "selection": chosen, "action": {"type": "expire"}}
-    emulator.aws("ecr").put_lifecycle_policy(
-        repositoryName=REPOSITORIES[build], lifecyclePolicyText=json.dumps({"rules": [rule]})
-    )
 
 
 def image_pushed_over(emulator: Emulator, service: str, build: str) -> None:
@@ -428,22 +381,6 @@ def image_pushed_over(emulator: Emulator, service: str, build: str) -> None:
     ecr.put_image(repositoryName=repository, imageManifest=json.dumps(manifest), imageTag=image["imageTag"])
 
 
-def insights_disabled(emulator: Emulator) -> None:
-    """Disable Container Insights; published datapoints stay."""
-    off = [{"name": "containerInsights", "value": "disabled"}]
-    emulator.aws("ecs").update_cluster_settings(cluster=CLUSTER, settings=off)
-
-
 def secret_arn(emulator: Emulator, service: str) -> str:
     """The ARN of a service's signing key."""
     return str(emulator.aws("secretsmanager").describe_secret(SecretId=secret_id(service))["ARN"])
-
-
-ALTERATIONS = (
-    service_stopped, service_scaled, service_scales, service_replaces, service_missing, rollout,
-    service_deployed_by, service_as_daemon, two_deployments, tasks_left_behind, tasks_run, task_definition,
-    container_set, sidecars, security_group_shared, migration_run, migration_missing, migration_changed,
-    service_added, database_missing, database_stopped, database_is,
-    database_encrypted, database_led_to, database_set, image_missing, image_pushed_over, images_expire,
-    insights_disabled,
-)  # fmt: skip

@@ -38,6 +38,7 @@ from stack.aws.inventory import (
     Clients,
     ControlClient,
     EcsService,
+    alias_record,
     all_alarms,
     build_sha,
     clients,
@@ -48,6 +49,7 @@ from stack.aws.inventory import (
     queue_policy,
     secret_id,
     task_definition,
+    write_records,
 )
 from stack.host import answers_ok
 from stack.supervisor import BOOT_DEADLINE_S, wait_until
@@ -178,14 +180,8 @@ def _ways_out(ec2: Any, net: Network, vpc: str) -> None:
 def _zone(route53: Any, leads_to: str) -> None:
     """Create the public zone, where each host points to the balancer."""
     zone = route53.create_hosted_zone(Name=ZONE, CallerReference=ZONE)["HostedZone"]["Id"]
-    balancer = {"DNSName": leads_to, "HostedZoneId": "Z35SXDOTRQ7X7K"}
-    alias = {"Type": "A", "AliasTarget": {**balancer, "EvaluateTargetHealth": False}}
-    changes = [
-        {"Action": "CREATE", "ResourceRecordSet": {**alias, "Name": service.public}}
-        for service in SERVICES
-        if service.public
-    ]
-    route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
+    hosts = [service.public for service in SERVICES if service.public]
+    write_records(route53, zone, *(alias_record(host, leads_to) for host in hosts))
 
 
 def _balancer(aws: Clients, net: Network, vpc: str, addresses: dict[str, str]) -> str:
