@@ -22,7 +22,7 @@ from ..ledger import Ledger, open_ledger, read_history
 from ..profile import LARGEST_RECORD, find_plan, profile_names, read_file, read_plan
 from ..report import FORMATS, JSON_NAME, NAMES, formats_in, report_of, terminal, write_all
 from ..report.columns import rows
-from ..report.document import headline, moment, observed_of
+from ..report.document import headline, members, moment, observed_of
 from ..report.html import command, evidence_lines
 from . import NO_PLAN, WRONG, add_json, refuse_file, say, say_json, tinted
 
@@ -277,7 +277,7 @@ def show(options: argparse.Namespace) -> int:
         check = next((row for row in rows(model, "checks") if row["id"] == blocker.get("check")), None)
     else:
         check = _check(model, options.what)
-        blocker = next((row for row in blockers if check["id"] in _shown_by(row)), {})
+        blocker = next((row for row in blockers if check["id"] in members(row)), {})
     if options.json:
         say_json({"check": check, "cause": blocker or None})
         return 0
@@ -305,10 +305,6 @@ def _check(model: Mapping[str, Any], what: str) -> Mapping[str, Any]:
 def _named(model: Mapping[str, Any]) -> str:
     partial = "partial " if headline(model).partial else ""
     return f"{partial}run {one_line(model.get('run_id'))} ({one_line(model.get('environment'))})"
-
-
-def _shown_by(blocker: Mapping[str, Any]) -> list[Any]:
-    return [blocker.get("check"), *(blocker.get("also") or ()), *(blocker.get("behind") or ())]
 
 
 def _explained(

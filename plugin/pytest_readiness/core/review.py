@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from .formats import counted, format_moment, is_amount, matches, matching, number
@@ -187,36 +188,21 @@ _COLUMNS = ("url", "cpu", "memory", "image")
 
 def deferral_rows(exemptions: Sequence[Exemption]) -> list[dict[str, Any]]:
     """Return every deferral with its effect in this run."""
-    return [
-        {
-            "item": exemption.origin.item,
-            "severity": exemption.origin.severity,
-            "rationale": exemption.origin.rationale,
-            "goal": exemption.origin.goal,
-            "check": exemption.origin.check,
-            "expires": format_moment(exemption.origin.expires) if exemption.origin.expires else None,
-            **_effect(exemption),
-        }
-        for exemption in exemptions
-        if isinstance(exemption.origin, Deferral)
-    ]
+    keys = ("item", "severity", "rationale", "goal", "check", "expires")
+    return [_exempted(each, keys) for each in exemptions if isinstance(each.origin, Deferral)]
 
 
 def waiver_rows(exemptions: Sequence[Exemption]) -> list[dict[str, Any]]:
     """Return every waiver, with its effect in this run."""
-    return [
-        {
-            "check": exemption.origin.check,
-            "reason": exemption.origin.reason,
-            "approver": exemption.origin.approver,
-            "owner": exemption.origin.owner,
-            "issued": format_moment(exemption.origin.issued),
-            "expires": format_moment(exemption.origin.expires),
-            **_effect(exemption),
-        }
-        for exemption in exemptions
-        if isinstance(exemption.origin, Waiver)
-    ]
+    keys = ("check", "reason", "approver", "owner", "issued", "expires")
+    return [_exempted(each, keys) for each in exemptions if isinstance(each.origin, Waiver)]
+
+
+def _exempted(exemption: Exemption, keys: Sequence[str]) -> dict[str, Any]:
+    values = {key: getattr(exemption.origin, key) for key in keys}
+    shown = {key: format_moment(each) if isinstance(each, datetime) else each for key, each in values.items()}
+    effect = {"state": exemption.state.value, "note": exemption.text, "covers": list(exemption.checks)}
+    return shown | effect
 
 
 def inventory_rows(run: RunRecord, plan: Plan) -> list[dict[str, Any]]:
@@ -266,10 +252,6 @@ def operational_rows(
 def rollback_rows(run: RunRecord, results: Sequence[CheckResult], plan: Plan) -> list[dict[str, Any]]:
     """Return the rollback procedures; ``verified`` is None if no check of this run verifies them."""
     return [_way_back(way, run, results) for way in plan.rollback]
-
-
-def _effect(exemption: Exemption) -> dict[str, Any]:
-    return {"state": exemption.state.value, "note": exemption.text, "covers": list(exemption.checks)}
 
 
 def _observed(item: InventoryItem, figures: Mapping[Any, Any], build: Mapping[str, str]) -> dict[str, Any]:

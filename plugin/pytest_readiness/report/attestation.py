@@ -48,9 +48,7 @@ def private_key(pem: str, where: str) -> PrivateKey:
         key = serialization.load_pem_private_key(pem.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
-    if isinstance(key, ed25519.Ed25519PrivateKey):
-        return key
-    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in _HASHES:
+    if isinstance(key, PrivateKey) and _is_usual(key):
         return key
     raise ReadinessError("no key to sign with", where=where, allowed=KEYS)
 
@@ -61,16 +59,14 @@ def public_key(pem: str, where: str) -> PublicKey:
         key = serialization.load_pem_public_key(pem.encode())
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
-    if isinstance(key, ed25519.Ed25519PublicKey):
+    if isinstance(key, PublicKey) and _is_usual(key):
         return key
-    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _HASHES:
-        return key
-    raise ReadinessError(
-        "not a public key",
-        where=where,
-        allowed=KEYS,
-        action="openssl pkey -in KEY.pem -pubout -out KEY.pub.pem",
-    )
+    action = "openssl pkey -in KEY.pem -pubout -out KEY.pub.pem"
+    raise ReadinessError("not a public key", where=where, allowed=KEYS, action=action)
+
+
+def _is_usual(key: PrivateKey | PublicKey) -> bool:
+    return not hasattr(key, "curve") or key.curve.name in _HASHES
 
 
 def statement(model: Mapping[str, Any], report: bytes) -> dict[str, Any]:

@@ -124,6 +124,11 @@ def segments(text: str) -> Iterator[tuple[bool, str]]:
         yield False, text[end:]
 
 
+def members(cause: Mapping[str, Any]) -> list[Any]:
+    """Return the ids of all checks that a cause stands for."""
+    return [cause.get("check"), *(cause.get("also") or ()), *(cause.get("behind") or ())]
+
+
 def and_others(row: Mapping[str, Any]) -> str:
     """Return a blocker's check, how many others have its cause, and how many did not run because of it."""
     others, behind = len(row.get("also") or ()), len(row.get("behind") or ())

@@ -17,7 +17,7 @@ from xml.etree import ElementTree as ET
 from ..core.formats import one_line, parse_moment
 from ..core.model import Verdict
 from .columns import rows
-from .document import and_others, counts, headline, streak, summary_of
+from .document import and_others, counts, headline, members, streak, summary_of
 
 
 def plain_json(model: Mapping[str, Any]) -> str:
@@ -76,11 +76,7 @@ _CTRF = {
 
 def table(model: Mapping[str, Any]) -> str:
     """Return the checks as CSV (RFC 4180), one line each; ``cause`` is the check that stands for it."""
-    causes = {
-        member: blocker.get("check")
-        for blocker in rows(model, "blockers")
-        for member in (blocker.get("check"), *(blocker.get("also") or ()), *(blocker.get("behind") or ()))
-    }
+    causes = {each: cause.get("check") for cause in rows(model, "blockers") for each in members(cause)}
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(_COLUMNS)
