@@ -87,7 +87,7 @@ def test_ready_for_first_deploy_names_what_is_next() -> None:
 
 def test_a_first_deploy_beside_a_live_run_that_was_broken_does_not_deny_it() -> None:
     made = model(history={"staging": [entry("BROKEN", live=True)]})
-    why = "every goal but G-7 holds, and no live environment was green yet"
+    why = "every goal but G-7 holds, and no live environment has been green yet"
     assert (made["declaration"], made["declaration_why"]) == ("READY FOR FIRST DEPLOY", why)
 
 

@@ -94,7 +94,7 @@ def declare(found: Findings) -> Declaration:
     if not found.run.live and not found.live.deployed:
         waiting = " and ".join(row.id for row in found.goals if row.status not in _HOLDS)
         held = f"every goal but {waiting} holds" if waiting else "every goal holds"
-        seen = "has been run" if found.live.streak is None else "was green"
+        seen = "has had a run" if found.live.streak is None else "has been green"
         return Declaration(
             text=FIRST_DEPLOY,
             why=f"{held}, and no live environment {seen} yet",
