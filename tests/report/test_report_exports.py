@@ -1,4 +1,4 @@
-"""Export formats: the content of each, their agreement, and escaping."""
+"""Export formats, JSON included: the content of each, their agreement, and escaping."""
 
 import csv
 import io
@@ -226,3 +226,25 @@ def test_no_format_shows_a_control_character(text: str) -> None:
     for name, (_, render) in FORMATS.items():
         found = render(model).replace("\r\n", "\n") if name == "csv" else render(model)
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e]", found), name
+
+
+def test_the_file_is_the_model() -> None:
+    model = sample.broken()
+    text = exports.plain_json(model)
+    assert json.loads(text) == model
+    assert list(json.loads(text)) == list(model)
+    assert text.endswith("}\n")
+    assert "µUSD" in text
+
+
+def test_numbers_that_json_does_not_know_become_text() -> None:
+    model = {"figures": [{"value": float("nan")}, {"value": float("inf")}, {"value": 1.5}], "pair": (1, 2)}
+    assert json.loads(exports.plain_json(model)) == {
+        "figures": [{"value": "nan"}, {"value": "inf"}, {"value": 1.5}],
+        "pair": [1, 2],
+    }
+
+
+def test_a_value_that_is_not_data_is_refused() -> None:
+    with pytest.raises(TypeError):
+        exports.plain_json({"checks": object()})

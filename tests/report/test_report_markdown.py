@@ -11,7 +11,7 @@ from pytest_readiness.report import markdown
 
 from tests.core import build
 from tests.report import sample
-from tests.report.hostile import HOSTILE, hostile
+from tests.report.hostile import HOSTILE, cells_by_lookbehind, cells_by_parity, hostile, outside_code, tables
 
 SECTIONS = [
     "Blockers",
@@ -324,3 +324,21 @@ def test_a_summary_that_does_not_fit_ends_between_sections() -> None:
 @pytest.mark.parametrize("left", [0, 1, 40])
 def test_a_full_summary_gets_nothing(left: int) -> None:
     assert markdown.job_summary(sample.broken(), markdown.SUMMARY_LIMIT - left) == ""
+
+
+@given(HOSTILE)
+def test_no_content_breaks_a_row(text: str) -> None:
+    page = markdown.render(hostile(sample.broken(), text))
+    assert page.encode("utf-8")
+    assert re.findall(r"^## (.+)$", page, re.M)[: len(SECTIONS) - 1] == SECTIONS[:-1]
+    for rows in tables(page):
+        assert {len(cells_by_parity(row)) for row in rows} == {len(cells_by_lookbehind(row)) for row in rows}
+        assert {len(cells_by_parity(row)) for row in rows} == {len(cells_by_parity(rows[0]))}
+
+
+@given(HOSTILE)
+def test_no_content_becomes_html(text: str) -> None:
+    page = re.sub(r"^ +(`{3,})sh\n.*\n +\1$", "", markdown.render(hostile(sample.broken(), text)), flags=re.M)
+    tags = [line for line in page.splitlines() if "<" in outside_code(line)]
+    titles = ["Run record", "Exchanges of checks that did not pass", "All checks", "Figures"]
+    assert tags == [tag for t in titles for tag in ("<details>", f"<summary>{t}</summary>", "</details>")]
