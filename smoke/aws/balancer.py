@@ -348,7 +348,7 @@ def crowded(
         if running and not moving and len(tasks) > running:
             return f"{group.name} has {len(tasks)} targets and {running} tasks: {', '.join(sorted(serving))}"
         if running and not moving and (others := strange(tasks, [addresses(each.name) for each in users])):
-            return f"{group.name} sends requests to {others}, which no task of it has"
+            return f"{group.name} sends requests to {others}, which none of its tasks has as its address"
     return ""
 
 

@@ -74,10 +74,10 @@ def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connect
         for group, values in _parameters(account, each).items():
             limit = _most(values.get("max_connections", ""))
             if limit is not None and held[group].get("ParameterApplyStatus") == "pending-reboot":
-                what = f"whether {name} takes {connections} connections: {group} is in force after a reboot"
-                result.unclear(what)
+                what = f"whether {name} allows {connections} connections"
+                result.unclear(f"{what}: {group} takes effect only after a reboot")
             elif limit is not None and limit < connections:
-                why = f"{name} takes {limit} connections, by {group}; the budget is {connections}"
+                why = f"{name} allows {limit} connections, set by {group}, but the budget is {connections}"
                 result.wrong(why)
             if values.get("default_transaction_read_only", "").lower() in ("1", "on", "true", "yes"):
                 why = f"{name} accepts no writes: {group} sets default_transaction_read_only"
@@ -182,7 +182,7 @@ def astray(
             written, writes = f"{variable} of {owner} leads to {name}", kind != _OF_READERS
             named = [each for each in instances if name in (each.get(of) for of in _NAMES)]
             if "sslmode=disable" in value and any(_forces_tls(account, each) for each in named):
-                yield f"{written} without TLS, which that refuses: its parameter rds.force_ssl is 1"
+                yield f"{written} without TLS, which it refuses: its parameter rds.force_ssl is 1"
             if owner == _POOLER:
                 pooled[written if writes else f"{written}'s readers"] = writes and name in known
             if kind or name in known:

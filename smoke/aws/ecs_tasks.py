@@ -300,7 +300,7 @@ def left_without_tasks(account: AwsAccount, target: Mapping[str, Any], *, called
         return ""
     actions = account.pages(_SCALING, "describe_scheduled_actions", "ScheduledActions", **of)
     names = " and ".join(each["ScheduledActionName"] for each in _ending(actions, datetime.now(UTC)))
-    return f"{names} of a schedule scales it to none, and nothing to one again" if names else ""
+    return f"the scheduled action {names} scales it to zero, and none scales it up again" if names else ""
 
 
 def _may_end(policy: Mapping[str, Any]) -> bool:

@@ -194,7 +194,7 @@ def unserving(service: EcsService, task: TaskDefinition, health: str) -> Iterato
         yield f"health: {main.name} checks itself on port {at}, but it listens on {listening}"
     for name, port in service.balanced:
         if name not in mapped or (mapped[name] and port not in mapped[name]):
-            yield f"port: target groups get port {port} of {name}, which its task does not have"
+            yield f"port: target groups use port {port} of {name}, which its task does not map"
 
 
 def misnamed(
@@ -235,7 +235,7 @@ def leftover(
         found = strange(
             (each.partition(":")[0] for each in addresses), [of_tasks(each.name) for each in owners]
         )
-        return f"{host} leads to {found}, which no task of it has" if found else ""
+        return f"{host} leads to {found}, which none of its tasks has as its address" if found else ""
     return f"{host} has {len({*addresses})} addresses and {running} tasks: {', '.join(sorted(addresses))}"
 
 

@@ -418,7 +418,9 @@ def overdue(secret: Mapping[str, Any], now: datetime) -> str:
     if any("AWSPENDING" in each and "AWSCURRENT" not in each for each in stages):
         since = f"has had a version AWSPENDING since {changed:%Y-%m-%d}: it cannot be rotated again"
         return since if changed < now - _ROTATES_WITHIN else ""
-    return f"was to be rotated by {due:%Y-%m-%d}, but was not" if due < now - _ROTATES_WITHIN else ""
+    return (
+        f"was due for rotation by {due:%Y-%m-%d}, but was not rotated" if due < now - _ROTATES_WITHIN else ""
+    )
 
 
 #: AWS's own key for secrets, which every role of the account may use through Secrets Manager.

@@ -130,7 +130,7 @@ class AccessLists:
             ]
             for subnet, out, ranges, used in found:
                 if used and ranges and self._denies(subnet, ranges, used, out=out):
-                    return f"{self._named(subnet)} lets nothing {'out to' if out else 'in from'} {ranges[0]}"
+                    return f"{self._named(subnet)} blocks everything {'to' if out else 'from'} {ranges[0]}"
         return ""
 
     def closed_to_world(self, subnets: Iterable[str], *, calling: bool = False) -> str:
@@ -141,7 +141,7 @@ class AccessLists:
         for subnet in subnets:
             for out, ports in ((calling, (_PUBLIC_TLS,)), (not calling, _CALLERS)):
                 if self._denies(subnet, _WORLD, ports, out=out):
-                    return f"{self._named(subnet)} lets nothing {'out to' if out else 'in from'} the world"
+                    return f"{self._named(subnet)} blocks everything {'to' if out else 'from'} the internet"
         return ""
 
     def _ranges(self, subnet: str) -> tuple[Network, ...]:

@@ -228,7 +228,8 @@ def _replaced(account: AwsAccount, records: Sequence[Record]) -> str:
     main, spare = ([one for one in records if one.get("Failover") == of] for of in ("PRIMARY", "SECONDARY"))
     if not main or not spare or {*map(_content, _well(account, records))} & {*map(_content, main)}:
         return ""
-    return f"Route 53 answers with its SECONDARY record: {main[0]['HealthCheckId']} of the PRIMARY fails"
+    check = main[0]["HealthCheckId"]
+    return f"Route 53 answers with its SECONDARY record: the health check {check} of the PRIMARY fails"
 
 
 def _content(record: Record) -> str:
@@ -311,7 +312,7 @@ def _unrecorded(aws: AwsReader, host: str, name: str) -> str:
     for zone in [each for each in private if len(each.name) > len(aws.names.namespace)]:
         answer = aws.account.ask("route53", "get_hosted_zone", Id=zone.id)
         if inside & {each["VPCId"] for each in answer.get("VPCs", ())} and not _records(aws, zone, name):
-            return f"is for the private zone {zone.name} to answer, which has no address of it"
+            return f"is answered by the private zone {zone.name}, which has no address for it"
     owner = aws.services().get(BUILDS.get(host, host))
     held = [aws.registries().get(each) for each in owner.registries] if owner and not owner.aliases else []
     kinds = [each.records for each in held if each and each.name == name]
@@ -319,8 +320,9 @@ def _unrecorded(aws: AwsReader, host: str, name: str) -> str:
         return ""
     if any(_records(aws, zone, name) for zone in private):
         return ""
-    put = " and ".join(sorted(one for each in kinds for one in each)) or "nothing"
-    return f"has no address in DNS: its entry in Cloud Map puts {put} there"
+    created = " and ".join(sorted(one for each in kinds for one in each))
+    which = f"only {created}" if created else "no"
+    return f"has no address in DNS: its Cloud Map service creates {which} records"
 
 
 def _records(aws: AwsReader, zone: Zone, name: str) -> bool:

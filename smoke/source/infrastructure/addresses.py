@@ -173,7 +173,7 @@ class Directory:
         meant = self._meant(name)
         keys = "JWKS" in name.upper() and re.search(r"ORIGIN|CORS|ALLOW", name.upper()) is None
         if host in self._siblings(unnamed=bool(meant) or keys) or self._other.fullmatch(host):
-            yield "another environment's"
+            yield "another environment's host"
         elif host in self.listening:
             listening = self.listening[host]
             if port is not None and listening and port not in listening:
@@ -185,7 +185,7 @@ class Directory:
             elif path and keys and path != self.keys.get(host, path):
                 yield f"its key set is at {self.keys[host]}, not at {path}"
         elif host.endswith(f".{self.prefix}.local") and not self.there(host):
-            yield "nothing has this name"
+            yield "no service has this name"
 
     def _meant(self, name: str) -> str:
         """The service that a variable's name says it addresses; FINN_CALLBACK_URL does not say."""

@@ -28,9 +28,9 @@ def test_the_state_of_a_database() -> None:
         ({"DBParameterGroups": [{"DBParameterGroupName": "own"}]}, "LEAST({DBInstanceClassMemory/9},90)", []),
         ({"DBParameterGroups": [{"DBParameterGroupName": "own"}]}, "LEAST(GREATEST({Memory},20,30),90)", []),
         ({"DBParameterGroups": [{"DBParameterGroupName": "own"}]}, "LEAST({DBInstanceClassMemory/9},90, 40)",
-         ["d takes 40 connections, by own; the budget is 85"]),
+         ["d allows 40 connections, set by own, but the budget is 85"]),
         ({"DBParameterGroups": [{"DBParameterGroupName": "own"}]}, "60",
-         ["d takes 60 connections, by own; the budget is 85"]),
+         ["d allows 60 connections, set by own, but the budget is 85"]),
     ],
 )  # fmt: skip
 def test_a_database_takes_writes_and_connections(told: dict[str, Any], limit: str, why: list[str]) -> None:

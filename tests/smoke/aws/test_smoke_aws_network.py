@@ -243,8 +243,8 @@ ADDRESS = {"Name": "finn.p.local.", "Type": "A", "ResourceRecords": [{"Value": "
     [
         (entry("A"), ""),
         (entry("SRV", "AAAA"), ""),
-        (entry("SRV"), "puts SRV there"),
-        (entry(), "puts nothing there"),
+        (entry("SRV"), "creates only SRV records"),
+        (entry(), "creates no records"),
         ({**entry("SRV"), **private("p.local", ADDRESS)}, ""),
         ({**entry("A"), **private("p.local")}, ""),
         ({**entry("A"), **private("finn.p.local")}, "the private zone finn.p.local"),

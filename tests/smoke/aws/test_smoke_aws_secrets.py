@@ -279,7 +279,7 @@ PENDING = {"1": ["AWSCURRENT"], "2": ["AWSPENDING"]}
         ({"RotationEnabled": False, "NextRotationDate": NOON - 9 * DAYS}, ""),
         ({"NextRotationDate": NOON + DAYS}, ""),
         ({"NextRotationDate": NOON - DAYS / 2}, ""),
-        ({"NextRotationDate": NOON - 2 * DAYS}, "was to be rotated by 2026-02-27, but was not"),
+        ({"NextRotationDate": NOON - 2 * DAYS}, "was due for rotation by 2026-02-27, but was not rotated"),
         ({"VersionIdsToStages": PENDING, "LastChangedDate": NOON - DAYS / 2}, ""),
         ({"VersionIdsToStages": PENDING, "LastChangedDate": NOON - 2 * DAYS}, "AWSPENDING since 2026-02-27"),
         ({"VersionIdsToStages": {"1": ["AWSCURRENT", "AWSPENDING"]}, "LastChangedDate": NOON - 9 * DAYS}, ""),

@@ -165,9 +165,9 @@ OUT = entry(100, "allow", to=True)
         ({"routes": [], "offered": NEEDED, "gateway_of": "rtb-1"}, ""),
         ({"routes": [], "offered": NEEDED, "gateway_of": "rtb-2"}, "no VPC endpoint reaches s3"),
         ({"routes": [NAT], "listed": (OUT, entry(100, "allow", to=False))}, ""),
-        ({"routes": [NAT], "listed": (OUT, OWN)}, "acl-1 of subnet-1 lets nothing in from the world"),
+        ({"routes": [NAT], "listed": (OUT, OWN)}, "acl-1 of subnet-1 blocks everything from the internet"),
         ({"routes": [NAT], "listed": (OUT, OWN, entry(110, "allow", to=False, ports=(1024, 65535)))}, ""),
-        ({"routes": [NAT], "listed": (entry(100, "allow", to=False),)}, "lets nothing out to the world"),
+        ({"routes": [NAT], "listed": (entry(100, "allow", to=False),)}, "blocks everything to the internet"),
         ({"routes": [NAT], "listed": (OUT, OWN), "offered": NEEDED}, ""),
         ({"routes": [out("TransitGatewayId")], "listed": (OUT, OWN)}, ""),  # whose network has endpoints
         (
@@ -242,12 +242,12 @@ STRICT = [
     [
         (BOTH, BOTH, ""),
         (STRICT, STRICT, ""),
-        ([], BOTH, "acl-1 of subnet-1 lets nothing out to 10.0.2.0/24"),
-        (BOTH, [], "acl-2 of subnet-2 lets nothing in from 10.0.1.0/24"),
-        (BOTH, [entry(100, "allow", to=False)], "acl-2 of subnet-2 lets nothing out to 10.0.1.0/24"),
-        ([entry(100, "allow", to=True)], BOTH, "acl-1 of subnet-1 lets nothing in from 10.0.2.0/24"),
+        ([], BOTH, "acl-1 of subnet-1 blocks everything to 10.0.2.0/24"),
+        (BOTH, [], "acl-2 of subnet-2 blocks everything from 10.0.1.0/24"),
+        (BOTH, [entry(100, "allow", to=False)], "acl-2 of subnet-2 blocks everything to 10.0.1.0/24"),
+        ([entry(100, "allow", to=True)], BOTH, "acl-1 of subnet-1 blocks everything from 10.0.2.0/24"),
         (BOTH, [entry(90, "deny", to=False, of="10.0.1.0/24", ports=(3000, 3000)), *BOTH],
-         "acl-2 of subnet-2 lets nothing in from 10.0.1.0/24"),
+         "acl-2 of subnet-2 blocks everything from 10.0.1.0/24"),
         (BOTH, [entry(90, "deny", to=False, of="10.0.1.0/28"), *BOTH], ""),  # some callers come through
         (BOTH, [entry(110, "deny", to=False), *BOTH], ""),
     ],

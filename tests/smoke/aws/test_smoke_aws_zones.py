@@ -167,7 +167,10 @@ def test_a_record_whose_health_check_fails_is_not_given_out(
         get_health_check_status=lambda **_: {"HealthCheckObservations": observed},
     )
     assert leads(account, HOST) == ["10.0.0.2" if spare else "10.0.0.1"]
-    assert whys(account) == ["Route 53 answers with its SECONDARY record: h of the PRIMARY fails"] * spare
+    assert (
+        whys(account)
+        == ["Route 53 answers with its SECONDARY record: the health check h of the PRIMARY fails"] * spare
+    )
 
 
 def test_a_spare_that_leads_to_the_same_balancer_is_as_good() -> None:

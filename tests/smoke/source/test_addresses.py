@@ -49,7 +49,7 @@ HERE = Directory(
         ({"PEERS": f"finn.{ZONE}:3000,dixie.{ZONE}:3000"}, "listens on port 3001"),
         ({"FINN_BASE_URL": f"http://dixie.{ZONE}:3001"}, "not finn"),
         ({"FINN_BASE_URL": f"https://finn.{ZONE}:3000/x"}, "it speaks plain HTTP there"),
-        ({"ANY": f"fin.{ZONE}"}, "nothing has this name"),
+        ({"ANY": f"fin.{ZONE}"}, "no service has this name"),
         ({"KEY": "-----BEGIN PRIVATE KEY-----\nMC4CAQ"}, "KEY of pgbouncer is a private key in plain text"),
         ({"KEY": '{"pem": "-----BEGIN EC PRIVATE KEY-----\\nMHcC"}'}, "is a private key in plain text"),
         ({"KEY": "LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1D"}, "is a private key in plain text"),
