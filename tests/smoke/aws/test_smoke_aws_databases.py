@@ -90,7 +90,7 @@ OWN = {"DBInstanceIdentifier": "d", "Endpoint": {"Address": "d.c0ffee.us-east-1.
     ("owner", "value", "why"),
     [
         ("pgbouncer", "postgres://u@d.c0ffee.us-east-1.rds.amazonaws.com:5432/x", ""),
-        ("api", "gone.c0ffee.us-east-1.rds.amazonaws.com", "no database of this account"),
+        ("api", "gone.c0ffee.us-east-1.rds.amazonaws.com", "not a database of this account"),
         ("api", "gone.dec0de.us-east-1.rds.amazonaws.com", ""),
         ("api", "gone.c0ffee.eu-west-1.rds.amazonaws.com", ""),
         ("api", "e.c0ffee.us-east-1.rds.amazonaws.com", ""),

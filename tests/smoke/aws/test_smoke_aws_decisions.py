@@ -523,4 +523,4 @@ def test_target_groups_get_a_port_of_the_task(
     balanced: tuple[tuple[str, int], ...], ports: tuple[int, ...], wrong: bool
 ) -> None:
     found = unserving(replace(service("finn"), balanced=balanced), definition("finn", ports=ports), "/health")
-    assert ["which its task does not have" in each for each in found] == [True] * wrong
+    assert ["which its task does not map" in each for each in found] == [True] * wrong

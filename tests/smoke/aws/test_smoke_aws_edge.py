@@ -180,7 +180,7 @@ PUBLIC, INSIDE = balancer("p", "internet-facing"), balancer("i", "internal")
     [
         (PUBLIC, "dualstack.P-1.us-east-1.elb.amazonaws.com.", ""),
         (INSIDE, "i-1.us-east-1.elb.amazonaws.com", "which is internal"),
-        (PUBLIC, "old-1.us-east-1.elb.amazonaws.com", "no load balancer of this account"),
+        (PUBLIC, "old-1.us-east-1.elb.amazonaws.com", "not a load balancer of this account"),
         (INSIDE, "old-1.us-east-1.elb.amazonaws.com", ""),  # of an earlier account
         (INSIDE, "p-1.us-east-1.elb.amazonaws.com", ""),  # an earlier balancer
         (PUBLIC, "old-1.eu-west-1.elb.amazonaws.com", ""),

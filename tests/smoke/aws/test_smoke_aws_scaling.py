@@ -22,12 +22,16 @@ def action(most: int | None, **more: Any) -> dict[str, Any]:
         (0, [], "at most"),
         (4, [action(2)], ""),
         (4, [action(None)], ""),
-        (4, [action(0)], "a0 of"),
+        (4, [action(0)], "the scheduled action a0 scales"),
         (4, [action(0), action(1)], ""),
         (4, [action(0, EndTime=datetime(2020, 1, 1, tzinfo=UTC))], ""),
         (4, [action(0, Schedule="at(2020-01-01T08:00:00)")], ""),
-        (4, [action(0), action(1, Schedule="at(2020-01-01T08:00:00)", Timezone="Europe/Paris")], "a0 of"),
-        (4, [action(0, Schedule="at(2999-01-01T08:00:00)")], "a0 of"),
+        (
+            4,
+            [action(0), action(1, Schedule="at(2020-01-01T08:00:00)", Timezone="Europe/Paris")],
+            "the scheduled action a0 scales",
+        ),
+        (4, [action(0, Schedule="at(2999-01-01T08:00:00)")], "the scheduled action a0 scales"),
     ],
 )
 def test_a_service_keeps_a_task(most: int, actions: list[dict[str, Any]], why: str) -> None:
