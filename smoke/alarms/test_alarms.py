@@ -147,10 +147,10 @@ def test_can_fire(aws: AwsReader, evidence: Evidence) -> None:
     idle += [f"{alarm.name}: {'; '.join(why)}" for alarm, why in silent.items() if not alarm.unread]
     idle += hollow(aws.composites(), aws.known_alarms(), aws.names.topic)
     examined = Examined()
-    idle += examined.attempt(lambda: miscounted(aws.account, alarms, aws.names.prefix)) or []
-    idle += examined.attempt(lambda: sparse(aws.account, alarms)) or []
+    idle += examined.attempt(miscounted, aws.account, alarms, aws.names.prefix) or []
+    idle += examined.attempt(sparse, aws.account, alarms) or []
     idle += [f"{alarm.name}: CloudWatch fails to evaluate it" for alarm in alarms if alarm.fails]
-    held_back = examined.attempt(lambda: muted(aws.account)) or {}
+    held_back = examined.attempt(muted, aws.account) or {}
     for alarm in alarms:
         through = [each.name for each in alarm.notifiers(aws.names.topic)]
         if through and {*through} <= held_back.keys():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 from smoke.source.checkout import Examined
@@ -67,7 +66,7 @@ def misfits(account: AwsAccount, instances: Iterable[Mapping[str, Any]], connect
             result.wrong(f"the certificate of {name} ends on {ends:%Y-%m-%d}")
         if key := each.get("KmsKeyId"):
             place = each.get("DBInstanceArn", "").split(":")[3:5]
-            found = result.attempt(partial(read_key, account, key, place))
+            found = result.attempt(read_key, account, key, place)
             if found and (lost := found.unusable or ending(found)):
                 result.wrong(f"{name} is encrypted with {key}, which {lost}")
         held = {one["DBParameterGroupName"]: one for one in each.get("DBParameterGroups", ())}

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from smoke.source.checkout import Examined
@@ -377,10 +376,10 @@ def expiring(account: AwsAccount, definition: TaskDefinition) -> Examined:
     }
     result = Examined()
     for (_, name), image in sorted(here.items()):
-        find = partial(account.find, "ecr", "get_lifecycle_policy", _NO_LIFECYCLE, **_place(image))
-        policy = Value((result.attempt(find) or {}).get("lifecyclePolicyText", "{}"), Place("", 0))
+        answer = result.attempt(account.find, "ecr", "get_lifecycle_policy", _NO_LIFECYCLE, **_place(image))
+        policy = Value((answer or {}).get("lifecyclePolicyText", "{}"), Place("", 0))
         wrong = [*lost(policy)]
-        if wrong and result.attempt(partial(_is_fetched, account, image)) is False:
+        if wrong and result.attempt(_is_fetched, account, image) is False:
             for why in wrong:
                 result.wrong(f"the lifecycle policy of {name} {why}")
     return result

@@ -243,7 +243,7 @@ def without_volumes(account: AwsAccount, tasks: Mapping[str, TaskDefinition]) ->
     for name, task in tasks.items():
         mounted = {one for box in task.containers for one in box.mounts}
         for files, point in {of for volume, of in task.volumes.items() if volume in mounted}:
-            why = result.attempt(partial(_unmounted, account, files, point))
+            why = result.attempt(_unmounted, account, files, point)
             if why:
                 result.wrong(f"{name} cannot start again: {why}")
     return result

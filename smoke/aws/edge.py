@@ -236,15 +236,15 @@ def hindered(
         why += [] if state == "active" else [f"{name} is {state}"]
         if described.get("Type") == "application":
             if any(each.streamed for each in asked):
-                why += result.attempt(lambda: idle_for(aws.account, arn, name)) or []  # noqa: B023
-            acl = result.attempt(lambda: read_web_acl(aws.account, arn))  # noqa: B023
+                why += result.attempt(idle_for, aws.account, arn, name) or []
+            acl = result.attempt(read_web_acl, aws.account, arn)
             why += refused(acl, asked) if acl else []
     every = [*aws.balancers().values()]
     for each in before:
-        acl = result.attempt(lambda: read_global_acl(aws.account, each.get("WebACLId", "")))  # noqa: B023
+        acl = result.attempt(read_global_acl, aws.account, each.get("WebACLId", ""))
         why += refused(acl, asked) if acl else []
     for origin in [one for each in before for one in origins(each, asked)]:
-        led = result.attempt(lambda: leads(aws.account, origin)) or [origin]  # noqa: B023
+        led = result.attempt(leads, aws.account, origin) or [origin]
         why += astray([*used.values()], every, led, aws.account.region, "origin in CloudFront")
     if not is_fronted(ends):
         asking = [each.listener.rpartition("/")[2] for each in found if each.verifies]
@@ -252,7 +252,7 @@ def hindered(
         why += astray([*used.values()], every, ends, aws.account.region)
         others = [each for arn, each in aws.balancers().items() if arn not in used and _is_led(each, ends)]
         for each in others if used and asked else ():
-            why += result.attempt(lambda: unanswered(aws, each, asked)) or []  # noqa: B023
+            why += result.attempt(unanswered, aws, each, asked) or []
     for what in dict.fromkeys(why):
         result.wrong(what)
     return result

@@ -186,10 +186,10 @@ def reached(
     every = [*parties.values(), *balancers.values()]
     ways, count = Reachability(read_groups(aws.account, [each for one in every for each in one.groups])), 0
     within = [each for one in every for each in one.subnets]
-    if (lists := ways.examined.attempt(lambda: AccessLists.read(aws.account, within))) is not None:
+    if (lists := ways.examined.attempt(AccessLists.read, aws.account, within)) is not None:
         ways = replace(ways, lists=lists)
-    if (routes := ways.examined.attempt(lambda: WaysOut.routed(aws.account, ways.lists.subnets))) is not None:
-        barred = ways.examined.attempt(lambda: routes.with_barred(aws.account))
+    if (routes := ways.examined.attempt(WaysOut.routed, aws.account, ways.lists.subnets)) is not None:
+        barred = ways.examined.attempt(routes.with_barred, aws.account)
         ways = replace(ways, routes=barred or routes)
     for to, callers in reach.items():
         aliased = _is_aliased(aws, to)
@@ -243,7 +243,7 @@ def _to_database(aws: AwsReader, caller: Party, database: Party, ways: Reachabil
     straight.examine(caller, database)
     if not straight.examined.findings:
         return straight.examined
-    proxies = straight.examined.attempt(lambda: aws.account.pages("rds", "describe_db_proxies", "DBProxies"))
+    proxies = straight.examined.attempt(aws.account.pages, "rds", "describe_db_proxies", "DBProxies")
     for each in [one for one in proxies or () if one.get("Status", _WORKING[0]) in _WORKING]:
         groups = tuple(each.get("VpcSecurityGroupIds", ()))
         proxy = Party(each["DBProxyName"], groups, (), database.ports, tuple(each.get("VpcSubnetIds", ())))

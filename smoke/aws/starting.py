@@ -53,21 +53,21 @@ def kept_from_starting(aws: AwsReader, one_shots: Sequence[str]) -> tuple[int, E
     owners, place, result = aws.owners(one_shots), aws.cluster().split(":"), Examined()
     wanted = {role: name for name, each in owners.items() for role in _roles(each)}
     there = _examine_roles(aws, wanted, place, result)
-    held = result.attempt(lambda: aws.policies(one_shots))
+    held = result.attempt(aws.policies, one_shots)
     for name, definition in owners.items() if held is not None else ():
-        context = {**_acting(place, place[_REGION]), **(result.attempt(partial(_outside, aws, name)) or {})}
+        context = {**_acting(place, place[_REGION]), **(result.attempt(_outside, aws, name) or {})}
         role = definition.execution_role
         own = held.statements.get(role, ()) if held else ()
         limit = there.get(role)
         for secret in _given(definition) if role in there else ():
             if not may_read(own, secret, context):
-                result.attempt(partial(_unreadable, aws, name, role, secret, result))
+                result.attempt(_unreadable, aws, name, role, secret, result)
             elif limit is not None and not may_read(limit, secret, context):
                 result.wrong(f"{name} cannot start again: {role} may not read {secret}")
         if definition.fargate and role in there:
             lacking = [*_unstarted(definition, place, own)]
             lacking += _unstarted(definition, place, limit) if limit is not None else ()
-            result.attempt(partial(_unpulled, aws, name, definition, own, limit, result))
+            result.attempt(_unpulled, aws, name, definition, own, limit, result)
             for action in dict.fromkeys(lacking):
                 result.wrong(f"{name} cannot start again: {role} may not {action}")
     _examine_secrets(aws, owners, held, there, result)
@@ -144,7 +144,7 @@ def _examine_roles(
             why = "does not exist" if document is None else "cannot be assumed by a task"
             result.wrong(f"{wanted[role]} cannot start again: its role {role} {why}")
         if found is not None and document is not None:
-            there[role] = result.attempt(partial(boundary_of, aws.account, found))
+            there[role] = result.attempt(boundary_of, aws.account, found)
             if is_anybodys(document):
                 result.wrong(f"anyone may assume {role}, the role of {wanted[role]}")
     return there
@@ -207,7 +207,7 @@ def _unpulled(
         arn = f"arn:{place[_PARTITION]}:ecr:{image['region']}:{place[_ACCOUNT]}:repository/{repository}"
         context = _acting(place, image["region"])
         if image["region"] == place[_REGION] and (
-            why := result.attempt(partial(_undecryptable, aws.account, image, place[3:5]))
+            why := result.attempt(_undecryptable, aws.account, image, place[3:5])
         ):
             result.wrong(f"{name} cannot start again: {why}")
             continue
@@ -261,7 +261,7 @@ def _examine_secrets(
     def read(secret: str) -> tuple[tuple[dict[str, Any] | None] | None, str]:
         find = partial(aws.account.find, "secretsmanager", "describe_secret", gone)
         answer = result.attempt(lambda: (find(SecretId=secret),))
-        return answer, result.attempt(lambda: policy_of(aws.account, secret)) or ""
+        return answer, result.attempt(policy_of, aws.account, secret) or ""
 
     described = dict(zip(secrets, at_once(read, secrets), strict=True))
     for name, role, secret in given:
@@ -271,7 +271,7 @@ def _examine_secrets(
         (found,) = reading
         key = (found or {}).get("KmsKeyId", "")
         why: str | None = _unusable(found)
-        context = {**_acting(cluster, place[0]), **(result.attempt(partial(_outside, aws, name)) or {})}
+        context = {**_acting(cluster, place[0]), **(result.attempt(_outside, aws, name) or {})}
         who = arn_of(role, cluster[_PARTITION], cluster[_ACCOUNT])
         if not why and denies(statements_of(policy), who, READ, secret, context):
             why = f"has a policy that denies it to {role}"
@@ -299,8 +299,8 @@ def _examine_parts(aws: AwsReader, owners: Mapping[str, TaskDefinition], result:
             secret, part = secret_of(given), [*given.split(":"), *[""] * 8][7]
             if not part or not ours.fullmatch(secret):
                 continue
-            find = partial(aws.account.find, "secretsmanager", "get_secret_value", _NO_SECRET)
-            answer = result.attempt(lambda: find(SecretId=secret))  # noqa: B023
+            by = ("secretsmanager", "get_secret_value", _NO_SECRET)
+            answer = result.attempt(aws.account.find, *by, SecretId=secret)
             if answer is not None and not _has_part(answer.get("SecretString", ""), part):
                 what = f"the JSON in {secret} lacks {part}, which its container asks for"
                 result.wrong(f"{name} cannot start again: {what}")
@@ -350,7 +350,7 @@ def _examine_parameters(
         path = each.partition(":parameter/")[2] or each.removeprefix("/")
         by_name = [{"Key": "Name", "Option": "Equals", "Values": [path, f"/{path}"]}]
         found = result.attempt(
-            partial(aws.account.pages, "ssm", "describe_parameters", "Parameters", ParameterFilters=by_name)
+            aws.account.pages, "ssm", "describe_parameters", "Parameters", ParameterFilters=by_name
         )
         arn = ":".join([*place[:2], "ssm", *place[3:5], f"parameter/{path}"])
         own = held.statements.get(role, ()) if held else ()
@@ -363,8 +363,7 @@ def _examine_parameters(
                 result.wrong(f"{name} cannot start again: {role} may not read {each}")
             elif (key := (found or [{}])[0].get("KeyId", "")) and not key.endswith(_PARAMETERS_KEY):
                 asking = {**context, **_through(place[3:5], arn, "ssm", "parameter_arn")}
-                ask = partial(undecrypted, aws.account, key, role, own, place[3:5], asking)
-                if why := result.attempt(ask):
+                if why := result.attempt(undecrypted, aws.account, key, role, own, place[3:5], asking):
                     result.wrong(f"{name} cannot start again: {each} {why}")
 
 
@@ -376,7 +375,7 @@ def _examine_logs(aws: AwsReader, owners: Mapping[str, TaskDefinition], result: 
         for box in definition.containers
         if box.needs_log_group and box.log_region == aws.account.region
     }
-    found = result.attempt(lambda: aws.retention(tuple(sorted(wanted)))) if wanted else None
+    found = result.attempt(aws.retention, tuple(sorted(wanted))) if wanted else None
     for group, name in wanted.items():
         if found is not None and group not in found:
             what = f"{name} cannot start again: its log group {group} does not exist"
@@ -392,12 +391,12 @@ def unrotated(aws: AwsReader, one_shots: Sequence[str]) -> Examined:
     place, result = aws.cluster().split(":")[3:5], Examined()
     given = {one for each in aws.owners(one_shots).values() for one in _given(each)}
     for secret in sorted(each for each in given if each.split(":")[3:5] == place):
-        find = partial(aws.account.find, "secretsmanager", "describe_secret", _NO_SECRET, SecretId=secret)
-        answer: Mapping[str, Any] | None = result.attempt(find)
+        described = ("secretsmanager", "describe_secret", _NO_SECRET)
+        answer = result.attempt(aws.account.find, *described, SecretId=secret)
         if why := overdue(answer or {}, datetime.now(UTC)):
             result.wrong(f"{secret} {why}")
         key = (answer or {}).get("KmsKeyId", "")
-        found = result.attempt(partial(read_key, aws.account, key, place)) if key else None
+        found = result.attempt(read_key, aws.account, key, place) if key else None
         if found and (why := ending(found)):
             result.wrong(f"{secret} is encrypted with {key}, which {why}")
         by = (answer or {}).get("RotationLambdaARN", "") if (answer or {}).get("RotationEnabled") else ""

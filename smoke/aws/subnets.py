@@ -366,7 +366,7 @@ def kept_in(aws: AwsReader) -> Examined:
     services = {name: each for name, each in aws.services().items() if each.subnets}
     owners, account, result = aws.definitions(), aws.cluster().split(":")[4], Examined()
     subnets, ways = own_subnets(aws), read_ways(aws)
-    lists = result.attempt(lambda: AccessLists.read(aws.account, subnets)) or AccessLists()
+    lists = result.attempt(AccessLists.read, aws.account, subnets) or AccessLists()
     started = {name: each for name, each in owners.items() if name in services and each.fargate}
     for name, definition in started.items():
         for one in [each for each in services[name].subnets if each in subnets]:

@@ -210,7 +210,7 @@ def misled(account: AwsAccount, host: str) -> Examined:
     Only the last is said of a host that several zones may answer for.
     """
     result = Examined()
-    zones = result.attempt(lambda: _public(account, host)) or []
+    zones = result.attempt(_public, account, host) or []
     found = answering(zones, host)
     records = found[0].of(host, *ADDRESSES) if len(found) == 1 else ()
     # without an A record, callers that have only IPv4 get no address

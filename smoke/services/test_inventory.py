@@ -110,7 +110,7 @@ def test_inventory(
     assert declared, f"the plan's inventory has no row with ecs = {service!r}"
     found = seen_of(aws.service(service), aws.definition(service), aws.routes(), aws.registered())
     url, examined = str(declared["url"]), Examined()
-    ends = examined.attempt(lambda: leads(aws.account, url)) if service in PUBLIC else []
+    ends = examined.attempt(leads, aws.account, url) if service in PUBLIC else []
     if is_fronted(ends or ()) or (not ends and any(AT_PORT in each for each in found.addresses)):
         # whatever is in front of the load balancer may use any of its ports; if no DNS record is visible,
         # something may be
@@ -153,7 +153,7 @@ def test_inventory(
     examined.not_examined.extend(away.not_examined)
     before: Sequence[Mapping[str, Any]] = ()
     if by_cloudfront(ends or ()):
-        before = examined.attempt(lambda: read_distributions(aws.account, url)) or ()
+        before = examined.attempt(read_distributions, aws.account, url) or ()
         different += [f"url: {why}" for each in before for why in unserved(each, calls)]
     if mine:
         through = hindered(aws, mine, ends or (), calls, before)
@@ -161,7 +161,7 @@ def test_inventory(
         examined.not_examined.extend(through.not_examined)
     target = (examined.attempt(aws.scalable) or {}).get(service)
     called = service in plan_facts["reach"]
-    left = examined.attempt(lambda: left_without_tasks(aws.account, target, called=called)) if target else ""
+    left = examined.attempt(left_without_tasks, aws.account, target, called=called) if target else ""
     different += [f"tasks: {left}"] if left else []
     assert not different, f"{service} differs from the plan: {'; '.join(different)}"
     examined.require()
@@ -284,7 +284,7 @@ def test_image_is_in_the_registry(aws: AwsReader, service: str, evidence: Eviden
     examined = images_there(aws.account, definition)
     tasks = read_running(aws.account, aws.names, service) if found.is_settled else ()
     deployed = [each for each in tasks if found.definition.endswith(f"/{each.definition}")]
-    why = examined.attempt(lambda: moved(aws.account, definition.main(service), deployed)) or ()
+    why = examined.attempt(moved, aws.account, definition.main(service), deployed) or ()
     kept = expiring(aws.account, definition)
     examined.findings.extend([*(Finding("", 0, each) for each in why), *kept.findings])
     examined.not_examined.extend(kept.not_examined)

@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from pytest_readiness import SetupError
 
 SHOWN = 12
 
+Arguments = ParamSpec("Arguments")
 Value = TypeVar("Value")
 
 
@@ -61,10 +62,12 @@ class Examined:
         self.findings.extend(other.findings)
         self.not_examined.extend(other.not_examined)
 
-    def attempt(self, read: Callable[[], Value]) -> Value | None:
+    def attempt(
+        self, read: Callable[Arguments, Value], *given: Arguments.args, **named: Arguments.kwargs
+    ) -> Value | None:
         """The result of a reading; None if this runner cannot read it, which is then not examined."""
         try:
-            return read()
+            return read(*given, **named)
         except SetupError as problem:
             self.unclear(" ".join(str(problem).split()))
             return None
