@@ -352,6 +352,16 @@ def test_a_hook_that_fails_at_the_end_is_shown(suite: Suite, hook: str) -> None:
     assert "ZeroDivisionError" in run.output() + run.model["reasons"][0]
 
 
+@pytest.mark.parametrize("end", ["1 / 0", "pytest.exit('enough', 0)"])
+def test_a_hook_that_fails_after_the_page_was_written_takes_the_verdict_back(suite: Suite, end: str) -> None:
+    suite.checks("@pytest.mark.p0\ndef test_up(evidence): passing(evidence)")
+    hook = f"import pytest\n@pytest.hookimpl(trylast=True)\ndef pytest_sessionfinish(): {end}"
+    suite.write("smoke/conftest.py", hook)
+    run = suite.run(".", plugins=HTML)  # loaded after pytest-html's hook, so it runs after it
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    assert not (suite.root / "reports" / "results.html").exists()
+
+
 def test_a_figure_that_no_text_holds_is_still_evidence(suite: Suite) -> None:
     suite.checks("@pytest.mark.p0\ndef test_up(evidence): evidence.figure('n', -10**5000, limit=[10**5000])")
     run = suite.expect("READY")

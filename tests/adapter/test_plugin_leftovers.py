@@ -173,7 +173,7 @@ def test_next(evidence):
     assert run.outcomes() == {"health/up": "failed", "health/next": "passed"}
     check = run.check("health/up")
     assert check["class"] == "CHECK_ERROR"
-    assert f"{name} was left patched" in check["summary"]
+    assert f"{name} was left patched by " in check["summary"]
 
 
 @pytest.mark.parametrize("where", ["setup", "body"])

@@ -1,9 +1,12 @@
 """No output contains a loaded secret or text with a secret's shape."""
 
 import base64
+from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote
 
 import pytest
+from pytest_readiness.core.redaction import Redactor
 
 from tests.adapter.scenario import HTML, Run, Suite
 
@@ -113,3 +116,19 @@ def test_an_unusable_secret_is_a_setup_error(suite: Suite, environ: dict[str, st
     """)
     run = suite.expect("NO_VERDICT", environ=environ)
     assert run.check("health/up")["class"] == "SETUP_ERROR"
+
+
+def _keys(value: Any) -> Iterator[str]:
+    for each in value if isinstance(value, list) else value.values() if isinstance(value, dict) else ():
+        yield from _keys(each)
+    yield from value if isinstance(value, dict) else ()
+
+
+@pytest.mark.parametrize("token", ["orders", "test_more", "environment", "readiness", "smoke/orders"])
+def test_a_weak_secret_that_is_also_a_name_decides_nothing(suite: Suite, token: str) -> None:
+    suite.checks("@pytest.mark.p0\ndef test_more(evidence): passing(evidence)", "smoke/orders/test_more.py")
+    run = suite.run(environ={"SCENARIO_TOKEN": token})
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
+    (entry,) = suite.ledger()
+    for key in filter(str.isidentifier, {*_keys(run.model), *_keys(entry)}):
+        assert Redactor([key]).text(key) == key, "a report needs its keys"

@@ -207,7 +207,10 @@ def test_blockers_are_ranked_and_carry_what_to_do() -> None:
         ({"build_end": {"shop": "b2"}}, "the build of shop changed during the run: b1 -> b2"),
         (
             {"clock_jump_s": -90.0},
-            "the clock of this machine jumped 90 s back during the run: it slept, or its clock was set",
+            (
+                "the clock of this machine jumped 90 s back during the run: "
+                "it slept, or its clock was set, perhaps by a library such as time-machine"
+            ),
         ),
         ({"interrupted": "Ctrl-C"}, "the run was interrupted: Ctrl-C"),
         ({"collection_errors": ("smoke/test_x.py",)}, "collection error: smoke/test_x.py"),

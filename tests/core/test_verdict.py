@@ -141,7 +141,8 @@ def test_what_failed_on_a_machine_that_slept_says_nothing_against_the_platform()
     judged = judge((check("c/failed", "failed"),), RunFacts(clock_jump_s=3600.0))
     assert judged.verdict is Verdict.NO_VERDICT
     assert judged.reasons[0] == (
-        "the clock of this machine jumped 3600 s ahead during the run: it slept, or its clock was set"
+        "the clock of this machine jumped 3600 s ahead during the run: "
+        "it slept, or its clock was set, perhaps by a library such as time-machine"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import re
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -12,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import pytest
 
-from ..core.errors import ReadinessError, together
+from ..core.errors import ReadinessError, three_lines, together
 from ..core.model import Severity
 from ..core.plan import MAX_LIMIT_S
 from .checks import Check, Checks, in_order, inconsistency, is_whole_suite_asked
@@ -221,9 +222,16 @@ class Collector:
         #: collected.
         self._held: set[str] = set()
         self._found: set[str] = set()
+        #: The hooks that could complete the profile before anything was collected.
+        self._asked: list[Any] = []
         #: Path -> whether it is in the suite: every item of a module needs its path.
         self._places: dict[Path, bool] = {}
         self.checks = Checks()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> None:
+        """Note which conftests have completed the profile: pytest loads others only now."""
+        self._asked = session.config.hook.pytest_readiness_environment.get_hookimpls()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(
@@ -276,7 +284,8 @@ class Collector:
         known: dict[MarksOf, Declared] = {}
         found = [self._check(item, known) for item in members]
         checks = [check for check in found if check is not None]
-        problem = str(together(self._mistakes)) if self._mistakes else self.checks.problem
+        problem = str(together(self._mistakes)) if self._mistakes else ""
+        problem = problem or self.checks.problem or self._late(config)
         if not problem:
             # modules that cannot be collected are reported, and may contain all of a phase
             partly = session.testsfailed or self.checks.unread or config.getoption("lf", False)
@@ -295,6 +304,18 @@ class Collector:
         turn = {check.id: index for index, check in enumerate(ordered)}
         items.sort(key=lambda item: turn[item.stash[CHECK].id] if CHECK in item.stash else len(turn))
         self._leave_to_others(config, items)
+
+    def _late(self, config: pytest.Config) -> str:
+        """Name a hook that should have completed the profile, but was loaded when checks were collected."""
+        for hook in config.hook.pytest_readiness_environment.get_hookimpls():
+            if hook not in self._asked and not self._context.settings.inert:
+                return three_lines(
+                    "hook pytest_readiness_environment: loaded too late to be called",
+                    where=hook.plugin_name.removeprefix(f"{self._context.settings.root}{os.sep}"),
+                    allowed=f"{self._context.plan.suite}/conftest.py, or the conftest.py beside the plan",
+                    action=f"move it there, or ask for its directory: pytest {self._context.plan.suite}",
+                )
+        return ""
 
     def _leave_to_others(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Deselect what other shards run: one shard runs all checks of a file and phase."""
@@ -385,9 +406,9 @@ def _tests_in(collector: pytest.Module | pytest.Class) -> Iterator[str]:
 
 
 def _without_parameters(item: pytest.Item) -> str:
-    """Return the node id of an item's function, without parameters."""
+    """Return the node id of an item's function, without parameters; its item's may hide a secret."""
     name = getattr(item, "originalname", None) or item.name.split("[")[0]
-    return f"{item.nodeid.removesuffix(item.name)}{name}"
+    return f"{item.parent.nodeid}::{name}" if item.parent else item.nodeid
 
 
 def tests_named(config: pytest.Config) -> tuple[str, ...]:

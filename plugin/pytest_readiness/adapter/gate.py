@@ -104,6 +104,9 @@ class Gate:
             result = yield
         except BaseException as problem:
             self._tally.failed_at_the_end(problem, place_of(problem, str(self._context.settings.root)))
+            if self._judge.has_judged:
+                self._remove_pages()
+                self._judge.again(interrupted=self._tally.interrupted)
         try:
             status = int(session.exitstatus)
             self._model = self._finish(status)
@@ -181,9 +184,8 @@ class Gate:
         drafts = self._draft(self._placed(model, status))
         leaked = [*drafts.leaked, *self._leaking(model)]
         if leaked:
-            for page in self._pages():  # written with another verdict before the leak was found
-                page.unlink(missing_ok=True)
-            model = self._described(self._judge.withhold(leaked), status)
+            self._remove_pages()
+            model = self._described(self._judge.again(leaked=tuple(leaked)), status)
             drafts = self._draft(self._placed(model, status), drafts)
             self._leaking(model)
         entry = entry_of(model) if self._is_recorded(model, status) else None
@@ -307,6 +309,11 @@ class Gate:
 
     def _foreign_artifacts(self) -> Sequence[Path]:
         return [*self._pages(), *self._named_by("xmlpath")]
+
+    def _remove_pages(self) -> None:
+        """Remove pytest-html's page, which shows the verdict before facts changed."""
+        for page in self._pages():
+            page.unlink(missing_ok=True)
 
     def _pages(self) -> Sequence[Path]:
         return self._named_by("htmlpath")

@@ -107,12 +107,18 @@ class Judge:
             return None
         return entry_of(self._assess(record))
 
-    def withhold(self, artifacts: list[str]) -> Mapping[str, Any]:
-        """Judge again because a live secret was found in these artifacts."""
-        facts = dataclasses.replace(self.record.facts, leaked=tuple(artifacts))
-        self._record = dataclasses.replace(self.record, facts=facts)
+    def again(self, **changed: Any) -> Mapping[str, Any]:
+        """Judge again after facts have changed: a live secret was found, or a hook failed at the end."""
+        self._record = dataclasses.replace(
+            self.record, facts=dataclasses.replace(self.record.facts, **changed)
+        )
         self._model = self._assess(self._record)
         return self._model
+
+    @property
+    def has_judged(self) -> bool:
+        """Whether somebody has asked for the verdict, so that changed facts call for another one."""
+        return self._model is not None
 
     @property
     def is_partial(self) -> bool:

@@ -319,8 +319,11 @@ class Interpreter:
     def left(self) -> list[BaseException]:
         """Return a failure that names the functions that a check left patched after its teardown."""
         names = ", ".join(f"{module.__name__}.{name}" for module, name in self._replaced)
+        makers = {str(getattr(value, "__module__", None) or "") for value in self._replaced.values()} - {""}
+        by = f" by {', '.join(sorted(makers))}" if makers else ""
         self._replaced = {}
-        return [BackgroundFailure(f"{names} was left patched: undo the patch in a teardown")] if names else []
+        what = f"{names} was left patched{by}: undo the patch in a teardown of the check itself"
+        return [BackgroundFailure(what)] if names else []
 
 
 def _present() -> list[object]:

@@ -302,7 +302,7 @@ def _clock_jumps(facts: RunFacts) -> list[str]:
         return []
     way = "ahead" if facts.clock_jump_s > 0 else "back"
     jump = f"the clock of this machine jumped {abs(facts.clock_jump_s):.0f} s {way} during the run"
-    return [f"{jump}: it slept, or its clock was set"]
+    return [f"{jump}: it slept, or its clock was set, perhaps by a library such as time-machine"]
 
 
 def _gate_refusal(facts: RunFacts) -> list[str]:

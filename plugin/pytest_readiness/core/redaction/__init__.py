@@ -30,8 +30,23 @@ _MEMORY_CHARACTERS = 4096
 LONGEST, _KEPT, _MARGIN = 2**19, 2**17, 2**16
 #: A file is searched in pieces of this many bytes, which overlap by the length of an escaped secret.
 _PIECE, _OVERLAP = 2**20, 2**18
-#: A report needs these words: as secrets they would protect nothing.
-_OWN_WORDS = frozenset({*Verdict, *Outcome, *FailureClass, *GoalStatus, *Severity, *Scope})
+#: Keys of reports and the ledger, and the name in them; with their values, words that a report needs. As
+#: secrets they would protect nothing.
+_KEYS = (
+    "addresses applicable approver attempt attempts before behind blockers build_end build_identity "
+    "build_start builds catalogue_digest changes charts check_id checkout checks clean_runs clock_jump_s "
+    "collected collection_errors complete contact controls counted counts covered_by covers crashed "
+    "decision decisions declaration declaration_prose declaration_title declaration_why declared deployed "
+    "detected differs drills dropped duration_s elsewhere environment establishes evidence exit_code "
+    "expected expires failing false_alarms figures finished_at headers interrupted inventory issued "
+    "leaked ledger length limit_s location memory method mutants next_action nodeid not_applicable "
+    "observed operational outcome outcomes phases plan_digest points prev_hash problem rationale "
+    "readiness reason reasons reproduce reproduce_env reproduce_with request required requires response "
+    "rollback run_id runbook runner schema_version seconds selected self_test service severity started_at "
+    "static status streak suite_digest summary teardown uncounted unread vanished verdict verified "
+    "waivers without_cover worker"
+)
+_OWN_WORDS = frozenset({*_KEYS.split(), *Verdict, *Outcome, *FailureClass, *GoalStatus, *Severity, *Scope})
 #: In a text of only these characters, nothing is escaped, wrapped, unprintable or non-ASCII.
 _PLAIN = re.compile(r"[ !\"$'-\[\]-~\t]*")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
