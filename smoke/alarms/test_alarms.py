@@ -17,7 +17,6 @@ from smoke.aws.alarms import (
     is_health,
     is_named,
     judged,
-    unfed,
     watching,
 )
 from smoke.aws.databases import misfits
@@ -33,14 +32,17 @@ from smoke.aws.monitoring import (
     sparse,
     state_of,
     undelivered,
+    unfed,
 )
 from smoke.aws.names import DASHBOARDS, SERVICES
 from smoke.aws.policies import read_key
 from smoke.aws.reader import AwsReader
 from smoke.aws.topics import (
+    CLOUDWATCH,
+    EVENTS,
     closed_to_alarms,
     closed_to_logs,
-    key_closed_to_alarms,
+    key_closed,
     read_subscriptions,
     read_topic,
 )
@@ -144,10 +146,12 @@ def test_can_fire(aws: AwsReader, evidence: Evidence) -> None:
     evidence.figure("minutes with a datapoint, of the last 15", newest, at_least=1)
     idle = unfed(alarms, fed)
     silent = {alarm: why for alarm in alarms if (why := alarm.silent(aws.names.topic))}
-    idle += [f"{alarm.name}: {'; '.join(why)}" for alarm, why in silent.items() if not alarm.unread]
+    idle += [f"{alarm.name}: {'; '.join(why)}" for alarm, why in silent.items() if not alarm.unclear]
     idle += hollow(aws.composites(), aws.known_alarms(), aws.names.topic)
     examined = Examined()
-    idle += examined.attempt(miscounted, aws.account, alarms, aws.names.prefix) or []
+    tasks = examined.attempt(aws.definitions) or {}
+    written = {box.log_group for task in tasks.values() for box in task.containers}
+    idle += examined.attempt(miscounted, aws.account, alarms, aws.names.prefix, written) or []
     idle += examined.attempt(sparse, aws.account, alarms) or []
     idle += [f"{alarm.name}: CloudWatch fails to evaluate it" for alarm in alarms if alarm.fails]
     held_back = examined.attempt(muted, aws.account) or {}
@@ -157,7 +161,7 @@ def test_can_fire(aws: AwsReader, evidence: Evidence) -> None:
             idle.append(f"{alarm.name}: the mute rule {held_back[through[0]]} silences it now")
     unread = [each.what for each in examined.not_examined]
     unread += [f"{alarm.name}, which computes {alarm.expression}" for alarm in alarms if not alarm.metrics]
-    unread += [f"the rule {each.rule} of {each.name}" for alarm in silent for each in alarm.unread]
+    unread += [each for alarm in silent for each in alarm.unclear]
     assert alarms, f"no alarm's name begins with {aws.names.prefix}-"
     assert not idle, f"cannot fire: {', '.join(idle)}"
     if unread:
@@ -170,7 +174,8 @@ def test_topic_is_subscribed(aws: AwsReader, evidence: Evidence) -> None:
     aws.cluster()
     topic, alarms = aws.names.topic, {}
     try:
-        alarms = {each.name: [by.name for by in each.notifiers(topic)] for each in held(aws)}
+        alarms = {each.name: [by.name for by in each.notifiers(topic)]
+                  for each in held(aws) if not each.routed}  # fmt: skip
     except SetupError as problem:
         evidence.note(f"filters are compared with no alarm's name: {problem}")
     found = read_subscriptions(aws.account, aws.topic(), aws.names.full(QUEUE), alarms)
@@ -190,11 +195,18 @@ def test_topic_is_subscribed(aws: AwsReader, evidence: Evidence) -> None:
 
 @pytest.mark.p1
 def test_topic_takes_alarms(aws: AwsReader, evidence: Evidence) -> None:
-    """The topic's policy and key allow CloudWatch to publish; otherwise no subscriber gets the alarm."""
-    topic = read_topic(aws.account, aws.topic())
-    alarms = [alarm.arn for alarm in (*aws.alarms(), *aws.composites())]
-    closed = closed_to_alarms(topic, alarms)
-    closed = closed or key_closed_to_alarms(aws.account, topic.get("KmsMasterKeyId", ""), aws.topic(), alarms)
+    """The topic's policy and key allow CloudWatch to publish; otherwise no subscriber gets the alarm.
+
+    If event rules notify for alarms, that is EventBridge.
+    """
+    topic, rules = read_topic(aws.account, aws.topic()), {arn for each in aws.alarms() for arn in each.routed}
+    alarms = [each.arn for each in (*aws.alarms(), *aws.composites()) if each.actions]
+    closed = ""
+    for service, sources in ((CLOUDWATCH, alarms), (EVENTS, sorted(rules))):
+        if sources or (service == CLOUDWATCH and not rules):
+            key = topic.get("KmsMasterKeyId", "")
+            closed = closed or closed_to_alarms(topic, sources, service)
+            closed = closed or key_closed(aws.account, key, aws.topic(), sources, service)
     evidence.figure(f"what keeps alarms from {aws.names.topic}", closed or "nothing", expected="nothing")
     assert not closed, f"no alarm can publish to {aws.names.topic}: {closed}"
 

@@ -158,8 +158,8 @@ AT_ONCE = 8
 #: The AWS services that the checks call.
 CLIENTS = (
     "acm", "application-autoscaling", "cloudfront", "cloudwatch", "ec2", "ecr", "ecs", "efs", "elbv2",
-    "firehose", "iam", "kms", "lambda", "logs", "rds", "route53", "route53profiles", "s3", "secretsmanager",
-    "servicediscovery", "sns", "sqs", "ssm", "sts", "wafv2",
+    "events", "firehose", "iam", "kms", "lambda", "logs", "rds", "route53", "route53profiles", "s3",
+    "secretsmanager", "servicediscovery", "sns", "sqs", "ssm", "sts", "wafv2",
 )  # fmt: skip
 #: Seconds before a call that met an outage is sent again: otherwise every check would wait for the same
 #: retries.

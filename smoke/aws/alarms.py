@@ -107,7 +107,8 @@ class MetricAlarm(Notifier):
     """An alarm's configuration. `metrics` are all its inputs; an `expression` computes a value from them.
 
     `through` are the composite alarms that fire whenever it does, `unread` those that may. It may ignore
-    periods with few values; if it `fails`, CloudWatch cannot evaluate it.
+    periods with few values; if it `fails`, CloudWatch cannot evaluate it. `routed` are the event rules that
+    notify the topic of it instead; `unseen` says why they cannot be read.
     """
 
     metrics: tuple[Metric, ...] = ()
@@ -117,11 +118,23 @@ class MetricAlarm(Notifier):
     unread: tuple[CompositeAlarm, ...] = ()
     ignores_few: bool = False
     fails: bool = False
+    routed: tuple[str, ...] = ()
+    unseen: str = ""
 
     @property
     def condition(self) -> str:
         """The condition in words."""
         return self.firing.condition
+
+    @property
+    def unclear(self) -> list[str]:
+        """What may make it notify, but is not understood or not read."""
+        read = [f"the rule {each.rule} of {each.name}" for each in self.unread]
+        return [*read, self.unseen] if self.unseen else read
+
+    def mute(self, topic: str) -> list[str]:
+        """An event rule needs no action of the alarm, neither set nor enabled."""
+        return [] if self.routed else Notifier.mute(self, topic)
 
     def notifiers(self, topic: str) -> list[Notifier]:
         """The alarm itself and the composite alarms, if they notify the topic."""
@@ -328,27 +341,6 @@ def is_conservation(alarm: MetricAlarm) -> bool:
     return any("conservation" in metric.name.lower() for metric in alarm.metrics)
 
 
-#: What a metric from a log filter needs.
-DEFAULT_VALUE = "if a log metric filter feeds it, give the filter a default value of 0"
-
-
-def unfed(alarms: Iterable[MetricAlarm], fed: Mapping[Metric, int]) -> list[str]:
-    """The alarms with a metric that has no datapoint, and what to do; `fed` counts each metric's fresh ones.
-
-    AWS's namespaces begin with `AWS/` or `ECS/`; the platform feeds all others. A log filter without a
-    default value publishes nothing while nothing happens. A function, such as `FILL`, may replace a metric
-    without datapoints, for example that of the target group that waits for the next deployment.
-    """
-    return [
-        f"{alarm.name}: no datapoint of {metric}"
-        + ("" if metric.namespace.startswith(("AWS/", "ECS/")) else f" ({DEFAULT_VALUE})")
-        for alarm in alarms
-        if not re.search(r"\w\s*\(", alarm.expression) or not any(map(fed.get, alarm.metrics))
-        for metric in alarm.metrics
-        if not fed.get(metric)
-    ]
-
-
 @dataclass(frozen=True, slots=True)
 class Watch:
     """What an alarm must watch, one of these metrics, and how it must be set.
@@ -434,8 +426,8 @@ def judged(alarms: Sequence[MetricAlarm], watch: Watch, topic: str) -> Judgement
         silent = alarm.silent(topic)
         if not wrong and not silent:
             return Judgement(alarm)
-        if not wrong and alarm.unread:
-            unread += [f"the rule {each.rule} of {each.name}" for each in alarm.unread]
+        if not wrong:
+            unread += alarm.unclear
         rejected.append(f"{alarm.name}: {'; '.join([*silent, *wrong])}")
     unread += [f"{alarm.name}, which computes {alarm.expression}" for alarm in may_watch(alarms, watch)]
     if not found:

@@ -290,7 +290,7 @@ def definition_of(described: Mapping[str, Any]) -> TaskDefinition:
         cpu=int(described.get("cpu") or sum(each.get("cpu", 0) for each in boxes)),
         memory=int(
             described.get("memory")
-            or sum(each.get("memory") or each.get("memoryReservation", 0) for each in boxes)
+            or sum(each.get("memoryReservation") or each.get("memory", 0) for each in boxes)
         ),
         execution_role=described.get("executionRoleArn") or "",
         task_role=described.get("taskRoleArn") or "",
@@ -326,7 +326,7 @@ def _container(described: Mapping[str, Any]) -> ContainerDefinition:
         files=tuple(each["value"] for each in described.get("environmentFiles") or ()),
         runs=(*(described.get("entryPoint") or ()), *(described.get("command") or ())),
         asks=tuple(described.get("healthCheck", {}).get("command", ())),
-        mounts=tuple(each["sourceVolume"] for each in described.get("mountPoints") or ()),
+        mounts=tuple(each.get("sourceVolume", "") for each in described.get("mountPoints") or ()),
         keeps_digest=described.get("versionConsistency") != "disabled",
         essential=described.get("essential", True),
         routes_logs="firelensConfiguration" in described,
@@ -338,6 +338,13 @@ def _container(described: Mapping[str, Any]) -> ContainerDefinition:
             *(described.get("dockerLabels") or {}).values(),
         ),
     )
+
+
+def repository_of(image: str) -> str:
+    """The image's repository, without registry, tag and digest."""
+    # the first part is a registry if it looks like a host
+    name = re.sub(r"^[^/]*[.:][^/]*/", "", image.partition("@")[0])
+    return re.sub(r":[^/]*$", "", name)
 
 
 #: An image in a private ECR registry.

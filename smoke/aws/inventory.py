@@ -15,7 +15,7 @@ from smoke.source.pipeline.programs import is_idle
 from .alarms import Metric, Watch
 from .balancer import BalancerRoute, routes_to, strange
 from .databases import DATABASE_IS_DOWN
-from .ecs import EcsService, TaskDefinition
+from .ecs import EcsService, TaskDefinition, repository_of
 from .ecs_tasks import RunningTask
 from .names import BUILDS, HOSTS, IF_SET, PORTS, SERVICES, resolve
 from .reader import AwsReader
@@ -28,16 +28,6 @@ def tag_of(image: str) -> str:
     """The tag of an image; empty if it has none."""
     name = image.partition("@")[0].rpartition("/")[2]
     return name.partition(":")[2]
-
-
-def repository_of(image: str) -> str:
-    """The image's repository, without registry, tag and digest."""
-    name = image.partition("@")[0]
-    head, slash, rest = name.partition("/")
-    # the first part is a registry if it looks like a host
-    path = rest if slash and ("." in head or ":" in head) else name
-    folder, slash, last = path.rpartition("/")
-    return f"{folder}{slash}{last.partition(':')[0]}"
 
 
 def is_commit(image: str, build: str = "") -> bool:

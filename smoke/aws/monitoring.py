@@ -40,6 +40,27 @@ def read_datapoints(
     return found
 
 
+#: What a metric from a log filter needs.
+DEFAULT_VALUE = "if a log metric filter feeds it, give the filter a default value of 0"
+
+
+def unfed(alarms: Iterable[MetricAlarm], fed: Mapping[Metric, int]) -> list[str]:
+    """The alarms with a metric that has no datapoint, and what to do; `fed` counts each metric's fresh ones.
+
+    AWS's namespaces begin with `AWS/` or `ECS/`; the platform feeds all others. A log filter without a
+    default value publishes nothing while nothing happens. A function, such as `FILL`, may replace a metric
+    without datapoints, for example that of the target group that waits for the next deployment.
+    """
+    return [
+        f"{alarm.name}: no datapoint of {metric}"
+        + ("" if metric.namespace.startswith(("AWS/", "ECS/")) else f" ({DEFAULT_VALUE})")
+        for alarm in alarms
+        if not re.search(r"\w\s*\(", alarm.expression) or not any(map(fed.get, alarm.metrics))
+        for metric in alarm.metrics
+        if not fed.get(metric)
+    ]
+
+
 #: Datapoints of a week show how many values a metric has: nights and weekends have few.
 SEEN_S = 7 * 24 * 60 * 60
 
@@ -89,15 +110,22 @@ _OF_ONE_LINE = re.compile(r"Average|Maximum|Minimum|p\d")
 
 @dataclass(frozen=True, slots=True)
 class MetricFilter:
-    """A metric filter: the value that it adds per matching line, and its default value without one."""
+    """A metric filter: the value that it adds per matching line, and its default value without one.
+
+    It counts `every` line if it has no pattern.
+    """
 
     name: str
     log_group: str
     value: str
     default: float | None
+    every: bool = False
 
-    def useless(self, alarm: MetricAlarm, prefix: str) -> str:
-        """Why an alarm on its metric never fires, or always does; empty if neither is known."""
+    def useless(self, alarm: MetricAlarm, prefix: str, written: Collection[str] = ()) -> str:
+        """Why an alarm on its metric never fires, or always does; empty if neither is known.
+
+        `written` are the log groups of services.
+        """
         firing = alarm.firing
         above = firing.comparison.startswith("GreaterThan")
         added, least = _number(self.value), firing.threshold or 0
@@ -105,6 +133,8 @@ class MetricFilter:
         fires = added is not None and (added > least or (added == least and "OrEqual" in firing.comparison))
         if above and added is not None and bounded and not fires:
             return f"the filter {self.name} adds {added:g} for each matching line of {self.log_group}"
+        if above and added and self.every and self.log_group in written:
+            return f"the filter {self.name} has no pattern, so every line of {self.log_group} counts"
         if another := of_another(self.log_group, prefix):
             return f"the filter {self.name} reads {another}, which belongs to another environment"
         if above and self.default and firing.threshold is not None:
@@ -124,15 +154,26 @@ def read_filters(account: AwsAccount, metric: Metric) -> list[MetricFilter]:
         metricNamespace=metric.namespace,
     )
     return [
-        MetricFilter(each["filterName"], each["logGroupName"], made["metricValue"], made.get("defaultValue"))
+        MetricFilter(
+            each["filterName"],
+            each["logGroupName"],
+            made["metricValue"],
+            made.get("defaultValue"),
+            every=not each.get("filterPattern", "").strip(),
+        )
         for each in described
         for made in each["metricTransformations"]
         if (made["metricNamespace"], made["metricName"]) == (metric.namespace, metric.name)
     ]
 
 
-def miscounted(account: AwsAccount, alarms: Iterable[MetricAlarm], prefix: str) -> list[str]:
-    """The alarms on custom metrics that all of their log filters, if any, compute wrongly."""
+def miscounted(
+    account: AwsAccount, alarms: Iterable[MetricAlarm], prefix: str, written: Collection[str] = ()
+) -> list[str]:
+    """The alarms on custom metrics that all of their log filters, if any, compute wrongly.
+
+    `written` are the log groups of services.
+    """
     own = [
         each for each in alarms
         if each.metrics and not each.expression and not each.metrics[0].namespace.startswith(("AWS/", "ECS/"))
@@ -140,7 +181,7 @@ def miscounted(account: AwsAccount, alarms: Iterable[MetricAlarm], prefix: str) 
     found = []
     made = at_once(lambda one: read_filters(account, one.metrics[0]), own)
     for each, filters in zip(own, made, strict=True):
-        wrong = [one.useless(each, prefix) for one in filters]
+        wrong = [one.useless(each, prefix, written) for one in filters]
         if wrong and all(wrong):
             found.append(f"{each.name}: {wrong[0]}")
     return found

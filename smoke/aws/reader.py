@@ -188,9 +188,17 @@ class AwsReader:
         ]
 
     def _owner(self, name: str, definition: TaskDefinition) -> str:
-        """The service that a further service, such as a canary, is part of: the one whose family it runs."""
+        """The service that a further service, such as a canary, is part of.
+
+        It runs the service's family, or is named after it and runs its image.
+        """
         family = self.names.short(definition.family)
-        return family if name not in SERVICES and family in SERVICES else name
+        if name in SERVICES or family in SERVICES:
+            return name if name in SERVICES else family
+        like = [own for own in SERVICES if name.startswith(f"{own}-") and own in self.definitions()]
+        image = ecs.repository_of(definition.main(name).image)
+        same = (own for own in like if ecs.repository_of(self.definition(own).main(own).image) == image)
+        return next(same, name)
 
     @_once
     def routes(self) -> Sequence[BalancerRoute]:
@@ -288,7 +296,8 @@ class AwsReader:
     def _alarms(self) -> tuple[Sequence[MetricAlarm], Sequence[CompositeAlarm], frozenset[str]]:
         self.cluster()
         with self._alone(fcntl.LOCK_SH):
-            return alarms.read_alarms(self.account, self.names)
+            found, composites, known = alarms.read_alarms(self.account, self.names)
+        return topics.routed(self.account, found, self.names.topic), composites, known
 
     @contextmanager
     def _alone(self, how: int) -> Iterator[None]:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +13,7 @@ from pytest_readiness import SetupError
 from smoke.source.rules import all_of, any_of
 
 from .account import AwsAccount, at_once
-from .alarms import ALARM
+from .alarms import ALARM, MetricAlarm, Notifier
 from .names import Names
 from .policies import (
     NO_NETWORK,
@@ -29,6 +29,8 @@ from .policies import (
 )
 
 PENDING = "PendingConfirmation"
+CLOUDWATCH, EVENTS, _SNS = (f"{name}.amazonaws.com" for name in ("cloudwatch", "events", "sns"))
+_SAID = {CLOUDWATCH: "CloudWatch", EVENTS: "EventBridge", _SNS: "SNS"}
 #: Placeholder for the alarms that notify a topic, if they do not matter.
 _ANY: Mapping[str, Sequence[str]] = MappingProxyType({"": [""]})
 
@@ -140,14 +142,16 @@ def takes_alarm(attributes: Mapping[str, str], alarm: str, topic: str) -> bool |
     return _fits(wanted, {**_BODY, **known})
 
 
-def _fits(policy: Mapping[str, Any], message: Mapping[str, str | None]) -> bool | None:
-    """Whether a message matches a filter policy; None if unknown parts of it decide."""
+def _fits(policy: Mapping[str, Any], message: Mapping[str, Any]) -> bool | None:
+    """Whether a message matches a filter policy or event pattern; None if unknown parts of it decide."""
     found = [
         any_of([_fits(each, message) for each in wanted])
         if key == "$or"
         else any_of([_is(each, key in message, message.get(key)) for each in wanted])
         if isinstance(wanted, list)
-        else (None if key in message else False)  # the inside of this part is not known
+        else None  # the inside of this part is not known
+        if key in message and not isinstance(message[key], Mapping)
+        else _fits(wanted, message.get(key) or {})
         for key, wanted in policy.items()
     ]
     return all_of(found)
@@ -172,6 +176,53 @@ def _is(wanted: Any, there: bool, value: str | None) -> bool | None:
     if how == "equals-ignore-case":
         return value.lower() == str(of).lower()
     return value == of if not how else None
+
+
+def routed(account: AwsAccount, alarms: Sequence[MetricAlarm], topic: str) -> list[MetricAlarm]:
+    """The alarms; silent ones know the event rules that notify the topic of this name when they fire."""
+    silent = {each.name: each for each in alarms if each.silent(topic)}
+    if not silent:
+        return [*alarms]
+    to = next(iter(silent.values())).topic(topic)
+    try:
+        rules = _rules_to(account, to)
+    except SetupError as problem:
+        return [replace(each, unseen=str(problem)) if each.name in silent else each for each in alarms]
+    found = []
+    for each in alarms:
+        sent = {
+            rule["Arn"]: _fits(json.loads(rule["EventPattern"]), _event(one))
+            for rule in rules
+            for one in (each, *each.through)
+        }
+        sure = tuple(arn for arn, fits in sent.items() if fits)
+        unclear = [f"the pattern of {arn}" for arn, fits in sent.items() if fits is None and not sure]
+        sent_by = replace(each, routed=sure, unseen=" and ".join(unclear))
+        found.append(sent_by if each.name in silent else each)
+    return found
+
+
+def _rules_to(account: AwsAccount, topic: str) -> list[Mapping[str, Any]]:
+    """The enabled rules of EventBridge that send events to a topic."""
+    names = account.pages(
+        "events", "list_rule_names_by_target", "RuleNames", absent=_UNKNOWN, TargetArn=topic
+    )
+    found = at_once(lambda name: account.find("events", "describe_rule", _NO_FUNCTION, Name=name), names)
+    return [each for each in found if each and each.get("EventPattern") and each["State"] != "DISABLED"]
+
+
+#: The answer of a custom endpoint that does not implement it.
+_UNKNOWN = ("InvalidAction", "UnknownOperationException")
+
+
+def _event(alarm: Notifier) -> Mapping[str, Any]:
+    """The event of an alarm that begins to fire; its unknown parts are None."""
+    _, _, _, region, account, *_ = [*alarm.arn.split(":"), *[""] * 5]
+    state = {"value": ALARM, "reason": None, "reasonData": None, "timestamp": None}
+    detail = {"alarmName": alarm.name, "state": state, "previousState": None, "configuration": None}
+    known = {"source": "aws.cloudwatch", "detail-type": "CloudWatch Alarm State Change"}
+    own = {"account": account, "region": region, "resources": alarm.arn, "detail": detail}
+    return {**known, **own, "id": None, "time": None, "version": "0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,22 +318,29 @@ _ENDS: Mapping[str, Callable[[AwsAccount, str, str], str]] = {"sqs": _lost_queue
 DEFAULT_KEY = "alias/aws/sns"
 
 
-def closed_to_alarms(attributes: Mapping[str, str], alarms: Sequence[str] = ()) -> str:
+def closed_to_alarms(
+    attributes: Mapping[str, str], sources: Sequence[str] = (), service: str = CLOUDWATCH
+) -> str:
     """Why CloudWatch may not publish to a topic with these attributes; empty if nothing forbids it.
 
-    A condition that these alarms (ARNs) do not decide counts as met in an Allow, and as unmet in a Deny.
+    A condition that its alarms, the `sources` (ARNs), do not decide counts as met in an Allow, and as unmet
+    in a Deny. For EventBridge, they are its rules.
     """
     if attributes.get("KmsMasterKeyId", "").endswith(DEFAULT_KEY):
-        return f"it is encrypted with {DEFAULT_KEY}, a key that CloudWatch may not use"
+        return f"it is encrypted with {DEFAULT_KEY}, a key that {_SAID[service]} may not use"
     if not attributes.get("Policy"):
         return ""
     topic = attributes.get("TopicArn", "")
     account = topic.split(":")[4:5]
-    publishing = _about(statements_of(attributes["Policy"]), "sns:Publish", (_CLOUDWATCH, *account), topic)
-    context = _sent_by(topic, alarms)
+    publishing = _about(statements_of(attributes["Policy"]), "sns:Publish", (service, *account), topic)
+    context = _sent_by(topic, sources)
     if any(each["Effect"] == "Deny" and met(each, context) for each in publishing):
-        return "its policy denies alarms permission to publish"
-    return "" if permitted(publishing, context) else "its policy does not allow alarms to publish"
+        return f"its policy denies {_SENDERS[service]} permission to publish"
+    allowed = permitted(publishing, context)
+    return "" if allowed else f"its policy does not allow {_SENDERS[service]} to publish"
+
+
+_SENDERS = {CLOUDWATCH: "alarms", EVENTS: "event rules"}
 
 
 def _sent_by(owner: str, sources: Sequence[str]) -> Context:
@@ -290,11 +348,6 @@ def _sent_by(owner: str, sources: Sequence[str]) -> Context:
     account = owner.split(":")[4:5]
     known = {"aws:sourcearn": sources, "aws:sourceaccount": account, "aws:sourceowner": account}
     return {**NO_NETWORK, **{key: values for key, values in known.items() if values}}
-
-
-def key_closed_to_alarms(account: AwsAccount, key: str, topic: str = "", alarms: Sequence[str] = ()) -> str:
-    """Why CloudWatch may not encrypt with a topic's key; empty if it may, or without a key."""
-    return key_closed(account, key, topic, alarms, _CLOUDWATCH)
 
 
 def key_closed(account: AwsAccount, key: str, topic: str, sources: Sequence[str], service: str) -> str:
@@ -335,8 +388,6 @@ def lets_in(policy: str, topic: str, to: str, action: str = _SEND) -> bool:
 
 
 _ENCRYPT = "kms:GenerateDataKey"
-_CLOUDWATCH, _SNS = "cloudwatch.amazonaws.com", "sns.amazonaws.com"
-_SAID = {_CLOUDWATCH: "CloudWatch", _SNS: "SNS"}
 
 
 def _about(statements: Statements, action: str, names: Iterable[str], resource: str = "") -> Statements:

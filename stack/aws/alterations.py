@@ -109,6 +109,19 @@ def alarms_by_composite(emulator: Emulator, rule: str = "", **settings: Any) -> 
     internals.alarm_record(composite["AlarmName"]).update(suppressing)  # ministack drops them
 
 
+def alarms_by_rule(emulator: Emulator, pattern: Mapping[str, Any], state: str = "ENABLED") -> None:
+    """Remove the target of every alarm; a rule of EventBridge, in a state, notifies the topic of them.
+
+    The `pattern` is what the rule demands of the detail of an alarm's event.
+    """
+    for alarm in _alarms(emulator):
+        internals.alarm_record(alarm["AlarmName"])["AlarmActions"] = []
+    events, rule = emulator.aws("events"), f"{PREFIX}-alarm-changes"
+    wanted = {"source": ["aws.cloudwatch"], "detail-type": ["CloudWatch Alarm State Change"]}
+    events.put_rule(Name=rule, EventPattern=json.dumps({**wanted, "detail": pattern}), State=state)
+    events.put_targets(Rule=rule, Targets=[{"Id": "alerts", "Arn": TOPIC_ARN}])
+
+
 def alarms_muted(emulator: Emulator, alarms: Sequence[str]) -> None:
     """Have an active mute rule keep alarms from notifying."""
     emulator.mutes.alarms = [f"{PREFIX}-{each}" for each in alarms]
@@ -192,7 +205,9 @@ def composite_added(emulator: Emulator, name: str, rule: str, then_deleted: Sequ
         internals.forget_alarm(f"{PREFIX}-{each}")
 
 
-def metric_filter(emulator: Emulator, name: str, service: str = "api", **made: Any) -> None:
+def metric_filter(
+    emulator: Emulator, name: str, service: str = "api", pattern: str | None = None, **made: Any
+) -> None:
     """Change the metric filter of one of the platform's own metrics; settings not given stay."""
     logs, before = emulator.aws("logs"), next(each for each in METRIC_FILTERS if each[0] == name)
     group = f"/ecs/{PREFIX}/api"
@@ -202,7 +217,10 @@ def metric_filter(emulator: Emulator, name: str, service: str = "api", **made: A
         logs.create_log_group(logGroupName=group)
     kept = {"metricNamespace": APP_METRICS, "metricName": name, "metricValue": before[2], "defaultValue": 0}
     logs.put_metric_filter(
-        logGroupName=group, filterName=name, filterPattern=before[1], metricTransformations=[{**kept, **made}]
+        logGroupName=group,
+        filterName=name,
+        filterPattern=before[1] if pattern is None else pattern,
+        metricTransformations=[{**kept, **made}],
     )
 
 

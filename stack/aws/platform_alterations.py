@@ -303,6 +303,16 @@ def migration_changed(
     deployed(emulator, definition)
 
 
+def service_copied(emulator: Emulator, service: str, name: str) -> None:
+    """Add a service that runs a copy of another one's task definition, in a family of its own."""
+    copy = {**registered(emulator, f"{PREFIX}-{service}"), "family": f"{PREFIX}-{name}"}
+    ecs, own = emulator.aws("ecs"), str(copy["family"])
+    ecs.register_task_definition(**copy)
+    ecs.create_service(
+        cluster=CLUSTER, serviceName=own, taskDefinition=own, desiredCount=1, launchType="FARGATE"
+    )
+
+
 def database_is(_: Emulator, **members: Any) -> None:
     """Describe the database instance with other members of DescribeDBInstances, such as its state."""
     for record in internals.records("rds._instances"):

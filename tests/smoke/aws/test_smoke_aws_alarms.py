@@ -16,9 +16,8 @@ from smoke.aws.alarms import (
     is_named,
     judged,
     read_alarms,
-    unfed,
 )
-from smoke.aws.monitoring import muted
+from smoke.aws.monitoring import muted, unfed
 from smoke.aws.names import Names
 from smoke.source.rules import (
     ABOVE,

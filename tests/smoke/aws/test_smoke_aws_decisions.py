@@ -9,7 +9,7 @@ import pytest
 from smoke.aws.balancer import (
     BalancerRoute,
 )
-from smoke.aws.ecs import EcsDeployment, definition_of, service_of
+from smoke.aws.ecs import EcsDeployment, definition_of, repository_of, service_of
 from smoke.aws.ecs_tasks import RunningTask, TaskRun, failure_of, last_of
 from smoke.aws.inventory import (
     ObservedService,
@@ -21,7 +21,6 @@ from smoke.aws.inventory import (
     known_port,
     leftover,
     misnamed,
-    repository_of,
     same_image,
     seen_of,
     strays,
@@ -319,8 +318,9 @@ def test_a_definition_without_a_size_has_that_of_its_containers_and_firelens_nam
     logs = {"logDriver": "awsfirelens", "options": {"Name": "cloudwatch", "log_group_name": "/ecs/p/x"}}
     boxes: list[dict[str, Any]] = [
         {"name": "x", "image": "i", "cpu": 256, "memory": 512, "logConfiguration": logs},
-        {"name": "logs", "image": "i", "cpu": 64, "memoryReservation": 128},
+        {"name": "logs", "image": "i", "cpu": 64, "memoryReservation": 128, "memory": 256},
     ]
+    boxes[1]["mountPoints"] = [{"containerPath": "/tmp"}]
     found = definition_of({"family": "p-x", "containerDefinitions": boxes})
     assert (found.cpu, found.memory, found.main("x").log_group) == (320, 640, "/ecs/p/x")
 

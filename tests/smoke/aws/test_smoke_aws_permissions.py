@@ -37,6 +37,8 @@ SELDOM = {
     "rds:DescribeDBProxies": "asked only where the database lets its callers in no more",
     "route53profiles:ListProfileAssociations": "asked only where the private zone is another network's",
     "ec2:DescribeVpcBlockPublicAccessExclusions": "asked only where VPC Block Public Access is on",
+    "events:DescribeRule": "asked only where an alarm notifies nobody by itself",
+    "events:ListRuleNamesByTarget": "asked only where an alarm notifies nobody by itself",
     "firehose:DescribeDeliveryStream": "the topic of the embedded platform writes to no stream",
     "route53:GetHealthCheck": "no record of the embedded platform has a health check",
     "route53:GetHealthCheckStatus": "no record of the embedded platform has a health check",

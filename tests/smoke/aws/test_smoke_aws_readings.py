@@ -105,6 +105,25 @@ def test_further_service_belongs_to_the_service_whose_family_it_runs(
     assert {use.owner for use in found} == owners
 
 
+@pytest.mark.parametrize(
+    ("further", "image", "owner"),
+    [("p-api-canary", "p-api:9", "api"), ("p-api-canary", "p-x:9", "api-canary"), ("p-c", "p-api:9", "c")],
+)
+def test_further_service_belongs_to_the_service_that_it_is_named_after_if_it_runs_its_image(
+    further: str, image: str, owner: str
+) -> None:
+    def define(family: str) -> dict[str, Any]:
+        box = {"name": family, "image": image if family == further else "p-api:1"}
+        return {"family": family, "containerDefinitions": [box]}
+
+    answers = ecs_answers(["p-api", further])
+    answers["describe_task_definition"] = lambda taskDefinition: {
+        "taskDefinition": define(taskDefinition.partition(":")[0])
+    }
+    found = AwsReader(scripted(**answers)[0], NAMES).uses(())
+    assert {use.owner for use in found} == {"api", owner}
+
+
 def test_alarms_are_not_read_while_another_process_drills(tmp_path: Path) -> None:
     answers = {**ecs_answers([]), "describe_alarms": lambda **_: {"MetricAlarms": []}}
     driller, reader = (AwsReader(scripted(**answers)[0], NAMES, tmp_path) for _ in range(2))

@@ -8,14 +8,16 @@ from pytest_readiness import SetupError
 
 from smoke.aws.account import AwsAccount
 from smoke.aws.topics import (
+    CLOUDWATCH,
     Subscriptions,
     closed_to_alarms,
-    key_closed_to_alarms,
+    key_closed,
     lets_in,
     read_subscriptions,
+    routed,
     takes_alarm,
 )
-from tests.smoke.aws.fakes import TOPIC_ARN, raising, refusal, scripted
+from tests.smoke.aws.fakes import TOPIC, TOPIC_ARN, alarm, raising, refusal, scripted
 
 
 def allowing(principal: Any, **more: Any) -> dict[str, Any]:
@@ -27,6 +29,43 @@ def barring(all_but: Any) -> dict[str, Any]:
 
 
 ALARMS = "arn:aws:cloudwatch:us-east-1:1:alarm"
+RULE = "arn:aws:events:us-east-1:1:rule/changes"
+CHANGE = {"source": ["aws.cloudwatch"], "detail-type": ["CloudWatch Alarm State Change"]}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "rules", "unclear"),
+    [
+        (CHANGE, (RULE,), []),
+        ({**CHANGE, "resources": [{"prefix": f"{ALARMS}:p-"}], "account": ["1"]}, (RULE,), []),
+        ({**CHANGE, "detail": {"alarmName": [{"wildcard": "p-*-high"}]}}, (RULE,), []),
+        ({**CHANGE, "detail": {"state": {"value": [{"anything-but": ["OK"]}]}}}, (RULE,), []),
+        ({**CHANGE, "detail": {"state": {"value": ["OK"]}}}, (), []),
+        ({**CHANGE, "detail": {"muteDetail": [{"exists": False}]}}, (RULE,), []),
+        ({**CHANGE, "detail": {"configuration": {"metrics": {}}}}, (), [f"the pattern of {RULE}"]),
+        ({"source": ["aws.ec2"]}, (), []),
+    ],
+)
+def test_event_rule_notifies_of_alarms_without_an_action(
+    pattern: dict[str, Any], rules: tuple[str, ...], unclear: list[str]
+) -> None:
+    account, client = scripted(
+        list_rule_names_by_target=lambda **_: {"RuleNames": ["changes"]},
+        describe_rule=lambda Name: {"Arn": RULE, "State": "ENABLED", "EventPattern": json.dumps(pattern)},
+    )
+    quiet, loud = routed(account, [alarm(actions=()), alarm(name="p-x")], TOPIC)
+    assert (quiet.routed, quiet.unclear, bool(quiet.silent(TOPIC))) == (rules, unclear, not rules)
+    assert not loud.routed
+    assert client.asked[0] == ("list_rule_names_by_target", {"TargetArn": TOPIC_ARN})
+
+
+def test_event_rules_are_read_only_for_silent_alarms_and_may_be_closed_to_the_runner() -> None:
+    account, _ = scripted(list_rule_names_by_target=raising("AccessDeniedException"))
+    assert routed(account, [alarm()], TOPIC) == [alarm()]
+    (found,) = routed(account, [alarm(enabled=False)], TOPIC)
+    assert "events:ListRuleNamesByTarget" in found.unclear[0]
+
+
 NO_ALARM = "its policy does not allow alarms to publish"
 DENIED = "its policy denies alarms permission to publish"
 
@@ -120,22 +159,22 @@ def test_a_customer_managed_key_must_admit_alarms(metadata: Any, statements: Any
         describe_key=lambda **_: {"KeyMetadata": {"Arn": KEY, **metadata}},
         get_key_policy=lambda **_: {"Policy": policy},
     )
-    why = key_closed_to_alarms(account, "alias/alerts", TOPIC_ARN, [f"{ALARMS}:p-api-cpu-high"])
+    why = key_closed(account, "alias/alerts", TOPIC_ARN, [f"{ALARMS}:p-api-cpu-high"], CLOUDWATCH)
     assert closed in why
     assert bool(why) is bool(closed)
 
 
 def test_a_key_that_is_gone_a_key_of_another_account_and_no_key() -> None:
     gone, _ = scripted(describe_key=raising("NotFoundException"))
-    assert key_closed_to_alarms(gone, KEY, TOPIC_ARN) == f"its key {KEY} does not exist"
-    assert key_closed_to_alarms(gone, "") == ""
+    assert key_closed(gone, KEY, TOPIC_ARN, [], CLOUDWATCH) == f"its key {KEY} does not exist"
+    assert key_closed(gone, "", TOPIC_ARN, [], CLOUDWATCH) == ""
     theirs, _ = scripted(
         describe_key=lambda **_: {"KeyMetadata": {"Arn": KEY}}, get_key_policy=raising("NotFoundException")
     )
     hidden, _ = scripted(describe_key=raising("AccessDeniedException"))
     for account in (theirs, hidden):
         with pytest.raises(SetupError, match="not examined: the policy of the key"):
-            key_closed_to_alarms(account, KEY, "arn:aws:sns:us-east-1:2:p-alerts")
+            key_closed(account, KEY, "arn:aws:sns:us-east-1:2:p-alerts", [], CLOUDWATCH)
 
 
 def test_the_default_key_closes_a_topic() -> None:
