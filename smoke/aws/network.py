@@ -65,7 +65,8 @@ def _lets(rule: Mapping[str, Any], other: Party) -> bool | None:
         return True
     ranges = [ip_network(each, strict=False) for each in ranges_of(rule)]
     within = [any(_holds(one, own) for one in ranges) for own in other.ranges]
-    if any(one.prefixlen == 0 for one in ranges) or (within and all(within)):
+    versions = {own.version for own in other.ranges} or {4, 6}
+    if any(one.prefixlen == 0 and one.version in versions for one in ranges) or (within and all(within)):
         return True
     touched = not other.ranges or any(
         one.version == own.version and one.overlaps(own) for one in ranges for own in other.ranges
@@ -88,10 +89,14 @@ def _names(rule: Mapping[str, Any]) -> bool:
     return bool(ranges_of(rule) or rule.get("UserIdGroupPairs") or rule.get("PrefixListIds"))
 
 
-def only_inside(rules: Sequence[Mapping[str, Any]]) -> str:
-    """Why rules admit no caller from the internet, where no address is private; empty if they may."""
+def only_inside(rules: Sequence[Mapping[str, Any]], *, dual: bool = True) -> str:
+    """Why rules admit no caller from the internet, where no address is private; empty if they may.
+
+    A balancer that is not `dual` has only IPv4 addresses.
+    """
     ranges = [ip_network(each, strict=False) for rule in rules for each in ranges_of(rule)]
-    if any(rule.get("PrefixListIds") for rule in rules) or not all(each.is_private for each in ranges):
+    outside = [each for each in ranges if not each.is_private and (dual or each.version == 4)]
+    if outside or any(rule.get("PrefixListIds") for rule in rules):
         return ""
     sources = " and ".join(map(str, ranges)) or "other groups"
     return f"its security groups let in only {sources}"
@@ -139,9 +144,14 @@ class Reachability:
                 self.examined.wrong(f"{what} ({', '.join(own.groups)})")
 
     def admit(
-        self, public: Party, ports: Collection[int], straight: Sequence[Callable[[], bool | None]]
+        self,
+        public: Party,
+        ports: Collection[int],
+        straight: Sequence[Callable[[], bool | None]],
+        *,
+        dual: bool,
     ) -> None:
-        """Record if a public load balancer admits nobody on any of its ports.
+        """Record if a public load balancer, perhaps with IPv6 addresses too, admits nobody on its ports.
 
         Callers of each host come `straight` from the internet, or through a proxy that needs no route from
         there, such as Global Accelerator or CloudFront's VPC origins; None if it is unclear which.
@@ -153,7 +163,8 @@ class Reachability:
             why = f"no security group lets anyone in on port {' or '.join(map(str, sorted(ports)))}"
             self.examined.wrong(f"{barred}: {why}")
             return
-        why = only_inside([rule for rule in rules if any(covers_port(rule, port) for port in ports)])
+        covering = [rule for rule in rules if any(covers_port(rule, port) for port in ports)]
+        why = only_inside(covering, dual=dual)
         # a balancer without security groups lets everybody in
         why = why if held else ""
         why = why or self.lists.closed_to_world(public.subnets)
@@ -230,7 +241,8 @@ def _through(
     led = [host for host in hosts.values() if any(route.serves(host) for route in routes)]
     if led and aws.balancers()[arn].get("Scheme") == "internet-facing":
         straight = [partial(is_straight, aws, arn, host) for host in led]
-        ways.admit(balancer, {route.listens for route in routes}, straight)
+        dual = aws.balancers()[arn].get("IpAddressType") != "ipv4"
+        ways.admit(balancer, {route.listens for route in routes}, straight, dual=dual)
     return count
 
 

@@ -86,7 +86,12 @@ def _acting(place: Sequence[str], region: str) -> Context:
     """The known context of a request that a task's role makes in a region when the task starts."""
     keys = ("aws:principalaccount", "aws:resourceaccount", "aws:sourceaccount")
     own = {key: [place[_ACCOUNT]] for key in keys}
-    return {**own, "aws:requestedregion": [region], "aws:securetransport": ["true"]}
+    known = {"aws:requestedregion": [region], "aws:securetransport": ["true"]}
+    return {**own, **known, **dict.fromkeys(_OF_PEOPLE, ())}
+
+
+#: Keys that only the request of a person who signed in may have.
+_OF_PEOPLE = ("aws:multifactorauthpresent", "aws:multifactorauthage")
 
 
 def _outside(aws: AwsReader, name: str) -> Context:
@@ -119,7 +124,8 @@ def _starting(place: Sequence[str]) -> Context:
     arn = ":".join(place[:5])
     sources = [f"{arn}:{kind}/{place[5].rpartition('/')[2]}/x" for kind in ("task", "service")]
     sources += [":".join(place), f"{arn}:task-definition/x:1"]
-    return {"aws:sourceaccount": [place[_ACCOUNT]], "aws:sourcearn": sources}
+    never = dict.fromkeys((*_OF_PEOPLE, "sts:externalid"), ())
+    return {"aws:sourceaccount": [place[_ACCOUNT]], "aws:sourcearn": sources, **never}
 
 
 def _examine_roles(

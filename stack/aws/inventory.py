@@ -138,9 +138,10 @@ def image(build: str) -> str:
 def let_in(ec2: Any, group: str, callers: Sequence[str], port: int) -> None:
     """Let callers, groups or ranges of addresses, into a security group on a port."""
     rule: dict[str, Any] = {"IpProtocol": "tcp", "FromPort": port, "ToPort": port}
-    ranges = [{"CidrIp": each} for each in callers if "/" in each]
+    ranges = [{"CidrIp": each} for each in callers if "/" in each and ":" not in each]
+    wide = [{"CidrIpv6": each} for each in callers if ":" in each]
     groups = [{"GroupId": each} for each in callers if "/" not in each]
-    rule |= {"IpRanges": ranges} if ranges else {"UserIdGroupPairs": groups}
+    rule |= {"IpRanges": ranges, "Ipv6Ranges": wide} if ranges or wide else {"UserIdGroupPairs": groups}
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
 
 

@@ -1,6 +1,7 @@
 """Security groups that are in use, subnets, and the networks in which a private zone is known."""
 
 import json
+from ipaddress import ip_network
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ from pytest_readiness import SetupError
 from smoke.aws.balancer import BalancerRoute, describe_balancers
 from smoke.aws.databases import describe_databases
 from smoke.aws.names import Names, Registry
-from smoke.aws.network import kept_from_aws, only_inside, reached
+from smoke.aws.network import Party, kept_from_aws, lets, only_inside, reached
 from smoke.aws.reader import AwsReader
 from smoke.aws.subnets import roomless
 from smoke.aws.zones import unresolved
@@ -311,6 +312,15 @@ def test_a_public_balancer_lets_somebody_in() -> None:
 )
 def test_groups_that_let_in_only_private_addresses(given: dict[str, Any], barred: bool) -> None:
     assert bool(only_inside([given])) is barred
+
+
+def test_a_balancer_without_ipv6_addresses_needs_a_rule_for_ipv4() -> None:
+    every = {"Ipv6Ranges": [{"CidrIpv6": "::/0"}]}
+    assert only_inside([every], dual=False) == "its security groups let in only ::/0"
+    assert not only_inside([{**every, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}], dual=False)
+    rule = {"IpProtocol": "-1", **every}
+    assert lets([rule], Party("api", ("sg-1",), (ip_network("10.0.0.0/24"),)), 443) is False
+    assert lets([rule], Party("api", ("sg-1",), (ip_network("2001:db8::/64"),)), 443) is True
 
 
 def facing_the_internet(*groups: str) -> dict[str, Any]:
