@@ -65,7 +65,7 @@ def delivered(
         own = [image for image, names in groups.items() if names_any(words, names)]
         named = [each for each in services if names_any(words, [each.name])]
         known = {f"{cluster.rpartition('-')[0]}-{each.name}" for each in services}
-        wrong = [*_pinned(commands), *_astray(commands, cluster), *_exchanged(commands, known)]
+        wrong = [*_pinned(commands), *_exchanged(commands, known)]
         wrong += [
             *_unchanged(commands),
             *_misnamed(commands, known),
@@ -82,6 +82,12 @@ def delivered(
                 repository_of(image) for each in named for box in each.containers for image in box.images
             }
             wrong += _of_others(commands, own[0], groups.keys() - beside)
+            for one in images.rendered(workflow, job):
+                if (name := _parts(one.what)[0]) in groups.keys() - beside - {own[0]}:
+                    what = f"the image of another service is deployed: {name} in place of {own[0]}"
+                    wrong.append(replace(one, what=what))
+                if re.fullmatch(r"«github\.sha»", one.what):
+                    wrong.append(replace(one, what=f"{one.what} is a tag without its repository"))
         for definition in named:
             image = next((image for image, names in groups.items() if definition.name in names), "")
             wrong += [*_altered(commands, definition, image), *_of_code_deploy(commands, definition)]
@@ -128,21 +134,6 @@ def _pinned(commands: Sequence[Command]) -> Iterator[Finding]:
     given = [shell.option(each.words, "--task-definition") for each in updates]
     if given and all(re.search(r"[\w-]:\d+$", each) for each in given):
         yield updates[0].finding("a fixed revision of a task definition is deployed, whatever was built")
-
-
-def _astray(commands: Sequence[Command], cluster: str) -> Iterator[Finding]:
-    """A service of this environment that a command looks for in another cluster."""
-    prefix = cluster.rpartition("-")[0]
-    for each in commands:
-        named = shell.option(each.words, "--cluster").rpartition("/")[2]
-        service = shell.option(each.words, "--service", "--services")
-        if (
-            runs_one(each.words, ("aws ecs",))
-            and service.startswith(f"{prefix}-")
-            and re.fullmatch(r"[\w-]+", named)
-            and not named.startswith(f"{prefix}-")  # already a finding of each job
-        ):
-            yield each.finding(f"a service of {cluster} is looked for in the cluster {named}")
 
 
 def _exchanged(commands: Sequence[Command], known: Collection[str]) -> Iterator[Finding]:
@@ -235,12 +226,17 @@ class _Images:
                 name, tag = _parts(written) if "/" in written else (image, written)
                 if name == image:
                     yield each.finding(tag)
+        for one in self.rendered(workflow, job):
+            name, tag = _parts(one.what)
+            if name == image:
+                yield replace(one, what=tag)
+
+    def rendered(self, workflow: Workflow, job: Job) -> Iterator[Finding]:
+        """The images that AWS's action writes into a task definition, each with its place."""
         for placed in self._repository.everything(workflow, job):
             if _RENDER_ACTION in placed.step.uses:
                 given = self.of(workflow).text(job, placed, placed.step.given.get("image", ""))
-                name, tag = _parts(given)
-                if name == image:
-                    yield Finding(placed.path, placed.step.line, tag)
+                yield Finding(placed.path, placed.step.line, given)
 
     def pushed(self, workflow: Workflow, image: str) -> set[str]:
         """The tags that only this workflow pushes for an image; none if one of them is unknown."""

@@ -14,6 +14,7 @@ from smoke.source.rules import ENVIRONMENTS
 from smoke.source.scripts import shell
 from smoke.source.terraform.files import SUFFIXES
 
+from .expansion import Expansion
 from .repository import Placed, Repository
 from .workflows import Job, Workflow
 
@@ -248,7 +249,8 @@ def _is_elsewhere(repository: Repository, plan: Pipeline, workflow: Workflow, jo
 
 def _is_upkeep(repository: Repository, plan: Pipeline, workflow: Workflow) -> bool:
     """Whether an operator or a timer starts a workflow that makes no image and no revision, and sets none."""
-    if not {*workflow.triggers} <= {"workflow_dispatch", "schedule"}:
+    names = " ".join((workflow.path, workflow.name, *workflow.jobs))
+    if not {*workflow.triggers} <= {"workflow_dispatch", "schedule"} or _OF_BUILDS.search(names):
         return False
     steps = [each for job in workflow.jobs.values() for each in repository.everything(workflow, job)]
     words = [each for placed in steps for each in _relevant_commands(repository, placed)]
@@ -269,6 +271,7 @@ def _is_upkeep(repository: Repository, plan: Pipeline, workflow: Workflow) -> bo
 _MAKES = re.compile(
     r"register[-_]task[-_]def|docker\b|build|push|bake|deploy-task-def|boto3|client-ecs", re.IGNORECASE
 )
+_OF_BUILDS = re.compile(r"deploy|release|fix|ship|promot|roll-?out|publish", re.IGNORECASE)
 _KEEPING = {"--force-new-deployment", "--desired-count"}
 
 
@@ -285,7 +288,7 @@ _OF_ECS = re.compile(
 
 
 def of_whom(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job) -> str:
-    """Why a deploy job may not be this platform's: it names none of its parts, and not ECS.
+    """Why a deploy job may not be this platform's: it names none of its services, and no tool for ECS.
 
     Empty if it does, or if the plan does not list services.
     """
@@ -298,7 +301,14 @@ def of_whom(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job
         texts += [" ".join(words) for words in repository.commands(placed.step)]
         texts += [text for _, text in repository.others(placed.step)]
     joined = "\n".join(texts)
+    updates = [
+        each.words for each in Expansion(repository, workflow).commands(job) if runs_one(each.words, _UPDATES)
+    ]
+    served = {shell.option(each, "--service") for each in updates}
+    if served and all(map(_LITERAL.fullmatch, served)) and not names_any(served, plan.services):
+        return f"whether {job.name} deploys this platform: {', '.join(sorted(served))} is not in the plan"
     ours = [stem, *(name for name, value in workflow.env.items() if stem in value)]
+    ours = [] if "sam deploy" in joined else ours  # functions of Lambda
     if _OF_ECS.search(joined) or any(re.search(rf"\b{re.escape(each)}\b", joined) for each in ours):
         return ""
     words = {word.lower() for word in re.split(r"[^A-Za-z0-9]+", joined)}
@@ -307,6 +317,7 @@ def of_whom(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job
     return f"whether {job.name} deploys this platform: it names nothing of it (see other_products)"
 
 
+_UPDATES, _LITERAL = ("aws ecs update-service",), re.compile(r"[\w-]+")
 #: A revision of a task definition, after its family.
 _REVISION = re.compile(r".+:(?:\d+|\$.*)|\$.*")
 #: An operator's input that names a build.
@@ -321,7 +332,8 @@ def goes_back(repository: Repository, workflow: Workflow, job: Job) -> bool:
 
     It runs an old revision, or the build that the operator names.
     """
-    if {*workflow.triggers} != {"workflow_dispatch"} or not _BACK.search(f"{workflow.name} {job.name}"):
+    asked = {*workflow.triggers} <= {"workflow_dispatch", "repository_dispatch"}
+    if not asked or not _BACK.search(f"{workflow.name} {job.name}"):
         return False
     steps = [placed.step for placed in repository.everything(workflow, job)]
     texts = [text for step in steps for text in (step.run, *step.env.values(), *step.given.values())]

@@ -6,10 +6,11 @@ state than they should.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, pairwise
 
 from smoke.source.checkout import Finding
 from smoke.source.rules import ENVIRONMENTS
@@ -18,7 +19,7 @@ from smoke.source.scripts import shell
 from .deploys import Pipeline, deploy_jobs, runs_one
 from .expansion import GITHUBS_MACHINES, Command, Expansion
 from .jobs import is_within, unreached
-from .repository import Repository
+from .repository import Placed, Repository
 from .validity import may_run
 from .workflows import OUTCOMES, Job, Situation, Step, Workflow
 
@@ -71,7 +72,9 @@ def ineffective(repository: Repository, plan: Pipeline, families: Collection[str
                 found += _printed(commands)  # any other job may print them as a hint
             found += _unbuilt(repository, workflow, job, commands)
             found += _quoted(repository, workflow, job, commands)
-            found += _unfamiliar(commands, plan.prefix, families)
+            for placed in repository.everything(workflow, job):
+                found += _up_to_date(repository, placed)
+            found += [*_unfamiliar(commands, plan.prefix, families), *_strayed(commands, plan.prefix)]
             if job.name in deploying and not acts:
                 found += _uncalled(repository, commands)
             if works and GITHUBS_MACHINES.fullmatch(job.runs_on) and not job.contained:
@@ -244,6 +247,48 @@ def _quoted(
                     yield Finding(path, before + shell.line_of(value), what)
 
 
+#: Commands that use the cluster `default` if they name none.
+_IN_A_CLUSTER = (*_UPDATE, "aws ecs run-task", "aws ecs describe-services", "aws ecs wait services-stable",
+                 "aws ecs describe-tasks", "aws ecs wait tasks-stopped")  # fmt: skip
+_VARIABLE = re.compile(r"\$\{\{ *env\.(\w+) *\}\}|\$\{(\w+)\}|\$(\w+)")
+
+
+def astray(repository: Repository, workflow: Workflow, job: Job, cluster: str) -> Iterator[str]:
+    """Commands of a deploy job that use another cluster than other commands on the same service.
+
+    Names that only a run knows are compared if they use the same variables. A name with this environment's
+    prefix is its cluster's.
+    """
+    known, stem = workflow.env | job.env, cluster.rpartition("-")[0]
+    first: dict[str, str] = {}
+    found: dict[tuple[str, str], str] = {}
+    for words in words_of(repository, workflow, job):
+        if runs_one(words, _IN_A_CLUSTER):
+            text = shell.option(words, "--cluster")
+            name = _VARIABLE.sub(lambda one: known.get(next(filter(None, one.groups())), one[0]), text)
+            # a variable that is not an option's value may hold options
+            more = any(b.startswith("$") and not a.startswith("--") for a, b in pairwise(words))
+            service = shell.option(words, "--service", "--services")
+            if name or not more:
+                found.setdefault((service, name), " ".join(words[:3]))
+            if name:
+                first.setdefault(service, name)
+    for (service, name), command in found.items():
+        other = first.get(service, "") if service else ""
+        if not name and other:
+            yield f"runs `{command}` in the cluster `default` by default, but other commands name {other}"
+        elif name and name != other and other and _VARIABLE.findall(name) == _VARIABLE.findall(other):
+            yield f"runs `{command}` in the cluster {name}, but other commands name {other}"
+        elif stem and name.startswith(f"{stem}-") and name != cluster:
+            yield f"runs `{command}` in the cluster {name}, but this environment has {cluster}"
+
+
+def words_of(repository: Repository, workflow: Workflow, job: Job) -> Iterator[list[str]]:
+    """Yield the commands of a job, each as its words."""
+    for placed in repository.everything(workflow, job):
+        yield from repository.commands(placed.step)
+
+
 def _unfamiliar(commands: Sequence[Command], prefix: str, families: Collection[str]) -> Iterator[Finding]:
     """A task family that the files declare with a prefix only, and that nothing here registers."""
     families = {*families, *(shell.option(each.words, "--family") for each in commands)}
@@ -253,6 +298,39 @@ def _unfamiliar(commands: Sequence[Command], prefix: str, families: Collection[s
             continue
         if f"{prefix}-{named}" in families:
             yield each.finding(f"there is no task definition {named}: it is called {prefix}-{named}")
+
+
+def _up_to_date(repository: Repository, placed: Placed) -> Iterator[Finding]:
+    """Goals of `make` that are files or folders of the checkout, so that make never runs their rules."""
+    folder = placed.step.directory
+    text = repository.script(posixpath.normpath(posixpath.join(folder, "Makefile"))) or ""
+    phony = re.findall(r"^\.PHONY\s*:((?:.*\\\n)*.*)", text, re.MULTILINE)
+    if _MAY_FORCE.search(text) or "$" in "".join(phony):
+        return
+    for words in shell.run_by(placed.step.run):
+        plain = words[:1] == ["make"] and all(re.fullmatch(r"\w[\w.-]*", each) for each in words)
+        for goal in words[1:] if plain else ():
+            name, place = re.escape(goal), posixpath.normpath(posixpath.join(folder, goal))
+            rules = re.findall(rf"^(?:[^\t\n]*\s)?{name}(?:\s[^\n:]*)?:.*", text, re.MULTILINE)
+            bare = rules and all(re.fullmatch(rf"{name}\s*:\s*(?:#.*)?", each) for each in rules)
+            there = any(each == place or each.startswith(f"{place}/") for each in repository.paths)
+            if there and bare and goal not in " ".join(phony).split():
+                what = f"`make {goal}` does nothing: {place} is there, and its rule needs nothing newer"
+                yield Finding(placed.path, placed.step.line, what)
+
+
+#: What may declare further phony goals, or make every goal anew.
+_MAY_FORCE = re.compile(r"^[ \t]*-?s?include\b|always-make|\bMAKEFLAGS\b.*B", re.MULTILINE)
+
+
+def _strayed(commands: Sequence[Command], prefix: str) -> Iterator[Finding]:
+    """A service of this environment that a command looks for in another cluster."""
+    for each in commands:
+        named = shell.option(each.words, "--cluster").rpartition("/")[2]
+        service = shell.option(each.words, "--service", "--services")
+        elsewhere = re.fullmatch(r"[\w-]+", named) and not named.startswith(f"{prefix}-")
+        if runs_one(each.words, ("aws ecs",)) and service.startswith(f"{prefix}-") and elsewhere:
+            yield each.finding(f"a service of {prefix} is looked for in the cluster {named}")
 
 
 def _abroad(commands: Sequence[Command], prefix: str) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from smoke.source.checkout import Finding
 from smoke.source.scripts import recipes, shell
 from smoke.source.scripts.commands import OTHER_LANGUAGES, found_in
 
-from .repository import DEEPEST, Placed, Repository, matches
+from .repository import DEEPEST, Placed, Repository, matches, update_of
 from .workflows import CHECKOUT, EXPRESSION, OTHERS, Job, Workflow
 
 _PARAMETER = re.compile(r"\$\{(\w+)(?::?[?=-].*|:0?:(\d+))?\}", re.DOTALL)
@@ -97,8 +97,7 @@ class Expansion:
 
     def _job(self, job: Job) -> tuple[list[Command], dict[str, str]]:
         if job.name not in self._read:
-            found: list[Command] = []
-            outputs: dict[str, str] = {}
+            found, outputs = list[Command](), dict[str, str]()
             self._read[job.name] = found, outputs
             self._unset[job.name] = []
             later: dict[str, str] = {}
@@ -110,6 +109,8 @@ class Expansion:
                              self._unset[job.name],
                              strict=None if step.continue_on_error else False)  # fmt: skip
                 self._script(run, self._filled(step.run, env, outputs))
+                acted = tuple(self._filled(each, env, outputs) for each in update_of(step))
+                found += [Command(acted, placed.path, step.line)] if acted else []
                 later |= {name[4:]: text for name, text in run.given.items() if name.startswith("env.")}
                 prefix = f"steps.{step.id}.outputs."
                 outputs |= {prefix + name[4:]: text for name, text in run.given.items()

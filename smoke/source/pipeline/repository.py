@@ -204,6 +204,17 @@ _WRITES_NOTHING = (
 _REDIRECTS = re.compile(r">(?!>?\s*(?:\"?\$\{?GITHUB_|/dev/|&))")
 
 
+def update_of(step: Step) -> list[str]:
+    """Return the command that stands for AWS's action where it deploys a service; empty for another step."""
+    cluster, service = step.given.get("cluster") or "default", step.given.get("service")
+    deploys = step.uses.startswith("aws-actions/amazon-ecs-deploy-task-definition@")
+    return (
+        ["aws", "ecs", "update-service", "--cluster", cluster, "--service", service]
+        if deploys and service
+        else []
+    )
+
+
 def may_write(step: Step) -> bool:
     """Whether a step may bring or write files of any name."""
     written = [words for words in shell.run_by(step.run) if words and words[0] not in shell.SILENT]

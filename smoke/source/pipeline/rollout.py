@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 
 from smoke.source.checkout import Examined, Finding
 from smoke.source.rules import ENVIRONMENTS
@@ -24,6 +23,7 @@ from .deploys import (
     runs_one,
     values_of,
 )
+from .effects import astray, words_of
 from .expansion import without_value
 from .jobs import unnoticed
 from .repository import WORKFLOWS, Placed, Repository
@@ -46,10 +46,6 @@ _PUTS_IN = re.compile(
     re.IGNORECASE,
 )
 _APPLIES = re.compile(r"\b(?:terraform|tofu|terragrunt)\s(?:.*\s)?apply\b")
-#: Commands that use the cluster `default` if they name none.
-_IN_A_CLUSTER = (_UPDATE, "aws ecs run-task", "aws ecs describe-services", "aws ecs wait services-stable",
-                 "aws ecs describe-tasks", "aws ecs wait tasks-stopped")  # fmt: skip
-_VARIABLE = re.compile(r"\$\{\{ *env\.(\w+) *\}\}|\$\{(\w+)\}|\$(\w+)")
 #: The suite's exit code 2 is DEGRADED, which a team may let pass.
 _DEGRADED = "whether exit code 2 stands for a failure"
 _BUILDS, _PUSHES = ("docker build", "docker buildx build"), ("docker push", "docker image push")
@@ -79,7 +75,7 @@ def uncarried(repository: Repository, plan: Pipeline, cluster: str) -> tuple[int
         result.findings.extend(_unpushed(repository, workflow, [*before, job]))
         for each in (*before, job) if workflow.path == plan.workflow else ():
             result.findings.extend(_of_another_branch(repository, workflow, each))
-        for what in (*_wrong(repository, workflow, job), *_astray(repository, workflow, job, cluster)):
+        for what in (*_wrong(repository, workflow, job), *astray(repository, workflow, job, cluster)):
             result.findings.append(workflow.finding(job.line, f"{job.name} {what}"))
     deploying: dict[str, list[str]] = {}
     for workflow, job in deploy_jobs(repository, plan):
@@ -100,7 +96,7 @@ def _muted(repository: Repository, plan: Pipeline, environment: str) -> Iterator
         return
     for of in deploying.values():
         for job in of.jobs.values() if not any(map(_APPLIES.search, said[of.path])) else ():
-            for words in _words(repository, of, job):
+            for words in words_of(repository, of, job):
                 name = shell.option(words, "--alarm-names")
                 if shell.runs(words, _MUTE) and ("$" in name or name.startswith(environment)):
                     what = f"{job.name} disables the actions of {name} and never enables them again"
@@ -123,10 +119,10 @@ def _said_by(repository: Repository, workflow: Workflow, jobs: Iterable[Job]) ->
 
 def _wrong(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str]:
     """Mistakes in the commands of a deploy job."""
-    words = list(_words(repository, workflow, job))
+    words = list(words_of(repository, workflow, job))
     updates = [each for each in words if shell.runs(each, _UPDATE)]
     later = [other for other in workflow.jobs.values() if job.name in workflow.ancestors(other.name)]
-    behind = [each for other in later for each in _words(repository, workflow, other)]
+    behind = [each for other in later for each in words_of(repository, workflow, other)]
     unset = without_value(repository, workflow, job)
     if updates and all(_stops(each, unset) for each in [*updates, *behind] if shell.runs(each, _UPDATE)):
         yield "stops its service: it sets the desired count to 0, and no later step raises it"
@@ -149,36 +145,6 @@ def _shelved(
         yield "registers a task definition and puts it into no service"
 
 
-def _astray(repository: Repository, workflow: Workflow, job: Job, cluster: str) -> Iterator[str]:
-    """Commands of a deploy job that use another cluster than other commands on the same service.
-
-    Names that only a run knows are compared if they use the same variables. A name with this environment's
-    prefix is its cluster's.
-    """
-    known, stem = workflow.env | job.env, cluster.rpartition("-")[0]
-    first: dict[str, str] = {}
-    found: dict[tuple[str, str], str] = {}
-    for words in _words(repository, workflow, job):
-        if runs_one(words, _IN_A_CLUSTER):
-            text = shell.option(words, "--cluster")
-            name = _VARIABLE.sub(lambda one: known.get(next(filter(None, one.groups())), one[0]), text)
-            # a variable that is not an option's value may hold options
-            more = any(b.startswith("$") and not a.startswith("--") for a, b in pairwise(words))
-            service = shell.option(words, "--service", "--services")
-            if name or not more:
-                found.setdefault((service, name), " ".join(words[:3]))
-            if name:
-                first.setdefault(service, name)
-    for (service, name), command in found.items():
-        other = first.get(service, "") if service else ""
-        if not name and other:
-            yield f"runs `{command}` in the cluster `default` by default, but other commands name {other}"
-        elif name and name != other and other and _VARIABLE.findall(name) == _VARIABLE.findall(other):
-            yield f"runs `{command}` in the cluster {name}, but other commands name {other}"
-        elif stem and name.startswith(f"{stem}-") and name != cluster:
-            yield f"runs `{command}` in the cluster {name}, but this environment has {cluster}"
-
-
 def _unpushed(repository: Repository, workflow: Workflow, jobs: Sequence[Job]) -> Iterator[Finding]:
     """An image for a registry that is built before a deployment, but never pushed."""
     steps = [placed for job in jobs for placed in repository.everything(workflow, job)]
@@ -187,7 +153,7 @@ def _unpushed(repository: Repository, workflow: Workflow, jobs: Sequence[Job]) -
     if any(re.search("push|registry,|type=registry|save", text) for text in said):
         return
     for job in jobs:
-        for words in _words(repository, workflow, job):
+        for words in words_of(repository, workflow, job):
             tag = shell.option(words, "--tag", "-t")
             if runs_one(words, _BUILDS) and "/" in tag:
                 yield workflow.finding(job.line, f"{job.name} builds {tag}, but nothing pushes it")
@@ -225,11 +191,6 @@ def _stops(update: Sequence[str], unset: Collection[str]) -> bool:
     count = shell.option(update, "--desired-count")
     default = re.fullmatch(r"\$\{(\w+):?-0\}", count)
     return count == "0" or (default is not None and default[1] in unset)
-
-
-def _words(repository: Repository, workflow: Workflow, job: Job) -> Iterator[list[str]]:
-    for placed in repository.everything(workflow, job):
-        yield from repository.commands(placed.step)
 
 
 def undecided(
@@ -305,9 +266,15 @@ def _order(workflow: Workflow, job: Job, deploying: Sequence[Job]) -> Iterator[F
             return
 
 
+#: Options with which pytest runs no test.
+_LISTS = {"--collect-only", "--co", "--setup-plan", "--fixtures", "--markers", "--help", "--version"}
+
+
 def _embedded(repository: Repository, placed: Sequence[Placed]) -> Iterator[Finding]:
-    """A run with `--env local` tests its own embedded platform, not the deployment."""
+    """A run that does not test the deployment, but an embedded platform, or nothing."""
     for each in placed:
+        if any(_LISTS & {*words} and "pytest" in words for words in repository.commands(each.step)):
+            yield Finding(each.path, each.step.line, f"{each.step.label} lists the checks and runs none")
         if any(shell.option(words, "--env") == "local" for words in repository.commands(each.step)):
             what = f"{each.step.label} runs with --env local: it tests an embedded platform"
             yield Finding(each.path, each.step.line, what)
@@ -416,6 +383,13 @@ def _abroad(repository: Repository, workflow: Workflow, job: Job, region: str) -
         signed += [
             placed.step.env[name] for name in _REGIONS if name in placed.step.env
         ]  # it takes precedence
+    named = {
+        shell.option(words, "--region")
+        for words in words_of(repository, workflow, job)
+        if "update-service" in words
+    }
+    if region and {"", region}.isdisjoint(named) and named and not any("$" in each for each in named):
+        return [f"the region {each}, the profile has {region}" for each in sorted(named)]
     signed += [each["aws-region"] for each in held if _SIGNS & {*each} and "aws-region" in each]
     if signed and region and not any("$" in each for each in signed) and region not in signed:
         return [f"the region {each}, the profile has {region}" for each in sorted({*signed})]

@@ -320,13 +320,18 @@ def _keys(matrix: Any) -> set[str] | None:
     return {*matrix, *(name for each in included for name in each)} - {"include", "exclude"}
 
 
+#: All outputs of actions that hand an image on.
+_OUTPUTS = {"aws-actions/amazon-ecs-render-task-definition": {"task-definition"},
+            "docker/build-push-action": {"imageid", "digest", "metadata"}}  # fmt: skip
+
+
 def _may_set(step: Step, output: str) -> bool:
     """Whether a step may set an output: not if it names each output that it sets, and this one is missing."""
     lines = [line for line in step.run.splitlines() if re.search(r"GITHUB_OUTPUT\b", line)]
     if not step.uses and step.run.strip() and all(map(_PLAIN.match, step.run.strip().splitlines())):
         return False
     if step.uses or not lines or not all(map(_SETS.match, lines)):
-        return True
+        return output in _OUTPUTS.get(step.uses.partition("@")[0], {output})
     return re.search(rf"(?<![\w-]){re.escape(output)}(?![\w-])", step.run, re.IGNORECASE) is not None
 
 

@@ -321,6 +321,7 @@ class _Targets:
         if self.just:
             return tuple(re.findall(r"[^'\"\[\],\s]+", self.settings.get("shell", "sh -cu")))
         shell = self._plain(self.settings.get("SHELL", "/bin/sh")).split() or ["/bin/sh"]
+        shell = shell[shell[0].endswith("/env") :]  # SHELL = /usr/bin/env bash
         flags = self.settings.get(".SHELLFLAGS", "-ec" if ".POSIX" in self.rules else "-c")
         return (*shell, *self._plain(flags).split())
 

@@ -139,7 +139,6 @@ def test_a_definition_that_loses_something_is_a_finding(read: Read, filter_: str
         ('--cli-input-json "$next"', '--cli-input-json "$next" --execution-role-arn "$ROLE"', ""),
         ('--task-definition "$arn"', '--task-definition "$1:7"', "a fixed revision"),
         ('--task-definition "$arn"', '--task-definition "$1"', ""),
-        ('--service "$1"', '--service "shop-$1"', "looked for in the cluster C"),
         ("describe-task-definition |", "describe-task-definition --task-definition shop-$1 |", ""),
         ('--cluster C --service "$1"', '--cluster "$CLUSTER" --service "shop-$1"', ""),
         ('--cluster C --service "$1"', '--cluster shop-cluster --service "shop-$1"', ""),
@@ -380,6 +379,37 @@ def test_migrations_run_in_this_environment(step: dict[str, Any], what: str) -> 
     data = workflow(migrate={"steps": steps}) | {"env": {"AWS_REGION": "us-east-1", "P": "shop-staging"}}
     _, found = misdelivered(repository(data), PLAN, GROUPS, "us-east-1")
     assert [what in each.what for each in found.findings] == ([True] if what else [])
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        ("r/shop-api:${{ github.sha }}", ""),
+        ("r/shop-jobs:${{ github.sha }}", "the image of another service is deployed: shop-jobs in place of"),
+        ("${{ github.sha }}", "«github.sha» is a tag without its repository"),
+        ("r/envoy:1", ""),
+        ("${{ vars.IMAGE }}", ""),
+    ],
+)
+def test_an_action_renders_the_image_of_its_service(read: Read, image: str, said: str) -> None:
+    render = {"uses": "aws-actions/amazon-ecs-render-task-definition@v1", "with": {"image": image}}
+    put = {"uses": "aws-actions/amazon-ecs-deploy-task-definition@v2", "with": {"service": "shop-api"}}
+    defined = read_definitions(read(TERRAFORM), ["api"])
+    data = workflow(deploy=deploy(steps=[render, put]))
+    found = [each.what for each in delivered(repository(data), PLAN, GROUPS, defined, "shop-cluster")]
+    assert [said in each for each in found] == [True] * bool(said)
+
+
+@pytest.mark.parametrize(
+    ("flag", "carried"), [(" --region eu-west-1", 1), (" --region us-east-1", 0), ("", 0)]
+)
+def test_a_deployment_names_the_region_of_the_profile(flag: str, carried: int) -> None:
+    run = f"aws ecs update-service --service shop-api{flag}"
+    _, found = misdelivered(
+        repository(workflow(deploy=deploy(steps=[{"run": run}]))), PLAN, GROUPS, "us-east-1"
+    )
+    said = [each.what for each in found.findings]
+    assert said == ["deploy carries the region eu-west-1, the profile has us-east-1"] * carried
 
 
 @pytest.mark.parametrize(("kind", "refused"), [("CODE_DEPLOY", True), ("ECS", False)])

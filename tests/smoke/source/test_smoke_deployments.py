@@ -132,3 +132,5 @@ def test_an_operator_may_restart_or_scale_a_service(on: str, run: str, deploys: 
     other = {"on": on, "jobs": {"upkeep": {"steps": [{"run": run}]}}}
     found = deploy_jobs(repository(workflow(), other=other), PLAN)
     assert ("upkeep" in [each.name for _, each in found]) == deploys
+    found = deploy_jobs(repository(workflow(), hotfix=other), PLAN)
+    assert "upkeep" in [each.name for _, each in found]

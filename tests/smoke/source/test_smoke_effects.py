@@ -17,6 +17,7 @@ from tests.smoke.source.workflow_files import PLAN, W, deploy, repository, workf
 
 FAMILIES = ["shop-staging-api", "shop-staging-migration"]
 UPDATE = "aws ecs update-service --cluster c --service s"
+OF_API = "aws ecs update-service --service shop-staging-api --cluster {}"
 PUSH = 'docker build -t "$R/shop-api:$T" .\ndocker push "$R/shop-NAME:$T"'
 
 
@@ -43,6 +44,9 @@ def found(run: str, *, build: str = "make", migrate: str = "scripts/migrate.sh",
         (f"{UPDATE} --task-definition shop-staging-api", ""),
         (f"aws ecs register-task-definition --family api\n{UPDATE} --task-definition api", ""),
         (f"{UPDATE} --task-definition other", ""),
+        (OF_API.format("live"), "a service of shop-staging is looked for in the cluster live"),
+        (OF_API.format("shop-staging-jobs"), ""),
+        (OF_API.format('"$CLUSTER"'), ""),
         (f'{UPDATE} --task-definition "$P-api"', ""),
         ("aws ecs update-service --cluster '$P-cluster'", "literally $P-cluster"),
         ("aws ecs update-service --cluster '${P}-cluster'", "literally ${P}-cluster"),
@@ -250,6 +254,42 @@ def test_a_push_may_build_in_another_workflow_and_deploy_in_another_way() -> Non
     other = {"on": "push", "jobs": {"image": {"runs-on": "x", "steps": [{"run": BUILDS}]}}}
     files = repository(data, **{".github/workflows/image.yml": yaml.safe_dump(other)})
     assert ineffective(files, PLAN, FAMILIES) == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "goals", "blamed"),
+    [
+        ("migrate:\n\tscripts/migrate.sh\n", "migrate", True),
+        ("migrate: # all of them\n\tscripts/migrate.sh\n", "-s migrate", False),
+        (".PHONY: smoke \\\n  migrate\nmigrate:\n\tscripts/migrate.sh\n", "migrate", False),
+        (".PHONY: $(ALL)\nmigrate:\n\tscripts/migrate.sh\n", "migrate", False),
+        ("migrate: build\n\tscripts/migrate.sh\n", "migrate", False),
+        ("migrate::\n\tscripts/migrate.sh\n", "migrate", False),
+        ("include x.mk\nmigrate:\n\tscripts/migrate.sh\n", "migrate", False),
+        ("migrate:\n\tscripts/migrate.sh\nmigrate: build\n", "migrate", False),
+        ("up:\n\tscripts/migrate.sh\n", "up", False),
+    ],
+)
+def test_make_runs_no_rule_for_what_is_there(rules: str, goals: str, blamed: bool) -> None:
+    said = found(UPDATE, migrate=f"make {goals}", Makefile=rules, **{"migrate/1.sql": ""})
+    assert [each for each in said if "`make" in each] == [
+        "`make migrate` does nothing: migrate is there, and its rule needs nothing newer"
+    ] * blamed
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"service": "shop-staging-api", "cluster": "shop-staging-cluster"}, []),
+        ({"service": "shop-staging-api", "cluster": "${{ vars.CLUSTER }}"}, []),
+        ({"service": "shop-staging-api"}, ["a service of shop-staging is looked for in the cluster default"]),
+        ({"task-definition": "api.json"}, []),
+    ],
+)
+def test_an_action_deploys_into_this_cluster(given: dict[str, str], said: list[str]) -> None:
+    step = {"uses": "aws-actions/amazon-ecs-deploy-task-definition@v2", "with": given}
+    data = workflow(deploy=deploy(steps=[step]))
+    assert [each.what for each in ineffective(repository(data), PLAN, FAMILIES)] == said
 
 
 CREDENTIALS = {"uses": "aws-actions/configure-aws-credentials@v4", "with": {"role-to-assume": "r"}}

@@ -354,13 +354,17 @@ def test_a_workflow_that_follows_one_by_its_name_alone() -> None:
         ("helm upgrade x ./chart --namespace $PREFIX", {"env": {"PREFIX": "shop-staging"}}, "found"),
         ("helm upgrade --install blog ./chart", {"env": {"PREFIX": "shop-staging"}}, "open"),
         ("helm upgrade --install blog ./chart", {"name": "Deploy the api"}, "found"),
-        ("aws ecs update-service --service x", {}, "found"),
+        ("aws ecs update-service --service shop-staging-admin", {}, "open"),
+        ("aws ecs update-service --service shop-staging-api", {}, "found"),
+        ("aws ecs update-service --service $1", {}, "found"),
+        ("sam deploy --stack-name shop-staging-thumbnails", {}, "open"),
         ("terraform apply", {}, "found"),
     ],
 )
 def test_another_products_deployment_is_not_blamed(run: str, more: dict[str, Any], said: str) -> None:
     other = {"on": "push", "jobs": {"go": {"steps": [{"run": run}]}}} | more
-    bypass = examine(repository(workflow(), other=other), OURS).bypass
+    plan = replace(OURS, commands=[*OURS.commands, "sam deploy"])
+    bypass = examine(repository(workflow(), other=other), plan).bypass
     assert ("found" if bypass.findings else "open" if bypass.not_examined else "") == said
 
 

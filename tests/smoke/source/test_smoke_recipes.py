@@ -78,6 +78,11 @@ MAKEFILES: list[tuple[dict[str, str], str, str]] = [
     ({"Makefile": f".ONESHELL:\n.SHELLFLAGS = -ec\nmigrate:\n\t@-{UP}\n\techo\n"}, "lost", IGNORED),
     ({"Makefile": f".SHELLFLAGS := -eu -o pipefail -c\nmigrate:\n\t{UP} | tee log\n"}, "sound", ""),
     ({"Makefile": f"SHELL := /bin/bash -eo pipefail\nmigrate:\n\t{UP} | tee log\n"}, "sound", ""),
+    (
+        {"Makefile": f"SHELL := /usr/bin/env bash\n.SHELLFLAGS := -o pipefail -c\nmigrate:\n\t{UP} | tee x"},
+        "sound",
+        "",
+    ),
     ({"Makefile": f"SHELL := python3\nmigrate:\n\t{UP}\n"}, "open", "SHELL = python3"),
     ({"Makefile": f".POSIX:\nmigrate:\n\t{UP}; echo\n"}, "sound", ""),
     ({"Makefile": f"migrate:\n\t{UP}; echo\n"}, "lost", "set -e is not set"),

@@ -59,6 +59,7 @@ def test_a_smoke_job_that_fails_with_the_suite_decides(run: str) -> None:
         (smoke(needs="build"), "smoke does not wait for deploy: it tests the previous deployment"),
         (smoke("pytest smoke --env local"), "tests an embedded platform"),
         (smoke("pytest smoke --env=local"), "tests an embedded platform"),
+        (smoke("uv run pytest smoke --collect-only"), "lists the checks and runs none"),
         (smoke(if_="github.event_name == 'schedule'"), "smoke does not run on push, but deploy does"),
     ],
 )

@@ -28,6 +28,8 @@ jobs:
       - uses: actions/checkout@v4
       - run: scripts/deploy.sh "${{ needs.build.outputs.tag }}"
 """
+SETS = '- id: tag\n        run: echo "tag=1" >> "$GITHUB_OUTPUT"'
+RENDERS = "- id: tag\n        uses: aws-actions/amazon-ecs-render-task-definition@v1"
 IF = "    if: ${{ !cancelled() && needs.build.result == 'success' }}"
 RUNS_ON = "    runs-on: ubuntu-24.04\n    steps:\n      - uses"
 
@@ -61,6 +63,8 @@ def found(text: str) -> tuple[list[str], list[str]]:
         ("tag=1", "tag=${{ github.sha }", "GitHub refuses an expression ${{ without its end }}"),
         ("needs.build.result == 'success'", "vars.deploy", ""),
         ("GITHUB_OUTPUT", "GITHUB_OUTPUTS", "steps.tag.outputs.tag is empty: that step sets no such output"),
+        (SETS, RENDERS, "steps.tag.outputs.tag is empty: that step"),
+        (SETS, RENDERS.replace("ecs-render-task-definition", "ecr-login"), ""),
         ("tag=1", "tag=${{ env.TAG }}", "env.TAG is empty: no `env` and no earlier step sets it"),
         ("tag=1", "tag=${{ env.TAG || github.sha }}", ""),
         ("tag=1", "tag=${{ env.AWS_REGION }}", ""),
