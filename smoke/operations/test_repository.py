@@ -137,8 +137,7 @@ def test_pipeline_carries_deployments_out(
     found.findings.extend(ineffective(repository, pipeline, families))
     found.findings.extend([*ungiven(repository, images, definitions), *unassumable(terraform)])
     built = unfit_images(repository, images, definitions)
-    found.findings.extend(built.findings)
-    found.not_examined.extend(built.not_examined)
+    found.include(built)
     found.not_examined.extend(unseen(repository, pipeline))
     evidence.figure("deploy jobs", count, at_least=1)
     found.require()
@@ -194,8 +193,7 @@ def test_migrations_are_defined_as_one_shots(
     started = started_migrations(repository, images, definitions, [] if overridden else migrations)
     lost = swallowed(definitions, [] if overridden else migrations)
     for each in (started, lost):
-        examined.findings.extend(each.findings)
-        examined.not_examined.extend(each.not_examined)
+        examined.include(each)
     examined.require()
 
 

@@ -209,7 +209,6 @@ def test_tasks_can_start(aws: AwsReader, evidence: Evidence) -> None:
     stored = [lambda aws, look=look: look(aws.account, tasks()) for look in (without_files, without_volumes)]
     for look in (roomless, kept_in, kept_from_aws, *stored):
         if found := examined.attempt(look, aws):
-            examined.findings.extend(found.findings)
-            examined.not_examined.extend(found.not_examined)
+            examined.include(found)
     evidence.figure("roles of tasks", count, at_least=1)
     examined.require()

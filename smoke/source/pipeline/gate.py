@@ -77,8 +77,7 @@ def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
     for workflow in repository.workflows.values():
         if plan.migration in workflow.jobs:
             inside = examine_job(repository, workflow, workflow.jobs[plan.migration])
-            found.void.findings.extend(inside.findings)
-            found.void.not_examined.extend(inside.not_examined)
+            found.void.include(inside)
             found.void.findings.extend(_replaced(repository, workflow, workflow.jobs[plan.migration]))
             found.void.findings.extend(_unwaited(repository, workflow, workflow.jobs[plan.migration]))
             _examine_order(repository, plan, workflow, found)

@@ -70,8 +70,7 @@ def uncarried(repository: Repository, plan: Pipeline, cluster: str) -> tuple[int
         before = [workflow.jobs[name] for name in workflow.ancestors(job.name) if name != plan.migration]
         for each in (*before, job):
             lost = unnoticed(repository, workflow, each, lambda words: runs_one(words, commands))
-            result.findings.extend(lost.findings)
-            result.not_examined.extend(lost.not_examined)
+            result.include(lost)
         result.findings.extend(_unpushed(repository, workflow, [*before, job]))
         for each in (*before, job) if workflow.path == plan.workflow else ():
             result.findings.extend(_of_another_branch(repository, workflow, each))
