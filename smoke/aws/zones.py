@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_address
 from typing import Any
 
 from pytest_readiness import SetupError
@@ -366,4 +367,23 @@ def _unanswered(account: AwsAccount, network: str) -> str:
         answer = account.ask("ec2", "describe_vpc_attribute", VpcId=network, Attribute=f"enable{name}")
         if not answer.get(f"Enable{name}", {}).get("Value", True):
             return f"does not resolve in {network}: its attribute enable{name} is off"
+    (own,) = account.ask("ec2", "describe_vpcs", VpcIds=[network])["Vpcs"]
+    by = {"DhcpOptionsIds": [own.get("DhcpOptionsId", "default")]}
+    found = account.find("ec2", "describe_dhcp_options", _NO_OPTIONS, **by)
+    servers = [
+        value["Value"]
+        for each in (found or {}).get("DhcpOptions", ())
+        for option in each["DhcpConfigurations"]
+        if option["Key"] == "domain-name-servers"
+        for value in option["Values"]
+    ]
+    # a server of a private address may forward to that of the network
+    public = [each for each in servers if _IPV4.fullmatch(each) and ip_address(each).is_global]
+    if servers and len(public) == len(servers):
+        asked = " and ".join(public)
+        return f"does not resolve in {network}: its DHCP options name {asked}, which know no private zone"
     return ""
+
+
+_NO_OPTIONS = ("InvalidDhcpOptionID.NotFound", "InvalidDhcpOptionsID.NotFound")
+_IPV4 = re.compile(r"\d+(?:\.\d+){3}")

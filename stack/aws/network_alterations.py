@@ -362,3 +362,13 @@ def names_unanswered(_: Emulator) -> None:
     """Stop name resolution in the VPC by disabling its DNS attribute."""
     for each in internals.records("ec2._vpcs"):
         each["EnableDnsSupport"] = False
+
+
+def names_asked_of(emulator: Emulator, servers: Sequence[str]) -> None:
+    """Have DHCP name other servers for DNS in every VPC."""
+    ec2 = emulator.aws("ec2")
+    made = ec2.create_dhcp_options(DhcpConfigurations=[{"Key": "domain-name-servers", "Values": [*servers]}])[
+        "DhcpOptions"
+    ]["DhcpOptionsId"]
+    for each in internals.records("ec2._vpcs"):
+        ec2.associate_dhcp_options(DhcpOptionsId=made, VpcId=each["VpcId"])

@@ -79,6 +79,8 @@ def account(
             "describe_route_tables": lambda **_: {"RouteTables": []},
             "describe_network_acls": lambda **_: {"NetworkAcls": [OPEN]},
             "describe_vpc_attribute": lambda Attribute, **_: {f"E{Attribute[1:]}": {"Value": True}},
+            "describe_vpcs": lambda **_: {"Vpcs": [{"DhcpOptionsId": "dopt-1"}]},
+            "describe_dhcp_options": raising("InvalidDhcpOptionID.NotFound"),
             "describe_db_proxies": lambda **_: {"DBProxies": []},
             "list_hosted_zones": lambda **_: {"HostedZones": []},
             "list_profile_associations": lambda **_: {"ProfileAssociations": []},
@@ -286,6 +288,22 @@ def test_a_network_without_dns_answers_no_private_name(off: str) -> None:
         return {off: {"Value": False}} if Attribute == f"e{off[1:]}" else {}
 
     assert off[1:] in unresolved(account(**known_in("vpc-1"), describe_vpc_attribute=told), "finn")
+
+
+@pytest.mark.parametrize(
+    ("servers", "lost"),
+    [
+        (["AmazonProvidedDNS"], False),
+        (["10.0.0.2", "1.1.1.1"], False),
+        (["169.254.169.253"], False),
+        (["1.1.1.1", "8.8.8.8"], True),
+    ],
+)
+def test_public_servers_know_no_private_zone(servers: list[str], lost: bool) -> None:
+    said = {"Key": "domain-name-servers", "Values": [{"Value": each} for each in servers]}
+    answer = {"DhcpOptions": [{"DhcpConfigurations": [{"Key": "domain-name", "Values": []}, said]}]}
+    found = unresolved(account(**known_in("vpc-1"), describe_dhcp_options=lambda **_: answer), "finn")
+    assert ("name 1.1.1.1 and 8.8.8.8, which know no private zone" in found) is lost
 
 
 def test_a_profile_may_make_a_zone_known() -> None:
