@@ -104,7 +104,9 @@ class Recipients:
         for option in alternatives:
             listed = [each for each in items(option) if flat(each).content != ""]
             if not listed:
-                judged.wrong.append("it has no action" if len(alternatives) == 1 else "it may have no action")
+                may = f"whether {alarm.address} has an action: a value from outside decides"
+                sure = len(alternatives) == 1
+                (judged.wrong if sure else judged.unclear).append("it has no action" if sure else may)
             for each in listed:
                 resource = referenced(each) or self._named(each)
                 if refused := _refused(each, resource):
