@@ -279,9 +279,8 @@ class Listener:
             MaxNumberOfMessages=10,
             WaitTimeSeconds=RECEIVES_FOR_S,
         )
-        described = [_notice(each["Body"]) for each in answer.get("Messages", ())]
-        self.received += [f"{notice.get('AlarmName')} {notice.get('NewStateValue')}" for notice in described]
-        return any(f"{alarm} {state}" in self.received for alarm in alarms)
+        self.received += [each["Body"] for each in answer.get("Messages", ())]
+        return any(says_that(body, alarm, state) for body in self.received for alarm in alarms)
 
 
 @contextmanager
@@ -363,10 +362,20 @@ def _policy(queue_arn: str, topic_arn: str) -> dict[str, Any]:
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
-def _notice(body: str) -> dict[str, Any]:
-    """The alarm's own message inside that of SNS; an empty one for anything else that was published."""
+def says_that(body: str, alarm: str, state: str) -> bool:
+    """Whether a message of SNS says that an alarm went into a state.
+
+    CloudWatch and EventBridge write it as JSON. An event rule may also send a text of its own:
+    then the alarm's name must be in it.
+    """
     try:
-        notice = json.loads(json.loads(body)["Message"])
+        message = json.loads(body)["Message"]
+        said = json.loads(message)
     except (ValueError, KeyError, TypeError):
-        return {}
-    return notice if isinstance(notice, dict) else {}
+        message = said = body
+    match said:
+        case {"AlarmName": name, "NewStateValue": value}:
+            return bool((name, value) == (alarm, state))
+        case {"detail": {"alarmName": name, "state": {"value": value}}}:
+            return bool((name, value) == (alarm, state))
+    return alarm in re.findall(r"[\w.-]+", str(message))

@@ -9,7 +9,7 @@ import pytest
 from pytest_readiness import ExternalOutage, SetupError
 
 from smoke.aws.account import AwsAccount
-from smoke.aws.monitoring import fit_for_drill, listening, set_off, state_of, undelivered
+from smoke.aws.monitoring import fit_for_drill, listening, says_that, set_off, state_of, undelivered
 from tests.smoke.aws.fakes import TOPIC, TOPIC_ARN, Scripted, alarm, raising, refusal, scripted
 
 ALARM = alarm()
@@ -111,6 +111,25 @@ def test_only_the_notification_of_this_alarm_counts() -> None:
     with listening(account, TOPIC_ARN, "q") as listener:
         notified = [listener.notified([ALARM.name], "ALARM") for _ in range(5)]
     assert notified == [False, False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("message", "counts"),
+    [
+        ({"detail": {"alarmName": "p-errors", "state": {"value": "ALARM"}}}, True),
+        ({"detail": {"alarmName": "p-errors", "state": {"value": "OK"}}}, False),
+        ({"detail": {"alarmName": "p-errors-2", "state": {"value": "ALARM"}}}, False),
+        ({"text": "p-errors is firing"}, True),
+        ("Page: p-errors is firing", True),
+        ("Page: p-errors-2 is firing", False),
+        (["p-errors"], True),
+        (None, False),
+    ],
+    ids=repr,
+)
+def test_a_rule_of_eventbridge_may_notify_in_its_own_words(message: Any, counts: bool) -> None:
+    text = message if isinstance(message, str) else json.dumps(message)
+    assert says_that(json.dumps({"Message": text}), "p-errors", "ALARM") is counts
 
 
 def test_failed_deliveries_are_read_from_the_alarms_history() -> None:
