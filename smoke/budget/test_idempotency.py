@@ -207,6 +207,7 @@ def other_bodies(way: Way, prompt: str) -> Iterable[Near[dict[str, Any]]]:
         ("its half", prompt[:20]), ("its accents apart", unicodedata.normalize("NFD", prompt)),
         ("very much more", prompt + " again" * 2000), ("another accent", prompt.replace("\u00e9", "\u00e8")),
         ("another four-byte character", prompt.replace(ROCKET, "\N{AUTOMOBILE}")),
+        ("a space twice", prompt.replace(" ", "  ", 1)), ("a tab for a space", prompt.replace(" ", "\t", 1)),
     ):  # fmt: skip
         yield Near(f"prompt with {name}", way.body(text))
 

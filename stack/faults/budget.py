@@ -47,6 +47,7 @@ _TAKEN_FOR: dict[str, Callable[[str], object]] = {
     "freeside-compares-the-beginning-of-bodies": lambda text: text[:1000],
     "freeside-compares-ascii-letters": lambda text: text.encode("ascii", "ignore").decode(),
     "freeside-compares-normal-forms": partial(unicodedata.normalize, "NFC"),
+    "freeside-compares-words": lambda text: " ".join(text.split()),
 }
 # What a call is charged at most, µUSD: about what a short one to the cheapest pool costs, or what a long one
 # goes beyond.
