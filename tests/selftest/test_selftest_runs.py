@@ -257,3 +257,20 @@ def test_a_suite_that_cannot_be_collected(scene: Scene) -> None:
     assert tested.code == 4
     assert "the suite cannot be collected (exit code 2)" in tested.out
     assert "Traceback" not in tested.out
+
+
+def test_a_plugin_that_can_be_configured_only_once_is_named_by_its_own_error(scene: Scene) -> None:
+    """Such as pytest-retry: the suite is collected in the process from which the runs are forked."""
+    scene.write(
+        "smoke/conftest.py",
+        "import builtins\n"
+        "def pytest_configure():\n"
+        "    if vars(builtins).setdefault('configured', 0):\n"
+        "        raise ValueError('there is already a default')\n"
+        "    builtins.configured = 1\n",
+    )
+    scene.catalogue(MOODY)
+    tested = scene.test("--only", "moody")
+    assert tested.code == 1, tested.out
+    assert "ended before it had judged the run: " in tested.out
+    assert "ValueError: there is already a default" in tested.out

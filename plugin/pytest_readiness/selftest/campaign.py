@@ -18,6 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal, TypeAlias, TypeVar
 
+from ..core.assess import UNFINISHED, UNJUDGED
 from ..core.model import Outcome
 from ..core.plan import Plan
 from ..report import report_of
@@ -232,7 +233,7 @@ class Worker:
 
 
 class NoReport(Exception):
-    """A run that left no report, or one that cannot be read."""
+    """A run that left no report, one that cannot be read, or one without a judgement."""
 
 
 def _report(place: Path, code: int) -> Mapping[str, Any]:
@@ -241,6 +242,8 @@ def _report(place: Path, code: int) -> Mapping[str, Any]:
         model = json.loads(report_of(place).read_text(encoding="utf-8"))
     if not isinstance(model, dict) or not {"checks", "verdict"} <= model.keys():
         raise NoReport(f"the run left no report (exit code {code}): {last_words(place / 'log')}")
+    if unjudged := {UNFINISHED, UNJUDGED}.intersection(model.get("reasons", ())):
+        raise NoReport(f"{unjudged.pop()}: {last_words(place / 'log')}")
     # a pipeline uses the exit code: a report that contradicts it proves nothing
     if model.get("exit_code") != code:
         raise NoReport(
