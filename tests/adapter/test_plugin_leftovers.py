@@ -176,6 +176,27 @@ def test_next(evidence):
     assert f"{name} was left patched by " in check["summary"]
 
 
+def test_a_patch_that_refuses_to_tell_its_module_is_the_checks_error(suite: Suite) -> None:
+    suite.checks("""
+import json
+
+class Lazy:
+    def __getattr__(self, name):
+        raise RuntimeError("not bound")
+    @property
+    def __module__(self):
+        raise RuntimeError("not bound")
+
+@pytest.mark.p0
+def test_up(evidence):
+    passing(evidence)
+    json.dumps = Lazy()
+""")
+    check = suite.expect("NO_VERDICT").check("health/up")
+    assert check["class"] == "CHECK_ERROR"
+    assert "json.dumps was left patched: undo" in check["summary"]
+
+
 @pytest.mark.parametrize("where", ["setup", "body"])
 def test_what_a_check_left_replaced_judges_nothing(suite: Suite, where: str) -> None:
     lies = "builtins.any = lambda _: False; os.getpid = time.time = lambda: 1; os.write = json.dumps = None"

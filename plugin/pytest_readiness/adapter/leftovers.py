@@ -319,11 +319,20 @@ class Interpreter:
     def left(self) -> list[BaseException]:
         """Return a failure that names the functions that a check left patched after its teardown."""
         names = ", ".join(f"{module.__name__}.{name}" for module, name in self._replaced)
-        makers = {str(getattr(value, "__module__", None) or "") for value in self._replaced.values()} - {""}
+        makers = {_maker(value) for value in self._replaced.values()} - {""}
         by = f" by {', '.join(sorted(makers))}" if makers else ""
         self._replaced = {}
         what = f"{names} was left patched{by}: undo the patch in a teardown of the check itself"
         return [BackgroundFailure(what)] if names else []
+
+
+def _maker(value: object) -> str:
+    """Return the module of a function; an object that a check made may have any, or refuse to tell."""
+    try:
+        maker = getattr(value, "__module__", None)
+    except Exception:
+        return ""
+    return maker if type(maker) is str else ""
 
 
 def _present() -> list[object]:
