@@ -52,16 +52,22 @@ def test_environment_hook_fills_the_profile_in(suite: Suite) -> None:
 
 @WORKERS
 @pytest.mark.parametrize("file", ["smoke/conftest.py", "smoke/more/conftest.py"])
-def test_environment_hook_that_is_loaded_too_late_is_refused(
-    suite: Suite, workers: tuple[str, ...], file: str
-) -> None:
+def test_environment_hook_that_is_loaded_too_late_is_refused(suite: Suite, file: str) -> None:
     suite.write(file, OVERLAY)
     suite.checks(PASSING, name="smoke/more/test_checks.py")
-    run = suite.run(*workers, ".")
+    run = suite.run(".")
     assert run.code == 4, run.output()
     assert f"{file}: hook pytest_readiness_environment: loaded too late" in run.output()
     assert "smoke/conftest.py, or the conftest.py beside the plan" in run.output()
     assert suite.run("--collect-only", ".").code == 0
+
+
+def test_a_late_environment_hook_of_another_project_is_its_own(suite: Suite) -> None:
+    suite.write("examples/smoke/conftest.py", OVERLAY)
+    suite.write("examples/smoke/test_example.py", "def test_example(): pass\n")
+    suite.checks(PASSING)
+    run = suite.run(".")
+    assert run.code == 0, run.output()
 
 
 def test_environment_hook_is_not_called_for_a_mere_collection(suite: Suite) -> None:

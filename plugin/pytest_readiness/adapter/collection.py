@@ -308,7 +308,9 @@ class Collector:
     def _late(self, config: pytest.Config) -> str:
         """Name a hook that should have completed the profile, but was loaded when checks were collected."""
         for hook in config.hook.pytest_readiness_environment.get_hookimpls():
-            if hook not in self._asked and not self._context.settings.inert:
+            # a conftest elsewhere may belong to another project's suite
+            ours = not os.path.isabs(hook.plugin_name) or is_in_suite(Path(hook.plugin_name), self._suite)
+            if ours and hook not in self._asked and not self._context.settings.inert:
                 return three_lines(
                     "hook pytest_readiness_environment: loaded too late to be called",
                     where=hook.plugin_name.removeprefix(f"{self._context.settings.root}{os.sep}"),
