@@ -190,10 +190,10 @@ def routed(account: AwsAccount, alarms: Sequence[MetricAlarm], topic: str) -> li
         return [replace(each, unseen=str(problem)) if each.name in silent else each for each in alarms]
     found = []
     for each in alarms:
+        events = [_event(one) for one in (each, *each.through)]
         sent = {
-            rule["Arn"]: _fits(json.loads(rule["EventPattern"]), _event(one))
+            rule["Arn"]: any_of([_fits(json.loads(rule["EventPattern"]), event) for event in events])
             for rule in rules
-            for one in (each, *each.through)
         }
         sure = tuple(arn for arn, fits in sent.items() if fits)
         unclear = [f"the pattern of {arn}" for arn, fits in sent.items() if fits is None and not sure]

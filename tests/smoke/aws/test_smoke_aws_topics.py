@@ -7,6 +7,7 @@ import pytest
 from pytest_readiness import SetupError
 
 from smoke.aws.account import AwsAccount
+from smoke.aws.alarms import CompositeAlarm
 from smoke.aws.topics import (
     CLOUDWATCH,
     Subscriptions,
@@ -57,6 +58,19 @@ def test_event_rule_notifies_of_alarms_without_an_action(
     assert (quiet.routed, quiet.unclear, bool(quiet.silent(TOPIC))) == (rules, unclear, not rules)
     assert not loud.routed
     assert client.asked[0] == ("list_rule_names_by_target", {"TargetArn": TOPIC_ARN})
+
+
+@pytest.mark.parametrize("name", ["p-api-cpu-high", "p-any"])
+def test_one_rule_for_an_alarm_or_for_a_composite_alarm_is_enough(name: str) -> None:
+    pattern = json.dumps({**CHANGE, "detail": {"alarmName": [name]}})
+    account, _ = scripted(
+        list_rule_names_by_target=lambda **_: {"RuleNames": ["changes"]},
+        describe_rule=lambda Name: {"Arn": RULE, "State": "ENABLED", "EventPattern": pattern},
+    )
+    arn = f"{ALARMS}:p-any"
+    above = CompositeAlarm(name="p-any", state="OK", arn=arn, enabled=True, actions=(), rule="ALARM(x)")
+    (found,) = routed(account, [alarm(actions=(), through=(above,))], TOPIC)
+    assert (found.routed, found.silent(TOPIC)) == ((RULE,), [])
 
 
 def test_event_rules_are_read_only_for_silent_alarms_and_may_be_closed_to_the_runner() -> None:
