@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from smoke.source.checkout import Examined, Finding
 from smoke.source.rules import ENVIRONMENTS
@@ -202,6 +203,7 @@ def undecided(
     """
     count, result = 0, Examined()
     deploying = list(deploy_jobs(repository, plan))
+    idle: dict[str, list[list[Finding]]] = {}
     for workflow, job in repository.jobs():
         placed = [
             each for each in repository.everything(workflow, job) if _smokes(repository, each, commands)
@@ -209,7 +211,8 @@ def undecided(
         if not placed:
             continue
         count += 1
-        lost = unnoticed(repository, workflow, job, _counting(repository, placed, commands))
+        smokes = _counting(repository, placed, commands)
+        lost = unnoticed(repository, workflow, job, smokes)
         result.findings.extend(lost.findings)
         result.not_examined.extend(each for each in lost.not_examined if each.what != _DEGRADED)
         own = [
@@ -219,7 +222,12 @@ def undecided(
             if not of_whom(repository, plan, of, each)
         ]
         result.findings.extend(_order(workflow, job, own))
-        result.findings.extend(_embedded(repository, placed))
+        idle.setdefault(workflow.path, []).append([*_idle(repository, placed, smokes)])
+    every = [each for found in idle.values() for each in found]
+    for path, found in idle.items():
+        # a workflow that deploys nothing may do this in addition
+        if all(found) and (all(every) or any(of.path == path for of, _ in deploying)):
+            result.findings.extend(chain(*found))
     return count, result
 
 
@@ -267,16 +275,21 @@ def _order(workflow: Workflow, job: Job, deploying: Sequence[Job]) -> Iterator[F
 
 #: Options with which pytest runs no test.
 _LISTS = {"--collect-only", "--co", "--setup-plan", "--fixtures", "--markers", "--help", "--version"}
+_LISTING = "lists the checks and runs none"
+_LOCAL = "runs with --env local: it tests an embedded platform"
 
 
-def _embedded(repository: Repository, placed: Sequence[Placed]) -> Iterator[Finding]:
-    """A run that does not test the deployment, but an embedded platform, or nothing."""
-    for each in placed:
-        if any(_LISTS & {*words} and "pytest" in words for words in repository.commands(each.step)):
-            yield Finding(each.path, each.step.line, f"{each.step.label} lists the checks and runs none")
-        if any(shell.option(words, "--env") == "local" for words in repository.commands(each.step)):
-            what = f"{each.step.label} runs with --env local: it tests an embedded platform"
-            yield Finding(each.path, each.step.line, what)
+def _idle(
+    repository: Repository, placed: Sequence[Placed], smokes: Callable[[Sequence[str]], bool]
+) -> Iterator[Finding]:
+    """Runs of an embedded platform or of nothing, unless another one tests the deployment."""
+    runs = [(one, words) for one in placed for words in repository.commands(one.step) if smokes(words)]
+    found = [
+        Finding(one.path, one.step.line, f"{one.step.label} {_LISTING if _LISTS & {*words} else _LOCAL}")
+        for one, words in runs
+        if _LISTS & {*words} or shell.option(words, "--env") == "local"
+    ]
+    yield from dict.fromkeys(found) if len(found) == len(runs) else ()
 
 
 def smoke_keys(

@@ -39,10 +39,20 @@ def decides(job: dict[str, Any], *, on: Any = None, **jobs: dict[str, Any]) -> l
         'rc=0\nmake smoke || rc=$?\nif [ "$rc" -ne 0 ] && [ "$rc" -ne 2 ]; then exit "$rc"; fi',
         "set -o pipefail\nmake smoke 2>&1 | tee log",
         "pytest smoke --env staging",
+        "pytest --version\npytest smoke --collect-only\npytest smoke --env staging",
+        "pytest smoke --env local\npytest smoke --env staging",
     ],
 )
 def test_a_smoke_job_that_fails_with_the_suite_decides(run: str) -> None:
     assert decides(smoke(run)) == []
+
+
+@pytest.mark.parametrize(("after", "told"), [("make smoke", 0), ("pytest smoke --co", 2)])
+def test_a_workflow_that_deploys_nothing_may_run_the_embedded_platform(after: str, told: int) -> None:
+    data = workflow(smoke=smoke(after))
+    checks = {"on": "pull_request", "jobs": {"smoke": {"steps": [{"run": "pytest smoke --env local"}]}}}
+    count, found = undecided(repository(data, checks=checks), PLAN, SMOKE, "staging")
+    assert (count, len(found.findings)) == (2, told)
 
 
 @pytest.mark.parametrize(
