@@ -429,7 +429,8 @@ def _of_fargate(task: Resource) -> Iterator[Wrong]:
             )
     written = options(task.attribute("container_definitions"))
     listed = [read or each for each, read in zip(written, map(decoded, written), strict=True)]
-    yield from of_containers(task, either(listed), fargate="FARGATE" in compatible)
+    if listed:
+        yield from of_containers(task, either(listed), fargate="FARGATE" in compatible)
 
 
 def _sizes(cpu: Value | None, memory: Value | None) -> Iterator[Wrong]:

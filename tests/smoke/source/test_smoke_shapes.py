@@ -17,6 +17,12 @@ def test_capacity_providers_replace_a_launch_type(read: Read, launch: str, count
     assert len(found) == count
 
 
+@pytest.mark.parametrize("line", ["", "container_definitions = null"])
+def test_a_task_definition_needs_containers(read: Read, line: str) -> None:
+    found = wrong(read, f'resource "aws_ecs_task_definition" "t" {{\n  family = "t"\n  {line}\n}}')
+    assert found == ["aws_ecs_task_definition.t: it has no container_definitions"]
+
+
 @pytest.mark.parametrize(
     ("protocol", "endpoint", "count"),
     [
