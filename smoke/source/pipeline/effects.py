@@ -302,12 +302,15 @@ def _unfamiliar(commands: Sequence[Command], prefix: str, families: Collection[s
 
 def _up_to_date(repository: Repository, placed: Placed) -> Iterator[Finding]:
     """Goals of `make` that are files or folders of the checkout, so that make never runs their rules."""
-    folder = placed.step.directory
-    text = repository.script(posixpath.normpath(posixpath.join(folder, "Makefile"))) or ""
+    folder, said = placed.step.directory, [*shell.run_by(placed.step.run)]
+    first, second, third = (posixpath.normpath(posixpath.join(folder, each)) for each in _MAKEFILES)
+    text = repository.script(third) or ""
     phony = re.findall(r"^\.PHONY\s*:((?:.*\\\n)*.*)", text, re.MULTILINE)
-    if _MAY_FORCE.search(text) or "$" in "".join(phony):
+    if _MAY_FORCE.search(text) or "$" in "".join(phony) or {first, second} & {*repository.paths}:
         return
-    for words in shell.run_by(placed.step.run):
+    if any(words[:1] and words[0] in _ELSEWHERE for words in said):
+        return
+    for words in said:
         plain = words[:1] == ["make"] and all(re.fullmatch(r"\w[\w.-]*", each) for each in words)
         for goal in words[1:] if plain else ():
             name, place = re.escape(goal), posixpath.normpath(posixpath.join(folder, goal))
@@ -319,6 +322,10 @@ def _up_to_date(repository: Repository, placed: Placed) -> Iterator[Finding]:
                 yield Finding(placed.path, placed.step.line, what)
 
 
+#: The names of makefiles, in the order in which make looks for them.
+_MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
+#: Commands after which make may read another makefile, or a goal may not be there.
+_ELSEWHERE = ("cd", "pushd", "popd", "rm", "rmdir", "mv")
 #: What may declare further phony goals, or make every goal anew.
 _MAY_FORCE = re.compile(r"^[ \t]*-?s?include\b|always-make|\bMAKEFLAGS\b.*B", re.MULTILINE)
 

@@ -278,6 +278,21 @@ def test_make_runs_no_rule_for_what_is_there(rules: str, goals: str, blamed: boo
 
 
 @pytest.mark.parametrize(
+    ("run", "files"),
+    [
+        ("cd api && make migrate", {}),
+        ("pushd api\nmake migrate", {}),
+        ("rm -r migrate\nmake migrate", {}),
+        ("make migrate", {"GNUmakefile": ".PHONY: migrate\nmigrate:\n\tscripts/migrate.sh\n"}),
+        ("make migrate", {"makefile": ".PHONY: migrate\nmigrate:\n\tscripts/migrate.sh\n"}),
+    ],
+)
+def test_make_may_run_elsewhere_or_read_another_file(run: str, files: dict[str, str]) -> None:
+    rules = {"Makefile": "migrate:\n\tscripts/migrate.sh\n", "migrate/1.sql": "", **files}
+    assert not [each for each in found(UPDATE, migrate=run, **rules) if "`make" in each]
+
+
+@pytest.mark.parametrize(
     ("given", "said"),
     [
         ({"service": "shop-staging-api", "cluster": "shop-staging-cluster"}, []),
