@@ -242,9 +242,14 @@ def _is_elsewhere(repository: Repository, plan: Pipeline, workflow: Workflow, jo
     """Whether a job deploys to another environment: its values or its GitHub environment name only that."""
     values = {*values_of(repository, workflow, job), *workflow.env.values()}
     own, named = plan.prefix.rpartition("-")[2], job.environment.lower()
-    other = re.fullmatch(ENVIRONMENTS, named) and not own.startswith(named) and not named.startswith(own)
+    same = named == own or any(re.fullmatch(each, own) and re.fullmatch(each, named) for each in _SAME)
+    other = re.fullmatch(ENVIRONMENTS, named) and not same
     ours = any(plan.prefix in each for each in values)
     return any(elsewhere(values, plan.prefix)) or bool(plan.prefix and other and not ours)
+
+
+#: Names of one kind of environment.
+_SAME = ("prd|prod|production|live", "stg|stag|stage|staging", "dev|development")
 
 
 def _is_upkeep(repository: Repository, plan: Pipeline, workflow: Workflow) -> bool:
@@ -261,7 +266,8 @@ def _is_upkeep(repository: Repository, plan: Pipeline, workflow: Workflow) -> bo
     ):
         return False
     return all(
-        _KEEPING & {*each} and not shell.option(each, "--task-definition", "--cli-input-json")
+        _KEEPING & {word.partition("=")[0] for word in each}
+        and not shell.option(each, "--task-definition", "--cli-input-json")
         for each in words
         if runs_one(each, plan.commands)
     )

@@ -106,6 +106,8 @@ UPDATES = {"run": 'aws ecs update-service --cluster "$PREFIX-cluster" --service 
         ({"env": {"SOURCE": "shop-staging", "PREFIX": "shop-production"}}, {}, True),
         ({}, {"environment": "production"}, False),
         ({}, {"environment": "staging-api"}, True),
+        ({}, {"environment": "stage"}, True),
+        ({}, {"environment": "dev"}, False),
         ({}, {"environment": "production", "env": {"PREFIX": "shop-staging"}}, True),
     ],
 )
@@ -122,6 +124,7 @@ def test_another_workflow_may_deploy_another_environment(
     [
         ("workflow_dispatch", "aws ecs update-service --service api --force-new-deployment", False),
         ("schedule", "aws ecs update-service --service api --desired-count 0", False),
+        ("schedule", "aws ecs update-service --service api --desired-count=0", False),
         ("push", "aws ecs update-service --service api --force-new-deployment", True),
         ("schedule", "aws ecs update-service --service api --desired-count 1 --task-definition api", True),
         ("schedule", "docker push $I\naws ecs update-service --service api --force-new-deployment", True),
