@@ -331,7 +331,8 @@ def _may_set(step: Step, output: str) -> bool:
     if not step.uses and step.run.strip() and all(map(_PLAIN.match, step.run.strip().splitlines())):
         return False
     if step.uses or not lines or not all(map(_SETS.match, lines)):
-        return output in _OUTPUTS.get(step.uses.partition("@")[0], {output})
+        named = output.lower()  # GitHub does not distinguish upper and lower case
+        return named in _OUTPUTS.get(step.uses.partition("@")[0], {named})
     return re.search(rf"(?<![\w-]){re.escape(output)}(?![\w-])", step.run, re.IGNORECASE) is not None
 
 

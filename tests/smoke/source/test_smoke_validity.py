@@ -65,6 +65,7 @@ def found(text: str) -> tuple[list[str], list[str]]:
         ("GITHUB_OUTPUT", "GITHUB_OUTPUTS", "steps.tag.outputs.tag is empty: that step sets no such output"),
         (SETS, RENDERS, "steps.tag.outputs.tag is empty: that step"),
         (SETS, RENDERS.replace("ecs-render-task-definition", "ecr-login"), ""),
+        ("outputs.tag }}", "outputs.TAG }}", ""),
         ("tag=1", "tag=${{ env.TAG }}", "env.TAG is empty: no `env` and no earlier step sets it"),
         ("tag=1", "tag=${{ env.TAG || github.sha }}", ""),
         ("tag=1", "tag=${{ env.AWS_REGION }}", ""),
