@@ -97,16 +97,15 @@ class Recipients:
 
     def _actions(self, alarm: Resource) -> tuple[Judged, list[Resource]]:
         judged = _switched(alarm)
-        actions = alarm.attribute("alarm_actions")
         topics: list[Resource] = []
         others = False
-        alternatives = options(actions)
-        for option in alternatives:
-            listed = [each for each in items(option) if flat(each).content != ""]
-            if not listed:
-                may = f"whether {alarm.address} has an action: a value from outside decides"
-                sure = len(alternatives) == 1
-                (judged.wrong if sure else judged.unclear).append("it has no action" if sure else may)
+        alternatives = options(alarm.attribute("alarm_actions"))
+        each_listed = [[each for each in items(one) if flat(each).content != ""] for one in alternatives]
+        if not any(each_listed):
+            judged.wrong.append("it has no action")
+        elif not all(each_listed):
+            judged.unclear.append(f"whether {alarm.address} has an action: a value from outside decides")
+        for option, listed in zip(alternatives, each_listed, strict=True):
             for each in listed:
                 resource = referenced(each) or self._named(each)
                 if refused := _refused(each, resource):
@@ -124,9 +123,7 @@ class Recipients:
                     judged.unclear.append(f"who is notified by {alarm.address}: {what}")
                 elif not _only_acts(each):
                     others = True
-        if actions is None:
-            judged.wrong.append("it has no action")
-        elif not (judged.wrong or judged.unclear or topics or others):
+        if not (judged.wrong or judged.unclear or topics or others):
             judged.wrong.append("its actions only scale or repair something; they notify nobody")
         return judged, [] if others else topics
 

@@ -56,6 +56,7 @@ def test_the_alarm_on_connections_is_an_upper_limit_within_the_budget(
         ({"alarm_actions": "[]"}, "it has no action"),
         ({"alarm_actions": 'compact([""])'}, "it has no action"),
         ({"alarm_actions": '[""]'}, "it has no action"),
+        ({"alarm_actions": 'var.unset ? [""] : []'}, "it has no action"),
         ({"alarm_actions": "var.unset ? [aws_sns_topic.t.arn] : []"}, "? whether"),
         ({"alarm_actions": '["none"]'}, "refuses its action none"),
         ({"alarm_actions": '[var.unset ? aws_sns_topic.t.arn : "none"]'}, "? whether"),
