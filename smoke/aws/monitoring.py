@@ -15,7 +15,7 @@ from pytest_readiness import ExternalOutage, SetupError
 from smoke.source.rules import of_another
 
 from .account import AwsAccount, at_once
-from .alarms import ALARM, Metric, MetricAlarm
+from .alarms import ALARM, Metric, MetricAlarm, is_named
 from .names import Names
 
 #: A datapoint older than this says nothing about the current state.
@@ -124,7 +124,8 @@ class MetricFilter:
     def useless(self, alarm: MetricAlarm, prefix: str, written: Collection[str] = ()) -> str:
         """Why an alarm on its metric never fires, or always does; empty if neither is known.
 
-        `written` are the log groups of services.
+        `written` are the log groups of services. An alarm may watch how many lines these write, but the
+        contract's metrics count only some of the lines.
         """
         firing = alarm.firing
         above = firing.comparison.startswith("GreaterThan")
@@ -133,7 +134,7 @@ class MetricFilter:
         fires = added is not None and (added > least or (added == least and "OrEqual" in firing.comparison))
         if above and added is not None and bounded and not fires:
             return f"the filter {self.name} adds {added:g} for each matching line of {self.log_group}"
-        if above and added and self.every and self.log_group in written:
+        if above and added and self.every and self.log_group in written and is_named(alarm):
             return f"the filter {self.name} has no pattern, so every line of {self.log_group} counts"
         if another := of_another(self.log_group, prefix):
             return f"the filter {self.name} reads {another}, which belongs to another environment"

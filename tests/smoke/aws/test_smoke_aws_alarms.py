@@ -17,7 +17,7 @@ from smoke.aws.alarms import (
     judged,
     read_alarms,
 )
-from smoke.aws.monitoring import muted, unfed
+from smoke.aws.monitoring import MetricFilter, muted, unfed
 from smoke.aws.names import Names
 from smoke.source.rules import (
     ABOVE,
@@ -422,3 +422,17 @@ def test_an_alarm_on_a_target_group_that_nothing_leads_to_is_named() -> None:
     watch = Watch((TASKS,), HEALTH, WITHIN, unreached=frozenset({"targetgroup/p-api/1"}))
     why = judged([health(name="p-api-health", metrics=(hosts,))], watch, TOPIC).why
     assert why.startswith("p-api-health watches a target group that no load balancer forwards to; no alarm")
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "counts"),
+    [
+        ("JwtValidationFailedCount", "/ecs/p/api", True),
+        ("JwtValidationFailedCount", "/aws/lambda/x", False),
+        ("LinesWritten", "/ecs/p/api", False),
+    ],
+)
+def test_only_the_contracts_metrics_need_a_pattern(name: str, group: str, counts: bool) -> None:
+    watching = alarm(metrics=(Metric.of("Platform", name, {}),), statistic="Sum", threshold=5.0)
+    made = MetricFilter("f", group, "1", None, every=True)
+    assert bool(made.useless(watching, "p-staging", {"/ecs/p/api"})) is counts
