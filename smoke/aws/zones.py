@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from pytest_readiness import SetupError
@@ -367,9 +367,14 @@ def _unanswered(account: AwsAccount, network: str) -> str:
         answer = account.ask("ec2", "describe_vpc_attribute", VpcId=network, Attribute=f"enable{name}")
         if not answer.get(f"Enable{name}", {}).get("Value", True):
             return f"does not resolve in {network}: its attribute enable{name} is off"
-    (own,) = account.ask("ec2", "describe_vpcs", VpcIds=[network])["Vpcs"]
-    by = {"DhcpOptionsIds": [own.get("DhcpOptionsId", "default")]}
-    found = account.find("ec2", "describe_dhcp_options", _NO_OPTIONS, **by)
+    own: Mapping[str, Any] = next(iter(account.ask("ec2", "describe_vpcs", VpcIds=[network])["Vpcs"]), {})
+    by = own.get("DhcpOptionsId", _NO_SET)
+    found = (
+        account.find("ec2", "describe_dhcp_options", _NO_OPTIONS, DhcpOptionsIds=[by])
+        if by != _NO_SET
+        else None
+    )
+    within = [ip_network(each["CidrBlock"]) for each in own.get("CidrBlockAssociationSet", ())]
     servers = [
         value["Value"]
         for each in (found or {}).get("DhcpOptions", ())
@@ -377,13 +382,16 @@ def _unanswered(account: AwsAccount, network: str) -> str:
         if option["Key"] == "domain-name-servers"
         for value in option["Values"]
     ]
-    # a server of a private address may forward to that of the network
-    public = [each for each in servers if _IPV4.fullmatch(each) and ip_address(each).is_global]
+    # a server with a private address, or one of the network's own, may forward to that of the network
+    numbers = [ip_address(each) for each in servers if _IPV4.fullmatch(each)]
+    public = [each for each in numbers if each.is_global and not any(each in one for one in within)]
     if servers and len(public) == len(servers):
-        asked = " and ".join(public)
+        asked = " and ".join(map(str, public))
         return f"does not resolve in {network}: its DHCP options name {asked}, which know no private zone"
     return ""
 
 
+#: The id of a network without DHCP options.
+_NO_SET = "default"
 _NO_OPTIONS = ("InvalidDhcpOptionID.NotFound", "InvalidDhcpOptionsID.NotFound")
 _IPV4 = re.compile(r"\d+(?:\.\d+){3}")

@@ -79,7 +79,11 @@ def account(
             "describe_route_tables": lambda **_: {"RouteTables": []},
             "describe_network_acls": lambda **_: {"NetworkAcls": [OPEN]},
             "describe_vpc_attribute": lambda Attribute, **_: {f"E{Attribute[1:]}": {"Value": True}},
-            "describe_vpcs": lambda **_: {"Vpcs": [{"DhcpOptionsId": "dopt-1"}]},
+            "describe_vpcs": lambda **_: {
+                "Vpcs": [
+                    {"DhcpOptionsId": "dopt-1", "CidrBlockAssociationSet": [{"CidrBlock": "11.0.0.0/16"}]}
+                ]
+            },
             "describe_dhcp_options": raising("InvalidDhcpOptionID.NotFound"),
             "describe_db_proxies": lambda **_: {"DBProxies": []},
             "list_hosted_zones": lambda **_: {"HostedZones": []},
@@ -296,6 +300,7 @@ def test_a_network_without_dns_answers_no_private_name(off: str) -> None:
         (["AmazonProvidedDNS"], False),
         (["10.0.0.2", "1.1.1.1"], False),
         (["169.254.169.253"], False),
+        (["11.0.0.2"], False),  # of a network with public addresses
         (["1.1.1.1", "8.8.8.8"], True),
     ],
 )
@@ -304,6 +309,15 @@ def test_public_servers_know_no_private_zone(servers: list[str], lost: bool) -> 
     answer = {"DhcpOptions": [{"DhcpConfigurations": [{"Key": "domain-name", "Values": []}, said]}]}
     found = unresolved(account(**known_in("vpc-1"), describe_dhcp_options=lambda **_: answer), "finn")
     assert ("name 1.1.1.1 and 8.8.8.8, which know no private zone" in found) is lost
+
+
+@pytest.mark.parametrize("networks", [[{"DhcpOptionsId": "default"}], [{}], []])
+def test_a_network_without_dhcp_options_is_not_asked_for_them(networks: list[dict[str, Any]]) -> None:
+    asked = raising("InvalidDhcpOptionsId.Malformed")
+    reader = account(
+        **known_in("vpc-1"), describe_vpcs=lambda **_: {"Vpcs": networks}, describe_dhcp_options=asked
+    )
+    assert unresolved(reader, "finn") == unresolved(account(**known_in("vpc-1")), "finn")
 
 
 def test_a_profile_may_make_a_zone_known() -> None:
