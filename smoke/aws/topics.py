@@ -157,14 +157,14 @@ def _fits(policy: Mapping[str, Any], message: Mapping[str, Any]) -> bool | None:
     return all_of(found)
 
 
-def _is(wanted: Any, there: bool, value: str | None) -> bool | None:
-    """Whether a value meets one condition of a filter policy."""
+def _is(wanted: Any, there: bool, value: Any) -> bool | None:
+    """Whether a value meets one condition of a filter policy; None for one that is no text."""
     how, of = next(iter(wanted.items())) if isinstance(wanted, dict) and wanted else ("", wanted)
     if how == "exists":
         return bool(of) is there
     if not there:
         return False
-    if value is None:
+    if not isinstance(value, str):
         return None
     if how == "anything-but":
         found = any_of([_is(each, there, value) for each in (of if isinstance(of, list) else [of])])

@@ -44,6 +44,7 @@ CHANGE = {"source": ["aws.cloudwatch"], "detail-type": ["CloudWatch Alarm State 
         ({**CHANGE, "detail": {"state": {"value": ["OK"]}}}, (), []),
         ({**CHANGE, "detail": {"muteDetail": [{"exists": False}]}}, (RULE,), []),
         ({**CHANGE, "detail": {"configuration": {"metrics": {}}}}, (), [f"the pattern of {RULE}"]),
+        ({**CHANGE, "detail": [{"prefix": "p-"}]}, (), [f"the pattern of {RULE}"]),
         ({"source": ["aws.ec2"]}, (), []),
     ],
 )
