@@ -172,13 +172,14 @@ def test_can_fire(aws: AwsReader, evidence: Evidence) -> None:
 def test_topic_is_subscribed(aws: AwsReader, evidence: Evidence) -> None:
     """The topic has a confirmed subscription that accepts every alarm."""
     aws.cluster()
-    topic, alarms = aws.names.topic, {}
+    topic, alarms, events = aws.names.topic, {}, False
     try:
         alarms = {each.name: [by.name for by in each.notifiers(topic)]
                   for each in held(aws) if not each.routed}  # fmt: skip
+        events = not alarms and any(each.routed for each in held(aws))
     except SetupError as problem:
         evidence.note(f"filters are compared with no alarm's name: {problem}")
-    found = read_subscriptions(aws.account, aws.topic(), aws.names.full(QUEUE), alarms)
+    found = read_subscriptions(aws.account, aws.topic(), aws.names.full(QUEUE), alarms, events=events)
     evidence.figure("confirmed subscriptions", len(found.confirmed), at_least=1)
     evidence.figure("pending subscriptions", len(found.pending))
     evidence.figure("subscriptions with a filter", len(found.filtered) + len(found.unread))
@@ -200,7 +201,7 @@ def test_topic_takes_alarms(aws: AwsReader, evidence: Evidence) -> None:
     If event rules notify for alarms, that is EventBridge.
     """
     topic, rules = read_topic(aws.account, aws.topic()), {arn for each in aws.alarms() for arn in each.routed}
-    alarms = [each.arn for each in (*aws.alarms(), *aws.composites()) if each.actions]
+    alarms = [each.arn for each in (*aws.alarms(), *aws.composites()) if aws.topic() in each.actions]
     closed = ""
     for service, sources in ((CLOUDWATCH, alarms), (EVENTS, sorted(rules))):
         if sources or (service == CLOUDWATCH and not rules):

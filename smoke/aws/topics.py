@@ -66,11 +66,13 @@ class Subscriptions:
 
 
 def read_subscriptions(
-    account: AwsAccount, arn: str, drill: str = "", alarms: Mapping[str, Sequence[str]] = _ANY
-) -> Subscriptions:
+    account: AwsAccount, arn: str, drill: str = "", alarms: Mapping[str, Sequence[str]] = _ANY,
+    *, events: bool = False,
+) -> Subscriptions:  # fmt: skip
     """The topic's subscriptions, and whether they receive its alarms; queues of drills begin with `drill`.
 
     `alarms` has, for each alarm, those that notify for it: itself, and composite alarms that fire with it.
+    With `events`, only event rules notify the topic.
     """
     described = account.pages("sns", "list_subscriptions_by_topic", "Subscriptions", TopicArn=arn)
     listed = [each for each in described if each["SubscriptionArn"].startswith("arn:")]
@@ -88,7 +90,8 @@ def read_subscriptions(
     names = {name: None for through in alarms.values() for name in through} or _ANY
     taken: dict[str, bool | None] = {}
     for (each, details), end in zip(pairs, ends, strict=True):
-        protocol, takes = each["Protocol"], {name: takes_alarm(details, name, arn) for name in names}
+        protocol = each["Protocol"]
+        takes = {name: takes_alarm(details, name, arn, events=events) for name in names}
         if end.lost:
             continue
         if end.unread:
@@ -130,16 +133,20 @@ _BODY = dict.fromkeys(
 )
 
 
-def takes_alarm(attributes: Mapping[str, str], alarm: str, topic: str) -> bool | None:
+def takes_alarm(
+    attributes: Mapping[str, str], alarm: str, topic: str, *, events: bool = False
+) -> bool | None:
     """Whether a subscription with these attributes lets an alarm's message through; None if unclear.
 
-    The message has no attributes, and only part of its body is known in advance.
+    The message has no attributes, and only part of its body is known in advance. With `events`, an event rule
+    sends it, with any body.
     """
     wanted = json.loads(attributes.get("FilterPolicy") or "{}")
     if attributes.get("FilterPolicyScope", "MessageAttributes") == "MessageAttributes":
         return _fits(wanted, {})
     known = {"AlarmName": alarm or None, "NewStateValue": ALARM, "AWSAccountId": topic.split(":")[4]}
-    return _fits(wanted, {**_BODY, **known})
+    found = _fits(wanted, {**_BODY, **known})
+    return None if events and found is False else found
 
 
 def _fits(policy: Mapping[str, Any], message: Mapping[str, Any]) -> bool | None:

@@ -260,6 +260,8 @@ BODY = "MessageBody"
 def test_what_a_filter_lets_through(policy: dict[str, Any], scope: str, takes: bool | None) -> None:
     attributes = {"FilterPolicy": json.dumps(policy), "FilterPolicyScope": scope}
     assert takes_alarm(attributes, "p-api-cpu-high", TOPIC_ARN) is takes
+    unread = takes is False and scope == BODY  # what an event rule sends is not known
+    assert takes_alarm(attributes, "p-api-cpu-high", TOPIC_ARN, events=True) is (None if unread else takes)
 
 
 def subscribed(attributes: list[dict[str, Any]], endpoint: str = "", **answers: Any) -> AwsAccount:
@@ -276,6 +278,13 @@ def subscribed(attributes: list[dict[str, Any]], endpoint: str = "", **answers: 
         **answers,
     )
     return account
+
+
+def test_a_filter_on_what_an_event_rule_sends_is_not_examined() -> None:
+    policy = json.dumps({"detail-type": ["CloudWatch Alarm State Change"]})
+    account = subscribed([{"FilterPolicy": policy, "FilterPolicyScope": BODY}])
+    found = read_subscriptions(account, TOPIC_ARN, alarms={}, events=True)
+    assert (found.filtered, found.unread) == ((), ("p",))
 
 
 def named(*prefixes: str) -> dict[str, str]:
