@@ -151,7 +151,7 @@ class Reachability:
         *,
         dual: bool,
     ) -> None:
-        """Record if a public load balancer, perhaps with IPv6 addresses too, admits nobody on its ports.
+        """Record a public load balancer that accepts no caller on its ports; a `dual` one has IPv6 addresses.
 
         Callers of each host come `straight` from the internet, or through a proxy that needs no route from
         there, such as Global Accelerator or CloudFront's VPC origins; None if it is unclear which.

@@ -186,7 +186,7 @@ def _is(wanted: Any, there: bool, value: Any) -> bool | None:
 
 
 def routed(account: AwsAccount, alarms: Sequence[MetricAlarm], topic: str) -> list[MetricAlarm]:
-    """The alarms; silent ones know the event rules that notify the topic of this name when they fire."""
+    """The alarms, silent ones with the event rules that notify the topic of this name for them."""
     silent = {each.name: each for each in alarms if each.silent(topic)}
     if not silent:
         return [*alarms]
@@ -223,7 +223,7 @@ _UNKNOWN = ("InvalidAction", "UnknownOperationException")
 
 
 def _event(alarm: Notifier) -> Mapping[str, Any]:
-    """The event of an alarm that begins to fire; its unknown parts are None."""
+    """The event that EventBridge gets when an alarm fires; None for parts that only the event knows."""
     _, _, _, region, account, *_ = [*alarm.arn.split(":"), *[""] * 5]
     state = {"value": ALARM, "reason": None, "reasonData": None, "timestamp": None}
     detail = {"alarmName": alarm.name, "state": state, "previousState": None, "configuration": None}

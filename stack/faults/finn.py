@@ -205,7 +205,7 @@ class FaultyReports(Faulty, Reports):
             or (_long.get() and on("finn-reports-on-short-prompts-only"))
             or (len(agent or "") > CHARS_OF_A_NAME and on("finn-reports-on-short-names-only"))
         )
-        self._answers += on("finn-forgets-every-tenth-report")  # the check needs the first report
+        self._answers += on("finn-forgets-every-tenth-report")  # never the first: the check needs it
         silent = silent or (self._answers % 10 == 0 and on("finn-forgets-every-tenth-report"))
         if silent or (on("finn-reports-on-new-prompts-only") and self._asked_before(agent)):
             return

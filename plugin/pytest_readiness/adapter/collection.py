@@ -408,7 +408,7 @@ def _tests_in(collector: pytest.Module | pytest.Class) -> Iterator[str]:
 
 
 def _without_parameters(item: pytest.Item) -> str:
-    """Return the node id of an item's function, without parameters; its item's may hide a secret."""
+    """Return the node id of an item's function: the parameters in the item's own id may be redacted."""
     name = getattr(item, "originalname", None) or item.name.split("[")[0]
     return f"{item.parent.nodeid}::{name}" if item.parent else item.nodeid
 

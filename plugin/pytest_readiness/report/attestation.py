@@ -48,7 +48,7 @@ def private_key(pem: str, where: str) -> PrivateKey:
         key = serialization.load_pem_private_key(pem.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
-    if isinstance(key, PrivateKey) and _is_usual(key):
+    if isinstance(key, PrivateKey) and _is_accepted(key):
         return key
     raise ReadinessError("no key to sign with", where=where, allowed=KEYS)
 
@@ -59,13 +59,14 @@ def public_key(pem: str, where: str) -> PublicKey:
         key = serialization.load_pem_public_key(pem.encode())
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
-    if isinstance(key, PublicKey) and _is_usual(key):
+    if isinstance(key, PublicKey) and _is_accepted(key):
         return key
     action = "openssl pkey -in KEY.pem -pubout -out KEY.pub.pem"
     raise ReadinessError("not a public key", where=where, allowed=KEYS, action=action)
 
 
-def _is_usual(key: PrivateKey | PublicKey) -> bool:
+def _is_accepted(key: PrivateKey | PublicKey) -> bool:
+    """Tell whether a key is on an accepted curve; Ed25519 has only one."""
     return not hasattr(key, "curve") or key.curve.name in _HASHES
 
 
