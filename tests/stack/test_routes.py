@@ -5,6 +5,8 @@ import json
 import re
 import socket
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -170,6 +172,22 @@ def test_a_fault_runs_the_model_for_refused_calls_only(platform: Platform) -> No
     assert runs() == before + 3
     platform.fault("provider-down")
     assert platform.invoke("x" * 100_000, SMALL, key=key).status_code == 402
+
+
+def test_a_killed_process_leaves_no_reservation(platform: Platform) -> None:
+    platform.fault("provider-slow", every=1, delay_s=20)
+    before = platform.budget()
+    with ThreadPoolExecutor(1) as caller:
+        caller.submit(_abandoned, platform)
+        poll(lambda: platform.budget()["reserved"] > 0, 5, "the call has reserved")
+        platform.control("POST", "/services/freeside/stop")
+        platform.control("POST", "/services/freeside/start")
+        assert platform.settled() == before
+
+
+def _abandoned(platform: Platform) -> None:
+    with suppress(httpx.HTTPError):  # the crash
+        platform.invoke("abandoned")
 
 
 def test_a_replay_comes_before_the_budget(platform: Platform) -> None:
