@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -39,13 +39,13 @@ AT_ONCE = 8
 TOGETHER = 2
 #: About how many new agents two events come at once.
 CROWD = 4
-#: How many equal events are sent in a row, before one more that must also count.
-IN_A_ROW = 5
+#: The lengths of two rows of equal events; the longer row must move a score further. Ratings are slower.
+ROWS = {"dixie.events": (20, 30), "freeside.quality": (5, 6)}
 BEGUN = "agents that were not seeded have scores"
 #: By how much a sender's clock may be ahead, s.
 AHEAD_S = 15
-#: A score this close to 1 need not move (3).
-EDGE = 0.999
+#: A score this close to an edge need not move (3), or by less than its digits show.
+EDGE = 0.02
 #: How much further than one pull a single event may move a score: a weight may grow with the events.
 ONE_PULL = 1.6
 #: The node part of time-based ids, instead of this machine's address.
@@ -234,13 +234,13 @@ def test_events_at_once_count_each(
     """Concurrent events move a score as far as the same events one by one.
 
     Only agents of this run are compared, whatever rule computes scores. All begin with a bad event, so that
-    an average moves, too; what the last event adds tells whether a lost one would be visible. Of many equal
-    events in a row, each moves the score.
+    an average moves, too; what the last event adds tells whether a lost one would be visible. A row of equal
+    events moves the score on, up to the edge.
     """
     send, quiet = senders[route], Dixie(connect("dixie"), dixie.tenant, dixie.key)
     agents = [f"smoke-{nonce()}" for _ in range(TOGETHER + 4)]
     in_turn, crowd = agents[: TOGETHER + 1], agents[TOGETHER + 1 :]
-    rows = [f"smoke-{nonce()}" for _ in range(2)]
+    rows = {f"smoke-{nonce()}": (good, length) for good in (True, False) for length in ROWS[route]}
 
     def come(*wanted: Any) -> bool:
         """If scores are cached, an early reading would hide later events: give them time to arrive."""
@@ -252,12 +252,13 @@ def test_events_at_once_count_each(
     def apart(one: str, *others: str) -> bool:
         return not {*shown(one)} & {*shown(*others)}
 
-    at_once([partial(send, agent, False) for agent in (*agents, *rows)])
-    begun = partial(shown, *agents, *rows)
+    firsts = dict.fromkeys(agents, False) | {agent: not good for agent, (good, _) in rows.items()}
+    at_once([partial(send, agent, good) for agent, good in firsts.items()])
+    begun = partial(shown, *firsts)
     if not come(lambda: None not in begun(), BEGUN, begun, lambda about: send(about, False), route):
         return
     at_once([partial(send, agent, True) for _ in range(TOGETHER) for agent in crowd])
-    at_once([partial(send, agent, True) for each, agent in enumerate(rows) for _ in range(IN_A_ROW + each)])
+    send_rows(send, rows)
     for number, done in enumerate(in_turn[:-1], 1):
         at_once([partial(send, agent, True) for agent in in_turn[number:]])
         come(partial(apart, done, *in_turn[number:]), "an event by itself shows")
@@ -284,7 +285,10 @@ def test_events_at_once_count_each(
             f"they move a score to {all_}, and {TOGETHER - 1} of them to {fewer}"
         ) from lost
     evidence.figure(f"scores after {TOGETHER} events at once", str(seen), expected=all_)
-    require_row_counts(quiet, rows, all_, scores, evidence, eventually)
+    shows_each = any(round(step or 0.0, 1) != step for step in steps)  # not rounded to one digit
+    for good in (True, False):
+        pair = [agent for agent, row in rows.items() if row[0] == good]
+        require_row_counts(partial(shown, *pair), good, ROWS[route], shows_each, scores, evidence, eventually)
 
 
 def test_first_events_at_once_count_each(
@@ -330,31 +334,36 @@ def test_first_events_at_once_count_each(
     return evidence.figure("scores after two first events at once", str(shown[2:]), expected=shown[1])
 
 
+def send_rows(send: Callable[[str, bool], None], rows: Mapping[str, tuple[bool, int]]) -> None:
+    """Send each agent as many good or bad events as its row is long, one after another."""
+    for sent in range(max(length for _, length in rows.values())):
+        at_once([partial(send, agent, good) for agent, (good, length) in rows.items() if sent < length])
+
+
 def require_row_counts(
-    dixie: Dixie,
-    rows: Sequence[str],
-    beyond: float,
+    read: Callable[[], list[float | None]],
+    good: bool,
+    lengths: tuple[int, int],
+    shows_each: bool,
     scores: Scores,
     evidence: Evidence,
     eventually: Eventually,
 ) -> None:
-    """Assert that the last of many good events moved a score, too; ``beyond`` is the score after a few."""
+    """Assert that the longer of two rows of equal events moved its score further, or both are at the edge."""
     last: list[float] = []
 
     def further() -> bool:
-        last[:] = [dixie.score(agent) or 0.0 for agent in rows]
-        # a score rounded to one digit does not show every event
-        rounded = all(round(each, 1) == each for each in (beyond, *last))
-        return beyond < last[0] < last[1] or min(last) > EDGE or (rounded and beyond < last[0] <= last[1])
+        last[:] = [score or 0.0 for score in read()]
+        short, long = (1 - each if good else each for each in last)
+        return long < short or (long == short and not shows_each) or max(short, long) < EDGE
 
+    kind, edge = ("good", 1) if good else ("bad", 0)
+    what = f"scores after {lengths[0]} and {lengths[1]} {kind} events"
     try:
         scores.until(further, "every event in a row counts", eventually)
     except AssertionError as lost:
-        raise AssertionError(
-            f"{IN_A_ROW} good events moved a score to {last[0]}, {IN_A_ROW + 1} to {last[1]}, and {TOGETHER} "
-            f"to {beyond}: each moves it toward 1"
-        ) from lost
-    evidence.figure(f"scores after {IN_A_ROW} and {IN_A_ROW + 1} good events", str(last))
+        raise AssertionError(f"{what}: {last[0]} and {last[1]}, each event moves it toward {edge}") from lost
+    evidence.figure(what, str(last))
 
 
 def test_agent_asked_for_early_is_scored(

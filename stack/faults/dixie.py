@@ -32,6 +32,9 @@ from stack.faults.tokens import (
 )
 
 _OVERWRITE = "UPDATE dixie.aggregates SET score = %s WHERE agent_id = %s"
+_BOUND = "UPDATE dixie.aggregates SET score = least(%s, greatest(%s, score)) WHERE agent_id = %s"
+#: Where a score stops before its edge.
+_BOUNDS = {"dixie-stops-below-the-top": (0.9, 0.0), "dixie-stops-above-the-bottom": (1.0, 0.1)}
 #: Maximum length of an agent's name.
 CHARS_OF_A_NAME = 64
 #: How long a score is served that should be read again, s.
@@ -175,11 +178,18 @@ class FaultyScores(Faulty, Scores):
             await self._db.execute(
                 _OVERWRITE, known + signal.weight * (signal.score - known), signal.agent_id
             )
+        await self._stop(signal.agent_id)
         for agent in sorted(AGENTS - {signal.agent_id}):
             like = on("dixie-matches-agents-by-prefix") and agent.startswith(signal.agent_id)
             if like or on("dixie-moves-every-agent"):
                 await super().apply(replace(signal, agent_id=agent, event_id=uuid.uuid4()))
         return counted
+
+    async def _stop(self, agent_id: str) -> None:
+        """Keep a score away from an edge."""
+        for name, bounds in _BOUNDS.items():
+            if self._faults.on(name):
+                await self._db.execute(_BOUND, *bounds, agent_id)
 
     async def _first(self, signal: Signal) -> Signal:
         """The event, or the opposite of one that is its agent's first."""
