@@ -399,7 +399,10 @@ def claims_in(request: httpx.Request) -> dict[str, Any]:
 
 def _words(exchange: Exchange, request: httpx.Request) -> tuple[str, list[str], list[str]]:
     """The tenant that a request's token names, the words that it sent, and others that its answer shows."""
-    sent = {*NONCE.findall(f"{request.url} {exchange.sent} {request.content.decode(errors='replace')}")}
+    body = ""
+    with suppress(httpx.RequestNotRead):  # it was sent as a stream
+        body = request.content.decode(errors="replace")
+    sent = {*NONCE.findall(f"{request.url} {exchange.sent} {body}")}
     others = {*NONCE.findall(exchange.said)} - sent
     return str(claims_in(request).get("tenant_id", "")), sorted(sent), sorted(others)
 

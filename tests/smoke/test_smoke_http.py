@@ -206,6 +206,13 @@ def test_a_service_is_addressed_as_the_profile_says_and_judged_as_the_contract_d
     assert [each.url.path for each in seen[1:]] == ["/base/up", "/base/health/x"]
 
 
+def test_the_answer_to_a_streamed_request_is_recorded(tmp_path: Path) -> None:
+    request = httpx.Request("POST", "http://h/x", content=iter([b"a", b"b"]))
+    log = AnswerLog(tmp_path)
+    log.saw(SERVICES["freeside"], httpx.Response(404, json={}, request=request))
+    assert sum(log.seen("freeside").answers.values()) == 1
+
+
 TRACE = {"traceId": "0f9b2c1e-3a4d-4e5f-8a6b-7c8d9e0f1a2b"}
 REPLAY = {"x-idempotent-replay": "true"}
 
