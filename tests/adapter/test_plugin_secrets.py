@@ -132,3 +132,21 @@ def test_a_weak_secret_that_is_also_a_name_decides_nothing(suite: Suite, token: 
     (entry,) = suite.ledger()
     for key in filter(str.isidentifier, {*_keys(run.model), *_keys(entry)}):
         assert Redactor([key]).text(key) == key, "a report needs its keys"
+
+
+@pytest.mark.parametrize("token", ["details", "pytest", "charset", "testcase", "initial-scale"])
+def test_a_weak_secret_in_the_markup_of_a_report_is_no_leak(suite: Suite, token: str) -> None:
+    said = f"evidence.note('of {token} here')"
+    suite.checks(f"@pytest.mark.p0\ndef test_up(evidence):\n    passing(evidence)\n    {said}")
+    everything = ["--junitxml=reports/junit.xml", "--html=reports/results.html", "--self-contained-html"]
+    run = suite.expect("READY", *everything, plugins=HTML, environ={"SCENARIO_TOKEN": token})
+    assert run.check("health/up")["evidence"][1]["text"] == "of [redacted] here"
+
+
+@pytest.mark.parametrize(
+    "token", ["Evidence", "VERDICT", '{"password": "evidence"}', "two lines\nevidence"], ids=range(4)
+)
+def test_no_spelling_of_a_weak_secret_removes_a_key_of_the_report(suite: Suite, token: str) -> None:
+    suite.checks("@pytest.mark.p0\ndef test_up(evidence): passing(evidence)")
+    run = suite.expect("READY", environ={"SCENARIO_TOKEN": token})
+    assert run.check("health/up")["evidence"][0]["kind"] == "figure"

@@ -13,6 +13,8 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -21,11 +23,13 @@ import pytest
 from ..core.errors import ReadinessError
 from ..core.formats import text_of
 from ..core.plan import PLAN_NAME
-from ..core.redaction import LineRedactor, Redactor
+from ..core.redaction import LineRedactor, Redactor, reading
 from ..profile import Vault, load_profile, load_schema, read_plan
 
 REDACTOR: pytest.StashKey[Redactor] = pytest.StashKey()
 _CHANNELS: pytest.StashKey[Channels] = pytest.StashKey()
+#: Suffixes of the files whose words are in reports.
+_SOURCES = frozenset({".py", ".j2", ".jinja2", ".css", ".js"})
 _PLAIN = (bool, int, float, type(None))
 #: Fields of a report that hold pytest's or xdist's own words, or identify its item: the names of items are
 #: cleaned when they are collected.
@@ -53,12 +57,25 @@ def files(config: pytest.Config) -> list[Path]:
     return written
 
 
+@cache
+def markup() -> str:
+    """Return the reading of the code and templates that write reports: ours, pytest-html's, and JUnit's.
+
+    Their words are in every report, whatever the secrets of a run are.
+    """
+    places = [Path(__file__).parents[1], Path(pytest.__file__).parents[1] / "_pytest" / "junitxml.py"]
+    if (pages := find_spec("pytest_html")) and pages.origin:
+        places.append(Path(pages.origin).parent)
+    files = (path for place in places for path in (place.rglob("*.*") if place.is_dir() else [place]))
+    return reading(b"\n".join(path.read_bytes() for path in files if path.suffix in _SOURCES))
+
+
 class Channels:
     """Removes secrets from everything that pytest and its plugins show, store and write."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._redactor = config.stash[REDACTOR] = Redactor()
+        self._redactor = config.stash[REDACTOR] = Redactor(ordinary=markup)
         self._knows_secrets = False
         self._names: set[str] = set()
         self._in_check = False

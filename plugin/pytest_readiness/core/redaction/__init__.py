@@ -20,7 +20,7 @@ from .names import Kind, hidden_member, is_secret_name, kind_of_member, may_name
 from .shapes import BEGIN, END, MARK, PRIVATE_KEY, SHAPES, Found, Shape, prefixed
 from .values import SHORTEST, SecretValue, View, any_of, reading, unfolded, views
 
-__all__ = ["MARK", "LineRedactor", "Redactor"]
+__all__ = ["MARK", "LineRedactor", "Redactor", "reading"]
 
 #: Cache of redacted texts: header names and paths occur thousands of times in one run.
 _MEMORY_TEXTS = 20_000
@@ -46,7 +46,10 @@ _KEYS = (
     "static status streak suite_digest summary teardown uncounted unread vanished verdict verified "
     "waivers without_cover worker"
 )
-_OWN_WORDS = frozenset({*_KEYS.split(), *Verdict, *Outcome, *FailureClass, *GoalStatus, *Severity, *Scope})
+_OWN_WORDS = frozenset(
+    word.lower()
+    for word in (*_KEYS.split(), *Verdict, *Outcome, *FailureClass, *GoalStatus, *Severity, *Scope)
+)
 #: In a text of only these characters, nothing is escaped, wrapped, unprintable or non-ASCII.
 _PLAIN = re.compile(r"[ !\"$'-\[\]-~\t]*")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -60,10 +63,17 @@ class Redactor:
     """Removes secrets from text and data. Redacting twice changes nothing more.
 
     ``values`` are live secrets to remove wherever they appear, encoded or escaped in any way; ``prefixes``
-    are the prefixes of the platform's API keys.
+    are the prefixes of the platform's API keys; ``ordinary`` returns the reading of what any artifact may
+    contain, such as its markup: a value in there is still removed from texts, but is not a leak.
     """
 
-    def __init__(self, values: Iterable[str] = (), prefixes: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        values: Iterable[str] = (),
+        prefixes: Iterable[str] = (),
+        ordinary: Callable[[], str] = str,
+    ) -> None:
+        self._ordinary = ordinary
         self._values: dict[str, list[SecretValue]] = {}
         self._prefixes: tuple[str, ...] = ()
         self._shapes: tuple[Shape, ...] = SHAPES
@@ -87,13 +97,13 @@ class Redactor:
         if (
             len(value) < SHORTEST
             or value in MARK
-            or value in _OWN_WORDS
+            or value.lower() in _OWN_WORDS
             or (name and (name, value) in self._known)
         ):
             return
         self._known.add((name, value))
         label = name or f"secret-{len(self._values) + 1}"
-        self._values.setdefault(label, []).append(SecretValue(value))
+        self._values.setdefault(label, []).append(SecretValue(value, _OWN_WORDS))
         self._any_value = None
         self._forget()
 
@@ -159,7 +169,7 @@ class Redactor:
 
     def _leaks(self, text: str) -> Iterator[str]:
         for name, values in self._values.items():
-            if any(value.is_in(text) for value in values):
+            if any(value.is_in(text, self._ordinary) for value in values):
                 yield name
         words = " ".join({*text.split()})  # each word once, as most are repeated: no needle has a space
         for shape in self._shapes:

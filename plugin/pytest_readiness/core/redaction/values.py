@@ -13,7 +13,7 @@ import html
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -213,17 +213,15 @@ def any_of(needles: Iterable[str]) -> re.Pattern[str]:
 class SecretValue:
     """One registered value: what to look for, prepared once."""
 
-    def __init__(self, value: str) -> None:
+    def __init__(self, value: str, spared: Collection[str] = ()) -> None:
+        """Prepare a value; ``spared`` are words in lower case that are not searched for."""
         plain = _plain_forms(value.strip())
         spelled = {form for text in plain for form in (text, *_respelled(text))}
         #: Searched for in the text and in its decoded forms.
-        self.forms = _longest_first(form for text in spelled for form in unescaped(text))
+        self.forms = _longest_first((form for text in spelled for form in unescaped(text)), spared)
         #: Also searched for with wrapped lines joined.
-        self.encoded = _longest_first(
-            form
-            for text in plain
-            for form in (*chain(*map(_base64, _spelled(text))), *_hex(text), *_joined(text))
-        )
+        encodings = (chain(*map(_base64, _spelled(text)), _hex(text), _joined(text)) for text in plain)
+        self.encoded = _longest_first(chain(*encodings), spared)
         #: Searched for in part.
         self._parts = [form for form in self.forms if form in plain and _is_token(form)]
         #: A text without any of these contains neither the value nor a part of it.
@@ -244,9 +242,13 @@ class SecretValue:
         for form in (*self.encoded, *self._parts):
             yield from _occurrences(form, text)
 
-    def is_in(self, reading: str) -> bool:
-        """Tell whether the complete value stands in the reading of a file, plain or encoded."""
-        return any(as_read(form) in reading for form in (*self.forms, *self.encoded))
+    def is_in(self, reading: str, ordinary: Callable[[], str] = str) -> bool:
+        """Tell whether the complete value stands in the reading of a file, plain or encoded.
+
+        A form that is also part of ``ordinary``, what any such file may contain, does not count.
+        """
+        found = [form for form in map(as_read, (*self.forms, *self.encoded)) if form in reading]
+        return bool(found) and any(form not in ordinary() for form in found)
 
 
 def _plain_forms(value: str) -> set[str]:
@@ -257,8 +259,9 @@ def _plain_forms(value: str) -> set[str]:
     return {value, *(part for part in parts if len(part) >= SHORTEST)}
 
 
-def _longest_first(forms: Iterable[str]) -> list[str]:
-    return sorted({form for form in forms if len(form) >= SHORTEST}, key=len, reverse=True)
+def _longest_first(forms: Iterable[str], spared: Collection[str]) -> list[str]:
+    kept = {form for form in forms if len(form) >= SHORTEST and form.lower() not in spared}
+    return sorted(kept, key=len, reverse=True)
 
 
 def _respelled(value: str) -> set[str]:
