@@ -59,6 +59,8 @@ def test_environment_hook_that_is_loaded_too_late_is_refused(suite: Suite, file:
     assert run.code == 4, run.output()
     assert f"{file}: hook pytest_readiness_environment: loaded too late" in run.output()
     assert "smoke/conftest.py, or the conftest.py beside the plan" in run.output()
+    assert ("next: move it to smoke/conftest.py" in run.output()) == ("more" in file)
+    assert "ask for the suite: pytest smoke\n" in run.output()
     assert suite.run("--collect-only", ".").code == 0
 
 

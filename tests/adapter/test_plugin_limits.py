@@ -109,3 +109,22 @@ def test_a_limit_of_the_plan_that_no_clock_can_hold_is_refused(suite: Suite) -> 
     run = suite.run()
     assert run.code == 4, run.output()
     assert "check_limit_s" in run.err
+
+
+def test_a_very_long_chain_of_causes_keeps_its_ends(suite: Suite) -> None:
+    suite.checks("""
+        @pytest.mark.p0
+        def test_it(evidence):
+            passing(evidence)
+            problem = ConnectionRefusedError("the first cause")
+            for number in range(3000):
+                try:
+                    raise AssertionError(f"link {number}") from problem
+                except AssertionError as raised:
+                    problem = raised
+            raise problem
+    """)
+    run = suite.expect("BROKEN")
+    assert run.check("health/it")["summary"] == "link 2999"
+    for said in ("the first cause", "link 2999", "2,961 further exceptions of this chain are left out here"):
+        assert said in run.out

@@ -187,3 +187,21 @@ def test_pattern_that_protects_nothing_is_noted_when_the_suite_is_complete(two_f
     note = "not_waivable 'work/upp*' matches no check of the suite"
     assert [line for line in two_files.run().model["notes"] if "waivable" in line] == [note]
     assert not [line for line in two_files.run("-k", "up").model["notes"] if "waivable" in line]
+
+
+@WORKERS
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("-k", "helth"), "-k 'helth' matched none of 1 check"),
+        (("-m", "late", "-k", "up"), "-k 'up' and -m 'late' matched none of 1 check"),
+        (("--deselect", "smoke"), "the options matched none of 1 check"),
+    ],
+    ids=["-k", "-m", "--deselect"],
+)
+def test_a_run_that_selects_nothing_says_by_which_option(
+    suite: Suite, asked: tuple[str, ...], said: str
+) -> None:
+    suite.checks("@pytest.mark.p0\ndef test_up(evidence): passing(evidence)")
+    run = suite.expect("NO_VERDICT", *asked)
+    assert run.model["reasons"] == [f"no check was selected: {said}"]

@@ -73,6 +73,24 @@ def test_the_setting_that_names_a_host_is_found_by_host_and_port() -> None:
     assert [made.setting_of(*each) for each in asked] == ["shop.url", "shop.url", "bank.url", ""]
 
 
+def test_the_setting_that_names_a_host_may_be_a_string() -> None:
+    kinds = {"cache.host": "string", "cache.port": "int", "queue.host": "string", "store.at": "string"}
+    more = "".join(f'[section.{key}]\ntype = "{kind}"\n' for key, kind in kinds.items())
+    made = Profile.parse(
+        f'{PROFILE}[cache]\nhost = "db.example"\nport = 6379\n[queue]\nhost = "db.example"\n'
+        '[store]\nat = "redis://store.example:7000/0"\n',
+        "environments/staging.toml",
+        Schema.parse(f"{SCHEMA}{more}", "environments/schema.toml"),
+        {},
+    )
+    asked = {
+        ("db.example", 6379): "cache.host",
+        ("db.example", 5432): "",
+        ("store.example", 7000): "store.at",
+    }
+    assert {each: made.setting_of(*each) for each in asked} == asked
+
+
 def test_values_by_name_and_by_attribute() -> None:
     made = profile()
     assert (made.name, made.live, made.protected) == ("staging", True, False)

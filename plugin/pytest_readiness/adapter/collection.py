@@ -307,6 +307,7 @@ class Collector:
 
     def _late(self, config: pytest.Config) -> str:
         """Name a hook that should have completed the profile, but was loaded when checks were collected."""
+        suite = self._context.plan.suite
         for hook in config.hook.pytest_readiness_environment.get_hookimpls():
             # a conftest elsewhere may belong to another project's suite
             ours = not os.path.isabs(hook.plugin_name) or is_in_suite(Path(hook.plugin_name), self._suite)
@@ -314,8 +315,10 @@ class Collector:
                 return three_lines(
                     "hook pytest_readiness_environment: loaded too late to be called",
                     where=hook.plugin_name.removeprefix(f"{self._context.settings.root}{os.sep}"),
-                    allowed=f"{self._context.plan.suite}/conftest.py, or the conftest.py beside the plan",
-                    action=f"move it there, or ask for its directory: pytest {self._context.plan.suite}",
+                    allowed=f"{suite}/conftest.py, or the conftest.py beside the plan",
+                    action=f"ask for the suite: pytest {suite}"
+                    if Path(hook.plugin_name).parent == self._suite
+                    else f"move it to {suite}/conftest.py, then ask for the suite: pytest {suite}",
                 )
         return ""
 

@@ -15,7 +15,7 @@ import pytest
 
 from ..core.assess import UNFINISHED, assess, entry_of, is_broken_so_far
 from ..core.errors import ReadinessError
-from ..core.formats import clock_lead, digest, format_moment, matching, parse_moment, utc_now
+from ..core.formats import clock_lead, counted, digest, format_moment, matching, parse_moment, utc_now
 from ..core.goals import apply_exemptions
 from ..core.history import vanished
 from ..core.model import (
@@ -134,6 +134,16 @@ class Judge:
         checks = self.checks()
         return whole and not lf and checks.deselected <= len(checks.elsewhere)
 
+    def _unselected(self, checks: Checks) -> str:
+        """Return what selected none of the checks that were collected; "" if some are selected."""
+        if self._context.settings.shard or checks.selected or not checks.deselected:
+            return ""
+        options = (("-k", "keyword"), ("-m", "markexpr"))
+        values = ((option, self._config.getoption(name, "")) for option, name in options)
+        given = " and ".join(f"{option} {value!r}" for option, value in values if value)
+        found = counted(checks.deselected, "check")
+        return f"no check was selected: {given or 'the options'} matched none of {found}"
+
     def _assess(self, record: RunRecord) -> dict[str, Any]:
         found = assess(record, self._context.plan, self.history.entries, record.finished_at)
         redactor = self._context.redactor
@@ -184,6 +194,7 @@ class Judge:
                 scope=scope,
                 gate=context.settings.gate,
                 shard=context.settings.shard is not None,
+                unselected=context.redactor.shown(self._unselected(checks)),
                 interrupted=tally.interrupted
                 or ("" if ended else UNFINISHED)
                 or checks.problem.partition("\n")[0]

@@ -25,7 +25,7 @@ from .. import NothingMeasured, SafetyViolation
 from ..core.classify import DECLARED, classify, failure_of, is_passing, place_of, worst
 from ..core.formats import text_of
 from ..core.model import UNREAD, FailureClass, Outcome
-from ..core.network import environment_of, peer_of
+from ..core.network import environment_of, peer_of, shorten
 from .checks import Check, Down, Refusal, refuse
 from .context import CHECK, EVIDENCE, PARTS, PASSING, REFUSAL, STOPS, RunContext
 from .evidence import EvidenceLog, Parts
@@ -246,6 +246,7 @@ class Recorder:
         raised = call.excinfo = call.excinfo or (None if is_part else _swallowed(parts))
         if raised is not None:
             _give_text(raised.value)
+            shorten(raised.value)
         report = yield
         check = item.stash.get(CHECK, None)
         if check is None:

@@ -130,6 +130,8 @@ class RunFacts:
     gate: bool = False
     #: The run is one of several shards: ``readiness merge`` judges all of them.
     shard: bool = False
+    #: What deselected all of the suite's checks; "" if some were left.
+    unselected: str = ""
     interrupted: str = ""
     collection_errors: tuple[str, ...] = ()
     #: Failures that belong to no check, such as in a thread after the last check.

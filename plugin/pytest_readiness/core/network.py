@@ -5,6 +5,7 @@ It uses names and the frames of known clients, without importing third-party lib
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import ssl
@@ -194,6 +195,32 @@ def chain(exc: BaseException) -> Iterator[BaseException]:
         # `from None` does not end the chain: httpcore hides the resolver's error behind it.
         handled = None if alone else link.__context__
         link = handled if link.__cause__ is None else link.__cause__  # an exception may be false
+
+
+#: How many links of a very long chain of exceptions are kept at each end.
+_ENDS = 20
+
+
+def shorten(exc: BaseException) -> None:
+    """Leave out the middle of a very long chain: pytest would take minutes to show it.
+
+    The links at its ends, which say what failed and why, are kept.
+    """
+    links: dict[int, BaseException] = {}
+    link: BaseException | None = exc
+    while link is not None and id(link) not in links:
+        links[id(link)] = link
+        handled = None if link.__suppress_context__ else link.__context__
+        link = handled if link.__cause__ is None else link.__cause__
+    if (left_out := len(links) - 2 * _ENDS) <= 0:
+        return
+    last, following = [*links.values()][_ENDS - 1], [*links.values()][-_ENDS]
+    if last.__cause__ is None:
+        last.__context__ = following
+    else:
+        last.__cause__ = following
+    with contextlib.suppress(TypeError):  # the check gave it notes of its own that are not a list
+        last.add_note(f"{left_out:,} further exceptions of this chain are left out here")
 
 
 #: Prefix of a module -> exceptions with which its clients say that the other side did not answer properly.

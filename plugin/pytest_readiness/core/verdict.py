@@ -318,9 +318,8 @@ def _unfinished(results: Sequence[CheckResult], facts: RunFacts) -> list[str]:
     reasons += facts.stray
     reasons += _vanished(facts)
     if not results and not reasons and not _gate_refusal(facts):  # the collection error is already a reason
-        reasons.append(
-            "this shard got no check: use fewer shards" if facts.shard else "no check was collected"
-        )
+        nothing = "this shard got no check: use fewer shards" if facts.shard else "no check was collected"
+        reasons.append(facts.unselected or nothing)
     elif results and all(_is_silent(check) for check in results):
         reasons.append("no check could run in this environment")
     return reasons

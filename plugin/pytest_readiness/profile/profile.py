@@ -160,12 +160,22 @@ class Profile:
 
     def setting_of(self, host: str, port: int | None) -> str:
         """Return the setting that names this host, and the variable that overrides it; "" if none does."""
-        for key, address in self.addresses.items():
-            url = urlsplit(address)
-            usual = {"https": 443, "http": 80}.get(url.scheme)
-            if url.hostname == host.lower() and port in (None, url.port or usual):
-                return ", from ".join(filter(None, (key, self.origins.get(key, ""))))
-        return ""
+        texts = {key: self.values[key] for key, field in self.schema.fields.items() if field.type == "string"}
+        parts = {key: _parts(text) for key, text in (self.addresses | texts).items()}
+        named = {key: at for key, (name, at) in parts.items() if name == host.lower()}
+        exact = [key for key, at in named.items() if port in (None, at) or self._has_port(key, port)]
+        alone = [key for key, at in named.items() if at is None and len(named) == 1]
+        key = next(iter(exact or alone), "")
+        return ", from ".join(filter(None, (key, self.origins.get(key, ""))))
+
+    def _has_port(self, key: str, port: int | None) -> bool:
+        """Tell whether another setting in the section of ``key`` is this port."""
+        section = key.partition(".")[0]
+        return any(
+            name.startswith(f"{section}.") and str(value) == str(port)
+            for name, value in self.values.items()
+            if name != key
+        )
 
     def get(self, key: str) -> Any:
         """Return a value by its dotted name; ProfileError if the schema has no such field."""
@@ -327,6 +337,15 @@ def _accepted(read: Callable[[Any], Any], value: Any, where: str, action: str = 
         return read(value)
     except BadValue as bad:
         raise ProfileError(bad.what, where=where, allowed=bad.allowed, action=action) from None
+
+
+def _parts(text: str) -> tuple[str, int | None]:
+    """Return the host and port in a URL or an address; no port if it does not name one."""
+    try:
+        url = urlsplit(text if "://" in text else f"//{text}")
+        return url.hostname or "", url.port or {"https": 443, "http": 80}.get(url.scheme)
+    except ValueError:
+        return "", None
 
 
 def _given(read: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -24,6 +24,7 @@ FORMATS = ("p256-pem",)
 SECRET_KINDS = ("env", "file", "secretsmanager")
 REFERENCE_FORM = "env:NAME, file:PATH, secretsmanager:ID, or empty where it is not offered"
 URL_FORM = "an http:// or https:// URL without user info, query or fragment"
+_OTHER_SCHEME = "; in the schema, another address is of type string, or with a password of type secret"
 _PLACEHOLDER = re.compile(r"\{([\w.-]+)\}")
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
@@ -139,6 +140,8 @@ def _url(field: Field, value: Any) -> str:
         raise BadValue(f"{text!r} is not a URL", URL_FORM) from None
     if "@" in parts.netloc:
         raise BadValue("the URL carries user info", URL_FORM)
+    if parts.hostname and parts.scheme not in ("http", "https"):
+        raise BadValue(f"{text!r} is not a usable URL", f"{URL_FORM}{_OTHER_SCHEME}")
     if not usable or parts.query or parts.fragment or any(char.isspace() for char in text):
         raise BadValue(f"{text!r} is not a usable URL", URL_FORM)
     return text.rstrip("/")
