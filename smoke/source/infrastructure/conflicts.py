@@ -42,6 +42,7 @@ _ONCE: Mapping[str, tuple[str, ...]] = {
     "aws_lb_listener": ("load_balancer_arn", "port"),
     "aws_lb_listener_rule": ("listener_arn", "priority"),
     "aws_lb_target_group": ("name",),
+    "aws_route53_record": ("zone_id", "type", "set_identifier", "name"),
     "aws_secretsmanager_secret": ("name",),
     "aws_security_group": ("vpc_id", "name"),
     "aws_service_discovery_private_dns_namespace": ("vpc", "name"),

@@ -25,6 +25,11 @@ from .databases import of_version
 from .entrances import Wrong, of_balancer, of_listener, of_targets
 
 REGION = r"[a-z]{2}(-[a-z]+)+-\d"
+#: AWS's schedules. Its cron has six fields, Unix's five; a rule of EventBridge also needs `?` for one of the
+#: two days, and the unit of a rate in the singular or the plural.
+_CRON = r"cron\(\s*(\S+\s+){5}\S+\s*\)"
+SCHEDULE = rf"at\(.+\)|rate\([1-9]\d* (minute|hour|day)s?\)|{_CRON}"
+RULE = r"|rate\((1 (minute|hour|day)|(?!1 )[1-9]\d* (minute|hour|day)s)\)|(?=[^?]*\s\?\s[^?]*\Z)" + _CRON
 
 
 def of_containers(task: Resource, listed: Value, *, fargate: bool) -> Iterator[Wrong]:

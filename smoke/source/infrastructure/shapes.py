@@ -31,7 +31,7 @@ from smoke.source.terraform.values import (
 
 from .definitions import containers
 from .entrances import Wrong
-from .refusals import OF_TYPE, REGION, of_containers
+from .refusals import OF_TYPE, REGION, RULE, SCHEDULE, of_containers
 
 _ARN = rf"arn:aws[\w-]*:[\w-]+:({REGION})?:(\d{{12}}|aws)?:.+"
 #: An empty default is a placeholder for a value that is set when Terraform runs.
@@ -95,6 +95,10 @@ SHAPES: Mapping[str, Shape] = {
     "aws_appautoscaling_target": Shape(
         ("max_capacity", "min_capacity", "resource_id", "scalable_dimension", "service_namespace"),
     ),
+    "aws_appautoscaling_scheduled_action": Shape(values={"schedule": SCHEDULE}),
+    "aws_scheduler_schedule": Shape(values={"schedule_expression": SCHEDULE}),
+    "aws_cloudwatch_event_rule": Shape(values={"schedule_expression": RULE}),
+    "aws_route53_key_signing_key": Shape(values={"key_management_service_arn": "arn:[^:]+:kms:us-east-1:.+"}),
     "aws_cloudwatch_composite_alarm": Shape(("alarm_name", "alarm_rule"), {"alarm_rule": r"\s*\S[\s\S]*"}),
     "aws_cloudwatch_dashboard": Shape(("dashboard_name", "dashboard_body"), inside={
         "dashboard_body": Shape(("widgets",), inside={
@@ -127,9 +131,7 @@ SHAPES: Mapping[str, Shape] = {
          "engine": r"postgres|mysql|mariadb|(oracle|sqlserver|custom|db2|aurora)[\w-]*"},
         {"allocated_storage": (5, 65536)},
     ),
-    "aws_ecr_repository": Shape(
-        ("name",), {"image_tag_mutability": "(IM)?MUTABLE(_WITH_EXCLUSION)?"}
-    ),
+    "aws_ecr_repository": Shape(("name",), {"image_tag_mutability": "(IM)?MUTABLE(_WITH_EXCLUSION)?"}),
     "aws_ecs_cluster": Shape(("name",), inside={
         "setting": Shape(
             ("name", "value"), {"name": "containerInsights", "value": "enabled|disabled|enhanced"}
@@ -180,9 +182,7 @@ SHAPES: Mapping[str, Shape] = {
             "action": _ACTION,
             "condition": Shape(
                 ("host_header|http_header|http_request_method|path_pattern|query_string|source_ip",),
-                inside={
-                    each: Shape(("values|regex_values",)) for each in ("host_header", "path_pattern")
-                },
+                inside={each: Shape(("values|regex_values",)) for each in ("host_header", "path_pattern")},
             ),
         },
     ),

@@ -15,6 +15,11 @@ resource "aws_lb_listener_rule" "{0}" {{
   priority     = {2}
 }}"""
 LISTENERS = 'resource "aws_lb_listener" "a" { port = 443 }\nresource "aws_lb_listener" "b" { port = 80 }'
+ZONES = "\n".join(f'resource "aws_route53_zone" "{name}" {{\n  name = "example.com"\n}}' for name in "ab")
+RECORD = (
+    'resource "aws_route53_record" "{}" {{\n  zone_id = aws_route53_zone.{}.zone_id\n  type = "A"\n'
+    '  name = "api"\n  set_identifier = "{}"\n}}'
+)
 
 
 def wrong(read: Read, *parts: str, files: Mapping[str, str] | None = None) -> list[str]:
@@ -36,6 +41,10 @@ def wrong(read: Read, *parts: str, files: Mapping[str, str] | None = None) -> li
         ([LISTENERS, RULE.format("x", "a", 10), RULE.format("y", "a", 10)],
          "aws_lb_listener_rule.y and aws_lb_listener_rule.x share the priority 10"),
         ([LISTENERS, RULE.format("x", "a", 10), RULE.format("y", "b", 10)], ""),
+        ([ZONES, RECORD.format("x", "a", "blue"), RECORD.format("y", "a", "blue")],
+         "aws_route53_record.y and aws_route53_record.x share the name api"),
+        ([ZONES, RECORD.format("x", "a", "blue"), RECORD.format("y", "a", "green")], ""),
+        ([ZONES, RECORD.format("x", "a", "blue"), RECORD.format("y", "b", "blue")], ""),
         (['resource "aws_iam_role" "a" {\n  for_each = toset(["p", "q"])\n  name = "x"\n}'],
          'aws_iam_role.a["q"] and aws_iam_role.a["p"] share the name x'),
     ],

@@ -52,6 +52,33 @@ resource "aws_sns_topic_subscription" "s" {{
     assert len(wrong(read, subscription)) == count
 
 
+@pytest.mark.parametrize("type_", ["aws_cloudwatch_event_rule", "aws_scheduler_schedule"])
+@pytest.mark.parametrize(
+    ("schedule", "refused"),
+    [
+        ("cron(0 3 * * ? *)", ()),
+        ("cron(0/5 8-17 ? * MON-FRI *)", ()),
+        ("cron(0 10 L * ? *)", ()),
+        ("rate(1 hour)", ()),
+        ("rate(15 minutes)", ()),
+        ("${var.unset}", ()),
+        ("cron(0 3 * * *)", ("aws_cloudwatch_event_rule", "aws_scheduler_schedule")),
+        ("0 3 * * *", ("aws_cloudwatch_event_rule", "aws_scheduler_schedule")),
+        ("rate(0 minutes)", ("aws_cloudwatch_event_rule", "aws_scheduler_schedule")),
+        ("rate(1 hours)", ("aws_cloudwatch_event_rule",)),
+        ("rate(5 minute)", ("aws_cloudwatch_event_rule",)),
+        ("cron(0 3 * * * *)", ("aws_cloudwatch_event_rule",)),
+        ("cron(0 3 ? * ? *)", ("aws_cloudwatch_event_rule",)),
+    ],
+)
+def test_a_schedule_is_one_of_aws(read: Read, type_: str, schedule: str, refused: Sequence[str]) -> None:
+    found = wrong(
+        read, f'variable "unset" {{}}\nresource "{type_}" "r" {{\n  schedule_expression = "{schedule}"\n}}'
+    )
+    said = f"{type_}.r: schedule_expression is {schedule}, which is not a valid value"
+    assert found == ([said] if type_ in refused else [])
+
+
 @pytest.mark.parametrize(
     ("type_", "given"),
     [
@@ -181,6 +208,12 @@ SCALED = 'resource_id = "service/c/s"\n  scalable_dimension = "d"\n  service_nam
             "aws_security_group_rule",
             f'{RULE}\n  self = true\n  description = "a → b"',
             "description is a → b, which is not a valid value",
+        ),
+        ("aws_cloudwatch_event_rule", 'schedule_expression = ""', ""),
+        (
+            "aws_route53_key_signing_key",
+            'key_management_service_arn = "arn:aws:kms:eu-west-1:123456789012:key/5d2c7f0e"',
+            "key_management_service_arn is arn:aws:kms:eu-west-1",
         ),
         ("aws_sqs_queue", "message_retention_seconds = 10", "is 10, expected 60 to 1209600"),
         ("aws_sqs_queue", "message_retention_seconds = 1209600", ""),
