@@ -169,7 +169,8 @@ def test_equal_calls_are_calls_of_their_own(
     """Only an equal key makes a call a repetition (1.2): calls with equal bodies and no key are not.
 
     Nor does a request id that they share. Sent at once and again later, to two pools and for two tenants,
-    each gets a key and a trace id of its own, from its own pool, and is charged to its own tenant.
+    each gets a key and a trace id of its own, from its own pool, and is charged to its own tenant. A
+    call that repeats such a key is not another run.
     """
     way, prompt, shared = ways(route), prompt_for(), f"smoke-{nonce()}"
     asked = [(tenants.main, POOLS[0]), (tenants.main, POOLS[0]), (tenants.main, POOLS[1])]
@@ -189,6 +190,8 @@ def test_equal_calls_are_calls_of_their_own(
         return answer
 
     answers = [each for _ in range(2) for each in at_once([partial(ask, *one) for one in asked])]
+    repeated = partial(way.post, way.body(prompt), tenants.main, key=header(answers[0], KEY_HEADER))
+    require_no_run(run_of(answers[0]), repeated())
     for tenant, watch in watches.items():
         own = [cost_in(each) for each, (payer, _) in zip(answers, asked * 2, strict=True) if payer == tenant]
         watch.charged(own)

@@ -92,6 +92,8 @@ DELETE FROM freeside.idempotency WHERE answer IS NOT NULL AND (community_id, key
 """
 # Whether the call that is served now is a stream.
 streaming: ContextVar[bool] = ContextVar("streaming", default=False)
+# Whether that call came without an idempotency key.
+keyless: ContextVar[bool] = ContextVar("keyless", default=False)
 # Whether the caller is exempt from the limit.
 unlimited: ContextVar[bool] = ContextVar("unlimited", default=False)
 # Whether the caller is mistaken for one who pays nothing, and what the call costs beyond its price, µUSD.
@@ -289,6 +291,8 @@ class FaultyIdempotency(Faulty, Idempotency):
         for fault, taken_for in _KEY_TAKEN_FOR.items():
             if self._faults.on(fault):
                 key = taken_for(key)
+        if keyless.get() and self._faults.on("freeside-stores-nothing-for-keys-that-it-makes"):
+            key = str(uuid.uuid4())
         return tenant_id, key
 
     async def _wait_for(self, tenant_id: str, key: str, body_hash: str) -> None:

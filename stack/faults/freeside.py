@@ -25,6 +25,7 @@ from stack.faults.budget import (
     extra,
     free,
     free_all,
+    keyless,
     stray_charge,
     streaming,
     unlimited,
@@ -167,6 +168,7 @@ class FaultyAgents(Faulty, Agents):
     async def read(self, request: Request, claims: Claims) -> Ask:
         """The call, whether or not it is one."""
         streaming.set(request.url.path.endswith("/stream"))
+        keyless.set("x-idempotency-key" not in request.headers)
         if not self._faults.active():
             return await super().read(request, claims)
         ask = await self._read(request, claims)
