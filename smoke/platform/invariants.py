@@ -346,14 +346,17 @@ class Conservation:
         self.evidence.evaluated(I6)
         return reading
 
-    def takes_room(self, meanwhile: BudgetReading, what: str) -> None:
+    def takes_room(self, meanwhile: Sequence[BudgetReading], cost: int, what: str) -> None:
         """Compare the room before with that during a call, ``what``: it is reserved or charged already (I-1).
 
-        The call has just ended. A budget of whole cents does not show it, and one that lags shows it late.
-        Calls of others that end make room.
+        The call has ended and cost this many µUSD: it took that much, or what it took at first, all the time.
+        A budget of whole cents does not show it, and one that lags shows it late. Calls of others that end
+        make room.
         """
-        taken = self.first.room - meanwhile.room
+        taken, *later = [self.first.room - reading.room for reading in meanwhile]
+        least = min(later, default=taken)
         self.evidence.figure("taken from the budget by an open call", taken, "µUSD")
+        self.evidence.figure("taken after another call was left", least, "µUSD")
         if not self.first.exact:
             self.evidence.note("not examined: less than a cent, which this budget does not show")
         elif taken < 0:
@@ -363,6 +366,9 @@ class Conservation:
         else:
             with self.unless_others():
                 assert taken, f"{what} is open, but the budget shows nothing reserved or charged"
+                assert least >= min(taken, cost), (
+                    f"{what} took {taken} µUSD of the room, but only {least} after another was left"
+                )
 
     def unchanged(self, what: str, rule: str = I8, *, reading: BudgetReading | None = None) -> None:
         """Compare I-8 (or I-7): since the first reading nothing was charged or left reserved by ``what``."""

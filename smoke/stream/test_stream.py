@@ -25,7 +25,7 @@ from smoke.platform.freeside import (
     once_free,
     prompt_for,
 )
-from smoke.platform.invariants import RELEASED_WITHIN_S, BudgetReading, Conservation
+from smoke.platform.invariants import RELEASED_WITHIN_S, BudgetReading, Conservation, pauses
 from smoke.platform.streams import Stream, StreamEvent, stream
 
 pytestmark = [
@@ -49,6 +49,8 @@ EARLIEST, LATER, AT_MOST = 1 / 8, 1.5, 12
 MANY = 16
 #: A prompt whose answer takes a model many chunks.
 TIMES = 40
+#: How long and how often the budget is read until it shows that another stream was left, s.
+LOOKS_FOR_S, LOOKS_EVERY_S = 1.0, 0.02
 #: Additional characters, for models that echo the whole prompt, and for a short-answer prompt that is no
 #: shorter than the long one.
 LONG, MORE_PROMPT = 400, 80
@@ -160,17 +162,32 @@ def test_usage_is_charged(freeside: Freeside, tenants: Tenants, watch: Conservat
 
 @pytest.mark.requires("budget")
 def test_open_stream_takes_room(freeside: Freeside, tenants: Tenants, watch: Conservation) -> None:
-    """While a stream is open, the budget has less room: its price is reserved, or charged already (I-1)."""
+    """While a stream is open, the budget has less room: its price is reserved, or charged already (I-1).
+
+    A client that hangs up on another stream meanwhile changes nothing about that.
+    """
     meanwhile: list[BudgetReading] = []
+    left: list[Stream] = []
+
+    def read() -> bool:
+        meanwhile.append(watch.observe(watch.read(), quiet=False))
+        return meanwhile[-1].reserved <= meanwhile[0].reserved
 
     def look(event: StreamEvent) -> bool:
         if event.name == "content" and not meanwhile:  # later the stream may have ended at the service
-            meanwhile.append(watch.observe(watch.read(), quiet=False))
+            read()
+            left.append(stream(freeside, tenants.main, SHORT, hang_up=lambda each: each.name == "content"))
+            ends, waits = time.monotonic() + LOOKS_FOR_S, pauses(LOOKS_EVERY_S)
+            while not read() and time.monotonic() < ends:
+                next(waits)
         return False
 
     cost = stream(freeside, tenants.main, prompt_for(times=TIMES), hang_up=look).usage().cost_micro
     assert meanwhile, "the stream has no content event: nothing to compare"
-    watch.takes_room(meanwhile[0], f"a stream of {cost} µUSD")
+    watch.released()
+    paid = watch.observe(watch.read()).committed - watch.first.committed - cost
+    freeside.journal.learn(tenants.main, left[0].key, max(0, paid), watch.last.tolerance_per_call)
+    watch.takes_room(meanwhile, cost, f"a stream of {cost} µUSD")
 
 
 @pytest.mark.requires("budget", "freeside.models")

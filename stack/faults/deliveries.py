@@ -19,7 +19,7 @@ from stack.common.context import Outbox, Send
 from stack.common.database import surely
 from stack.common.http import MAX_BODY_BYTES, ApiError, bad_request, unavailable
 from stack.common.provider import usage_of
-from stack.faults.budget import FOR_EVER_S, STRAY_MICRO, stray_charge
+from stack.faults.budget import FOR_EVER_S, STRAY_MICRO, free_all, stray_charge
 from stack.faults.proxy import Faulty, in_pieces
 from stack.faults.tokens import OF_OBJECTS, believed
 from stack.freeside.app import QUALITIES, Quality
@@ -31,7 +31,10 @@ from stack.freeside.streams import EventStream, Progress, Streams
 #: A prompt of fewer letters is a short one.
 SHORT = 20
 #: Faults with which an open stream loses its reservation.
-_FREEING = ("freeside-releases-what-is-read", "freeside-frees-all-after-answers")
+_FREEING = (
+    *("freeside-releases-what-is-read", "freeside-frees-all-after-answers"),
+    "freeside-frees-all-after-hang-ups",
+)
 #: The connections in its pool.
 CONNECTIONS = 12
 #: How long after its last event a stream stays open, s: longer than a reservation may (I-6).
@@ -186,6 +189,8 @@ class FaultyStreams(Faulty, Streams):
     async def hung_up(self, progress: Progress) -> None:
         """Charge a caller who hung up, for all of the answer, leave it reserved, or keep what there is."""
         self._hung_up += 1
+        if self._faults.on("freeside-frees-all-after-hang-ups"):
+            await free_all(progress.execution.ledger)
         if self._faults.on("freeside-spends-no-token-of-hang-ups"):
             jti, db = progress.execution.ask.claims.jti, progress.execution.ledger.db
             await db.execute("DELETE FROM freeside.spent_tokens WHERE jti = %s", jti)

@@ -424,18 +424,24 @@ def test_nothing_waits_twice_for_what_stays_reserved(tmp_path: Any, monkeypatch:
 @pytest.mark.parametrize(
     ("meanwhile", "after", "wrong"),
     [
-        (reading(10, 30), reading(10, 30), ""),
-        (reading(0, 90), reading(10, 30), ""),
-        (reading(0, 30), reading(10, 30), "a stream is open, but the budget shows nothing reserved"),
-        (reading(0, 30), reading(0, 30), ""),  # it lags
-        (reading(0, 0), reading(10, 0), ""),  # another user's reservation was released
+        ([reading(10, 30)], reading(10, 30), ""),
+        ([reading(0, 90)], reading(10, 30), ""),
+        ([reading(0, 30)], reading(10, 30), "a stream is open, but the budget shows nothing reserved"),
+        ([reading(0, 30)], reading(0, 30), ""),  # it lags
+        ([reading(0, 0)], reading(10, 0), ""),  # another user's reservation was released
+        ([reading(0, 90), reading(0, 95), reading(10, 30)], reading(15, 30), ""),  # it cost less, and ended
+        (
+            [reading(0, 40), reading(0, 45), reading(5, 30)],
+            reading(15, 30),
+            "10 µUSD of the room, but only 5",
+        ),
     ],
 )
 def test_an_open_call_takes_room(meanwhile: Any, after: Any, wrong: str) -> None:
     with pytest.raises(AssertionError, match=wrong) if wrong else nullcontext():
-        watch(reading(0, 30), after).takes_room(meanwhile, "a stream")
+        watch(reading(0, 30), after).takes_room(meanwhile, 10, "a stream")
 
 
 def test_whole_cents_do_not_show_an_open_call() -> None:
-    watch(cents(3), cents(3), log=(log := Log())).takes_room(cents(3), "a stream")
+    watch(cents(3), cents(3), log=(log := Log())).takes_room([cents(3)], 10, "a stream")
     assert log.notes == ["not examined: less than a cent, which this budget does not show"]
