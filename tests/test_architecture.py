@@ -42,7 +42,8 @@ ARROWS = {
     "smoke.source": {
         "terraform": {"checkout"},
         "scripts": set(),
-        "infrastructure": {"checkout", "rules", "scripts", "terraform"},
+        "access": {"rules"},
+        "infrastructure": {"access", "checkout", "rules", "scripts", "terraform"},
         "pipeline": {"checkout", "infrastructure", "rules", "scripts", "terraform"},
         "fly": {"checkout"},
         "rules": {"checkout"},

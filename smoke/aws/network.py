@@ -9,6 +9,7 @@ from functools import partial
 from ipaddress import ip_network
 from typing import Any
 
+from smoke.source.access import GroupRule, Network, allows
 from smoke.source.checkout import Examined
 from smoke.source.rules import any_of
 
@@ -16,9 +17,9 @@ from .account import AwsAccount
 from .ecs import IN_ECR, TaskDefinition
 from .edge import is_straight
 from .names import BUILDS, HOSTS, resolve
-from .policies import PULL_TOKEN, READ, allows, statements_of
+from .policies import PULL_TOKEN, READ, statements_of
 from .reader import AwsReader, secret_of
-from .subnets import AccessLists, Network, WaysOut, filtered, needed_by, own_subnets, read_ways
+from .subnets import AccessLists, WaysOut, filtered, needed_by, own_subnets, read_ways
 
 DATABASE = "database"
 #: Parties to which only the platform itself may connect.
@@ -44,38 +45,25 @@ def read_groups(account: AwsAccount, ids: Iterable[str]) -> dict[str, Mapping[st
 
 
 def lets(rules: Iterable[Mapping[str, Any]], other: Party, port: int) -> bool | None:
-    """Whether a group's rules, as EC2 describes them, apply to a port and another party.
-
-    None if they name a prefix list, or some of the party's addresses, which may include those of its tasks.
-    """
-    found = [_lets(each, other) for each in rules if covers_port(each, port)]
-    return any_of(found)
+    """Whether a group's rules, as EC2 describes them, apply to a port and another party."""
+    return any_of([rule_of(each).lets(port, other.groups, other.ranges) for each in rules])
 
 
 def covers_port(rule: Mapping[str, Any], port: int) -> bool:
     """Whether a rule applies to a port."""
-    protocol = str(rule.get("IpProtocol", ""))
-    if protocol not in ("-1", "tcp", "6"):
-        return False
-    return protocol == "-1" or int(rule.get("FromPort", 0)) <= port <= int(rule.get("ToPort", 65535))
+    return rule_of(rule).covers(port) is True
 
 
-def _lets(rule: Mapping[str, Any], other: Party) -> bool | None:
-    if any(each.get("GroupId") in other.groups for each in rule.get("UserIdGroupPairs", ())):
-        return True
-    ranges = [ip_network(each, strict=False) for each in ranges_of(rule)]
-    within = [any(_holds(one, own) for one in ranges) for own in other.ranges]
-    versions = {own.version for own in other.ranges} or {4, 6}
-    if any(one.prefixlen == 0 and one.version in versions for one in ranges) or (within and all(within)):
-        return True
-    touched = not other.ranges or any(
-        one.version == own.version and one.overlaps(own) for one in ranges for own in other.ranges
+def rule_of(rule: Mapping[str, Any]) -> GroupRule:
+    """A rule as EC2 describes it."""
+    return GroupRule(
+        str(rule.get("IpProtocol", "")),
+        int(rule.get("FromPort", 0)),
+        int(rule.get("ToPort", 65535)),
+        [each["GroupId"] for each in rule.get("UserIdGroupPairs", ()) if "GroupId" in each],
+        [ip_network(each, strict=False) for each in ranges_of(rule)],
+        others=bool(rule.get("PrefixListIds")),
     )
-    return None if rule.get("PrefixListIds") or (ranges and touched) else False
-
-
-def _holds(one: Network, own: Network) -> bool:
-    return one.version == own.version and own.subnet_of(one)  # type: ignore[arg-type]  # they are of one version
 
 
 def ranges_of(rule: Mapping[str, Any]) -> list[str]:

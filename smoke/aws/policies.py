@@ -1,102 +1,20 @@
-"""IAM and key policies: what they allow to whom, as far as they can be evaluated, and under which conditions.
-
-Also reads the policies of tasks' roles, whether these roles exist, and who may assume them.
-"""
+"""IAM and key policies: the roles of tasks, who may assume them, what they may read, and who may use keys."""
 
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Self
 
-from smoke.source.rules import all_of, is_like
+from smoke.source.access import VARIABLE, Context, Statements, allows, covers, listed_in, met
 
 from .account import AwsAccount, at_once
 
-#: A policy variable, such as `${aws:PrincipalTag/team}`.
-VARIABLE = re.compile(r"\$\{[^}]*\}")
-#: A request's context: values by lower-case condition key, none if it lacks the key. Others: unknown.
-Context = Mapping[str, Sequence[str]]
-Statements = Sequence[Mapping[str, Any]]
 #: Keys that a request by an AWS service itself never has: it comes from nobody's network.
 NO_NETWORK: Context = dict.fromkeys(("aws:sourcevpc", "aws:sourcevpce", "aws:vpcsourceip"), ())
-_OPERATOR = re.compile(
-    r"(?i)(?P<kind>string|arn|bool|date|null|(?=(?:not)?ip))(?P<not>not)?"
-    r"(?P<how>equals|like|equalsignorecase|ipaddress|(?:less|greater)than(?:equals)?)?(?P<ifexists>ifexists)?"
-)
-_NOW = "aws:currenttime"
-
-
-def met(statement: Mapping[str, Any], context: Context) -> bool | None:
-    """Whether the conditions of a statement hold for a request; None if its context does not decide."""
-    found = [
-        _holds(_OPERATOR.fullmatch(operator), [str(one) for one in _listed_values(value)], context, key)
-        for operator, keys in (statement.get("Condition") or {}).items()
-        for key, value in keys.items()
-    ]
-    return all_of(found)
-
-
-def permitted(statements: Statements, context: Context) -> bool:
-    """Whether statements about one request allow it, and none certainly denies it."""
-    denied = any(
-        each.get("Effect") == "Deny" and met(each, context) and not VARIABLE.search(str(each.get("Resource")))
-        for each in statements
-    )
-    allowing = (each for each in statements if each.get("Effect") == "Allow")
-    return not denied and any(met(each, context) is not False for each in allowing)
-
-
-def _holds(operator: re.Match[str] | None, named: Sequence[str], context: Context, key: str) -> bool | None:
-    values = [key] if key.lower() == _NOW else context.get(key.lower())
-    if operator is None or values is None:
-        return None
-    kind, negated = operator["kind"].lower(), bool(operator["not"])
-    if kind == "null":
-        return ([each.lower() for each in named] == ["true"]) is (not values)
-    if not values:  # the key is absent
-        return negated or bool(operator["ifexists"])
-    each = [_compares(kind, (operator["how"] or "").lower(), value, named) for value in values]
-    if None in each or len({*each}) > 1:
-        return None
-    return each[0] is not negated
-
-
-def _compares(kind: str, how: str, value: str, named: Sequence[str]) -> bool | None:
-    """Whether a value is one of those listed; for a date, whether it is before or after one."""
-    if kind == "date":
-        return _dated(how, named)
-    if how == "ipaddress":
-        return None
-    patterns = [each for each in named if not VARIABLE.search(each)]
-    if how == "equalsignorecase" or kind == "bool":
-        value, patterns = value.lower(), [each.lower() for each in patterns]
-    # only "like" has wildcards in strings; an ARN has them always
-    exact = kind == "string" and how != "like"
-    found = value in patterns if exact else any(is_like(value, each) for each in patterns)
-    return found or (False if len(patterns) == len(named) else None)  # a variable's value is unknown
-
-
-def _dated(how: str, named: Sequence[str]) -> bool | None:
-    """Whether now is before or after one of some dates."""
-    try:
-        dates = [datetime.fromisoformat(each) for each in named]
-    except ValueError:
-        return None
-    now = datetime.now(UTC)
-    ends = [each if each.tzinfo else each.replace(tzinfo=UTC) for each in dates]
-    if not how.startswith(("less", "greater")):
-        return None
-    return any(now < each if how.startswith("less") else now > each for each in ends)
-
-
-def _listed_values(value: Any) -> Sequence[Any]:
-    values: Sequence[Any] = value if isinstance(value, list) else [value]
-    return values
-
 
 READ = "secretsmanager:GetSecretValue"
 READ_PARAMETERS = "ssm:GetParameters"
@@ -173,26 +91,9 @@ def _is_lent(lender: str, document: Mapping[str, Any], role: str, own: Statement
         return False
     given = [each.get("Principal") for each in trusting if not each.get("Condition")]
     found = [each.get("AWS", ()) for each in given if isinstance(each, Mapping)]
-    named = {one for each in found for one in _several(each)}
+    named = {one for each in found for one in listed_in(each)}
     root = f"{role.partition(':role/')[0]}:root"
     return role in named or (root in named and allows(own, _ASSUME, lender))
-
-
-def allows(
-    statements: Statements,
-    action: str,
-    resource: str,
-    context: Context = MappingProxyType({}),
-) -> bool:
-    """Whether policies allow an action; unknown conditions count as met in an Allow, and as unmet in a Deny.
-
-    Conditions that the `context` of the request decides are known. Variables count like unknown conditions:
-    their values are known only when the role acts.
-    """
-    hit = [
-        each for each in statements if covers(each, "Action", action) and covers(each, "Resource", resource)
-    ]
-    return permitted(hit, context)
 
 
 _NO_KEY = ("NotFoundException",)
@@ -287,20 +188,6 @@ def _chooses(statement: Mapping[str, Any]) -> bool:
     return bool(VARIABLE.search(named) or _CHOOSING.search(str(statement.get("Condition"))))
 
 
-def covers(statement: Mapping[str, Any], key: str, value: str) -> bool:
-    """Whether a statement's Action or Resource, or its Not form, covers a value."""
-    if key in statement:
-        return _matches(statement[key], key, value)
-    return f"Not{key}" in statement and not _matches(statement[f"Not{key}"], key, value)
-
-
-def _matches(patterns: Any, key: str, value: str) -> bool:
-    listed = [VARIABLE.sub("*", each) for each in _several(patterns)]
-    if key == "Action":  # actions are case-insensitive, resources are not
-        return any(is_like(value.lower(), each.lower()) for each in listed)
-    return any(is_like(value, each) for each in listed)
-
-
 def _name(role: str) -> str:
     return role.rpartition("/")[2]
 
@@ -348,7 +235,7 @@ def arn_of(role: str, partition: str, account: str) -> str:
 def _users(statement: Mapping[str, Any]) -> set[str]:
     """The roles and accounts that a statement of a resource's own policy names."""
     principal = statement.get("Principal", {})
-    return {*_several(principal.get("AWS", ()) if isinstance(principal, Mapping) else principal)}
+    return {*listed_in(principal.get("AWS", ()) if isinstance(principal, Mapping) else principal)}
 
 
 def _account_of(role: str) -> Iterator[str]:
@@ -415,7 +302,7 @@ def is_assumed(document: Mapping[str, Any], context: Context = MappingProxyType(
 
 def resources(statements: Iterable[Mapping[str, Any]]) -> list[str]:
     """The resources in statements."""
-    return [one for each in statements for one in _several(each.get("Resource", ()))]
+    return [one for each in statements for one in listed_in(each.get("Resource", ()))]
 
 
 def _principals(statement: Mapping[str, Any]) -> Iterator[str]:
@@ -423,12 +310,7 @@ def _principals(statement: Mapping[str, Any]) -> Iterator[str]:
     named = principal.items() if isinstance(principal, Mapping) else [("AWS", principal)]
     for kind, value in named:
         if kind == "Service" or value == "*":
-            yield from _several(value)
-
-
-def _several(value: str | Iterable[str]) -> Iterable[str]:
-    """A policy's value, a string or a list of strings, as a list."""
-    return [value] if isinstance(value, str) else value
+            yield from listed_in(value)
 
 
 def trust_of(account: AwsAccount, role: str) -> Mapping[str, Any] | None:

@@ -8,6 +8,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from smoke.source.access import Context, Statements, allows, covers, met
 from smoke.source.checkout import Examined
 
 from . import ecs
@@ -21,17 +22,12 @@ from .policies import (
     PULLS,
     READ,
     READ_PARAMETERS,
-    Context,
     RolePolicies,
-    Statements,
-    allows,
     arn_of,
     boundary_of,
-    covers,
     denies,
     is_anybodys,
     is_assumed,
-    met,
     read_key,
     resources,
     role_of,

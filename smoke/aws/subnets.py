@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from typing import Any
 
+from smoke.source.access import Network
 from smoke.source.checkout import Examined
 
 from .account import AwsAccount
 from .ecs import IN_ECR, TaskDefinition
 from .reader import AwsReader
 
-Network = IPv4Network | IPv6Network
 Described = Mapping[str, Any]
 _FILTERED_AT_ONCE = 200
 #: Source ports that every system uses.

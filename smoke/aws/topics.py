@@ -10,23 +10,13 @@ from typing import Any
 
 from pytest_readiness import SetupError
 
+from smoke.source.access import Context, Statements, covers, met, permitted
 from smoke.source.rules import all_of, any_of
 
 from .account import AwsAccount, at_once
 from .alarms import ALARM, MetricAlarm, Notifier
 from .names import Names
-from .policies import (
-    NO_NETWORK,
-    Context,
-    Key,
-    Statements,
-    covers,
-    met,
-    permitted,
-    read_key,
-    role_of,
-    statements_of,
-)
+from .policies import NO_NETWORK, Key, read_key, role_of, statements_of
 
 PENDING = "PendingConfirmation"
 CLOUDWATCH, EVENTS, _SNS = (f"{name}.amazonaws.com" for name in ("cloudwatch", "events", "sns"))

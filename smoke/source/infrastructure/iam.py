@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from smoke.source.access import VARIABLE, met, names
 from smoke.source.checkout import Finding
 from smoke.source.rules import is_like
 from smoke.source.terraform.configuration import Configuration
@@ -23,7 +24,7 @@ from smoke.source.terraform.references import (
     secret,
     thing,
 )
-from smoke.source.terraform.values import Text, Value, decoded, hidden, is_known, options, plain, text
+from smoke.source.terraform.values import Text, Value, decoded, hidden, is_known, options, text
 
 ROLE = "aws_iam_role"
 
@@ -182,41 +183,45 @@ def allows(parts: Mapping[str, Value], action: str) -> bool:
 
 
 def names_action(parts: Mapping[str, Value], action: str) -> bool:
-    """Whether a statement is about an action, given in lower case, to allow or deny it."""
-    name = "NotAction" if "NotAction" in parts else "Action"
-    named = any(
-        is_like(action, str(plain(each)).lower()) for each in items(parts.get(name)) if is_known(each)
-    )
-    return named != (name == "NotAction")
+    """Whether a statement is about an action, given in lower case, to allow or deny it.
+
+    A value that the files do not say names none.
+    """
+    written = {name: _said(parts[name]) for name in ("Action", "NotAction") if name in parts}
+    found = names(written, "Action", action)
+    return "NotAction" in parts if found is None else found
 
 
-#: Tests that hold only for a value that exists and matches.
+def _said(value: Value) -> list[str]:
+    """The texts of a statement's part; one that the files do not say is a variable."""
+    return [text(each) if is_known(each) else "${}" for each in items(value)]
+
+
+_FACTOR = "aws:multifactorauthpresent"
+#: Tests that hold only for a value that exists and matches: another region in an ARN is enough to fail.
 _FITTING = re.compile(r"(ForAnyValue:)?(String(Equals|Like|EqualsIgnoreCase)|Arn(Equals|Like))")
 
 
 def never(parts: Mapping[str, Value], region: str, tags: Mapping[str, str] | None = None) -> bool:
     """Whether a statement's conditions exclude ECS's requests for a task in a region (empty: unknown).
 
-    `tags` are the resource's, if known. ECS uses no second factor.
+    `tags` are the resource's, if known. ECS uses no second factor. Case does not count.
     """
+    context: dict[str, Sequence[str]] = {_FACTOR: ["false"]}
+    if region:
+        context |= {"aws:requestedregion": [region.lower()], "aws:sourcearn": [region.lower()]}
+    known = None if tags is None else {name.lower(): value.lower() for name, value in tags.items()}
     for test, keys in entries(parts.get("Condition")).items():
         for key, value in entries(keys).items():
-            values = list(items(value))
-            if not values or any(not is_known(each) or "${" in text(each) for each in values):
+            name, said = key.lower(), [each.lower() for each in _said(value)]
+            if not said or any(map(VARIABLE.search, said)):
                 continue
-            said, name = [text(each) for each in values], key.lower()
-            if test == "Bool" and name == "aws:multifactorauthpresent" and said == ["true"]:
-                return True
-            if not _FITTING.fullmatch(test):
-                continue
-            found: str | None = ""
-            if name == "aws:requestedregion":
-                found = region
-            elif name == "aws:sourcearn":
-                said, found = [(each.split(":") + ["*"] * 4)[3] for each in said], region
-            elif tags is not None and name.startswith(("aws:resourcetag/", "secretsmanager:resourcetag/")):
-                found = {tag.lower(): each for tag, each in tags.items()}.get(name.partition("/")[2])
-            if found is None or (found and not any(is_like(found.lower(), each.lower()) for each in said)):
+            if name == "aws:sourcearn":  # its region
+                said = [(each.split(":") + ["*"] * 4)[3] for each in said]
+            elif known is not None and name.startswith(("aws:resourcetag/", "secretsmanager:resourcetag/")):
+                context[name] = [known[tag]] if (tag := name.partition("/")[2]) in known else []
+            decided = test == "Bool" if name == _FACTOR else name in context and _FITTING.fullmatch(test)
+            if decided and met({"Condition": {test: {name: said}}}, context) is False:
                 return True
     return False
 
@@ -296,13 +301,9 @@ class Narrowing:
 def reads_of(parts: dict[str, Value], service: str) -> frozenset[str] | None:
     """The reading actions that a statement covers; None if unknown."""
     key = "NotAction" if "NotAction" in parts else "Action"
-    patterns = list(items(parts.get(key)))
-    unknown = [each for each in patterns if not is_known(each)]
-    known = [str(plain(each)) for each in patterns if is_known(each)]
-    covered = {action for action in READ[service] if any(is_like(action, each.lower()) for each in known)}
-    if key == "NotAction":
-        covered = set(READ[service]) - covered
-    return None if unknown and not covered else frozenset(covered)
+    unknown = not all(map(is_known, items(parts.get(key))))
+    covered = frozenset(action for action in READ[service] if names_action(parts, action))
+    return None if unknown and not covered else covered
 
 
 def target_of(target: Value, service: str) -> tuple[Grant | None, str]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from smoke.source.access import GroupRule, network_in
 from smoke.source.checkout import Examined, Finding
 from smoke.source.rules import any_of, is_like
 from smoke.source.terraform.configuration import Configuration
@@ -241,7 +242,6 @@ def _said(rule: Resource, host: str) -> str:
 
 
 GROUP = "aws_security_group"
-_ANYWHERE = {"0.0.0.0/0", "::/0"}
 
 
 def reached(
@@ -369,23 +369,26 @@ def _holds(rule: Body, key: str) -> bool | None:
 
 def _lets_through(rule: Body, own: str, wanted: Collection[str], port: float) -> bool | None:
     """Whether a rule is for a port and one of these groups; None if the files do not say."""
-    fit = _covers_port(rule, port)
-    if fit is False:
-        return False
+    through = _rule(rule, own).lets(port, wanted)
+    return None if through and rule.uncertain else through
+
+
+def _rule(rule: Body, own: str) -> GroupRule:
+    """A rule of the group `own`. A network, or a value that the files do not say, may be anybody's."""
     parties = [each for name in _PARTIES for each in items(rule.attribute(name))]
-    through = (boolean(rule.attribute("self")) is True and own in wanted) or any(
-        thing(each, GROUP).key in wanted or text(each) in _ANYWHERE for each in parties
+    ranges = [network_in(text(each)) for each in parties]
+    by_reference = [of for each in parties if (of := referenced(each)) is not None]
+    protocol = rule.attribute("protocol") or rule.attribute("ip_protocol")
+    return GroupRule(
+        text(protocol).lower() if is_known(protocol) else None,
+        number(rule.attribute("from_port")),
+        number(rule.attribute("to_port")),
+        {thing(each, GROUP).key for each in parties} | ({own} if boolean(rule.attribute("self")) else set()),
+        [each for each in ranges if each is not None],
+        others=any(of.type != GROUP for of in by_reference)
+        or any("/" in text(each) or hidden(each) for each in parties)
+        or any(rule.attribute(name) is not None for name in ("prefix_list_ids", "prefix_list_id")),
     )
-    if through and fit and not rule.uncertain:
-        return True
-    # An address range, of a network or literal, may contain the addresses of a group's tasks.
-    kinds = [of.type if (of := referenced(each)) is not None else GROUP for each in parties]
-    ranges = (
-        any("/" in text(each) for each in parties)
-        or {*kinds} - {GROUP}
-        or any(rule.attribute(name) is not None for name in ("prefix_list_ids", "prefix_list_id"))
-    )
-    return None if through or ranges or any(hidden(each) for each in parties) else False
 
 
 #: Resources for one rule of a group, with the rule's direction.
@@ -399,16 +402,3 @@ _PARTIES = (
     "source_security_group_id", "referenced_security_group_id", "security_groups", "cidr_blocks",
     "ipv6_cidr_blocks", "cidr_ipv4", "cidr_ipv6",
 )  # fmt: skip
-
-
-def _covers_port(rule: Body, port: float) -> bool | None:
-    """Whether a rule covers a TCP port; None if the files do not say."""
-    protocol = rule.attribute("protocol") or rule.attribute("ip_protocol")
-    if not is_known(protocol):
-        return None
-    if text(protocol).lower() in {"-1", "all"}:
-        return True
-    if text(protocol).lower() not in {"tcp", "6"}:
-        return False
-    low, high = (number(rule.attribute(name)) for name in ("from_port", "to_port"))
-    return None if low is None or high is None else low <= port <= high

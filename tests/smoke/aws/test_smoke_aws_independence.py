@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from smoke.aws.policies import RolePolicies, allows, read_policies
+from smoke.aws.policies import RolePolicies, read_policies
 from smoke.aws.reader import secret_of, uses_of
+from smoke.source.access import allows
 from smoke.source.rules import OWN, SECRET, Use
 from tests.smoke.aws.fakes import definition, role, scripted, secret, service
 
