@@ -55,13 +55,13 @@ def ticked(run: Run) -> tuple[bool, str]:
         ((), "2 checks passed, on the platform's own checkout"),
     ],
 )
-def test_a_partial_run_ticks_nothing(launch: Suite, args: tuple[str, ...], evidence: str) -> None:
+def test_a_partial_run_ticks_no_item(launch: Suite, args: tuple[str, ...], evidence: str) -> None:
     run = launch.run(*args, environ={"SOURCE_DIR": str(launch.root)})
     assert ticked(run) == (not args, evidence)
     assert ("[x] Alarms" in launch.wrote("reports/readiness.md")) is not bool(args)
 
 
-def test_what_did_not_run_ticks_nothing(launch: Suite) -> None:
+def test_a_check_that_did_not_run_ticks_no_item(launch: Suite) -> None:
     done, evidence = ticked(launch.run())
     assert not done
     assert evidence.startswith(

@@ -49,7 +49,7 @@ def raw_controls(run: Run) -> list[str]:
 
 
 @pytest.mark.parametrize("args", ARGUMENTS.values(), ids=ARGUMENTS)
-def test_no_control_reaches_terminal_or_report(suite: Suite, args: tuple[str, ...]) -> None:
+def test_no_control_character_reaches_terminal_or_report(suite: Suite, args: tuple[str, ...]) -> None:
     suite.checks(
         "".join(
             f"\n@pytest.mark.p0\ndef test_{name}(evidence):\n    passing(evidence)\n    {body}\n"
@@ -70,7 +70,7 @@ def test_no_control_reaches_terminal_or_report(suite: Suite, args: tuple[str, ..
     ],
     ids=["module", "exit"],
 )
-def test_no_control_of_a_collection_error_reaches_the_terminal(
+def test_no_control_character_of_a_collection_error_reaches_the_terminal(
     suite: Suite, spoil: Callable[[Suite], None]
 ) -> None:
     spoil(suite)

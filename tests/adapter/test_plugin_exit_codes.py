@@ -120,7 +120,7 @@ def test_nothing_collected_gives_no_verdict(suite: Suite) -> None:
     suite.expect("NO_VERDICT")
 
 
-def test_rerunfailures_own_status_never_leaves(suite: Suite) -> None:
+def test_the_exit_status_of_rerunfailures_is_never_returned(suite: Suite) -> None:
     suite.checks("""
     @pytest.mark.p1
     def test_flaky(evidence, request):

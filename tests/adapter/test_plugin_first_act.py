@@ -119,7 +119,7 @@ def test_a_usage_error_leaves_the_full_verdict_alone(
     ],
     ids=" ".join,
 )
-def test_what_asks_for_no_answer_leaves_it_alone(ready: Suite, args: tuple[str, ...]) -> None:
+def test_a_call_that_runs_no_check_leaves_the_reports_alone(ready: Suite, args: tuple[str, ...]) -> None:
     before = _reports(ready)
     ready.write("tests/test_other.py", "def test_other(): pass")
     ready.write("conftest.py", ADDS_OPTION)

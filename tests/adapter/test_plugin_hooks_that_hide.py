@@ -119,7 +119,7 @@ def test_a_failure_that_a_hook_hides_counts(suite: Suite, hook: str) -> None:
 
 @pytest.mark.parametrize("order", ["", ", tryfirst=True", ", trylast=True"], ids=["plain", "first", "last"])
 @pytest.mark.parametrize("phase", ["setup", "call"])
-def test_a_hidden_failure_whose_exception_is_false_counts(suite: Suite, phase: str, order: str) -> None:
+def test_a_hidden_failure_counts_even_if_its_exception_is_falsy(suite: Suite, phase: str, order: str) -> None:
     suite.checks(f"""
 class Mistakes(AssertionError):
     def __len__(self): return 0
@@ -284,7 +284,7 @@ def test_a_check_that_a_hook_drops_is_missed(suite: Suite, hook: str, down: str)
     assert "own: not collected: a hook leaves it out" in run.model["reasons"][0]
 
 
-def test_what_pytest_makes_no_test_of_is_not_missed(suite: Suite) -> None:
+def test_what_pytest_does_not_collect_is_not_missed(suite: Suite) -> None:
     suite.checks("""
         import abc, unittest
 
@@ -333,7 +333,7 @@ def pytest_collection_finish(session):
 @pytest.mark.parametrize(
     "part", ["channels", "collector", "gate", "limits", "listener", "recorder", "start", "tally"]
 )
-def test_a_part_that_a_conftest_takes_out_leaves_no_verdict(
+def test_a_part_of_the_plugin_that_a_conftest_unregisters_leaves_no_verdict(
     suite: Suite, part: str, plugins: tuple[str, ...]
 ) -> None:
     suite.checks(THREAD)

@@ -217,7 +217,7 @@ def test_a_check_may_end_the_run(suite: Suite, status: str) -> None:
     assert not suite.ledger()
 
 
-def test_what_a_worker_would_have_handed_on_at_its_end_is_missed(suite: Suite) -> None:
+def test_a_worker_that_dies_after_its_last_check_leaves_no_verdict(suite: Suite) -> None:
     suite.checks(PASSING)
     suite.write(
         "smoke/conftest.py",

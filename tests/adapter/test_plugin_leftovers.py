@@ -106,7 +106,7 @@ def _refused(suite: Suite, *args: str) -> None:
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
-def test_what_is_only_mentioned_fails_its_check(suite: Suite, body: str) -> None:
+def test_a_failure_that_pytest_only_warns_of_fails_its_check(suite: Suite, body: str) -> None:
     suite.checks(f"@pytest.mark.p0\ndef test_up(evidence):\n    passing(evidence)\n    {body.lstrip()}\n")
     _refused(suite, "-W", "ignore", "-p", "no:threadexception", "-p", "no:unraisableexception")
 
@@ -198,7 +198,7 @@ def test_up(evidence):
 
 
 @pytest.mark.parametrize("where", ["setup", "body"])
-def test_what_a_check_left_replaced_judges_nothing(suite: Suite, where: str) -> None:
+def test_functions_that_a_check_left_replaced_do_not_change_the_verdict(suite: Suite, where: str) -> None:
     lies = "builtins.any = lambda _: False; os.getpid = time.time = lambda: 1; os.write = json.dumps = None"
     suite.checks(f"""{REPLACES}
 @pytest.fixture

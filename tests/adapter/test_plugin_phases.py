@@ -99,7 +99,7 @@ def test_workers_say_what_one_process_says(suite: Suite, args: tuple[str, ...]) 
     assert "api is down (health/down: ExternalOutage: gone)" in shared.check("work/call")["summary"]
 
 
-def test_what_others_rest_on_goes_first(suite: Suite) -> None:
+def test_checks_that_others_require_run_first(suite: Suite) -> None:
     """A gate of a later phase is asked before the first check that requires it, and asked once."""
     _spread(suite)
     suite.checks(
@@ -152,7 +152,7 @@ def test_the_order_adds_no_keyword(suite: Suite) -> None:
     assert list(suite.run("-k", "order").outcomes()) == ["health/health-order"]
 
 
-def test_each_is_refused(suite: Suite) -> None:
+def test_dist_each_is_refused(suite: Suite) -> None:
     _spread(suite)
     run = suite.run("-n2", "--dist", "each")
     assert run.code == 4, run.output()
@@ -205,7 +205,7 @@ def test_a_worker_that_died_is_sent_no_work(suite: Suite) -> None:
     assert [outcome for outcome in run.outcomes().values() if outcome != "passed"] == ["not-run"]
 
 
-def test_run_id_is_one_for_all_workers(suite: Suite) -> None:
+def test_all_workers_share_one_run_id(suite: Suite) -> None:
     for file in ("test_a.py", "test_b.py"):
         suite.checks(
             "@pytest.mark.p0\ndef test_id_" + file[5] + "(evidence, run_id): evidence.figure('id', run_id)",

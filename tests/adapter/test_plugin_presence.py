@@ -62,7 +62,7 @@ def test_options_of_the_suite_are_refused_for_other_tests(suite: Suite, args: tu
     assert "next: pytest smoke and the same options" in run.err
 
 
-def test_a_path_that_is_mistyped_is_named_as_one(suite: Suite) -> None:
+def test_a_mistyped_path_is_named(suite: Suite) -> None:
     suite.checks(PASSING)
     run = suite.run("--gate", paths=("smok",))
     assert run.code == 4, run.output()

@@ -73,7 +73,7 @@ def test_a_terminal_shows_how_far_the_run_is(suite: Suite, args: tuple[str, ...]
     assert "".join(lines).count("readiness: phase") == len(said)
 
 
-def test_colour_is_pytests(suite: Suite) -> None:
+def test_colour_follows_pytests_rules(suite: Suite) -> None:
     _three(suite)
     assert any("\x1b[36mreadiness: phase 1" in line for line in _on_a_terminal(suite))
     assert not any("\x1b[" in line for line in _on_a_terminal(suite, NO_COLOR="1"))

@@ -237,7 +237,7 @@ def test_nothing_to_merge(suite: Suite) -> None:
     assert merge(suite, place="--env").code == 4
 
 
-def test_a_merge_of_another_place_leaves_the_reports(suite: Suite) -> None:
+def test_a_merge_of_what_is_no_shard_leaves_the_reports(suite: Suite) -> None:
     assert suite.run(*RUN).code == 0
     before = (suite.root / "reports" / "readiness.json").read_bytes()
     for place in ("smoke", "readiness.toml"):

@@ -34,7 +34,7 @@ class TestOne:
         ("pass", "p0", "p1", 0, None),
     ],
 )
-def test_its_failure_is_of_a_check_that_used_it(
+def test_a_fixtures_failure_counts_for_a_check_that_used_it(
     suite: Suite, scope: str, ends: str, of: str, last: str, code: int, failed: str
 ) -> None:
     suite.checks(SHARED.format(scope, ends, of) + LAST.format(last))
@@ -60,7 +60,7 @@ def test_a_fixture_with_parameters_is_another_one_for_each(suite: Suite) -> None
     assert outcomes == {"health/user[1]": "passed", "health/user[2]": "failed"}
 
 
-def test_of_several_the_most_severe_has_the_worst(suite: Suite) -> None:
+def test_the_worst_failure_of_several_fixtures_counts_for_the_most_severe_check(suite: Suite) -> None:
     suite.checks("""
     @pytest.fixture(scope="session")
     def first():

@@ -43,14 +43,14 @@ def test_github_gets_a_summary_and_annotations(suite: Suite) -> None:
     assert summary.read_text() == f"from an earlier tool\n{report}"
 
 
-def test_elsewhere_nothing_of_github_is_written(suite: Suite) -> None:
+def test_outside_github_no_annotation_is_written(suite: Suite) -> None:
     suite.checks(FAILING)
     run = suite.run()
     assert run.code == 1
     assert not [line for line in run.out.splitlines() if line.startswith("::")]
 
 
-def test_a_summary_that_cannot_be_written_is_said_and_changes_nothing(suite: Suite) -> None:
+def test_a_summary_that_cannot_be_written_is_reported_and_changes_nothing(suite: Suite) -> None:
     suite.checks(FAILING)
     (suite.root / "summary.md").mkdir()
     run = suite.expect("BROKEN", environ=github(suite.root))
@@ -148,9 +148,7 @@ def test_no_file_shows_a_verdict_that_was_taken_back(suite: Suite) -> None:
 
 
 @pytest.mark.parametrize(("body", "code"), [("passing(evidence)", 0), ("assert False", 1)])
-def test_who_reads_only_the_first_lines_has_the_verdict_all_the_same(
-    suite: Suite, body: str, code: int
-) -> None:
+def test_the_first_lines_have_the_verdict(suite: Suite, body: str, code: int) -> None:
     """``pytest | head`` breaks the pipe, for which pytest would exit with 1: BROKEN."""
     suite.write("readiness.toml", PLAN.replace('"health", "work", "late"', '"health"'))
     suite.checks(f"@pytest.mark.p0\ndef test_up(evidence):\n    {body}\n")

@@ -129,7 +129,7 @@ GONE_AT_COLLECTION = {
 
 @pytest.mark.parametrize("body", GONE_AT_COLLECTION.values(), ids=GONE_AT_COLLECTION.keys())
 @pytest.mark.parametrize("args", [(), ("-n2", "-W", "ignore")], ids=" ".join)
-def test_what_cannot_be_a_check_leaves_the_question_open(
+def test_a_test_that_cannot_run_as_a_check_leaves_no_verdict(
     suite: Suite, body: str, args: tuple[str, ...]
 ) -> None:
     suite.checks(PASSING)
@@ -156,7 +156,7 @@ def test_a_hollow_assertion_of_a_helper_counts(suite: Suite) -> None:
         "def helper():\n    assert (\n        1 == 1\n    ), 'no'\ndef helper():\n    pass\n",
     ],
 )
-def test_what_is_not_a_check_may_be_what_it_is(suite: Suite, body: str) -> None:
+def test_code_that_is_no_check_leaves_the_verdict_alone(suite: Suite, body: str) -> None:
     suite.checks(body + PASSING)
     suite.expect("READY")
 

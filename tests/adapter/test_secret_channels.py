@@ -143,7 +143,9 @@ def test_a_run_that_has_nothing_to_do_with_the_suite_is_left_alone(suite: Suite)
 
 
 @pytest.mark.parametrize("folder", ["other", "tests"])  # before and after the suite in what is remembered
-def test_what_pytest_remembers_of_other_tests_is_not_this_runs_leak(suite: Suite, folder: str) -> None:
+def test_a_secret_that_pytests_cache_has_from_another_run_is_no_leak_of_this_one(
+    suite: Suite, folder: str
+) -> None:
     cases = f"import pytest\n@pytest.mark.parametrize('n', ['{JWT}'])\ndef test_plain(n): pass\n"
     suite.write(f"{folder}/test_plain.py", cases)
     assert suite.run(folder).code == 0
@@ -155,7 +157,7 @@ def test_what_pytest_remembers_of_other_tests_is_not_this_runs_leak(suite: Suite
 
 
 @pytest.mark.parametrize("place", [".pytest_cache", "~/elsewhere", "$SCENARIO_ROOT/elsewhere"])
-def test_a_value_that_a_check_puts_into_the_cache_is_taken_away(suite: Suite, place: str) -> None:
+def test_a_value_that_a_check_puts_into_the_cache_is_removed(suite: Suite, place: str) -> None:
     source = check("request.config.cache.set('shop/login', {'answer': V})", "request")
     run = go(suite, source, "-o", f"cache_dir={place}")
     assert (run.verdict, "login" in run.out) == ("BROKEN", True), run.output()

@@ -190,7 +190,7 @@ def test_a_time_limit_that_ends_the_process_gives_no_verdict(suite: Suite) -> No
     assert (code, _model(suite)["verdict"]) == (6, "NO_VERDICT"), out
 
 
-def test_every_surface_of_a_process_that_died_says_no_verdict(suite: Suite) -> None:
+def test_every_report_of_a_process_that_died_says_no_verdict(suite: Suite) -> None:
     suite.checks(ENDS.format("os._exit(0)"))
     summary = suite.root / "summary.md"
     process = _start(suite, "smoke", "--readiness-format=text,prometheus", GITHUB_STEP_SUMMARY=str(summary))

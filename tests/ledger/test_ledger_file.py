@@ -186,7 +186,7 @@ def test_one_fsync_for_each_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(synced) == 3
 
 
-def test_an_unusable_path_is_three_lines(tmp_path: Path) -> None:
+def test_an_unusable_path_is_an_error_of_three_lines(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(LedgerError) as caught:
         FileLedger(tmp_path / "file" / "a.jsonl").append({})
@@ -265,7 +265,7 @@ def test_a_ledger_that_cannot_be_written_is_found_before_the_run(tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["staging.jsonl", "staging.jsonl.lock", "staging.jsonl.red-1"])
-def test_what_may_never_answer_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_pipe_in_place_of_a_file_is_refused(tmp_path: Path, name: str) -> None:
     ledger = filled(tmp_path, 1)
     (tmp_path / name).unlink(missing_ok=True)
     os.mkfifo(tmp_path / name)
@@ -305,7 +305,7 @@ def swapped(content: bytes) -> bytes:
     ids=["edited", "reordered", "first removed", "repeated", "last removed", "cut in a line"],
 )
 @pytest.mark.parametrize("in_place", [True, False])
-def test_what_was_done_to_the_old_part_is_noticed_by_whoever_opens_it(
+def test_a_change_to_old_entries_is_noticed_when_the_ledger_is_opened(
     tmp_path: Path, change: Callable[[bytes], bytes], first_bad: int, in_place: bool
 ) -> None:
     ledger = long(tmp_path)

@@ -129,7 +129,7 @@ def test_a_bucket_without_a_prefix(ledger: S3Ledger) -> None:
     assert root.recent(1)[0]["run_id"] == "r0"
 
 
-def test_no_bucket_is_three_lines() -> None:
+def test_a_missing_bucket_is_an_error_of_three_lines() -> None:
     with pytest.raises(LedgerError) as caught:
         S3Ledger("nobody-has-this", "p").recent(1)
     lines = str(caught.value).splitlines()
@@ -138,7 +138,9 @@ def test_no_bucket_is_three_lines() -> None:
     assert len(lines) == 2
 
 
-def test_no_credentials_is_three_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_credentials_are_an_error_of_three_lines(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -58,7 +58,7 @@ def test_a_job_summary_that_others_have_filled_stays_below_the_limit() -> None:
 
 
 @needs_browser
-def test_little_is_on_the_page_before_anything_is_opened(page: Any) -> None:
+def test_the_page_is_short_until_a_section_is_opened(page: Any) -> None:
     assert page.locator("details[open]").count() == 0
     assert page.locator("*").count() < 8000
 

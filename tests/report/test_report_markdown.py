@@ -34,7 +34,7 @@ def test_the_sections_come_in_their_order() -> None:
         assert re.findall(r"^## (.+)$", markdown.render(model), re.M) == SECTIONS
 
 
-def test_sections_that_nothing_is_known_for_are_absent() -> None:
+def test_sections_without_data_are_absent() -> None:
     for model in (sample.unfinished(), {}):
         found = re.findall(r"^## (.+)$", markdown.render(model), re.M)
         assert found == ["Blockers", "Declaration"]
@@ -277,7 +277,7 @@ def test_what_a_ready_run_still_needs_is_a_notice() -> None:
     assert found.startswith("::notice title=G-7::")
 
 
-def test_a_run_without_causes_annotates_nothing() -> None:
+def test_a_run_without_causes_has_no_annotation() -> None:
     assert markdown.workflow_commands(sample.unfinished()) == []
 
 
@@ -322,7 +322,7 @@ def test_a_summary_that_does_not_fit_ends_between_sections() -> None:
 
 
 @pytest.mark.parametrize("left", [0, 1, 40])
-def test_a_full_summary_gets_nothing(left: int) -> None:
+def test_nothing_is_added_to_a_full_summary(left: int) -> None:
     assert markdown.job_summary(sample.broken(), markdown.SUMMARY_LIMIT - left) == ""
 
 

@@ -171,7 +171,7 @@ def test_a_waiver_that_changes_the_verdict_or_fails_to_is_named(state: str, show
     assert (f"waivers      a/b {state}: no check matches" in lines) is shown
 
 
-def test_the_heads_of_goals_stand_above_their_columns() -> None:
+def test_the_headers_of_goals_are_above_their_columns() -> None:
     """Also where every status is shorter than its head."""
     goals = [{"id": "G", "title": "", "status": "PASS", "evidence": "1 check passed (1 P0)"}]
     found = terminal.lines({**sample.ready(), "goals": goals})
@@ -179,7 +179,7 @@ def test_the_heads_of_goals_stand_above_their_columns() -> None:
     assert found[place].index("Evidence") == found[place + 1].index("1 check")
 
 
-def test_notes_are_shown_few_of_them() -> None:
+def test_only_a_few_notes_are_shown() -> None:
     notes = [f"not_waivable 'a/{n}*' matches no check of the suite" for n in range(terminal.SHOWN + 2)]
     lines = terminal.lines({**sample.ready(), "notes": notes})
     assert f"notes        {notes[0]}" in lines
