@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from smoke.source.checkout import Examined
+from smoke.source.infrastructure.databases import DATABASE_TLS, LIBPQ, OF_SERVER, TLS_SINCE
 
 from .account import AwsAccount
 from .policies import Key, read_key
@@ -131,7 +132,7 @@ _NAMES = ("DBInstanceIdentifier", "DBClusterIdentifier")
 def _forces_tls(account: AwsAccount, instance: Mapping[str, Any]) -> bool:
     """Whether an instance refuses connections without TLS by a parameter that is in force.
 
-    Its own parameter counts before its cluster's.
+    Its own parameter counts before its cluster's, and both before the default of its version.
     """
     groups = {one["DBParameterGroupName"]: one for one in instance.get("DBParameterGroups", ())}
     own = [
@@ -139,13 +140,15 @@ def _forces_tls(account: AwsAccount, instance: Mapping[str, Any]) -> bool:
         for name, values in _parameters(account, instance).items()
         if "rds.force_ssl" in values
     ]
-    return any(own) if own else _cluster_forces_tls(account, instance)
+    if own or instance.get("DBClusterIdentifier"):
+        return any(own) if own else _cluster_forces_tls(account, instance)
+    major = str(instance.get("EngineVersion", "")).partition(".")[0]
+    return instance.get("Engine") == "postgres" and major.isdecimal() and int(major) >= TLS_SINCE
 
 
 def _cluster_forces_tls(account: AwsAccount, instance: Mapping[str, Any]) -> bool:
     """Whether an instance's cluster has this parameter in a group of its own, in force for the instance."""
-    if not (named := instance.get("DBClusterIdentifier")):
-        return False
+    named = instance["DBClusterIdentifier"]
     answer = account.find("rds", "describe_db_clusters", _NO_CLUSTER, DBClusterIdentifier=named)
     return any(
         one["ParameterName"] == "rds.force_ssl" and one.get("ParameterValue") == "1"
@@ -163,6 +166,12 @@ def _cluster_forces_tls(account: AwsAccount, instance: Mapping[str, Any]) -> boo
     )  # fmt: skip
 
 
+def _modes(variable: str) -> Sequence[str]:
+    """The variables that may turn off TLS for the database in a variable; libpq has its own."""
+    host, mode = LIBPQ
+    return [*(DATABASE_TLS if OF_SERVER.fullmatch(variable) else ()), *([mode] if variable == host else ())]
+
+
 def astray(
     account: AwsAccount, instances: Sequence[Mapping[str, Any]], given: Iterable[tuple[str, str, str]]
 ) -> Iterator[str]:
@@ -170,17 +179,22 @@ def astray(
 
     `given` are owners, variables and values. Hosts of other accounts and regions are not looked up.
     """
+    given = [*given]
+    plain = {(owner, variable) for owner, variable, value in given if value == "disable"}
     hosts = [_HOST.fullmatch(each.get("Endpoint", {}).get("Address", "")) for each in instances]
     places = {each[3] for each in hosts if each}
     known = {each.get(of, "") for each in instances for of in _NAMES}
     pooled: dict[str, bool] = {}
     for owner, variable, value in given:
         for name, kind, place in _HOST.findall(value):
-            if place not in places:
-                continue
             written, writes = f"{variable} of {owner} leads to {name}", kind != _OF_READERS
+            if place not in places:
+                if owner == _POOLER and places:
+                    pooled[f"{written} of another account or region"] = False
+                continue
             named = [each for each in instances if name in (each.get(of) for of in _NAMES)]
-            if "sslmode=disable" in value and any(_forces_tls(account, each) for each in named):
+            openly = any((owner, each) in plain for each in _modes(variable))
+            if (openly or "sslmode=disable" in value) and any(_forces_tls(account, each) for each in named):
                 yield f"{written} without TLS, which it refuses: its parameter rds.force_ssl is 1"
             if owner == _POOLER:
                 pooled[written if writes else f"{written}'s readers"] = writes and name in known

@@ -359,14 +359,21 @@ def database_led_to(
     variable: str = "DATABASE_HOST",
     after: str = "",
     tls: str = "",
+    elsewhere: str = "",
+    environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Deploy a service with a database's host, as RDS derives it from its name; `tls` is `rds.force_ssl`."""
+    """Deploy a service with a database's host, as RDS derives it from its name; `tls` is `rds.force_ssl`.
+
+    `elsewhere` is the part of the host that another account's databases have. Other variables may be added.
+    """
     if tls:
         database_set(emulator, waits=False, **{"rds.force_ssl": tls})
     rest = f"c0ffee123456.{REGION}.rds.amazonaws.com"
     for record in internals.records("rds._instances"):
         record["Endpoint"]["Address"] = f"{record['DBInstanceIdentifier']}.{rest}"
-    task_definition(emulator, service, environment={variable: f"{name}.{rest}{after}"})
+    place = f"{elsewhere}.{REGION}.rds.amazonaws.com" if elsewhere else rest
+    given = {variable: f"{name}.{place}{after}", **(environment or {})}
+    task_definition(emulator, service, environment=given)
 
 
 def image_missing(emulator: Emulator, build: str) -> None:

@@ -17,12 +17,13 @@ from .entrances import Wrong
 OF_SERVER = re.compile(r"(?:DB|DATABASE|POSTGRES(?:QL)?|PG)_?(?:HOST|HOSTNAME|URL)")
 #: The sizes of a pooler's pools, 0 for no limit.
 _SIZES = ("DEFAULT_POOL_SIZE", "RESERVE_POOL_SIZE", "MAX_USER_CONNECTIONS", "MAX_DB_CONNECTIONS")
+_CLIENTS = "MAX_CLIENT_CONN"
 #: What a variable's name ends with that gives a host; the port is in its neighbour.
 _NEIGHBOUR = re.compile(r"(?:HOST|HOSTNAME|URL)\Z")
 _HOSTS = ("HOST", "HOSTNAME")
 #: Variables that turn off TLS, which newer versions demand; libpq has its own.
-_DATABASE_TLS, _LIBPQ = ("SERVER_TLS_SSLMODE", "PGBOUNCER_SERVER_TLS_SSLMODE"), ("PGHOST", "PGSSLMODE")
-_POSTGRES_PORT, _TLS_SINCE = 5432, 15
+DATABASE_TLS, LIBPQ = ("SERVER_TLS_SSLMODE", "PGBOUNCER_SERVER_TLS_SSLMODE"), ("PGHOST", "PGSSLMODE")
+_POSTGRES_PORT, TLS_SINCE = 5432, 15
 #: Databases, and the attribute that names the parameters with which they demand TLS.
 _GROUPS = {
     "aws_db_instance": "parameter_group_name",
@@ -47,12 +48,12 @@ class Budget:
         return cls(sum(shares.values()), len(shares))
 
     def overdrawn(self, owner: str, given: Mapping[str, str]) -> Iterator[str]:
-        """By how much a pooler's variables exceed it; nothing if one of them is not understood.
+        """By how much a pooler's variables exceed it, or fall short; nothing if one is not understood.
 
         Each service has at least one pool, and all may use one database.
         """
         names = {name: next((each for each in (name, f"PGBOUNCER_{name}") if each in given), "")
-                 for name in _SIZES}  # fmt: skip
+                 for name in (*_SIZES, _CLIENTS)}  # fmt: skip
         said = {name: given[found] for name, found in names.items() if found}
         if "DEFAULT_POOL_SIZE" not in said or not all(value.isdecimal() for value in said.values()):
             return
@@ -64,6 +65,11 @@ class Budget:
                 f"{names['DEFAULT_POOL_SIZE']} of {owner} is {size}: {self.services} services may open "
                 f"{most} connections, but the plan allows {self.connections}"
             )
+        pool = min(size, user or size, database or size)
+        if pool > (clients := int(said.get(_CLIENTS, pool))):
+            yield f"{names[_CLIENTS]} of {owner} is {clients}, but one pool may have {pool} connections"
+        if not size + reserve and not any("pool_size" in each for each in given.values()):
+            yield f"{names['DEFAULT_POOL_SIZE']} of {owner} is 0: its pools open no connections"
 
 
 def served(
@@ -133,8 +139,8 @@ def _unserved(owner: str, given: Mapping[str, Value]) -> Iterator[tuple[str, Val
         if database is not None and asked is not None and port is not None and asked != port:
             what = f"{neighbour} of {owner} is {asked:g}, but {database.address} listens on port {port:g}"
             yield what, given[neighbour]
-    host, mode = _LIBPQ
-    plain = [name for name in (*_DATABASE_TLS, *([mode] if host in servers else [])) if name in given]
+    host, mode = LIBPQ
+    plain = [name for name in (*DATABASE_TLS, *([mode] if host in servers else [])) if name in given]
     for name in plain if None not in servers.values() else ():
         for database in servers.values():
             if database is not None and text(given[name]) == "disable" and _demands_tls(database):
@@ -161,7 +167,7 @@ def _demands_tls(database: Resource) -> bool:
     if version is None or not is_known(version) or database.ignores("engine_version"):
         return False
     major = re.match(r"\d+", text(version))
-    return major is not None and int(major[0]) >= _TLS_SINCE
+    return major is not None and int(major[0]) >= TLS_SINCE
 
 
 def _parameters(database: Resource) -> Mapping[str, Value] | None:

@@ -83,7 +83,8 @@ def test_a_cluster_of_the_databases_name_has_its_instances() -> None:
     assert found == {"d-1": "available", "d-2": "available"}
 
 
-OWN = {"DBInstanceIdentifier": "d", "Endpoint": {"Address": "d.c0ffee.us-east-1.rds.amazonaws.com"}}
+HOST = "d.c0ffee.us-east-1.rds.amazonaws.com"
+OWN = {"DBInstanceIdentifier": "d", "Endpoint": {"Address": HOST}}
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,10 @@ OWN = {"DBInstanceIdentifier": "d", "Endpoint": {"Address": "d.c0ffee.us-east-1.
         ("pgbouncer", "d.c0ffee.us-east-1.rds.amazonaws.com,e.c0ffee.us-east-1.rds.amazonaws.com", ""),
         ("api", "d.cluster-ro-c0ffee.us-east-1.rds.amazonaws.com", ""),
         ("pgbouncer", "p.proxy-c0ffee.us-east-1.rds.amazonaws.com", ""),
+        ("pgbouncer", "d.dec0de.us-east-1.rds.amazonaws.com", "d of another account or region, not to d"),
+        ("pgbouncer", "d.c0ffee.eu-west-1.rds.amazonaws.com", "d of another account or region, not to d"),
+        ("pgbouncer", "d.c0ffee.us-east-1.rds.amazonaws.com,d.dec0de.us-east-1.rds.amazonaws.com", ""),
+        ("pgbouncer", "db.example.org", ""),
     ],
 )
 def test_variables_lead_to_databases_that_are_there(owner: str, value: str, why: str) -> None:
@@ -188,3 +193,29 @@ def test_a_client_uses_tls_where_the_database_requires_it(value: str, forced: st
     assert [*astray(account, [{**instance, "DBParameterGroups": []}, other], given)] == []
     instance["DBParameterGroups"][0]["ParameterApplyStatus"] = "pending-reboot"
     assert [*astray(account, [instance], given)] == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "described", "wrong"),
+    [
+        ({"DB_HOST": HOST, "SERVER_TLS_SSLMODE": "disable"}, {"EngineVersion": "15.10"}, True),
+        ({"DB_HOST": HOST, "PGBOUNCER_SERVER_TLS_SSLMODE": "disable"}, {"EngineVersion": "16"}, True),
+        ({"PGHOST": HOST, "PGSSLMODE": "disable"}, {"EngineVersion": "17.2"}, True),
+        ({"DB_HOST": HOST, "PGSSLMODE": "disable"}, {"EngineVersion": "15.10"}, False),
+        ({"DB_HOST": HOST, "SERVER_TLS_SSLMODE": "prefer"}, {"EngineVersion": "15.10"}, False),
+        ({"DB_HOST": HOST, "SERVER_TLS_SSLMODE": "disable"}, {"EngineVersion": "14.9"}, False),
+        (
+            {"DB_HOST": HOST, "SERVER_TLS_SSLMODE": "disable"},
+            {"EngineVersion": "15.3", "Engine": "mysql"},
+            False,
+        ),
+        ({"CACHE_HOST": HOST, "SERVER_TLS_SSLMODE": "disable"}, {"EngineVersion": "15.10"}, False),
+    ],
+)
+def test_a_variable_of_its_own_may_turn_off_tls(
+    variables: dict[str, str], described: dict[str, str], wrong: bool
+) -> None:
+    account, _ = scripted(describe_db_parameters=lambda **_: {"Parameters": []})
+    instance = {**OWN, "Engine": "postgres", **described}
+    given = [("pgbouncer", *each) for each in variables.items()]
+    assert ["without TLS" in each for each in astray(account, [instance], given)] == [True] * wrong

@@ -68,6 +68,12 @@ HERE = Directory(
         ({"DEFAULT_POOL_SIZE": "60", "MAX_DB_CONNECTIONS": "180"}, "180 connections"),
         ({"DEFAULT_POOL_SIZE": "15", "RESERVE_POOL_SIZE": "10"}, "75 connections"),
         ({"PGBOUNCER_DEFAULT_POOL_SIZE": "25"}, "75 connections"),
+        (
+            {"DEFAULT_POOL_SIZE": "15", "MAX_CLIENT_CONN": "5"},
+            "MAX_CLIENT_CONN of pgbouncer is 5, but one pool may have 15 connections",
+        ),
+        ({"DEFAULT_POOL_SIZE": "15", "PGBOUNCER_MAX_CLIENT_CONN": "0"}, "is 0, but one pool"),
+        ({"DEFAULT_POOL_SIZE": "0"}, "its pools open no connections"),
     ],
 )
 def test_what_leads_elsewhere_is_a_finding(given: dict[str, str], why: str) -> None:
@@ -103,6 +109,11 @@ def test_what_leads_elsewhere_is_a_finding(given: dict[str, str], why: str) -> N
         {"DEFAULT_POOL_SIZE": "60", "MAX_DB_CONNECTIONS": "${var.most}"},
         {"DEFAULT_POOL_SIZE": "60", "MAX_USER_CONNECTIONS": "15"},
         {"MAX_DB_CONNECTIONS": "180"},
+        {"DEFAULT_POOL_SIZE": "15", "MAX_CLIENT_CONN": "15"},
+        {"DEFAULT_POOL_SIZE": "15", "MAX_CLIENT_CONN": "5", "MAX_DB_CONNECTIONS": "4"},
+        {"DEFAULT_POOL_SIZE": "0", "RESERVE_POOL_SIZE": "5"},
+        {"DEFAULT_POOL_SIZE": "0", "PGBOUNCER_DSN_0": "app=host=db port=5432 pool_size=10"},
+        {"MAX_CLIENT_CONN": "5"},
         {"CORS_ORIGINS": "https://staging.api.arrakis.community,https://api.arrakis.community"},
         {"FINN_CALLBACK_URL": f"http://freeside.{ZONE}:3000/callback"},
     ],
