@@ -174,8 +174,7 @@ def test_topic_is_subscribed(aws: AwsReader, evidence: Evidence) -> None:
     aws.cluster()
     topic, alarms, events = aws.names.topic, {}, False
     try:
-        alarms = {each.name: [by.name for by in each.notifiers(topic)]
-                  for each in held(aws) if not each.routed}  # fmt: skip
+        alarms = {each.name: each.notifiers(topic) for each in held(aws) if not each.routed}
         events = not alarms and any(each.routed for each in held(aws))
     except SetupError as problem:
         evidence.note(f"filters are compared with no alarm's name: {problem}")

@@ -108,7 +108,7 @@ class MetricAlarm(Notifier):
 
     `through` are the composite alarms that fire whenever it does, `unread` those that may. It may ignore
     periods with few values; if it `fails`, CloudWatch cannot evaluate it. `routed` are the event rules that
-    notify the topic of it instead; `unseen` says why they cannot be read.
+    notify the topic of it instead; `unseen` says why they cannot be read. A `flat` one has no queries.
     """
 
     metrics: tuple[Metric, ...] = ()
@@ -120,6 +120,7 @@ class MetricAlarm(Notifier):
     fails: bool = False
     routed: tuple[str, ...] = ()
     unseen: str = ""
+    flat: bool = field(default=False, compare=False)
 
     @property
     def condition(self) -> str:
@@ -189,6 +190,7 @@ def alarm_of(described: Mapping[str, Any]) -> MetricAlarm:
         expression=expression,
         ignores_few=described.get("EvaluateLowSampleCountPercentile") == "ignore",
         fails=described.get("EvaluationState") == "EVALUATION_ERROR",
+        flat=bool(described.get("MetricName")),
     )
 
 

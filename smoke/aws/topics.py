@@ -22,7 +22,8 @@ PENDING = "PendingConfirmation"
 CLOUDWATCH, EVENTS, _SNS = (f"{name}.amazonaws.com" for name in ("cloudwatch", "events", "sns"))
 _SAID = {CLOUDWATCH: "CloudWatch", EVENTS: "EventBridge", _SNS: "SNS"}
 #: Placeholder for the alarms that notify a topic, if they do not matter.
-_ANY: Mapping[str, Sequence[str]] = MappingProxyType({"": [""]})
+_ANYONE = Notifier("", "", "", enabled=True, actions=())
+_ANY: Mapping[str, Sequence[Notifier]] = MappingProxyType({"": [_ANYONE]})
 
 
 def topic_arn(account: AwsAccount, names: Names) -> str:
@@ -56,7 +57,7 @@ class Subscriptions:
 
 
 def read_subscriptions(
-    account: AwsAccount, arn: str, drill: str = "", alarms: Mapping[str, Sequence[str]] = _ANY,
+    account: AwsAccount, arn: str, drill: str = "", alarms: Mapping[str, Sequence[Notifier]] = _ANY,
     *, events: bool = False,
 ) -> Subscriptions:  # fmt: skip
     """The topic's subscriptions, and whether they receive its alarms; queues of drills begin with `drill`.
@@ -77,11 +78,11 @@ def read_subscriptions(
     pairs = [pair for pair in zip(listed, attributes, strict=True) if not _waits(pair[1])]
     ends = at_once(lambda pair: _end(account, arn, pair[0].get("Endpoint", ""), drill, pair[1]), pairs)
     kept: dict[bool | None, list[str]] = {True: [], False: [], None: []}
-    names = {name: None for through in alarms.values() for name in through} or _ANY
+    senders = {each.name: each for through in alarms.values() for each in through} or {"": _ANYONE}
     taken: dict[str, bool | None] = {}
     for (each, details), end in zip(pairs, ends, strict=True):
         protocol = each["Protocol"]
-        takes = {name: takes_alarm(details, name, arn, events=events) for name in names}
+        takes = {name: takes_alarm(details, by, arn, events=events) for name, by in senders.items()}
         if end.lost:
             continue
         if end.unread:
@@ -98,7 +99,7 @@ def read_subscriptions(
         lost=tuple(f"{each['Protocol']}: {end.lost}" for (each, _), end in zip(pairs, ends, strict=True)
                    if end.lost),
         dropped=tuple(alarm for alarm, through in alarms.items()
-                      if through and not any(taken.get(name) is not False for name in through)),
+                      if through and not any(taken.get(by.name) is not False for by in through)),
     )  # fmt: skip
 
 
@@ -123,8 +124,26 @@ _BODY = dict.fromkeys(
 )
 
 
+#: Members of the trigger in a metric alarm's message; an alarm on queries has them in another form.
+_TRIGGER = dict.fromkeys(
+    (
+        *("MetricName", "Namespace", "StatisticType", "Statistic", "Unit", "Dimensions", "Period"),
+        *("EvaluationPeriods", "DatapointsToAlarm", "ComparisonOperator", "Threshold", "TreatMissingData"),
+        "EvaluateLowSampleCountPercentile",
+    )
+)
+
+
+def _trigger(alarm: Notifier) -> Mapping[str, Any] | None:
+    """The trigger in an alarm's message; None if its form is not known."""
+    if not isinstance(alarm, MetricAlarm) or not alarm.flat:
+        return None
+    (metric,) = alarm.metrics
+    return {**_TRIGGER, "MetricName": metric.name, "Namespace": metric.namespace}
+
+
 def takes_alarm(
-    attributes: Mapping[str, str], alarm: str, topic: str, *, events: bool = False
+    attributes: Mapping[str, str], alarm: Notifier, topic: str, *, events: bool = False
 ) -> bool | None:
     """Whether a subscription with these attributes lets an alarm's message through; None if unclear.
 
@@ -134,7 +153,8 @@ def takes_alarm(
     wanted = json.loads(attributes.get("FilterPolicy") or "{}")
     if attributes.get("FilterPolicyScope", "MessageAttributes") == "MessageAttributes":
         return _fits(wanted, {})
-    known = {"AlarmName": alarm or None, "NewStateValue": ALARM, "AWSAccountId": topic.split(":")[4]}
+    named = {"AlarmName": alarm.name or None, "AlarmArn": alarm.arn or None, "Trigger": _trigger(alarm)}
+    known = {**named, "NewStateValue": ALARM, "AWSAccountId": topic.split(":")[4]}
     found = _fits(wanted, {**_BODY, **known})
     return None if events and found is False else found
 

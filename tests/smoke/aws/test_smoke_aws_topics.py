@@ -1,13 +1,14 @@
 """Topics: whether their policy and their key let alarms in, and whether their subscriptions take them."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pytest_readiness import SetupError
 
 from smoke.aws.account import AwsAccount
-from smoke.aws.alarms import CompositeAlarm
+from smoke.aws.alarms import CompositeAlarm, alarm_of
 from smoke.aws.topics import (
     CLOUDWATCH,
     Subscriptions,
@@ -228,6 +229,9 @@ def test_a_subscription_with_a_filter_may_take_no_alarm(attributes: dict[str, st
 
 
 BODY = "MessageBody"
+#: An alarm on the CPU of the API.
+CPU = alarm_of({"AlarmName": "p-api-cpu-high", "AlarmArn": f"{ALARMS}:p-api-cpu-high", "StateValue": "OK",
+                "Namespace": "AWS/ECS", "MetricName": "CPUUtilization"})  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -253,15 +257,27 @@ BODY = "MessageBody"
         ({"severity": ["critical"]}, BODY, False),  # no alarm says that
         ({"severity": [{"exists": False}]}, BODY, True),
         ({"Region": [{"prefix": "US"}]}, BODY, None),
-        ({"Trigger": {"Namespace": ["AWS/ECS"]}}, BODY, None),
+        ({"AlarmArn": [{"prefix": "arn:aws:cloudwatch:us-east-1:1:alarm:p-"}]}, BODY, True),
+        ({"AlarmArn": [{"prefix": "arn:aws:cloudwatch:eu-west-1:"}]}, BODY, False),
+        ({"Trigger": {"Namespace": ["AWS/ECS"]}}, BODY, True),
+        ({"Trigger": {"Namespace": ["AWS/RDS"], "MetricName": [{"exists": True}]}}, BODY, False),
+        ({"Trigger": {"MetricName": [{"exists": True}]}}, BODY, True),
+        ({"Trigger": {"Metrics": [{"exists": True}]}}, BODY, False),
+        ({"Trigger": {"Threshold": [{"numeric": [">", 0]}]}}, BODY, None),
         ({"detail": {"state": ["ALARM"]}}, BODY, False),  # what EventBridge says
     ],
 )
 def test_what_a_filter_lets_through(policy: dict[str, Any], scope: str, takes: bool | None) -> None:
     attributes = {"FilterPolicy": json.dumps(policy), "FilterPolicyScope": scope}
-    assert takes_alarm(attributes, "p-api-cpu-high", TOPIC_ARN) is takes
+    assert takes_alarm(attributes, CPU, TOPIC_ARN) is takes
     unread = takes is False and scope == BODY  # what an event rule sends is not known
-    assert takes_alarm(attributes, "p-api-cpu-high", TOPIC_ARN, events=True) is (None if unread else takes)
+    assert takes_alarm(attributes, CPU, TOPIC_ARN, events=True) is (None if unread else takes)
+
+
+def test_the_trigger_of_an_alarm_on_queries_is_not_known() -> None:
+    wanted = json.dumps({"Trigger": {"Namespace": ["AWS/ECS"]}})
+    attributes = {"FilterPolicy": wanted, "FilterPolicyScope": BODY}
+    assert takes_alarm(attributes, replace(CPU, flat=False), TOPIC_ARN) is None
 
 
 def subscribed(attributes: list[dict[str, Any]], endpoint: str = "", **answers: Any) -> AwsAccount:
@@ -303,9 +319,8 @@ def named(*prefixes: str) -> dict[str, str]:
     ],
 )
 def test_an_alarm_that_every_filter_drops_notifies_no_one(attributes: Any, dropped: tuple[str, ...]) -> None:
-    alarms = {"p-api-cpu": ["p-api-cpu", "p-page"], "p-finn-cpu": ["p-finn-cpu", "p-page"]}
-    if dropped:
-        alarms["p-finn-cpu"] = ["p-finn-cpu"]
+    api, finn, page = (replace(CPU, name=name) for name in ("p-api-cpu", "p-finn-cpu", "p-page"))
+    alarms = {"p-api-cpu": [api, page], "p-finn-cpu": [finn] if dropped else [finn, page]}
     found = read_subscriptions(subscribed(attributes), TOPIC_ARN, alarms=alarms)
     assert found.dropped == dropped
     assert len(found.pending) == sum("PendingConfirmation" in each for each in attributes)
