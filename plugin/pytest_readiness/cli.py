@@ -320,7 +320,7 @@ def _ends_with(owner: int) -> Callable[[], None] | None:
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
-    """Join each option that takes a path with its value: pytest looks for the rootdir in separate words."""
+    """Join each option that takes a path with its value: pytest looks for the rootdir in single ones."""
     found: list[str] = []
     for word in arguments:
         if found and found[-1] in _PLACES:

@@ -28,7 +28,7 @@ from ..profile import Vault, load_profile, load_schema, read_plan
 
 REDACTOR: pytest.StashKey[Redactor] = pytest.StashKey()
 _CHANNELS: pytest.StashKey[Channels] = pytest.StashKey()
-#: Suffixes of the files whose words are in reports.
+#: Suffixes of source files: words from these appear in reports.
 _SOURCES = frozenset({".py", ".j2", ".jinja2", ".css", ".js"})
 _PLAIN = (bool, int, float, type(None))
 #: Fields of a report that hold pytest's or xdist's own words, or identify its item: the names of items are
@@ -47,7 +47,7 @@ def guard(config: pytest.Config) -> Channels:
 
 
 def files(config: pytest.Config) -> list[Path]:
-    """Return the files that pytest itself wrote beside its reports: its log, and all values in its cache."""
+    """Return the other files that pytest itself wrote: its log, and all values in its cache."""
     log: logging.FileHandler | None = _log_file(config)
     written = [Path(log.baseFilename)] if log else []
     if hasattr(config, "cache"):  # -p no:cacheprovider also removes the setting

@@ -44,7 +44,7 @@ OVERLAY_SOURCE = "hook pytest_readiness_environment"
 
 @dataclass(slots=True, kw_only=True)
 class RunContext:
-    """One run in one process: its validated inputs, and the few things that all parts write to.
+    """One run in one process: its validated inputs, and the few lists that all parts write to.
 
     ``environment`` is None only if no check runs, as with ``--collect-only``.
     """

@@ -117,7 +117,7 @@ class Judge:
 
     @property
     def has_judged(self) -> bool:
-        """Whether somebody has asked for the verdict, so that changed facts call for another one."""
+        """Whether the verdict was already used, so that changed facts require a new one."""
         return self._model is not None
 
     @property

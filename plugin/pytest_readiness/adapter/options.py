@@ -180,7 +180,7 @@ def is_active(config: pytest.Config) -> bool:
 
 
 def leaves_out_suite(config: pytest.Config) -> bool:
-    """Tell whether this run is for other tests, which the suite beside them must not stop.
+    """Tell whether this run is for other tests, which the suite in the same project must not stop.
 
     Such a run names neither the suite nor an environment, like a bare ``pytest`` in the rootdir, and there is
     no ``local`` environment for the suite's checks.

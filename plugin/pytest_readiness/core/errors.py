@@ -35,7 +35,7 @@ class ReadinessError(Exception):
 def together(mistakes: Sequence[ReadinessError]) -> ReadinessError:
     """Return one error that lists all of these, one per line; a single error is returned unchanged.
 
-    What to do next is said if it is the same for all, and more than to correct them.
+    It names a next step if this is the same for all, and more than correcting them.
     """
     first, *others = {str(mistake): mistake for mistake in mistakes}.values()
     if not others:

@@ -104,7 +104,7 @@ class CheckResult:
 
     @property
     def reason(self) -> str:
-        """The summary to show beside the outcome, without repeating "not run"."""
+        """The summary to show next to the outcome, without repeating "not run"."""
         return self.summary.removeprefix("not run: ")
 
 
@@ -198,7 +198,7 @@ class Judgement:
 
     verdict: Verdict
     reasons: tuple[str, ...]
-    #: Why a run that is not green says nothing against the platform: EXTERNAL_OUTAGE (NO_VERDICT only because
+    #: Why a run that is not green does not count: EXTERNAL_OUTAGE (NO_VERDICT only because
     #: of outages), FLAKE (DEGRADED with a flaky P0); None for any other run. The streak ignores such runs.
     uncounted: FailureClass | None = None
 

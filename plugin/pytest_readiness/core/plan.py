@@ -417,7 +417,7 @@ def _figure_lines(table: TomlTable) -> tuple[FigureLine, ...]:
 
 
 def _owner(table: TomlTable, goal_ids: Iterable[str]) -> Owner:
-    """Read an owner of at least one thing; a runbook is a web address, because reports link to it."""
+    """Read an owner of goals, checks or services; reports link to its runbook, a web address."""
     found = table.read(Owner)
     known = [*goal_ids]
     for goal in found.goals:

@@ -1,4 +1,4 @@
-"""What the report shows beside the verdict: figures, charts, who acts next.
+"""What the report shows in addition to the verdict: figures, charts, who acts next.
 
 Also the report's tables from the plan, completed with evidence.
 """

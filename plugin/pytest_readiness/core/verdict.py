@@ -29,7 +29,7 @@ class Cause:
 
     @property
     def checks(self) -> tuple[CheckResult, ...]:
-        """All of them; the first stands for the cause."""
+        """All of them; the first represents the cause."""
         return self.shown + self.behind
 
 

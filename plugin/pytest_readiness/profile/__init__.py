@@ -63,7 +63,7 @@ def read_plan(path: Path) -> Plan:
 def load_schema(root: Path) -> Schema:
     """Read ``environments/schema.toml``; ProfileError if it is missing or malformed."""
     source = f"{DIRECTORY}/{SCHEMA_NAME}"
-    with contextlib.suppress(PermissionError):  # said below
+    with contextlib.suppress(PermissionError):  # reported below
         if not (root / source).exists():
             raise ProfileError(
                 "missing",
@@ -128,7 +128,7 @@ def _read(path: Path, source: str, what: str, error: type[ReadinessError] = Prof
 
 
 def read_shards(paths: Iterable[Path]) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
-    """Return what shards left, with its place, and what cannot be read; a directory stands for all in it."""
+    """Return the results of shards with their paths, and the unreadable ones; a directory means all in it."""
     found: list[tuple[str, dict[str, Any]]] = []
     unread: list[str] = []
     for path in (each for place in paths for each in _shards_in(place)):

@@ -17,7 +17,7 @@ Kind: TypeAlias = Literal["text", "code", "status"]
 
 
 class Cell(NamedTuple):
-    """One table cell; ``note`` is a second, quieter line (what was observed beside what was declared).
+    """One table cell; ``note`` is a second, quieter line (what was observed below what was declared).
 
     ``nowrap``: it stays on one line.
     """
@@ -125,7 +125,7 @@ def segments(text: str) -> Iterator[tuple[bool, str]]:
 
 
 def members(cause: Mapping[str, Any]) -> list[Any]:
-    """Return the ids of all checks that a cause stands for."""
+    """Return the ids of all checks that share a cause."""
     return [cause.get("check"), *(cause.get("also") or ()), *(cause.get("behind") or ())]
 
 

@@ -75,7 +75,7 @@ _CTRF = {
 
 
 def table(model: Mapping[str, Any]) -> str:
-    """Return the checks as CSV (RFC 4180), one line each; ``cause`` is the check that stands for it."""
+    """Return the checks as CSV (RFC 4180), one line each; ``cause`` is the check that represents it."""
     causes = {each: cause.get("check") for cause in rows(model, "blockers") for each in members(cause)}
     text = io.StringIO()
     writer = csv.writer(text)

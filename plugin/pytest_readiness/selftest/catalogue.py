@@ -206,7 +206,7 @@ def read_text(path: Path, root: Path) -> str:
 
 
 def _members(family: TomlTable) -> Iterator[TomlTable]:
-    """Yield the faults that an entry stands for, with service and case filled in wherever it has text."""
+    """Yield the faults that an entry describes, with service and case filled in wherever it has text."""
     services, cases = family.texts("services", ()), family.texts("cases", ())
     shared = {key: value for key, value in family.data.items() if key not in ("services", "cases")}
     if "check" in shared:

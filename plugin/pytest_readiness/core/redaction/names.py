@@ -157,7 +157,7 @@ def may_name_secret(text: str) -> bool:
 
 
 def named_secrets(text: str) -> Iterator[Found]:
-    """Yield the values beside secrets' names in a text."""
+    """Yield the values next to secrets' names in a text."""
     lower = text.lower()
     if len(lower) != len(text):  # a letter that is longer in lower case would shift all positions after it
         lower = re.sub(r"[A-Z]", lambda match: match.group().lower(), text)

@@ -69,7 +69,7 @@ class View:
     _parent: View | None = None
 
     def span(self, start: int, end: int) -> tuple[int, int]:
-        """Return where the part from ``start`` to ``end`` stands in the original text."""
+        """Return where the original text has the part from ``start`` to ``end``."""
         if self._parent is None:
             return start, end
         first = bisect_right(self._here, start) - 1
@@ -243,7 +243,7 @@ class SecretValue:
             yield from _occurrences(form, text)
 
     def is_in(self, reading: str, ordinary: Callable[[], str] = str) -> bool:
-        """Tell whether the complete value stands in the reading of a file, plain or encoded.
+        """Tell whether the reading of a file contains the complete value, plain or encoded.
 
         A form that is also part of ``ordinary``, what any such file may contain, does not count.
         """
