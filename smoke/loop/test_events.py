@@ -39,13 +39,14 @@ AT_ONCE = 8
 TOGETHER = 2
 #: About how many new agents two events come at once.
 CROWD = 4
-#: The lengths of two rows of equal events; the longer row must move a score further. Ratings are slower.
-ROWS = {"dixie.events": (20, 30), "freeside.quality": (5, 6)}
+#: The lengths of two rows of equal events, and the scores in them; the longer row must move an agent's score
+#: further. Ratings are slower.
+ROWS = {"dixie.events": ((20, 30), (1.0, 0.0, 0.6)), "freeside.quality": ((5, 6), (1.0, 0.0))}
 BEGUN = "agents that were not seeded have scores"
 #: By how much a sender's clock may be ahead, s.
 AHEAD_S = 15
-#: A score this close to an edge need not move (3), or by less than its digits show.
-EDGE = 0.02
+#: A score this close to its events' need not move (3), or by less than its digits show.
+NEAR = 0.02
 #: How much further than one pull a single event may move a score: a weight may grow with the events.
 ONE_PULL = 1.6
 #: The node part of time-based ids, instead of this machine's address.
@@ -200,18 +201,21 @@ def test_another_event_counts_too(
 @pytest.fixture
 def senders(
     connect: Connect, dixie: Dixie, freeside: Freeside, tenants: Tenants, finn_key: SigningKeyLookup
-) -> dict[str, Callable[[str, bool], None]]:
-    """Functions by route that send a new good or bad event about an agent; it must be accepted."""
+) -> dict[str, Callable[[str, float], None]]:
+    """Functions by route that send a new event about an agent with a score; it must be accepted.
+
+    A rating is good unless the score is 0.
+    """
     quiet = Dixie(connect("dixie"), dixie.tenant, dixie.key)
     credential = quiet.service_credential(finn_key())
     rating = freeside.unrecorded()
 
-    def post(agent: str, good: bool) -> None:
-        require_status(quiet.post_event(quality_signal(agent, float(good)), credential), 202)
+    def post(agent: str, score: float) -> None:
+        require_status(quiet.post_event(quality_signal(agent, score), credential), 202)
 
     return {
         "dixie.events": post,
-        "freeside.quality": lambda agent, good: rating.rate(tenants.main, agent, "good" if good else "bad"),
+        "freeside.quality": lambda agent, score: rating.rate(tenants.main, agent, "good" if score else "bad"),
     }
 
 
@@ -224,7 +228,7 @@ def senders(
 )
 def test_events_at_once_count_each(
     route: str,
-    senders: dict[str, Callable[[str, bool], None]],
+    senders: dict[str, Callable[[str, float], None]],
     connect: Connect,
     dixie: Dixie,
     scores: Scores,
@@ -235,12 +239,13 @@ def test_events_at_once_count_each(
 
     Only agents of this run are compared, whatever rule computes scores. All begin with a bad event, so that
     an average moves, too; what the last event adds tells whether a lost one would be visible. A row of equal
-    events moves the score on, up to the edge.
+    events moves the score on toward theirs.
     """
     send, quiet = senders[route], Dixie(connect("dixie"), dixie.tenant, dixie.key)
     agents = [f"smoke-{nonce()}" for _ in range(TOGETHER + 4)]
     in_turn, crowd = agents[: TOGETHER + 1], agents[TOGETHER + 1 :]
-    rows = {f"smoke-{nonce()}": (good, length) for good in (True, False) for length in ROWS[route]}
+    lengths, towards = ROWS[route]
+    rows = {f"smoke-{nonce()}": (toward, length) for toward in towards for length in lengths}
 
     def come(*wanted: Any) -> bool:
         """If scores are cached, an early reading would hide later events: give them time to arrive."""
@@ -252,15 +257,15 @@ def test_events_at_once_count_each(
     def apart(one: str, *others: str) -> bool:
         return not {*shown(one)} & {*shown(*others)}
 
-    firsts = dict.fromkeys(agents, False) | {agent: not good for agent, (good, _) in rows.items()}
-    at_once([partial(send, agent, good) for agent, good in firsts.items()])
+    firsts = dict.fromkeys(agents, 0.0) | {agent: far_from(toward) for agent, (toward, _) in rows.items()}
+    at_once([partial(send, agent, score) for agent, score in firsts.items()])
     begun = partial(shown, *firsts)
-    if not come(lambda: None not in begun(), BEGUN, begun, lambda about: send(about, False), route):
+    if not come(lambda: None not in begun(), BEGUN, begun, lambda about: send(about, 0.0), route):
         return
-    at_once([partial(send, agent, True) for _ in range(TOGETHER) for agent in crowd])
+    at_once([partial(send, agent, 1.0) for _ in range(TOGETHER) for agent in crowd])
     send_rows(send, rows)
     for number, done in enumerate(in_turn[:-1], 1):
-        at_once([partial(send, agent, True) for agent in in_turn[number:]])
+        at_once([partial(send, agent, 1.0) for agent in in_turn[number:]])
         come(partial(apart, done, *in_turn[number:]), "an event by itself shows")
     steps: list[float | None] = []
 
@@ -286,13 +291,13 @@ def test_events_at_once_count_each(
         ) from lost
     evidence.figure(f"scores after {TOGETHER} events at once", str(seen), expected=all_)
     shows_each = any(round(step or 0.0, 1) != step for step in steps)  # not rounded to one digit
-    for good in (True, False):
-        pair = [agent for agent, row in rows.items() if row[0] == good]
-        require_row_counts(partial(shown, *pair), good, ROWS[route], shows_each, scores, evidence, eventually)
+    for toward in towards:
+        pair = [agent for agent, row in rows.items() if row[0] == toward]
+        require_row_counts(partial(shown, *pair), toward, lengths, shows_each, scores, evidence, eventually)
 
 
 def test_first_events_at_once_count_each(
-    senders: dict[str, Callable[[str, bool], None]],
+    senders: dict[str, Callable[[str, float], None]],
     connect: Connect,
     dixie: Dixie,
     scores: Scores,
@@ -302,12 +307,12 @@ def test_first_events_at_once_count_each(
     """Concurrent events about an agent without a score move it as far as the same events one by one."""
     send, quiet = senders["dixie.events"], Dixie(connect("dixie"), dixie.tenant, dixie.key)
     one, two, *crowd = (f"smoke-{nonce()}" for _ in range(2 + CROWD))
-    at_once([partial(send, agent, False) for agent in (one, two)])
+    at_once([partial(send, agent, 0.0) for agent in (one, two)])
     read = partial(map, quiet.score, (one, two))
-    begun = (lambda: None not in read(), BEGUN, read, lambda about: send(about, False), "dixie.events")
+    begun = (lambda: None not in read(), BEGUN, read, lambda about: send(about, 0.0), "dixie.events")
     if not scores.newcomers.give_time() and not scores.show(eventually, *begun):
         return None
-    send(two, False)
+    send(two, 0.0)
     shown: list[float] = []
 
     def show(*agents: str) -> list[float]:
@@ -318,7 +323,7 @@ def test_first_events_at_once_count_each(
         scores.until(lambda: len({*show(one, two)} - {-1.0}) == 2, "both scores show", eventually)
     except AssertionError:
         return evidence.note("not examined: a second event that equals the first one does not show")
-    at_once([partial(send, agent, False) for _ in range(2) for agent in crowd])
+    at_once([partial(send, agent, 0.0) for _ in range(2) for agent in crowd])
 
     def alike() -> bool:
         fewer, all_, *seen = show(one, two, *crowd)
@@ -334,35 +339,34 @@ def test_first_events_at_once_count_each(
     return evidence.figure("scores after two first events at once", str(shown[2:]), expected=shown[1])
 
 
-def send_rows(send: Callable[[str, bool], None], rows: Mapping[str, tuple[bool, int]]) -> None:
-    """Send each agent as many good or bad events as its row is long, one after another."""
+def send_rows(send: Callable[[str, float], None], rows: Mapping[str, tuple[float, int]]) -> None:
+    """Send each agent as many events of its score as its row is long, one after another."""
     for sent in range(max(length for _, length in rows.values())):
-        at_once([partial(send, agent, good) for agent, (good, length) in rows.items() if sent < length])
+        at_once([partial(send, agent, score) for agent, (score, length) in rows.items() if sent < length])
 
 
 def require_row_counts(
     read: Callable[[], list[float | None]],
-    good: bool,
+    toward: float,
     lengths: tuple[int, int],
     shows_each: bool,
     scores: Scores,
     evidence: Evidence,
     eventually: Eventually,
 ) -> None:
-    """Assert that the longer of two rows of equal events moved its score further, or both are at the edge."""
+    """Assert that the longer of two rows of equal events moved its score further, or both are near theirs."""
     last: list[float] = []
 
     def further() -> bool:
         last[:] = [score or 0.0 for score in read()]
-        short, long = (1 - each if good else each for each in last)
-        return long < short or (long == short and not shows_each) or max(short, long) < EDGE
+        short, long = (abs(toward - each) for each in last)
+        return long < short or (long == short and not shows_each) or max(short, long) < NEAR
 
-    kind, edge = ("good", 1) if good else ("bad", 0)
-    what = f"scores after {lengths[0]} and {lengths[1]} {kind} events"
+    what = f"scores after {lengths[0]} and {lengths[1]} events of {toward:g}"
     try:
         scores.until(further, "every event in a row counts", eventually)
     except AssertionError as lost:
-        raise AssertionError(f"{what}: {last[0]} and {last[1]}, each event moves it toward {edge}") from lost
+        raise AssertionError(f"{what}: {last[0]} and {last[1]}, each event moves it there") from lost
     evidence.figure(what, str(last))
 
 

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation, SetupError
 
+from smoke.contract.intake import longest_name
 from smoke.contract.model import CALL_BODIES, POOLS
 from smoke.contract.neighbours import bad_bodies, bad_sizes
 from smoke.contract.x402 import (
@@ -392,7 +393,7 @@ def test_refused_payment_runs_no_model(
     """
 
     def reported(call: Callable[[str], object]) -> bool:
-        call(name := f"smoke-x402-{secrets.token_hex(6)}")
+        call(name := longest_name(f"smoke-x402-{secrets.token_hex(6)}"))
         limit = environment.limits.propagation_s
         with suppress(AssertionError):
             return bool(

@@ -230,6 +230,10 @@ class FaultyScores(Faulty, Scores):
 
     def _mistaken(self, signal: Signal) -> Signal:
         on = self._faults.on
+        if on("dixie-reads-scores-as-integers"):
+            signal = replace(signal, score=float(int(signal.score)))
+        if on("dixie-rounds-scores"):
+            signal = replace(signal, score=float(round(signal.score)))
         if on("dixie-score-reversed"):
             signal = replace(signal, score=1.0 - signal.score)
         if on("dixie-only-praise"):

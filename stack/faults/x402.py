@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from stack.common.auth import unauthorized
-from stack.common.http import ApiError, drained_body
+from stack.common.http import ApiError, bad_request, drained_body
 from stack.common.verifier import POOLS
 from stack.faults.budget import BOOT, MANY_CHARS, stray_charge
-from stack.faults.deliveries import FIRST_COMMUNITY, document_in
+from stack.faults.deliveries import CHARS_OF_A_NAME, FIRST_COMMUNITY, document_in
 from stack.faults.proxy import Faulty
 from stack.faults.tokens import believed
 from stack.freeside.calls import Ask, read_ask
@@ -216,6 +216,8 @@ class FaultyPayments(Faulty, Payments):
 
     async def answered(self, ask: Ask) -> Object:
         """The model's answer, possibly requested without the agent."""
+        if len(ask.agent or "") >= CHARS_OF_A_NAME and self._faults.on("freeside-x402-refuses-long-names"):
+            raise bad_request("agent is too long")
         if self._faults.on("freeside-x402-names-no-agent"):
             ask = replace(ask, agent=None)
         if self._faults.on("freeside-x402-drops-letters-outside-ascii"):
