@@ -434,4 +434,7 @@ def require_resolvable(url: str, within: float = RESOLVE_WITHIN_S) -> None:
     try:
         addresses_of(host, within)
     except OSError as error:
-        raise SetupError(f"the name {host} does not resolve on this runner: {error}") from None
+        raise SetupError(
+            f"the name {host} does not resolve on this runner: {error}\n"
+            "  next: correct the URL in the profile, or run where the name resolves (DNS, VPN)"
+        ) from None

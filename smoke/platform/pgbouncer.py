@@ -42,7 +42,10 @@ def ask(dsn: str, query: str) -> list[dict[str, Any]]:
         with relayed(host, port, within=ANSWER_WITHIN_S, most=MAX_ANSWER) as relay:
             return _ask(make_conninfo(dsn, host=host, hostaddr="127.0.0.1", port=relay.port), query)
     except socket.gaierror as error:
-        raise SetupError(f"PgBouncer's name does not resolve on this runner: {error}") from None
+        raise SetupError(
+            f"PgBouncer's name does not resolve on this runner: {error}\n"
+            "  next: correct the DSN, or run where the name resolves (DNS, VPN)"
+        ) from None
     except OSError as error:
         raise NoPool(f"PgBouncer: no connection to {host}:{port}: {error}") from None
     except psycopg.Error as error:

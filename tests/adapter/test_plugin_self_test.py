@@ -18,6 +18,7 @@ PROVED = {
     "detected": 72,
     "total": 72,
     "false_alarms": 0,
+    "uncovered": [],
     "clean_runs": 3,
     "date": "2026-03-01T00:00:00Z",
     "catalogue_digest": "abc",

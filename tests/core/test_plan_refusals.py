@@ -182,6 +182,17 @@ def test_a_path_or_url_with_a_control_character_is_refused(text: str, char: str)
     assert not {"\0", "\x1b", "\u202e"} & {*message}
 
 
+@pytest.mark.parametrize("declared", ["READY", "IN VALIDATION 1/3", "Ready for launch"])
+def test_a_text_for_what_no_run_declares_is_refused(declared: str) -> None:
+    message = refusal(f'{BASE}\n[[declaration.prose]]\nwhen = "{declared}"\ntext = "x"')
+    assert f"declaration.prose[1].when: unknown value '{declared}'\n  allowed: READY FOR LAUNCH" in message
+
+
+def test_a_misspelt_key_comes_before_the_key_that_is_missing() -> None:
+    message = refusal(f"{BASE}\n[[decision]]\ndate = 2026-11-20\ndecison = 'x'")
+    assert message.startswith("readiness.toml: decision[1].decison: unknown key (allowed: date, decision")
+
+
 def test_all_mistakes_are_reported_at_once() -> None:
     text = BASE + (
         "\n[policy]\nstreak_length = 0\nstreak_max_age_days = 99999999999999\nodd = 1\n"
@@ -192,9 +203,9 @@ def test_all_mistakes_are_reported_at_once() -> None:
     assert [line.partition(" (allowed: ")[0] for line in lines] == [
         f"readiness.toml: {mistake}"
         for mistake in (
+            "policy.odd: unknown key",
             "policy.streak_length: 0 is not an integer >= 1",
             "policy.streak_max_age_days: 99999999999999 is not an integer >= 1 and <= 36500",
-            "policy.odd: unknown key",
             "waiver[1].approver: empty",
             "waiver[1].issued: 'soon' is not a time with an offset",
             "operational[1].rule: unknown value 'hope'",

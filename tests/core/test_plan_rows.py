@@ -304,6 +304,11 @@ def exchange(method: str, url: str, status: int, **more: int) -> dict[str, Any]:
             (exchange("GET", "http://shop/a", 200),),
             "find out why 127.0.0.1:8102 (tracker.url) does not answer correctly",
         ),
+        (
+            "127.0.0.1:1 (api.url, from environment variable API_URL): ConnectError: refused",
+            (),
+            "find out why 127.0.0.1:1 (api.url, from environment variable API_URL) does not answer correctly",
+        ),
     ],
 )
 def test_what_to_do_next_names_who_was_asked(
@@ -328,6 +333,14 @@ def test_a_setting_of_the_runner_is_named() -> None:
     assert model(failed)["blockers"][0]["next_action"] == (
         "correct this runner's proxy 10.0.0.1:3128 (https_proxy), then rerun the check"
     )
+
+
+@pytest.mark.parametrize(
+    ("cls", "said"), [("SETUP_ERROR", True), ("EXTERNAL_OUTAGE", True), ("PLATFORM_BUG", False)]
+)
+def test_an_error_says_itself_what_to_do_next(cls: str, said: bool) -> None:
+    failed = check(outcome="failed", cls=cls, advice="log in (`aws sso login`)")
+    assert (model(failed)["blockers"][0]["next_action"] == "log in (`aws sso login`)") is said
 
 
 def test_what_depends_on_a_check_that_is_not_in_the_run_is_run_with_it() -> None:

@@ -173,7 +173,7 @@ def test_a_secret_that_is_not_offered_has_no_reference() -> None:
 @pytest.mark.parametrize(
     ("extra", "name", "status", "reason"),
     [
-        ("", "key", Offer.ABSENT, "environments/staging.toml: auth.key is not set"),
+        ("", "key", Offer.ABSENT, "environments/staging.toml: auth.key is not set, nor is SHOP_KEY"),
         ('[auth]\nkey = "env:K"', "key", Offer.UNKNOWN_SECRET, ""),
         ("", "bank", Offer.ABSENT, "environments/staging.toml: bank.reachable is false"),
         ("[bank]\nreachable = true", "bank", Offer.ABSENT, "environments/staging.toml: bank.url is not set"),

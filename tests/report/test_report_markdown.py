@@ -8,6 +8,7 @@ import re
 import pytest
 from hypothesis import given
 from pytest_readiness.report import markdown
+from pytest_readiness.report.document import identity
 
 from tests.core import build
 from tests.report import sample
@@ -146,7 +147,26 @@ def test_the_self_test_is_quoted() -> None:
     assert "this suite detected 72/72 seeded faults, 0 false alarms, on 2026-03-01" in markdown.render(
         sample.ready()
     )
+    partly = {**sample.ready()["self_test"], "uncovered": ["health/mood"]}
+    assert "0 false alarms, 1 check without a fault" in markdown.render(
+        {**sample.ready(), "self_test": partly}
+    )
     assert "seeded faults" not in markdown.render({**sample.ready(), "self_test": None})
+
+
+@pytest.mark.parametrize(
+    ("build", "shown"),
+    [
+        ("2026.12.1", "2026.12.1"),
+        ("v4.0.0-rc.1+linux", "v4.0.0-rc.1+linux"),
+        ("20261201041522", "20261201041522"),
+        ("a" * 40, f"{'a' * 12}…"),
+        (f"sha256:{'0' * 64}", f"sha256:{'0' * 12}…"),
+        ("", ""),
+    ],
+)
+def test_a_version_is_shown_whole_and_a_commit_by_its_beginning(build: str, shown: str) -> None:
+    assert identity(build) == shown
 
 
 def test_nothing_found_differs_from_nothing_known() -> None:

@@ -8,7 +8,7 @@ from pytest_readiness.cli import main
 from pytest_readiness.selftest import page
 from pytest_readiness.selftest.campaign import CleanRun, Leak
 from pytest_readiness.selftest.catalogue import Expected, FalseAlarm, Fault, Finding
-from pytest_readiness.selftest.page import Progress
+from pytest_readiness.selftest.page import Progress, headline
 
 from tests.selftest.scene import DOWN, Scene
 
@@ -64,6 +64,11 @@ def feed(stream: io.StringIO) -> str:
     return stream.getvalue()
 
 
+def test_the_result_counts_the_checks_that_no_fault_names() -> None:
+    assert "detected 0 of 1, 1 check without a fault, 1 false alarm in " in headline(MODEL)
+    assert "without a fault" not in headline({**MODEL, "uncovered": []})
+
+
 def test_progress_where_lines_stay() -> None:
     """Without a terminal, only problems are printed between the rare progress lines."""
     assert feed(io.StringIO()).splitlines() == [
@@ -95,7 +100,7 @@ def test_the_last_lines_name_everything_that_is_wrong() -> None:
         "  the suite changed while it was tested",
         "time of the platforms: boot 2 s; CPU of all processes: 20 s",
         "longest faults: a|b 0 s",
-        "self-test: partial: detected 0 of 1, 1 false alarm in 1 control run, 12 s",
+        "self-test: partial: detected 0 of 1, 1 check without a fault, 1 false alarm in 1 control run, 12 s",
     ]
 
 

@@ -119,8 +119,9 @@ def is_overruled(check: Check, result: CheckResult, attempts: Iterable[Attempt])
 def _failed(check: Check, attempt: Attempt, attempts: Sequence[Attempt]) -> CheckResult:
     phase = _red_phase(attempt)
     named = FailureClass(phase.facts.get("class") or FailureClass.CHECK_ERROR)
-    where, cause = (str(phase.facts.get(name, "")) for name in ("where", "cause"))
-    return _result(check, attempts, Outcome.FAILED, named, summary=_summary(phase), where=where, cause=cause)
+    result = _result(check, attempts, Outcome.FAILED, named, summary=_summary(phase))
+    where, cause, advice = (str(phase.facts.get(name, "")) for name in ("where", "cause", "advice"))
+    return replace(result, where=where, cause=cause, advice=advice)
 
 
 def _skipped(check: Check, phase: PhaseReport, attempts: Sequence[Attempt]) -> CheckResult:
@@ -144,7 +145,6 @@ def _result(
     *,
     summary: str = "",
     applicable: bool = True,
-    where: str = "",
     cause: str = "",
 ) -> CheckResult:
     phases = [phase for attempt in attempts for phase in attempt.phases.values()]
@@ -171,7 +171,6 @@ def _result(
         requires=tuple(check.requires),
         drill=check.drill,
         static=check.static,
-        where=where,
         cause=cause,
     )
 

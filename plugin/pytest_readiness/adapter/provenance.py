@@ -31,7 +31,10 @@ from .context import RunContext
 DEADLINE_S = 5.0
 _LEFT_OUT = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
 SELF_TEST_NAME, MUTANTS_NAME = "self-test.json", "mutants.json"
-_QUOTED = ("detected", "total", "false_alarms", "clean_runs", "date", "catalogue_digest", "suite_digest")
+_QUOTED = (
+    *("detected", "total", "false_alarms", "uncovered", "clean_runs"),
+    *("date", "catalogue_digest", "suite_digest"),
+)
 
 
 class History:

@@ -317,6 +317,7 @@ class Recorder:
             "not_run": False,
             "where": "",
             "cause": "",
+            "advice": _advice(summary),
             "raised": exception is not None,
             "passing": exception is None or is_passing(exception),
         }
@@ -440,6 +441,12 @@ def _unread(text: str) -> list[str]:
         return []
     found = takewhile(lambda line: not line.startswith("assert "), lines[starts[0] :])
     return [line if UNREAD in line else f"{UNREAD}: {line}" for line in found]
+
+
+def _advice(text: str) -> str:
+    """Return what to do next, if the last line of an error says so (see ``three_lines``); otherwise ""."""
+    last = text.rstrip().rpartition("\n")[2].strip()
+    return _line(last.removeprefix("next: ")) if last.startswith("next: ") else ""
 
 
 def _line(text: str) -> str:

@@ -130,7 +130,9 @@ def _head(run: RunRecord, plan: Plan, judgement: Judgement, declaration: Declara
         "declaration": declaration.text,
         "declaration_why": declaration.why,
         "declaration_title": plan.declaration_title,
-        "declaration_prose": next((each.text for each in plan.prose if each.when == declaration.text), ""),
+        "declaration_prose": next(
+            (each.text for each in plan.prose if declaration.text.startswith(each.when)), ""
+        ),
         "blockers": [{**blocker, "whose": review.owner(plan, blocker)} for blocker in declaration.blockers],
         "reproduce_with": environment_option(run),
         "reproduce_env": list(run.variables),

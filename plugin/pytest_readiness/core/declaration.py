@@ -12,13 +12,10 @@ from .formats import counted, figure_bounds
 from .goals import Exemption, ExemptionState, GoalRow
 from .history import Streak
 from .model import CheckResult, FailureClass, GoalStatus, Outcome, RunRecord, Verdict
-from .plan import SEVERITIES, Deferral, Plan
+from .plan import DECLARATIONS, SEVERITIES, Deferral, Plan
 from .verdict import BEHIND, Cause, causes, is_broken, is_open, run_problems
 
-LAUNCH = "READY FOR LAUNCH"
-FIRST_DEPLOY = "READY FOR FIRST DEPLOY"
-DEGRADED = "DEGRADED"
-NOT_READY = "NOT READY"
+LAUNCH, FIRST_DEPLOY, VALIDATION, DEGRADED, NOT_READY = DECLARATIONS
 _HOLDS = frozenset({GoalStatus.PASS, GoalStatus.READY, GoalStatus.DEFERRED})
 _RULES = {
     Verdict.BROKEN: "a P0 check that fails because of the platform makes the run BROKEN",
@@ -128,7 +125,7 @@ def _validated(found: Findings) -> Declaration:
         return Declaration(text=LAUNCH, why="; but ".join(filter(None, (why, unknown))))
     needed = found.plan.policy.streak_length
     return Declaration(
-        text=f"IN VALIDATION {min(live.length, needed) if live else 0}/{needed}",
+        text=f"{VALIDATION} {min(live.length, needed) if live else 0}/{needed}",
         why=against[0]["summary"] if against else "only a run of the live environment can settle its goals",
         blockers=against,
     )
@@ -293,8 +290,10 @@ def _next_action(check: CheckResult) -> str:
     """Return the next action for a check that is not green, from its outcome and class."""
     if check.outcome is Outcome.FLAKY:
         return _ACTIONS[FailureClass.FLAKE]
-    if check.outcome is Outcome.SKIPPED and check.failure_class is FailureClass.SETUP_ERROR:
-        return f"set up what this runner lacks: {check.cause or check.summary}"
+    if check.failure_class in (FailureClass.SETUP_ERROR, FailureClass.EXTERNAL_OUTAGE):
+        failed = check.outcome is Outcome.FAILED and check.failure_class is FailureClass.SETUP_ERROR
+        broken = f"correct {check.cause}, then rerun the check" if failed and check.cause else ""
+        return check.advice or broken or _ACTIONS[check.failure_class]
     if check.outcome is Outcome.SKIPPED and not check.applicable:
         return (
             "configure it in the environment's profile, let another check cover it, or defer it in the plan"
@@ -308,15 +307,13 @@ def _next_action(check: CheckResult) -> str:
     if check.failure_class is FailureClass.CHECK_ERROR:
         asked = f"; make it assert what {found[0]} must answer" if (found := _asked(check)) else ""
         return f"fix the check: {check.where or check.nodeid}{asked}"
-    if check.failure_class is FailureClass.SETUP_ERROR and check.cause:
-        return f"correct {check.cause}, then rerun the check"
     if check.failure_class in (None, FailureClass.PLATFORM_BUG):
         return f"{_to_correct(check)}, then rerun the check"
     return _ACTIONS[check.failure_class]
 
 
 #: Start of a summary about a service that did not answer: host and port, and the setting that names them.
-_SILENT = re.compile(r"[\w.-]+(?::\d+)?(?: \([\w.]+\))?(?=: \w*(?:Error|Timeout|Exception|Disconnected)\b)")
+_SILENT = re.compile(r"[\w.-]+(?::\d+)?(?: \([^()]+\))?(?=: \w*(?:Error|Timeout|Exception|Disconnected)\b)")
 #: How many requests an action lists.
 _ASKED = 3
 

@@ -101,6 +101,8 @@ class CheckResult:
     where: str = ""
     #: What decided it, the same for all checks with this cause: see ``verdict.by_cause``.
     cause: str = ""
+    #: What to do next, if the error itself says so.
+    advice: str = ""
 
     @property
     def reason(self) -> str:

@@ -31,6 +31,8 @@ FIELD = re.compile(r"\{(\w*)\}")
 _EMPTY, _PLACE = {"empty": True}, {"getter": "place"}
 OPERATIONAL_RULES = ("live-run", "streak")
 ROLLBACK_KINDS = ("full", "partial")
+#: What a run can declare; k/N follows IN VALIDATION.
+DECLARATIONS = ("READY FOR LAUNCH", "READY FOR FIRST DEPLOY", "IN VALIDATION", "DEGRADED", "NOT READY")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +70,9 @@ class Owner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prose:
-    """The text that the report shows if the declaration is ``when``."""
+    """The text that the report shows if the declaration is ``when``, of a validation at any k/N."""
 
-    when: str
+    when: str = field(metadata={"allowed": DECLARATIONS})
     text: str
 
 

@@ -129,14 +129,14 @@ class TomlTable:
         of that; a field without a default is mandatory. Unknown keys are refused.
         """
         values = dict(given)
-        for each in fields(form):
-            if each.name not in given:
-                how = dict(each.metadata)
-                getter = how.pop("getter", "choice" if "allowed" in how else _GETTERS[str(each.type)])
-                if each.default not in (MISSING, None):
-                    how["default"] = each.default
-                values[each.name] = getattr(self, getter)(each.name, **how)
-        self.finish()
+        wanted = [each for each in fields(form) if each.name not in given]
+        self.finish(*(each.name for each in wanted))  # first: a misspelt key is not a missing one
+        for each in wanted:
+            how = dict(each.metadata)
+            getter = how.pop("getter", "choice" if "allowed" in how else _GETTERS[str(each.type)])
+            if each.default not in (MISSING, None):
+                how["default"] = each.default
+            values[each.name] = getattr(self, getter)(each.name, **how)
         return form(**values)
 
     def read_all(self, key: str, form: type[Part]) -> tuple[Part, ...]:

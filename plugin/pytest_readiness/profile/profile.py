@@ -232,7 +232,9 @@ class Profile:
             return self._absent(name, f"{self.where(rule.reachable)} is false")
         for need in rule.needs:
             if not self.values[need]:
-                return self._absent(name, f"{self.where(need)} is not set")
+                variable = self.schema.fields[need].env
+                unset = f"{self.where(need)} is not set{f', nor is {variable}' if variable else ''}"
+                return self._absent(name, unset)
         if rule.option and self.protected:
             return self._absent(name, f"{self.where('protected')} is true")
         secrets = tuple(need for need in rule.needs if self.schema.fields[need].type == "secret")

@@ -261,14 +261,14 @@ def _rollback(model: Model) -> Iterable[Block]:
 
 
 def _decision(row: Model) -> tuple[Cell, ...]:
-    return texts(row, "date", "decision", "rationale")
+    return *texts(row, "date", "decision"), Cell(text(row.get("rationale")), note=text(row.get("source")))
 
 
 def _declaration(model: Model) -> Iterable[Block]:
     head = headline(model)
     yield Paragraph(f"Status: {head.declaration}", strong=True)
     if head.why:
-        yield Paragraph(head.why)
+        yield Paragraph(head.why[:1].upper() + head.why[1:])
     if model.get("declaration_prose"):
         yield Paragraph(text(model["declaration_prose"], 2000))
     if head.partial:

@@ -106,6 +106,15 @@ def moment(value: object) -> str:
     return f"{text[:10]} {text[11:16]} UTC"
 
 
+_HASH = re.compile(r"(?:sha256:)?[0-9a-f]{20,}")
+
+
+def identity(value: object) -> str:
+    """Return a build: of a commit or digest its first characters, any other, such as a version, up to 40."""
+    text = one_line(value)
+    return f"{text[: text.find(':') + 13]}…" if _HASH.fullmatch(text) else one_line(text, 40)
+
+
 def took(seconds: object) -> str:
     """Return a duration: in seconds with a decimal, in milliseconds below a tenth."""
     value = float(seconds) if isinstance(seconds, int | float) else 0.0
@@ -202,16 +211,21 @@ def _facts(model: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     )
     yield "Checks", counts(model)
     yield "Streak", streak(model)
-    yield "Build", builds(model.get("build_identity"), 12) if model.get("checks") else ""
+    yield "Build", builds(model.get("build_identity")) if model.get("checks") else ""
     yield "Self-test", self_test(model)
     yield "Runner", one_line(model.get("runner"))
 
 
-def builds(found: object, limit: int = 80) -> str:
+def builds(found: object) -> str:
     """Return each service's build, or a sentence that none is known."""
     if isinstance(found, Mapping) and not any(found.values()):
         return "unknown: the verdict cannot be tied to a build"
-    return pairs(found, limit)
+    return pairs(short_builds(found))
+
+
+def short_builds(found: object) -> object:
+    """Return service -> build with commits and digests shortened; anything else as it is."""
+    return {name: identity(build) for name, build in found.items()} if isinstance(found, Mapping) else found
 
 
 def _environment(model: Mapping[str, Any]) -> str:
@@ -250,11 +264,14 @@ def self_test(model: Mapping[str, Any]) -> str:
         f"this suite detected {found.get('detected', '?')}/{found.get('total', '?')} seeded faults, "
         f"{found.get('false_alarms', '?')} false alarms"
     )
+    untried = found.get("uncovered")
+    if isinstance(untried, list) and untried:
+        quote += f", {counted(len(untried), 'check')} without a fault"
     mutants = found.get("mutants")
     if isinstance(mutants, Mapping):
         killed, total, scope = (one_line(mutants.get(key, "?")) for key in ("killed", "total", "scope"))
         quote += f", {killed}/{total} mutants" + (f" ({scope})" if scope != "all" else "")
-    when, digest = one_line(found.get("date")), one_line(found.get("catalogue_digest"), 20)
+    when, digest = moment(found.get("date")), identity(found.get("catalogue_digest"))
     return quote + (f", on {when}" if when else "") + (f", catalogue digest {digest}" if digest else "")
 
 

@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 from ..core.formats import counted, figure_bounds, number, one_line, printable
 from .charts import pictures, spelled
 from .columns import record, rows, sections, variables
-from .document import headline, moment, pairs, segments, took
+from .document import headline, identity, moment, pairs, segments, short_builds, took
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -206,10 +206,12 @@ def _templates() -> Environment:
     )
     made.filters |= {
         "anchor": anchor,
+        "identity": identity,
         "line": one_line,
         "moment": moment,
         "number": number,
         "pairs": pairs,
+        "short_builds": short_builds,
         "parts": lambda text: [*segments(one_line(text))],
         "spelled": spelled,
         "took": took,

@@ -7,7 +7,7 @@ each. The markers of the named checks give goal and severity; severity and class
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
@@ -234,6 +234,7 @@ def _filled(value: Any, words: Mapping[str, str]) -> Any:
 
 
 def _fault(table: TomlTable, suite: Mapping[str, SuiteCheck]) -> Fault:
+    table.finish(*(each.name for each in fields(Fault)), *_PLATFORM_KEYS)
     checks = tuple(_expected(check, suite) for check in table.tables("checks"))
     goals = sorted({"", *(check.goal for check in suite.values())})
     entry = Fault(
@@ -259,7 +260,6 @@ def _fault(table: TomlTable, suite: Mapping[str, SuiteCheck]) -> Fault:
     for pattern in entry.also:
         if not matching([pattern], suite):
             table.refuse("also", f"{pattern!r} matches no check of the suite", allowed="ids, with * and ?")
-    table.finish(*_PLATFORM_KEYS)
     return entry
 
 
@@ -287,16 +287,15 @@ def with_controls(names: Iterable[str], suite: Mapping[str, SuiteCheck]) -> list
 
 
 def _expected(table: TomlTable, suite: Mapping[str, SuiteCheck]) -> Expected:
+    table.finish("id", "severity", "class", "outcome")
     name = _known(table, "id", suite)
     outcome = table.choice("outcome", OUTCOMES, Outcome.FAILED.value)
-    entry = Expected(
+    return Expected(
         id=name,
         severity=table.choice("severity", Severity, suite[name].severity),
         failure_class=table.choice("class", FailureClass, _CLASSES.get(outcome, REQUIRED)),
         outcome=outcome,
     )
-    table.finish()
-    return entry
 
 
 def _known(table: TomlTable, key: str, suite: Mapping[str, SuiteCheck]) -> str:

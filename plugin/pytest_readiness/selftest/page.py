@@ -83,8 +83,9 @@ def headline(model: Mapping[str, Any]) -> str:
     refused = f"{number} refused by the platform, " if number else ""
     late = sum(fault["detected"] and bool(fault["missed"]) for fault in model["faults"])
     again = f" ({late} only at the second attempt)" if late else ""
+    untried = f"{counted(len(model['uncovered']), 'check')} without a fault, " if model["uncovered"] else ""
     return (
-        f"{partial}detected {model['detected']} of {model['total']}{again}, {refused}"
+        f"{partial}detected {model['detected']} of {model['total']}{again}, {refused}{untried}"
         f"{counted(model['false_alarms'], 'false alarm')} in {_clean_runs(model)}"
     )
 
