@@ -45,6 +45,7 @@ _ACTS = re.compile(r"build-push|ecs-deploy|ecs-run")
 _NAME = re.compile(r"[\w.-]+")
 #: Options of `aws ecs` with names, which have neither quotes nor a dollar.
 _NAMED = ("--cluster", "--service", "--services", "--task-definition", "--tasks", "--family", "--launch-type")
+_OF_A_TASK = ("aws ecs describe-tasks", "aws ecs wait tasks-stopped", "aws ecs wait tasks-running")
 _DELETES = re.compile(r"delete-service|\bdestroy\b|delete-stack")
 _LOOPS = re.compile(r"\b(?:while|until|for)\b|\bsleep\b|\bwatch\b|\bretry\b")
 
@@ -70,6 +71,7 @@ def ineffective(repository: Repository, plan: Pipeline, families: Collection[str
             )
             if works and not acts:
                 found += _printed(commands)  # any other job may print them as a hint
+            found += _replaces_nothing(repository, commands) if works else ()
             found += _unbuilt(repository, workflow, job, commands)
             found += _quoted(repository, workflow, job, commands)
             for placed in repository.everything(workflow, job):
@@ -247,6 +249,24 @@ def _quoted(
                     yield Finding(path, before + shell.line_of(value), what)
 
 
+def _replaces_nothing(repository: Repository, commands: Sequence[Command]) -> Iterator[Finding]:
+    """A sed that should put an image into a file of the checkout, which has none of what it looks for."""
+    for each in commands:
+        *program, script, path = each.words if len(each.words) > 2 else ("", "", "")
+        file = posixpath.normpath(posixpath.join(each.directory, path))
+        looked_for = _PLAIN_SED.fullmatch(script) if program[:1] == ["sed"] and each.directory else None
+        text = repository.script(file) or "" if looked_for is not None else ""
+        ending, own = re.escape(posixpath.splitext(file)[1]), repository.script(each.path) or ""
+        written = [other for other in commands if file in other.words and other.words[0] != "sed"]
+        written += [each] if re.search(rf">\s*\S*{ending}", own) else []
+        if looked_for is not None and "image" in text and looked_for[2] not in text and not written:
+            yield each.finding(f"sed changes nothing: {file} has no {looked_for[2]}")
+
+
+#: One substitution by sed of a plain word.
+_PLAIN_SED = re.compile(r"s([|/#,@])((?:(?!\1)[\w@{}%<>-])+)\1.*\1g?")
+
+
 #: Commands that use the cluster `default` if they name none.
 _IN_A_CLUSTER = (*_UPDATE, "aws ecs run-task", "aws ecs describe-services", "aws ecs wait services-stable",
                  "aws ecs describe-tasks", "aws ecs wait tasks-stopped")  # fmt: skip
@@ -331,13 +351,16 @@ _MAY_FORCE = re.compile(r"^[ \t]*-?s?include\b|always-make|\bMAKEFLAGS\b.*B", re
 
 
 def _strayed(commands: Sequence[Command], prefix: str) -> Iterator[Finding]:
-    """A service of this environment that a command looks for in another cluster."""
+    """A service of this environment that a command looks for in another cluster, or as a task."""
     for each in commands:
         named = shell.option(each.words, "--cluster").rpartition("/")[2]
         service = shell.option(each.words, "--service", "--services")
         elsewhere = re.fullmatch(r"[\w-]+", named) and not named.startswith(f"{prefix}-")
         if runs_one(each.words, ("aws ecs",)) and service.startswith(f"{prefix}-") and elsewhere:
             yield each.finding(f"a service of {prefix} is looked for in the cluster {named}")
+        task = shell.option(each.words, "--tasks")
+        if runs_one(each.words, _OF_A_TASK) and task.startswith(f"{prefix}-") and _NAME.fullmatch(task):
+            yield each.finding(f"there is no task {task}: --tasks takes the ARN that run-task prints")
 
 
 def _abroad(commands: Sequence[Command], prefix: str) -> Iterator[Finding]:

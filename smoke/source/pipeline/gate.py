@@ -375,7 +375,7 @@ def left_behind(
 
 
 def _never_pushed(repository: Repository, path: str) -> Iterator[Finding]:
-    """Filters that let no push start a workflow: no file of the checkout has one of these paths.
+    """Filters that let no push start a workflow: no file of the checkout, or no branch, is called so.
 
     Filters of paths do not apply to tags. A workflow that also starts otherwise may ignore all branches.
     """
@@ -388,8 +388,10 @@ def _never_pushed(repository: Repository, path: str) -> Iterator[Finding]:
         patterns = [_PATTERN.sub(lambda sign: _SIGNS[sign[0]], re.escape(each)) for each in listed]
         readable = bool(listed) and not any(set(each) & set("!?+[") for each in listed)
         fit = [any(re.fullmatch(each, file) for each in patterns) for file in (*repository.paths, *links)]
-        files = readable and {"paths": not any(fit), "paths-ignore": all(fit)}.get(name, False)
-        if files or (name == "branches-ignore" and "**" in listed and {*on} == {"push"}):
+        full = all(each.startswith("refs/heads/") for each in listed)  # GitHub compares the short name
+        never = {"paths": not any(fit), "paths-ignore": all(fit), "branches": full,
+                 "branches-ignore": "**" in listed and {*on} == {"push"}}  # fmt: skip
+        if readable and never.get(name, False):
             yield Finding(path, line, f"no push starts it: {name} is {', '.join(listed)}")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import chain
 
 from smoke.source.checkout import Examined, Finding
+from smoke.source.infrastructure.refusals import REGION
 from smoke.source.rules import ENVIRONMENTS
 from smoke.source.scripts import shell
 
@@ -25,7 +26,7 @@ from .deploys import (
     values_of,
 )
 from .effects import astray, words_of
-from .expansion import without_value
+from .expansion import Expansion, without_value
 from .jobs import unnoticed
 from .repository import WORKFLOWS, Placed, Repository
 from .validity import may_run
@@ -402,6 +403,9 @@ def _abroad(repository: Repository, workflow: Workflow, job: Job, region: str) -
     }
     if region and {"", region}.isdisjoint(named) and named and not any("$" in each for each in named):
         return [f"the region {each}, the profile has {region}" for each in sorted(named)]
+    own = _set_by_scripts(repository, workflow, job) if region and named <= {""} else set[str]()
+    if own and region not in own:
+        return [f"the region {each}, the profile has {region}" for each in sorted(own)]
     signed += [each["aws-region"] for each in held if _SIGNS & {*each} and "aws-region" in each]
     if signed and region and not any("$" in each for each in signed) and region not in signed:
         return [f"the region {each}, the profile has {region}" for each in sorted({*signed})]
@@ -411,6 +415,17 @@ def _abroad(repository: Repository, workflow: Workflow, job: Job, region: str) -
     return [f"the region {each}, the profile has {region}" for each in sorted(found - _FILLED)]
 
 
+def _set_by_scripts(repository: Repository, workflow: Workflow, job: Job) -> set[str]:
+    """The regions that the scripts which update the service set for themselves, outside of any branch."""
+    paths = {each.path for each in Expansion(repository, workflow).commands(job)} - {workflow.path}
+    texts = [text for path in paths if "update-service" in (text := repository.script(path) or "")]
+    return {found["region"] for text in texts for found in _SETS_REGION.finditer(text)}
+
+
+_SETS_REGION = re.compile(
+    rf"^(?:export )?(?:\w+=\S+ )*AWS_(?:DEFAULT_)?REGION=[\"']?(?P<region>{REGION})[\"']?(?: \w+=\S+)*$",
+    re.MULTILINE,
+)
 #: Names under which AWS's tools and its action get the region, and expressions for these.
 _SIGNS = {"role-to-assume", "aws-access-key-id"}
 _REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION", "aws-region")

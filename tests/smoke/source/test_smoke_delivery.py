@@ -412,6 +412,25 @@ def test_a_deployment_names_the_region_of_the_profile(flag: str, carried: int) -
     assert said == ["deploy carries the region eu-west-1, the profile has us-east-1"] * carried
 
 
+@pytest.mark.parametrize(
+    ("line", "carried"),
+    [
+        ("export AWS_REGION=eu-west-1 AWS_DEFAULT_REGION=eu-west-1", 1),
+        ("AWS_DEFAULT_REGION='eu-west-1'", 1),
+        ("export AWS_REGION=us-east-1", 0),
+        ('export AWS_REGION="${AWS_REGION:-eu-west-1}"', 0),
+        ("AWS_REGION=eu-west-1 aws ecr describe-repositories", 0),
+        ("if false; then\n  export AWS_REGION=eu-west-1\nfi", 0),
+    ],
+)
+def test_a_script_may_set_its_region(line: str, carried: int) -> None:
+    script = {"scripts/deploy.sh": f"{line}\naws ecs update-service --service shop-api\n"}
+    data = workflow(deploy=deploy(steps=[{"run": "scripts/deploy.sh"}]))
+    _, found = misdelivered(repository(data, **script), PLAN, GROUPS, "us-east-1")
+    said = [each.what for each in found.findings]
+    assert said == ["deploy carries the region eu-west-1, the profile has us-east-1"] * carried
+
+
 @pytest.mark.parametrize(("kind", "refused"), [("CODE_DEPLOY", True), ("ECS", False)])
 def test_only_codedeploy_updates_what_it_owns(read: Read, kind: str, refused: bool) -> None:
     controller = f'  deployment_controller {{\n    type = "{kind}"\n  }}\n'

@@ -48,6 +48,12 @@ def found(run: str, *, build: str = "make", migrate: str = "scripts/migrate.sh",
         (OF_API.format("shop-staging-jobs"), ""),
         (OF_API.format('"$CLUSTER"'), ""),
         (f'{UPDATE} --task-definition "$P-api"', ""),
+        (
+            f"{UPDATE}\naws ecs wait tasks-stopped --tasks shop-staging-migrate",
+            "no task shop-staging-migrate",
+        ),
+        (f'{UPDATE}\naws ecs describe-tasks --tasks "$task"', ""),
+        (f"{UPDATE}\naws ecs describe-tasks --tasks 1dc5c17a422b4dc4b493371970c6c4d6", ""),
         ("aws ecs update-service --cluster '$P-cluster'", "literally $P-cluster"),
         ("aws ecs update-service --cluster '${P}-cluster'", "literally ${P}-cluster"),
         ("aws ecs update-service --cluster 'c' --query '$.x'", ""),
@@ -290,6 +296,23 @@ def test_make_runs_no_rule_for_what_is_there(rules: str, goals: str, blamed: boo
 def test_make_may_run_elsewhere_or_read_another_file(run: str, files: dict[str, str]) -> None:
     rules = {"Makefile": "migrate:\n\tscripts/migrate.sh\n", "migrate/1.sql": "", **files}
     assert not [each for each in found(UPDATE, migrate=run, **rules) if "`make" in each]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('sed "s|__TAG__|$T|g" task.json', []),
+        ("sed -i 's/@TAG@/1/' task.json", ["sed changes nothing: task.json has no @TAG@"]),
+        ('sed "s/TAG/$T/" task.json', []),
+        ('sed "s|:.*|:$T|" task.json', []),
+        ("sed 's/@TAG@/1/' other.json", []),
+        ("cp a.json task.json\nsed 's/@TAG@/1/' task.json", []),
+        ("jq . a.json >task.json\nsed 's/@TAG@/1/' task.json", []),
+    ],
+)
+def test_sed_finds_its_placeholder(line: str, said: list[str]) -> None:
+    files = {"task.json": '{"image": "shop-api:__TAG__"}\n', "a.json": "{}\n"}
+    assert found(f"{line}\n{UPDATE}", **files) == said
 
 
 @pytest.mark.parametrize(
