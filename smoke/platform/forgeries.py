@@ -87,6 +87,7 @@ OTHER_CALLERS: Mapping[str, Mapping[str, Any]] = {
     # capitals are a checksum (EIP-55), as wallets show addresses
     "another user, whose address has capitals": {"sub": "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"},
     **{f"the tier {tier}": {"tier": tier} for tier in TIER_POOLS},
+    **{f"the pool {pool}": {"pool_id": pool} for pool in POOLS[1:]},
     "the least pools": {"tier": "free", "allowed_pools": [*POOLS[:1]]},
     "a pool more that nobody knows": {"allowed_pools": [*POOLS, NO_POOL]},
 }

@@ -215,6 +215,7 @@ _REFUSED: Mapping[str, Callable[[Claims], bool]] = {
     "unknown-claims": lambda claims: "smoke" in claims.raw,
     "addresses-with-capitals": lambda claims: any(map(str.isupper, claims.text("sub") or "")),
     "the-free-tier": lambda claims: claims.raw.get("tier") == "free",
+    "other-pools": lambda claims: claims.raw.get("pool_id", POOLS[0]) != POOLS[0],
     "unknown-pools": lambda claims: not {*claims.raw.get("allowed_pools", ())} <= {*POOLS},
     "short-lives": lambda claims: claims.expires_at - float(claims.raw["iat"]) < S2S_LIFETIME_S,
 }
@@ -230,8 +231,7 @@ class FaultyVerifier(Faulty, Verifier):
 
     def forget(self) -> None:
         """Drop what was counted."""
-        self._refusals = 0
-        self._blind_until = 0.0
+        self._refusals, self._blind_until = 0, 0.0
         self._verified: set[bytes] = set()
 
     async def verify(self, authorization: str | None) -> Claims:

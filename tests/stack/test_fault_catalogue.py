@@ -41,7 +41,7 @@ FAMILIES = {
     ],
     f"{SERVICES}-refuses-": [
         *("valid-tokens", "unknown-claims", "addresses-with-capitals", "the-free-tier", "short-lives"),
-        "unknown-pools",
+        *("unknown-pools", "other-pools"),
     ],
     f"{SERVICES}-believes-tokens-at-": ["stream", "budget", "quality", "events"],
     "freeside-overlooks-the-tokens-pool-at-": ["models", "invoke", "stream", "budget", "quality"],
