@@ -25,6 +25,11 @@ MOVING = frozenset({
     "latest", "main", "master", "stable", "edge", "nightly", "dev", "develop", "prod", "production",
     "staging", "current", "head", "release", "test", "trunk",
 })  # fmt: skip
+#: Images of AWS and Docker whose `stable` is the release that their makers recommend.
+_CHANNEL = re.compile(
+    r"(?:(?:docker\.io/)?(?:amazon/|library/)?|public\.ecr\.aws/(?:aws-observability|docker/library)/)[\w.-]+:stable"
+    r"|\d{12}\.dkr\.ecr\.[\w-]+\.amazonaws\.com/aws-for-fluent-bit:stable"
+)
 _TAG = re.compile(r":([^:/@]*|[^:/@]*\$\{.*\}[^:/@]*)$")
 MIGRATES = re.compile(rf"{MIGRATION.pattern}|drizzle|db:push|db push|prisma", re.IGNORECASE)
 
@@ -57,7 +62,7 @@ def images(configuration: Configuration) -> tuple[list[str], Examined]:
 
 def _moving(image: str) -> str:
     """What is wrong with an image's tag."""
-    if "@sha256:" in image or re.search(r"@\$\{[^}]*digest[^}]*\}$", image):
+    if "@sha256:" in image or _CHANNEL.fullmatch(image) or re.search(r"@\$\{[^}]*digest[^}]*\}$", image):
         return ""
     tag = _TAG.search(re.sub(r"\$\{[^}]*\}", lambda found: found[0].replace(":", "").replace("/", ""), image))
     if tag is None or not tag[1]:

@@ -91,11 +91,19 @@ def _flat(data: Any) -> Iterator[str]:
 
 
 _APPLY = ("terraform apply", "tofu apply")
-#: Blocks that create a service or a task, or may contain one.
-_SERVES = re.compile(
-    r"\baws_(?:ecs_(?:service|task)|codedeploy|cloudformation)|\b(?:helm|kubernetes)_|\becs\b|fargate"
+#: Targets that contain no service, and depend on none.
+_TARGETS = re.compile(
+    r"(?:^|\.)aws_(?:acm|db|ecr|ecs_cluster|ecs_task_definition|iam|kms|lb|rds|s3|secretsmanager|security_group"
+    r"|sns|sqs|ssm|subnet|vpc|cloudwatch_log_group)\w*\."
 )
-_OTHERWISE = re.compile(r"\baws_(?:ecs_task_set|codedeploy|cloudformation)|\b(?:helm|kubernetes)_")
+#: What is not a comment is kept: texts may contain `//` and `#`.
+_COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|/\*.*?\*/|(?:#|//)[^\n]*', re.DOTALL)
+_BLOCK = re.compile(r"^(?=\w[^=\n]*\{)", re.MULTILINE)
+_SERVICE = re.compile(r'\bresource\s+"aws_ecs_service"|"aws_ecs_service"\s*:')
+_TASK = re.compile(r"\baws_ecs_task_definition\.([\w-]+)")
+_GIVEN_IMAGE = re.compile(r"\bimage\"?\s*[=:].*\b(?:var|local|data)\.")
+#: Blocks that may contain a service.
+_OTHERWISE = re.compile(r"\baws_(?:ecs_task_set|cloudformation)|\b(?:helm|kubernetes)_")
 _BY_MODULE = re.compile(r"\becs\b|fargate")
 #: A service keeps the revision that a pipeline has given it.
 _KEEPS = re.compile(r"\bignore_changes\s*=\s*(?:all\b|\[[^\]]*\btask_definition\b)")
@@ -111,6 +119,9 @@ def _relevant_commands(repository: Repository, placed: Placed) -> Iterator[list[
         if not any(shell.runs(words, each) for each in _APPLY):
             yield words
             continue
+        targets = [*shell.option_values(words, "-target", "--target")]
+        if "-refresh-only" in words or (targets and all(map(_TARGETS.search, targets))):
+            continue
         where = posixpath.join(folder, shell.option(words, "-chdir"))
         if "$" in where or _makes_services(repository, posixpath.normpath(where), set()):
             yield words
@@ -121,20 +132,33 @@ def _makes_services(repository: Repository, folder: str, seen: set[str]) -> bool
     seen.add(folder)
     inside = [path for path in repository.paths if (posixpath.dirname(path) or ".") == folder]
     texts = [repository.script(path) for path in inside if path.endswith(SUFFIXES)]
-    joined = "\n".join(text or "" for text in texts)
-    sources = _SOURCE.findall(joined)
-    if _KEEPS.search(joined):  # the pipeline owns the revisions of the services
-        serves = _OTHERWISE.search(joined) or _BY_MODULE.search("\n".join(sources))
-    else:
-        serves = _SERVES.search(joined)
-    if not texts or None in texts or serves:
+    if not texts or None in texts:
         return True
-    local = {
-        posixpath.normpath(posixpath.join(folder, source))
-        for source in sources
-        if source.startswith(("./", "../"))
-    }
+    joined = _COMMENT.sub(lambda found: found[1] or "", "\n".join(text or "" for text in texts))
+    blocks, local = _BLOCK.split(joined), set[str]()
+    if _OTHERWISE.search(joined) or any(_moves(each, blocks) for each in blocks):
+        return True
+    for block in blocks:
+        for source in _SOURCE.findall(block):
+            if source.startswith(("./", "../")):
+                local.add(posixpath.normpath(posixpath.join(folder, source)))
+            elif _BY_MODULE.search(f"{block.partition('{')[0]} {source}"):
+                return True
     return any(_makes_services(repository, each, seen) for each in sorted(local - seen))
+
+
+def _moves(block: str, blocks: Sequence[str]) -> bool:
+    """Whether a block is a service that takes each new revision of Terraform's.
+
+    Beside services that keep the pipeline's revisions, one with a fixed image does not: a pooler.
+    """
+    if not _SERVICE.search(block) or _KEEPS.search(block):
+        return False
+    if not any(_SERVICE.search(each) and _KEEPS.search(each) for each in blocks):
+        return True
+    named = {f'"{each}"' for each in _TASK.findall(block)}
+    tasks = [each for each in blocks if named & {*each.partition("{")[0].split()}]
+    return any(map(_GIVEN_IMAGE.search, tasks))
 
 
 #: Commands that have another system deploy.
@@ -245,17 +269,36 @@ def _is_elsewhere(repository: Repository, plan: Pipeline, workflow: Workflow, jo
     same = named == own or any(re.fullmatch(each, own) and re.fullmatch(each, named) for each in _SAME)
     other = re.fullmatch(ENVIRONMENTS, named) and not same
     ours = any(plan.prefix in each for each in values)
+    main, there = repository.workflows.get(plan.workflow), _regions(repository, workflow, job)
+    home = {each for one in main.jobs.values() for each in _regions(repository, main, one)} if main else set()
+    if home and there and home.isdisjoint(there):
+        return True
     return any(elsewhere(values, plan.prefix)) or bool(plan.prefix and other and not ours)
 
 
+def _regions(repository: Repository, workflow: Workflow, job: Job) -> set[str]:
+    """The AWS regions that a job names; none if it may use others."""
+    held: list[Mapping[str, str]] = [workflow.env, job.env]
+    found = set[str]()
+    for placed in repository.everything(workflow, job):
+        held += [placed.env, placed.step.env, placed.step.given]
+        found |= {each for words in repository.commands(placed.step)
+                  for each in shell.option_values(words, "--region")}  # fmt: skip
+    found |= {each[name] for each in held for name in REGIONS if name in each}
+    found -= FILLED
+    return set() if any("$" in each for each in found) else found
+
+
+#: Where a job names its region, and how it refers to one of these.
+REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION", "aws-region")
+FILLED = {text for name in REGIONS for text in (f"${{{{ env.{name} }}}}", f"${name}", f"${{{name}}}")}
 #: Names of one kind of environment.
 _SAME = ("prd|prod|production|live", "stg|stag|stage|staging", "dev|development")
 
 
 def _is_upkeep(repository: Repository, plan: Pipeline, workflow: Workflow) -> bool:
     """Whether an operator or a timer starts a workflow that makes no image and no revision, and sets none."""
-    names = " ".join((workflow.path, workflow.name, *workflow.jobs))
-    if not {*workflow.triggers} <= {"workflow_dispatch", "schedule"} or _OF_BUILDS.search(names):
+    if not {*workflow.triggers} <= {"workflow_dispatch", "schedule"}:
         return False
     steps = [each for job in workflow.jobs.values() for each in repository.everything(workflow, job)]
     words = [each for placed in steps for each in _relevant_commands(repository, placed)]
@@ -275,9 +318,10 @@ def _is_upkeep(repository: Repository, plan: Pipeline, workflow: Workflow) -> bo
 
 #: What makes an image or a revision, and options of an update that needs neither.
 _MAKES = re.compile(
-    r"register[-_]task[-_]def|docker\b|build|push|bake|deploy-task-def|boto3|client-ecs", re.IGNORECASE
+    r"register[-_]task[-_]def|docker\b|(?<![a-z])(?:re)?build|(?<![a-z])(?:push|bake)(?![a-z])|deploy-task-def"
+    r"|boto3|client-ecs",
+    re.IGNORECASE,
 )
-_OF_BUILDS = re.compile(r"deploy|release|fix|ship|promot|roll-?out|publish", re.IGNORECASE)
 _KEEPING = {"--force-new-deployment", "--desired-count"}
 
 
@@ -324,32 +368,6 @@ def of_whom(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job
 
 
 _UPDATES, _LITERAL = ("aws ecs update-service",), re.compile(r"[\w-]+")
-#: A revision of a task definition, after its family.
-_REVISION = re.compile(r".+:(?:\d+|\$.*)|\$.*")
-#: An operator's input that names a build.
-_CHOSEN = re.compile(r"inputs\.\w*(?:tag|sha|image|version|commit|ref|digest|revision)", re.IGNORECASE)
-
-
-_BACK = re.compile(r"roll[-_ ]?back|\bback\b", re.IGNORECASE)
-
-
-def goes_back(repository: Repository, workflow: Workflow, job: Job) -> bool:
-    """Whether a job is a rollback: an operator starts it, and its name says so.
-
-    It runs an old revision, or the build that the operator names.
-    """
-    asked = {*workflow.triggers} <= {"workflow_dispatch", "repository_dispatch"}
-    if not asked or not _BACK.search(f"{workflow.name} {job.name}"):
-        return False
-    steps = [placed.step for placed in repository.everything(workflow, job)]
-    texts = [text for step in steps for text in (step.run, *step.env.values(), *step.given.values())]
-    if any(map(_CHOSEN.search, (*texts, *job.env.values(), *job.given.values(), *workflow.env.values()))):
-        return True
-    words = [each for step in steps for each in repository.commands(step)]
-    updates = [each for each in words if shell.runs(each, "aws ecs update-service")]
-    made = any(shell.runs(each, "aws ecs register-task-definition") for each in words)
-    given = [shell.option(each, "--task-definition") for each in updates]
-    return bool(given) and not made and all(map(_REVISION.fullmatch, given))
 
 
 def unseen(repository: Repository, plan: Pipeline) -> list[Finding]:

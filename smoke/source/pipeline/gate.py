@@ -26,7 +26,6 @@ from .deploys import (
     deploy_jobs,
     deploys,
     deploys_here,
-    goes_back,
     names_any,
     of_whom,
     spoken_of,
@@ -36,6 +35,7 @@ from .deploys import (
 from .expansion import Expansion
 from .jobs import examine_job, unreached
 from .repository import Placed, Repository
+from .rollback import goes_back
 from .validity import may_run
 from .workflows import CANCELLED, FAILURE, OUTCOMES, SKIPPED, SUCCESS, Job, Situation, Workflow
 

@@ -12,10 +12,14 @@ from pytest_readiness import SetupError
 from smoke.source.checkout import Checkout, Finding, GitRefused, git
 from smoke.source.infrastructure.definitions import Definitions
 from smoke.source.infrastructure.tasks import repository
+from smoke.source.scripts import shell
 from smoke.source.terraform import values
 from smoke.source.terraform.configuration import Configuration
 from smoke.source.terraform.references import entries, items, referenced
 from smoke.source.terraform.values import Value, decoded, text
+
+from .repository import Repository
+from .workflows import Job, Workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,3 +381,29 @@ def _lost(rules: Sequence[Mapping[str, Value]]) -> Iterator[str]:
             what = "archives" if moved else "deletes"
             yield f"{what} an image after {limit:g} days, even if it is in use"
         return
+
+
+#: A revision of a task definition, after its family.
+_REVISION = re.compile(r".+:(?:\d+|\$.*)|\$.*")
+#: An operator's input that names a build.
+_CHOSEN = re.compile(r"inputs\.\w*(?:tag|sha|image|version|commit|ref|digest|revision)", re.IGNORECASE)
+_BACK = re.compile(r"roll[-_ ]?back|\b(?:back|revert|restore|undo)\b", re.IGNORECASE)
+
+
+def goes_back(repository: Repository, workflow: Workflow, job: Job) -> bool:
+    """Whether a job is a rollback: an operator starts it, and its name says so.
+
+    It runs an old revision, or the build that the operator names.
+    """
+    asked = {*workflow.triggers} <= {"workflow_dispatch", "repository_dispatch"}
+    if not asked or not _BACK.search(f"{workflow.name} {job.name}"):
+        return False
+    steps = [placed.step for placed in repository.everything(workflow, job)]
+    texts = [text for step in steps for text in (step.run, *step.env.values(), *step.given.values())]
+    if any(map(_CHOSEN.search, (*texts, *job.env.values(), *job.given.values(), *workflow.env.values()))):
+        return True
+    words = [each for step in steps for each in repository.commands(step)]
+    updates = [each for each in words if shell.runs(each, "aws ecs update-service")]
+    made = any(shell.runs(each, "aws ecs register-task-definition") for each in words)
+    given = [shell.option(each, "--task-definition") for each in updates]
+    return bool(given) and not made and all(map(_REVISION.fullmatch, given))

@@ -16,6 +16,8 @@ from smoke.source.scripts import shell
 
 from .concurrency import cancelled
 from .deploys import (
+    FILLED,
+    REGIONS,
     Pipeline,
     deploy_jobs,
     elsewhere,
@@ -330,7 +332,7 @@ def _examine_key(key: str, workflow: Workflow, job: Job, steps: Sequence[Placed]
 _KEPT = re.compile(
     r"(?:vars|inputs|env|secrets)\.(?P<name>\w+?)_(?:IMAGE_)?(?:TAG|SHA|IMAGE|VERSION)", re.IGNORECASE
 )
-_WORDS = re.compile(rf"\b({ENVIRONMENTS})\b", re.IGNORECASE)
+_WORDS = re.compile(rf"\b({ENVIRONMENTS}|dr|disaster|failover|standby)\b", re.IGNORECASE)
 PRODUCTION = ("prod", "production", "live")
 
 
@@ -394,7 +396,7 @@ def _abroad(repository: Repository, workflow: Workflow, job: Job, region: str) -
     for placed in repository.everything(workflow, job):
         held += [placed.env, placed.step.env, placed.step.given]
         signed += [
-            placed.step.env[name] for name in _REGIONS if name in placed.step.env
+            placed.step.env[name] for name in REGIONS if name in placed.step.env
         ]  # it takes precedence
     named = {
         shell.option(words, "--region")
@@ -409,10 +411,10 @@ def _abroad(repository: Repository, workflow: Workflow, job: Job, region: str) -
     signed += [each["aws-region"] for each in held if _SIGNS & {*each} and "aws-region" in each]
     if signed and region and not any("$" in each for each in signed) and region not in signed:
         return [f"the region {each}, the profile has {region}" for each in sorted({*signed})]
-    found = {value for each in held for name in _REGIONS if (value := each.get(name)) is not None}
-    if not region or any("$" in each for each in found - _FILLED) or region in found:
+    found = {value for each in held for name in REGIONS if (value := each.get(name)) is not None}
+    if not region or any("$" in each for each in found - FILLED) or region in found:
         return []
-    return [f"the region {each}, the profile has {region}" for each in sorted(found - _FILLED)]
+    return [f"the region {each}, the profile has {region}" for each in sorted(found - FILLED)]
 
 
 def _set_by_scripts(repository: Repository, workflow: Workflow, job: Job) -> set[str]:
@@ -428,14 +430,17 @@ _SETS_REGION = re.compile(
 )
 #: Names under which AWS's tools and its action get the region, and expressions for these.
 _SIGNS = {"role-to-assume", "aws-access-key-id"}
-_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION", "aws-region")
-_FILLED = {f"${{{{ env.{name} }}}}" for name in _REGIONS}
 
 
 def _texts(repository: Repository, workflow: Workflow, job: Job) -> set[str]:
     """The job's text as written, because its commands no longer contain GitHub's expressions."""
-    texts = [*job.env.values(), *job.given.values()]
+    texts = [
+        *job.given.values(),
+        *(value for name, value in job.env.items() if not name.startswith("TF_VAR_")),
+    ]
     for placed in repository.everything(workflow, job):
+        if any(words[:1] in (["terraform"], ["tofu"]) for words in repository.commands(placed.step)):
+            continue  # it is given every service's image
         texts += [placed.step.run, *placed.step.env.values(), *placed.step.given.values()]
     return {*texts}
 

@@ -26,6 +26,7 @@ from .state import (
     kept,
     options_of,
     outside,
+    reads_every,
     short,
 )
 
@@ -152,10 +153,11 @@ class Commands(Words):
             return followed
         if self.counts(texts):
             return self._migrated(node, texts, state)
-        if CODE_IS_ZERO.match(shell.text_of(node)) and (read := self._code_read(state)):
+        text = shell.text_of(node)
+        if CODE_IS_ZERO.match(text) and (read := self._code_read(state, every=reads_every(text))):
             return {replace(each, ok=code == "0") for each, code, _ in read}
         shown = self.depth == 0 and _only_prints(node, texts)
-        if EXIT_CODE.search(shell.text_of(node)) and name not in shell.SILENT and not shown:
+        if EXIT_CODE.search(text) and name not in shell.SILENT and not shown:
             state = state.guessed(f"how the exit code is used: {short(node)}")
         return {replace(state, ok=True), replace(state, ok=False)}
 

@@ -92,6 +92,15 @@ class State:
             found = value.split(BETWEEN) if value else []
         return [(each.removeprefix(SYMBOL), not each.startswith(SYMBOL)) for each in found] or None
 
+    def joining(self, name: str, added: Sequence[str | None]) -> State:
+        """The same with more processes in an array; it is forgotten if it has anything else, or many."""
+        held = self.value(f"{name}[@]")
+        words = [*(held.split(BETWEEN) if held else []), *added]
+        known = held is not None and len(words) <= _MOST_PROCESSES and {*words} <= {"lost", "fine"}
+        return self.having(name, UNSURE).having(
+            f"{name}[@]", BETWEEN.join(map(str, words)) if known else None
+        )
+
     def guessed(self, guess: str, *, always: bool = False) -> State:
         """The same on a path that depends on something not understood; unchanged without a failure."""
         return replace(self, guess=self.guess or guess.replace(UNSURE, "")) if self.failed or always else self
@@ -171,6 +180,7 @@ _COMPARED = re.compile(
 #: Exit codes from this one on mean a time limit, a missing program or a signal.
 _NEVER_SUCCESS = 124
 _MOST_CODES = 8
+_MOST_PROCESSES = 4
 #: Placeholder for a code that cannot be read.
 _INSTEAD = re.compile(r"\|\|\s*(?:true\b|:|echo\s+[\"']?([\w.-]*)[\"']?\s*[)\n;`])")
 #: Expressions that turn a missing code into 0.
@@ -270,31 +280,31 @@ class Words(ABC):
         value = state.value(found[1])
         return found[3] if value == "" and found[2] == "-" else value
 
+    def with_functions(self, text: str) -> str:
+        """The text with the functions that it names."""
+        named = (shell.text_of(body) for name, body in self.functions.items()
+                 if re.search(rf"\b{re.escape(name)}\b", text))  # fmt: skip
+        return " ".join([text, *named])
+
     def _substituted(self, node: Node, state: State) -> list[tuple[State, str, bool]]:
         text = shell.text_of(node)
-        inside = " ".join(
-            [
-                text,
-                *(
-                    shell.text_of(body)
-                    for name, body in self.functions.items()
-                    if re.search(rf"\b{re.escape(name)}\b", text)
-                ),
-            ]
-        )
-        if EXIT_CODE.search(inside) and (read := self._code_read(state, inside)):
+        inside = self.with_functions(text)
+        if EXIT_CODE.search(inside) and (read := self._code_read(state, inside, every=reads_every(inside))):
             return read
         found = self._sequence(node.children[1:-1], {replace(state, errexit=False)}, cond=False)
         return [(outside(each, state), f"{text}", False) for each in found]
 
-    def _code_read(self, state: State, written: str = "") -> list[tuple[State, str, bool]]:
-        """The paths after reading a task's exit code, each with the code; none without a task."""
+    def _code_read(
+        self, state: State, written: str = "", *, every: bool = False
+    ) -> list[tuple[State, str, bool]]:
+        """The paths after reading a task's exit code, or every task's, with the code; none without a task."""
         task = next((each for each in state.failed if each.task), None)
         if task is None:
             return []
         # where the only failure was lost so far no longer matters: it is read
         failed = replace(state, ok=True, how=state.how if state.failed[1:] else "")
-        good = replace(failed, failed=tuple(each for each in state.failed if each != task))
+        left = tuple(each for each in state.failed if not (each.task if every else each == task))
+        good = replace(failed, failed=left)
         if _FAILED_ONLY.search(written):  # a missing code is also not 0
             counted = re.search(r"\blength\b", written) is not None
             return [(good, "0" if counted else "", True), (failed, "1" if counted else "api", True)]
@@ -408,6 +418,12 @@ def _ends_at(state: State, kind: str, operator: str, *words: Word) -> bool:
     counts = kind == "((" or (kind == "[[" and operator in shell.INTEGERS)
     unset = (known and text.isidentifier() and state.value(text) is None for text, known in words)
     return state.nounset and counts and any(unset)
+
+
+def reads_every(written: str) -> bool:
+    """Whether the exit codes of all tasks are read, not only those of one that a variable names."""
+    one = re.search(r"--tasks[\s=]+\"\$\{?\w+\}?\"[\s\\]*(?:--|[|)]|\Z)", written)
+    return one is None and re.search(r"\btasks\[\*?\]", written) is not None
 
 
 def _nothing(written: str) -> list[str]:

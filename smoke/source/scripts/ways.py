@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from tree_sitter import Node
@@ -31,6 +31,7 @@ from .state import (
     ended,
     kept,
     outside,
+    reads_every,
     short,
 )
 
@@ -134,6 +135,8 @@ class Ways(Commands):
                 for each in self._migrated(inner, [*shell.words(inner), "<", read[1]], state)
             }
         state = self._beside(redirections, state)
+        if any(EXIT_CODE.search(shell.text_of(each)) for each in _processes(redirections)):
+            state = state.guessed(f"how the exit code is used: {short(node)}")
         into = next(filter(None, (_GITHUB_FILE.search(shell.text_of(each)) for each in redirections)), None)
         self.into = {"ENV": "env", "OUTPUT": "outputs"}[into[1]] if into else ""
         after = self._run(inner, state, cond)
@@ -142,13 +145,12 @@ class Ways(Commands):
 
     def _beside(self, redirections: Sequence[Node], state: State) -> State:
         """The state in which a command starts beside those of `<( )`: nothing sees how these end."""
-        for each in redirections:
-            for process in shell.below(each, "process_substitution"):
-                start = replace(state, errexit=False)
-                for after in self._sequence(process.children[1:-1], {start}, cond=False):
-                    if {*after.failed} - {*start.failed}:
-                        lost = outside(after, state).lost("its status is lost in a process substitution")
-                        state = replace(lost, ok=True, flow="")
+        for process in _processes(redirections):
+            start = replace(state, errexit=False)
+            for after in self._sequence(process.children[1:-1], {start}, cond=False):
+                if {*after.failed} - {*start.failed}:
+                    lost = outside(after, state).lost("its status is lost in a process substitution")
+                    state = replace(lost, ok=True, flow="")
         return state
 
     def _list(self, node: Node, state: State, cond: bool) -> set[State]:
@@ -182,7 +184,7 @@ class Ways(Commands):
 
     def _piped(self, node: Node, parts: Sequence[Node], state: State, cond: bool) -> set[State]:
         if CODE_IS_ZERO.match(shell.text_of(parts[-1])) and EXIT_CODE.search(shell.text_of(node)):
-            read = self._code_read(state)
+            read = self._code_read(state, every=reads_every(shell.text_of(node)))
             return {ended(replace(each, ok=code == "0"), cond) for each, code, _ in read} or {state}
         ways = [(state, True, "0")]
         for part in parts:
@@ -260,7 +262,9 @@ class Ways(Commands):
         written = node.named_children[1:-1]
         items = shell.literal_items([each for node in written for each in self._items(node, state)])
         if items is None:
-            if any(UNSURE in text for each in written for _, text, _ in self._expand(each, state)):
+            if self._reads_each(name, node) or any(
+                UNSURE in text for each in written for _, text, _ in self._expand(each, state)
+            ):
                 state = state.guessed(short(node))
             many = shell.is_range([shell.text_of(each) for each in written])
             return self._rounds(
@@ -280,11 +284,16 @@ class Ways(Commands):
         if keys and (held := state.value(f"{keys[1]}[@]")):
             return [*map(str, range(len(held.split(BETWEEN))))]
         several = state.several(shell.unquoted(node)) if "[@]" in shell.text_of(node) else None
-        return (
-            [self._plain(node, state)]
-            if several is None
-            else [text if known else None for text, known in several]
-        )
+        if several is not None:
+            return [text if known else UNSURE for text, known in several]
+        plain = self._plain(node, state)
+        one = node.type == "string" and re.search(r"[$\[][@*]|[$`]\(", shell.text_of(node)) is None
+        return [UNSURE if one and (plain is None or "$" in plain) else plain]
+
+    def _reads_each(self, name: str, loop: Node) -> bool:
+        """Whether a loop over tasks, or their exit codes, reads each one's exit code."""
+        text = self.with_functions(shell.text_of(loop))
+        return EXIT_CODE.search(text) is not None and re.search(rf"\$\{{?{name}\b", text) is not None
 
     def _plain(self, node: Node, state: State) -> str | None:
         text = shell.text_of(node)
@@ -358,13 +367,15 @@ class Ways(Commands):
         more = written.startswith(f'("${{{said}[@]}}"')  # pids=("${pids[@]}" "$!")
         if more or "+=" in [child.type for child in node.children]:
             added = [self._plain(each, state) for each in value[0].named_children[more:]] if value else []
-            return {_joined(replace(state, ok=True), said, added)}
+            return {replace(state, ok=True).joining(said, added)}
         if name.type == "subscript" and "$!" in written:
-            return {_joined(replace(state, ok=True), shell.text_of(name.named_children[0]), [None])}
+            return {replace(state, ok=True).joining(shell.text_of(name.named_children[0]), [None])}
         if re.fullmatch(r"(?!\"?\$!\"?\Z)[^(`]*\$![^(`]*", written):
             return {replace(state, ok=True).having(said, UNSURE)}  # several processes
-        if not value or name.type != "variable_name":
-            return {replace(state, ok=True).having(said, None if value else "")}
+        if not value:
+            return {replace(state, ok=True).having(said, "")}
+        if name.type != "variable_name":
+            return {each.having(said, None) for each, *_ in self._expand(value[0], replace(state, ok=True))}
         if value[0].type == "array":
             items = [self._expand(each, state) for each in value[0].named_children]
             known = [kept(*found[0][1:]) for found in items if len(found) == 1]
@@ -415,6 +426,11 @@ _READ = re.compile(r"<\s*([^<(&\s]\S*)")
 _GITHUB_FILE = re.compile(r">.*\bGITHUB_(ENV|OUTPUT)\b")
 
 
+def _processes(redirections: Sequence[Node]) -> Iterator[Node]:
+    """The commands in `<( )`."""
+    return (each for node in redirections for each in shell.below(node, "process_substitution"))
+
+
 def _reads_a_script(found: Sequence[str]) -> bool:
     """Whether a command runs its input: a shell, also in a container or on a host."""
     names = [posixpath.basename(each) for each in found if not each.startswith("-")]
@@ -427,17 +443,6 @@ def _unset(node: Node, state: State) -> State:
         return state
     name = shell.text_of(node.named_children[0])
     return state.having(name, "") if state.value(name) is None else state
-
-
-_MOST_PROCESSES = 4
-
-
-def _joined(state: State, name: str, added: Sequence[str | None]) -> State:
-    """The state with more processes in an array; it is forgotten if it has anything else, or many."""
-    held = state.value(f"{name}[@]")
-    words = [*(held.split(BETWEEN) if held else []), *added]
-    known = held is not None and len(words) <= _MOST_PROCESSES and {*words} <= {"lost", "fine"}
-    return state.having(name, UNSURE).having(f"{name}[@]", BETWEEN.join(map(str, words)) if known else None)
 
 
 def _is_test(node: Node) -> bool:

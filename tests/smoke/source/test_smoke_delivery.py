@@ -275,6 +275,22 @@ def test_each_leg_of_a_matrix_carries_its_own_image(tag: str, count: int) -> Non
     assert sum("the image of another service" in each.what for each in found) == count, found
 
 
+@pytest.mark.parametrize(
+    ("run", "env", "count"),
+    [
+        ("terraform apply -var finn_tag=${{ vars.FINN_TAG }}", {}, 0),
+        ("terraform apply", {"TF_VAR_finn_tag": "${{ vars.FINN_TAG }}"}, 0),
+        ("scripts/deploy.sh api ${{ vars.FINN_TAG }}", {}, 1),
+        ("scripts/deploy.sh api $TAG", {"TAG": "${{ vars.FINN_TAG }}"}, 1),
+    ],
+)
+def test_terraform_is_given_the_images_of_all_services(run: str, env: dict[str, str], count: int) -> None:
+    job = deploy(env=env, steps=[{"run": f"{run}\naws ecs wait services-stable --services shop-api"}])
+    images = {"shop-api": ["api"], "shop-finn": ["finn"]}
+    found = misdelivered(repository(workflow(deploy=job)), PLAN, images)[1].findings
+    assert sum("the image of another service" in each.what for each in found) == count, found
+
+
 def test_a_script_that_calls_itself_is_followed_so_far() -> None:
     run = {"steps": [{"run": "scripts/a.sh"}]}
     repo = repository(workflow(deploy=run), **{"scripts/a.sh": "scripts/a.sh\n" * 40})

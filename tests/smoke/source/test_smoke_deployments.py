@@ -135,5 +135,45 @@ def test_an_operator_may_restart_or_scale_a_service(on: str, run: str, deploys: 
     other = {"on": on, "jobs": {"upkeep": {"steps": [{"run": run}]}}}
     found = deploy_jobs(repository(workflow(), other=other), PLAN)
     assert ("upkeep" in [each.name for _, each in found]) == deploys
-    found = deploy_jobs(repository(workflow(), hotfix=other), PLAN)
-    assert "upkeep" in [each.name for _, each in found]
+    found = deploy_jobs(repository(workflow(), deploy=other), PLAN)  # whatever its name is
+    assert ("upkeep" in [each.name for _, each in found]) == deploys
+
+
+@pytest.mark.parametrize(
+    ("run", "builds"),
+    [
+        ("curl https://api.pushover.net/1/messages.json", False),
+        ("scripts/build_images.sh", True),
+        ("make rebuild", True),
+        ("scripts/push.sh", True),
+    ],
+)
+def test_a_workflow_that_makes_no_image_only_restarts(run: str, builds: bool) -> None:
+    steps = [{"run": run}, {"run": "aws ecs update-service --service api --force-new-deployment"}]
+    other = {"on": "workflow_dispatch", "jobs": {"restart": {"steps": steps}}}
+    found = deploy_jobs(repository(workflow(), other=other), PLAN)
+    assert ("restart" in [each.name for _, each in found]) == builds
+
+
+def in_region(region: str, given: str = "") -> dict[str, Any]:
+    return {
+        "env": {"AWS_REGION": region},
+        "steps": [{"run": f"aws ecs update-service {given} --service api"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("home", "job", "ours"),
+    [
+        ("us-east-1", in_region("us-west-2"), False),
+        ("us-east-1", in_region("${{ vars.X }}", "--region us-west-2"), True),
+        ("us-east-1", in_region("us-west-2", '--region "$AWS_REGION"'), False),
+        ("us-east-1", in_region("us-west-2", "--region us-east-1"), True),
+        ("us-east-1", in_region("us-east-1"), True),
+        ("${{ vars.REGION }}", in_region("us-west-2"), True),
+    ],
+)
+def test_another_workflow_may_deploy_a_recovery_region(home: str, job: dict[str, Any], ours: bool) -> None:
+    other = {"on": "workflow_dispatch", "jobs": {"recovery": job}}
+    found = deploy_jobs(repository(workflow() | {"env": {"AWS_REGION": home}}, other=other), PLAN)
+    assert ("recovery" in [each.name for _, each in found]) == ours

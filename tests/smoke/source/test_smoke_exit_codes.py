@@ -98,3 +98,40 @@ def test_arithmetic_ends_a_strict_script_at_a_missing_exit_code(
     options: str, text: str, verdict: str
 ) -> None:
     assert judged(f"{options}\n{WAIT}code=$({ASK})\n{text}")[0] == verdict
+
+
+def started(name: str, of: str) -> str:
+    return f'{name}="$(aws ecs run-task --task-definition {of} --query "tasks[0].taskArn" --output text)"\n'
+
+
+TWO = started("a", "x-migration") + started("b", "y-migration")
+IN_TURN = started("ids", "x-migration") + started("ids+", "y-migration")
+MAPPED = "declare -A ids\n" + started("ids[x]", "x-migration")
+CHECK = f'do code=$({ASK}); [ "$code" = 0 ] || exit 1; done'
+OF_ALL = "aws ecs describe-tasks --tasks $a $b --query 'tasks[].containers[0].exitCode' --output text"
+QUOTED = '"$a"'
+CODES = 'do [ "$code" = 0 ] || exit 1; done'
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "how"),
+    [
+        (f'{TWO}for id in "$a" "$b"; {CHECK}', "sound", ""),
+        (f'{TWO}for id in "$a" "$b"; do ended "$id"; done', "sound", ""),
+        (f'{TWO}for id in "$a"; {CHECK}', "lost", ""),
+        (f"{TWO}for id in $a $b; {CHECK}", "open", "for id in $a $b"),
+        (f"{IN_TURN}for id in $ids; {CHECK}", "open", "for id in $ids"),
+        (f'{IN_TURN}for id in $ids; do ended "$id"; done', "open", "for id in $ids"),
+        (f'{MAPPED}for id in "${{ids[@]}}"; {CHECK}', "open", "for id in"),
+        (f"{TWO}for code in $({OF_ALL}); {CODES}", "open", "for code in"),
+        (f"{TWO}codes=$({OF_ALL})\nfor code in $codes; {CODES}", "sound", ""),
+        (f"{TWO}codes=$({OF_ALL.replace('$a $b', QUOTED)})\nfor code in $codes; {CODES}", "lost", ""),
+        (f'{TWO}mapfile -t codes < <({OF_ALL})\nfor code in "${{codes[@]}}"; {CODES}', "open", "mapfile"),
+        (f"{TWO}aws ecs describe-tasks --tasks $a $b | {ALL.partition(' task.json')[0]}", "sound", ""),
+        (f"{TWO}aws ecs describe-tasks --tasks $a $b > task.json\n{ALL}", "sound", ""),
+    ],
+)
+def test_every_task_that_a_script_starts_must_be_read(text: str, said: str, how: str) -> None:
+    found, why = judged(FUNCTION + text)
+    assert found == said
+    assert how in why

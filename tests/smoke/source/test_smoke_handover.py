@@ -103,6 +103,26 @@ KEPT = SERVICE.replace(
 )
 
 
+NEW = """\
+resource "aws_ecs_service" "pooler" {
+  task_definition = aws_ecs_task_definition.pooler.arn
+}
+
+resource "aws_ecs_task_definition" "pooler" {
+  container_definitions = jsonencode([{ image = "pooler:${var.tag}" }])
+}
+"""
+FIXED = NEW.replace("${var.tag}", "1.21")
+FOR_TASKS = """\
+data "aws_iam_policy_document" "x" {
+  principals {
+    identifiers = ["ecs-tasks.amazonaws.com"]
+  }
+}
+"""
+BLUE_GREEN = 'resource "aws_codedeploy_app" "x" {\n  compute_platform = "ECS"\n}\n'
+
+
 @pytest.mark.parametrize(
     ("step", "files", "deploys"),
     [
@@ -125,6 +145,30 @@ KEPT = SERVICE.replace(
         (
             {"run": "terraform -chdir=net apply"},
             {"net/main.tf": KEPT + 'module "x" {\n  source = "terraform-aws-modules/ecs/aws"\n}\n'},
+            True,
+        ),
+        ({"run": "terraform -chdir=net apply"}, {"net/main.tf": KEPT, "net/pooler.tf": NEW}, True),
+        ({"run": "terraform -chdir=net apply"}, {"net/main.tf": KEPT, "net/pooler.tf": FIXED}, False),
+        ({"run": "terraform -chdir=net apply"}, {"net/main.tf": NEW + "# ignore_changes = all\n"}, True),
+        ({"run": "terraform -chdir=net apply"}, {"net/main.tf": KEPT.replace("[", "[  # [x]\n")}, False),
+        ({"run": "terraform -chdir=net apply"}, {"net/main.tf": FOR_TASKS}, False),
+        ({"run": "terraform -chdir=net apply"}, {"net/main.tf": KEPT + BLUE_GREEN}, False),
+        (
+            {"run": "terraform -chdir=live apply"},
+            {"live/main.tf": 'module "x" {\n  source = "../ecs"\n}\n', "ecs/main.tf": KEPT},
+            False,
+        ),
+        ({"run": "terraform -chdir=net apply -refresh-only"}, {"net/main.tf": SERVICE}, False),
+        ({"run": "terraform -chdir=net apply -target=aws_ecr_repository.x"}, {"net/main.tf": SERVICE}, False),
+        (
+            {"run": "terraform -chdir=net apply -target module.x.aws_ecs_task_definition.migration"},
+            {"net/main.tf": SERVICE},
+            False,
+        ),
+        ({"run": "terraform -chdir=net apply -target=module.x"}, {"net/main.tf": SERVICE}, True),
+        (
+            {"run": "terraform -chdir=net apply -target=aws_iam_role.x -target=aws_ecs_service.x"},
+            {"net/main.tf": SERVICE},
             True,
         ),
         ({"run": "terraform -chdir=$DIR apply"}, {"net/main.tf": NETWORK}, True),

@@ -375,6 +375,8 @@ def test_another_products_deployment_is_not_blamed(run: str, more: dict[str, Any
         ("aws ecs update-service --service api --task-definition api:$1", {}, False),
         ('aws ecs update-service --service "$S" --task-definition "$previous"', {}, False),
         ('scripts/deploy.sh api "${{ inputs.image_tag }}"', {}, False),
+        ('scripts/deploy.sh api "${{ inputs.image_tag }}"', {"name": "Revert a release"}, False),
+        ('scripts/deploy.sh api "${{ inputs.image_tag }}"', {"name": "Release"}, True),
         ('scripts/deploy.sh api "${{ github.sha }}"', {}, True),
         ("aws ecs update-service --service api --task-definition api", {}, True),
         ("aws ecs update-service --service api --task-definition api:$1", {"on": "push"}, True),
