@@ -260,6 +260,8 @@ def _same(operands: Sequence[Value], known: Sequence[Any]) -> bool | None:
     if settle(operands[0]) == settle(operands[1]):
         return True
     for value, other in ((operands[0], second), (operands[1], first)):
+        if other is None and isinstance(value.content, Text | tuple | dict):
+            return False  # whatever its parts are
         if other is None or other == "":
             parts = value.content.parts if isinstance(value.content, Text) else (value,)
             if any(part if isinstance(part, str) else _is_computed(part) for part in parts):
