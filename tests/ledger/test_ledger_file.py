@@ -42,6 +42,13 @@ def test_entries_are_linked_and_come_back_in_order(tmp_path: Path) -> None:
     assert ledger.notes == ()
 
 
+def test_a_key_that_an_entry_has_twice_is_an_edit(tmp_path: Path) -> None:
+    ledger = filled(tmp_path, 3)
+    edited = ledger.path.read_bytes().replace(b'"verdict":', b'"verdict":"BROKEN","verdict":', 1)
+    ledger.path.write_bytes(edited)
+    assert ledger.verify().problem == "entry 1 (line 1) is not an entry: it was edited or damaged"
+
+
 def test_no_file_is_an_empty_ledger_and_reading_creates_nothing(tmp_path: Path) -> None:
     ledger = FileLedger(tmp_path / "a.jsonl")
     assert [*ledger.entries()] == []

@@ -199,7 +199,7 @@ def inspect(
     for link in links:
         number += 1
         found = _hash_by_bytes(link.content, number, previous)
-        entry = None if found else parsed(link.content)
+        entry = None if found else parsed(link.content, once=_each_once)
         problem = "" if found else _problem(entry, number, previous) if link.content else "was removed"
         previous = found or str((entry or {}).get("hash"))
         if not problem and number == seq and previous != hash_:
@@ -230,10 +230,19 @@ def remembered(content: bytes) -> dict[str, Any] | None:
     return value if valid else None
 
 
-def parsed(content: bytes) -> dict[str, Any] | None:
-    """Return a stored entry, None for other bytes."""
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; ValueError if a key is there twice, as readers differ in which they take."""
+    if len(made := dict(pairs)) < len(pairs):
+        raise ValueError("a key is there twice")
+    return made
+
+
+def parsed(
+    content: bytes, once: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None
+) -> dict[str, Any] | None:
+    """Return a stored entry, None for other bytes; ``once`` builds its objects."""
     try:
-        value = json.loads(content)
+        value = json.loads(content, object_pairs_hook=once)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
