@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.adapter.scenario import DEFAULT, PLUGINS, WORKERS, Run, Suite
+from tests.adapter.scenario import DEFAULT, HTML, PLUGINS, WORKERS, Run, Suite
 from tests.adapter.test_plugin_reruns import COUNTED
 
 PLUGINS.setdefault("timeout", "pytest_timeout")
@@ -128,3 +128,49 @@ def test_a_very_long_chain_of_causes_keeps_its_ends(suite: Suite) -> None:
     assert run.check("health/it")["summary"] == "link 2999"
     for said in ("the first cause", "link 2999", "2,961 further exceptions of this chain are left out here"):
         assert said in run.out
+
+
+_HANGS = "def __str__(self):\n        while True: time.sleep(0.1)"
+
+
+@pytest.mark.parametrize(
+    ("members", "verdict"),
+    [
+        ("def __str__(self): raise SystemExit(0)", "BROKEN"),
+        ("def __str__(self): pytest.skip('no')", "BROKEN"),
+        ("__slots__ = ()\n    def __str__(self): raise ValueError", "BROKEN"),
+        (_HANGS, "BROKEN"),
+        ("def __bool__(self): raise ValueError('no')", "NO_VERDICT"),
+        ("def __getattribute__(self, name): raise RuntimeError(name)", "NO_VERDICT"),
+    ],
+    ids=["exits", "skips", "slots", "hangs", "no-truth", "no-attribute"],
+)
+def test_an_exception_that_cannot_be_shown_is_still_a_failure(
+    suite: Suite, members: str, verdict: str
+) -> None:
+    suite.checks(f"class Odd(AssertionError):\n    {members}\n")
+    path = suite.root / "smoke/test_checks.py"
+    check = "@pytest.mark.timeout(1)\n@pytest.mark.p0\ndef test_it(evidence):\n    raise Odd('x')\n"
+    path.write_text(f"{path.read_text()}{check}")
+    run = suite.expect(verdict, plugins=HTML)
+    assert run.outcomes() == {"health/it": "failed"}
+    assert "INTERNALERROR" not in run.out
+
+
+def test_an_argument_whose_repr_exits_is_no_end_of_the_run(suite: Suite) -> None:
+    suite.checks("""
+        class Odd:
+            def __repr__(self): raise SystemExit(0)
+
+        @pytest.mark.p0
+        def test_it(evidence): assert Odd() == 1
+    """)
+    run = suite.expect("NO_VERDICT")
+    assert "SystemExit cannot be shown" in run.check("health/it")["summary"]
+
+
+def test_a_module_that_exits_is_a_collection_error(suite: Suite) -> None:
+    suite.checks("raise SystemExit(0)")
+    run = suite.expect("NO_VERDICT")
+    assert "smoke/test_checks.py: SystemExit: 0" in run.model["reasons"][0]
+    assert "INTERNALERROR" not in run.out

@@ -147,8 +147,11 @@ def test_no_file_shows_a_verdict_that_was_taken_back(suite: Suite) -> None:
     assert 'verdict="READY"} 0' in suite.wrote("reports/readiness.prom")
 
 
+@pytest.mark.parametrize("into", ["pipe", "full-disk"])
 @pytest.mark.parametrize(("body", "code"), [("passing(evidence)", 0), ("assert False", 1)])
-def test_the_first_lines_have_the_verdict(suite: Suite, body: str, code: int) -> None:
+def test_an_unread_or_unstored_output_changes_no_verdict(
+    suite: Suite, body: str, code: int, into: str
+) -> None:
     """``pytest | head`` breaks the pipe, for which pytest would exit with 1: BROKEN."""
     suite.write("readiness.toml", PLAN.replace('"health", "work", "late"', '"health"'))
     suite.checks(f"@pytest.mark.p0\ndef test_up(evidence):\n    {body}\n")
@@ -158,10 +161,10 @@ def test_the_first_lines_have_the_verdict(suite: Suite, body: str, code: int) ->
         cwd=suite.root,
         env={"PATH": os.environ["PATH"], "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.PIPE if into == "pipe" else os.open("/dev/full", os.O_WRONLY),
         stderr=subprocess.PIPE,
     )
-    assert process.stdout is not None
-    process.stdout.close()
+    if process.stdout is not None:
+        process.stdout.close()
     assert process.wait(60) == code, process.stderr and process.stderr.read()
     assert report_of(suite.root / "reports").exists()

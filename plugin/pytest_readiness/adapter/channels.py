@@ -286,8 +286,8 @@ class RedactedStream:
             self._pass(self._lines.flush())
         try:
             self.beneath.flush()
-        except BrokenPipeError:
-            self._leave_pipe()
+        except OSError:
+            self._leave()
         self.is_pending = False
 
     @property
@@ -303,13 +303,14 @@ class RedactedStream:
         except UnicodeEncodeError:  # too late for the caller to write the line differently
             encoding = self.beneath.encoding
             self.beneath.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        except BrokenPipeError:
-            self._leave_pipe()
+        except OSError:
+            self._leave()
 
-    def _leave_pipe(self) -> None:
-        """Continue without a reader, as with ``| head``: pytest would exit with 1, which means BROKEN.
+    def _leave(self) -> None:
+        """Continue without a reader, as with ``| head``, or without space for what is written.
 
-        pytest's capture restores the pipe each time it stops, and then this happens again.
+        pytest would exit with 1, which means BROKEN. Its capture restores the stream each time it stops, and
+        then this happens again.
         """
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.beneath.fileno())

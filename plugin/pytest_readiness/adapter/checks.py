@@ -285,6 +285,16 @@ class Refusal:
     #: The cause that all checks refused for it share: see ``core.verdict``.
     cause: str = ""
 
+    def facts(self) -> dict[str, Any]:
+        """Return what a report says of it."""
+        return {
+            "not_run": self.outcome is Outcome.NOT_RUN,
+            "applicable": self.applicable,
+            "class": str(self.failure_class) if self.failure_class else None,
+            "summary": self.reason,
+            "cause": self.cause,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Down:

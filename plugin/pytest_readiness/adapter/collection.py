@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import pytest
 
+from ..core.classify import failure_of
 from ..core.errors import ReadinessError, three_lines, together
 from ..core.model import Severity
 from ..core.plan import MAX_LIMIT_S
@@ -244,7 +245,11 @@ class Collector:
             self._files.add(collector.path.resolve())
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", category=pytest.PytestCollectionWarning)
-                report = yield
+                try:
+                    report = yield
+                except SystemExit as problem:  # pytest would end the run with an internal error
+                    said = f"{failure_of(problem, str(self._context.settings.root))}: it ends the process"
+                    report = pytest.CollectReport(collector.nodeid, "failed", said, None)
             self._context.origin.end_copy(collector.nodeid, None)
             if isinstance(collector, pytest.Module | pytest.Class) and report.passed:
                 self._note_hidden(collector)

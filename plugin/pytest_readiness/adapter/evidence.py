@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from threading import Lock
 from typing import Any, Protocol, TypeVar
 
 from ..core import formats
 from ..core.formats import text_of
+from ..core.model import UNREAD
 from ..core.redaction import Redactor
 
 BODY_LIMIT = 2048
@@ -24,6 +26,8 @@ _SHOWN_PREFIXES = ("x-ratelimit", "ratelimit", "x-request", "x-trace", "x-paymen
 #: Python does not convert larger integers to text by default.
 _LARGEST = 10**1000
 _MEASUREMENTS = frozenset({"exchange", "figure", "evaluated"})
+
+SUMMARY_LIMIT = 300
 
 Value = TypeVar("Value")
 
@@ -194,3 +198,25 @@ def _headers(message: Any) -> dict[str, str]:
         for name, value in found.items()
         if str(name).lower() in SHOWN_HEADERS or str(name).lower().startswith(_SHOWN_PREFIXES)
     }
+
+
+def unread_in(text: str) -> list[str]:
+    """Return every "not examined" place of a failure: those below the first line would be lost."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    starts = [n for n, line in enumerate(lines) if UNREAD in line]
+    if not starts:
+        return []
+    found = takewhile(lambda line: not line.startswith("assert "), lines[starts[0] :])
+    return [line if UNREAD in line else f"{UNREAD}: {line}" for line in found]
+
+
+def advice_in(text: str) -> str:
+    """Return what to do next, if the last line of an error says so (see ``three_lines``); otherwise ""."""
+    last = text.rstrip().rpartition("\n")[2].strip()
+    return first_line(last.removeprefix("next: ")) if last.startswith("next: ") else ""
+
+
+def first_line(text: str) -> str:
+    """Return the first line, truncated, of a text without secrets: half a secret would not be recognised."""
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return first if len(first) <= SUMMARY_LIMIT else f"{first[:SUMMARY_LIMIT]}…"

@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Generator
-from itertools import takewhile
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -24,11 +24,11 @@ import pytest
 from .. import NothingMeasured, SafetyViolation
 from ..core.classify import DECLARED, classify, failure_of, is_passing, place_of, worst
 from ..core.formats import text_of
-from ..core.model import UNREAD, FailureClass, Outcome
-from ..core.network import environment_of, peer_of, shorten
+from ..core.model import FailureClass
+from ..core.network import environment_of, give_text, peer_of, shorten
 from .checks import Check, Down, Refusal, refuse
 from .context import CHECK, EVIDENCE, PARTS, PASSING, REFUSAL, STOPS, RunContext
-from .evidence import EvidenceLog, Parts
+from .evidence import EvidenceLog, Parts, advice_in, first_line, unread_in
 from .listener import SharedFixtures, is_test_case
 
 #: When the current attempt's time is up, and its length in seconds.
@@ -37,6 +37,7 @@ _LIMIT: pytest.StashKey[float] = pytest.StashKey()
 #: Whether the condition was added to a check's reruns.
 _RESTRICTED: pytest.StashKey[bool] = pytest.StashKey()
 _SOON = 0.001
+_TO_SHOW = 60.0  # seconds in which pytest must have shown an exception
 
 
 class TimeLimitExceeded(pytest.fail.Exception):  # type: ignore[name-defined, misc]
@@ -93,6 +94,18 @@ class Limits:
     def pytest_timeout_cancel_timer(self, item: pytest.Item) -> bool | None:
         """Do nothing: each phase stops its own timer."""
         return True if CHECK in item.stash and not self._debugged else None
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Interrupt what shows an exception if that takes too long: its text may never end."""
+        limit = min(_TO_SHOW, self._current) if self._can_interrupt and CHECK in item.stash else 0
+        try:
+            if limit:
+                signal.setitimer(signal.ITIMER_REAL, limit, limit)
+            return (yield)
+        finally:
+            if limit:
+                signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _guarded(self, item: pytest.Item, *, begins: bool = False) -> Generator[None, object, object]:
         check = item.stash.get(CHECK, None)
@@ -191,9 +204,6 @@ def _number(config: pytest.Config, name: str) -> float:
     return int(number) if number.is_integer() else number
 
 
-SUMMARY_LIMIT = 300
-
-
 class Recorder:
     """Wraps each check: decides whether it may run, requires a measurement, and adds facts to its reports."""
 
@@ -244,10 +254,7 @@ class Recorder:
         parts = item.stash.get(PARTS, None)
         is_part = parts is not None and parts.running
         raised = call.excinfo = call.excinfo or (None if is_part else _swallowed(parts))
-        if raised is not None:
-            _give_text(raised.value)
-            shorten(raised.value)
-        report = yield
+        report = yield from _shown(item, call, raised)
         check = item.stash.get(CHECK, None)
         if check is None:
             return report
@@ -299,7 +306,7 @@ class Recorder:
     ) -> None:
         """Add the details of a phase that did not simply pass."""
         summary = self._context.redactor.shown(f"{self._peer(exception)}{_summary(report, call)}")
-        if report.failed and (unread := _unread(summary)):
+        if report.failed and (unread := unread_in(summary)):
             notes = [{"kind": "note", "text": line} for line in unread]
             facts["evidence"] = [*facts.get("evidence", ()), *notes]
         facts |= {
@@ -308,7 +315,7 @@ class Recorder:
             "phase": check.phase,
             "severity": str(check.severity),
             "class": None,
-            "summary": _line(summary),
+            "summary": first_line(summary),
             "requires": [*check.requires],
             "covered_by": check.covered_by,
             "applicable": True,
@@ -317,18 +324,20 @@ class Recorder:
             "not_run": False,
             "where": "",
             "cause": "",
-            "advice": _advice(summary),
+            "advice": advice_in(summary),
             "raised": exception is not None,
             "passing": exception is None or is_passing(exception),
         }
         refusal = item.stash.get(REFUSAL, None)
         if refusal is not None and report.skipped:
-            facts.update(_described(refusal))
+            facts.update(refusal.facts())
         elif exception is not None:
             facts["where"] = place_of(exception, str(self._context.settings.root)) or check.where
             facts["class"], problem = self._class_of(exception, facts, item.config)
             if problem:
-                facts["summary"] = _line(self._context.redactor.shown(f"{problem}; asked about {summary}"))
+                facts["summary"] = first_line(
+                    self._context.redactor.shown(f"{problem}; asked about {summary}")
+                )
             cause = text_of(getattr(exception, "breaks", "")) or environment_of(exception)
             facts["cause"] = self._context.redactor.shown(cause)
         elif report.failed:
@@ -389,25 +398,27 @@ def _swallowed(parts: Parts | None) -> pytest.ExceptionInfo[BaseException] | Non
     return pytest.ExceptionInfo.from_exception(parts.raised)
 
 
-def _give_text(exception: BaseException) -> None:
-    """Give an exception a text if its own cannot be read: other plugins would crash on it."""
-    kind = type(exception)
+def _shown(
+    item: pytest.Item, call: pytest.CallInfo[None], raised: pytest.ExceptionInfo[BaseException] | None
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Return pytest's report; if it cannot show an exception, a plain report, with a plain exception."""
+    if raised is None:
+        return (yield)
+    with suppress(Exception):  # pytest will not be able to show it either
+        give_text(raised.value)
+        shorten(raised.value)
     try:
-        str(exception), repr(exception)
-    except Exception:
-        text = text_of(exception)
-        members = {"__str__": lambda _: text, "__repr__": lambda _: text, "__module__": kind.__module__}
-        exception.__class__ = type(kind.__name__, (kind,), members)
-
-
-def _described(refusal: Refusal) -> dict[str, Any]:
-    return {
-        "not_run": refusal.outcome is Outcome.NOT_RUN,
-        "applicable": refusal.applicable,
-        "class": str(refusal.failure_class) if refusal.failure_class else None,
-        "summary": refusal.reason,
-        "cause": refusal.cause,
-    }
+        return (yield)
+    except STOPS:
+        raise
+    except BaseException as problem:
+        said = f"{type(raised.value).__name__} cannot be shown: {type(problem).__name__}: {text_of(problem)}"
+        plain = TypeError(said).with_traceback(problem.__traceback__)
+        call.excinfo = pytest.ExceptionInfo.from_exception(plain)
+        phase: Any = call.when
+        return pytest.TestReport(
+            item.nodeid, item.location, {}, "failed", said, phase, duration=call.duration
+        )
 
 
 def _summary(report: pytest.TestReport, call: pytest.CallInfo[None]) -> str:
@@ -431,25 +442,3 @@ def _message(exception: BaseException) -> str:
     if isinstance(exception, BaseExceptionGroup):
         return f"{said}: {_message(worst(exception.exceptions))}"
     return said
-
-
-def _unread(text: str) -> list[str]:
-    """Return every "not examined" place of a failure: those below the first line would be lost."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    starts = [n for n, line in enumerate(lines) if UNREAD in line]
-    if not starts:
-        return []
-    found = takewhile(lambda line: not line.startswith("assert "), lines[starts[0] :])
-    return [line if UNREAD in line else f"{UNREAD}: {line}" for line in found]
-
-
-def _advice(text: str) -> str:
-    """Return what to do next, if the last line of an error says so (see ``three_lines``); otherwise ""."""
-    last = text.rstrip().rpartition("\n")[2].strip()
-    return _line(last.removeprefix("next: ")) if last.startswith("next: ") else ""
-
-
-def _line(text: str) -> str:
-    """Return the first line, truncated, of a text without secrets: half a secret would not be recognised."""
-    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return first if len(first) <= SUMMARY_LIMIT else f"{first[:SUMMARY_LIMIT]}…"

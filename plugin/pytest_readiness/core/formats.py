@@ -69,7 +69,9 @@ def text_of(value: object) -> str:
     """Return ``str(value)``, or the error that it raised: a report must not fail on a value that it shows."""
     try:
         return str(value)
-    except Exception as problem:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:
         return f"<{type(value).__name__} with a text that raises {type(problem).__name__}>"
 
 

@@ -14,6 +14,8 @@ from traceback import walk_tb
 from types import FrameType
 from urllib.parse import urlsplit
 
+from .formats import text_of
+
 _RESOLVER = frozenset({"socket.gaierror", "socket.herror"})
 #: Texts with which database and gRPC clients report a runner without a resolver or network; they keep only
 #: text.
@@ -221,6 +223,20 @@ def shorten(exc: BaseException) -> None:
         last.__cause__ = following
     with contextlib.suppress(TypeError):  # the check gave it notes of its own that are not a list
         last.add_note(f"{left_out:,} further exceptions of this chain are left out here")
+
+
+def give_text(exc: BaseException) -> None:
+    """Give an exception a text if its own cannot be read: other plugins would crash on it."""
+    kind = type(exc)
+    try:
+        str(exc), repr(exc)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        text = text_of(exc)
+        members = {"__str__": lambda _: text, "__repr__": lambda _: text, "__module__": kind.__module__}
+        with contextlib.suppress(TypeError):  # not every class lets its objects have another
+            exc.__class__ = type(kind.__name__, (kind,), {**members, "__slots__": ()})
 
 
 #: Prefix of a module -> exceptions with which its clients say that the other side did not answer properly.
