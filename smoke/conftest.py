@@ -103,7 +103,8 @@ def lookup_of(environment: Environment, name: str, client: ServiceClient) -> Sig
         return environment.secret(name)
 
     every_s = min(REREAD_S, environment.get("keys.watch_s") / 3)
-    return SigningKeyLookup(lambda: environment.secret(name), client.jwks, again, every_s)
+    named = ", from ".join(filter(None, (name, environment.profile.origins.get(name))))
+    return SigningKeyLookup(lambda: environment.secret(name), client.jwks, again, every_s, named)
 
 
 @pytest.fixture(scope="session")

@@ -353,7 +353,7 @@ class SigningKeyLookup:
 
     Only a success is remembered, so that a rerun looks again. With ``again``, the secret is reread
     periodically, because operators may rotate the key at any time, and the previous one stays valid only for
-    a while.
+    a while. ``named`` is the setting that the key comes from.
     """
 
     def __init__(
@@ -362,7 +362,9 @@ class SigningKeyLookup:
         key_set: Callable[[], KeySet],
         again: Callable[[], str] | None = None,
         every_s: float = math.inf,
+        named: str = "",
     ) -> None:
+        self._named = f" ({named})" if named else ""
         self._secret = secret
         self._key_set = key_set
         self._again = again
@@ -400,6 +402,7 @@ class SigningKeyLookup:
         if not kid:
             raise AssertionError(
                 f"{keys.route}: none of {len(keys.keys)} keys is the public half of the key that signs"
+                f"{self._named}"
             )
         return SigningKey(private, kid)
 

@@ -157,3 +157,11 @@ def test_a_goal_that_waits_for_a_check_of_another_goal_does_not_repeat_what_that
     made = model(root, *waits)
     assert "KeyError" in goal(made, "G-1")["evidence"]
     assert goal(made, "G-2")["evidence"] == "none of its 2 checks gave a result, because of health/api"
+
+
+def test_a_goal_that_waits_for_a_check_that_waits_itself_names_what_both_wait_for() -> None:
+    root = check("health/api", "failed", cls="SETUP_ERROR", summary="the name api does not resolve")
+    control = check("auth/valid", "not-run", cause="check:health/api")
+    waits = (check(f"work/{name}", "not-run", goal="G-2", cause="check:auth/valid") for name in "ab")
+    made = model(root, control, *waits)
+    assert goal(made, "G-2")["evidence"] == "none of its 2 checks gave a result, because of health/api"

@@ -160,8 +160,8 @@ def test_lookup_finds_the_kid_and_remembers_only_success() -> None:
         keys(SigningKey.throwaway("other").public_jwk()),
         keys(KEY.public_jwk() | {"kid": "published"}),
     ]
-    lookup = SigningKeyLookup(lambda: pem(KEY.private), lambda: answers.pop(0))
-    with pytest.raises(AssertionError, match="none of 1 keys"):
+    lookup = SigningKeyLookup(lambda: pem(KEY.private), lambda: answers.pop(0), named="a.key, from X")
+    with pytest.raises(AssertionError, match=r"none of 1 keys .* signs \(a\.key, from X\)$"):
         lookup()
     assert [lookup().kid, lookup().kid] == ["published"] * 2
     lookup.forget()

@@ -15,7 +15,7 @@ from .formats import counted, format_moment, matching
 from .history import Streak
 from .model import UNREAD, CheckResult, FailureClass, GoalStatus, Outcome, Scope, Severity
 from .plan import Deferral, Goal, Plan, Waiver
-from .verdict import BEHIND, NOT_OURS, by_cause, is_broken, is_degrading, is_not_applicable, is_open
+from .verdict import BEHIND, NOT_OURS, by_cause, is_broken, is_degrading, is_not_applicable, is_open, root_of
 
 #: An exemption that ends this soon must be renewed, or its check fixed, before the next run loses it.
 SOON = timedelta(hours=72)
@@ -240,9 +240,11 @@ def _missing_of(
     else:
         silent = f"no result from {len(unseen)} of {len(mine)} checks"
     check = first.checks[0]
-    root = check.cause.removeprefix(BEHIND)
-    if root != check.cause and all(other.id != root for other in mine):
-        return f"{silent}, because of {root}{more}"
+    known = {each.id: each for each in results}
+    if check.cause.startswith(BEHIND) and check.cause.removeprefix(BEHIND) in known:
+        root = root_of(check, known).id
+        if all(other.id != root for other in mine):
+            return f"{silent}, because of {root}{more}"
     return f"{silent}: {_ended(check)}{more}"
 
 

@@ -44,7 +44,7 @@ def by_cause(checks: Iterable[CheckResult], results: Iterable[CheckResult]) -> l
     counted = {check.id for check in wanted}
     groups: dict[tuple[object, ...], tuple[list[CheckResult], list[CheckResult]]] = {}
     for check in wanted:
-        root = _root(check, known)
+        root = root_of(check, known)
         keys = _keys(root)
         group = next((groups[key] for key in keys if key in groups), ([], []))
         groups.update(dict.fromkeys(keys, group))
@@ -67,7 +67,7 @@ def _plainest_first(shown: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
     return (lead, *(each for each in shown if each is not lead))
 
 
-def _root(check: CheckResult, known: Mapping[str, CheckResult]) -> CheckResult:
+def root_of(check: CheckResult, known: Mapping[str, CheckResult]) -> CheckResult:
     """Return the check that prevents this one's result; the check itself if there is none."""
     passed: set[str] = set()
     while check.id not in passed:
@@ -342,7 +342,7 @@ def _vanished(facts: RunFacts) -> list[str]:
 def _uncounted(verdict: Verdict, results: Sequence[CheckResult], facts: RunFacts) -> FailureClass | None:
     if verdict is Verdict.NO_VERDICT:
         known = {check.id: check for check in results}
-        roots = [_root(check, known) for check in results if is_open(check, results)]
+        roots = [root_of(check, known) for check in results if is_open(check, results)]
         outage = all(root.failure_class is FailureClass.EXTERNAL_OUTAGE for root in roots)
         return FailureClass.EXTERNAL_OUTAGE if outage and not _unfinished(results, facts) else None
     flaky = any(check.severity is Severity.P0 and check.outcome is Outcome.FLAKY for check in results)
