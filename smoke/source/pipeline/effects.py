@@ -231,7 +231,7 @@ def _repository(image: str) -> str:
 def _quoted(
     repository: Repository, workflow: Workflow, job: Job, commands: Sequence[Command]
 ) -> Iterator[Finding]:
-    """A variable in single quotes where AWS or Docker expects a name: it stays as written."""
+    """A variable in single quotes where AWS expects a name, or sed what to write: it stays as written."""
     scripts = {each.path for each in commands if each.path.endswith((".sh", ".bash"))}
     texts = [(path, 0, repository.script(path) or "") for path in scripts]
     texts += [(placed.path, placed.step.run_line, placed.step.run)
@@ -240,11 +240,14 @@ def _quoted(
         for node in shell.commands(shell.parse(text)) if "'" in text else ():
             arguments = shell.arguments(node)
             words = [shell.unquoted(each) for each in arguments]
-            if words[:2] != ["aws", "ecs"]:
-                continue
+            later = re.search(r"\b(?:envsubst|eval)\b", text)
             for option, value in zip(words, arguments[1:], strict=False):
                 said = shell.unquoted(value)
-                if option in _NAMED and value.type == "raw_string" and re.search(r"\$\{?\w", said):
+                kept = words[:2] == ["aws", "ecs"] and option in _NAMED and re.search(r"\$\{?\w", said)
+                if words[0] == "sed" and not later and (placed_ := _SED_PLACES.match(said)):
+                    option = "sed's replacement"
+                    kept = re.search(rf"^\s*(?:export |local )?{placed_[2]}=", text, re.MULTILINE)
+                if value.type == "raw_string" and kept:
                     what = f"{option} is literally {said}: single quotes keep the variable as it is written"
                     yield Finding(path, before + shell.line_of(value), what)
 
@@ -263,7 +266,8 @@ def _replaces_nothing(repository: Repository, commands: Sequence[Command]) -> It
             yield each.finding(f"sed changes nothing: {file} has no {looked_for[2]}")
 
 
-#: One substitution by sed of a plain word.
+#: A substitution by sed whose replacement has a variable, and one of a plain word.
+_SED_PLACES = re.compile(r"s([|/#,@])(?:(?!\1).)*\1(?:(?!\1).)*\$\{?([A-Za-z_]\w*)")
 _PLAIN_SED = re.compile(r"s([|/#,@])((?:(?!\1)[\w@{}%<>-])+)\1.*\1g?")
 
 
