@@ -65,7 +65,7 @@ def assess(
     partial = run.scope is Scope.PARTIAL
     declaration = carried_over(found, known.get(run.environment, ())) if partial else declare(found)
     return {
-        **_head(run, plan, judgement, declaration),
+        **_head(own, run, plan, judgement, declaration),
         "deployed": has_green_live_run(known.get(run.environment, ()), plan.policy),
         "goals": [_goal(row, plan, results) for row in goals],
         "checks": [_check(check) for check in results],
@@ -78,7 +78,6 @@ def assess(
         "operational": operational,
         "rollback": review.rollback_rows(run, results, plan),
         "decisions": [asdict(decision) for decision in plan.decisions],
-        "build_identity": dict(run.build_identity),
         "streak": {**asdict(own_streak), "runs": list(own_streak.runs)},
         **_review(run, plan, results, known.get(run.environment, ()), own, own_streak),
         "notes": list(run.notes),
@@ -112,21 +111,16 @@ def entry_of(model: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, "goals": {row["id"]: row["status"] for row in model["goals"]}, "checks": checks}
 
 
-def _head(run: RunRecord, plan: Plan, judgement: Judgement, declaration: Declaration) -> dict[str, Any]:
+def _head(
+    own: Entry, run: RunRecord, plan: Plan, judgement: Judgement, declaration: Declaration
+) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "title": plan.title,
-        "run_id": run.run_id,
         "environment": run.environment,
-        "live": run.live,
-        "scope": run.scope.value,
-        "started_at": format_moment(run.started_at),
-        "finished_at": format_moment(run.finished_at),
-        "verdict": judgement.verdict.value,
-        "complete": run.is_complete,
+        **own,
         "exit_code": exit_code(judgement.verdict, run.degraded_exit_code),
         "reasons": list(judgement.reasons),
-        "uncounted": judgement.uncounted.value if judgement.uncounted else None,
         "declaration": declaration.text,
         "declaration_why": declaration.why,
         "declaration_title": plan.declaration_title,
@@ -136,9 +130,6 @@ def _head(run: RunRecord, plan: Plan, judgement: Judgement, declaration: Declara
         "blockers": [{**blocker, "whose": review.owner(plan, blocker)} for blocker in declaration.blockers],
         "reproduce_with": environment_option(run),
         "reproduce_env": list(run.variables),
-        "addresses": {**run.addresses},
-        "suite_digest": run.suite_digest,
-        "plan_digest": plan.digest,
         "runner": run.runner,
     }
 
@@ -154,7 +145,7 @@ def _own_entry(run: RunRecord, plan: Plan, judgement: Judgement) -> Entry:
         "verdict": judgement.verdict.value,
         "complete": run.is_complete,
         "uncounted": judgement.uncounted.value if judgement.uncounted else None,
-        "build_identity": run.build_identity,
+        "build_identity": dict(run.build_identity),
         "addresses": {**run.addresses},
         "suite_digest": run.suite_digest,
         "plan_digest": plan.digest,
