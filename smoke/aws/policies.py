@@ -148,7 +148,23 @@ def read_policies(account: AwsAccount, roles: Iterable[str], secrets: Iterable[s
     documents = at_once(lambda job: job[1](), jobs)
     for (role, _), document in zip(jobs, documents, strict=True):
         found[role] += _statements(document)
+    asking = [role for role, own in found.items() if _OF_ROLE.search(str(own))]
+    for role, described in zip(asking, at_once(lambda role: role_of(account, role), asking), strict=True):
+        found[role] = _applying(found[role], described or {})
     return RolePolicies(found, frozenset(secrets))
+
+
+#: Condition keys whose values a role decides, whatever it asks for; it has no user name.
+_OF_ROLE = re.compile(r"(?i)aws:(?:PrincipalTag/[^'\"]+|PrincipalArn|PrincipalType|username)")
+
+
+def _applying(statements: Statements, role: Mapping[str, Any]) -> list[Any]:
+    """The statements that apply to a role, which IAM describes, without conditions that it surely meets."""
+    known: dict[str, Sequence[str]] = {each.lower(): () for each in _OF_ROLE.findall(str(statements))}
+    known |= {f"aws:principaltag/{each['Key']}".lower(): [each["Value"]] for each in role.get("Tags", ())}
+    known |= {"aws:principalarn": [role["Arn"]], "aws:principaltype": ["AssumedRole"]} if role else {}
+    held = [(each, met(each, known) if role else None) for each in statements]
+    return [{**each, "Condition": {}} if found else each for each, found in held if found is not False]
 
 
 def _listed(account: AwsAccount, name: str) -> list[Callable[[], Mapping[str, Any]]]:
@@ -328,4 +344,4 @@ def role_of(account: AwsAccount, role: str) -> Mapping[str, Any] | None:
 def boundary_of(account: AwsAccount, role: Mapping[str, Any]) -> Statements | None:
     """The statements of a role's permissions boundary; None if it has none."""
     arn = role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn")
-    return _statements(_managed(account, arn)) if arn else None
+    return _applying(_statements(_managed(account, arn)), role) if arn else None

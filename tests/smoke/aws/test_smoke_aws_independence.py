@@ -160,6 +160,41 @@ def test_policies_of_a_role_are_its_own_and_those_attached_but_not_amazons() -> 
     ) in client.asked
 
 
+@pytest.mark.parametrize(
+    ("condition", "reads"),
+    [
+        ({"StringEquals": {"aws:PrincipalTag/Team": "finn"}}, True),
+        ({"StringEquals": {"aws:principaltag/team": ["dixie", "finn"]}}, True),
+        ({"StringEquals": {"aws:PrincipalTag/team": "dixie"}}, False),
+        ({"StringEquals": {"aws:PrincipalTag/stage": "prod"}}, False),
+        ({"StringEqualsIfExists": {"aws:PrincipalTag/stage": "prod"}}, True),
+        ({"StringNotEquals": {"aws:PrincipalTag/stage": "prod"}}, True),
+        ({"Null": {"aws:PrincipalTag/stage": "false"}}, False),
+        ({"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::1:role/path/p-*"}}, True),
+        ({"ArnEquals": {"aws:PrincipalArn": "arn:aws:iam::1:role/p-dixie"}}, False),
+        ({"StringEquals": {"aws:PrincipalType": "User"}}, False),
+        ({"StringLike": {"aws:username": "*"}}, False),
+        ({"StringEquals": {"aws:PrincipalTag/team": "${aws:ResourceTag/team}"}}, True),  # not known
+        ({"StringEquals": {"aws:PrincipalOrgID": "o-1"}, "Bool": {"aws:SecureTransport": "true"}}, True),
+        ({"StringEquals": {"aws:PrincipalTag/team": "dixie", "aws:PrincipalOrgID": "o-1"}}, False),
+    ],
+)
+def test_a_statement_applies_to_roles_that_meet_its_conditions(
+    condition: dict[str, Any], reads: bool
+) -> None:
+    statement = {"Effect": "Allow", "Action": READS, "Resource": FINN, "Condition": condition}
+    arn = "arn:aws:iam::1:role/path/p-finn"
+    described = {"Arn": arn, "Tags": [{"Key": "team", "Value": "finn"}]}
+    account, _ = scripted(
+        list_role_policies=lambda **_: {"PolicyNames": ["inline"]},
+        list_attached_role_policies=lambda **_: {"AttachedPolicies": []},
+        get_role_policy=lambda **_: {"PolicyDocument": {"Statement": statement}},
+        get_role=lambda **_: {"Role": described},
+    )
+    found = read_policies(account, [arn], [FINN])
+    assert allows(found.statements[arn], READS, FINN) is reads
+
+
 def trusting(effect: str = "Allow", **more: Any) -> dict[str, Any]:
     return {"Statement": [{"Effect": effect, "Action": "sts:AssumeRole", **more}]}
 

@@ -371,7 +371,11 @@ def test_a_secret_of_another_account_is_not_examined() -> None:
 @pytest.mark.parametrize(("action", "starts"), [("*", True), ("s3:*", False)])
 def test_a_permissions_boundary_limits_a_role(action: str, starts: bool) -> None:
     boundary = {"PermissionsBoundary": {"PermissionsBoundaryArn": "arn:aws:iam::1:policy/edge"}}
-    found = {"AssumeRolePolicyDocument": {"Statement": trust(TASKS)}, **boundary}
+    found = {
+        "Arn": "arn:aws:iam::1:role/p",
+        "AssumeRolePolicyDocument": {"Statement": trust(TASKS)},
+        **boundary,
+    }
     document = {"Statement": {"Effect": "Allow", "Action": action, "Resource": "*"}}
     findings, _ = examined(
         statements=ALLOWED,
