@@ -60,11 +60,9 @@ REFUSED_FIRST: Mapping[str, tuple[tuple[int, ...], str, Mapping[str, Any]]] = {
 UNKNOWN_TENANT = "smoke-no-such-community"
 #: How many calls with one key each of two tenants sends at once.
 AT_ONCE = 5
-#: How many times several bodies are sent at once under a key, and how many such rounds go together: the first
-#: may be answered before the others arrive.
+#: Rounds of several bodies at once under a key, some together: one may be answered before the others arrive.
 ROUNDS, TOGETHER = 4, 2
-#: When callers give up: fractions of the time that a call takes. As many give up, if so many rounds are
-#: enough.
+#: When callers give up, as fractions of the time that a call takes; so many rounds at most.
 GIVEN_UP = (1 / 4, 1 / 2, 3 / 4, 7 / 8)
 GIVE_UP_ROUNDS = 4
 #: Length of a body of which a service may compare only the beginning.
@@ -84,7 +82,7 @@ def near_keys(key: str) -> Iterable[Near[str]]:
 
 
 def typed_keys() -> Iterable[Near[str]]:
-    """Keys that a service would treat as equal if it parsed them: as a UUID, as a number."""
+    """Keys that a service would treat as equal if it parsed them: as a UUID, a number, base64."""
     one, number = str(uuid.uuid4()), 10**17 + 2 * secrets.randbelow(10**16)
     yield Near("a UUID", one)
     yield Near("the UUID in upper case", one.upper())
@@ -92,6 +90,8 @@ def typed_keys() -> Iterable[Near[str]]:
     yield Near("a number", f"{number}")
     yield Near("the number after a zero", f"0{number}")
     yield Near("the next number, which is the same float", f"{number + 1}")
+    yield Near("base64", coded := f"{one[:8]}+/{one[-8:]}")
+    yield Near("the same base64, as in URLs", coded.replace("+/", "-_"))
 
 
 @pytest.mark.parametrize("route", OF_FREESIDE)

@@ -76,6 +76,7 @@ _KEY_TAKEN_FOR: dict[str, Callable[[str], str]] = {
     "freeside-folds-keys": str.lower,
     "freeside-takes-words-for-no-key": lambda key: key if key != "null" else str(uuid.uuid4()),
     "freeside-takes-keys-for-form-data": lambda key: key.replace("+", " "),
+    "freeside-takes-keys-for-base64": lambda key: key.translate(str.maketrans("+/", "-_")),
     "freeside-takes-keys-for-numbers": lambda key: str(float(key)) if key.isdigit() else key,
     "freeside-takes-keys-for-uuids": lambda key: _as_uuid(key),
     "freeside-keys-each-route": lambda key: f"{key}:{streaming.get()}",
