@@ -130,6 +130,27 @@ def test_a_very_long_chain_of_causes_keeps_its_ends(suite: Suite) -> None:
         assert said in run.out
 
 
+def test_the_middle_of_a_long_chain_still_decides_who_is_at_fault(suite: Suite) -> None:
+    suite.checks("""
+        import socket
+
+        @pytest.mark.p0
+        def test_it(evidence):
+            passing(evidence)
+            problem = ConnectionRefusedError("the first cause")
+            for number in range(60):
+                unknown = socket.gaierror(socket.EAI_NONAME, "a name that this runner does not know")
+                try:
+                    raise (unknown if number == 30 else AssertionError(f"link {number}")) from problem
+                except (AssertionError, OSError) as raised:
+                    problem = raised
+            raise problem
+    """)
+    run = suite.expect("NO_VERDICT")
+    assert run.check("health/it")["class"] == "SETUP_ERROR"
+    assert "21 further exceptions of this chain are left out here" in run.out
+
+
 _HANGS = "def __str__(self):\n        while True: time.sleep(0.1)"
 
 

@@ -25,7 +25,7 @@ from .. import NothingMeasured, SafetyViolation
 from ..core.classify import DECLARED, classify, failure_of, is_passing, place_of, worst
 from ..core.formats import text_of
 from ..core.model import FailureClass
-from ..core.network import environment_of, give_text, peer_of, shorten
+from ..core.network import environment_of, give_text, peer_of, shortened
 from .checks import Check, Down, Refusal, refuse
 from .context import CHECK, EVIDENCE, PARTS, PASSING, REFUSAL, STOPS, RunContext
 from .evidence import EvidenceLog, Parts, advice_in, first_line, unread_in
@@ -37,7 +37,8 @@ _LIMIT: pytest.StashKey[float] = pytest.StashKey()
 #: Whether the condition was added to a check's reruns.
 _RESTRICTED: pytest.StashKey[bool] = pytest.StashKey()
 _SOON = 0.001
-_TO_SHOW = 60.0  # seconds in which pytest must have shown an exception
+#: Seconds in which pytest must have shown an exception: as long as the check may take, but within these.
+_LEAST_TO_SHOW, _MOST_TO_SHOW = 3.0, 60.0
 
 
 class TimeLimitExceeded(pytest.fail.Exception):  # type: ignore[name-defined, misc]
@@ -98,7 +99,8 @@ class Limits:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, object, object]:
         """Interrupt what shows an exception if that takes too long: its text may never end."""
-        limit = min(_TO_SHOW, self._current) if self._can_interrupt and CHECK in item.stash else 0
+        limit = min(max(_LEAST_TO_SHOW, self._current), _MOST_TO_SHOW)
+        limit = limit if self._can_interrupt and CHECK in item.stash else 0
         try:
             if limit:
                 signal.setitimer(signal.ITIMER_REAL, limit, limit)
@@ -406,9 +408,9 @@ def _shown(
         return (yield)
     with suppress(Exception):  # pytest will not be able to show it either
         give_text(raised.value)
-        shorten(raised.value)
     try:
-        return (yield)
+        with shortened(raised.value):
+            return (yield)
     except STOPS:
         raise
     except BaseException as problem:

@@ -203,26 +203,36 @@ def chain(exc: BaseException) -> Iterator[BaseException]:
 _ENDS = 20
 
 
-def shorten(exc: BaseException) -> None:
-    """Leave out the middle of a very long chain: pytest would take minutes to show it.
+@contextlib.contextmanager
+def shortened(exc: BaseException) -> Iterator[None]:
+    """Leave out the middle of a very long chain for now: pytest would take minutes to show it.
 
-    The links at its ends, which say what failed and why, are kept.
+    The links at its ends, which say what failed and why, are kept. Afterwards the chain is whole again,
+    because any of its links may decide who is at fault.
     """
     links: dict[int, BaseException] = {}
     link: BaseException | None = exc
-    while link is not None and id(link) not in links:
-        links[id(link)] = link
-        handled = None if link.__suppress_context__ else link.__context__
-        link = handled if link.__cause__ is None else link.__cause__
+    with contextlib.suppress(Exception):  # pytest will not be able to show it either
+        while link is not None and id(link) not in links:
+            links[id(link)] = link
+            handled = None if link.__suppress_context__ else link.__context__
+            link = handled if link.__cause__ is None else link.__cause__
     if (left_out := len(links) - 2 * _ENDS) <= 0:
+        yield
         return
     last, following = [*links.values()][_ENDS - 1], [*links.values()][-_ENDS]
-    if last.__cause__ is None:
-        last.__context__ = following
-    else:
-        last.__cause__ = following
-    with contextlib.suppress(TypeError):  # the check gave it notes of its own that are not a list
-        last.add_note(f"{left_out:,} further exceptions of this chain are left out here")
+    name = "__context__" if last.__cause__ is None else "__cause__"
+    before, noted = getattr(last, name), False
+    try:
+        setattr(last, name, following)
+        with contextlib.suppress(TypeError):  # the check gave it notes of its own that are not a list
+            last.add_note(f"{left_out:,} further exceptions of this chain are left out here")
+            noted = True
+        yield
+    finally:
+        setattr(last, name, before)
+        if noted:
+            last.__notes__.pop()
 
 
 def give_text(exc: BaseException) -> None:
