@@ -259,16 +259,30 @@ def _replaces_nothing(repository: Repository, commands: Sequence[Command]) -> It
         file = posixpath.normpath(posixpath.join(each.directory, path))
         looked_for = _PLAIN_SED.fullmatch(script) if program[:1] == ["sed"] and each.directory else None
         text = repository.script(file) or "" if looked_for is not None else ""
+        if (
+            looked_for is None
+            or "image" not in text
+            or looked_for[2] in text
+            or not _OF_IMAGES.search(script)
+        ):
+            continue
         ending, own = re.escape(posixpath.splitext(file)[1]), repository.script(each.path) or ""
-        written = [other for other in commands if file in other.words and other.words[0] != "sed"]
-        written += [each] if re.search(rf">\s*\S*{ending}", own) else []
-        if looked_for is not None and "image" in text and looked_for[2] not in text and not written:
+        others = [other.words for other in commands if other.words != each.words]
+        written = re.search(rf">\s*\S*{ending}", own) or any(
+            runs_one(words, _CHECKS_OUT)
+            or (file in words and (words[0] != "sed" or looked_for[2] in " ".join(words)))
+            for words in others
+        )
+        if not written:
             yield each.finding(f"sed changes nothing: {file} has no {looked_for[2]}")
 
 
 #: A substitution by sed whose replacement has a variable, and one of a plain word.
-_SED_PLACES = re.compile(r"s([|/#,@])(?:(?!\1).)*\1(?:(?!\1).)*\$\{?([A-Za-z_]\w*)")
+_SED_PLACES = re.compile(r"s([|/#,@])(?:(?!\1).)*\1(?:(?!\1).)*(?<!\\)\$\{?([A-Za-z_]\w*)")
 _PLAIN_SED = re.compile(r"s([|/#,@])((?:(?!\1)[\w@{}%<>-])+)\1.*\1g?")
+#: What a substitution is about that must not be without effect: the remains of another one do no harm.
+_OF_IMAGES = re.compile(r"image|tag|sha|version|digest|build|commit|revision", re.IGNORECASE)
+_CHECKS_OUT = ("git checkout", "git switch", "git pull", "git apply")
 
 
 #: Commands that use the cluster `default` if they name none.

@@ -316,6 +316,11 @@ def test_make_may_run_elsewhere_or_read_another_file(run: str, files: dict[str, 
         ("sed 's/__TAG__/$HOME/' task.json", []),
         ("cp a.json task.json\nsed 's/@TAG@/1/' task.json", []),
         ("jq . a.json >task.json\nsed 's/@TAG@/1/' task.json", []),
+        ("git checkout v1 -- task.json\nsed 's/@TAG@/1/' task.json", []),
+        ("git checkout v1\nsed 's/@TAG@/1/' task.json", []),
+        ("sed -i 's/:.*/:@TAG@/' task.json\nsed -i 's/@TAG@/1/' task.json", []),
+        ("sed -i 's/@LEVEL@/info/' task.json", []),
+        ("t=1\nsed 's/__TAG__/\\$t/' task.json", []),
     ],
 )
 def test_sed_finds_its_placeholder(line: str, said: list[str]) -> None:
