@@ -23,7 +23,17 @@ from smoke.source.terraform.references import (
     referenced,
     thing,
 )
-from smoke.source.terraform.values import Symbol, Value, flat, hidden, is_known, options, settle, text
+from smoke.source.terraform.values import (
+    Symbol,
+    Value,
+    boolean,
+    flat,
+    hidden,
+    is_known,
+    options,
+    settle,
+    text,
+)
 
 from .iam import ROLE, roles_of
 
@@ -69,7 +79,7 @@ def _taken(configuration: Configuration) -> Iterator[Finding]:
         for each in configuration.of_type(type_):
             values = [each.attribute(attribute) for attribute in attributes]
             own = values[-1]
-            if each.uncertain or own is None or "${" in text(own):
+            if each.uncertain or own is None or "${" in text(own) or _replaces(each):
                 continue
             around = [thing(value, type_).key if value is not None else "" for value in values[:-1]]
             provider = each.block.attributes.get("provider")
@@ -78,6 +88,12 @@ def _taken(configuration: Configuration) -> Iterator[Finding]:
             if first is not each and first.address != each.address:
                 what = f"{each.address} and {first.address} share the {attributes[-1]} {text(own)}"
                 yield each.finding(what, own)
+
+
+def _replaces(record: Resource) -> bool:
+    """Whether a DNS record may take the place of another one, as those that validate certificates do."""
+    overwrites = record.attribute("allow_overwrite")
+    return overwrites is not None and boolean(overwrites) is not False
 
 
 def _cycles(module: Module) -> Iterator[Finding]:

@@ -45,6 +45,8 @@ def wrong(read: Read, *parts: str, files: Mapping[str, str] | None = None) -> li
          "aws_route53_record.y and aws_route53_record.x share the name api"),
         ([ZONES, RECORD.format("x", "a", "blue"), RECORD.format("y", "a", "green")], ""),
         ([ZONES, RECORD.format("x", "a", "blue"), RECORD.format("y", "b", "blue")], ""),
+        ([ZONES, RECORD.format("x", "a", ""),
+          RECORD.format("y", "a", "").replace("\n}", "\n  allow_overwrite = true\n}")], ""),
         (['resource "aws_iam_role" "a" {\n  for_each = toset(["p", "q"])\n  name = "x"\n}'],
          'aws_iam_role.a["q"] and aws_iam_role.a["p"] share the name x'),
     ],
