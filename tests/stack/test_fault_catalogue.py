@@ -11,7 +11,7 @@ import pytest
 
 from stack.control import SUITE_KEYS, catalogue
 from stack.faults.proxy import KEYS
-from tests.stack.test_verifier import FORGED
+from tests.stack.test_verifier import CASES
 
 STACK = Path(__file__).parents[2] / "stack"
 FAULTS = list(catalogue().values())
@@ -32,7 +32,7 @@ BAD_INPUT = [
 # Behaviours with a case at the end of their name.
 FAMILIES = {
     f"{SERVICES}-accepts-": [
-        *FORGED,
+        *CASES,
         "jti-replay",
         "wrong-algorithm",
         "malformed-claims",
