@@ -21,7 +21,6 @@ from smoke.contract.exchange import MICRO_PER_CENT
 from smoke.contract.model import SERVICE, Access
 from smoke.network.connections import authorities
 from smoke.network.transport import http_pool
-from smoke.platform.answers import AnswerLog
 from smoke.platform.attacks import Target, target_of
 from smoke.platform.backends import Dixie, Finn, Newcomers, builds, spelled_as
 from smoke.platform.batch import Batch
@@ -29,6 +28,7 @@ from smoke.platform.freeside import Dialects, Freeside, Tenants
 from smoke.platform.http import Connect, HttpClient, ServiceClient, address_of, trust_of
 from smoke.platform.invariants import Conservation
 from smoke.platform.parameters import Way, finn_way, freeside_way
+from smoke.platform.recorded import AnswerLog
 from smoke.platform.scores import Scores
 from smoke.platform.spend import Once, OpeningBalance, SpendJournal
 from smoke.platform.tokens import SigningKey, SigningKeyLookup

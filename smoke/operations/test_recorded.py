@@ -16,7 +16,7 @@ from smoke.aws.reader import AwsReader
 from smoke.contract.health import PER_SECOND, uptime_amiss
 from smoke.contract.model import Access
 from smoke.contract.schemas import REPLIES
-from smoke.platform.answers import AnswerLog, ContractViolation, Seen, require_error, require_status
+from smoke.platform.answers import ContractViolation, require_error, require_status
 from smoke.platform.attacks import Target, require_spent
 from smoke.platform.backends import Dixie
 from smoke.platform.batch import at_once
@@ -24,6 +24,7 @@ from smoke.platform.freeside import Freeside, Tenants, prompt_for
 from smoke.platform.http import Connect, ServiceClient, wait
 from smoke.platform.invariants import I3, I4, Sighting, require_steady
 from smoke.platform.parameters import OF_FREESIDE, SPENT_ONCE, Way, each, each_access, require_no_run
+from smoke.platform.recorded import AnswerLog, Seen
 from smoke.platform.scores import Scores
 from smoke.platform.spend import Once, percentile
 from smoke.platform.tokens import SigningKeyLookup

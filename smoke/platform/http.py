@@ -29,17 +29,15 @@ from smoke.network.transport import LOOPBACK, ClosedWhileIdle, within
 from .answers import (
     CONTRACT_PATH,
     SERVICE,
-    AnswerLog,
     ContractViolation,
-    Events,
     Fields,
     fields_of,
     media_type,
-    renamed,
     require_status,
     route_of,
     shown,
 )
+from .recorded import AnswerLog, Events, renamed
 from .tokens import KeySet, key_set_of
 
 #: Long enough to see by how much health exceeds the promised 2 s; a hanging service costs no more time.

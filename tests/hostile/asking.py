@@ -21,10 +21,11 @@ from smoke.contract.model import SERVICES
 from smoke.keys.verifiers import TokenReply, freeside_verifier
 from smoke.network.transport import http_pool
 from smoke.platform import pgbouncer
-from smoke.platform.answers import exchange_of, fields_of, require_status
+from smoke.platform.answers import fields_of, require_status
 from smoke.platform.backends import build_of
 from smoke.platform.freeside import Dialects, Freeside
 from smoke.platform.http import HttpClient, certificate_of
+from smoke.platform.recorded import exchange_of
 from smoke.platform.spend import SpendJournal
 from smoke.platform.streams import stream
 from smoke.platform.tokens import SigningKey, bearer, key_set_of, user_claims

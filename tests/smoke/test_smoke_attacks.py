@@ -14,7 +14,6 @@ from smoke.keys.verifiers import TokenReply, finn_verifier
 from smoke.platform.answers import (
     ContractViolation,
     UnexpectedStatus,
-    exchange_of,
     is_of_a_firewall,
 )
 from smoke.platform.attacks import (
@@ -26,6 +25,7 @@ from smoke.platform.attacks import (
 )
 from smoke.platform.batch import answering, is_elsewhere
 from smoke.platform.http import LEAST_PAUSES_S, MAX_REPEATS, HttpClient
+from smoke.platform.recorded import exchange_of
 from smoke.platform.tokens import SigningKey, encoded
 
 

@@ -24,7 +24,7 @@ from smoke.contract.model import SERVICES, Service
 from smoke.network.connections import authorities, trusting
 from smoke.network.transport import ClosedWhileIdle, http_pool
 from smoke.platform import http
-from smoke.platform.answers import AnswerLog, ContractViolation, Events, exchange_of
+from smoke.platform.answers import ContractViolation
 from smoke.platform.chaos import TrackedCall
 from smoke.platform.freeside import nonce
 from smoke.platform.http import (
@@ -36,6 +36,7 @@ from smoke.platform.http import (
     same_clock,
     trust_of,
 )
+from smoke.platform.recorded import AnswerLog, Events, exchange_of
 from smoke.platform.tokens import SigningKey, dixie_service_claims, user_claims
 from stack.aws.emulator import Authority
 from tests.hostile.case import BODY, answer, head
