@@ -210,14 +210,15 @@ def seen(service: str, odd_calls: Callable[[str], None], answer_log: AnswerLog, 
 @pytest.mark.p1
 @pytest.mark.parametrize("service", each())
 def test_answers_keep_the_contract(seen: Seen, service: str, evidence: Evidence) -> None:
-    """Every status, header and field of every answer in the run is as the contract says."""
+    """Every status, header and field of every answer in the run is as the contract says.
+
+    Answers of very different lengths do not all have the same few tokens.
+    """
     total = sum(seen.answers.values())
     evidence.evaluated(f"answers of {service} keep the contract", total)
-    if seen.findings:
-        first = "; ".join(
-            f"{rule}: {text} ({n} times)" for (rule, text), n in seen.findings.most_common(SHOWN)
-        )
-        raise ContractViolation(f"{service}: {len(seen.findings)} findings in {total} answers: {first}")
+    if findings := seen.all_findings():
+        first = "; ".join(f"{rule}: {text} ({n} times)" for (rule, text), n in findings.most_common(SHOWN))
+        raise ContractViolation(f"{service}: {len(findings)} findings in {total} answers: {first}")
 
 
 @pytest.mark.goal("G-1")

@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,6 +31,9 @@ MOST_IDS = 50_000
 MADE_IDS = {"freeside": ("traceId", "event_id"), "finn": ("trace_id",)}
 #: How many findings of one kind are recorded with their text; further ones are only counted.
 MOST_TEXTS = 3
+#: So many answers of different lengths show whether tokens are counted: the longest has this many times the
+#: characters of the shortest, and more per token than any tokenizer.
+LEAST_LENGTHS, LENGTHS_APART, MOST_PER_TOKEN = 3, 8, 16
 #: The events of a stream: name, id, data.
 Events = Sequence[tuple[str, str, str]]
 
@@ -39,13 +42,37 @@ Events = Sequence[tuple[str, str, str]]
 class Seen:
     """What the run saw of one service: answers by route and status, findings as (rule, text) and number.
 
-    ``clocks`` are (monotonic time in s, value) from its health reports, by the clock's name.
+    ``clocks`` are (monotonic time in s, value) from its health reports, by the clock's name; ``lengths`` are
+    (characters, completion tokens) of its answers by route.
     """
 
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)
     findings: Counter[tuple[str, str]] = field(default_factory=Counter)
     secrets: Counter[str] = field(default_factory=Counter)
     clocks: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    lengths: dict[str, set[tuple[int, int]]] = field(default_factory=dict)
+
+    def all_findings(self) -> Counter[tuple[str, str]]:
+        """The findings in single answers, and what only many of them show."""
+        uncounted = {route: uncounted_in(lengths) for route, lengths in self.lengths.items()}
+        return self.findings + Counter(
+            ("tokens", f"{route}: 200: {text}") for route, text in uncounted.items() if text
+        )
+
+
+def uncounted_in(lengths: Collection[tuple[int, int]]) -> str:
+    """How answers, as (characters, completion tokens), show that nobody counted their tokens; else empty.
+
+    A model may think before it answers, or be cut off at a limit; so only a number that is too small for the
+    longest answer is a finding, and only if it is the same for all.
+    """
+    if len(lengths) < LEAST_LENGTHS:
+        return ""
+    (shortest, tokens), (longest, _) = min(lengths), max(lengths)
+    alike = {count for _, count in lengths} == {tokens}
+    if not alike or longest <= max(LENGTHS_APART * shortest, MOST_PER_TOKEN * tokens):
+        return ""
+    return f"the usage of answers with {shortest} and {longest} characters: {tokens} completion tokens each"
 
 
 class AnswerLog:
@@ -93,7 +120,7 @@ class AnswerLog:
                 lines.append([rule, f"{name}: {exchange.status}: {where if often else text}"])
         readings = {clock: (time.monotonic(), said) for clock, said in clocks_in(exchange).items()}
         entry = [service, name, exchange.status, lines, secret_in(exchange), readings]
-        entry += _words(exchange, response.request)
+        entry += [*_words(exchange, response.request), _length(exchange)]
         os.write(self._file, f"{json.dumps(entry)}\n".encode())  # one short append is atomic
 
     def _repeated(self, exchange: Exchange) -> Iterator[tuple[str, str]]:
@@ -122,7 +149,7 @@ class AnswerLog:
             lines, end, _ = file.read().rpartition(b"\n")
         self._read_bytes += len(lines + end)
         for line in lines.splitlines():
-            name, route, status, findings, secret, readings, tenant, sent, foreign = json.loads(line)
+            name, route, status, findings, secret, readings, tenant, sent, foreign, length = json.loads(line)
             seen = self._seen.setdefault(name, Seen())
             seen.answers[route, status] += 1
             seen.findings.update((rule, text) for rule, text in findings)
@@ -130,6 +157,8 @@ class AnswerLog:
                 seen.secrets[f"{route}: {status}: {secret}"] += 1
             for clock, reading in readings.items():
                 seen.clocks.setdefault(clock, []).append(reading)
+            if length:
+                seen.lengths.setdefault(route, set()).add(tuple(length))
             for word in sent:
                 self._senders.setdefault(word, set()).add(tenant)
             self._foreign += [(name, f"{route}: {status}", tenant, word) for word in foreign]
@@ -147,6 +176,15 @@ def _words(exchange: Exchange, request: httpx.Request) -> tuple[str, list[str], 
     sent = {*NONCE.findall(f"{request.url} {exchange.sent} {body}")}
     others = {*NONCE.findall(exchange.said)} - sent
     return str(claims_in(request).get("tenant_id", "")), sorted(sent), sorted(others)
+
+
+def _length(exchange: Exchange) -> tuple[int, int] | None:
+    """The characters of a model's answer and its completion tokens; None if it has no usage."""
+    body = exchange.document if isinstance(exchange.document, dict) else {}
+    content, usage = body.get("content", body.get("response")), body.get("usage")
+    counts = usage if isinstance(usage, dict) else {}
+    tokens = counts.get("completionTokens", counts.get("completion_tokens"))
+    return (len(content), tokens) if isinstance(content, str) and type(tokens) is int else None
 
 
 def _name(service: str, method: str, path: str) -> str:

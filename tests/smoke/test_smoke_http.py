@@ -236,6 +236,38 @@ def test_an_id_belongs_to_one_answer(tmp_path: Path, first: Any, second: Any, fo
     assert {text.split(": ")[2] for rule, text in findings if rule == "unique"} == found
 
 
+@pytest.mark.parametrize(
+    ("service", "route", "content", "count"),
+    [
+        ("freeside", "/api/agents/invoke", "content", "completionTokens"),
+        ("freeside", "/api/v1/x402/invoke", "content", "completionTokens"),
+        ("finn", "/api/v1/invoke", "response", "completion_tokens"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("answers", "found"),
+    [
+        ([(17, 12), (20, 12), (2000, 12)], True),
+        ([(17, 12), (20, 12), (2000, 13)], False),
+        ([(2000, 12), (2000, 12), (17, 12)], False),  # one of them came twice
+        ([(250, 12), (251, 12), (2000, 12)], False),  # not far enough apart
+        ([(2, 256), (20, 256), (2000, 256)], False),  # a model that thinks, and is cut off there
+        ([(1, 1), (2, 1), (16, 1)], False),
+        ([(17, True), (20, True), (2000, True)], False),
+    ],
+)
+def test_one_count_for_answers_of_all_lengths_is_a_finding(
+    tmp_path: Path, service: str, route: str, content: str, count: str, answers: Any, found: bool
+) -> None:
+    log, request = AnswerLog(tmp_path), httpx.Request("POST", f"http://h{route}")
+    for length, tokens in answers:
+        document = {content: "a" * length, "usage": {count: tokens}}
+        log.saw(SERVICES[service], httpx.Response(200, json=document, request=request))
+    for _ in range(2):
+        counted = [text for rule, text in log.seen(service).all_findings() if rule == "tokens"]
+        assert ["completion tokens each" in text for text in counted] == [True] * found
+
+
 def test_a_request_id_that_was_sent_is_no_other_answers(tmp_path: Path) -> None:
     log = AnswerLog(tmp_path)
     for sent in ({"x-request-id": "mine"}, {}):
