@@ -177,7 +177,8 @@ def astray(
 ) -> Iterator[str]:
     """Variables that point to missing databases of this account, and a pooler that points to another one.
 
-    `given` are owners, variables and values. Hosts of other accounts and regions are not looked up.
+    `given` are owners, variables and values. Hosts of other accounts and regions are not looked up, but
+    the variable for a pooler's own database must not have one.
     """
     given = [*given]
     plain = {(owner, variable) for owner, variable, value in given if value == "disable"}
@@ -189,7 +190,7 @@ def astray(
         for name, kind, place in _HOST.findall(value):
             written, writes = f"{variable} of {owner} leads to {name}", kind != _OF_READERS
             if place not in places:
-                if owner == _POOLER and places:
+                if owner == _POOLER and places and OF_SERVER.fullmatch(variable):
                     pooled[f"{written} of another account or region"] = False
                 continue
             named = [each for each in instances if name in (each.get(of) for of in _NAMES)]

@@ -117,6 +117,15 @@ def test_variables_lead_to_databases_that_are_there(owner: str, value: str, why:
     assert why in found if why else not found
 
 
+def test_a_pooler_may_have_reports_from_another_account_beside_its_database() -> None:
+    account, _ = scripted()
+    given = [
+        ("pgbouncer", "DB_HOST", "db.example.org"),
+        ("pgbouncer", "REPORTS_HOST", HOST.replace("c0", "de")),
+    ]
+    assert not [*astray(account, [OWN], given)]
+
+
 @pytest.mark.parametrize(("days", "ends"), [(400, False), (15, False), (13, True), (-1, True)])
 def test_the_certificate_of_a_database_lasts(days: int, ends: bool) -> None:
     account, _ = scripted()
