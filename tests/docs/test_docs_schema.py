@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 from pytest_readiness.core.assess import unfinished_model
 from pytest_readiness.core.plan import Plan
+from pytest_readiness.core.redaction import Redactor
 
 from tests.adapter.scenario import Suite
 from tests.core.build import entry, model
@@ -75,6 +76,23 @@ def test_it_is_a_schema() -> None:
 def test_it_holds_for_models(found: Mapping[str, Any]) -> None:
     VALIDATOR.validate(json.loads(json.dumps(found)))
     assert found.keys() <= SCHEMA["properties"].keys(), "a key is not described"
+
+
+def properties(schema: object) -> Iterator[str]:
+    """Yield the name of every key that a schema describes, at any depth."""
+    if isinstance(schema, Mapping):
+        described = schema.get("properties", {})
+        yield from described if isinstance(described, Mapping) else ()
+    inner = schema.values() if isinstance(schema, Mapping) else schema if isinstance(schema, list) else ()
+    for each in inner:
+        yield from properties(each)
+
+
+def test_no_secret_removes_a_key_that_it_describes() -> None:
+    names = {*properties(SCHEMA)}
+    assert len(names) > 80
+    for name in names:
+        assert Redactor([name]).data({name: 1}) == {name: 1}
 
 
 @pytest.mark.parametrize("args", [(), ("-k", "passes"), ("-n2",), ("--nonsense",)], ids=" ".join)

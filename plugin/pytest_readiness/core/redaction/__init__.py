@@ -33,18 +33,18 @@ _PIECE, _OVERLAP = 2**20, 2**18
 #: Keys of reports and the ledger, and the name in them; with their values, words that a report needs. As
 #: secrets they would protect nothing.
 _KEYS = (
-    "addresses applicable approver attempt attempts before behind blockers build_end build_identity "
-    "build_start builds catalogue_digest changes charts check_id checkout checks clean_runs clock_jump_s "
-    "collected collection_errors complete contact controls counted counts covered_by covers crashed "
-    "decision decisions declaration declaration_prose declaration_title declaration_why declared deployed "
-    "detected differs drills dropped duration_s elsewhere environment establishes evidence exit_code "
-    "expected expires failing false_alarms figures finished_at headers interrupted inventory issued "
-    "leaked ledger length limit_s location memory method mutants next_action nodeid not_applicable "
-    "observed operational outcome outcomes phases plan_digest points prev_hash problem rationale "
-    "readiness reason reasons reproduce reproduce_env reproduce_with request required requires response "
-    "rollback run_id runbook runner schema_version seconds selected self_test service severity started_at "
-    "static status streak suite_digest summary teardown uncounted unread vanished verdict verified "
-    "waivers without_cover worker"
+    "addresses advice applicable approver attempt attempts before behind blockers blocking build_end "
+    "build_identity build_start builds catalogue_digest changes charts check_id checkout checks clean_runs "
+    "clock_jump_s collected collection_errors complete contact controls counted counts covered_by covers "
+    "crashed decision decisions declaration declaration_prose declaration_title declaration_why declared "
+    "deployed detected differs drills dropped duration_s elsewhere entries environment establishes "
+    "evidence exit_code expected expires failing false_alarms figures finished_at headers interrupted "
+    "inventory issued leaked ledger length limit_s location memory method mutants next_action nodeid "
+    "not_applicable observed operational outcome outcomes phases plan_digest points prev_hash problem "
+    "rationale readiness reason reasons reproduce reproduce_env reproduce_with request required requires "
+    "response rollback run_id runbook runner schema_version seconds selected self_test service severity "
+    "source started_at static status streak suite_digest summary teardown uncounted uncovered unread "
+    "vanished verdict verified waivers without_cover worker"
 )
 _OWN_WORDS = frozenset(
     word.lower()
