@@ -8,6 +8,7 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from smoke.source.checkout import Examined, Finding
 from smoke.source.infrastructure.addresses import PASSWORD
@@ -198,6 +199,24 @@ def _build(
         )
         return
     yield Build(image, path, found, stage, context, options, command.finding(""), job.runs_on, alone)
+
+
+def unpushed(
+    repository: Repository, workflow: Workflow, jobs: Sequence[Job], expansion: Expansion
+) -> Iterator[Finding]:
+    """Yield the images for a registry that are built before a deployment, but never pushed."""
+    steps = [placed for job in jobs for placed in repository.everything(workflow, job)]
+    commands = {job.name: expansion.commands(job) for job in jobs}
+    said = [word for placed in steps for each in repository.commands(placed.step) for word in each]
+    said += [word for each in chain(*commands.values()) for word in each.words]
+    said += [text for placed in steps for text in (placed.step.uses, *placed.step.given.values())]
+    if any(re.search("push|registry,|type=registry|save", text) for text in said):
+        return
+    for job in jobs:
+        for each in commands[job.name]:
+            tag = shell.option(each.words, "--tag", "-t")
+            if runs_one(each.words, _BUILDS) and "/" in tag:
+                yield workflow.finding(job.line, f"{job.name} builds {tag}, but nothing pushes it")
 
 
 def refused(repository: Repository, build: Build) -> Iterator[Finding]:

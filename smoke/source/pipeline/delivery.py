@@ -37,6 +37,7 @@ _OTHERWISE = re.compile(
 )
 _PUSHING = re.compile("push|bake|publish|kaniko")
 _BUILD_ACTION, _RENDER_ACTION = "docker/build-push-action", "amazon-ecs-render-task-definition"
+_BAKE_ACTION = "docker/bake-action"  # its builds are commands
 #: A tag with known parts, or numbers and names of a run of GitHub.
 _BY_GITHUB = re.compile(r"«(?:vars|secrets)\.\w+»")
 _KNOWN = re.compile(r"(?:[\w.-]|«github\.(?:sha|run_number|run_id|ref_name)»(?:\[:\d+\+?\])?)+")
@@ -287,7 +288,8 @@ class _Images:
                 tags = self.of(workflow).text(job, placed, placed.step.given.get("tags", ""))
                 yield from map(_parts, re.split(r"[\s,]+", tags.strip()))
             others = [text for _, text in self._repository.others(placed.step)]
-            if any(map(_PUSHING.search, (placed.step.uses.removeprefix(_BUILD_ACTION), *others))):
+            acts = "" if placed.step.uses.startswith((_BUILD_ACTION, _BAKE_ACTION)) else placed.step.uses
+            if any(map(_PUSHING.search, (acts, *others))):
                 yield "", ""
 
 

@@ -17,9 +17,10 @@ from smoke.source.rules import ENVIRONMENTS
 from smoke.source.scripts import shell
 
 from .deploys import Pipeline, deploy_jobs, runs_one
-from .expansion import GITHUBS_MACHINES, Command, Expansion
+from .expansion import Command, Expansion
 from .jobs import is_within, unreached
 from .repository import Placed, Repository
+from .unset import GITHUBS_MACHINES
 from .validity import may_run
 from .workflows import OUTCOMES, Job, Situation, Step, Workflow
 
@@ -89,7 +90,11 @@ def ineffective(repository: Repository, plan: Pipeline, families: Collection[str
 
 #: What a deployment needs of a push, as commands or as an action, and what is missing without it.
 _WORK = (
-    (_BUILDS, re.compile(r"build-push-action|bake-action"), "no image is built"),
+    (
+        (*_BUILDS, "docker buildx bake", "docker compose build"),
+        re.compile(r"build-push-action|bake-action"),
+        "no image is built",
+    ),
     (_UPDATE, re.compile(r"amazon-ecs-deploy-task-definition"), "the service is not updated"),
 )
 

@@ -2,24 +2,27 @@
 
 Commands include those of actions, recipes and scripts. In them, a GitHub expression that only a run knows
 reads `«github.sha»`, and any other unknown value stays as written, `$name`. A variable that is set in
-a branch or a loop is unknown.
+a branch or a loop is unknown. The builds and pushes of bake and of compose are commands of their own.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from tree_sitter import Node
 
-from smoke.source.checkout import Finding
+from smoke.source.checkout import Examined, Finding
 from smoke.source.scripts import recipes, shell
 from smoke.source.scripts.commands import OTHER_LANGUAGES, found_in
 
-from .repository import DEEPEST, Placed, Repository, matches, update_of
-from .workflows import CHECKOUT, EXPRESSION, OTHERS, Job, Workflow
+from . import bakes
+from .repository import DEEPEST, Placed, Repository, update_of
+from .unset import GITHUBS_MACHINES, in_expressions, never_named, not_exported
+from .workflows import EXPRESSION, Job, Workflow
 
 _PARAMETER = re.compile(r"\$\{(\w+)(?::?[?=-].*|:0?:(\d+))?\}", re.DOTALL)
 _BRANCHES = frozenset(
@@ -51,8 +54,9 @@ class _Shell:
 
     The script is in `path`, after the line `before`. `positions` are its arguments, if they are known,
     `found` the commands that it ran, `unset` the variables at which it ends, `given` what it hands to GitHub.
-    A `strict` one ends at any variable that is not set (`set -u`); None: what follows may not run, or
-    anything may be set.
+    Its programs get the variables in `exported`; `absent` says whether they certainly lack another one, and
+    `said` is what is wrong with a bake file or a compose file, or not read. A `strict` one ends at any
+    variable that is not set (`set -u`); None: what follows may not run, or anything may be set.
     """
 
     path: str
@@ -62,6 +66,9 @@ class _Shell:
     positions: Sequence[str] | None
     found: list[Command]
     unset: list[Command]
+    exported: set[str]
+    absent: Callable[..., bool]
+    said: Examined
     given: dict[str, str] = field(default_factory=dict)
     functions: dict[str, Node] = field(default_factory=dict)
     depth: int = 0
@@ -81,6 +88,7 @@ class Expansion:
         self._repository, self._workflow = repository, workflow
         self._read: dict[str, tuple[list[Command], dict[str, str]]] = {}
         self._unset: dict[str, list[Command]] = {}
+        self._said: dict[str, Examined] = {}
 
     def commands(self, job: Job) -> list[Command]:
         """The commands of a job, in their order."""
@@ -91,6 +99,11 @@ class Expansion:
         self._job(job)
         return self._unset[job.name]
 
+    def said(self, job: Job) -> Examined:
+        """What is wrong with the bake files and compose files that a job builds from, or not read in them."""
+        self._job(job)
+        return self._said[job.name]
+
     def text(self, job: Job, placed: Placed, text: str) -> str:
         """A text of a step with its expressions expanded."""
         return self._filled(text, {**placed.env, **placed.step.env}, self._job(job)[1])
@@ -99,18 +112,22 @@ class Expansion:
         if job.name not in self._read:
             found, outputs = list[Command](), dict[str, str]()
             self._read[job.name] = found, outputs
-            self._unset[job.name] = []
+            self._unset[job.name], said = [], self._said.setdefault(job.name, Examined())
+            absent = partial(not_exported, self._repository, self._workflow, job)
             later: dict[str, str] = {}
             for placed in self._repository.everything(self._workflow, job):
                 env = {**placed.env, **later, **placed.step.env}
                 env = {name: self._filled(text, env, outputs) for name, text in env.items()}
                 step = placed.step
                 run = _Shell(placed.path, step.run_line, step.directory, {**_SET, **env}, None, found,
-                             self._unset[job.name],
+                             self._unset[job.name], {*_SET, *env}, absent, said,
                              strict=None if step.continue_on_error else False)  # fmt: skip
                 self._script(run, self._filled(step.run, env, outputs))
                 acted = tuple(self._filled(each, env, outputs) for each in update_of(step))
                 found += [Command(acted, placed.path, step.line)] if acted else []
+                if baked := tuple(self._filled(each, env, outputs) for each in bakes.action(step)):
+                    where = step.given.get("workdir", ".")
+                    found += self._instead(run, Command(baked, placed.path, step.line, where), env)
                 later |= {name[4:]: text for name, text in run.given.items() if name.startswith("env.")}
                 prefix = f"steps.{step.id}.outputs."
                 outputs |= {prefix + name[4:]: text for name, text in run.given.items()
@@ -151,6 +168,7 @@ class Expansion:
             return
         if node.type in _READS and sure:
             _note_unset(run, node)
+        run.exported |= _exported(node)
         if node.type == "declaration_command" and any(map(_is_any_name, node.named_children)):
             run.strict = None
         before = run.entered
@@ -181,7 +199,10 @@ class Expansion:
         words = tuple(_word(run, each) for each in shell.arguments(node))
         if not words:
             return
-        run.found.append(Command(words, run.path, run.before + shell.line_of(node), run.where))
+        given = {name: run.variables[name] for name in run.exported if name in run.variables}
+        given |= {name: _word(run, value) if value is not None else "" for name, value in _in_front(node)}
+        command = Command(words, run.path, run.before + shell.line_of(node), run.where)
+        run.found += self._instead(run, command, given)
         if words[0] in ("cd", "pushd", "popd"):
             known = words[0] == "cd" and len(words) == 2 and "$" not in words[1] and sure and run.where
             run.entered = posixpath.normpath(posixpath.join(run.where, words[1])) if known else ""
@@ -208,8 +229,28 @@ class Expansion:
         strict = run.strict if same else _begins_strict(run, node, sure=sure)
         for path, before, text, rest in self._called(run, list(words), run.before + shell.line_of(node) - 1):
             inner = replace(run, path=path, before=before, variables=variables, positions=rest, functions={},
+                            exported=run.exported if same else {*run.exported},
                             depth=run.depth + 1, strict=strict)  # fmt: skip
             self._script(inner, text)
+
+    def _instead(self, run: _Shell, command: Command, variables: Mapping[str, str]) -> list[Command]:
+        """The builds and pushes for which a command of bake or compose stands, or the command as it is."""
+
+        def script(path: str) -> str | None:
+            return self._repository.script(posixpath.normpath(posixpath.join(command.directory, path)))
+
+        absent = lambda name: run.absent(name, local=name in run.variables)  # noqa: E731
+        try:
+            if not command.directory:
+                return [command]
+            standing = bakes.stands_for(command.words, bakes.Given(variables, absent, script))
+            return [command] if standing is None else [replace(command, words=each) for each in standing]
+        except bakes.Refused as wrong:
+            run.said.findings.append(command.finding(str(wrong)))
+        except bakes.Unread as unread:
+            if str(unread) and "push" in " ".join(command.words):
+                run.said.not_examined.append(command.finding(f"{' '.join(command.words[:3])}: {unread}"))
+        return [command]
 
     def _called(
         self, run: _Shell, words: list[str], before: int
@@ -287,6 +328,21 @@ _UNSURE = ("pipeline", "declaration_command", "negated_command", "process_substi
 _APART = ("subshell", "command_substitution")
 
 
+def _exported(node: Node) -> set[str]:
+    """The variables that a declaration hands to the programs that its shell runs."""
+    if node.type != "declaration_command" or not re.match(r"export\b|\w+ -\w*x", shell.text_of(node)):
+        return set()
+    return {shell.text_of(each).partition("=")[0] for each in node.named_children}
+
+
+def _in_front(node: Node) -> Iterator[tuple[str, Node | None]]:
+    """The variables in front of a command, which it alone gets, and their values."""
+    for each in node.named_children:
+        name = each.child_by_field_name("name") if each.type == "variable_assignment" else None
+        if name is not None:
+            yield shell.text_of(name), each.child_by_field_name("value")
+
+
 def _is_any_name(declared: Node) -> bool:
     """Whether an argument of `export` or `declare` may name any variable: `"$name=1"`, `$(cat file)`."""
     return re.match(r"""["']?(?:[-+]?\w+)(?:\W|\Z)""", shell.text_of(declared)) is None
@@ -351,44 +407,6 @@ def _forget(run: _Shell, *names: str) -> None:
         run.variables[name] = f"${name}"
 
 
-GITHUBS_MACHINES = re.compile(r"(?:ubuntu|windows|macos)-[\w.-]+")
-_DEFAULTED = re.compile(r"\$\{([A-Z][A-Z0-9_]+):?-")
-#: A variable as it is: where an expression compares it, or has a default, it may be empty.
-_ENV = re.compile(r"\s*env\.([A-Z]\w+)\s*")
-#: Variables that actions set for later steps.
-_OF_ACTIONS = re.compile(
-    r"(?:AWS|GITHUB|RUNNER|ACTIONS|DOCKER|TF|NODE|JAVA|GO|PYTHON|Python|RUBY|DOTNET)\w*"
-    r"|pythonLocation|LD_LIBRARY_PATH|PKG_CONFIG_PATH"
-)
-#: Actions of these owners that set variables of any name.
-_OF_ANY_NAME = re.compile(
-    r"(?:actions/github-script|aws-actions/aws-secretsmanager-get-secrets|hashicorp/vault-action)@"
-)
-#: What a shell may read variables of any name from.
-_READS_ANY = re.compile(
-    r"\b(?:export|declare|typeset|readonly)(?:\s+-\w+)*\s+\"?\$|\beval\b|(?:\bsource|(?:^|[;&|\s])\.)\s+\S*env\b",
-    re.MULTILINE,
-)
-#: Variables that a shell, or one of GitHub's machines, sets.
-_OF_MACHINES = re.compile(
-    r"(?:BASH|OPT|FUNC|HIST|LC|XDG|ANDROID|CHROME|EDGE|GECKO|SELENIUM|PIPX|VCPKG|POWERSHELL|HOMEBREW|NVM|GHCUP"
-    r"|AZURE|BOOTSTRAP|LEIN|GRADLE|SWIFT|CONDA|AGENT|STATS|ENABLE|PERFLOG|LOAD|SGX|GCM|NPM|DEBIAN)\w*"
-    r"|PATH|HOME|PWD|OLDPWD|USER|LOGNAME|SHELL|LANG|LANGUAGE|TERM|TMPDIR|TEMP|TMP|HOSTNAME|UID|EUID|PPID|GROUPS"
-    r"|RANDOM|SRANDOM|SECONDS|LINENO|EPOCH\w+|IFS|REPLY|PIPESTATUS|SHLVL|SHELLOPTS|OSTYPE|HOSTTYPE|MACHTYPE"
-    r"|DIRSTACK|COLUMNS|LINES|MAPFILE|COPROC|CI|ANT_HOME|DEPLOYMENT_BASEPATH|INVOCATION_ID|JOURNAL_STREAM"
-    r"|ImageOS|ImageVersion|\w+_proxy|ACCEPT_EULA|USE_BAZEL_FALLBACK_VERSION|SYSTEMD_EXEC_PID|MEMORY_PRESSURE_\w+"
-)
-#: How a shell sets a variable that is its own.
-_SETS = (
-    r"(?<![\w$])(?:{0}\b\s*\+?=|(?:read|mapfile|readarray|getopts|local|declare|typeset|export|readonly|printf"
-    r"|select|for|let)\b[^\n]*\b{0}\b)|\(\([^\n]*\b{0}\b|\{{{0}:?="
-)
-#: A line that sets variables of any name for later steps.
-_SETS_ANY = re.compile(
-    r"^(?!.*\b(?:echo|printf)\s+(?:-\w+\s+)*[\"']?[A-Za-z_]\w*(?:=|<<)).*>\s*\W*GITHUB_ENV\b", re.MULTILINE
-)
-
-
 def never_set(repository: Repository, workflow: Workflow) -> Iterator[Finding]:
     """Yield the variables of a workflow's jobs that are empty, or at which a script ends.
 
@@ -397,54 +415,7 @@ def never_set(repository: Repository, workflow: Workflow) -> Iterator[Finding]:
     expansion = Expansion(repository, workflow)
     for job in workflow.jobs.values():
         if GITHUBS_MACHINES.fullmatch(job.runs_on) and not job.contained:
-            yield from _in_expressions(repository, workflow, job)
+            yield from in_expressions(repository, workflow, job)
             unset = {each.words[0]: each for each in reversed(expansion.unset(job))}
-            for name in _unset(repository, workflow, job, unset):
+            for name in never_named(repository, workflow, job, unset):
                 yield unset[name].finding(f"{job.name} ends here: ${name} is not set")
-
-
-def _in_expressions(repository: Repository, workflow: Workflow, job: Job) -> Iterator[Finding]:
-    """A variable in an expression of a step that no `env` and no earlier step sets."""
-    found: list[Finding] = []
-    for step in job.steps:
-        known = {*workflow.env, *job.env, *step.env}
-        texts = [step.run, *step.env.values(), *step.given.values()]
-        reads = (_ENV.fullmatch(each) for text in texts for each in EXPRESSION.findall(text))
-        for read in filter(None, reads):
-            if (name := read[1]) not in known and not _OF_ACTIONS.fullmatch(name):
-                what = f"{job.name}: env.{name} is empty: no `env` and no earlier step sets it"
-                found.append(workflow.finding(step.line, what))
-        if _is_unknown(step.uses) or "GITHUB_ENV" in step.run:
-            break
-    if found and not any("GITHUB_ENV" in text or "exportVariable" in text for text in repository.programs()):
-        yield from found
-
-
-def without_value(repository: Repository, workflow: Workflow, job: Job) -> frozenset[str]:
-    """The variables for which the scripts of a job have a default, and that have no other value."""
-    if not GITHUBS_MACHINES.fullmatch(job.runs_on) or job.contained:
-        return frozenset()
-    texts = tuple(step.run for step in job.steps), tuple(repository.programs())
-    if any(matches(_READS_ANY, each) for each in texts):
-        return frozenset()
-    names = dict.fromkeys(name for each in texts for name in matches(_DEFAULTED, each))
-    return frozenset(_unset(repository, workflow, job, names))
-
-
-def _unset(repository: Repository, workflow: Workflow, job: Job, names: Iterable[str]) -> list[str]:
-    """Those of the names that no text which the job may run sets, or names without reading it."""
-    if not names or any(_is_unknown(step.uses) for step in job.steps):
-        return []
-    around = workflow.around(job, repository.script(workflow.path) or "")
-    texts = (around,), tuple(repository.programs())
-    if any(matches(_SETS_ANY, each) for each in texts):
-        return []
-    given = (name for name in names if not (_OF_MACHINES.fullmatch(name) or _OF_ACTIONS.fullmatch(name)))
-    sets = {name: rf"(?<![\w${{]){name}\b" if name.isupper() else _SETS.format(name) for name in given}
-    return [name for name, way in sets.items() if not any(matches(re.compile(way), each) for each in texts)]
-
-
-def _is_unknown(uses: str) -> bool:
-    """Whether a step uses an action that may set variables of any name."""
-    known = uses.startswith("./") or OTHERS.match(uses) or CHECKOUT.match(uses)
-    return bool(uses) and (not known or bool(_OF_ANY_NAME.match(uses)))

@@ -15,8 +15,8 @@ from smoke.source.scripts.commands import MIGRATION, asks_for_one, migrates
 from smoke.source.scripts.state import SYMBOL, UNSURE, Failure, State, TooMany
 from smoke.source.scripts.ways import Ways
 
-from .expansion import GITHUBS_MACHINES, without_value
 from .repository import Placed, Repository, may_be_fetched
+from .unset import GITHUBS_MACHINES, without_value
 from .workflows import EXPRESSION, OUTCOMES, Condition, Job, Situation, Step, Workflow
 
 #: GitHub's default shell of a step, and the meaning of `bash`.

@@ -14,6 +14,8 @@ from smoke.source.infrastructure.refusals import REGION
 from smoke.source.rules import ENVIRONMENTS
 from smoke.source.scripts import shell
 
+from . import bakes
+from .builds import unpushed
 from .concurrency import cancelled
 from .deploys import (
     FILLED,
@@ -28,9 +30,10 @@ from .deploys import (
     values_of,
 )
 from .effects import astray, words_of
-from .expansion import Expansion, without_value
+from .expansion import Expansion
 from .jobs import unnoticed
 from .repository import WORKFLOWS, Placed, Repository
+from .unset import without_value
 from .validity import may_run
 from .workflows import Job, Workflow
 
@@ -73,9 +76,14 @@ def uncarried(repository: Repository, plan: Pipeline, cluster: str) -> tuple[int
             result.not_examined.append(workflow.finding(job.line, what))
         before = [workflow.jobs[name] for name in workflow.ancestors(job.name) if name != plan.migration]
         for each in (*before, job):
-            lost = unnoticed(repository, workflow, each, lambda words: runs_one(words, commands))
+            lost = unnoticed(
+                repository, workflow, each, lambda words: runs_one(words, commands) or bakes.pushes(words)
+            )
             result.include(lost)
-        result.findings.extend(_unpushed(repository, workflow, [*before, job]))
+        expansion = Expansion(repository, workflow)
+        for each in (*before, job):
+            result.include(expansion.said(each))
+        result.findings.extend(unpushed(repository, workflow, [*before, job], expansion))
         for each in (*before, job) if workflow.path == plan.workflow else ():
             result.findings.extend(_of_another_branch(repository, workflow, each))
         for what in (*_wrong(repository, workflow, job), *astray(repository, workflow, job, cluster)):
@@ -146,20 +154,6 @@ def _shelved(
         return
     if (registers or acts) and not any(map(_PUTS_IN.search, _said_by(repository, workflow, jobs))):
         yield "registers a task definition and puts it into no service"
-
-
-def _unpushed(repository: Repository, workflow: Workflow, jobs: Sequence[Job]) -> Iterator[Finding]:
-    """An image for a registry that is built before a deployment, but never pushed."""
-    steps = [placed for job in jobs for placed in repository.everything(workflow, job)]
-    said = [word for placed in steps for each in repository.commands(placed.step) for word in each]
-    said += [text for placed in steps for text in (placed.step.uses, *placed.step.given.values())]
-    if any(re.search("push|registry,|type=registry|save", text) for text in said):
-        return
-    for job in jobs:
-        for words in words_of(repository, workflow, job):
-            tag = shell.option(words, "--tag", "-t")
-            if runs_one(words, _BUILDS) and "/" in tag:
-                yield workflow.finding(job.line, f"{job.name} builds {tag}, but nothing pushes it")
 
 
 def _of_another_branch(repository: Repository, workflow: Workflow, job: Job) -> Iterator[Finding]:

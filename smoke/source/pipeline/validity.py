@@ -13,9 +13,10 @@ from smoke.source.scripts import shell
 from smoke.source.scripts.recipes import Entries, entries_of, top_of
 
 from .concurrency import deadlocked
-from .expansion import GITHUBS_MACHINES, never_set
+from .expansion import never_set
 from .jobs import FETCHES, foreign_words, inert_scripts, missing_scripts, refused
 from .repository import Repository, may_be_fetched, may_write
+from .unset import GITHUBS_MACHINES
 from .workflows import EXPRESSION, OTHERS, OUTCOMES, Condition, Job, Situation, Step, Workflow
 
 _NEEDS = re.compile(r"\bneeds\.([\w-]+)(?:\.outputs\.([\w-]+))?")
@@ -121,10 +122,9 @@ def _not_there(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
     for step in job.steps:
         if may_be_fetched(step):
             return
-        names = (f"{step.uses}/{name}" for name in ("action.yml", "action.yaml", "Dockerfile"))
-        if step.uses.startswith("./") and not any(
-            repository.script(posixpath.normpath(name)) is not None for name in names
-        ):
+        names = ("action.yml", "action.yaml", "Dockerfile")
+        paths = (posixpath.normpath(f"{step.uses}/{name}") for name in names)
+        if step.uses.startswith("./") and all(repository.script(each) is None for each in paths):
             yield f"{step.uses} is not an action in the checkout", step.line
 
 
