@@ -18,7 +18,7 @@ import yaml
 from smoke.source.scripts import shell
 from smoke.source.terraform.evaluate import Environment
 from smoke.source.terraform.hcl import Expr, Place, parse
-from smoke.source.terraform.values import Symbol, Value, flat, text
+from smoke.source.terraform.values import Either, Symbol, Text, Value, flat, options, settle, text
 
 from .workflows import Step
 
@@ -28,19 +28,21 @@ _BAKE_FILES = ("docker-bake.json", "docker-bake.hcl")
 _OVERRIDES = ("docker-bake.override.json", "docker-bake.override.hcl", "compose.override.yaml",
               "compose.override.yml", "docker-compose.override.yml",
               "docker-compose.override.yaml")  # fmt: skip
+_NAMES_FILES = {"COMPOSE_FILE", "COMPOSE_PROJECT_DIRECTORY", "COMPOSE_ENV_FILES", "BUILDX_BAKE_FILE"}
 #: Options with a value, of either program.
 _VALUED = frozenset({"-f", "--file", "--set", "--progress", "--builder", "--metadata-file", "--allow",
-                     "--call", "--provenance", "--sbom", "--build-arg", "--memory", "-m", "-p", "--project-name",
-                     "--profile", "--ansi", "--parallel", "--ssh"})  # fmt: skip
+                     "--call", "--provenance", "--sbom", "--build-arg", "--memory", "-m", "-p", "--ssh",
+                     "--project-name", "--profile", "--ansi", "--parallel", "--env-file",
+                     "--project-directory"})  # fmt: skip
 _ONLY_PRINTS = frozenset({"--print", "--check", "--call", "--list", "--list-targets", "--list-variables"})
 _ACTION = "docker/bake-action@"
 
 
 class Unread(Exception):
-    """A part that is not understood. Without a text, it is one that only a run knows."""
+    """What is not understood. Without a text, only a run knows it."""
 
 
-class Refused(Exception):
+class DockerRefusal(Exception):
     """What Docker refuses."""
 
 
@@ -70,15 +72,7 @@ def action(step: Step) -> list[str]:
                for name in ("files", "set") for each in given.get(name, ())]  # fmt: skip
     switches = [f"--{name}" for name in ("push", "load") if given.get(name) == ["true"]]
     remote = [each for each in given.get("source", ()) if each != "."]
-    return [
-        "docker",
-        "buildx",
-        "bake",
-        *options,
-        *switches,
-        *remote,
-        *given.get("targets", ()),
-    ]
+    return ["docker", "buildx", "bake", *options, *switches, *remote, *given.get("targets", ())]
 
 
 def pushes(words: Sequence[str]) -> bool:
@@ -90,11 +84,11 @@ def pushes(words: Sequence[str]) -> bool:
 def stands_for(words: Sequence[str], given: Given) -> list[tuple[str, ...]] | None:
     """Return the builds and pushes for which a command stands; None for any other command.
 
-    Raises Unread for what is not understood, and Refused for what Docker refuses.
+    Raises Unread for what is not understood, and DockerRefusal for what Docker refuses.
     """
     if shell.runs(words, "docker buildx bake"):
         options, switches, names = _read(words[words.index("bake") + 1 :])
-        return None if _ONLY_PRINTS & {*switches, *options} else [*_baked(options, switches, names, given)]
+        return [] if _ONLY_PRINTS & {*switches, *options} else [*_baked(options, switches, names, given)]
     for verb in ("build", "push"):
         if shell.runs(words, f"docker compose {verb}") or shell.runs(words, f"docker-compose {verb}"):
             at = words.index(verb)
@@ -121,7 +115,7 @@ def _read(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str], list[s
 
 
 @dataclass(slots=True)
-class _BakeFile:
+class _Definitions:
     """A bake file: what it says of each target, its groups, and its variables."""
 
     path: str
@@ -134,7 +128,7 @@ class _BakeFile:
 class _Scope:
     """The names in a bake file: its variables, which the environment may set."""
 
-    file: _BakeFile
+    file: _Definitions
     given: Given
 
     def lookup(self, name: str, steps: Sequence[object], at: Place, text: str) -> tuple[Value, int]:
@@ -157,10 +151,18 @@ class _Scope:
     def _plain(self, value: Value) -> Any:
         content = flat(value).content
         if isinstance(content, tuple):
-            return [self._plain(each) for each in content]
+            return [self._plain(option) for each in content for option in options(each)]
         if isinstance(content, dict):
             return {key: self._plain(each) for key, each in content.items()}
-        return content if content is None else self.given.filled(text(value))
+        return content if content is None else self.given.filled(_written(value))
+
+
+def _written(value: Value) -> str:
+    """A value as text, in which a choice that only a run makes is `${choice}`."""
+    content = settle(value).content
+    if isinstance(content, Text):
+        return "".join(part if isinstance(part, str) else _written(part) for part in content.parts)
+    return "${choice}" if isinstance(content, Either) else text(value)
 
 
 def _baked(
@@ -187,6 +189,8 @@ def _targets(
         raise Unread
     paths = [posixpath.normpath(path) for path in asked]
     paths = paths or [path for path in (*_COMPOSE_FILES, *_BAKE_FILES) if given.script(path) is not None]
+    if not asked and _NAMES_FILES & {*given.variables}:
+        raise Unread("which files a variable names")
     if changed := [path for path in _OVERRIDES if not asked and given.script(path) is not None]:
         raise Unread(f"{changed[0]}, which changes other files")
     if not paths:
@@ -197,14 +201,14 @@ def _targets(
         if written is None:
             raise Unread(f"{path}, which is not in the checkout")
         if path.endswith((".yaml", ".yml")):
-            services = {
+            found = {
                 name: each for name, each in _services(path, written, given).items() if "context" in each
             }
-            found, named = services, {"default": [*services]}
+            named = {"default": [*found]}
         else:
             found, named = _of_bake(path, written, given)
-        if {*found} & {*targets}:
-            raise Unread(f"a target that is both in {' and in '.join(paths)}")
+        if {*found} & {*targets} or {*named} & {*groups}:
+            raise Unread(f"a name that is both in {' and in '.join(paths)}")
         targets |= found
         groups |= named
     return targets, groups, " and ".join(paths)
@@ -216,19 +220,16 @@ def _of_bake(path: str, written: str, given: Given) -> tuple[dict[str, dict[str,
     groups = {
         name: _listed(scope.plain(each["targets"])) for name, each in file.groups.items() if "targets" in each
     }
-    own = {name: {key: scope.plain(each) for key, each in held.items() if key != "matrix"}
+    own = {name: {key: key == "matrix" or scope.plain(each) for key, each in held.items()}
            for name, held in file.targets.items()}  # fmt: skip
-    for name, held in file.targets.items():
-        if "matrix" in held:
-            own[name]["matrix"] = True
     return {name: _inherited(name, own, ()) for name in own}, groups
 
 
-def _of_hcl(path: str, written: str) -> _BakeFile:
+def _of_hcl(path: str, written: str) -> _Definitions:
     block = parse(written, path)
     if block.unread:
         raise Unread(f"{path}, which is not valid HCL")
-    file = _BakeFile(path, variables=dict(block.attributes))
+    file = _Definitions(path, variables=dict(block.attributes))
     for each in block.blocks:
         label = each.labels[0] if each.labels else ""
         if each.type == "variable":
@@ -241,12 +242,12 @@ def _of_hcl(path: str, written: str) -> _BakeFile:
     return file
 
 
-def _of_json(path: str, written: str) -> _BakeFile:
+def _of_json(path: str, written: str) -> _Definitions:
     top = _entries(parse(f"json = {written}", path.removesuffix(".json")).attributes.get("json"), path)
     parts = {name: {key: _entries(each, path) for key, each in _entries(top[name], path).items()}
              for name in ("target", "group", "variable") if name in top}  # fmt: skip
     defaults = {name: held.get("default") for name, held in parts.get("variable", {}).items()}
-    return _BakeFile(path, parts.get("target", {}), parts.get("group", {}), defaults)
+    return _Definitions(path, parts.get("target", {}), parts.get("group", {}), defaults)
 
 
 def _entries(expr: Expr | None, path: str) -> dict[str, Expr]:
@@ -283,10 +284,13 @@ def _chosen(
             found[name] = None
         elif name in groups and name not in seen:
             waiting = [*groups[name], *waiting]
-        elif name not in groups and any(re.search(r"[*?$]", each) for each in (name, *targets)):
+        elif name not in groups and (
+            any(re.search(r"[*?$]", each) for each in (name, *targets))
+            or any("matrix" in each for each in targets.values())
+        ):
             raise Unread(f"which targets {name} stands for")
         elif name not in groups:
-            raise Refused(f"{where} has no target {name}")
+            raise DockerRefusal(f"{where} has no target {name}")
         seen.add(name)
     return iter(found)
 
@@ -328,10 +332,10 @@ def _build(target: Mapping[str, Any], more: Sequence[str], directory: str) -> tu
     """The `docker build` of a target; its context is below `directory`."""
     if {"matrix", "dockerfile-inline", "dockerfile_inline", "extends"} & {*target}:
         raise Unread("a target whose values are not written out")
-    tags = _listed(target.get("tags"))
+    tags = [each for each in _listed(target.get("tags")) if each]
     for each in tags:
-        if re.search(r":\Z|\A\Z", each):
-            raise Refused(f"an image gets the name {each!r}, without a tag: nothing sets its variable")
+        if each.endswith(":"):
+            raise DockerRefusal(f"an image gets the name {each!r}, without a tag: nothing sets its variable")
     context = str(target.get("context") or ".")
     context = context if re.search(r"://|\A[$«/]", context) else posixpath.join(directory, context)
     words = [word for each in tags for word in ("--tag", each)]
@@ -343,13 +347,7 @@ def _build(target: Mapping[str, Any], more: Sequence[str], directory: str) -> tu
             words += [option, key if value is None else f"{key}={value}"]
     words += ["--platform", ",".join(_listed(target["platforms"]))] if target.get("platforms") else []
     words += [word for each in _outputs(target) for word in ("--output", each)]
-    return (
-        "docker",
-        "build",
-        *words,
-        *more,
-        posixpath.normpath(context) if "://" not in context else context,
-    )
+    return "docker", "build", *words, *more, context if "://" in context else posixpath.normpath(context)
 
 
 def _listed(held: Any) -> list[str]:
@@ -364,7 +362,7 @@ def _composed(
     asked = options.get("--file", ())
     found = [path for path in asked or _COMPOSE_FILES if given.script(path) is not None][:1]
     changed = [path for path in _OVERRIDES[2:] if not asked and given.script(path) is not None]
-    own = {"--env-file", "--project-directory"} & {*options}
+    own = {"--env-file", "--project-directory"} & {*options} or _NAMES_FILES & {*given.variables}
     if len(asked) > 1 or len(found) != 1 or changed or own or given.script(".env") is not None:
         raise Unread("which compose file and variables are meant")
     (path,) = found
@@ -373,13 +371,13 @@ def _composed(
         if re.search(r"[$«]", name):
             raise Unread("which services are meant")
         if name not in services:
-            raise Refused(f"{path} has no service {name}")
+            raise DockerRefusal(f"{path} has no service {name}")
         held = services[name]
         if "context" in held and verb == "build":
             more = [word for each in options.get("--build-arg", ()) for word in ("--build-arg", each)]
             yield _build(held, [*more, *({"--push"} & {*switches})], posixpath.dirname(path))
         elif "context" in held:
-            yield from (("docker", "push", tag) for tag in _listed(held.get("tags"))[:1])
+            yield from (("docker", "push", tag) for tag in _listed(held.get("tags")))
 
 
 def _services(path: str, written: str, given: Given) -> dict[str, dict[str, Any]]:
@@ -402,14 +400,12 @@ def _service(held: Mapping[str, Any], given: Given) -> dict[str, Any]:
     tags = [each for each in (held.get("image"), *(build.get("tags") or ())) if each]
     args = build.get("args") or {}
     if isinstance(args, list):
-        args = {
-            str(each).partition("=")[0]: str(each).partition("=")[2] if "=" in str(each) else None
-            for each in args
-        }
+        pairs = (str(each).partition("=") for each in args)
+        args = {name: value if equals else None for name, equals, value in pairs}
     found = {key: each for key, each in build.items() if key in ("target", "dockerfile", "dockerfile_inline")}
     found |= {"context": build.get("context", "."), "tags": tags, "args": args}
     found |= {"platforms": build["platforms"]} if build.get("platforms") else {}
-    found |= {"extends": True} if "extends" in held else {}
+    found |= {"extends": True} if {"extends", "profiles"} & {*held} else {}
     return {key: _interpolated(each, given) for key, each in found.items()}
 
 
@@ -433,7 +429,7 @@ def _interpolated(held: Any, given: Given) -> Any:
         known = given.variables.get(name)
         has = known is not None and (known != "" or not sign.startswith(":"))
         if "?" in sign and not has:
-            raise Refused(f"nothing sets {name}, which the compose file demands")
+            raise DockerRefusal(f"nothing sets {name}, which the compose file demands")
         if "+" in sign:
             return rest if has else ""
         return known or "" if has or not sign else rest

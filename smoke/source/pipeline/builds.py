@@ -204,13 +204,17 @@ def _build(
 def unpushed(
     repository: Repository, workflow: Workflow, jobs: Sequence[Job], expansion: Expansion
 ) -> Iterator[Finding]:
-    """Yield the images for a registry that are built before a deployment, but never pushed."""
+    """Yield the images for a registry that are built before a deployment, but never pushed.
+
+    A bake file that could not be read may push them: nothing is said then.
+    """
     steps = [placed for job in jobs for placed in repository.everything(workflow, job)]
     commands = {job.name: expansion.commands(job) for job in jobs}
     said = [word for placed in steps for each in repository.commands(placed.step) for word in each]
     said += [word for each in chain(*commands.values()) for word in each.words]
+    unread = any(shell.runs(each.words, "docker buildx bake") for each in chain(*commands.values()))
     said += [text for placed in steps for text in (placed.step.uses, *placed.step.given.values())]
-    if any(re.search("push|registry,|type=registry|save", text) for text in said):
+    if unread or any(re.search("push|registry,|type=registry|save", text) for text in said):
         return
     for job in jobs:
         for each in commands[job.name]:

@@ -245,7 +245,7 @@ class Expansion:
                 return [command]
             standing = bakes.stands_for(command.words, bakes.Given(variables, absent, script))
             return [command] if standing is None else [replace(command, words=each) for each in standing]
-        except bakes.Refused as wrong:
+        except bakes.DockerRefusal as wrong:
             run.said.findings.append(command.finding(str(wrong)))
         except bakes.Unread as unread:
             if str(unread) and "push" in " ".join(command.words):
