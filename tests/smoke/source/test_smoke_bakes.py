@@ -113,8 +113,8 @@ def test_a_choice_that_only_a_run_makes_may_give_either_tag() -> None:
 
 
 def test_a_variable_that_may_be_exported_stays_as_written() -> None:
-    (built,) = stands_for(["docker", "buildx", "bake", "api"], Given({}, lambda _: False, FILES.get)) or ()
-    assert "registry/shop-api:${TAG}" in built
+    built = stands_for(["docker", "buildx", "bake", "api"], Given({}, lambda _: False, FILES.get)) or []
+    assert ["registry/shop-api:${TAG}" in each for each in built] == [True]
 
 
 @pytest.mark.parametrize(
