@@ -282,15 +282,18 @@ class Network(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect within ``timeout`` seconds, including the name look-up."""
+        """Connect within ``timeout`` seconds, including the name look-up; one cut short is merely late."""
+        seconds = CONNECT_WITHIN_S if timeout is None else timeout
+        end = time.monotonic() + seconds
 
         def connect(address: str, share: float) -> httpcore.NetworkStream:
             return self._inner.connect_tcp(address, port, share, local_address, socket_options)
 
         try:
-            return Connection(reach(host, port, CONNECT_WITHIN_S if timeout is None else timeout, connect))
+            return Connection(reach(host, port, seconds, connect))
         except socket.gaierror as error:
-            raise httpcore.ConnectError(str(error)) from error
+            late = seconds < CONNECT_WITHIN_S and time.monotonic() >= end
+            raise (httpcore.ConnectTimeout if late else httpcore.ConnectError)(str(error)) from error
 
 
 def _left(end: float | None, late: type[httpcore.TimeoutException]) -> float | None:

@@ -11,7 +11,7 @@ import pytest
 from pytest_readiness import SetupError
 
 from smoke.network.connections import addresses_of, connected, reach, relayed
-from smoke.network.transport import http_pool
+from smoke.network.transport import http_pool, within
 from smoke.platform.http import certificate_of, require_resolvable
 from smoke.platform.pgbouncer import ask
 
@@ -55,6 +55,11 @@ def test_a_silent_resolver_ends_every_way_in_time(
     with pytest.raises(error, match=r"no answer within \d"):
         way()
     assert time.monotonic() - began < IN_TIME_S
+
+
+def test_a_look_up_that_a_short_timeout_cuts_off_is_late(silent: None) -> None:
+    with http_pool("test", proxies=False) as pool, pytest.raises(httpx.ConnectTimeout):
+        pool.get("http://silent.example/health", timeout=within(0.003))
 
 
 def test_a_proxy_whose_name_does_not_resolve_in_time_is_the_runners_fault(
