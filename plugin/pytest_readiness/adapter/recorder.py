@@ -256,7 +256,7 @@ class Recorder:
         parts = item.stash.get(PARTS, None)
         is_part = parts is not None and parts.running
         raised = call.excinfo = call.excinfo or (None if is_part else _swallowed(parts))
-        report = yield from _shown(item, call, raised)
+        report = (yield) if raised is None else (yield from _shown(item, call, raised))
         check = item.stash.get(CHECK, None)
         if check is None:
             return report
@@ -401,11 +401,9 @@ def _swallowed(parts: Parts | None) -> pytest.ExceptionInfo[BaseException] | Non
 
 
 def _shown(
-    item: pytest.Item, call: pytest.CallInfo[None], raised: pytest.ExceptionInfo[BaseException] | None
+    item: pytest.Item, call: pytest.CallInfo[None], raised: pytest.ExceptionInfo[BaseException]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Return pytest's report; if it cannot show an exception, a plain report, with a plain exception."""
-    if raised is None:
-        return (yield)
     with suppress(Exception):  # pytest will not be able to show it either
         give_text(raised.value)
     try:

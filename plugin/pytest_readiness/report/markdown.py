@@ -58,6 +58,8 @@ def render(model: Mapping[str, Any]) -> str:
 
 def escape(text: str) -> str:
     """Return one line of prose, escaped except for `code` spans."""
+    if "`" not in text:
+        return _literal(text)
     return "".join(_code(part) if is_code else _literal(part) for is_code, part in segments(text))
 
 
