@@ -358,6 +358,23 @@ def _times(genuine: Genuine) -> Iterator[Header]:
     yield Near("exp twice, last past", f"Bearer {genuine.token(claims=again)}")
 
 
+def _callers(genuine: Genuine) -> Iterator[Header]:
+    """Each kind of proof, wrong in tokens of callers for whom a service may have its own branch."""
+    now = int(time.time())
+    callers: dict[str, Claims] = {"with nbf": {"nbf": now}, "of an admin": {"role": "admin"}}
+    if "tier" in genuine.claims:
+        callers |= {f"of tier {tier}": {"tier": tier} for tier in TIER_POOLS}
+    for caller, more in callers.items():
+        for name in ("expired", "issued in the future", "lives two hours"):
+            moved = {claim: now + seconds for claim, seconds in FAR_TIMES[name].items()}
+            claims = genuine.renewed().claims | more | moved
+            yield Near(f"{name}, {caller}", f"Bearer {genuine.token(claims=claims)}")
+        foreign = genuine.renewed().claims | more | {"aud": _foreign(genuine)[0]}
+        yield Near(f"aud of another service, {caller}", f"Bearer {genuine.token(claims=foreign)}")
+        stolen = genuine.token(claims=genuine.renewed().claims | more, sign=partial(es256, genuine.attacker))
+        yield Near(f"another key, {caller}", f"Bearer {stolen}")
+
+
 def _hashes(genuine: Genuine) -> Iterator[Header]:
     if not genuine.kind.bound:
         return
@@ -410,8 +427,8 @@ def _written_otherwise(genuine: Genuine) -> Iterator[Header]:
 FAMILIES: dict[str, Family] = {
     "bearers": _bearers, "structures": _structures, ENCODINGS: _encodings, "algorithms": _algorithms,
     "keys": _keys, "signatures": _signatures, "tampered": _tampered,
-    "names": _names, "times": _times, "hashes": _hashes, "header values": _header_values,
-    "claims": _claims,
+    "names": _names, "times": _times, "callers": _callers, "hashes": _hashes,
+    "header values": _header_values, "claims": _claims,
 }  # fmt: skip
 #: The families that try the neighbours of every value.
 NEIGHBOURS = ("header values", "claims")

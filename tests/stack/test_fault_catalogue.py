@@ -37,6 +37,8 @@ FAMILIES = {
         "wrong-algorithm",
         "malformed-claims",
         "any-iat-beside-nbf",
+        "any-exp-beside-nbf",
+        "all-of-admins",
         "late-expiry",
     ],
     f"{SERVICES}-refuses-": [
