@@ -9,7 +9,7 @@ from functools import partial
 from ipaddress import ip_network
 from typing import Any
 
-from smoke.source.access import GroupRule, Network, allows
+from smoke.source.access import PRIVATE, GroupRule, Network, admit_everyone, allows
 from smoke.source.checkout import Examined
 from smoke.source.rules import any_of
 
@@ -22,9 +22,6 @@ from .reader import AwsReader, secret_of
 from .subnets import AccessLists, WaysOut, filtered, needed_by, own_subnets, read_ways
 
 DATABASE = "database"
-#: Parties to which only the platform itself may connect.
-PRIVATE = (DATABASE, "pgbouncer")
-_ANYWHERE = ("0.0.0.0/0", "::/0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +85,6 @@ def only_inside(rules: Sequence[Mapping[str, Any]], *, dual: bool = True) -> str
         return ""
     sources = " and ".join(map(str, ranges)) or "other groups"
     return f"its security groups let in only {sources}"
-
-
-def is_open(group: Mapping[str, Any], ports: Iterable[int]) -> bool:
-    """Whether a group admits everybody on one of these ports."""
-    return any(
-        one in _ANYWHERE
-        for port in ports
-        for rule in group.get("IpPermissions", ())
-        if covers_port(rule, port)
-        for one in ranges_of(rule)
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +152,11 @@ class Reachability:
 
     def guard(self, party: Party) -> None:
         """Record if a party admits everybody."""
-        ports = sorted(party.ports)
         for each in party.groups:
-            if each in self.groups and is_open(self.groups[each], ports):
-                on = " or ".join(map(str, ports))
-                self.examined.wrong(f"{each} of {party.name} lets everyone in on port {on}")
+            rules = [rule_of(one) for one in self.groups.get(each, {}).get("IpPermissions", ())]
+            for port in sorted(party.ports):
+                if admit_everyone(rules, port):
+                    self.examined.wrong(f"{each} of {party.name} lets everyone in on port {port}")
 
 
 def reached(

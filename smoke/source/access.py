@@ -7,10 +7,10 @@ known does not decide.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from types import MappingProxyType
 from typing import Any
 
@@ -182,6 +182,18 @@ class GroupRule:
     def lets(self, port: float, groups: Collection[str], own: Collection[Network] = ()) -> bool | None:
         """Whether it lets a party reach a TCP port, or be reached there."""
         return all_of((self.covers(port), self.admits(groups, own)))
+
+
+#: Parties to which only the platform itself may connect.
+PRIVATE = ("database", "pgbouncer")
+
+
+def admit_everyone(rules: Iterable[GroupRule], port: float) -> bool:
+    """Whether rules together certainly admit every address, of IPv4 or of IPv6, to a TCP port."""
+    ranges = [one for rule in rules if rule.covers(port) for one in rule.ranges]
+    old = collapse_addresses(one for one in ranges if isinstance(one, IPv4Network))
+    new = collapse_addresses(one for one in ranges if isinstance(one, IPv6Network))
+    return any(one.prefixlen == 0 for one in old) or any(one.prefixlen == 0 for one in new)
 
 
 def _holds_range(one: Network, own: Network) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from smoke.source.access import GroupRule, network_in
+from smoke.source.access import PRIVATE, GroupRule, admit_everyone, network_in
 from smoke.source.checkout import Examined, Finding
 from smoke.source.rules import any_of, is_like
 from smoke.source.terraform.configuration import Configuration
@@ -247,7 +247,7 @@ GROUP = "aws_security_group"
 def reached(
     configuration: Configuration, defined: Definitions, ways: Mapping[str, Collection[str]]
 ) -> tuple[int, Examined]:
-    """Return how many connections there are, and those that security groups block.
+    """Return how many connections there are, those that security groups block, and parties open to everyone.
 
     `ways` maps a service, or `database`, to the services that it must let in on one of its ports. A group
     without a rule lets nothing out: Terraform removes AWS's default rule.
@@ -270,6 +270,8 @@ def reached(
             if outer:  # otherwise the files do not say which
                 count += 1
                 network.examine(result, (balancer.address, outer), (each.name, groups[each.name]), port)
+    for name in PRIVATE:
+        result.findings.extend(network.unguarded(name, groups.get(name, []), open_.get(name, ())))
     return count, result
 
 
@@ -332,6 +334,20 @@ class _Network:
             else:
                 about = ("security", "network", own[0], other[0])
                 self._configuration.lacks(result, what, about, own[1][0].at.finding(what))
+
+    def unguarded(self, name: str, groups: Iterable[Value], ports: Iterable[float]) -> Iterator[Finding]:
+        """Yield the ports on which a party's groups, by rules that certainly exist, let everyone in."""
+        for own in groups:
+            key, group = thing(own, GROUP).key, declared(own, GROUP)
+            beside: list[Body] = [
+                rule for rule, goes in self._rules if goes == "ingress" and _holds(rule, key)
+            ]
+            rules = [*beside, *(group.blocks("ingress") if group is not None else ())]
+            certain = [_rule(rule, key) for rule in rules if not (rule.uncertain or rule.drifts)]
+            called = group.address if group is not None else text(own)
+            for port in sorted(ports):
+                if admit_everyone(certain, port):
+                    yield own.at.finding(f"{called} of {name} lets everyone in on port {port:g}")
 
     def _lets(self, own: Value, direction: str, others: list[Value], port: float) -> bool | None:
         """Whether a group has a rule for a port and one of these groups; None if the files do not say."""

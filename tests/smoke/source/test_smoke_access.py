@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from smoke.source.access import GroupRule, met, names, network_in
+from smoke.source.access import GroupRule, admit_everyone, met, names, network_in
 
 TAG = "aws:resourcetag/team"
 
@@ -69,6 +69,26 @@ def test_a_condition_is_met(operator: str, value: Any, context: Any, expected: b
 )
 def test_a_rule_lets_a_group_in(rule: GroupRule, expected: bool | None) -> None:
     assert rule.lets(443, {"sg-1"}) is expected
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ([("tcp", 5432, ["0.0.0.0/0"])], True),
+        ([("-1", None, ["::/0"])], True),
+        ([("tcp", 5432, ["0.0.0.0/1"]), ("tcp", 5432, ["128.0.0.0/1"])], True),
+        ([("tcp", 5432, ["0.0.0.0/1", "8000::/1"])], False),
+        ([("tcp", 443, ["0.0.0.0/0"])], False),
+        ([("udp", 5432, ["0.0.0.0/0"])], False),
+        ([(None, 5432, ["0.0.0.0/0"])], False),
+        ([("tcp", None, ["0.0.0.0/0"])], False),
+        ([("tcp", 5432, ["10.0.0.0/8"])], False),
+        ([], False),
+    ],
+)
+def test_rules_that_certainly_admit_everyone(rules: Any, expected: bool) -> None:
+    made = [GroupRule(kind, port, port, ranges=[*map(ip_network, ranges)]) for kind, port, ranges in rules]
+    assert admit_everyone(made, 5432) is expected
 
 
 def test_a_text_that_is_no_address_range_is_none() -> None:

@@ -452,6 +452,48 @@ def test_services_must_admit_their_load_balancer(
     assert [what in each for each in found] == [True] * bool(what), found
 
 
+DATABASE = """
+resource "aws_db_instance" "main" { vpc_security_group_ids = [aws_security_group.db.id] }
+resource "aws_security_group" "db" {
+  name = "db"
+  INLINE
+}
+"""
+INLINE = 'ingress {\n from_port = 5432\n to_port = 5432\n protocol = "tcp"\n cidr_blocks = [RANGES]\n }'
+BESIDE = """
+resource "aws_vpc_security_group_ingress_rule" "db" {
+  COUNT
+  security_group_id = aws_security_group.db.id
+  ip_protocol       = "-1"
+  cidr_ipv4         = RANGES
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("rules", "ranges", "count", "is_open"),
+    [
+        (INLINE, '"0.0.0.0/0"', "", True),
+        (INLINE, '"0.0.0.0/1", "128.0.0.0/1"', "", True),
+        (INLINE, '"10.0.0.0/8"', "", False),
+        (INLINE, "var.unset", "", False),
+        (BESIDE, '"0.0.0.0/0"', "", True),
+        (BESIDE, '"0.0.0.0/0"', "count = 0", False),
+        (BESIDE, '"0.0.0.0/0"', "count = var.unset ? 1 : 0", False),
+        (BESIDE, '"172.16.0.0/12"', "", False),
+    ],
+)
+def test_only_the_platform_may_reach_the_database(
+    read: Read, rules: str, ranges: str, count: str, is_open: bool
+) -> None:
+    rules = rules.replace("RANGES", ranges).replace("COUNT", count)
+    database = DATABASE.replace("INLINE", rules if "ingress {" in rules else "")
+    configuration = read(PLATFORM + database + ("" if "ingress {" in rules else rules))
+    defined = read_definitions(configuration, ["finn", "api"])
+    found = [each.what for each in reached(configuration, defined, {})[1].findings]
+    assert found == ["aws_security_group.db of database lets everyone in on port 5432"] * is_open
+
+
 ZONE = """
 resource "aws_route53_zone" "main" {
   name = "example.org"
