@@ -91,6 +91,17 @@ def test_a_run_that_cannot_be_recorded_leaves_no_verdict(suite: Suite) -> None:
     assert "Traceback" not in run.out
 
 
+def test_a_check_that_replaces_the_reports_folder_leaves_no_verdict(suite: Suite) -> None:
+    suite.checks(
+        PASSING
+        + "    import shutil\n    shutil.rmtree('reports')\n    pathlib.Path('reports').write_text('')\n"
+    )
+    run = suite.run(plugins=HTML)
+    assert run.code == 6
+    assert "reports/results.html: the run could not be finished: Not a directory" in run.out
+    assert "INTERNALERROR" not in run.output()
+
+
 @WORKERS
 def test_stop_at_first_failure_is_broken_when_it_was_the_platforms(suite: Suite) -> None:
     suite.checks(FIRST_FAILS.format(first="p0"))

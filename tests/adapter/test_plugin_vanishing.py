@@ -120,6 +120,15 @@ GONE_AT_COLLECTION = {
     def test_down(): assert False
     test_down.__test__ = False
     """,
+    "function with another name": """
+    @pytest.mark.p0
+    def check_down(): assert False
+    """,
+    "method with another name": """
+    class TestIt:
+        @pytest.mark.p0
+        def check_down(self): assert False
+    """,
     "fork at import": """
     if not os.fork():
         assert False
@@ -153,6 +162,7 @@ def test_a_hollow_assertion_of_a_helper_counts(suite: Suite) -> None:
         "if os.sep == '/':\n    x = 1\nelse:\n    x = 2\n",
         "class Data:\n    __test__ = False\n    def __init__(self): pass\n",
         "class Base:\n    __test__ = False\n    def test_of_all(self): pass\n",
+        "@pytest.mark.p0\ndef up(evidence): passing(evidence)\ntest_alias = up\n",
         "def helper():\n    assert (\n        1 == 1\n    ), 'no'\ndef helper():\n    pass\n",
     ],
 )

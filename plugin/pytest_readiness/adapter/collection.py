@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any, TypeAlias, TypeVar
 
 import pytest
@@ -358,7 +359,10 @@ class Collector:
         return self._places[path]
 
     def _note_hidden(self, collector: pytest.Module | pytest.Class) -> None:
-        """Note tests that ``__test__ = False`` hides; a base class may hide its own tests."""
+        """Note tests that ``__test__ = False`` hides, and marked ones whose name pytest does not collect.
+
+        A base class may hide its own tests.
+        """
         kind = collector.obj
         tests = {name: test for name, test in vars(kind).items() if collector.funcnamefilter(name)}
         if getattr(kind, "__test__", True):
@@ -367,6 +371,11 @@ class Collector:
             hidden = [] if isinstance(kind, type) and kind.__subclasses__() else [*tests]
         if hidden:
             self.checks.unread[collector.nodeid] = f"__test__ = False hides {', '.join(hidden)}"
+        home, collected = getattr(kind, "__module__", kind.__name__), {*map(id, tests.values())}
+        left_out = [name for name, test in vars(kind).items()
+                    if _has_severity(test, home) and id(test) not in collected]  # fmt: skip
+        if left_out:
+            self.checks.unread[collector.nodeid] = f"not collected, by its name: {', '.join(left_out)}"
 
     def _note_left_out(self, config: pytest.Config) -> None:
         """Note modules that pytest would collect without ``collect_ignore`` or a hook."""
@@ -395,6 +404,12 @@ class Collector:
         if check is not None:
             item.stash[CHECK] = check
         return check
+
+
+def _has_severity(test: object, home: str) -> bool:
+    """Tell whether a function of the module ``home`` is itself marked as a check, whatever its name."""
+    ours = isinstance(test, FunctionType) and test.__module__ == home
+    return ours and any(mark.name in _SEVERITIES for mark in getattr(test, "pytestmark", ()))
 
 
 def _tests_in(collector: pytest.Module | pytest.Class) -> Iterator[str]:

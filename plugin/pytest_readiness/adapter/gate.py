@@ -99,15 +99,16 @@ class Gate:
         stopped = session.shouldfail or session.shouldstop
         if stopped and not self._tally.collection_errors:
             self._tally.interrupted = self._tally.interrupted or str(stopped)
-        result = None
+        result, failed = None, False
         try:
             result = yield
         except BaseException as problem:
+            failed = True
             self._tally.failed_at_the_end(problem, place_of(problem, str(self._context.settings.root)))
-            if self._judge.has_judged:
+        try:
+            if failed and self._judge.has_judged:
                 self._remove_pages()
                 self._judge.again(interrupted=self._tally.interrupted)
-        try:
             status = int(session.exitstatus)
             self._model = self._finish(status)
             leave(self._context, self._judge, self._tally, status)

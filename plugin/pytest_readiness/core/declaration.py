@@ -120,7 +120,8 @@ def _validated(found: Findings) -> Declaration:
     )
     settled = all(row.status in (GoalStatus.PASS, GoalStatus.DEFERRED) for row in found.goals)
     if settled and not against:
-        why = "every goal passed on a live environment, and nothing is left to do"
+        deferred = any(row.status is GoalStatus.DEFERRED for row in found.goals)
+        why = f"every goal passed on a live environment{' or is deferred' if deferred else ''}"
         unknown = _without_build(found.run.build_identity)
         return Declaration(text=LAUNCH, why="; but ".join(filter(None, (why, unknown))))
     needed = found.plan.policy.streak_length
