@@ -244,6 +244,8 @@ def supervise(arguments: Sequence[str], *, gate: bool = True, shards: Sequence[s
     usual = Path(run["reports"]) if run else _usual_reports(arguments)
     places = (usual, usual / PARTIAL_NAME)
     own = [place for place in places if _read(place / "readiness.json").get("run_id") == run_id]
+    if not own and not gate and _INFORMS & {*arguments}:
+        return status
     reports = own[0] if own else usual
     model = _read(reports / "readiness.json")
     if run and not own and str(model.get("finished_at", "")) >= started:
@@ -328,6 +330,13 @@ def _joined(arguments: Sequence[str]) -> list[str]:
         else:
             found.append(word)
     return found
+
+
+#: Options with which pytest runs no check, and so leaves the last report alone.
+_INFORMS = frozenset(
+    {"--version", "-V", "--help", "-h", "--markers", "--fixtures", "--fixtures-per-test", "--cache-show"}
+    | {"--collect-only", "--co", "--setup-plan"}
+)
 
 
 def _usual_suite() -> list[str]:

@@ -193,6 +193,16 @@ def test_a_run_may_be_partial_and_a_gate_may_not(tmp_path: Path) -> None:
     assert written(tmp_path / "reports").isdisjoint({"readiness.json"})
 
 
+def test_a_run_that_only_informs_leaves_the_last_report_alone(tmp_path: Path) -> None:
+    readiness(tmp_path, *STAND_IN)
+    assert readiness(tmp_path, "run")[0] == 0
+    before = report(tmp_path)
+    for option in ("--version", "--co", "--markers", "--fixtures", "--setup-plan", "--cache-show", "--help"):
+        assert readiness(tmp_path, "run", option)[0] == 0, option
+        assert report(tmp_path) == before, option
+    assert readiness(tmp_path, "gate", "--version")[0] == 6
+
+
 def test_run_answers_for_a_process_that_ends_early(tmp_path: Path) -> None:
     readiness(tmp_path, *STAND_IN)
     with (tmp_path / "smoke" / "test_health.py").open("a") as file:
