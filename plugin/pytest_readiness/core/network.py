@@ -207,7 +207,7 @@ _ENDS = 20
 def shortened(exc: BaseException) -> Iterator[None]:
     """Leave out the middle of a very long chain for now: pytest would take minutes to show it.
 
-    The links at its ends, which say what failed and why, are kept. Afterwards the chain is whole again,
+    The links at its ends, which say what failed and why, are kept. Afterwards the chain is complete again,
     because any of its links may decide who is at fault.
     """
     links: dict[int, BaseException] = {}
