@@ -73,6 +73,18 @@ def test_a_run_without_pages_takes_an_older_page_away(suite: Suite) -> None:
     assert not page.exists()
 
 
+def test_a_run_removes_the_drafts_of_killed_runs(suite: Suite) -> None:
+    suite.checks(PASSING)
+    reports = suite.root / "reports"
+    reports.mkdir()
+    killed, living = reports / ".readiness.json.1.draft", reports / ".readiness.json.2.draft"
+    for draft in (killed, living):
+        draft.write_text("{}")
+    os.utime(killed, (0, 0))
+    assert suite.run().code == 0
+    assert (killed.exists(), living.exists()) == (False, True)
+
+
 def test_a_machine_that_sleeps_leaves_no_verdict(suite: Suite) -> None:
     suite.checks(f"import time\n{SLEEPS}")
     run = suite.run()

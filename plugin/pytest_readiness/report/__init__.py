@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -23,6 +24,8 @@ HTML_NAME = "readiness.html"
 JSON_NAME = "readiness.json"
 #: Subdirectory for reports of partial and refused runs, so that a full run's stay.
 PARTIAL_NAME = "partial"
+#: The age of a draft that no living run will still replace, in seconds.
+_ABANDONED_S = 3600
 Renderer: TypeAlias = Callable[[Mapping[str, Any]], str]
 #: Reports that every run writes.
 STANDARD: Mapping[str, Renderer] = {
@@ -212,10 +215,17 @@ def put_back(directory: Path, earlier: Mapping[str, bytes]) -> None:
 
 
 def discard(directory: Path, *pages: Path) -> None:
-    """Remove an earlier run's page and signed verdict, and other pages; ReadinessError if that fails."""
+    """Remove an earlier run's page and signed verdict, and other pages; ReadinessError if that fails.
+
+    Drafts that a killed run left behind go, too; a living run replaces its own within moments.
+    """
     with _translated(directory):
         for page in (directory / RESULTS_NAME, directory / ATTESTATION_NAME, *pages):
             page.unlink(missing_ok=True)
+        for draft in directory.glob(".readiness*.draft"):
+            with contextlib.suppress(FileNotFoundError):  # another run may remove it, too
+                if time.time() - draft.stat().st_mtime > _ABANDONED_S:
+                    draft.unlink()
 
 
 @contextlib.contextmanager
