@@ -23,7 +23,7 @@ _log = logging.getLogger("stack.context")
 VERSION = "1.0.0"
 # Less than the 2 s within which a health route must answer.
 WITHIN_S = 1.0
-_POLL_S = 0.03
+_RETRIES_POLL_S = 0.3
 _FIRST_RETRY_S = 0.2
 _LAST_RETRY_S = 3.0
 
@@ -158,8 +158,11 @@ class Outbox:
         )
         self._news.set()
 
-    async def deliver(self, send: Send) -> None:
-        """Deliver forever. `send` returns True: done, False: retry later, None: refused permanently."""
+    async def deliver(self, send: Send, poll_s: float = _RETRIES_POLL_S) -> None:
+        """Deliver forever. `send` returns True: done, False: retry later, None: refused permanently.
+
+        Events of this process are delivered at once, those of another after up to `poll_s` seconds.
+        """
         while True:
             try:
                 while await self._deliver_one(send):
@@ -167,7 +170,7 @@ class Outbox:
             except UNREACHABLE as error:
                 _log.warning("%s not read: %s", self._table, type(error).__name__)
             try:
-                await asyncio.wait_for(self._news.wait(), _POLL_S)
+                await asyncio.wait_for(self._news.wait(), poll_s)
             except TimeoutError:
                 continue
             self._news.clear()

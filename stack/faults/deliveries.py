@@ -376,9 +376,9 @@ class FaultyOutbox(Faulty, Outbox):
         """How long an event waits before its first delivery, s."""
         return self._faults.number("freeside-loop-slow", "seconds", 45) or 0.0
 
-    async def deliver(self, send: Send) -> None:
+    async def deliver(self, send: Send, *poll: float) -> None:
         """Deliver forever, from memory or under new ids."""
-        await super().deliver(partial(self._sent, send))
+        await super().deliver(partial(self._sent, send), *poll)
 
     async def _sent(self, send: Send, event: dict[str, Any]) -> bool | None:
         if self._faults.on("worker-loses-events"):

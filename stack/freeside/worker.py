@@ -14,6 +14,8 @@ from stack.common.settings import Settings
 from stack.freeside.budget_ledger import BudgetLedger
 
 _REAP_EVERY_S = 1.0
+#: how soon the API's events are seen, s
+_POLL_S = 0.06
 _log = logging.getLogger("stack.worker")
 
 
@@ -40,7 +42,7 @@ class Worker:
         self.context = context
         self._ledger = BudgetLedger(self.context.db)
         outbox = make_outbox(self.context.db, "freeside")
-        self.context.background(lambda: outbox.deliver(self._send))
+        self.context.background(lambda: outbox.deliver(self._send, _POLL_S))
         self.context.background(self._reap)
 
     async def _send(self, event: dict[str, Any]) -> bool | None:

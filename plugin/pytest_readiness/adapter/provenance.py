@@ -14,6 +14,7 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +215,7 @@ def checkout_of(places: Sequence[str]) -> str:
     return "the platform's own checkout"
 
 
-def problems_of(suite: Path, name: str, tests: tuple[str, ...]) -> dict[str, list[str]]:
+def problems_of(suite: Path, name: str, tests: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """Return the problems in the source of each of a suite's modules, by path."""
     found = {
         f"{name}/{path.relative_to(suite).as_posix()}": source_problems(path.read_bytes(), tests)
@@ -244,19 +245,20 @@ _DEFINED = re.compile(r"\b(?:def|class)\s+(\w+)")
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-def source_problems(source: bytes, names: tuple[str, ...] = ("test",)) -> list[str]:
+@lru_cache(maxsize=1024)  # for the runs of a self-test, which are forked from one that has read the suite
+def source_problems(source: bytes, names: tuple[str, ...] = ("test",)) -> tuple[str, ...]:
     """Return problems in a module with their lines: assertions that are always true, tests defined twice.
 
     ``names`` are the prefixes of test names. A module that cannot be parsed is reported elsewhere.
     """
     text = source.decode(errors="replace")
     if not _SUSPECT.search(text) and not _repeated(text, names):
-        return []
+        return ()
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
-        return []
-    return [*_hollow(tree), *_doubled(tree.body, names)]
+        return ()
+    return (*_hollow(tree), *_doubled(tree.body, names))
 
 
 def _repeated(text: str, names: tuple[str, ...]) -> bool:

@@ -5,6 +5,7 @@ Also shows progress in the terminal: phase, checks done, time left.
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import tempfile
 import time
@@ -24,10 +25,11 @@ from ..ledger.chain import Holder, Keeper, wait_for
 from ..profile import Environment
 from ..profile.profile import Profile
 from ..report import RESULTS_NAME
+from ..report.html import page_template
 from . import context as fixtures
 from .channels import REDACTOR, guard
 from .checks import Check, Checks
-from .collection import MARKERS, Collector
+from .collection import MARKERS, Collector, tests_named
 from .context import REGISTERED, RUN, RunContext, ask_hook, begin, enter, read_profile
 from .gate import Gate
 from .judgement import Judge, MergedJudge, NothingToRun, Shards
@@ -35,7 +37,7 @@ from .leftovers import BackgroundFailures
 from .listener import Listener, SharedFixtures
 from .options import Settings, asked_paths
 from .outcomes import Tally
-from .provenance import History, runner
+from .provenance import History, problems_of, runner
 from .recorder import Limits, Recorder, Repetition, set_defaults
 from .reports import HtmlBridge, Reports
 
@@ -202,6 +204,15 @@ class ControllerStart:
             self._start()
         except ReadinessError as problem:
             raise pytest.UsageError(str(problem)) from None
+
+    @pytest.hookimpl
+    def pytest_readiness_warm(self) -> None:
+        """Do once what every run of a self-test would do in the same way: the results are remembered."""
+        context = self._config.stash[RUN]
+        suite = (context.settings.root / context.plan.suite).resolve()
+        problems_of(suite, context.plan.suite, tests_named(self._config))
+        page_template()
+        inspect.getmodule(register.__code__)  # looks through all modules, as the first traceback does
 
     @pytest.hookimpl
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import MISSING, Field, fields
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from .errors import CORRECT, ReadinessError, together
@@ -62,7 +64,12 @@ def parse_toml(text: str) -> dict[str, Any]:
             raise ValueError(f"line {number} is longer than {LONGEST_LINE} characters")
         if line.count(".") >= MOST_PARTS and _LONG_KEY.search(line):
             raise ValueError(f"line {number} has a key of more than {MOST_PARTS} parts")
-    return tomllib.loads(text.removeprefix("\ufeff"))  # some editors begin a file with it
+    return deepcopy(_parsed(text.removeprefix("\ufeff")))  # some editors begin a file with it
+
+
+@lru_cache(maxsize=16)  # a run reads its plan several times
+def _parsed(text: str) -> dict[str, Any]:
+    return tomllib.loads(text)
 
 
 class TomlTable:

@@ -22,7 +22,7 @@ from .columns import record, rows, sections, variables
 from .document import headline, identity, moment, pairs, segments, short_builds, took
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
     from jinja2.bccache import Bucket
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -65,30 +65,26 @@ def render(model: Mapping[str, Any]) -> str:
     }
     style, script = _file("readiness.css"), _file("readiness.js")
     changes = model.get("changes")
-    return (
-        _templates()
-        .get_template("readiness.html.j2")
-        .render(
-            model=model,
-            head=headline(model),
-            causes=rows(model, "blockers"),
-            needed=variables(model),
-            runs=rows(model, "runs"),
-            streak=model.get("streak") if isinstance(model.get("streak"), Mapping) else {},
-            changes=changes if isinstance(changes, Mapping) else None,
-            sections=sections(model)[1:],
-            record=record(model),
-            pictures=pictures(model),
-            groups=groups,
-            choices={
-                key: sorted({str(check[key]) for check in rows(model, "checks") if check.get(key)})
-                for key in ("goal", "severity", "outcome", "class")
-            },
-            style=Markup(style),  # noqa: S704 - our own file
-            script=Markup(script),  # noqa: S704 - our own file
-            style_hash=_hash(style),
-            script_hash=_hash(script),
-        )
+    return page_template().render(
+        model=model,
+        head=headline(model),
+        causes=rows(model, "blockers"),
+        needed=variables(model),
+        runs=rows(model, "runs"),
+        streak=model.get("streak") if isinstance(model.get("streak"), Mapping) else {},
+        changes=changes if isinstance(changes, Mapping) else None,
+        sections=sections(model)[1:],
+        record=record(model),
+        pictures=pictures(model),
+        groups=groups,
+        choices={
+            key: sorted({str(check[key]) for check in rows(model, "checks") if check.get(key)})
+            for key in ("goal", "severity", "outcome", "class")
+        },
+        style=Markup(style),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        style_hash=_hash(style),
+        script_hash=_hash(script),
     )
 
 
@@ -182,6 +178,12 @@ def banner(model: Mapping[str, Any], link: str) -> str:
 def tone(word: object) -> str:
     """Return the colour class of a word of the model."""
     return _TONE.get(str(word), "plain")
+
+
+@cache
+def page_template() -> Template:
+    """Return the compiled template of the page."""
+    return _templates().get_template("readiness.html.j2")
 
 
 @cache
