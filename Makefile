@@ -23,7 +23,7 @@ smoke: setup-smoke  ## Run the suite against the embedded platform: verdict, led
 	$(PYTEST) smoke/ --env local $(SMOKE_ARGS)
 
 test: setup-dev  ## Run the tests of the project itself
-	$(PYTEST) tests -n 2 --dist loadfile $(ARGS)
+	$(PYTEST) tests -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup-dev  ## Lint and format check
 	.venv/bin/ruff check .

@@ -20,6 +20,22 @@ def pytest_configure() -> None:
     settings.load_profile("unhurried")
 
 
+#: Files whose tests take more than a minute together, most of it waiting. They come first, so that none of
+#: them runs alone at the end.
+_LONG = frozenset(
+    (
+        *("test_smoke_aws_permissions", "test_keys_kill", "test_docs_walks", "test_blame"),
+        *("test_plugin_hooks_that_hide", "test_docs_pipelines", "test_score_waits", "test_plugin_vanishing"),
+        *("test_plugin_leftovers", "test_secret_channels", "test_selftest_runs", "test_keys_command"),
+    )
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long."""
+    items.sort(key=lambda item: item.path.stem not in _LONG)
+
+
 @pytest.fixture(scope="session")
 def running() -> Iterator[Any]:
     """The embedded platform, one for all tests of a session."""
