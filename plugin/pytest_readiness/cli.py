@@ -29,6 +29,7 @@ from .core.assess import UNFINISHED, UNJUDGED, unfinished_model
 from .core.errors import ReadinessError
 from .core.formats import HANDOVER, RUN_ID, format_moment, new_run_id
 from .core.model import NONE_LEFT, SHARD_SUFFIX, Verdict
+from .core.plan import PLAN_NAME
 from .core.redaction import Redactor
 from .core.verdict import exit_code
 from .profile import find_plan, read_plan, read_shards
@@ -224,10 +225,10 @@ def supervise(arguments: Sequence[str], *, gate: bool = True, shards: Sequence[s
 
     Exit 3 and 4 are the child's own. If the report has no verdict, it says how pytest ended. ``gate`` refuses
     a partial run. ``shards``: files or directories to judge instead of running checks. In the plan's
-    directory, arguments without a path mean its suite.
+    directory, or with that as ``--rootdir``, arguments without a path mean its suite.
     """
     merged = [f"--readiness-merge={path}" for path in shards]
-    arguments = [*(["--gate"] if gate else []), *_usual_suite(), *merged, *_joined(arguments)]
+    arguments = [*(["--gate"] if gate else []), *_usual_suite(arguments), *merged, *_joined(arguments)]
     run_id, started = new_run_id(), format_moment(datetime.now(UTC))
     if shards:
         found, unread = read_shards(map(Path, shards))
@@ -265,7 +266,7 @@ def supervise(arguments: Sequence[str], *, gate: bool = True, shards: Sequence[s
         return code  # the run itself has reported why there is no verdict
     saw = f"although its report says {model['verdict']}" if judged else "before it had judged the run"
     why = f"pytest {_ended(status)} {saw if run else 'and judged no run of a launch plan'}"
-    return _without_verdict(reports, run.get("environment", ""), run_id, why)
+    return _without_verdict(reports, run.get("environment", ""), run_id, run.get("why") or why)
 
 
 def _without_verdict(reports: Path, environment: str, run_id: str, why: str) -> int:
@@ -339,10 +340,10 @@ _INFORMS = frozenset(
 )
 
 
-def _usual_suite() -> list[str]:
+def _usual_suite(arguments: Sequence[str]) -> list[str]:
     """Return the options that make pytest run the plan's suite if no path is given."""
-    plan = find_plan(Path.cwd())
-    if plan is None or plan.parent != Path.cwd():
+    plan = _root(arguments) / PLAN_NAME
+    if not plan.is_file():
         return []
     try:
         return ["-o", f"testpaths={shlex.quote(read_plan(plan).suite)}"]
@@ -352,12 +353,24 @@ def _usual_suite() -> list[str]:
 
 def _usual_reports(arguments: Sequence[str]) -> Path:
     """Return the expected directory of reports for a child that ended before it announced it."""
+    if named := _value("--readiness-dir", arguments):
+        return Path(named)
+    root = _root(arguments)
+    plan = find_plan(root)
+    return (plan.parent if plan else root) / "reports"
+
+
+def _root(arguments: Sequence[str]) -> Path:
+    return Path.cwd() / _value("--rootdir", arguments)
+
+
+def _value(option: str, arguments: Sequence[str]) -> str:
+    """Return the value of an option of the child, "" without it."""
     for word, following in pairwise([*arguments, ""]):
-        option, _, value = word.partition("=")
-        if option == "--readiness-dir" and (value or following):
-            return Path(value or following)
-    plan = find_plan(Path.cwd())
-    return (plan.parent if plan else Path.cwd()) / "reports"
+        name, _, value = word.partition("=")
+        if name == option and (value or following):
+            return value or following
+    return ""
 
 
 def _read(path: Path) -> Mapping[str, Any]:

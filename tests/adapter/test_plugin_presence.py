@@ -62,6 +62,14 @@ def test_options_of_the_suite_are_refused_for_other_tests(suite: Suite, args: tu
     assert "next: pytest smoke and the same options" in run.err
 
 
+def test_the_suite_of_another_rootdir_is_named_from_here(suite: Suite) -> None:
+    for name in ("away/readiness.toml", "away/smoke/test_checks.py", "other/test_other.py"):
+        suite.write(name, "")
+    run = suite.run("--gate", "--rootdir", "away", "other")
+    assert run.code == 4, run.output()
+    assert "next: pytest away/smoke and the same options" in run.err
+
+
 def test_a_mistyped_path_is_named(suite: Suite) -> None:
     suite.checks(PASSING)
     run = suite.run("--gate", paths=("smok",))

@@ -31,13 +31,17 @@ def test_ends(evidence):
 
 
 def _start(
-    suite: Suite, *args: str, plugins: tuple[str, ...] = DEFAULT, **environ: str
+    suite: Suite,
+    *args: str,
+    plugins: tuple[str, ...] = DEFAULT,
+    directory: str = "",
+    **environ: str,
 ) -> subprocess.Popen[str]:
     suite._leave_out_empty_phases()
     loaded = [word for name in plugins for word in ("-p", PLUGINS[name])]
     return subprocess.Popen(
         [sys.executable, "-m", "pytest_readiness.cli", "gate", *loaded, *(args or ("smoke",))],
-        cwd=suite.root,
+        cwd=suite.root / directory,
         env={
             "PATH": os.environ["PATH"],
             "HOME": str(suite.root),
@@ -51,8 +55,10 @@ def _start(
     )
 
 
-def _gate(suite: Suite, *args: str, plugins: tuple[str, ...] = DEFAULT) -> tuple[int, str]:
-    process = _start(suite, *args, plugins=plugins)
+def _gate(
+    suite: Suite, *args: str, plugins: tuple[str, ...] = DEFAULT, directory: str = ""
+) -> tuple[int, str]:
+    process = _start(suite, *args, plugins=plugins, directory=directory)
     out, _ = process.communicate(timeout=60)
     return process.returncode, out
 
@@ -151,6 +157,46 @@ def test_reports_elsewhere_are_found(suite: Suite) -> None:
     code, _ = _gate(suite, "smoke", "--readiness-dir", "elsewhere")
     assert (code, _model(suite, "elsewhere")["verdict"]) == (6, "NO_VERDICT")
     assert not (suite.root / "reports").exists()
+
+
+@pytest.mark.parametrize(
+    ("directory", "args", "scope"),
+    [
+        ("other", ("--rootdir", ".."), "full"),
+        ("other", ("--rootdir=..", "-n2", "-p", "xdist.plugin"), "full"),
+        ("smoke", ("--rootdir=..",), "full"),
+        ("smoke/late", ("--rootdir=../..",), "partial"),
+    ],
+)
+def test_the_rootdir_decides_which_suite_runs(
+    suite: Suite, directory: str, args: tuple[str, ...], scope: str
+) -> None:
+    suite.checks(PASSING)
+    suite.write("smoke/late/test_late.py", "")
+    suite.write("other/test_other.py", "def test_other(): assert False")
+    code, out = _gate(suite, *args, directory=directory)
+    if scope == "partial":
+        assert (code, _model(suite, "reports/partial")["scope"]) == (6, scope), out
+    else:
+        assert (code, _model(suite)["scope"], _model(suite)["counts"]["total"]) == (0, scope, 2), out
+
+
+def test_reports_of_a_child_that_dies_early_are_those_of_its_rootdir(suite: Suite) -> None:
+    suite.checks(PASSING)
+    suite.write("conftest.py", "import os; os._exit(0)")
+    suite.write("other/x", "")
+    assert _gate(suite, "--rootdir", "..", directory="other")[0] == 6
+    assert _model(suite)["verdict"] == "NO_VERDICT"
+    assert not (suite.root / "other/reports").exists()
+
+
+def test_a_run_that_cannot_write_its_reports_says_why(suite: Suite) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))"
+    suite.checks(PASSING + ENDS.format(limit))
+    code, out = _gate(suite)
+    why = f"{suite.root}/reports: the reports cannot be written: File too large"
+    assert (code, _model(suite)["reasons"]) == (6, [why]), out
+    assert out.splitlines()[-1] == f"readiness: NO_VERDICT: {why}"
 
 
 def test_a_run_inside_the_run_is_another_one(suite: Suite) -> None:

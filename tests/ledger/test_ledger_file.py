@@ -1,5 +1,7 @@
 """The file ledger: the chain, every kind of tampering, torn lines, concurrent writers, unusable paths."""
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -199,11 +201,35 @@ def test_an_unusable_path_is_an_error_of_three_lines(tmp_path: Path) -> None:
         FileLedger(tmp_path / "file" / "a.jsonl").append({})
     assert str(caught.value) == (
         f"file:{tmp_path}/file/a.jsonl: cannot be written: File exists\n"
-        "  next: correct the path or its permissions, or name another with --readiness-ledger"
+        "  next: correct the path or its permissions, or name another ledger: --readiness-ledger URL, "
+        "or url in [ledger] of the plan"
     )
     (tmp_path / "folder.jsonl").mkdir()
     with pytest.raises(LedgerError, match="cannot be read: Is a directory"):
         [*FileLedger(tmp_path / "folder.jsonl").entries()]
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOLCK, "keep the ledger on a local disk or in S3"),
+        (errno.ENOTSUP, "keep the ledger on a local disk or in S3"),
+        (errno.ENOSPC, "free space there, or name another ledger"),
+        (errno.EFBIG, "(ulimit -f), or name another ledger"),
+        (errno.EROFS, "correct the path or its permissions, or name another ledger"),
+    ],
+)
+def test_an_error_of_the_file_system_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(LedgerError) as caught:
+        filled(tmp_path, 1)
+    assert f"cannot be written: {os.strerror(number)}\n" in str(caught.value)
+    assert advice in str(caught.value)
 
 
 def test_urls(tmp_path: Path) -> None:

@@ -131,18 +131,21 @@ def taken_out(config: pytest.Config) -> list[str]:
     return [*gone, *(machinery.replaced(config.rootpath, installed) if machinery else ())]
 
 
-def own_run_id(settings: Settings) -> str:
-    """Return the id of this run; if a supervisor set it, tell it where this run's reports will be.
+def own_run_id() -> tuple[str, str]:
+    """Return the id of this run, and the file through which it tells its supervisor more; "" without one.
 
     The supervisor's variables are removed from the environment, because a run that a check starts is another
     run.
     """
     handover, given = (os.environ.pop(name, "") for name in (HANDOVER, RUN_ID))
-    if not (handover and given):
-        return new_run_id()
-    run = {"reports": str(settings.reports), "environment": settings.environment}
-    Path(handover).write_text(json.dumps(run), encoding="utf-8")
-    return given
+    return (given, handover) if handover and given else (new_run_id(), "")
+
+
+def hand_over(handover: str, settings: Settings, why: str = "") -> None:
+    """Tell the supervisor where this run's reports are, or why it could not leave any."""
+    if handover:
+        run = {"reports": str(settings.reports), "environment": settings.environment, "why": why}
+        Path(handover).write_text(json.dumps(run), encoding="utf-8")
 
 
 def begin(settings: Settings, run_id: str, redactor: Redactor) -> RunContext:

@@ -15,7 +15,7 @@ import pytest
 
 from ..core.assess import belongs_in_ledger, entry_of
 from ..core.classify import place_of
-from ..core.errors import LedgerError, ReadinessError
+from ..core.errors import LedgerError, ReadinessError, remedy
 from ..core.formats import canonical_json, digest
 from ..core.model import Verdict
 from ..core.verdict import exit_code
@@ -156,7 +156,7 @@ class Gate:
             problem = ReadinessError(
                 f"the run could not be finished: {problem.strerror or type(problem).__name__}",
                 where=str(problem.filename or "this runner"),
-                action="free space or correct permissions there, then run again",
+                action=f"{remedy(problem)}, then run again",
             )
         self._model = None
         self._failed, self._failure = "NO_VERDICT", self._context.redactor.shown(str(problem))

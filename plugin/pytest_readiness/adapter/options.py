@@ -170,11 +170,12 @@ def is_active(config: pytest.Config) -> bool:
     touches_suite = any(path.is_relative_to(suite) or suite.is_relative_to(path) for path in paths)
     if asked and not touches_suite and paths:
         other = "--env, --gate, --drills and --attest are for the suite, and this run asks for other tests"
+        name = os.path.relpath(suite, config.invocation_params.dir)
         raise _refused(
             other if any(path.exists() for path in paths) else "no such file or directory",
             where=", ".join(config.args),
-            allowed=f"paths in {suite_name(plan)}/",
-            action=f"pytest {suite_name(plan)} and the same options",
+            allowed=f"paths in {name}/",
+            action=f"pytest {name} and the same options",
         )
     return touches_suite and not leaves_out_suite(config)
 

@@ -57,6 +57,7 @@ def pytest_load_initial_conftests(
 
     guard(early_config)
     early_config.stash[MACHINERY] = Machinery()
+    _ask_for_suite(early_config, args)
     first_act(early_config, parser, args)
     own = os.getpid()
     try:
@@ -206,6 +207,22 @@ class LastAct:
             sys.stderr.write(guard(config).shown(traceback.format_exc()))
             result = pytest.ExitCode.INTERNAL_ERROR
         return self._reports.answer(int(cast("int", result)))
+
+
+def _ask_for_suite(early_config: pytest.Config, args: list[str]) -> None:
+    """Have ``readiness run --rootdir ELSEWHERE`` run the plan's suite if no path is given.
+
+    The command sets ``testpaths``, which pytest ignores outside the rootdir. Inside the suite, a run without
+    a path is for the current directory.
+    """
+    root, directory = early_config.rootpath, early_config.invocation_params.dir
+    known = early_config.known_args_namespace
+    suite = root / suite_name(root / PLAN_NAME)
+    if directory == root or directory.is_relative_to(suite) or known.file_or_dir:
+        return
+    if any(word.startswith("testpaths=") for word in known.override_ini or ()):
+        for paths in (args, known.file_or_dir):  # pytest has read the arguments once, and reads them again
+            paths.append(str(suite))
 
 
 def _as_asked(early_config: pytest.Config, parser: pytest.Parser, args: Sequence[str]) -> pytest.Config:

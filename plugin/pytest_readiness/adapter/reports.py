@@ -36,7 +36,7 @@ from ..report import (
 )
 from .channels import guard
 from .checks import is_narrowed
-from .context import own_run_id
+from .context import hand_over, own_run_id
 from .options import Settings, suite_name
 
 USAGE_ERROR = 4
@@ -80,7 +80,8 @@ class Reports:
     """
 
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
-        self.run_id = own_run_id(settings)
+        self.run_id, self._handover = own_run_id()
+        hand_over(self._handover, settings)
         self._earlier: Mapping[str, bytes] = {}
         self._is_open = False
         #: The exit status in the reports; None without reports, or before they have a verdict.
@@ -166,6 +167,8 @@ class Reports:
             write_unfinished(self._settings, self.run_id, self.directory, why, page=self._page(), code=code)
         except Exception:
             self._leave_nothing()
+            with contextlib.suppress(OSError):
+                hand_over(self._handover, self._settings, why)
 
     def _leave_nothing(self) -> None:
         for name in (*NAMES, ATTESTATION_NAME):

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 
 from .formats import printable
 
 #: The default next action for a bad value.
 CORRECT = "correct it and run again"
+#: What to do about an error of the file system, if that is not to correct permissions.
+_REMEDIES = {
+    errno.ENOSPC: "free space there",
+    errno.EDQUOT: "free space there, or raise the quota",
+    errno.EFBIG: "raise the limit of this process for the size of a file (ulimit -f)",
+}
+
+
+def remedy(problem: OSError, otherwise: str = "correct the permissions there") -> str:
+    """Return what a person can do about a file that cannot be written."""
+    return _REMEDIES.get(problem.errno or 0, otherwise)
 
 
 def three_lines(what: str, *, where: str = "", allowed: str = "", action: str = "") -> str:

@@ -14,7 +14,7 @@ from itertools import count as numbers
 from pathlib import Path
 from typing import IO, Any
 
-from ..core.errors import LedgerError
+from ..core.errors import LedgerError, remedy
 from ..core.formats import canonical_json
 from .chain import (
     Holder,
@@ -286,6 +286,13 @@ class FileLease:
             return False
 
 
+#: What flock reports where the file system has no locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+_ELSEWHERE = (
+    "its file system cannot lock files: keep the ledger on a local disk or in S3 (s3://BUCKET/PREFIX)"
+)
+
+
 @contextmanager
 def _translated(verb: str, location: str, *paths: Path) -> Iterator[None]:
     try:
@@ -293,10 +300,13 @@ def _translated(verb: str, location: str, *paths: Path) -> Iterator[None]:
             _refuse_device(path)
         yield
     except OSError as problem:
+        advice = f"{remedy(problem, 'correct the path or its permissions')}, or name another ledger"
+        if problem.errno in _NO_LOCKS:
+            advice = _ELSEWHERE
         raise LedgerError(
             f"cannot be {verb}: {problem.strerror or problem}",
             where=location,
-            action="correct the path or its permissions, or name another with --readiness-ledger",
+            action=f"{advice}: --readiness-ledger URL, or url in [ledger] of the plan",
         ) from problem
 
 

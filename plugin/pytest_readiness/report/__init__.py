@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from ..core.errors import ReadinessError
+from ..core.errors import ReadinessError, remedy
 from . import exports, html, markdown
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def _translated(directory: Path) -> Iterator[None]:
         raise ReadinessError(
             f"the reports cannot be written: {error.strerror or error}",
             where=str(error.filename or directory),
-            action="free space or correct permissions there, or name another directory: --readiness-dir "
+            action=f"{remedy(error)}, or name another directory: --readiness-dir "
             "(of the command report: --to)",
         ) from error
 
