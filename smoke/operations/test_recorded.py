@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence, SafetyViolation, SetupError
 
+from smoke.aws.ecs import repository_of
 from smoke.aws.ecs_tasks import failure_of, last_of
 from smoke.aws.names import MIGRATIONS
 from smoke.aws.reader import AwsReader
@@ -28,6 +29,7 @@ from smoke.platform.recorded import AnswerLog, Seen
 from smoke.platform.scores import Scores
 from smoke.platform.spend import Once, percentile
 from smoke.platform.tokens import SigningKeyLookup
+from smoke.source.infrastructure.tasks import migrates
 
 pytestmark = pytest.mark.phase("operations")
 
@@ -115,12 +117,23 @@ def test_answered_key_stays_answered(
 @pytest.mark.requires("aws")
 @pytest.mark.parametrize("migration", sorted(MIGRATIONS))
 def test_migrations_run_once(aws: AwsReader, migration: str, evidence: Evidence) -> None:
-    """The migration has its own task definition, and no service runs it permanently."""
+    """The migration has its own task definition, and no service runs it permanently.
+
+    Nor does a service with the migration's image migrate whenever a task starts.
+    """
     family = aws.names.full(migration)
     users = [name for name, each in aws.definitions().items() if each.family == family]
     evidence.figure(f"services that run {family}", users, expected=[])
-    assert aws.tasks(tuple(sorted(MIGRATIONS))).get(migration), f"no task definition {family}"
+    task = aws.tasks(tuple(sorted(MIGRATIONS))).get(migration)
+    assert task, f"no task definition {family}"
     assert not users, f"{', '.join(users)} keeps the migration {family} running; it must run once"
+    image = repository_of(task.main(migration).image)
+    for name, definition in aws.definitions().items():
+        for box in definition.containers:
+            command = " ".join(box.runs)
+            assert repository_of(box.image) != image or not migrates(command), (
+                f"{name} migrates whenever a task starts: its container {box.name} runs {command}"
+            )
 
 
 @pytest.mark.p0

@@ -31,7 +31,16 @@ _CHANNEL = re.compile(
     r"|\d{12}\.dkr\.ecr\.[\w-]+\.amazonaws\.com/aws-for-fluent-bit:stable"
 )
 _TAG = re.compile(r":([^:/@]*|[^:/@]*\$\{.*\}[^:/@]*)$")
-MIGRATES = re.compile(rf"{MIGRATION.pattern}|drizzle|db:push|db push|prisma", re.IGNORECASE)
+_MIGRATES = re.compile(rf"{MIGRATION.pattern}|drizzle|db:push|db push|prisma", re.IGNORECASE)
+#: Words of a command that say nothing about what it does: references, and options that decline something.
+_ASIDE = re.compile(
+    r"\$\{[^}]*\}|(?<!\S)--?(?:no|skip|without)-\S+|(?<!\S)\S+=(?:false|0|no|off)(?!\S)", re.IGNORECASE
+)
+
+
+def migrates(command: str) -> bool:
+    """Whether a command migrates a database when a container starts with it."""
+    return _MIGRATES.search(_ASIDE.sub("", command)) is not None
 
 
 def images(configuration: Configuration) -> tuple[list[str], Examined]:
@@ -177,7 +186,7 @@ def _starts(result: Examined, definition: Definition, task: Resource) -> None:
         for name in ("name", "command", "entryPoint"):
             for option in options(container.entries.get(name)):
                 words = " ".join(text(item) for item in items(option))
-                if MIGRATES.search(re.sub(r"\$\{[^}]*\}", "", words)):
+                if migrates(words):
                     what = f"{definition.name} migrates when it starts: {words}"
                     result.findings.append(task.finding(what, option))
                 elif hidden(option):

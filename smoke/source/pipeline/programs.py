@@ -16,7 +16,7 @@ from smoke.source.infrastructure.definitions import (
     Definitions,
     plain_ports,
 )
-from smoke.source.infrastructure.tasks import MIGRATES, modes
+from smoke.source.infrastructure.tasks import migrates, modes
 from smoke.source.infrastructure.tasks import repository as repository_of
 from smoke.source.scripts import shell
 from smoke.source.scripts.dockerfiles import Instruction
@@ -281,12 +281,12 @@ def _migrating(repository: Repository, run: Run, result: Examined) -> None:
                  if (each := run.build.file.effective(run.build.stage, name)) is not None), 1)  # fmt: skip
     what = f"{run.definition.name} migrates when it starts"
     written = {"command", "entryPoint"} & entries_.keys()
-    if not written and MIGRATES.search(words):
+    if not written and migrates(words):
         result.findings.append(run.build.finding(f"{what}: {words}", line))
         return
     asked, scripts = _OF_NPM.match(words), scripts_of(repository, run.build) or {}
     for name in (asked[1] or asked[2], f"pre{asked[1] or asked[2]}") if asked else ():
-        if MIGRATES.search(scripts.get(name, "")):
+        if migrates(scripts.get(name, "")):
             result.findings.append(run.build.finding(f"{what}: {name} is {scripts[name]}", line))
     for word in run.words() or ():
         base = posixpath.basename(word)
@@ -307,7 +307,7 @@ def _migrates_in(script: str) -> tuple[int, int]:
     """The lines at which a script always migrates, and sometimes: 0 for none."""
     sure = maybe = 0
     for command in shell.commands(shell.parse(script)):
-        if not MIGRATES.search(" ".join(shell.words(command))) or shell.words(command)[:1] == ["echo"]:
+        if not migrates(" ".join(shell.words(command))) or shell.words(command)[:1] == ["echo"]:
             continue
         above, branched = command.parent, False
         while above is not None:

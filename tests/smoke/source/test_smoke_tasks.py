@@ -6,6 +6,7 @@ from smoke.source.infrastructure.definitions import read as read_definitions
 from smoke.source.infrastructure.tasks import (
     images,
     inventory,
+    migrates,
     of_another,
     one_build,
     startup_migrations,
@@ -143,6 +144,22 @@ def test_a_migration_is_one_shot_or_found(read: Read) -> None:
     assert "alembic" in migrating(read(MIGRATION, upgrading))[0]
     hidden = service("dixie").replace(at, f"    command = var.command\n{at}")
     assert "var.command" in migrating(read('variable "command" {}', MIGRATION, hidden))[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "found"),
+    [
+        ("node dist/migrate.js", True),
+        ("npx prisma db push", True),
+        ("serve --migrate=true", True),
+        ("serve --no-migrate", False),
+        ("serve --skip-migrations --port 80", False),
+        ("serve --migrate=false", False),
+        ("serve ${var.migrations}", False),
+    ],
+)
+def test_a_command_that_declines_to_migrate_does_not(command: str, found: bool) -> None:
+    assert migrates(command) is found
 
 
 def test_a_migration_may_be_in_a_module_that_cannot_be_read(read: Read) -> None:
